@@ -1,0 +1,74 @@
+"""DynaBERT for Hugging Face Transformers: one BERT or RoBERTa that holds many sizes, adjustable in width and depth.
+
+Importing the package makes the elastic classes known to transformers' Auto classes.
+"""
+
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoModelForMultipleChoice,
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+)
+
+from .configuration_dynabert import DynaBertConfig, DynaRobertaConfig
+from .elastic_model import ElasticModelMixin
+from .modeling_dynabert import (
+    DynaBertForMaskedLM,
+    DynaBertForMultipleChoice,
+    DynaBertForQuestionAnswering,
+    DynaBertForSequenceClassification,
+    DynaBertForTokenClassification,
+    DynaBertModel,
+)
+from .modeling_dynaroberta import (
+    DynaRobertaForMaskedLM,
+    DynaRobertaForMultipleChoice,
+    DynaRobertaForQuestionAnswering,
+    DynaRobertaForSequenceClassification,
+    DynaRobertaForTokenClassification,
+    DynaRobertaModel,
+)
+from .subnetwork import LayerShape, SubNetwork, SubNetworkError, grid
+
+__version__ = "0.1.0"
+
+AUTO_CLASSES = {
+    AutoModel: (DynaBertModel, DynaRobertaModel),
+    AutoModelForMaskedLM: (DynaBertForMaskedLM, DynaRobertaForMaskedLM),
+    AutoModelForMultipleChoice: (DynaBertForMultipleChoice, DynaRobertaForMultipleChoice),
+    AutoModelForQuestionAnswering: (DynaBertForQuestionAnswering, DynaRobertaForQuestionAnswering),
+    AutoModelForSequenceClassification: (DynaBertForSequenceClassification, DynaRobertaForSequenceClassification),
+    AutoModelForTokenClassification: (DynaBertForTokenClassification, DynaRobertaForTokenClassification),
+}
+"""For each Auto class the elastic classes that it loads."""
+
+for _config_class in (DynaBertConfig, DynaRobertaConfig):
+    AutoConfig.register(_config_class.model_type, _config_class, exist_ok=True)
+for _auto_class, _model_classes in AUTO_CLASSES.items():
+    for _model_class in _model_classes:
+        _auto_class.register(_model_class.config_class, _model_class, exist_ok=True)
+
+__all__ = [
+    "DynaBertConfig",
+    "DynaBertForMaskedLM",
+    "DynaBertForMultipleChoice",
+    "DynaBertForQuestionAnswering",
+    "DynaBertForSequenceClassification",
+    "DynaBertForTokenClassification",
+    "DynaBertModel",
+    "DynaRobertaConfig",
+    "DynaRobertaForMaskedLM",
+    "DynaRobertaForMultipleChoice",
+    "DynaRobertaForQuestionAnswering",
+    "DynaRobertaForSequenceClassification",
+    "DynaRobertaForTokenClassification",
+    "DynaRobertaModel",
+    "ElasticModelMixin",
+    "LayerShape",
+    "SubNetwork",
+    "SubNetworkError",
+    "grid",
+]

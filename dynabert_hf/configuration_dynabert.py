@@ -1,0 +1,260 @@
+"""Configurations of elastic BERT and RoBERTa: the stock ones plus what an elastic checkpoint remembers.
+
+That is the sizes it was trained for, the size in force, and after extraction the layers that are physically present.
+The counts of the stock part (`num_hidden_layers`, `num_attention_heads`, `intermediate_size`) always describe the
+full-size network, so that a width or depth means the same sub-network before and after extraction.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
+from typing import Any
+
+from huggingface_hub.dataclasses import strict
+from transformers import BertConfig, PreTrainedConfig, RobertaConfig
+
+from .subnetwork import LayerShape, SubNetwork, SubNetworkError, grid
+
+FORMAT_VERSION = 1
+"""Version of the elastic fields. A checkpoint with a higher one was written by a later release."""
+
+_SUPPORTED = (
+    "Supported encoders are BERT (DynaBert... classes) and RoBERTa (DynaRoberta... classes); use the family that fits."
+)
+
+
+def _layer_shapes(layers: Sequence[dict[str, int]]) -> tuple[LayerShape, ...]:
+    try:
+        return tuple(LayerShape(**layer) for layer in layers)
+    except TypeError as error:
+        raise SubNetworkError(
+            f"{list(layers)!r} does not describe layers. Possible is a list with an entry like "
+            "{'index': 0, 'heads': 12, 'neurons': 3072} for each layer."
+        ) from error
+
+
+def _check_increasing(name: str, indices: Sequence[int], num_layers: int) -> None:
+    in_range = all(isinstance(index, int) and 0 <= index < num_layers for index in indices)
+    if not in_range or any(a >= b for a, b in pairwise(indices)):
+        raise SubNetworkError(
+            f"{name}={list(indices)!r} is not possible. Layer indices must increase and lie between 0 and "
+            f"{num_layers - 1}, the last layer of this network."
+        )
+
+
+@dataclass(kw_only=True)
+class ElasticConfigMixin:
+    """The fields and rules that elastic configurations add to a stock configuration.
+
+    Args:
+        widths: Width multipliers that the network was or will be trained for, each in (0, 1].
+        depths: Depth multipliers that the network was or will be trained for, each in (0, 1].
+        active_width: Width multiplier in force.
+        active_depth: Depth multiplier in force.
+        active_layers: Layers in force where no width and depth describe them (`LayerShape` fields as dictionaries).
+        kept_layers: For a depth multiplier, as text (`"0.5"`), the increasing indices of the layers to keep instead of
+            those of the depth rule.
+        stored_shape: Layers physically present after extraction (`LayerShape` fields as dictionaries); None: all.
+        format_version: Version of these fields.
+
+    Raises:
+        SubNetworkError: If a field asks for a sub-network that cannot exist, or was written by a later release.
+    """
+
+    widths: list[float | int] | tuple[float | int, ...] = (0.25, 0.5, 0.75, 1.0)
+    depths: list[float | int] | tuple[float | int, ...] = (0.5, 0.75, 1.0)
+    active_width: float | int = 1.0
+    active_depth: float | int = 1.0
+    active_layers: list[dict[str, int]] | None = None
+    kept_layers: dict[str, list[int]] | None = None
+    stored_shape: list[dict[str, int]] | None = None
+    format_version: int = FORMAT_VERSION
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        self._check_family(kwargs.pop("model_type", self.model_type))
+        super().__post_init__(**kwargs)
+        self._check_format()
+        self.widths = [subnetwork.width for subnetwork in grid(self.widths, [1.0])]
+        self.depths = [subnetwork.depth for subnetwork in grid([1.0], self.depths)]
+        if self.stored_shape is None:
+            self._check_grid()
+
+    def _check_family(self, model_type: str) -> None:
+        """A config.json names its architecture; left among the attributes, a stock name would hide the class's own."""
+        if model_type not in (self.model_type, self.backbone_config_class.model_type):
+            raise SubNetworkError(
+                f"This configuration is of an encoder of type {model_type!r}; {type(self).__name__} reads "
+                f"{self.model_type!r} and {self.backbone_config_class.model_type!r}. {_SUPPORTED}"
+            )
+
+    def _check_format(self) -> None:
+        if self.format_version > FORMAT_VERSION:
+            raise SubNetworkError(
+                f"This configuration has format_version={self.format_version}, this release reads up to "
+                f"{FORMAT_VERSION}. Update with `pip install -U dynabert_hf`."
+            )
+
+    def _check_grid(self) -> None:
+        for name, multipliers in (("widths", self.widths), ("depths", self.depths)):
+            if not multipliers:
+                raise SubNetworkError(f"{name} is empty. Give at least one multiplier, for instance {name}=[1.0].")
+        for depth, indices in (self.kept_layers or {}).items():
+            _check_increasing(f"kept_layers[{depth!r}]", indices, self.num_hidden_layers)
+            expected = round(SubNetwork(depth=float(depth)).depth * self.num_hidden_layers)
+            if len(indices) != expected:
+                raise SubNetworkError(
+                    f"kept_layers[{depth!r}] has {len(indices)} layers. Depth {depth} of {self.num_hidden_layers} "
+                    f"layers is {expected}; give that many."
+                )
+        for subnetwork in self.subnetworks:
+            self.resolve(subnetwork)
+
+    @property
+    def stored_layers(self) -> tuple[LayerShape, ...]:
+        """The layers whose weights this model holds."""
+        return self._full_layers if self.stored_shape is None else _layer_shapes(self.stored_shape)
+
+    @property
+    def _full_layers(self) -> tuple[LayerShape, ...]:
+        return self._by_rule(SubNetwork())
+
+    @property
+    def active(self) -> SubNetwork | tuple[LayerShape, ...]:
+        """The size in force: a sub-network, or layer shapes where no width and depth describe it."""
+        if self.active_layers is None:
+            return SubNetwork(self.active_width, self.active_depth)
+        return _layer_shapes(self.active_layers)
+
+    @property
+    def num_active_layers(self) -> int:
+        """Number of layers that a forward pass runs."""
+        return len(self.resolve(self.active))
+
+    @property
+    def subnetworks(self) -> tuple[SubNetwork, ...]:
+        """The sizes that the network was trained for, from small to large; after extraction those that are left."""
+        everything = grid(self.widths, self.depths)
+        return everything if self.stored_shape is None else tuple(filter(self.holds, everything))
+
+    def holds(self, size: SubNetwork | Sequence[LayerShape]) -> bool:
+        """Whether the weights of this size are present."""
+        try:
+            self.resolve(size)
+        except SubNetworkError:
+            return False
+        return True
+
+    def resolve(self, size: SubNetwork | Sequence[LayerShape]) -> tuple[LayerShape, ...]:
+        """The layers that a size keeps in this network.
+
+        Raises:
+            SubNetworkError: If the size leaves nothing of the network, or asks for more than is stored.
+        """
+        layers = self._by_rule(size) if isinstance(size, SubNetwork) else tuple(size)
+        _check_increasing("layers", [layer.index for layer in layers], self.num_hidden_layers)
+        stored = {layer.index: layer for layer in self.stored_layers}
+        for layer in layers:
+            if layer.index not in stored or not layer.fits_in(stored[layer.index]):
+                name = str(size) if isinstance(size, SubNetwork) else str(layer)
+                held = ", ".join(f"{s.index} ({s.heads} heads, {s.neurons} neurons)" for s in stored.values())
+                fitting = ", ".join(map(str, self.subnetworks)) if isinstance(size, SubNetwork) else ""
+                raise SubNetworkError(
+                    f"{name} needs {layer}, which this model does not hold. It holds layers {held}. "
+                    + (f"Sizes that fit: {fitting}. " if fitting else "")
+                    + "Choose one that fits, or load the model that this one was extracted from."
+                )
+        if not layers:
+            raise SubNetworkError("No layer was given. Give at least one LayerShape.")
+        return layers
+
+    def _by_rule(self, subnetwork: SubNetwork) -> tuple[LayerShape, ...]:
+        overrides = {float(depth): indices for depth, indices in (self.kept_layers or {}).items()}
+        return subnetwork.layers(
+            num_layers=self.num_hidden_layers,
+            num_heads=self.num_attention_heads,
+            num_neurons=self.intermediate_size,
+            kept_layers=overrides.get(subnetwork.depth),
+        )
+
+    @classmethod
+    def from_backbone(cls, backbone: Any, **kwargs: Any) -> ElasticConfigMixin:
+        """An elastic configuration of the same network as `backbone`, a stock configuration or a model with one.
+
+        Args:
+            backbone: `BertConfig` or `RobertaConfig`, or a model that has it.
+            **kwargs: Fields of this class, such as `widths` and `depths`.
+
+        Raises:
+            TypeError: If `backbone` is of another architecture.
+        """
+        config = getattr(backbone, "config", backbone)
+        if not isinstance(config, cls.backbone_config_class):
+            given = getattr(config, "model_type", None) or type(config).__name__
+            raise TypeError(
+                f"{cls.__name__} cannot be made from {given!r}; it needs {cls.backbone_config_class.model_type!r}. "
+                + _SUPPORTED
+            )
+        made = cls(**{**_constructor_fields(config), **kwargs})
+        made._attn_implementation_internal = config._attn_implementation_internal
+        return made
+
+    def to_backbone(self) -> PreTrainedConfig:
+        """The stock configuration of the stored network.
+
+        Raises:
+            SubNetworkError: If heads are missing or layers differ, which a stock configuration cannot express.
+        """
+        stored = self.stored_layers
+        neurons = {layer.neurons for layer in stored}
+        if any(layer.heads != self.num_attention_heads for layer in stored) or len(neurons) != 1:
+            raise SubNetworkError(
+                "A stock configuration cannot express this network: every layer needs all "
+                f"{self.num_attention_heads} heads and as many neurons as the others, but it has {list(stored)}. "
+                "Only cuts in depth, or in neurons of all layers alike, become a stock model."
+            )
+        values = _constructor_fields(self)
+        for field in fields(ElasticConfigMixin):
+            values.pop(field.name, None)
+        values.update(num_hidden_layers=len(stored), intermediate_size=neurons.pop())
+        made = self.backbone_config_class(**values)
+        made._attn_implementation_internal = self._attn_implementation_internal
+        return made
+
+    def _record_active(self, size: SubNetwork | tuple[LayerShape, ...]) -> None:
+        """Remember the size in force, already checked; past the validation of every assignment, for speed."""
+        if isinstance(size, SubNetwork):
+            self.__dict__.update(active_width=size.width, active_depth=size.depth, active_layers=None)
+        else:
+            self.__dict__["active_layers"] = [asdict(layer) for layer in size]
+
+
+def _constructor_fields(config: PreTrainedConfig) -> dict[str, Any]:
+    values = copy.deepcopy(config.to_dict())
+    for name in ("model_type", "transformers_version", "architectures", "auto_map"):
+        values.pop(name, None)
+    return values
+
+
+@strict
+class DynaBertConfig(ElasticConfigMixin, BertConfig):
+    """Configuration of an elastic BERT: `BertConfig` plus the fields of `ElasticConfigMixin`.
+
+    Example:
+        >>> config = DynaBertConfig(widths=[0.5, 1.0], depths=[1.0])
+        >>> [str(subnetwork) for subnetwork in config.subnetworks]
+        ['w0.5-d1', 'w1-d1']
+    """
+
+    model_type = "dynabert"
+    backbone_config_class = BertConfig
+
+
+@strict
+class DynaRobertaConfig(ElasticConfigMixin, RobertaConfig):
+    """Configuration of an elastic RoBERTa: `RobertaConfig` plus the fields of `ElasticConfigMixin`."""
+
+    model_type = "dynaroberta"
+    backbone_config_class = RobertaConfig

@@ -1,0 +1,126 @@
+"""Slicing and layer skipping: the one place that knows where the six linears of a layer are.
+
+The sizes in force live in one `ActiveSizes` object per model, which every elastic module of that model reads. Switching
+replaces one tuple; no module is visited, no weight is copied or masked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from operator import attrgetter
+
+import torch
+from torch import nn
+from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
+
+from .subnetwork import LayerShape
+
+HIDDEN, HEADS, NEURONS = range(3)
+"""The three axes of a layer; an `ElasticLinear` maps one to another."""
+
+LINEARS = {
+    "attention.self.query": (HIDDEN, HEADS),
+    "attention.self.key": (HIDDEN, HEADS),
+    "attention.self.value": (HIDDEN, HEADS),
+    "attention.output.dense": (HEADS, HIDDEN),
+    "intermediate.dense": (HIDDEN, NEURONS),
+    "output.dense": (NEURONS, HIDDEN),
+}
+"""Path of each elastic linear in a layer of BERT or RoBERTa: its input axis and its output axis."""
+
+
+class ActiveSizes:
+    """What is switched on now in one model.
+
+    Attributes:
+        positions: Which of the stored layers run, increasing.
+        axes: For each stored layer its current size on the three axes, `(hidden, heads * head_size, neurons)`.
+    """
+
+    def __init__(self, stored: Sequence[LayerShape], *, hidden_size: int, head_size: int):
+        self.hidden_size, self.head_size = hidden_size, head_size
+        self._position = {layer.index: position for position, layer in enumerate(stored)}
+        self._stored_axes = tuple(self._axes(layer) for layer in stored)
+        self._prepared: dict[tuple[LayerShape, ...], tuple] = {}
+        self.set(tuple(stored))
+
+    def _axes(self, layer: LayerShape) -> tuple[int, int, int]:
+        return self.hidden_size, layer.heads * self.head_size, layer.neurons
+
+    def set(self, layers: tuple[LayerShape, ...]) -> None:
+        """Switch to the given layers; each must fit into the stored layer of its index."""
+        if layers not in self._prepared:
+            positions = tuple(self._position[layer.index] for layer in layers)
+            axes = list(self._stored_axes)
+            for position, layer in zip(positions, layers, strict=True):
+                axes[position] = self._axes(layer)
+            self._prepared[layers] = (positions, tuple(axes))
+        self.positions, self.axes = self._prepared[layers]
+
+
+class ElasticLinear(nn.Linear):
+    """A linear layer that computes with the leading rows and columns that are switched on.
+
+    At its full size it runs the stock computation on the stock weight, so that it is bit-equal to `nn.Linear`;
+    below, on views of it.
+    """
+
+    def __init__(self, linear: nn.Linear, active: ActiveSizes, *, position: int, axes: tuple[int, int]):
+        nn.Module.__init__(self)
+        self.active, self.position = active, position
+        self.in_axis, self.out_axis = axes
+        sizes = active.axes[position]
+        self.in_features, self.out_features = sizes[self.in_axis], sizes[self.out_axis]
+        self.weight, self.bias = self._leading(linear.weight), self._leading(linear.bias)
+
+    def _leading(self, parameter: nn.Parameter) -> nn.Parameter:
+        """The part of a linear's weight or bias that is stored here, the parameter itself where that is all of it."""
+        shape = (self.out_features, self.in_features)[: parameter.ndim]
+        if tuple(parameter.shape) == shape:
+            return parameter
+        part = parameter.detach()[tuple(slice(size) for size in shape)].clone()
+        return nn.Parameter(part, requires_grad=parameter.requires_grad)
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        sizes = self.active.axes[self.position]
+        rows, columns = sizes[self.out_axis], sizes[self.in_axis]
+        if rows == self.out_features and columns == self.in_features:
+            return nn.functional.linear(states, self.weight, self.bias)
+        return nn.functional.linear(states, self.weight[:rows, :columns], self.bias[:rows])
+
+
+class ElasticEncoder(nn.Module):
+    """The stack of layers, of which a forward pass walks only those that are switched on.
+
+    Takes over the layers of a stock encoder under their names, `layer.0.attention.self.query.weight` and so on.
+
+    Args:
+        layers: The stock encoder's layers, of the full size.
+        stored: The shapes to keep, one per kept layer.
+        active: Where the current size is read from; holds `stored` when given.
+    """
+
+    def __init__(self, layers: nn.ModuleList, stored: Sequence[LayerShape], active: ActiveSizes):
+        super().__init__()
+        self.active = active
+        self.layer = nn.ModuleList(layers[shape.index] for shape in stored)
+        for position, layer in enumerate(self.layer):
+            layer.attention.self.layer_idx = position
+            for path, axes in LINEARS.items():
+                parent, _, name = path.rpartition(".")
+                stock = attrgetter(path)(layer)
+                elastic = ElasticLinear(stock, active, position=position, axes=axes)
+                setattr(attrgetter(parent)(layer), name, elastic)
+
+    def forward(
+        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, *, use_cache=None, **kwargs
+    ) -> BaseModelOutputWithPastAndCrossAttentions:
+        for position in self.active.positions:
+            hidden_states = self.layer[position](hidden_states, attention_mask, **kwargs)
+        return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=hidden_states)
+
+
+def layer_linears(layers: Iterable[nn.Module]) -> Iterator[dict[str, nn.Linear]]:
+    """For each layer of an encoder, stock or elastic, its six linears by path."""
+    for layer in layers:
+        yield {path: attrgetter(path)(layer) for path in LINEARS}

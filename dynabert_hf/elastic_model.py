@@ -1,0 +1,194 @@
+"""What every elastic model can do: switch its size, share its weights, become a stand-alone or a stock model.
+
+A class is elastic by inheriting `ElasticModelMixin` before a stock class. The methods live here and not in functions of
+the package, so that they also work where only the files shipped with a checkpoint are.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from .configuration_dynabert import ElasticConfigMixin
+from .elastic import ActiveSizes, ElasticEncoder
+from .subnetwork import LayerShape, Size, SubNetwork, SubNetworkError
+
+
+class ElasticModelMixin:
+    """One network that holds many sizes, of which one is active at a time.
+
+    `set_active` switches between them; forward passes, gradients and attention then touch only the active part. The
+    full size is bit-equal to the stock model.
+
+    Forward and backward of one size belong inside one `with model.subnetwork(...)`: activation checkpointing runs the
+    forward pass again during backward, at the size that is active then.
+    """
+
+    accepts_loss_kwargs = False  # the stock heads take **kwargs but do not divide by num_items_in_batch
+
+    def __init__(self, config: ElasticConfigMixin, *args: Any, **kwargs: Any):
+        if not isinstance(config, self.config_class):
+            config = self.config_class.from_backbone(config)
+        config = copy.deepcopy(config)  # the active size is the model's own, never shared through a configuration
+        _check_architecture(config)
+        super().__init__(config, *args, **kwargs)
+        if self._is_base:
+            stored = config.stored_layers
+            head_size = config.hidden_size // config.num_attention_heads
+            self.active_sizes = ActiveSizes(stored, hidden_size=config.hidden_size, head_size=head_size)
+            self.encoder = ElasticEncoder(self.encoder.layer, stored, self.active_sizes)
+        else:
+            stock = getattr(self, self.base_model_prefix)
+            base = self.elastic_base_class(config, add_pooling_layer=stock.pooler is not None)
+            setattr(self, self.base_model_prefix, base)
+            self.config = base.config
+        self.post_init()
+        self._switch(config.active)
+
+    @property
+    def _is_base(self) -> bool:
+        return not hasattr(self, self.base_model_prefix)
+
+    @property
+    def backbone_class(self) -> type[PreTrainedModel]:
+        """The stock class that this one makes elastic."""
+        return type(self).__mro__[type(self).__mro__.index(ElasticModelMixin) + 1]
+
+    @property
+    def active(self) -> SubNetwork | tuple[LayerShape, ...]:
+        """The size that runs now: a `SubNetwork`, or layer shapes where no width and depth describe it."""
+        return self.config.active
+
+    @property
+    def active_layers(self) -> tuple[LayerShape, ...]:
+        """The layers that run now, with their heads and neurons."""
+        return self.config.resolve(self.config.active)
+
+    def set_active(
+        self,
+        size: Size | None = None,
+        *,
+        width: float | None = None,
+        depth: float | None = None,
+    ) -> ElasticModelMixin:
+        """Switch this model, in place, to a size, and return it.
+
+        Args:
+            size: A sub-network, its text, or the shapes of the layers to run; instead of `width` and `depth`.
+            width: Width multiplier in (0, 1]; None keeps the active one.
+            depth: Depth multiplier in (0, 1]; None keeps the active one.
+
+        Raises:
+            SubNetworkError: If the size cannot exist, or its weights are not all present. The active size stays.
+
+        Example:
+            >>> model.set_active(width=0.5, depth=0.75).active  # doctest: +SKIP
+            SubNetwork(width=0.5, depth=0.75)
+        """
+        self._switch(self._requested(size, width, depth))
+        return self
+
+    def _requested(
+        self, size: Size | None, width: float | None, depth: float | None
+    ) -> SubNetwork | tuple[LayerShape, ...]:
+        """The one size that the three arguments of the public methods name."""
+        if size is not None:
+            if width is not None or depth is not None:
+                raise SubNetworkError(f"Both {size} and width={width}, depth={depth} were given. Give one of them.")
+            if isinstance(size, str):
+                return SubNetwork.parse(size)
+            if isinstance(size, SubNetwork):
+                return size
+            if isinstance(size, Sequence) and all(isinstance(layer, LayerShape) for layer in size):
+                return tuple(size)
+            raise SubNetworkError(
+                f"{size!r} is not a size. Give a SubNetwork, its text such as 'w0.5-d0.75', a sequence of LayerShapes, "
+                "or width= and depth=."
+            )
+        active = self.active if isinstance(self.active, SubNetwork) else SubNetwork()
+        return SubNetwork(active.width if width is None else width, active.depth if depth is None else depth)
+
+    def _switch(self, size: SubNetwork | tuple[LayerShape, ...]) -> None:
+        self.base_model.active_sizes.set(self.config.resolve(size))
+        self.config._record_active(size)
+
+    @contextmanager
+    def subnetwork(
+        self,
+        size: Size | None = None,
+        *,
+        width: float | None = None,
+        depth: float | None = None,
+    ) -> Iterator[ElasticModelMixin]:
+        """Run at a size inside a `with` block; the size before is restored on exit, also after an error.
+
+        Takes the arguments of `set_active` and raises what it raises.
+        """
+        before = self.active
+        self.set_active(size, width=width, depth=depth)
+        try:
+            yield self
+        finally:
+            self._switch(before)
+
+    @classmethod
+    def from_backbone(cls, backbone: PreTrainedModel, **kwargs: Any) -> ElasticModelMixin:
+        """A new elastic model with copies of the weights of a stock one of the same head.
+
+        Args:
+            backbone: A stock BERT or RoBERTa model.
+            **kwargs: Fields of the elastic configuration, such as `widths` and `depths`.
+
+        Raises:
+            TypeError: If `backbone` is not of the stock class that this class makes elastic.
+        """
+        stock = cls.__mro__[cls.__mro__.index(ElasticModelMixin) + 1]
+        if not isinstance(backbone, stock):
+            raise TypeError(f"{cls.__name__} is made from a {stock.__name__}; given is a {type(backbone).__name__}.")
+        return _copy_weights(cls(cls.config_class.from_backbone(backbone, **kwargs)), backbone)
+
+    def to_backbone(self) -> PreTrainedModel:
+        """A new stock BERT or RoBERTa model with copies of all stored weights.
+
+        Raises:
+            SubNetworkError: If heads were cut or layers differ, which a stock model cannot express.
+        """
+        return _copy_weights(self.backbone_class(self.config.to_backbone()), self)
+
+    def save_pretrained(
+        self, save_directory: Any, *args: Any, save_original_format: bool = False, **kwargs: Any
+    ) -> None:
+        """Save as transformers does, under today's parameter names also if the model was loaded from older ones.
+
+        Checkpoints that call LayerNorm's weights `gamma` and `beta` would otherwise be saved that way again, and
+        resuming from them would silently leave those weights out.
+        """
+        super().save_pretrained(save_directory, *args, save_original_format=save_original_format, **kwargs)
+
+
+def _check_architecture(config: ElasticConfigMixin) -> None:
+    if config.hidden_size % config.num_attention_heads:
+        possible = [n for n in range(1, config.hidden_size + 1) if config.hidden_size % n == 0]
+        raise SubNetworkError(
+            f"num_attention_heads={config.num_attention_heads} does not divide hidden_size={config.hidden_size}. "
+            f"Possible numbers of heads are {possible}; change one of the two."
+        )
+    if config.is_decoder or config.add_cross_attention:
+        raise SubNetworkError(
+            "is_decoder or add_cross_attention is set. Elastic models are encoders only; set both to False."
+        )
+
+
+def _copy_weights(target: nn.Module, source: nn.Module) -> Any:
+    """Copy weights, dtype, device and mode of `source` to `target` in place, and return it."""
+    reference = next(source.parameters())
+    target.to(device=reference.device, dtype=reference.dtype)
+    with torch.no_grad():
+        target.load_state_dict(source.state_dict())
+    return target.train(source.training)

@@ -1,0 +1,157 @@
+"""The vocabulary of elastic encoders: one value for a size, one for a layer, and the rules between them.
+
+Everything else speaks these values. Nothing here knows a model, a configuration or torch.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+
+class SubNetworkError(ValueError):
+    """A sub-network was asked for that cannot exist, or that this model does not hold."""
+
+
+def _number(number: float) -> str:
+    """The shortest text that reads back as the same number."""
+    short = f"{number:g}"
+    return short if float(short) == number else repr(number)
+
+
+def _check_multiplier(name: str, multiplier: float) -> float:
+    is_number = isinstance(multiplier, int | float) and not isinstance(multiplier, bool)
+    if not is_number or math.isnan(multiplier) or not 0 < multiplier <= 1:
+        raise SubNetworkError(
+            f"{name}={multiplier!r} is not a multiplier. Possible is a number in (0, 1], the share of the full "
+            f"{name} to keep; give for instance {name}=0.5."
+        )
+    return float(multiplier)
+
+
+@dataclass(frozen=True)
+class LayerShape:
+    """What one kept layer keeps.
+
+    Args:
+        index: Position of the layer in the full-size network, from 0.
+        heads: Number of attention heads kept, the first ones.
+        neurons: Number of feed-forward neurons kept, the first ones.
+
+    Raises:
+        SubNetworkError: If a count is not an integer, `index` is negative, or no head or neuron is left.
+    """
+
+    index: int
+    heads: int
+    neurons: int
+
+    def __post_init__(self) -> None:
+        for name, least in (("index", 0), ("heads", 1), ("neurons", 1)):
+            count = getattr(self, name)
+            if not isinstance(count, int) or isinstance(count, bool) or count < least:
+                raise SubNetworkError(
+                    f"LayerShape {name}={count!r} is not possible. It must be an integer of at least {least}."
+                )
+
+    def fits_in(self, other: LayerShape) -> bool:
+        """Whether this shape is part of `other`: the same layer, no more heads, no more neurons."""
+        return self.index == other.index and self.heads <= other.heads and self.neurons <= other.neurons
+
+
+@dataclass(frozen=True)
+class SubNetwork:
+    """One size of an elastic encoder: the share of its width and of its depth that is kept (section 2.1).
+
+    Args:
+        width: Share of attention heads and feed-forward neurons kept in every layer, in (0, 1].
+        depth: Share of layers kept, in (0, 1].
+
+    Raises:
+        SubNetworkError: If a multiplier is not a number in (0, 1].
+
+    Example:
+        >>> SubNetwork(width=0.5, depth=0.75)
+        SubNetwork(width=0.5, depth=0.75)
+        >>> str(SubNetwork.parse("w0.5-d0.75"))
+        'w0.5-d0.75'
+    """
+
+    width: float = 1.0
+    depth: float = 1.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "width", _check_multiplier("width", self.width))
+        object.__setattr__(self, "depth", _check_multiplier("depth", self.depth))
+
+    def __str__(self) -> str:
+        return f"w{_number(self.width)}-d{_number(self.depth)}"
+
+    @classmethod
+    def parse(cls, text: str) -> SubNetwork:
+        """The sub-network that `text` names, the inverse of `str`.
+
+        Raises:
+            SubNetworkError: If `text` is not of the form `w0.5-d0.75`, or a multiplier is not in (0, 1].
+        """
+        match = re.fullmatch(r"w([0-9.e-]+)-d([0-9.e-]+)", text) if isinstance(text, str) else None
+        try:
+            if match:
+                return cls(float(match[1]), float(match[2]))
+        except ValueError as error:
+            if isinstance(error, SubNetworkError):
+                raise
+        raise SubNetworkError(
+            f"{text!r} does not name a sub-network. Possible is the form w<width>-d<depth>, for instance 'w0.5-d0.75'."
+        )
+
+    def layers(
+        self, *, num_layers: int, num_heads: int, num_neurons: int, kept_layers: Sequence[int] | None = None
+    ) -> tuple[LayerShape, ...]:
+        """The kept layers of a network of the given full size, by the rules of the published implementation.
+
+        Heads are `max(1, round(width * num_heads))`, neurons `int(heads / num_heads * num_neurons)`, and kept layer
+        `i` is `floor(i / depth)` for `round(depth * num_layers)` layers.
+
+        Args:
+            num_layers: Layers of the full network.
+            num_heads: Attention heads of a full layer.
+            num_neurons: Feed-forward neurons of a full layer.
+            kept_layers: Indices to keep instead of the depth rule, increasing.
+
+        Raises:
+            SubNetworkError: If less than half a head, no neuron or no layer would be left.
+        """
+        if self.width * num_heads < 0.5:
+            raise SubNetworkError(
+                f"width={self.width:g} leaves no attention head of {num_heads}. The smallest possible width is "
+                f"{_number(0.5 / num_heads)}, which keeps one; give at least that."
+            )
+        heads = max(1, round(self.width * num_heads))
+        neurons = int(heads / num_heads * num_neurons)
+        if neurons < 1:
+            raise SubNetworkError(
+                f"width={self.width:g} leaves no feed-forward neuron of {num_neurons}. Give a larger width."
+            )
+        if kept_layers is None:
+            kept = [math.floor(i / self.depth) for i in range(round(self.depth * num_layers))]
+        else:
+            kept = list(kept_layers)
+        if not kept:
+            raise SubNetworkError(
+                f"depth={self.depth:g} leaves no layer of {num_layers}. The smallest possible depth is "
+                f"{_number(1 / num_layers)}, which keeps one; give at least that."
+            )
+        return tuple(LayerShape(index, heads, neurons) for index in kept)
+
+
+def grid(widths: Iterable[float], depths: Iterable[float]) -> tuple[SubNetwork, ...]:
+    """Every combination of the given widths and depths, from small to large, each once."""
+    return tuple(SubNetwork(w, d) for w, d in product(sorted(set(widths)), sorted(set(depths))))
+
+
+Size = SubNetwork | str | Sequence[LayerShape]
+"""What names a size to a model: a sub-network, its text form, or the shape of every kept layer."""
