@@ -62,7 +62,7 @@ def make_model(family="Bert", head="ForSequenceClassification", **kwargs):
 
 
 def make_batch(batch=2, length=7, *, choices=None, seed=0):
-    """Input ids without padding tokens, `(batch, length)` or `(batch, choices, length)`, and a ragged attention mask."""
+    """Input ids `(batch, length)` or `(batch, choices, length)` and a ragged attention mask."""
     generator = torch.Generator().manual_seed(seed)
     shape = (batch, length) if choices is None else (batch, choices, length)
     input_ids = torch.randint(5, 99, shape, generator=generator)
