@@ -14,6 +14,7 @@ from transformers import (
 )
 
 from .configuration_dynabert import DynaBertConfig, DynaRobertaConfig
+from .distillation import DistillationPair, hidden_state_loss, logit_loss, plan_stage
 from .elastic_model import ElasticModelMixin
 from .modeling_dynabert import (
     DynaBertForMaskedLM,
@@ -31,7 +32,10 @@ from .modeling_dynaroberta import (
     DynaRobertaForTokenClassification,
     DynaRobertaModel,
 )
+from .rewiring import Importance, measure_importance, rewire
 from .subnetwork import LayerShape, SubNetwork, SubNetworkError, grid
+from .trainer import DynaBertTrainer
+from .training_args import DynaBertTrainingArguments
 
 __version__ = "0.1.0"
 
@@ -52,6 +56,7 @@ for _auto_class, _model_classes in AUTO_CLASSES.items():
         _auto_class.register(_model_class.config_class, _model_class, exist_ok=True)
 
 __all__ = [
+    "DistillationPair",
     "DynaBertConfig",
     "DynaBertForMaskedLM",
     "DynaBertForMultipleChoice",
@@ -59,6 +64,8 @@ __all__ = [
     "DynaBertForSequenceClassification",
     "DynaBertForTokenClassification",
     "DynaBertModel",
+    "DynaBertTrainer",
+    "DynaBertTrainingArguments",
     "DynaRobertaConfig",
     "DynaRobertaForMaskedLM",
     "DynaRobertaForMultipleChoice",
@@ -67,8 +74,14 @@ __all__ = [
     "DynaRobertaForTokenClassification",
     "DynaRobertaModel",
     "ElasticModelMixin",
+    "Importance",
     "LayerShape",
     "SubNetwork",
     "SubNetworkError",
     "grid",
+    "hidden_state_loss",
+    "logit_loss",
+    "measure_importance",
+    "plan_stage",
+    "rewire",
 ]

@@ -1,0 +1,265 @@
+"""One optimisation step over a plan of sub-networks, and evaluation over all of them.
+
+The loop, the optimiser, the data loader and the checkpoints are those of transformers' `Trainer`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel, Trainer
+from transformers.trainer_utils import EvalLoopOutput
+from transformers.utils import ModelOutput, logging
+
+from .distillation import DistillationPair, hidden_state_loss, plan_stage, prediction_loss
+from .elastic_model import ElasticModelMixin
+from .subnetwork import SubNetwork
+from .training_args import DynaBertTrainingArguments
+
+logger = logging.get_logger(__name__)
+
+LOWER_IS_BETTER = ("loss", "error", "perplexity", "mse", "rmse", "mae")
+"""Endings of the names of metrics whose worst value is the highest."""
+
+
+class DynaBertTrainer(Trainer):
+    """Trains all sizes of an elastic model in one stage of the recipe.
+
+    A step runs forward and backward once for every sub-network of the stage's plan, from small to large, and updates
+    the shared weights once with the summed gradients.
+
+    `evaluate()` and `predict()` cover every sub-network of `model.config.subnetworks`: metrics are named
+    `eval_w0.5-d0.75_accuracy`, their mean `eval_mean_accuracy` and their worst `eval_worst_accuracy`; the predictions
+    are a dictionary from the name of a sub-network to its predictions.
+
+    Args:
+        model: The elastic model to train.
+        teacher: In stage `"width"` the fine-tuned model, stock or elastic, run at full size; in stage `"depth"` the
+            elastic result of stage `"width"`. It is moved to the device of the model and put into evaluation mode. None
+            in stage `"finetune"`.
+        args: `DynaBertTrainingArguments`.
+        **kwargs: As for transformers' `Trainer`.
+
+    Raises:
+        TypeError: If `model` is not elastic, or `args` are not `DynaBertTrainingArguments`.
+        ValueError: If the teacher is missing, is the model itself, or is of another shape than the model.
+    """
+
+    loss_is_scaled_for_ga = True
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        teacher: PreTrainedModel | None = None,
+        args: DynaBertTrainingArguments | None = None,
+        **kwargs: Any,
+    ):
+        if not isinstance(model, ElasticModelMixin):
+            raise TypeError(
+                f"model is a {type(model).__name__}, which has one size only. Give an elastic model; make one of a "
+                "stock BERT or RoBERTa with DynaBertFor....from_backbone(model)."
+            )
+        if not isinstance(args, DynaBertTrainingArguments):
+            raise TypeError(f"args is a {type(args).__name__}. Give DynaBertTrainingArguments, which name the stage.")
+        self.plan = plan_stage(model.config, args.stage, teacher_width=args.teacher_width)
+        _check_teacher(model, teacher, args)
+        super().__init__(model=model, args=args, **kwargs)
+        self.teacher = None if teacher is None else teacher.to(self.args.device).eval()
+        self._part_losses: dict[str, torch.Tensor] = {}
+        self._part_counts: dict[str, int] = defaultdict(int)
+        problem_type = getattr(model.config, "problem_type", None)
+        is_regression = model.config.num_labels == 1 and type(model).__name__.endswith("ForSequenceClassification")
+        self._problem_type = problem_type or ("regression" if is_regression else "single_label_classification")
+
+    def pairs_of_step(self) -> tuple[DistillationPair, ...]:
+        """The part of the plan that the coming step trains, from small to large, the full network last.
+
+        A draw depends on nothing but the seed and the number of the step, so it is the same on all processes and after
+        resuming.
+        """
+        smallest, *between, largest = self.plan if len(self.plan) > 1 else (self.plan[0], self.plan[0])
+        count = self.args.num_random_subnetworks
+        if self.args.strategy == "grid" or len(between) <= count:
+            return self.plan
+        draw = random.Random(f"{self.args.seed}-{self.state.global_step}").sample(range(len(between)), count)
+        return (smallest, *(between[index] for index in sorted(draw)), largest)
+
+    def training_step(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor:
+        """Accumulate the gradients of every sub-network of this step on a batch; returns the summed loss, detached."""
+        model.train()
+        inputs = self._prepare_inputs(inputs)
+        share = self._count_items([inputs]) / num_items_in_batch if num_items_in_batch is not None else 1.0
+        elastic = self.accelerator.unwrap_model(model)
+        pairs = self.pairs_of_step()
+        total = torch.zeros((), device=self.args.device)
+        teacher_size, teacher_outputs = None, None
+        for pair in pairs:
+            if pair.teacher != teacher_size:
+                teacher_size, teacher_outputs = pair.teacher, self._teacher_outputs(pair.teacher, inputs)
+            is_last = pair is pairs[-1]
+            with (
+                nullcontext() if is_last else self.accelerator.no_sync(model),
+                elastic.subnetwork(pair.student),
+            ):
+                loss = self.pair_loss(model, inputs, pair, teacher_outputs) * share
+                self.accelerator.backward(loss)
+            total += loss.detach()
+        return total
+
+    def pair_loss(
+        self, model: torch.nn.Module, inputs: dict[str, Any], pair: DistillationPair, teacher: ModelOutput | None
+    ) -> torch.Tensor:
+        """The loss of one sub-network on a batch, the mean over its sentences; the model is at that size."""
+        if teacher is None:
+            loss = self.compute_loss(model, inputs)
+            self._record(pair, loss=loss)
+            return loss
+        with self.compute_loss_context_manager():
+            student = model(**_without_labels(inputs), output_hidden_states=self.args.hidden_weight > 0)
+        mask = inputs.get("attention_mask")
+        logit = prediction_loss(
+            student, teacher, problem_type=self._problem_type, attention_mask=mask, labels=inputs.get("labels")
+        )
+        loss = self.args.logit_weight * logit
+        parts = {"logit_loss": logit}
+        if self.args.hidden_weight > 0:
+            matched = [teacher.hidden_states[index] for index in pair.teacher_hidden_layers]
+            mask = None if mask is None else mask.flatten(0, -2)
+            parts["hidden_loss"] = hidden_state_loss(student.hidden_states, matched, mask)
+            loss = loss + self.args.hidden_weight * parts["hidden_loss"]
+        self._record(pair, **parts)
+        return loss
+
+    def _teacher_outputs(self, size: SubNetwork | None, inputs: dict[str, Any]) -> ModelOutput | None:
+        if size is None or self.teacher is None:
+            return None
+        at_size = self.teacher.subnetwork(size) if isinstance(self.teacher, ElasticModelMixin) else nullcontext()
+        with torch.no_grad(), self.accelerator.autocast(), at_size:
+            return self.teacher(**_without_labels(inputs), output_hidden_states=self.args.hidden_weight > 0)
+
+    def _count_items(self, batches: list[dict[str, Any]]) -> int | torch.Tensor:
+        """What the losses of this stage are means over: labelled items in `finetune`, else sentences."""
+        if self.args.stage == "finetune" and "labels" in batches[0]:
+            labels = [batch["labels"] for batch in batches]
+            return sum(label.ne(-100).sum() if label.ndim > 1 else len(label) for label in labels)
+        return sum(len(next(iter(batch.values()))) for batch in batches)
+
+    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor | None:
+        """Items of all batches of an optimiser step, averaged over processes, so that any split gives one gradient."""
+        if not batch_samples:
+            return None
+        items = torch.as_tensor(self._count_items(batch_samples), device=device, dtype=torch.float32)
+        return self.accelerator.reduce(items, reduction="mean")
+
+    def _record(self, pair: DistillationPair, **losses: torch.Tensor) -> None:
+        for name, loss in losses.items():
+            name = f"{pair.student}_{name}"
+            self._part_losses[name] = self._part_losses.get(name, 0) + loss.detach()
+            self._part_counts[name] += 1
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log as transformers does, with the losses of every sub-network, averaged since they were last logged."""
+        if "loss" in logs:
+            for name, loss in self._part_losses.items():
+                logs[name] = round(loss.item() / self._part_counts[name], 6)
+            self._part_losses.clear()
+            self._part_counts.clear()
+        super().log(logs, start_time)
+
+    def evaluation_loop(
+        self,
+        dataloader: Any,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """transformers' evaluation loop, once for every sub-network, on one pass over the collated data."""
+        if self.args.world_size == 1:
+            dataloader = _Collated(dataloader)
+        outputs: dict[str, EvalLoopOutput] = {}
+        for subnetwork in self.model.config.subnetworks:
+            with self.model.subnetwork(subnetwork):
+                outputs[str(subnetwork)] = super().evaluation_loop(
+                    dataloader,
+                    f"{description} of {subnetwork}",
+                    prediction_loss_only,
+                    ignore_keys,
+                    f"{metric_key_prefix}_{subnetwork}",
+                )
+        last = outputs[str(subnetwork)]
+        return EvalLoopOutput(
+            predictions={name: output.predictions for name, output in outputs.items()},
+            label_ids=last.label_ids,
+            metrics=_with_summary({name: output.metrics for name, output in outputs.items()}, metric_key_prefix),
+            num_samples=last.num_samples,
+        )
+
+
+class _Collated(list):
+    """The batches of a data loader, collated once, with its data set."""
+
+    def __init__(self, dataloader: Any):
+        super().__init__(dataloader)
+        self.dataset = dataloader.dataset
+
+
+def _with_summary(metrics: dict[str, dict[str, float]], prefix: str) -> dict[str, float]:
+    """All metrics of all sub-networks, and the mean and worst of each under `<prefix>_mean_...` and `_worst_...`."""
+    merged: dict[str, float] = {}
+    values: dict[str, list[float]] = defaultdict(list)
+    for subnetwork, own in metrics.items():
+        for name, metric in own.items():
+            bare = name.removeprefix(f"{prefix}_{subnetwork}_")
+            if bare == "model_preparation_time":
+                merged[f"{prefix}_{bare}"] = metric
+                continue
+            merged[name] = metric
+            values[bare].append(metric)
+    for bare, numbers in values.items():
+        worst = max if bare.endswith(LOWER_IS_BETTER) else min
+        merged[f"{prefix}_mean_{bare}"] = float(np.mean(numbers))
+        merged[f"{prefix}_worst_{bare}"] = float(worst(numbers))
+    return merged
+
+
+def _without_labels(inputs: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in inputs.items() if name not in ("labels", "start_positions", "end_positions")}
+
+
+def _check_teacher(model: ElasticModelMixin, teacher: PreTrainedModel | None, args: DynaBertTrainingArguments) -> None:
+    if args.stage == "finetune":
+        if teacher is not None:
+            logger.warning("Stage 'finetune' learns from labels; the teacher has no effect. Leave it out.")
+        return
+    if teacher is None:
+        source = "the fine-tuned model" if args.stage == "width" else "the result of stage 'width'"
+        raise ValueError(f"Stage {args.stage!r} has no teacher. Give teacher={source}, or choose stage 'finetune'.")
+    shared = {id(parameter) for parameter in model.parameters()} & {id(parameter) for parameter in teacher.parameters()}
+    if shared:
+        raise ValueError(
+            "The teacher shares weights with the model, so it would change while it teaches. Give a copy: "
+            "teacher=copy.deepcopy(model)."
+        )
+    if args.stage == "depth" and args.teacher_width == "same" and not isinstance(teacher, ElasticModelMixin):
+        raise ValueError(
+            f"Stage 'depth' narrows its teacher to the student's width, but a {type(teacher).__name__} has one size. "
+            "Give the elastic result of stage 'width', or teacher_width='full'."
+        )
+    for name in ("hidden_size", "num_hidden_layers", "vocab_size", "num_labels"):
+        ours, theirs = getattr(model.config, name), getattr(teacher.config, name)
+        if ours != theirs:
+            raise ValueError(
+                f"The teacher has {name}={theirs}, the model {ours}. They must be equal: the teacher is the same "
+                "network at full size, fine-tuned on the same task."
+            )

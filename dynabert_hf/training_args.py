@@ -1,0 +1,71 @@
+"""Every knob of training an elastic model, on top of those of transformers, checked once."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from transformers import TrainingArguments
+
+from .distillation import STAGES, TEACHER_WIDTHS
+
+STRATEGIES = ("grid", "sandwich")
+HIDDEN_WEIGHTS = {"width": 0.1, "depth": 1.0, "finetune": 0.0}
+"""The paper's weight of the hidden-state loss in each stage (section 3.1)."""
+
+
+@dataclass
+class DynaBertTrainingArguments(TrainingArguments):
+    """Arguments of `DynaBertTrainer`: those of transformers' `TrainingArguments`, and those of a stage.
+
+    The defaults are the paper's: learning rate 2e-5, 3 epochs a stage, batch size 32.
+
+    Args:
+        stage: `"width"`, `"depth"` or `"finetune"`.
+        logit_weight: Weight of the logit loss.
+        hidden_weight: Weight of the hidden-state loss; None: the paper's, 0.1 in stage `"width"` and 1.0 in `"depth"`.
+        teacher_width: In stage `"depth"`, teacher at the student's width (`"same"`, the paper) or at full width
+            (`"full"`, the published code).
+        strategy: `"grid"` trains every sub-network in every step (the paper); `"sandwich"` the largest, the smallest
+            and `num_random_subnetworks` others, drawn anew each step.
+        num_random_subnetworks: Sub-networks drawn at random in a `"sandwich"` step.
+
+    Raises:
+        ValueError: If a value is not possible.
+    """
+
+    stage: str = field(default="width", metadata={"help": f"Stage of training: {', '.join(STAGES)}."})
+    logit_weight: float = field(default=1.0, metadata={"help": "Weight of the logit loss."})
+    hidden_weight: float | None = field(
+        default=None, metadata={"help": "Weight of the hidden-state loss (default: the paper's for the stage)."}
+    )
+    teacher_width: str = field(
+        default="same", metadata={"help": f"Width of the teacher in stage depth: {', '.join(TEACHER_WIDTHS)}."}
+    )
+    strategy: str = field(
+        default="grid", metadata={"help": f"Which sub-networks a step trains: {', '.join(STRATEGIES)}."}
+    )
+    num_random_subnetworks: int = field(
+        default=2, metadata={"help": "Sub-networks drawn at random in a sandwich step, besides largest and smallest."}
+    )
+    learning_rate: float = field(default=2e-5, metadata={"help": "The initial learning rate."})
+    num_train_epochs: float = field(default=3.0, metadata={"help": "Epochs of this stage."})
+    per_device_train_batch_size: int = field(default=32, metadata={"help": "Batch size per device for training."})
+    per_device_eval_batch_size: int = field(default=32, metadata={"help": "Batch size per device for evaluation."})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, possible in (("stage", STAGES), ("teacher_width", TEACHER_WIDTHS), ("strategy", STRATEGIES)):
+            given = getattr(self, name)
+            if given not in possible:
+                raise ValueError(f"{name}={given!r} is unknown. Possible is one of {', '.join(map(repr, possible))}.")
+        if self.hidden_weight is None:
+            self.hidden_weight = HIDDEN_WEIGHTS[self.stage]
+        for name in ("logit_weight", "hidden_weight", "num_random_subnetworks"):
+            given = getattr(self, name)
+            if not given >= 0 or math.isinf(given):
+                raise ValueError(f"{name}={given!r} is not possible. Give a number of at least 0.")
+        if self.stage != "finetune" and self.logit_weight == self.hidden_weight == 0:
+            raise ValueError(
+                "logit_weight and hidden_weight are both 0, so nothing would be learned. Give one of them."
+            )
