@@ -32,6 +32,7 @@ from .modeling_dynaroberta import (
     DynaRobertaForTokenClassification,
     DynaRobertaModel,
 )
+from .profiling import ParameterCount, Profile, count_flops, count_parameters
 from .rewiring import Importance, measure_importance, rewire
 from .subnetwork import LayerShape, SubNetwork, SubNetworkError, grid
 from .trainer import DynaBertTrainer
@@ -76,8 +77,12 @@ __all__ = [
     "ElasticModelMixin",
     "Importance",
     "LayerShape",
+    "ParameterCount",
+    "Profile",
     "SubNetwork",
     "SubNetworkError",
+    "count_flops",
+    "count_parameters",
     "grid",
     "hidden_state_loss",
     "logit_loss",

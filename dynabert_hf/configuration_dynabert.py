@@ -16,7 +16,7 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 from transformers import BertConfig, PreTrainedConfig, RobertaConfig
 
-from .subnetwork import LayerShape, SubNetwork, SubNetworkError, grid
+from .subnetwork import LayerShape, Size, SubNetwork, SubNetworkError, grid, parse_size
 
 FORMAT_VERSION = 1
 """Version of the elastic fields. A checkpoint with a higher one was written by a later release."""
@@ -139,7 +139,7 @@ class ElasticConfigMixin:
         everything = grid(self.widths, self.depths)
         return everything if self.stored_shape is None else tuple(filter(self.holds, everything))
 
-    def holds(self, size: SubNetwork | Sequence[LayerShape]) -> bool:
+    def holds(self, size: Size) -> bool:
         """Whether the weights of this size are present."""
         try:
             self.resolve(size)
@@ -147,12 +147,14 @@ class ElasticConfigMixin:
             return False
         return True
 
-    def resolve(self, size: SubNetwork | Sequence[LayerShape]) -> tuple[LayerShape, ...]:
-        """The layers that a size keeps in this network.
+    def resolve(self, size: Size) -> tuple[LayerShape, ...]:
+        """The layers that a size, or the text that names one, keeps in this network.
 
         Raises:
             SubNetworkError: If the size leaves nothing of the network, or asks for more than is stored.
         """
+        if isinstance(size, str):
+            size = parse_size(size)
         layers = self._by_rule(size) if isinstance(size, SubNetwork) else tuple(size)
         _check_increasing("layers", [layer.index for layer in layers], self.num_hidden_layers)
         stored = {layer.index: layer for layer in self.stored_layers}

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from .configuration_dynabert import ElasticConfigMixin
 from .elastic import ActiveSizes, ElasticEncoder
-from .subnetwork import LayerShape, Size, SubNetwork, SubNetworkError
+from .subnetwork import LayerShape, Size, SubNetwork, SubNetworkError, parse_size
 
 
 class ElasticModelMixin:
@@ -102,7 +102,7 @@ class ElasticModelMixin:
             if width is not None or depth is not None:
                 raise SubNetworkError(f"Both {size} and width={width}, depth={depth} were given. Give one of them.")
             if isinstance(size, str):
-                return SubNetwork.parse(size)
+                return parse_size(size)
             if isinstance(size, SubNetwork):
                 return size
             if isinstance(size, Sequence) and all(isinstance(layer, LayerShape) for layer in size):

@@ -155,3 +155,21 @@ def grid(widths: Iterable[float], depths: Iterable[float]) -> tuple[SubNetwork, 
 
 Size = SubNetwork | str | Sequence[LayerShape]
 """What names a size to a model: a sub-network, its text form, or the shape of every kept layer."""
+
+
+def size_name(size: SubNetwork | Sequence[LayerShape]) -> str:
+    """The text form of any size: `w0.5-d0.75`, or `l0h4n1024-l2h3n768` for layers that no width and depth describe."""
+    if isinstance(size, SubNetwork):
+        return str(size)
+    return "-".join(f"l{layer.index}h{layer.heads}n{layer.neurons}" for layer in size)
+
+
+def parse_size(text: str) -> SubNetwork | tuple[LayerShape, ...]:
+    """The size that `text` names, the inverse of `size_name`.
+
+    Raises:
+        SubNetworkError: If `text` has neither form.
+    """
+    if isinstance(text, str) and re.fullmatch(r"l\d+h\d+n\d+(-l\d+h\d+n\d+)*", text):
+        return tuple(LayerShape(*map(int, re.findall(r"\d+", part))) for part in text.split("-"))
+    return SubNetwork.parse(text)
