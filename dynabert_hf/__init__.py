@@ -34,6 +34,7 @@ from .modeling_dynaroberta import (
 )
 from .profiling import ParameterCount, Profile, count_flops, count_parameters
 from .rewiring import Importance, measure_importance, rewire
+from .search import Candidate, Recommendation, make_candidates, pareto_front, read_metrics, recommend
 from .subnetwork import LayerShape, SubNetwork, SubNetworkError, grid
 from .trainer import DynaBertTrainer
 from .training_args import DynaBertTrainingArguments
@@ -57,6 +58,7 @@ for _auto_class, _model_classes in AUTO_CLASSES.items():
         _auto_class.register(_model_class.config_class, _model_class, exist_ok=True)
 
 __all__ = [
+    "Candidate",
     "DistillationPair",
     "DynaBertConfig",
     "DynaBertForMaskedLM",
@@ -79,6 +81,7 @@ __all__ = [
     "LayerShape",
     "ParameterCount",
     "Profile",
+    "Recommendation",
     "SubNetwork",
     "SubNetworkError",
     "count_flops",
@@ -86,7 +89,11 @@ __all__ = [
     "grid",
     "hidden_state_loss",
     "logit_loss",
+    "make_candidates",
     "measure_importance",
+    "pareto_front",
     "plan_stage",
+    "read_metrics",
+    "recommend",
     "rewire",
 ]
