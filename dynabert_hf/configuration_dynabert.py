@@ -75,6 +75,8 @@ class ElasticConfigMixin:
 
     def __post_init__(self, **kwargs: Any) -> None:
         self._check_family(kwargs.pop("model_type", self.model_type))
+        if not self.is_remote_code():
+            kwargs.pop("auto_map", None)  # names files of the folder read, which another folder need not have
         super().__post_init__(**kwargs)
         self._check_format()
         self.widths = [subnetwork.width for subnetwork in grid(self.widths, [1.0])]

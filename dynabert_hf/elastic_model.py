@@ -7,17 +7,34 @@ the package, so that they also work where only the files shipped with a checkpoi
 from __future__ import annotations
 
 import copy
+import json
+import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
 
 from .configuration_dynabert import ElasticConfigMixin
 from .elastic import ActiveSizes, ElasticEncoder
 from .subnetwork import LayerShape, Size, SubNetwork, SubNetworkError, parse_size
+
+SHIPPED_FILES = (
+    "subnetwork.py",
+    "configuration_dynabert.py",
+    "elastic.py",
+    "elastic_model.py",
+    "modeling_dynabert.py",
+    "modeling_dynaroberta.py",
+)
+"""The modules that a model takes along where this package may be missing."""
+
+_IS_COPY = __name__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}.")
 
 
 class ElasticModelMixin:
@@ -162,14 +179,61 @@ class ElasticModelMixin:
         return _copy_weights(self.backbone_class(self.config.to_backbone()), self)
 
     def save_pretrained(
-        self, save_directory: Any, *args: Any, save_original_format: bool = False, **kwargs: Any
+        self,
+        save_directory: Any,
+        *args: Any,
+        save_original_format: bool = False,
+        with_code: bool = False,
+        **kwargs: Any,
     ) -> None:
         """Save as transformers does, under today's parameter names also if the model was loaded from older ones.
 
         Checkpoints that call LayerNorm's weights `gamma` and `beta` would otherwise be saved that way again, and
         resuming from them would silently leave those weights out.
+
+        Args:
+            save_directory: Folder to save to.
+            *args: Passed on to transformers.
+            save_original_format: Whether to keep the parameter names of the file that the model came from.
+            with_code: Also save the code, see `save_code`. Always done where the model itself runs from such code,
+                and when pushing to the Hub.
+            **kwargs: Passed on to transformers.
         """
         super().save_pretrained(save_directory, *args, save_original_format=save_original_format, **kwargs)
+        if with_code or _IS_COPY:
+            self.save_code(save_directory)
+
+    def save_code(self, folder: Any) -> None:
+        """Put the code of the elastic classes beside a model saved in `folder`, and name it in its configuration.
+
+        Afterwards the Auto classes load every head of this family from there with `trust_remote_code=True`, where
+        this package is not installed. Where it is, its own classes win and the copies stay unread.
+        """
+        here = Path(__file__).parent
+        for name in SHIPPED_FILES:
+            if (here / name).exists():  # where a model runs from such copies, the other family's file may be absent
+                shutil.copyfile(here / name, Path(folder) / name)
+        path = Path(folder) / "config.json"
+        config = json.loads(path.read_text(encoding="utf-8"))
+        config["auto_map"] = _auto_map(type(self.base_model))
+        path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+    def _upload_modified_files(self, working_dir: Any, *args: Any, **kwargs: Any) -> Any:
+        """Every push of a model ends here, with the folder that goes to the Hub."""
+        if (Path(working_dir) / "config.json").exists():
+            self.save_code(working_dir)
+        return super()._upload_modified_files(working_dir, *args, **kwargs)
+
+
+def _auto_map(base_class: type[ElasticModelMixin]) -> dict[str, str]:
+    """For each Auto class the class of this family that it loads, as `file.Class`."""
+    module = sys.modules[base_class.__module__]
+    family = base_class.__name__.removesuffix("Model")
+    loaded = {"AutoConfig": base_class.config_class}
+    for name, value in vars(module).items():
+        if name.startswith(family):
+            loaded["Auto" + name.removeprefix(family).replace("For", "ModelFor")] = value
+    return {auto: f"{value.__module__.rpartition('.')[2]}.{value.__name__}" for auto, value in loaded.items()}
 
 
 def _check_architecture(config: ElasticConfigMixin) -> None:

@@ -1,0 +1,54 @@
+"""Somebody who has transformers and torch, but not this package; run by the tests in a process of its own.
+
+Prints, for each folder or Hub id given, what was loaded and for how many sizes the outputs are equal to the last bit.
+"""
+
+import json
+import sys
+import tempfile
+from importlib.abc import MetaPathFinder
+from pathlib import Path
+
+
+class _NotInstalled(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "dynabert_hf":
+            raise ModuleNotFoundError(f"No module named {name!r}")
+
+
+sys.meta_path.insert(0, _NotInstalled())
+
+import torch  # noqa: E402
+import transformers  # noqa: E402
+
+
+def run(model, inputs):
+    with torch.no_grad():
+        return [output for output in model(**inputs).to_tuple() if isinstance(output, torch.Tensor)]
+
+
+def equal(ours, theirs):
+    return len(ours) == len(theirs) and all(map(torch.equal, ours, theirs))
+
+
+def visit(place, known):
+    model = getattr(transformers, known["auto_class"]).from_pretrained(place, trust_remote_code=True)
+    equal_sizes = 0
+    for size, expected in known["expected"].items():
+        equal_sizes += equal(run(model.set_active(size), known["inputs"]), expected)
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        saved_again = sorted(path.name for path in Path(folder).iterdir())
+        base = transformers.AutoModel.from_pretrained(folder, trust_remote_code=True)
+    return {
+        "class": f"{type(model).__module__}.{type(model).__qualname__}",
+        "base_class": type(base).__qualname__,
+        "equal_sizes": equal_sizes,
+        "saved_again": saved_again,
+    }
+
+
+if __name__ == "__main__":
+    report = [visit(folder, torch.load(Path(folder) / "expected.pt")) for folder in sys.argv[1:]]
+    assert "dynabert_hf" not in sys.modules
+    print(json.dumps(report))
