@@ -33,6 +33,7 @@ from .modeling_dynaroberta import (
     DynaRobertaModel,
 )
 from .profiling import ParameterCount, Profile, count_flops, count_parameters
+from .recipe import RecipeResult, ResultRow, train_dynabert
 from .rewiring import Importance, measure_importance, rewire
 from .search import Candidate, Recommendation, make_candidates, pareto_front, read_metrics, recommend
 from .subnetwork import LayerShape, SubNetwork, SubNetworkError, grid
@@ -81,7 +82,9 @@ __all__ = [
     "LayerShape",
     "ParameterCount",
     "Profile",
+    "RecipeResult",
     "Recommendation",
+    "ResultRow",
     "SubNetwork",
     "SubNetworkError",
     "count_flops",
@@ -96,4 +99,5 @@ __all__ = [
     "read_metrics",
     "recommend",
     "rewire",
+    "train_dynabert",
 ]

@@ -143,11 +143,12 @@ class ElasticConfigMixin:
 
     def holds(self, size: Size) -> bool:
         """Whether the weights of this size are present."""
-        try:
-            self.resolve(size)
-        except SubNetworkError:
-            return False
-        return True
+        layers = self._by_rule(size) if isinstance(size, SubNetwork) else size
+        return self._first_missing(layers) is None
+
+    def _first_missing(self, layers: Sequence[LayerShape]) -> LayerShape | None:
+        stored = {layer.index: layer for layer in self.stored_layers}
+        return next((each for each in layers if each.index not in stored or not each.fits_in(stored[each.index])), None)
 
     def resolve(self, size: Size) -> tuple[LayerShape, ...]:
         """The layers that a size, or the text that names one, keeps in this network.
@@ -159,17 +160,15 @@ class ElasticConfigMixin:
             size = parse_size(size)
         layers = self._by_rule(size) if isinstance(size, SubNetwork) else tuple(size)
         _check_increasing("layers", [layer.index for layer in layers], self.num_hidden_layers)
-        stored = {layer.index: layer for layer in self.stored_layers}
-        for layer in layers:
-            if layer.index not in stored or not layer.fits_in(stored[layer.index]):
-                name = str(size) if isinstance(size, SubNetwork) else str(layer)
-                held = ", ".join(f"{s.index} ({s.heads} heads, {s.neurons} neurons)" for s in stored.values())
-                fitting = ", ".join(map(str, self.subnetworks)) if isinstance(size, SubNetwork) else ""
-                raise SubNetworkError(
-                    f"{name} needs {layer}, which this model does not hold. It holds layers {held}. "
-                    + (f"Sizes that fit: {fitting}. " if fitting else "")
-                    + "Choose one that fits, or load the model that this one was extracted from."
-                )
+        missing = self._first_missing(layers)
+        if missing is not None:
+            asked = f"{size} needs {missing}" if isinstance(size, SubNetwork) else str(missing)
+            held = ", ".join(f"{s.index} ({s.heads} heads, {s.neurons} neurons)" for s in self.stored_layers)
+            fitting = ", ".join(map(str, self.subnetworks)) or "none of the trained ones"
+            raise SubNetworkError(
+                f"{asked}, which this model does not hold. It holds layers {held}. Sizes that fit: {fitting}. Choose "
+                "one that fits, or load the model that this one was extracted from."
+            )
         if not layers:
             raise SubNetworkError("No layer was given. Give at least one LayerShape.")
         return layers

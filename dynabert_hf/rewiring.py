@@ -109,7 +109,7 @@ def measure_importance(
 
 
 class _RecordedInput:
-    """Keeps the input of a linear layer, as a leaf of the gradient computation, inside a `with` block."""
+    """Keeps the input of a linear layer, with a gradient also where all before it is frozen, inside a `with` block."""
 
     def __init__(self, linear: nn.Linear):
         self.linear = linear
@@ -122,8 +122,9 @@ class _RecordedInput:
     def __exit__(self, *exception: object) -> None:
         self._hook.remove()
 
-    def _record(self, module: nn.Module, inputs: tuple[torch.Tensor]) -> None:
-        self.states = inputs[0]
+    def _record(self, module: nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+        self.states = inputs[0] if inputs[0].requires_grad else inputs[0].detach().requires_grad_()
+        return (self.states,)
 
 
 def _full_layers(model: PreTrainedModel) -> nn.ModuleList:

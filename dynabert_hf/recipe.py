@@ -1,0 +1,339 @@
+"""The whole recipe in one call: rewire, distil into widths, distil into widths and depths, optionally fine-tune.
+
+Every step leaves its result in the output folder and is skipped when it is there already, so an interrupted run goes on
+where it stopped when it is called again.
+"""
+
+from __future__ import annotations
+
+import copy
+import csv
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+from transformers import (
+    AutoConfig,
+    DataCollatorWithPadding,
+    EvalPrediction,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Trainer,
+    default_data_collator,
+)
+from transformers.trainer_utils import get_last_checkpoint
+from transformers.utils import logging
+
+from . import modeling_dynabert, modeling_dynaroberta
+from .elastic_model import ElasticModelMixin
+from .profiling import count_flops, count_parameters
+from .rewiring import measure_importance, rewire
+from .subnetwork import SubNetwork
+from .trainer import DynaBertTrainer
+from .training_args import DynaBertTrainingArguments
+
+logger = logging.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class ResultRow:
+    """What one sub-network costs and how well it does.
+
+    Args:
+        subnetwork: The size.
+        metrics: Its metrics on the evaluation data, such as `{"accuracy": 0.87, "loss": 0.31}`.
+        parameters: Parameters of the extracted model.
+        flops: Floating-point operations of a forward pass on one sequence of 128 tokens.
+    """
+
+    subnetwork: SubNetwork
+    metrics: dict[str, float]
+    parameters: int
+    flops: int
+
+
+@dataclass(frozen=True)
+class RecipeResult:
+    """What `train_dynabert` made: the trained model, a row for every size, and the teacher's metrics."""
+
+    model: ElasticModelMixin
+    rows: tuple[ResultRow, ...]
+    teacher_metrics: dict[str, float]
+
+    def save(self, folder: str | Path) -> None:
+        """Write the table as `results.json` and `results.csv` into a folder."""
+        records = [
+            {
+                "width": row.subnetwork.width,
+                "depth": row.subnetwork.depth,
+                **row.metrics,
+                "parameters": row.parameters,
+                "flops": row.flops,
+            }
+            for row in self.rows
+        ]
+        folder = Path(folder)
+        content = {"teacher": self.teacher_metrics, "sub_networks": records}
+        (folder / "results.json").write_text(json.dumps(content, indent=2))
+        with (folder / "results.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(records[0]))
+            writer.writeheader()
+            writer.writerows(records)
+
+
+def train_dynabert(
+    model: PreTrainedModel | str | Path,
+    *,
+    train_dataset: Any,
+    eval_dataset: Any = None,
+    importance_dataset: Any = None,
+    processing_class: PreTrainedTokenizerBase | None = None,
+    data_collator: Callable | None = None,
+    compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None = None,
+    widths: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0),
+    depths: tuple[float, ...] = (0.5, 0.75, 1.0),
+    finetune: bool = False,
+    output_dir: str | Path = "dynabert",
+    stage_arguments: Mapping[str, Mapping[str, Any]] | None = None,
+    **arguments: Any,
+) -> RecipeResult:
+    """From a fine-tuned BERT or RoBERTa to one model with all its sizes.
+
+    Rewires the model by importance, trains it in stage `"width"`, then in stage `"depth"`, then, if asked, in stage
+    `"finetune"` (sections 2.1 to 2.3). Run again with the same arguments and `output_dir` after an interruption, it
+    goes on where it stopped.
+
+    Args:
+        model: The fine-tuned stock model, or the folder or Hub id of one with a sequence classification head. It is the
+            first teacher and does not change.
+        train_dataset: Tokenised training data with labels.
+        eval_dataset: Tokenised data to measure every size on; None: the result has no metrics.
+        importance_dataset: Data to measure importance on; None: the training data. The paper uses the development set.
+        processing_class: The tokenizer, used for padding and saved with the model.
+        data_collator: Makes a batch of examples; None: pads to the longest of a batch.
+        compute_metrics: As for transformers' `Trainer`; None: accuracy, or mean squared error and Pearson correlation
+            for regression.
+        widths: Width multipliers to train, 1.0 among them.
+        depths: Depth multipliers to train, 1.0 among them.
+        finetune: Whether to fine-tune on labels at the end.
+        output_dir: Folder of the run. The trained model ends in its sub-folder `model`.
+        stage_arguments: For a stage, training arguments of that stage alone, such as
+            `{"depth": {"num_train_epochs": 2}}`.
+        **arguments: Fields of `DynaBertTrainingArguments` for all stages, such as `learning_rate=5e-5`.
+
+    Raises:
+        TypeError: If the model is not a BERT or RoBERTa with a task head.
+        ValueError: If a data set is empty or has no labels, a stage is unknown, or `output_dir` holds another run.
+    """
+    teacher = _load_teacher(model)
+    elastic_class = _elastic_class(teacher)
+    for name, dataset in (("train_dataset", train_dataset), ("eval_dataset", eval_dataset)):
+        if dataset is not None:
+            _check_dataset(name, dataset)
+    run = _Run(
+        output_dir=Path(output_dir),
+        elastic_class=elastic_class,
+        arguments=dict(arguments),
+        stage_arguments={stage: dict(own) for stage, own in (stage_arguments or {}).items()},
+        trainer_kwargs={
+            "train_dataset": train_dataset,
+            "eval_dataset": eval_dataset,
+            "processing_class": processing_class,
+            "data_collator": data_collator or _default_collator(processing_class),
+            "compute_metrics": compute_metrics or _default_metrics(teacher),
+        },
+    )
+    run.check_settings(widths=widths, depths=depths, finetune=finetune, num_examples=len(train_dataset))
+    rewired = run.once("1-rewired", lambda: run.rewire(teacher, importance_dataset or train_dataset, widths, depths))
+    width = run.once("2-width", lambda: run.train("width", rewired, teacher))
+    trained = run.once("3-depth", lambda: run.train("depth", copy.deepcopy(width), width))
+    if finetune:
+        trained = run.once("4-finetune", lambda: run.train("finetune", trained, None))
+    return run.finish(trained, teacher)
+
+
+_ELASTIC_CLASSES = {
+    elastic.__mro__[elastic.__mro__.index(ElasticModelMixin) + 1]: elastic
+    for module in (modeling_dynabert, modeling_dynaroberta)
+    for elastic in vars(module).values()
+    if isinstance(elastic, type) and elastic.__name__.startswith("Dyna") and issubclass(elastic, PreTrainedModel)
+}
+"""For each stock class the elastic one."""
+
+
+def _load_teacher(model: PreTrainedModel | str | Path) -> PreTrainedModel:
+    """The stock model that was given or named, with the head that its checkpoint was saved with."""
+    if isinstance(model, ElasticModelMixin):
+        return model.to_backbone()
+    if isinstance(model, PreTrainedModel):
+        return model
+    architectures = AutoConfig.from_pretrained(model).architectures or []
+    for stock_class in _ELASTIC_CLASSES:
+        if stock_class.__name__ in architectures:
+            return stock_class.from_pretrained(model, dtype=torch.float32)
+    raise TypeError(f"{str(model)!r} holds {architectures or 'no named architecture'}. {_supported()}")
+
+
+def _elastic_class(teacher: PreTrainedModel) -> type[ElasticModelMixin]:
+    elastic_class = _ELASTIC_CLASSES.get(type(teacher))
+    if elastic_class is None or teacher.base_model is teacher:
+        raise TypeError(f"The model is a {type(teacher).__name__}. {_supported()}")
+    return elastic_class
+
+
+def _supported() -> str:
+    heads = sorted(stock.__name__ for stock in _ELASTIC_CLASSES if "For" in stock.__name__)
+    return f"Possible are fine-tuned models of the classes {', '.join(heads)}. Fine-tune one of these first."
+
+
+def _check_dataset(name: str, dataset: Any) -> None:
+    if len(dataset) == 0:
+        raise ValueError(f"{name} is empty. Give at least one example.")
+    columns = set(dataset[0])
+    if "input_ids" not in columns:
+        raise ValueError(
+            f"{name} has the columns {sorted(columns)} but no 'input_ids'. Tokenise it first: "
+            "dataset.map(lambda rows: tokenizer(rows['text'], truncation=True), batched=True)."
+        )
+    if not columns & {"label", "labels", "start_positions"}:
+        raise ValueError(
+            f"{name} has the columns {sorted(columns)} but no labels. Rename the column that holds them to 'labels'."
+        )
+
+
+def _default_collator(processing_class: Any) -> Callable:
+    return default_data_collator if processing_class is None else DataCollatorWithPadding(processing_class)
+
+
+def _default_metrics(teacher: PreTrainedModel) -> Callable[[EvalPrediction], dict[str, float]] | None:
+    """Accuracy, or error and correlation of a regression; None for heads without an obvious choice."""
+    if not type(teacher).__name__.endswith("ForSequenceClassification"):
+        return None
+    return _regression_metrics if teacher.config.num_labels == 1 else _accuracy
+
+
+def _accuracy(prediction: EvalPrediction) -> dict[str, float]:
+    return {"accuracy": float((prediction.predictions.argmax(-1) == prediction.label_ids).mean())}
+
+
+def _regression_metrics(prediction: EvalPrediction) -> dict[str, float]:
+    predicted, labels = np.squeeze(prediction.predictions), prediction.label_ids
+    return {
+        "mse": float(np.square(predicted - labels).mean()),
+        "pearson": float(np.corrcoef(predicted, labels)[0, 1]),
+    }
+
+
+def _bare_metrics(metrics: dict[str, float], prefix: str) -> dict[str, float]:
+    """The metrics with a prefix, without it, and without how long the evaluation took."""
+    timing = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
+    bare = {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
+    return {name: value for name, value in bare.items() if name not in timing}
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The folder, arguments and data of one call of the recipe."""
+
+    output_dir: Path
+    elastic_class: type[ElasticModelMixin]
+    arguments: dict[str, Any]
+    stage_arguments: dict[str, dict[str, Any]]
+    trainer_kwargs: dict[str, Any]
+
+    def check_settings(self, **settings: Any) -> None:
+        """Make the folder, or check that it holds a run with these very settings."""
+        settings = {**settings, "arguments": self.arguments, "stage_arguments": self.stage_arguments}
+        settings = json.loads(json.dumps(settings, default=str))
+        path = self.output_dir / "run.json"
+        if path.exists():
+            before = json.loads(path.read_text())
+            changed = [name for name in settings if settings[name] != before.get(name)]
+            if changed:
+                was, now = ({name: each.get(name) for name in changed} for each in (before, settings))
+                raise ValueError(
+                    f"output_dir={str(self.output_dir)!r} holds a run with {was}, now {now} is asked. Give the same "
+                    "settings to go on with it, or another output_dir."
+                )
+        else:
+            self.output_dir.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(settings, indent=2))
+
+    def once(self, name: str, make: Callable[[], ElasticModelMixin]) -> ElasticModelMixin:
+        """The model of a finished step, loaded if it is there and else made and saved, whole or not at all."""
+        folder = self.output_dir / name / "model"
+        if not folder.exists():
+            partial = folder.with_name("model.partial")
+            make().save_pretrained(partial)
+            partial.rename(folder)
+        return self.elastic_class.from_pretrained(folder)
+
+    def rewire(
+        self, teacher: PreTrainedModel, dataset: Any, widths: tuple[float, ...], depths: tuple[float, ...]
+    ) -> ElasticModelMixin:
+        """An elastic copy of the teacher, heads and neurons ordered by their importance, which is saved beside it."""
+        model = self.elastic_class.from_backbone(teacher, widths=list(widths), depths=list(depths))
+        args = self.training_arguments("width")
+        trainer = Trainer(model=model.to(args.device), args=args, **self.trainer_kwargs)
+        loader = DataLoader(
+            trainer._remove_unused_columns(dataset),
+            batch_size=args.train_batch_size,
+            collate_fn=self.trainer_kwargs["data_collator"],
+        )
+        importance = measure_importance(model, loader, progress=not args.disable_tqdm)
+        (self.output_dir / "1-rewired").mkdir(exist_ok=True)
+        importance.save(self.output_dir / "1-rewired" / "importance.safetensors")
+        return rewire(model, importance)
+
+    def training_arguments(self, stage: str) -> DynaBertTrainingArguments:
+        defaults = {
+            "warmup_steps": 0.1,
+            "train_sampling_strategy": "group_by_length",
+            "save_strategy": "epoch",
+            "save_total_limit": 1,
+            "report_to": "none",
+        }
+        folder = self.output_dir / {"width": "2-width", "depth": "3-depth", "finetune": "4-finetune"}[stage]
+        own = self.stage_arguments.get(stage, {})
+        return DynaBertTrainingArguments(
+            **{**defaults, **self.arguments, **own, "stage": stage, "output_dir": str(folder)}
+        )
+
+    def train(self, stage: str, model: ElasticModelMixin, teacher: PreTrainedModel | None) -> ElasticModelMixin:
+        """Train a stage in place, from its last checkpoint if there is one."""
+        args = self.training_arguments(stage)
+        logger.warning_once(f"Stage {stage!r} of the recipe, in {args.output_dir}")
+        trainer = DynaBertTrainer(model, teacher, args, **self.trainer_kwargs)
+        folder = Path(args.output_dir)
+        trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)) if folder.exists() else None)
+        return model
+
+    def finish(self, model: ElasticModelMixin, teacher: PreTrainedModel) -> RecipeResult:
+        """Measure every size and the teacher, and save model, tokenizer and table."""
+        metrics: dict[str, float] = {}
+        teacher_metrics: dict[str, float] = {}
+        if self.trainer_kwargs["eval_dataset"] is not None:
+            args = self.training_arguments("finetune")
+            metrics = DynaBertTrainer(model, None, args, **self.trainer_kwargs).evaluate()
+            teacher_metrics = _bare_metrics(Trainer(teacher, args, **self.trainer_kwargs).evaluate(), "eval_")
+        rows = tuple(
+            ResultRow(
+                subnetwork,
+                _bare_metrics(metrics, f"eval_{subnetwork}_"),
+                count_parameters(model, subnetwork).total,
+                count_flops(model, subnetwork),
+            )
+            for subnetwork in model.config.subnetworks
+        )
+        result = RecipeResult(model, rows, teacher_metrics)
+        folder = self.output_dir / "model"
+        model.save_pretrained(folder)
+        if self.trainer_kwargs["processing_class"] is not None:
+            self.trainer_kwargs["processing_class"].save_pretrained(folder)
+        result.save(folder)
+        return result

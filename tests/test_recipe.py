@@ -1,0 +1,130 @@
+"""The recipe in one call, on a tiny model and sentences made on the spot."""
+
+import csv
+import json
+
+import pytest
+import torch
+from conftest import BACKBONE_CONFIGS, TINY
+from datasets import Dataset
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertForSequenceClassification,
+    BertModel,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    RobertaForSequenceClassification,
+)
+
+from dynabert_hf import SubNetwork, train_dynabert
+
+STOCK_CLASSES = {"Bert": BertForSequenceClassification, "Roberta": RobertaForSequenceClassification}
+SETTINGS = {"max_steps": 2, "per_device_train_batch_size": 4, "use_cpu": True, "disable_tqdm": True, "logging_steps": 1}
+
+
+def make_teacher(family="Bert", num_labels=2):
+    torch.manual_seed(0)
+    return STOCK_CLASSES[family](BACKBONE_CONFIGS[family](**TINY, num_labels=num_labels))
+
+
+def make_dataset(size=12, regression=False):
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(5, 99, (size, 7), generator=generator)
+    labels = [row / size if regression else row % 2 for row in range(size)]
+    return Dataset.from_dict({"input_ids": ids.tolist(), "labels": labels})
+
+
+def run(tmp_path, teacher=None, **kwargs):
+    kwargs = {"train_dataset": make_dataset(), "eval_dataset": make_dataset(8), **SETTINGS, **kwargs}
+    return train_dynabert(teacher or make_teacher(), output_dir=tmp_path / "run", **kwargs)
+
+
+def test_the_recipe_returns_a_model_and_a_row_for_every_size(tmp_path, family):
+    teacher = make_teacher(family)
+    before = {name: weight.clone() for name, weight in teacher.state_dict().items()}
+    result = run(tmp_path, teacher, finetune=True)
+    assert [row.subnetwork for row in result.rows] == list(result.model.config.subnetworks)
+    assert result.rows[-1].subnetwork == SubNetwork()
+    assert result.rows[-1].parameters == sum(parameter.numel() for parameter in teacher.parameters())
+    assert all(0 <= row.metrics["accuracy"] <= 1 for row in result.rows)
+    assert set(result.teacher_metrics) == {"loss", "accuracy"}
+    assert all(torch.equal(weight, before[name]) for name, weight in teacher.state_dict().items())
+
+
+def test_the_table_and_the_model_are_saved(tmp_path):
+    result = run(tmp_path)
+    folder = tmp_path / "run" / "model"
+    table = json.loads((folder / "results.json").read_text())
+    rows = list(csv.DictReader((folder / "results.csv").open()))
+    assert [row["accuracy"] for row in table["sub_networks"]] == [row.metrics["accuracy"] for row in result.rows]
+    assert [float(row["flops"]) for row in rows] == [row.flops for row in result.rows]
+    loaded = AutoModelForSequenceClassification.from_pretrained(folder)
+    assert torch.equal(loaded.classifier.weight, result.model.classifier.weight)
+
+
+def test_a_finished_run_is_not_repeated(tmp_path, monkeypatch):
+    first = run(tmp_path)
+    monkeypatch.setattr(
+        "dynabert_hf.trainer.DynaBertTrainer.train", lambda *args, **kwargs: pytest.fail("trained again")
+    )
+    second = run(tmp_path)
+    assert [row.metrics for row in first.rows] == [row.metrics for row in second.rows]
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    whole = run(tmp_path / "whole").model.state_dict()
+    with monkeypatch.context() as patch:
+        patch.setattr("dynabert_hf.recipe._Run.finish", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "cut")
+    resumed = run(tmp_path / "cut").model.state_dict()
+    assert all(torch.equal(resumed[name], weight) for name, weight in whole.items())
+
+
+def test_other_settings_in_the_same_folder_are_refused(tmp_path):
+    run(tmp_path)
+    with pytest.raises(ValueError, match=r"holds a run with .*'max_steps': 2.* now .*'max_steps': 3.* Give the same"):
+        run(tmp_path, max_steps=3)
+
+
+def test_a_regression_model_reports_error_and_correlation(tmp_path):
+    data = make_dataset(regression=True)
+    result = run(tmp_path, make_teacher(num_labels=1), train_dataset=data, eval_dataset=data)
+    assert set(result.rows[0].metrics) == {"loss", "mse", "pearson"}
+
+
+def test_without_evaluation_data_there_are_no_metrics(tmp_path):
+    result = run(tmp_path, eval_dataset=None)
+    assert [row.metrics for row in result.rows] == [{}] * 12
+
+
+def test_a_folder_of_a_fine_tuned_model_is_a_teacher(tmp_path):
+    make_teacher().save_pretrained(tmp_path / "teacher")
+    result = run(tmp_path, tmp_path / "teacher")
+    assert type(result.model).__name__ == "DynaBertForSequenceClassification"
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"text": ["a"], "labels": [0]}, "no 'input_ids'. Tokenise it first"),
+        ({"input_ids": [[5, 6]]}, r"\['input_ids'\] but no labels"),
+        ({"input_ids": [], "labels": []}, "train_dataset is empty"),
+    ],
+)
+def test_a_data_set_that_cannot_be_trained_on_is_refused(tmp_path, columns, message):
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path, train_dataset=Dataset.from_dict(columns))
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_encoder_of_another_architecture_is_refused(tmp_path):
+    config = DistilBertConfig(dim=32, n_heads=4, hidden_dim=48, n_layers=2, vocab_size=99)
+    with pytest.raises(TypeError, match="DistilBertForSequenceClassification.*Possible are.*BertForSequence"):
+        run(tmp_path, DistilBertForSequenceClassification(config))
+
+
+def test_a_model_without_a_task_head_is_refused(tmp_path):
+    with pytest.raises(TypeError, match=r"BertModel\. Possible are .* Fine-tune one"):
+        run(tmp_path, BertModel(BertConfig(**TINY)))
