@@ -101,6 +101,7 @@ def test_importance_that_is_not_finite_is_refused():
 
 
 def test_a_cut_model_is_refused():
-    model = make_model(stored_shape=[{"index": 0, "heads": 4, "neurons": 48}])
+    layer = {"index": 0, "heads": 4, "neurons": 48}
+    model = make_model(stored_shape=[layer], active_layers=[layer])
     with pytest.raises(ValueError, match="cut by extraction"):
         measure_importance(model, labelled_batches(), progress=False)
