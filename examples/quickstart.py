@@ -1,0 +1,258 @@
+"""From a pre-trained BERT to twelve sizes of it, measured: fine-tune, rewire, distil, compare, save, reload, classify.
+
+    python examples/quickstart.py                 # embedded model and data, about a third of them
+    python examples/quickstart.py --full          # all of the data
+    python examples/quickstart.py --smoke         # a minute, to see that everything works
+    python examples/quickstart.py --model bert-base-uncased --dataset imdb
+    python examples/quickstart.py --train-file train.csv --test-file test.csv --text-column review
+
+The test part is scored once, at the end; it is used neither for training, nor for importance, nor for a choice.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import embedded
+from datasets import ClassLabel, DatasetDict, load_dataset
+from rich.console import Console
+from rich.table import Table
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    DataCollatorWithPadding,
+    Trainer,
+    TrainingArguments,
+    set_seed,
+)
+
+from dynabert_hf import SubNetwork, measure_latency, train_dynabert
+from dynabert_hf.plots import plot_pareto
+from dynabert_hf.search import Candidate
+
+SENTENCES = ["A warm, funny film that never lets go.", "Two hours of my life that I will never get back."]
+MAX_LENGTH = 128
+LATENCY_LENGTH = 32
+TRAINING = {"learning_rate": 5e-5, "num_train_epochs": 1}
+"""Chosen on validation data that the demo does not use; docs/results.md has the comparison."""
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sentences", nargs="*", default=SENTENCES, help="sentences to classify at the end")
+    parser.add_argument("--model", help="folder or Hub id of a pre-trained BERT or RoBERTa (default: embedded MiniLM)")
+    parser.add_argument("--dataset", help="Hub id of a data set with the splits train and test (or validation)")
+    parser.add_argument("--train-file", help="csv, json or parquet file to train on, instead of --dataset")
+    parser.add_argument("--test-file", help="file of the same form to measure on")
+    parser.add_argument("--text-column", default="text")
+    parser.add_argument("--label-column", default="label")
+    parser.add_argument(
+        "--num-train", type=int, help="training sentences to use (default: 3000 embedded ones, else all)"
+    )
+    parser.add_argument("--output-dir", type=Path, default=Path("outputs/demo"))
+    parser.add_argument("--seed", type=int, default=0)
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--smoke", action="store_true", help="a few steps on a few sentences, in outputs/smoke")
+    size.add_argument("--full", action="store_true", help="all of the data, in outputs/full")
+    return parser.parse_args()
+
+
+def settings_of(arguments):
+    """What differs between a smoke run, the default and a full run."""
+    if arguments.smoke:
+        steps = {"max_steps": 3}
+        sizes = {"num_train": 96, "num_test": 64, "rounds": 3}
+        return {"folder": Path("outputs/smoke"), "teacher": steps, "training": steps, **sizes}
+    settings = {"teacher": {}, "training": TRAINING, "num_train": arguments.num_train, "num_test": None, "rounds": 30}
+    if arguments.full:
+        return {**settings, "folder": Path("outputs/full")}
+    if arguments.num_train is None and not (arguments.dataset or arguments.train_file):
+        settings["num_train"] = 3000
+    return {**settings, "folder": arguments.output_dir}
+
+
+def load_data(arguments, settings):
+    """The splits train and test with the columns text and label, of the embedded data or those that were named."""
+    num_train = settings["num_train"]
+    if not (arguments.dataset or arguments.train_file):
+        data = embedded.movie_snippets(num_train=num_train, seed=arguments.seed)
+        data = DatasetDict(train=data["train"], test=data["test"])
+    else:
+        data = load_named(arguments)
+        if num_train is not None and num_train < len(data["train"]):
+            split = data["train"].train_test_split(
+                train_size=num_train, seed=arguments.seed, stratify_by_column="label"
+            )
+            data["train"] = split["train"]
+    if settings["num_test"] is not None:
+        data["test"] = data["test"].select(range(min(settings["num_test"], len(data["test"]))))
+    return data
+
+
+def load_named(arguments):
+    """A data set by Hub id or by files, its columns renamed to text and label."""
+    if arguments.dataset:
+        data = load_dataset(arguments.dataset)
+        test = next((split for split in ("test", "validation") if split in data), None)
+        if test is None:
+            sys.exit(f"{arguments.dataset} has the splits {sorted(data)}; needed are train and test or validation.")
+        data = DatasetDict(train=data["train"], test=data[test])
+    else:
+        if not arguments.test_file:
+            sys.exit("--train-file was given without --test-file. Give both.")
+        kind = Path(arguments.train_file).suffix.lstrip(".").replace("jsonl", "json")
+        data = load_dataset(kind, data_files={"train": arguments.train_file, "test": arguments.test_file})
+    columns = {arguments.text_column: "text", arguments.label_column: "label"}
+    for column in columns:
+        if column not in data["train"].column_names:
+            sys.exit(
+                f"The data has no column {column!r}, only {data['train'].column_names}. "
+                "Name it with --text-column or --label-column."
+            )
+    data = data.select_columns(list(columns)).rename_columns({old: new for old, new in columns.items() if old != new})
+    if not isinstance(data["train"].features["label"], ClassLabel):
+        data = data.class_encode_column("label")
+    return data
+
+
+def fine_tune(base, data, tokenizer, settings, seed):
+    """The teacher: the pre-trained model, fine-tuned on the training part; loaded if an earlier run made it."""
+    folder = settings["folder"] / "teacher"
+    if (folder / "config.json").exists():
+        return AutoModelForSequenceClassification.from_pretrained(folder)
+    labels = data["train"].features["label"].names
+    teacher = AutoModelForSequenceClassification.from_pretrained(
+        base, num_labels=len(labels), id2label=dict(enumerate(labels)), label2id={n: i for i, n in enumerate(labels)}
+    )
+    args = TrainingArguments(
+        settings["folder"] / "teacher-training",
+        **{"num_train_epochs": 3, "learning_rate": 5e-5, **settings["teacher"]},
+        per_device_train_batch_size=32,
+        warmup_steps=0.1,
+        train_sampling_strategy="group_by_length",
+        save_strategy="no",
+        report_to="none",
+        logging_steps=50,
+        seed=seed,
+    )
+    Trainer(
+        teacher,
+        args,
+        train_dataset=data["train"],
+        processing_class=tokenizer,
+        data_collator=DataCollatorWithPadding(tokenizer),
+    ).train()
+    teacher.save_pretrained(folder)
+    return teacher
+
+
+def main():
+    arguments = parse_arguments()
+    console = Console()
+    set_seed(arguments.seed)
+    settings = settings_of(arguments)
+    folder = settings["folder"]
+    data = load_data(arguments, settings)
+    sizes = {split: len(part) for split, part in data.items()}
+    console.print(f"[bold]Data[/bold] {sizes}")
+
+    started = time.time()
+    base = arguments.model or embedded.model_folder()
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    data = data.map(lambda rows: tokenizer(rows["text"], truncation=True, max_length=MAX_LENGTH), batched=True)
+    console.print(f"[bold]1/4[/bold] Fine-tuning the teacher, {base}")
+    teacher = fine_tune(base, data, tokenizer, settings, arguments.seed)
+    console.print("[bold]2/4[/bold] Rewiring, then training all sizes in width and in depth")
+    result = train_dynabert(
+        teacher,
+        train_dataset=data["train"],
+        eval_dataset=data["test"],
+        importance_dataset=data["train"].select(range(min(1024, len(data["train"])))),
+        processing_class=tokenizer,
+        output_dir=folder / "dynabert",
+        strategy="sandwich",
+        seed=arguments.seed,
+        **settings["training"],
+    )
+    console.print("[bold]3/4[/bold] Measuring the latency of every size")
+    rows = measured_rows(result, rounds=settings["rounds"])
+    report = {
+        "teacher": result.teacher_metrics,
+        "sub_networks": rows,
+        "splits": sizes,
+        "seed": arguments.seed,
+        "model": base,
+        "minutes": round((time.time() - started) / 60, 1),
+    }
+    (folder / "results.json").write_text(json.dumps(report, indent=2))
+    show(console, report)
+    plot(report, folder / "sizes.png")
+    console.print(
+        f"Table: {folder / 'results.json'}   Picture: {folder / 'sizes.png'}   Model: {folder / 'dynabert/model'}"
+    )
+    console.print("[bold]4/4[/bold] Loading the model in a new process, at three sizes")
+    classify = [sys.executable, str(Path(__file__).with_name("classify.py")), str(folder / "dynabert" / "model")]
+    subprocess.run([*classify, *arguments.sentences], check=True)
+
+
+def measured_rows(result, *, rounds):
+    """One record a size, from small to large: what it achieves, counts and takes."""
+    sizes = [row.subnetwork for row in result.rows]
+    latencies = measure_latency(result.model, sizes, batch_size=1, sequence_length=LATENCY_LENGTH, rounds=rounds)
+    full = latencies[-1].latency_ms
+    return [
+        {
+            "width": row.subnetwork.width,
+            "depth": row.subnetwork.depth,
+            "accuracy": row.metrics["accuracy"],
+            "parameters": row.parameters,
+            "flops": row.flops,
+            "latency_ms": profile.latency_ms,
+            "speed_up": full / profile.latency_ms,
+        }
+        for row, profile in zip(result.rows, latencies, strict=True)
+    ]
+
+
+def show(console, report):
+    """The table in the terminal."""
+    table = Table(
+        title=f"Teacher accuracy {report['teacher']['accuracy']:.3f} on {report['splits']['test']} test sentences"
+    )
+    for heading in ("width", "depth", "accuracy", "parameters", "GFLOPs", "latency ms", "speed-up"):
+        table.add_column(heading, justify="right")
+    for row in reversed(report["sub_networks"]):
+        table.add_row(
+            f"{row['width']:g}",
+            f"{row['depth']:g}",
+            f"{row['accuracy']:.3f}",
+            f"{row['parameters'] / 1e6:.1f} M",
+            f"{row['flops'] / 1e9:.2f}",
+            f"{row['latency_ms']:.2f}",
+            f"{row['speed_up']:.1f}x",
+        )
+    console.print(table)
+    accuracies = [row["accuracy"] for row in report["sub_networks"]]
+    console.print(f"Mean accuracy of the {len(accuracies)} sizes: {sum(accuracies) / len(accuracies):.3f}")
+
+
+def plot(report, path):
+    """Accuracy over measured latency, one curve a depth."""
+    candidates = [
+        Candidate(
+            SubNetwork(row["width"], row["depth"]),
+            row["accuracy"],
+            parameters=row["parameters"],
+            flops=row["flops"],
+            latency_ms=row["latency_ms"],
+        )
+        for row in report["sub_networks"]
+    ]
+    plot_pareto(candidates, path, cost="latency_ms", teacher=report["teacher"]["accuracy"])
+
+
+if __name__ == "__main__":
+    main()
