@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
 from transformers import (
     AutoConfig,
     DataCollatorWithPadding,
@@ -279,13 +278,11 @@ class _Run:
         """An elastic copy of the teacher, heads and neurons ordered by their importance, which is saved beside it."""
         model = self.elastic_class.from_backbone(teacher, widths=list(widths), depths=list(depths))
         args = self.training_arguments("width")
-        trainer = Trainer(model=model.to(args.device), args=args, **self.trainer_kwargs)
-        loader = DataLoader(
-            trainer._remove_unused_columns(dataset),
-            batch_size=args.train_batch_size,
-            collate_fn=self.trainer_kwargs["data_collator"],
+        trainer = Trainer(model, args, **self.trainer_kwargs)
+        importance = measure_importance(model, trainer.get_eval_dataloader(dataset), progress=not args.disable_tqdm)
+        importance = Importance(  # every process saw its own part of the data
+            *(trainer.accelerator.reduce(scores, "sum") for scores in (importance.heads, importance.neurons))
         )
-        importance = measure_importance(model, loader, progress=not args.disable_tqdm)
         (self.output_dir / "1-rewired").mkdir(exist_ok=True)
         importance.save(self.output_dir / "1-rewired" / "importance.safetensors")
         return rewire(model, importance)
