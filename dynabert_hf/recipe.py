@@ -31,7 +31,7 @@ from transformers.utils import logging
 from . import modeling_dynabert, modeling_dynaroberta
 from .elastic_model import ElasticModelMixin
 from .profiling import count_flops, count_parameters
-from .rewiring import measure_importance, rewire
+from .rewiring import Importance, measure_importance, rewire
 from .subnetwork import SubNetwork
 from .trainer import DynaBertTrainer
 from .training_args import DynaBertTrainingArguments
