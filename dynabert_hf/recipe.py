@@ -291,6 +291,7 @@ class _Run:
         defaults = {
             "warmup_steps": 0.1,
             "train_sampling_strategy": "group_by_length",
+            "logging_steps": 25,
             "save_strategy": "epoch",
             "save_total_limit": 1,
             "report_to": "none",

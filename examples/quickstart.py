@@ -36,8 +36,11 @@ from dynabert_hf.search import Candidate
 SENTENCES = ["A warm, funny film that never lets go.", "Two hours of my life that I will never get back."]
 MAX_LENGTH = 128
 LATENCY_LENGTH = 32
-TRAINING = {"learning_rate": 5e-5, "num_train_epochs": 1}
-"""Chosen on validation data that the demo does not use; docs/results.md has the comparison."""
+TRAINING = {
+    "learning_rate": 1e-4,
+    "num_train_epochs": 1,
+    "stage_arguments": {"depth": {"num_train_epochs": 2}},
+}
 
 
 def parse_arguments():
