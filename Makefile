@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?=
 
-.PHONY: demo test lint format clean
+.PHONY: demo test test-common lint format clean
 
 $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -17,6 +17,9 @@ demo: $(VENV)/.installed  ## train twelve sizes of a real model on real text; DE
 
 test: $(VENV)/.installed  ## the default test suite, offline
 	$(BIN)/python -m pytest
+
+test-common: $(VENV)/.installed  ## transformers' own tests of models, on ours and on stock BERT; fetches them once
+	$(BIN)/python -m pytest -m slow tests/test_transformers_common.py -rA
 
 lint: $(VENV)/.installed  ## style and types
 	$(BIN)/ruff check .
