@@ -8,6 +8,7 @@ full-size network, so that a width or depth means the same sub-network before an
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
@@ -20,6 +21,53 @@ from .subnetwork import LayerShape, Size, SubNetwork, SubNetworkError, grid, par
 
 FORMAT_VERSION = 1
 """Version of the elastic fields. A checkpoint with a higher one was written by a later release."""
+
+_LARGEST = {
+    "vocab_size": 10**8,
+    "hidden_size": 10**6,
+    "intermediate_size": 10**7,
+    "max_position_embeddings": 10**7,
+    "num_attention_heads": 10**5,
+    "num_hidden_layers": 10**4,
+    "type_vocab_size": 10**5,
+    "num_labels": 10**6,
+}
+"""Far above any encoder. Only larger ones are refused without a look at the weights, which decide about the others."""
+
+_OTHER_FIELDS = {
+    "auto_map",
+    "attn_implementation",
+    "model_type",
+    "name_or_path",
+    "num_labels",
+    "output_attentions",
+    "quantization_config",
+    "torch_dtype",
+    # What transformers 4 and published BERTs wrote, and transformers 5 keeps without a field for it.
+    "bad_words_ids",
+    "cross_attention_hidden_size",
+    "directionality",
+    "finetuning_task",
+    "gradient_checkpointing",
+    "output_past",
+    "pooler_fc_size",
+    "pooler_num_attention_heads",
+    "pooler_num_fc_layers",
+    "pooler_size_per_head",
+    "pooler_type",
+    "position_embedding_type",
+    "prefix",
+    "pruned_heads",
+    "sep_token_id",
+    "task_specific_params",
+    "tf_legacy_loss",
+    "tie_encoder_decoder",
+    "tokenizer_class",
+    "torchscript",
+    "use_bfloat16",
+    "use_cache",
+}
+"""Fields without a declaration that a file may have."""
 
 _SUPPORTED = (
     "Supported encoders are BERT (DynaBert... classes) and RoBERTa (DynaRoberta... classes); use the family that fits."
@@ -74,15 +122,28 @@ class ElasticConfigMixin:
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self, **kwargs: Any) -> None:
+        if kwargs.get("model_type") == self.model_type:
+            self._warn_about_unknown(kwargs)
         self._check_family(kwargs.pop("model_type", self.model_type))
         if not self.is_remote_code():
             kwargs.pop("auto_map", None)  # names files of the folder read, which another folder need not have
+        self._check_counts(kwargs.get("num_labels"))
         super().__post_init__(**kwargs)
         self._check_format()
         self.widths = [subnetwork.width for subnetwork in grid(self.widths, [1.0])]
         self.depths = [subnetwork.depth for subnetwork in grid([1.0], self.depths)]
         if self.stored_shape is None:
             self._check_grid()
+        else:
+            self._check_stored()
+
+    @classmethod
+    def get_config_dict(cls, *args: Any, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Read a config.json; that of a stock checkpoint is meant to be read, and loses the name of its type."""
+        config_dict, rest = super().get_config_dict(*args, **kwargs)
+        if config_dict.get("model_type") == cls.backbone_config_class.model_type:
+            del config_dict["model_type"]
+        return config_dict, rest
 
     def _check_family(self, model_type: str) -> None:
         """A config.json names its architecture; left among the attributes, a stock name would hide the class's own."""
@@ -91,6 +152,40 @@ class ElasticConfigMixin:
                 f"This configuration is of an encoder of type {model_type!r}; {type(self).__name__} reads "
                 f"{self.model_type!r} and {self.backbone_config_class.model_type!r}. {_SUPPORTED}"
             )
+
+    def _warn_about_unknown(self, extra: dict[str, Any]) -> None:
+        """Fields of a file that we wrote and this release does not know come from a later one; they are kept."""
+        unknown = sorted(name for name in extra if name not in _OTHER_FIELDS and not name.startswith("_"))
+        if unknown:
+            warnings.warn(
+                f"The configuration has the fields {unknown}, which this release of dynabert_hf does not know. They "
+                "are kept and have no effect. If a later release wrote them, update with `pip install -U dynabert_hf`; "
+                "to silence this, remove them from config.json.",
+                stacklevel=2,
+            )
+
+    def _check_counts(self, num_labels: Any) -> None:
+        """Before anything is made of them: a file could ask for more than any memory holds."""
+        counts = {name: getattr(self, name) for name in _LARGEST if name != "num_labels"}
+        if num_labels is not None:
+            counts["num_labels"] = num_labels
+        for name, count in counts.items():
+            least = 0 if name == "num_labels" else 1
+            if not isinstance(count, int) or not least <= count <= _LARGEST[name]:
+                raise SubNetworkError(
+                    f"{name}={count!r} is not possible. It must be an integer from {least} to {_LARGEST[name]}; "
+                    "correct the configuration, or load the model from where it was first published."
+                )
+
+    def _check_stored(self) -> None:
+        for layer in self.stored_layers:
+            full = LayerShape(layer.index, self.num_attention_heads, self.intermediate_size)
+            if layer.index >= self.num_hidden_layers or not layer.fits_in(full):
+                raise SubNetworkError(
+                    f"stored_shape has {layer}, but the full network has {self.num_hidden_layers} layers of "
+                    f"{full.heads} heads and {full.neurons} neurons. Load the configuration as it was saved."
+                )
+        _check_increasing("stored_shape", [layer.index for layer in self.stored_layers], self.num_hidden_layers)
 
     def _check_format(self) -> None:
         if self.format_version > FORMAT_VERSION:

@@ -12,14 +12,18 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
 
+from .checkpoint import active_parts, check_finite, check_location, check_shapes, open_tensors
 from .configuration_dynabert import ElasticConfigMixin
 from .elastic import ActiveSizes, ElasticEncoder
 from .subnetwork import LayerShape, Size, SubNetwork, SubNetworkError, parse_size
@@ -28,6 +32,7 @@ SHIPPED_FILES = (
     "subnetwork.py",
     "configuration_dynabert.py",
     "elastic.py",
+    "checkpoint.py",
     "elastic_model.py",
     "modeling_dynabert.py",
     "modeling_dynaroberta.py",
@@ -49,11 +54,15 @@ class ElasticModelMixin:
 
     accepts_loss_kwargs = False  # the stock heads take **kwargs but do not divide by num_items_in_batch
 
-    def __init__(self, config: ElasticConfigMixin, *args: Any, **kwargs: Any):
+    def __init__(self, config: ElasticConfigMixin, *args: Any, only_active: bool = False, **kwargs: Any):
         if not isinstance(config, self.config_class):
             config = self.config_class.from_backbone(config)
         config = copy.deepcopy(config)  # the active size is the model's own, never shared through a configuration
         _check_architecture(config)
+        checkpointing = getattr(config, "gradient_checkpointing", False)  # an old switch that is read once and deleted
+        self.stored_in_files = config.stored_layers
+        if only_active:
+            config.stored_shape = [asdict(layer) for layer in config.resolve(config.active)]
         super().__init__(config, *args, **kwargs)
         if self._is_base:
             stored = config.stored_layers
@@ -65,6 +74,8 @@ class ElasticModelMixin:
             base = self.elastic_base_class(config, add_pooling_layer=stock.pooler is not None)
             setattr(self, self.base_model_prefix, base)
             self.config = base.config
+        if checkpointing:
+            self.config.gradient_checkpointing = True
         self.post_init()
         self._switch(config.active)
 
@@ -169,6 +180,63 @@ class ElasticModelMixin:
         if not isinstance(backbone, stock):
             raise TypeError(f"{cls.__name__} is made from a {stock.__name__}; given is a {type(backbone).__name__}.")
         return _copy_weights(cls(cls.config_class.from_backbone(backbone, **kwargs)), backbone)
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: Any, *args: Any, only_active: bool = False, **kwargs: Any
+    ) -> Any:
+        """Load as transformers does: from a folder or by Hub id, elastic or stock checkpoints.
+
+        Args:
+            pretrained_model_name_or_path: Folder or Hub id.
+            *args: Passed on to transformers.
+            only_active: Hold only the weights of the active size, as if the model had been loaded, switched and
+                extracted, but without ever reading the rest: peak memory is that of the small model.
+            **kwargs: Passed on to transformers; among them fields of the configuration, such as `active_width` and
+                `active_depth`, the size to load at.
+
+        Raises:
+            SubNetworkError: If the size is not in the checkpoint, or its configuration is impossible.
+            RuntimeError: If its configuration does not fit its weights.
+            OSError: If a weight file is broken, outside of the folder, or would run code when read.
+        """
+        if only_active:
+            kwargs["only_active"] = True
+        if {"active_width", "active_depth"} & kwargs.keys():
+            kwargs.setdefault("active_layers", None)  # what a checkpoint has there would win otherwise
+        try:
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        except SafetensorError as error:
+            raise OSError(
+                f"A weight file of {str(pretrained_model_name_or_path)!r} cannot be read: {error}. It may have been "
+                "cut off while it was written or copied. Fetch it again, from the Hub with force_download=True."
+            ) from error
+        except UnpicklingError as error:
+            raise OSError(
+                f"The PyTorch weight file of {str(pretrained_model_name_or_path)!r} holds more than tensors, and "
+                "reading it could run code. Only files of tensors are read; ask its authors for safetensors."
+            ) from error
+
+    @staticmethod
+    def _load_pretrained_model(
+        model: Any, state_dict: Any, checkpoint_files: Any, load_config: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Between finding the files and allocating memory for them: check them, and read only what is active."""
+        of_encoder = checkpoint_files and state_dict is None and not args and not kwargs  # else of an adapter
+        if of_encoder and not load_config.is_quantized:
+            check_location(checkpoint_files, load_config.pretrained_model_name_or_path)
+            tensors = list(open_tensors(checkpoint_files))
+            config, stored = model.config, model.stored_in_files
+            if not load_config.ignore_mismatched_sizes:
+                shapes = {name: shape for name, _, shape in tensors}
+                check_shapes(config, stored, shapes, prefix=model.base_model_prefix)
+            if stored != config.stored_layers:
+                state_dict = active_parts(config, tensors, stored=stored, kept=config.stored_layers)
+        loaded = PreTrainedModel._load_pretrained_model(
+            model, state_dict, checkpoint_files, load_config, *args, **kwargs
+        )
+        check_finite(model)
+        return loaded
 
     def to_backbone(self) -> PreTrainedModel:
         """A new stock BERT or RoBERTa model with copies of all stored weights.
