@@ -17,7 +17,7 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 from transformers import BertConfig, PreTrainedConfig, RobertaConfig
 
-from .subnetwork import LayerShape, Size, SubNetwork, SubNetworkError, grid, parse_size
+from .subnetwork import LayerShape, Size, SubNetwork, SubNetworkError, grid, parse_size, size_name
 
 FORMAT_VERSION = 1
 """Version of the elastic fields. A checkpoint with a higher one was written by a later release."""
@@ -106,6 +106,10 @@ class ElasticConfigMixin:
         kept_layers: For a depth multiplier, as text (`"0.5"`), the increasing indices of the layers to keep instead of
             those of the depth rule.
         stored_shape: Layers physically present after extraction (`LayerShape` fields as dictionaries); None: all.
+        metrics: For each size, by its text (`"w0.5-d0.75"`), and for `"teacher"` the metrics measured on held-out data,
+            for instance `{"w0.5-d0.75": {"accuracy": 0.86}}`.
+        extracted_from: After extraction where this network came from: `parent` (name or path, None if it has none),
+            `size` (as text) and `metrics` (of that size, None if the parent had none).
         format_version: Version of these fields.
 
     Raises:
@@ -119,6 +123,8 @@ class ElasticConfigMixin:
     active_layers: list[dict[str, int]] | None = None
     kept_layers: dict[str, list[int]] | None = None
     stored_shape: list[dict[str, int]] | None = None
+    metrics: dict[str, dict[str, Any]] | None = None
+    extracted_from: dict[str, Any] | None = None
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -238,6 +244,7 @@ class ElasticConfigMixin:
 
     def holds(self, size: Size) -> bool:
         """Whether the weights of this size are present."""
+        size = parse_size(size) if isinstance(size, str) else size
         layers = self._by_rule(size) if isinstance(size, SubNetwork) else size
         return self._first_missing(layers) is None
 
@@ -319,6 +326,29 @@ class ElasticConfigMixin:
         values.update(num_hidden_layers=len(stored), intermediate_size=neurons.pop())
         made = self.backbone_config_class(**values)
         made._attn_implementation_internal = self._attn_implementation_internal
+        return made
+
+    def extract(self, size: Size) -> ElasticConfigMixin:
+        """A new configuration of the network that remains when only the layers of `size` are kept.
+
+        Its counts stay those of the full-size network, and of its metrics those of the sizes that are left remain.
+
+        Raises:
+            SubNetworkError: If this network does not hold the size.
+        """
+        size = parse_size(size) if isinstance(size, str) else size
+        layers = self.resolve(size)
+        name = size_name(size)
+        made = copy.deepcopy(self)
+        made.stored_shape = [asdict(layer) for layer in layers]
+        made._record_active(size if isinstance(size, SubNetwork) else layers)
+        made.extracted_from = {
+            "parent": self.name_or_path or None,
+            "size": name,
+            "metrics": (self.metrics or {}).get(name),
+        }
+        if self.metrics is not None:
+            made.metrics = {key: value for key, value in self.metrics.items() if key == "teacher" or made.holds(key)}
         return made
 
     def _record_active(self, size: SubNetwork | tuple[LayerShape, ...]) -> None:

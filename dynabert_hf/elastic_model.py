@@ -179,7 +179,32 @@ class ElasticModelMixin:
         stock = cls.__mro__[cls.__mro__.index(ElasticModelMixin) + 1]
         if not isinstance(backbone, stock):
             raise TypeError(f"{cls.__name__} is made from a {stock.__name__}; given is a {type(backbone).__name__}.")
-        return _copy_weights(cls(cls.config_class.from_backbone(backbone, **kwargs)), backbone)
+        return _new_model(cls, cls.config_class.from_backbone(backbone, **kwargs), backbone)
+
+    def extract(
+        self,
+        size: Size | None = None,
+        *,
+        width: float | None = None,
+        depth: float | None = None,
+    ) -> ElasticModelMixin:
+        """A new, stand-alone model of this class that holds copies of the weights of one size and nothing else.
+
+        It runs at that size, and is elastic below it: widths and depths mean the same sub-networks as in this model.
+        Its configuration says in `extracted_from` where it came from. This model stays as it is.
+
+        Args:
+            size: A sub-network, its text, or the shapes of the layers to keep; instead of `width` and `depth`.
+            width: Width multiplier in (0, 1]; None: the active one.
+            depth: Depth multiplier in (0, 1]; None: the active one.
+
+        Raises:
+            SubNetworkError: If the size cannot exist, or its weights are not all present.
+            ValueError: If this model is on the meta device, and so has no weights.
+        """
+        config = self.config.extract(self._requested(size, width, depth))
+        positions = {layer.index: position for position, layer in enumerate(self.config.stored_layers)}
+        return _new_model(type(self), config, self, [positions[layer.index] for layer in config.stored_layers])
 
     @classmethod
     def from_pretrained(
@@ -244,7 +269,7 @@ class ElasticModelMixin:
         Raises:
             SubNetworkError: If heads were cut or layers differ, which a stock model cannot express.
         """
-        return _copy_weights(self.backbone_class(self.config.to_backbone()), self)
+        return _new_model(self.backbone_class, self.config.to_backbone(), self)
 
     def save_pretrained(
         self,
@@ -317,10 +342,51 @@ def _check_architecture(config: ElasticConfigMixin) -> None:
         )
 
 
-def _copy_weights(target: nn.Module, source: nn.Module) -> Any:
-    """Copy weights, dtype, device and mode of `source` to `target` in place, and return it."""
-    reference = next(source.parameters())
-    target.to(device=reference.device, dtype=reference.dtype)
-    with torch.no_grad():
-        target.load_state_dict(source.state_dict())
-    return target.train(source.training)
+def _new_model(model_class: type, config: Any, source: nn.Module, positions: Sequence[int] | None = None) -> Any:
+    """A new model with copies of the leading weights of `source`, in its mode and on its device.
+
+    It is built on the meta device, so that nothing is initialised and nothing of the full size is allocated.
+
+    Args:
+        model_class: Class of the new model, of the same head as `source`.
+        config: Its configuration.
+        source: The model to copy from.
+        positions: For each layer of the new model the layer of `source` to copy; None: all in order.
+
+    Raises:
+        ValueError: If `source` is on the meta device.
+    """
+    state = source.state_dict()
+    if any(tensor.is_meta for tensor in state.values()):
+        raise ValueError(
+            f"This {type(source).__name__} is on the meta device, where tensors have shapes but no values, so there is "
+            "nothing to copy. Load its weights with from_pretrained first."
+        )
+    pooler = {"add_pooling_layer": source.pooler is not None} if hasattr(source, "pooler") else {}
+    with torch.device("meta"):
+        model = model_class(config, **pooler)
+    leading = {
+        name: state[_source_name(name, positions)][tuple(map(slice, target.shape))].clone()
+        for name, target in model.state_dict().items()
+    }
+    model.load_state_dict(leading, assign=True)
+    _copy_buffers(model, source)
+    model.tie_weights()
+    return model.train(source.training)
+
+
+def _source_name(name: str, positions: Sequence[int] | None) -> str:
+    before, layer, after = name.partition("encoder.layer.")
+    if positions is None or not layer:
+        return name
+    position, _, rest = after.partition(".")
+    return f"{before}{layer}{positions[int(position)]}.{rest}"
+
+
+def _copy_buffers(model: nn.Module, source: nn.Module) -> None:
+    """Give `model`, in place, the buffers that a state dict leaves out, such as position ids."""
+    originals = dict(source.named_buffers())
+    for name, buffer in list(model.named_buffers()):
+        if buffer.is_meta:
+            parent, _, leaf = name.rpartition(".")
+            model.get_submodule(parent).register_buffer(leaf, originals[name].clone(), persistent=False)
