@@ -32,7 +32,7 @@ from .modeling_dynaroberta import (
     DynaRobertaForTokenClassification,
     DynaRobertaModel,
 )
-from .profiling import ParameterCount, Profile, count_flops, count_parameters
+from .profiling import ParameterCount, Profile, count_flops, count_parameters, measure_latency
 from .recipe import RecipeResult, ResultRow, train_dynabert
 from .rewiring import Importance, measure_importance, rewire
 from .search import Candidate, Recommendation, make_candidates, pareto_front, read_metrics, recommend
@@ -94,6 +94,7 @@ __all__ = [
     "logit_loss",
     "make_candidates",
     "measure_importance",
+    "measure_latency",
     "pareto_front",
     "plan_stage",
     "read_metrics",

