@@ -1,22 +1,28 @@
-# Two commands do everything on a fresh machine: `make demo` and `make test`. The first makes the virtual environment.
+# Two commands do everything on a fresh machine: `make demo` and `make test`. The first of them makes the environment.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?=
 
-.PHONY: demo test test-common lint format clean
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow test-common lint format clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install -c constraints.txt -e ".[dev,onnx,plots]"
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev,onnx,plots]"
 	touch $@
 
-demo: $(VENV)/.installed  ## train twelve sizes of a real model on real text; DEMO="--smoke" or DEMO="--full"
+demo: $(VENV)/.installed  ## train twelve sizes of a real model on real text; DEMO=--smoke, DEMO=--full
 	$(BIN)/python examples/quickstart.py $(DEMO)
 
 test: $(VENV)/.installed  ## the default test suite, offline
 	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.installed  ## the tests that take longer
+	$(BIN)/python -m pytest -m slow
 
 test-common: $(VENV)/.installed  ## transformers' own tests of models, on ours and on stock BERT; fetches them once
 	$(BIN)/python -m pytest -m slow tests/test_transformers_common.py -rA
@@ -26,9 +32,9 @@ lint: $(VENV)/.installed  ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: $(VENV)/.installed
+format: $(VENV)/.installed  ## mend style where it can be done by itself
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-clean:
+clean:  ## remove the environment and what builds and tools left
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

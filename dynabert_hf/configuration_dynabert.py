@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub.dataclasses import strict
 from transformers import BertConfig, PreTrainedConfig, RobertaConfig
@@ -93,8 +93,14 @@ def _check_increasing(name: str, indices: Sequence[int], num_layers: int) -> Non
         )
 
 
+if TYPE_CHECKING:  # the mixin always stands before a stock configuration class
+    _Config = PreTrainedConfig
+else:
+    _Config = object
+
+
 @dataclass(kw_only=True)
-class ElasticConfigMixin:
+class ElasticConfigMixin(_Config):
     """The fields and rules that elastic configurations add to a stock configuration.
 
     Args:

@@ -6,8 +6,9 @@ replaces one tuple; no module is visited, no weight is copied or masked.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from operator import attrgetter
+from typing import Any
 
 import torch
 from torch import nn
@@ -35,27 +36,31 @@ class ActiveSizes:
     Attributes:
         positions: Which of the stored layers run, increasing.
         axes: For each stored layer its current size on the three axes, `(hidden, heads * head_size, neurons)`.
+        prepared: For every size that was ever switched on, what the two become.
     """
 
     def __init__(self, stored: Sequence[LayerShape], *, hidden_size: int, head_size: int):
         self.hidden_size, self.head_size = hidden_size, head_size
         self._position = {layer.index: position for position, layer in enumerate(stored)}
         self._stored_axes = tuple(self._axes(layer) for layer in stored)
-        self._prepared: dict[tuple[LayerShape, ...], tuple] = {}
-        self.set(tuple(stored))
+        self.prepared: dict[Hashable, tuple[tuple[int, ...], tuple[tuple[int, int, int], ...]]] = {}
+        self.prepare(None, tuple(stored))
+        self.switch(None)
 
     def _axes(self, layer: LayerShape) -> tuple[int, int, int]:
         return self.hidden_size, layer.heads * self.head_size, layer.neurons
 
-    def set(self, layers: tuple[LayerShape, ...]) -> None:
-        """Switch to the given layers; each must fit into the stored layer of its index."""
-        if layers not in self._prepared:
-            positions = tuple(self._position[layer.index] for layer in layers)
-            axes = list(self._stored_axes)
-            for position, layer in zip(positions, layers, strict=True):
-                axes[position] = self._axes(layer)
-            self._prepared[layers] = (positions, tuple(axes))
-        self.positions, self.axes = self._prepared[layers]
+    def prepare(self, name: Hashable, layers: Sequence[LayerShape]) -> None:
+        """Work out once what a size means; each layer must fit into the stored layer of its index."""
+        positions = tuple(self._position[layer.index] for layer in layers)
+        axes = list(self._stored_axes)
+        for position, layer in zip(positions, layers, strict=True):
+            axes[position] = self._axes(layer)
+        self.prepared[name] = (positions, tuple(axes))
+
+    def switch(self, name: Hashable) -> None:
+        """Switch to a prepared size."""
+        self.positions, self.axes = self.prepared[name]
 
 
 class ElasticLinear(nn.Linear):
@@ -73,7 +78,7 @@ class ElasticLinear(nn.Linear):
         self.in_features, self.out_features = sizes[self.in_axis], sizes[self.out_axis]
         self.weight, self.bias = self._leading(linear.weight), self._leading(linear.bias)
 
-    def _leading(self, parameter: nn.Parameter) -> nn.Parameter:
+    def _leading(self, parameter: Any) -> Any:
         """The part of a linear's weight or bias that is stored here, the parameter itself where that is all of it."""
         shape = (self.out_features, self.in_features)[: parameter.ndim]
         if tuple(parameter.shape) == shape:
@@ -100,7 +105,7 @@ class ElasticEncoder(nn.Module):
         active: Where the current size is read from; holds `stored` when given.
     """
 
-    def __init__(self, layers: nn.ModuleList, stored: Sequence[LayerShape], active: ActiveSizes):
+    def __init__(self, layers: Any, stored: Sequence[LayerShape], active: ActiveSizes):
         super().__init__()
         self.active = active
         self.layer = nn.ModuleList(layers[shape.index] for shape in stored)

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
@@ -42,7 +42,13 @@ SHIPPED_FILES = (
 _IS_COPY = __name__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}.")
 
 
-class ElasticModelMixin:
+if TYPE_CHECKING:  # the mixin always stands before a stock model class
+    _Model = PreTrainedModel
+else:
+    _Model = object
+
+
+class ElasticModelMixin(_Model):
     """One network that holds many sizes, of which one is active at a time.
 
     `set_active` switches between them; forward passes, gradients and attention then touch only the active part. The
@@ -51,6 +57,13 @@ class ElasticModelMixin:
     Forward and backward of one size belong inside one `with model.subnetwork(...)`: activation checkpointing runs the
     forward pass again during backward, at the size that is active then.
     """
+
+    if TYPE_CHECKING:
+        config: Any
+        config_class: Any
+        active_sizes: ActiveSizes
+        elastic_base_class: type
+        base_model: Any
 
     accepts_loss_kwargs = False  # the stock heads take **kwargs but do not divide by num_items_in_batch
 
@@ -68,7 +81,7 @@ class ElasticModelMixin:
             stored = config.stored_layers
             head_size = config.hidden_size // config.num_attention_heads
             self.active_sizes = ActiveSizes(stored, hidden_size=config.hidden_size, head_size=head_size)
-            self.encoder = ElasticEncoder(self.encoder.layer, stored, self.active_sizes)
+            self.encoder = ElasticEncoder(self.get_submodule("encoder.layer"), stored, self.active_sizes)
         else:
             stock = getattr(self, self.base_model_prefix)
             base = self.elastic_base_class(config, add_pooling_layer=stock.pooler is not None)
@@ -133,8 +146,9 @@ class ElasticModelMixin:
                 return parse_size(size)
             if isinstance(size, SubNetwork):
                 return size
-            if isinstance(size, Sequence) and all(isinstance(layer, LayerShape) for layer in size):
-                return tuple(size)
+            layers: tuple[Any, ...] = tuple(size) if isinstance(size, Sequence) else ()
+            if layers and all(isinstance(layer, LayerShape) for layer in layers):
+                return layers
             raise SubNetworkError(
                 f"{size!r} is not a size. Give a SubNetwork, its text such as 'w0.5-d0.75', a sequence of LayerShapes, "
                 "or width= and depth=."
@@ -143,7 +157,10 @@ class ElasticModelMixin:
         return SubNetwork(active.width if width is None else width, active.depth if depth is None else depth)
 
     def _switch(self, size: SubNetwork | tuple[LayerShape, ...]) -> None:
-        self.base_model.active_sizes.set(self.config.resolve(size))
+        active = self.base_model.active_sizes
+        if size not in active.prepared:
+            active.prepare(size, self.config.resolve(size))
+        active.switch(size)
         self.config._record_active(size)
 
     @contextmanager

@@ -203,7 +203,7 @@ def _name_points(axes: Axes, front: Sequence[Candidate], candidates: Sequence[Ca
 
 def _heat_map(axes: Axes, rows: list[list[float]], *, colours: str, text: Any = None) -> Any:
     """Draw `rows` from bottom to top, and each value in its cell if `text` formats it; returns the image."""
-    image = axes.imshow(rows, origin="lower", aspect="auto", cmap=colours)
+    image: Any = axes.imshow(rows, origin="lower", aspect="auto", cmap=colours)
     axes.set_facecolor("#eeeeee")
     axes.tick_params(length=0)
     for side in axes.spines.values():
@@ -211,7 +211,7 @@ def _heat_map(axes: Axes, rows: list[list[float]], *, colours: str, text: Any = 
     for y, row in enumerate(rows):
         for x, value in enumerate(row):
             if text is not None and value == value:
-                red, green, blue, _ = image.cmap(image.norm(value))
+                red, green, blue, _ = image.to_rgba(value)
                 dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
                 axes.text(x, y, text(value), ha="center", va="center", color="white" if dark else "black")
     return image

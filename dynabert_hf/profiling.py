@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import nn
@@ -99,7 +100,7 @@ def count_parameters(
     Raises:
         SubNetworkError: If the model does not hold this size.
     """
-    config = getattr(model_or_config, "config", model_or_config)
+    config: Any = getattr(model_or_config, "config", model_or_config)
     embeddings = _embedding_parameters(config)
     encoder = sum(_layer_parameters(config, layer) for layer in _layers(config, size))
     head = _head_parameters(model_or_config) if isinstance(model_or_config, nn.Module) else 0

@@ -178,7 +178,7 @@ def _load_teacher(model: PreTrainedModel | str | Path) -> PreTrainedModel:
     raise TypeError(f"{str(model)!r} holds {architectures or 'no named architecture'}. {_supported()}")
 
 
-def _elastic_class(teacher: PreTrainedModel) -> type[ElasticModelMixin]:
+def _elastic_class(teacher: PreTrainedModel) -> Any:
     elastic_class = _ELASTIC_CLASSES.get(type(teacher))
     if elastic_class is None or teacher.base_model is teacher:
         raise TypeError(f"The model is a {type(teacher).__name__}. {_supported()}")
@@ -240,7 +240,7 @@ class _Run:
     """The folder, arguments and data of one call of the recipe."""
 
     output_dir: Path
-    elastic_class: type[ElasticModelMixin]
+    elastic_class: Any
     arguments: dict[str, Any]
     stage_arguments: dict[str, dict[str, Any]]
     trainer_kwargs: dict[str, Any]
@@ -285,7 +285,8 @@ class _Run:
         )
         (self.output_dir / "1-rewired").mkdir(exist_ok=True)
         importance.save(self.output_dir / "1-rewired" / "importance.safetensors")
-        return rewire(model, importance)
+        rewire(model, importance)
+        return model
 
     def training_arguments(self, stage: str) -> DynaBertTrainingArguments:
         defaults = {
@@ -308,7 +309,7 @@ class _Run:
         args = self.training_arguments(stage)
         logger.warning_once(f"Stage {stage!r} of the recipe, in {args.output_dir}")
         trainer = DynaBertTrainer(model, teacher, args, **self.trainer_kwargs)
-        folder = Path(args.output_dir)
+        folder = Path(str(args.output_dir))
         trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)) if folder.exists() else None)
         return model
 

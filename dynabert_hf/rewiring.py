@@ -127,7 +127,7 @@ class _RecordedInput:
         return (self.states,)
 
 
-def _full_layers(model: PreTrainedModel) -> nn.ModuleList:
+def _full_layers(model: PreTrainedModel) -> Any:
     if isinstance(model, ElasticModelMixin) and model.config.stored_shape is not None:
         raise ValueError(
             "This model was cut by extraction. Importance and rewiring are of a full network: use the model that it "
@@ -156,7 +156,7 @@ def _head_importance(
     return torch.stack([product.flatten(0, -2).sum(0).view(-1, head_size).sum(1).abs() for product in products])
 
 
-def _neuron_importance(weights: list[nn.Parameter], gradients: tuple[torch.Tensor, ...]) -> torch.Tensor:
+def _neuron_importance(weights: list[torch.Tensor], gradients: tuple[torch.Tensor, ...]) -> torch.Tensor:
     """`(layers, neurons)`, from incoming weights, their bias, and outgoing weights of each layer in turn."""
     products = [weight.detach() * gradient for weight, gradient in zip(weights, gradients, strict=True)]
     incoming, bias, outgoing = products[0::3], products[1::3], products[2::3]

@@ -69,7 +69,9 @@ class DynaBertTrainer(Trainer):
         self.plan = plan_stage(model.config, args.stage, teacher_width=args.teacher_width)
         _check_teacher(model, teacher, args)
         super().__init__(model=model, args=args, **kwargs)
-        self.teacher = None if teacher is None else teacher.to(self.args.device).eval()
+        self.teacher: Any = None if teacher is None else teacher.eval()
+        if self.teacher is not None:
+            self.teacher.to(self.args.device)
         self._part_losses: dict[str, torch.Tensor] = {}
         self._part_counts: dict[str, int] = defaultdict(int)
         problem_type = getattr(model.config, "problem_type", None)
@@ -121,9 +123,9 @@ class DynaBertTrainer(Trainer):
     ) -> torch.Tensor:
         """The loss of one sub-network on a batch, the mean over its sentences; the model is at that size."""
         if teacher is None:
-            loss = self.compute_loss(model, inputs)
-            self._record(pair, loss=loss)
-            return loss
+            label_loss: Any = self.compute_loss(model, inputs)
+            self._record(pair, loss=label_loss)
+            return label_loss
         with self.compute_loss_context_manager():
             student = model(**_without_labels(inputs), output_hidden_states=self.args.hidden_weight > 0)
         mask = inputs.get("attention_mask")
@@ -187,9 +189,10 @@ class DynaBertTrainer(Trainer):
         """transformers' evaluation loop, once for every sub-network, on one pass over the collated data."""
         if self.args.world_size == 1:
             dataloader = _Collated(dataloader)
-        outputs: dict[str, EvalLoopOutput] = {}
-        for subnetwork in self.model.config.subnetworks:
-            with self.model.subnetwork(subnetwork):
+        outputs: dict[str, Any] = {}
+        model: Any = self.model
+        for subnetwork in model.config.subnetworks:
+            with model.subnetwork(subnetwork):
                 outputs[str(subnetwork)] = super().evaluation_loop(
                     dataloader,
                     f"{description} of {subnetwork}",
@@ -198,8 +201,9 @@ class DynaBertTrainer(Trainer):
                     f"{metric_key_prefix}_{subnetwork}",
                 )
         last = outputs[str(subnetwork)]
+        predictions: Any = {name: output.predictions for name, output in outputs.items()}
         return EvalLoopOutput(
-            predictions={name: output.predictions for name, output in outputs.items()},
+            predictions=predictions,
             label_ids=last.label_ids,
             metrics=_with_summary({name: output.metrics for name, output in outputs.items()}, metric_key_prefix),
             num_samples=last.num_samples,
