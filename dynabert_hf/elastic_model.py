@@ -12,12 +12,12 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 import torch
+from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
 from torch import nn
 from transformers import PreTrainedModel
@@ -75,7 +75,7 @@ class ElasticModelMixin(_Model):
         checkpointing = getattr(config, "gradient_checkpointing", False)  # an old switch that is read once and deleted
         self.stored_in_files = config.stored_layers
         if only_active:
-            config.stored_shape = [asdict(layer) for layer in config.resolve(config.active)]
+            config = config.extract(config.active)
         super().__init__(config, *args, **kwargs)
         if self._is_base:
             stored = config.stored_layers
@@ -327,6 +327,20 @@ class ElasticModelMixin(_Model):
         config = json.loads(path.read_text(encoding="utf-8"))
         config["auto_map"] = _auto_map(type(self.base_model))
         path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+    def push_to_hub(self, repo_id: str, **kwargs: Any) -> Any:
+        """Push as transformers does, with the code.
+
+        Raises:
+            ConnectionError: If the Hub cannot be reached or refuses.
+        """
+        try:
+            return super().push_to_hub(repo_id, **kwargs)
+        except (OSError, RuntimeError, HfHubHTTPError.__bases__[0]) as error:  # the last: any error of the HTTP library
+            raise ConnectionError(
+                f"Pushing to {repo_id!r} failed: {error}. The model is as it was. See whether the network, the token "
+                "(`hf auth login`) and your rights to the repository are in order, and call again."
+            ) from error
 
     def _upload_modified_files(self, working_dir: Any, *args: Any, **kwargs: Any) -> Any:
         """Every push of a model ends here, with the folder that goes to the Hub."""

@@ -31,8 +31,13 @@ def equal(ours, theirs):
     return len(ours) == len(theirs) and all(map(torch.equal, ours, theirs))
 
 
-def visit(place, known):
-    model = getattr(transformers, known["auto_class"]).from_pretrained(place, trust_remote_code=True)
+def visit(place):
+    """`place` is a folder, or `id@revision=file` for the Hub, the file with the inputs and the outputs to expect."""
+    place, _, path = place.partition("=")
+    place, _, revision = place.partition("@")
+    known = torch.load(path or Path(place) / "expected.pt")
+    auto_class = getattr(transformers, known["auto_class"])
+    model = auto_class.from_pretrained(place, revision=revision or None, trust_remote_code=True)
     equal_sizes = 0
     for size, expected in known["expected"].items():
         equal_sizes += equal(run(model.set_active(size), known["inputs"]), expected)
@@ -49,6 +54,6 @@ def visit(place, known):
 
 
 if __name__ == "__main__":
-    report = [visit(folder, torch.load(Path(folder) / "expected.pt")) for folder in sys.argv[1:]]
+    report = [visit(place) for place in sys.argv[1:]]
     assert "dynabert_hf" not in sys.modules
     print(json.dumps(report))

@@ -71,6 +71,15 @@ def test_only_the_active_part_is_loaded(tmp_path, family, head, max_shard_size):
             assert torch.equal(parameter, whole.get_parameter(name)), name
 
 
+def test_loading_the_active_part_is_loading_and_extracting(saved):
+    part = DynaBertForSequenceClassification.from_pretrained(saved, **SIZE, only_active=True)
+    extracted = DynaBertForSequenceClassification.from_pretrained(saved).extract("w0.5-d0.75")
+    ours, theirs = (model.config.to_dict() for model in (part, extracted))
+    assert ours == theirs
+    for (name, ours), (_, theirs) in zip(part.named_parameters(), extracted.named_parameters(), strict=True):
+        assert torch.equal(ours, theirs), name
+
+
 def test_part_of_a_part_is_loaded(saved, tmp_path):
     part = DynaBertForSequenceClassification.from_pretrained(saved, **SIZE, only_active=True)
     part.save_pretrained(tmp_path / "part")

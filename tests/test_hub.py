@@ -1,0 +1,335 @@
+"""Cards say what was measured, and pushes to a Hub on this machine come back as they were."""
+
+import json
+import logging
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+import torch
+from conftest import make_batch, make_model
+from hub_server import PART_SIZE, TOKEN, LoopbackHub
+from huggingface_hub import ModelCard
+from huggingface_hub.repocard_data import model_index_to_eval_results
+from test_remote_code import run_stranger
+from transformers import AutoTokenizer, BertTokenizer
+
+from dynabert_hf import DynaBertForSequenceClassification, SubNetworkError
+from dynabert_hf.hub import (
+    ModelCardFacts,
+    SizeFacts,
+    push_folder,
+    push_subnetworks,
+    render_model_card,
+    write_model_card,
+)
+from dynabert_hf.profiling import count_flops, count_parameters
+
+ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Use 'content=:DeprecationWarning"
+)  # huggingface_hub to its HTTP library
+
+
+def make_facts(model, **changes):
+    """Facts with counted costs, and metrics that tell the sizes apart."""
+    sizes = [
+        SizeFacts(
+            size,
+            {"accuracy": 0.5 + number / 31, "loss": 1 / (number + 3)},
+            count_parameters(model, size).total,
+            count_flops(model, size),
+            latency_ms=number + 0.25,
+        )
+        for number, size in enumerate(model.config.subnetworks)
+    ]
+    facts = {"dataset_id": "me/reviews", "dataset_name": "Reviews", "license": "apache-2.0", "language": "en"}
+    return ModelCardFacts.from_rows(model, sizes, **{**facts, **changes})
+
+
+def test_card_holds_the_measured_values(tmp_path):
+    model = make_model()
+    facts = make_facts(model, teacher_metrics={"accuracy": 0.98765})
+    card = ModelCard.load(write_model_card(tmp_path, facts))
+    _, results = model_index_to_eval_results(card.data.to_dict().get("model-index") or card.data["model-index"])
+    found = {result.metric_name: result.metric_value for result in results}
+    rows = [line.split("|")[1:-1] for line in card.text.splitlines() if line.startswith("| `w")]
+    assert len(rows) == len(facts.sizes) == 12
+    for cells, size in zip(rows, facts.sizes, strict=True):
+        name, width, depth, accuracy, loss, parameters, flops, latency = (cell.strip() for cell in cells)
+        assert name == f"`{size.subnetwork}`"
+        assert (float(width), float(depth)) == (size.subnetwork.width, size.subnetwork.depth)
+        assert accuracy == f"{size.metrics['accuracy']:.4f}"
+        assert loss == f"{size.metrics['loss']:.4f}"
+        assert parameters == f"{size.parameters / 1e6:.2f} M"
+        assert flops == f"{size.flops / 1e9:.3f} G"
+        assert latency == f"{size.latency_ms:.1f} ms"
+        assert found[f"accuracy of {size.subnetwork}"] == size.metrics["accuracy"]
+        assert found[f"loss of {size.subnetwork}"] == size.metrics["loss"]
+    assert "accuracy 0.9877" in card.text
+
+
+def test_card_has_the_metadata_that_the_hub_reads(tmp_path, head):
+    model = make_model(head=head, stock={"num_labels": 2})
+    card = ModelCard.load(write_model_card(tmp_path, make_facts(model, base_model="google-bert/bert-base-uncased")))
+    data = card.data.to_dict()
+    tasks = json.loads(json.dumps(sorted(huggingface_hub.constants.__dict__.get("PIPELINE_TAGS", [])))) or None
+    assert data["library_name"] == "transformers"
+    assert data["license"] == "apache-2.0"
+    assert data["base_model"] == "google-bert/bert-base-uncased"
+    assert data["datasets"] == ["me/reviews"]
+    assert data["pipeline_tag"]
+    assert tasks is None or data["pipeline_tag"] in tasks
+    assert "dynabert" in data["tags"]
+    assert f"AutoModel{head.removeprefix('Model')}.from_pretrained(" in card.text
+
+
+def test_example_on_the_card_runs(tmp_path):
+    model = make_model()
+    model.save_pretrained(tmp_path, with_code=True)
+    card = ModelCard.load(write_model_card(tmp_path, make_facts(model, model_id=str(tmp_path))))
+    code = re.search(r"```python\n(.*?)```", card.text, re.DOTALL)[1]
+    assert len([line for line in code.splitlines() if line]) == 3
+    scope = {}
+    exec(code, scope)
+    assert str(scope["model"].active) == "w0.25-d0.5"
+
+
+def test_card_of_a_plain_model_needs_no_facts(tmp_path):
+    text = str(render_model_card(ModelCardFacts(model_class="DynaRobertaModel", sizes=())))
+    assert "None" not in text
+    assert "RoBERTa" in text
+
+
+def test_card_names_no_path_of_this_machine(tmp_path):
+    text = str(render_model_card(make_facts(make_model(), base_model=str(tmp_path))))
+    assert str(tmp_path) not in text
+
+
+def test_card_shows_settings_but_neither_token_nor_path():
+    stages = {"width": {"learning_rate": 2e-5, "hub_token": TOKEN, "output_dir": "/somewhere/private"}}
+    text = str(render_model_card(make_facts(make_model(), stages=stages)))
+    assert "| `learning_rate` | 2e-05 |" in text
+    assert "hf_" not in text
+    assert "private" not in text
+
+
+def test_card_with_a_token_in_it_is_refused():
+    with pytest.raises(ValueError, match="The card would contain an access token"):
+        render_model_card(make_facts(make_model(), title=f"Model of {TOKEN}"))
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A running loopback Hub that this process talks to, with the caches in a folder of the test."""
+    with LoopbackHub().running() as hub:
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        for name, value in {
+            "ENDPOINT": hub.url,
+            "HF_HUB_OFFLINE": False,
+            "HF_HUB_CACHE": str(tmp_path / "cache"),
+            "HF_HUB_DISABLE_XET": True,
+            "HF_HUB_DISABLE_TELEMETRY": True,
+            "HUGGINGFACE_CO_URL_TEMPLATE": hub.url + "/{repo_id}/resolve/{revision}/{filename}",
+        }.items():
+            monkeypatch.setattr(huggingface_hub.constants, name, value)
+        monkeypatch.setattr(huggingface_hub.hf_api.api, "endpoint", hub.url)
+        monkeypatch.setattr("transformers.utils.hub._hf_api", None)
+        monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
+        huggingface_hub.close_session()  # made when offline, it refuses every request
+        yield hub
+        huggingface_hub.close_session()
+
+
+def elsewhere(hub, folder):
+    """The environment of another machine that knows this Hub."""
+    return {
+        "HF_ENDPOINT": hub.url,
+        "HF_HOME": str(folder / "home"),
+        "HF_HUB_OFFLINE": "0",
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_TOKEN": "",
+        "DO_NOT_TRACK": "1",
+    }
+
+
+def expected_outputs(model, path):
+    inputs, expected = make_batch(), {}
+    for size in model.config.subnetworks:
+        with model.subnetwork(size), torch.no_grad():
+            expected[str(size)] = [model(**inputs).logits]
+    torch.save({"auto_class": "AutoModelForSequenceClassification", "inputs": inputs, "expected": expected}, path)
+
+
+def test_pushed_model_is_loaded_by_a_stranger_by_id_and_revision(hub, tmp_path):
+    model = make_model(stock={"vocab_size": 3000})  # large enough to be sent in parts
+    model.push_to_hub("me/model", commit_message="First")
+    first = hub.repositories["me/model"].find("main")
+    huggingface_hub.create_tag("me/model", tag="v1")
+    assert len(hub.files("me/model")["model.safetensors"]) > 2 * PART_SIZE
+    model.save_pretrained(tmp_path / "local")
+    expected_outputs(DynaBertForSequenceClassification.from_pretrained(tmp_path / "local"), tmp_path / "first.pt")
+    with torch.no_grad():
+        model.classifier.bias += 1
+    model.push_to_hub("me/model", commit_message="Second")
+    model.save_pretrained(tmp_path / "local")
+    expected_outputs(DynaBertForSequenceClassification.from_pretrained(tmp_path / "local"), tmp_path / "second.pt")
+    assert hub.repositories["me/model"].log == ["initial commit", "First", "Second"]
+    places = [f"me/model@{revision}={tmp_path / 'first.pt'}" for revision in ("v1", first)]
+    places.append(f"me/model@main={tmp_path / 'second.pt'}")
+    for row in run_stranger(*places, cwd=tmp_path, **elsewhere(hub, tmp_path)):
+        assert row["class"].startswith("transformers_modules.me.model")
+        assert row["equal_sizes"] == 12
+    assert TOKEN.encode() not in b"".join(hub.files("me/model").values())
+
+
+def test_pushed_model_loads_with_the_package_in_a_new_process(hub, tmp_path):
+    make_model().push_to_hub("me/model")
+    code = (
+        "import dynabert_hf, transformers\n"
+        "model = transformers.AutoModelForSequenceClassification.from_pretrained("
+        "'me/model', active_width=0.5, active_depth=0.5, only_active=True)\n"
+        "print(type(model).__module__, model.active, len(model.bert.encoder.layer))\n"
+    )
+    environment = {**os.environ, **elsewhere(hub, tmp_path), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.stdout.split() == ["dynabert_hf.modeling_dynabert", "w0.5-d0.5", "3"], done.stderr[-2000:]
+
+
+def make_tokenizer():
+    return BertTokenizer(vocab={token: index for index, token in enumerate(["[UNK]", "[PAD]", "[CLS]", "[SEP]", "a"])})
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder as a training leaves it: model, tokenizer, card, and what is nobody else's business."""
+    folder = tmp_path / "folder"
+    model = make_model()
+    model.save_pretrained(folder)
+    make_tokenizer().save_pretrained(folder)
+    write_model_card(folder, make_facts(model))
+    (folder / "checkpoint-3").mkdir()
+    for name in ("optimizer.pt", "training_args.bin", ".secret", "checkpoint-3/model.safetensors"):
+        (folder / name).write_text(TOKEN)
+    return folder
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
+
+
+def test_pushed_folder_is_complete_and_keeps_its_secrets(hub, folder):
+    before = contents(folder)
+    push_folder(folder, "me/model", revision="trial")
+    files = hub.files("me/model", "trial")
+    assert {"README.md", "config.json", "model.safetensors", "tokenizer.json", "elastic_model.py"} <= set(files)
+    assert not set(files) & {"optimizer.pt", "training_args.bin", ".secret", "checkpoint-3/model.safetensors"}
+    assert TOKEN.encode() not in b"".join(files.values())
+    assert "AutoModelForTokenClassification" in json.loads(files["config.json"])["auto_map"]
+    assert hub.files("me/model") == {}
+    assert contents(folder) == before
+    assert AutoTokenizer.from_pretrained("me/model", revision="trial").tokenize("a") == ["a"]
+
+
+@pytest.mark.parametrize("kind", ["create", "preupload", "batch", "upload", "commit"])
+def test_network_failure_is_explained_and_the_retry_works(hub, folder, kind, caplog):
+    caplog.set_level(logging.DEBUG)
+    before = contents(folder)
+    hub.failures[kind] = 1000
+    with pytest.raises(ConnectionError, match=r"Pushing to 'me/model' failed: .* Nothing on this machine was changed"):
+        push_folder(folder, "me/model")
+    assert contents(folder) == before
+    assert not hub.repositories.get("me/model") or hub.files("me/model") == {}
+    hub.failures.clear()
+    push_folder(folder, "me/model")
+    assert hub.files("me/model")["model.safetensors"] == (folder / "model.safetensors").read_bytes()
+    assert TOKEN not in caplog.text
+
+
+def test_network_failure_of_the_model_itself_is_explained(hub):
+    model = make_model()
+    hub.failures["upload"] = 1000
+    with pytest.raises(ConnectionError, match=r"Pushing to 'me/model' failed: .* The model is as it was"):
+        model.push_to_hub("me/model")
+    hub.failures.clear()
+    model.push_to_hub("me/model")
+    assert "model.safetensors" in hub.files("me/model")
+
+
+def test_short_interruption_of_an_upload_is_survived(hub, folder):
+    hub.failures["upload"] = 2
+    push_folder(folder, "me/model")
+    assert hub.files("me/model")["model.safetensors"] == (folder / "model.safetensors").read_bytes()
+
+
+def test_what_was_sent_is_not_sent_again(hub, folder):
+    hub.failures["commit"] = 1000
+    with pytest.raises(ConnectionError):
+        push_folder(folder, "me/model")
+    sent = hub.requests["PUT upload"]
+    assert sent > 0
+    hub.failures.clear()
+    push_folder(folder, "me/model")
+    assert hub.requests["PUT upload"] == sent
+
+
+def test_wrong_token_is_explained_and_not_repeated(hub, folder):
+    with pytest.raises(ConnectionError, match=r"Pushing to 'me/model' failed: .*401(.|\n)*`hf auth login`") as refused:
+        push_folder(folder, "me/model", token="hf_wrongwrongwrongwrongwrong")
+    assert "hf_wrong" not in str(refused.value)
+
+
+def test_folder_without_an_elastic_model_is_not_pushed(hub, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"has no config\.json"):
+        push_folder(tmp_path, "me/model")
+    make_model().to_backbone().save_pretrained(tmp_path)
+    with pytest.raises(FileNotFoundError, match="holds a model of type 'bert', which has one size only"):
+        push_folder(tmp_path, "me/model")
+    assert not hub.requests
+
+
+@pytest.mark.parametrize("repo_id", ["me/model", "me/model-{size}"], ids=["branches", "repositories"])
+def test_pushed_sizes_stand_alone_and_name_their_parent(hub, repo_id):
+    model = make_model()
+    facts = make_facts(model, title="Reviews")
+    sizes = ["w0.25-d0.5", "w0.5-d1"]
+    done = push_subnetworks(model, repo_id, sizes, facts=facts, parent="me/model", processing_class=make_tokenizer())
+    assert list(done) == sizes
+    for size in sizes:
+        place = {"repo": repo_id.replace("{size}", size), "revision": "main" if "{" in repo_id else size}
+        loaded = DynaBertForSequenceClassification.from_pretrained(place["repo"], revision=place["revision"])
+        with model.subnetwork(size), torch.no_grad():
+            # The rounding of float32 in another memory layout.
+            torch.testing.assert_close(loaded(**make_batch()).logits, model(**make_batch()).logits, atol=1e-5, rtol=0)
+        files = hub.files(place["repo"], place["revision"])
+        assert {"elastic_model.py", "tokenizer.json"} <= set(files)
+        assert json.loads(files["config.json"])["extracted_from"]["parent"] == "me/model"
+        card = ModelCard(files["README.md"].decode())
+        assert card.data.base_model == "me/model"
+        assert "https://huggingface.co/me/model" in card.text
+        assert [line.split()[1] for line in card.text.splitlines() if line.startswith("| `w")] == [f"`{size}`"]
+        assert len(card.data.eval_results) == 2
+
+
+def test_size_that_does_not_exist_pushes_nothing(hub):
+    model = make_model()
+    with pytest.raises(SubNetworkError, match="leaves no attention head"):
+        push_subnetworks(model, "me/model", ["w0.5-d0.5", "w0.01-d0.5"])
+    assert not hub.requests
+
+
+def test_failure_between_sizes_names_what_is_done(hub, monkeypatch):
+    upload = huggingface_hub.HfApi.upload_folder
+
+    def upload_until_the_second(self, *, revision, **kwargs):
+        hub.failures["commit"] = 1000 * (revision == "w0.5-d0.5")
+        return upload(self, revision=revision, **kwargs)
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "upload_folder", upload_until_the_second)
+    with pytest.raises(ConnectionError, match=r"Pushed before: w0\.25-d0\.5; not pushed: w0\.5-d0\.5, w1-d0\.5\."):
+        push_subnetworks(make_model(), "me/model", ["w0.25-d0.5", "w0.5-d0.5", "w1-d0.5"])
