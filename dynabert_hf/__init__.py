@@ -3,6 +3,9 @@
 Importing the package makes the elastic classes known to transformers' Auto classes.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -14,7 +17,6 @@ from transformers import (
 )
 
 from .configuration_dynabert import DynaBertConfig, DynaRobertaConfig
-from .distillation import DistillationPair, hidden_state_loss, logit_loss, plan_stage
 from .elastic_model import ElasticModelMixin
 from .modeling_dynabert import (
     DynaBertForMaskedLM,
@@ -32,15 +34,31 @@ from .modeling_dynaroberta import (
     DynaRobertaForTokenClassification,
     DynaRobertaModel,
 )
-from .profiling import ParameterCount, Profile, count_flops, count_parameters, measure_latency
-from .recipe import RecipeResult, ResultRow, train_dynabert
-from .rewiring import Importance, measure_importance, rewire
-from .search import Candidate, Recommendation, make_candidates, pareto_front, read_metrics, recommend
 from .subnetwork import LayerShape, SubNetwork, SubNetworkError, grid
-from .trainer import DynaBertTrainer
-from .training_args import DynaBertTrainingArguments
+
+if TYPE_CHECKING:
+    from .distillation import DistillationPair, hidden_state_loss, logit_loss, plan_stage
+    from .hub import ModelCardFacts, SizeFacts, push_folder, push_subnetworks, write_model_card
+    from .profiling import ParameterCount, Profile, count_flops, count_parameters, measure_latency
+    from .recipe import RecipeResult, ResultRow, train_dynabert
+    from .rewiring import Importance, measure_importance, rewire
+    from .search import Candidate, Recommendation, make_candidates, pareto_front, read_metrics, recommend
+    from .trainer import DynaBertTrainer
+    from .training_args import DynaBertTrainingArguments
 
 __version__ = "0.1.0"
+
+_ON_FIRST_USE = {
+    "distillation": ("DistillationPair", "hidden_state_loss", "logit_loss", "plan_stage"),
+    "hub": ("ModelCardFacts", "SizeFacts", "push_folder", "push_subnetworks", "write_model_card"),
+    "profiling": ("ParameterCount", "Profile", "count_flops", "count_parameters", "measure_latency"),
+    "recipe": ("RecipeResult", "ResultRow", "train_dynabert"),
+    "rewiring": ("Importance", "measure_importance", "rewire"),
+    "search": ("Candidate", "Recommendation", "make_candidates", "pareto_front", "read_metrics", "recommend"),
+    "trainer": ("DynaBertTrainer",),
+    "training_args": ("DynaBertTrainingArguments",),
+}
+"""What trains, measures and publishes, by module. It is imported when first used: loading a model needs none of it."""
 
 AUTO_CLASSES = {
     AutoModel: (DynaBertModel, DynaRobertaModel),
@@ -57,6 +75,18 @@ for _config_class in (DynaBertConfig, DynaRobertaConfig):
 for _auto_class, _model_classes in AUTO_CLASSES.items():
     for _model_class in _model_classes:
         _auto_class.register(_model_class.config_class, _model_class, exist_ok=True)
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _ON_FIRST_USE.items():
+        if name in names:
+            return getattr(import_module(f".{module}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
 
 __all__ = [
     "Candidate",
@@ -80,11 +110,13 @@ __all__ = [
     "ElasticModelMixin",
     "Importance",
     "LayerShape",
+    "ModelCardFacts",
     "ParameterCount",
     "Profile",
     "RecipeResult",
     "Recommendation",
     "ResultRow",
+    "SizeFacts",
     "SubNetwork",
     "SubNetworkError",
     "count_flops",
@@ -97,8 +129,11 @@ __all__ = [
     "measure_latency",
     "pareto_front",
     "plan_stage",
+    "push_folder",
+    "push_subnetworks",
     "read_metrics",
     "recommend",
     "rewire",
     "train_dynabert",
+    "write_model_card",
 ]

@@ -1,0 +1,73 @@
+"""What `import dynabert_hf` brings in, and how long that takes."""
+
+import ast
+import importlib
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import dynabert_hf
+
+ROOT = Path(__file__).parent.parent
+STOCK = "from transformers import " + ", ".join(
+    f"{family}{head}"
+    for family in ("Bert", "Roberta")
+    for head in (
+        "Config",
+        "Model",
+        "ForMaskedLM",
+        "ForMultipleChoice",
+        "ForQuestionAnswering",
+        "ForSequenceClassification",
+        "ForTokenClassification",
+    )
+)
+
+
+def run(code):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120).stdout
+
+
+def test_every_public_name_exists():
+    assert list(dynabert_hf.__all__) == sorted(dynabert_hf.__all__)
+    for name in dynabert_hf.__all__:
+        assert getattr(dynabert_hf, name) is not None
+    assert set(dynabert_hf.__all__) <= set(dir(dynabert_hf))
+    with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
+        dynabert_hf.nonsense  # noqa: B018
+
+
+def test_names_of_first_use_are_those_that_type_checkers_see():
+    tree = ast.parse(Path(dynabert_hf.__file__).read_text())
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    seen = {node.module: tuple(alias.name for alias in node.names) for node in block.body}
+    assert seen == dynabert_hf._ON_FIRST_USE
+    for module, names in seen.items():
+        for name in names:
+            assert getattr(dynabert_hf, name) is getattr(importlib.import_module(f"dynabert_hf.{module}"), name)
+
+
+def test_import_brings_in_no_more_than_the_stock_classes():
+    listing = "\nimport sys; print(*sys.modules)"
+    stock, ours = (set(run(code + listing).split()) for code in (STOCK, "import dynabert_hf"))
+    others = {name.partition(".")[0] for name in ours - stock} - sys.stdlib_module_names
+    assert others <= {"dynabert_hf", "transformers"}
+    assert not {f"dynabert_hf.{module}" for module in dynabert_hf._ON_FIRST_USE} & ours
+
+
+@pytest.mark.slow
+def test_import_takes_no_longer_than_stock_and_50_ms():
+    times = {"stock": [], "ours": []}
+    for _ in range(7):  # one after the other, so that both see the same machine
+        for name, code in (("stock", STOCK), ("ours", "import dynabert_hf")):
+            timed = f"import time; start = time.perf_counter()\n{code}\nprint(time.perf_counter() - start)"
+            times[name].append(float(run(timed)))
+    stock, ours = (statistics.median(times[name]) for name in ("stock", "ours"))
+    print(f"stock {stock:.3f} s, ours {ours:.3f} s")
+    assert ours <= stock + 0.05
