@@ -84,6 +84,19 @@ def _layer_shapes(layers: Sequence[dict[str, int]]) -> tuple[LayerShape, ...]:
         ) from error
 
 
+def _kept_layers(given: Any) -> dict[str, list[int]] | None:
+    """The layers to keep by depth, as JSON can hold them and with one text for a depth."""
+    if given is None:
+        return None
+    try:
+        return {f"{float(depth):g}": list(indices) for depth, indices in given.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise SubNetworkError(
+            f"kept_layers={given!r} is not possible. Give for each depth the layers to keep, such as "
+            "{'0.5': [1, 3, 5, 7, 9, 11]}."
+        ) from error
+
+
 def _check_increasing(name: str, indices: Sequence[int], num_layers: int) -> None:
     in_range = all(isinstance(index, int) and 0 <= index < num_layers for index in indices)
     if not in_range or any(a >= b for a, b in pairwise(indices)):
@@ -144,10 +157,21 @@ class ElasticConfigMixin(_Config):
         self._check_format()
         self.widths = [subnetwork.width for subnetwork in grid(self.widths, [1.0])]
         self.depths = [subnetwork.depth for subnetwork in grid([1.0], self.depths)]
+        self.kept_layers = _kept_layers(self.kept_layers)
         if self.stored_shape is None:
             self._check_grid()
         else:
             self._check_stored()
+        self.resolve(self.active)
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """As in transformers; elastic fields given besides the dictionary are checked as if they stood in it."""
+        own = {field.name for field in fields(ElasticConfigMixin)}
+        overrides = {name: kwargs.pop(name) for name in list(kwargs) if name in own}
+        if {"active_width", "active_depth"} & overrides.keys():
+            overrides.setdefault("active_layers", None)
+        return super().from_dict({**config_dict, **overrides}, **kwargs)
 
     @classmethod
     def get_config_dict(cls, *args: Any, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -212,7 +236,7 @@ class ElasticConfigMixin(_Config):
                 raise SubNetworkError(f"{name} is empty. Give at least one multiplier, for instance {name}=[1.0].")
         for depth, indices in (self.kept_layers or {}).items():
             _check_increasing(f"kept_layers[{depth!r}]", indices, self.num_hidden_layers)
-            expected = round(SubNetwork(depth=float(depth)).depth * self.num_hidden_layers)
+            expected = round(float(depth) * self.num_hidden_layers)
             if len(indices) != expected:
                 raise SubNetworkError(
                     f"kept_layers[{depth!r}] has {len(indices)} layers. Depth {depth} of {self.num_hidden_layers} "

@@ -142,15 +142,21 @@ class SubNetwork:
             kept = list(kept_layers)
         if not kept:
             raise SubNetworkError(
-                f"depth={self.depth:g} leaves no layer of {num_layers}. The smallest possible depth is "
-                f"{_number(1 / num_layers)}, which keeps one; give at least that."
+                f"depth={self.depth:g} leaves no layer of {num_layers}. A depth of {_number(1 / num_layers)} keeps "
+                "one; give at least that."
             )
         return tuple(LayerShape(index, heads, neurons) for index in kept)
 
 
 def grid(widths: Iterable[float], depths: Iterable[float]) -> tuple[SubNetwork, ...]:
     """Every combination of the given widths and depths, from small to large, each once."""
-    return tuple(SubNetwork(w, d) for w, d in product(sorted(set(widths)), sorted(set(depths))))
+    return tuple(SubNetwork(w, d) for w, d in product(_multipliers("width", widths), _multipliers("depth", depths)))
+
+
+def _multipliers(name: str, given: Iterable[float]) -> list[float]:
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise SubNetworkError(f"{name}s={given!r} is not possible. Give a list of multipliers, such as [0.5, 1.0].")
+    return sorted({_check_multiplier(name, multiplier) for multiplier in given})
 
 
 Size = SubNetwork | str | Sequence[LayerShape]

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
 
-from .distillation import STAGES, TEACHER_WIDTHS
-
 STRATEGIES = ("grid", "sandwich")
 HIDDEN_WEIGHTS = {"width": 0.1, "depth": 1.0, "finetune": 0.0}
 """The paper's weight of the hidden-state loss in each stage (section 3.1)."""
+STAGES = tuple(HIDDEN_WEIGHTS)
+TEACHER_WIDTHS = ("same", "full")
 
 
 @dataclass

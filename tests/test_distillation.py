@@ -5,7 +5,16 @@ import torch
 from conftest import make_config
 from transformers.modeling_outputs import QuestionAnsweringModelOutput, TokenClassifierOutput
 
-from dynabert_hf import DistillationPair, SubNetwork, SubNetworkError, hidden_state_loss, logit_loss, plan_stage
+from dynabert_hf import (
+    DistillationPair,
+    SubNetwork,
+    SubNetworkError,
+    distillation,
+    hidden_state_loss,
+    logit_loss,
+    plan_stage,
+    training_args,
+)
 from dynabert_hf.distillation import match_hidden_states, prediction_loss
 
 TEACHER = torch.tensor([[2.0, -1.0], [0.0, 0.5]])
@@ -123,3 +132,8 @@ def test_a_cut_model_is_refused():
     layer = {"index": 0, "heads": 4, "neurons": 48}
     with pytest.raises(SubNetworkError, match="cut by extraction"):
         plan_stage(make_config(stored_shape=[layer], active_layers=[layer]), "depth")
+
+
+def test_the_arguments_name_the_stages_that_can_be_planned():
+    assert training_args.STAGES == distillation.STAGES
+    assert training_args.TEACHER_WIDTHS == distillation.TEACHER_WIDTHS

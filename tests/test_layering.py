@@ -1,0 +1,43 @@
+"""A module imports only from strictly lower levels."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+LEVELS = {
+    "subnetwork": 0,
+    "configuration_dynabert": 1,
+    "elastic": 1,
+    "checkpoint": 1.5,
+    "elastic_model": 2,
+    "modeling_dynabert": 3,
+    "modeling_dynaroberta": 3,
+    "rewiring": 4,
+    "distillation": 4,
+    "training_args": 4,
+    "profiling": 4,
+    "trainer": 5,
+    "search": 5,
+    "onnx_export": 5,
+    "serving": 5,
+    "hub": 6,
+    "plots": 6,
+    "recipe": 7,
+    "cli": 8,
+    "__init__": 8,
+}
+MODULES = sorted(Path(__file__).parent.parent.glob("dynabert_hf/*.py"))
+
+
+def imported_modules(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            yield from [node.module] if node.module else [name.name for name in node.names]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_a_module_imports_only_from_lower_levels(path):
+    level = LEVELS[path.stem]
+    for module in imported_modules(path):
+        assert LEVELS[module.split(".")[0]] < level, f"{path.name} imports {module}"
