@@ -328,14 +328,14 @@ class ElasticModelMixin(_Model):
         config["auto_map"] = _auto_map(type(self.base_model))
         path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
-    def push_to_hub(self, repo_id: str, **kwargs: Any) -> Any:
+    def push_to_hub(self, repo_id: str, **kwargs: Any) -> Any:  # type: ignore[override]
         """Push as transformers does, with the code.
 
         Raises:
             ConnectionError: If the Hub cannot be reached or refuses.
         """
         try:
-            return super().push_to_hub(repo_id, **kwargs)
+            return super().push_to_hub(repo_id, **kwargs)  # type: ignore[arg-type]
         except (OSError, RuntimeError, HfHubHTTPError.__bases__[0]) as error:  # the last: any error of the HTTP library
             raise ConnectionError(
                 f"Pushing to {repo_id!r} failed: {error}. The model is as it was. See whether the network, the token "

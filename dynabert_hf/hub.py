@@ -303,8 +303,8 @@ def _versions() -> str:
 def _limits(facts: ModelCardFacts) -> list[str]:
     limits = ["Only the sizes in the table were trained. Others run, and were not measured."]
     metric = facts.metric
-    values = [size.metrics[metric] for size in facts.sizes if metric in size.metrics]
-    if metric and len(values) > 1:
+    values = [size.metrics[metric] for size in facts.sizes if metric in size.metrics] if metric else []
+    if len(values) > 1:
         limits.append(f"The sizes differ: `{metric}` lies between {min(values):.4f} and {max(values):.4f}.")
     limits.append("Biases and errors of the model and data that training began with are likely still there.")
     limits.append("FLOPs and latency do not scale alike on all hardware; measure on yours.")

@@ -33,7 +33,7 @@ from dynabert_hf import SubNetwork, measure_latency, train_dynabert
 from dynabert_hf.plots import plot_pareto
 from dynabert_hf.search import Candidate
 
-SENTENCES = ["A warm, funny film that never lets go.", "Two hours of my life that I will never get back."]
+SENTENCES = ["A warm, funny film that never lets go.", "Dull, predictable and far too long."]
 MAX_LENGTH = 128
 LATENCY_LENGTH = 32
 TRAINING = {
