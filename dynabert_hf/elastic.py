@@ -58,6 +58,10 @@ class ActiveSizes:
             axes[position] = self._axes(layer)
         self.prepared[name] = (positions, tuple(axes))
 
+    def is_full_width(self, name: Hashable) -> bool:
+        """Whether a prepared size uses all that is stored of each of its layers."""
+        return self.prepared[name][1] == self._stored_axes
+
     def switch(self, name: Hashable) -> None:
         """Switch to a prepared size."""
         self.positions, self.axes = self.prepared[name]
@@ -116,6 +120,21 @@ class ElasticEncoder(nn.Module):
                 stock = attrgetter(path)(layer)
                 elastic = ElasticLinear(stock, active, position=position, axes=axes)
                 setattr(attrgetter(parent)(layer), name, elastic)
+        self._places = [
+            (f"{position}.{path}", layer.get_submodule(path.rpartition(".")[0])._modules, path.rpartition(".")[2])
+            for position, layer in enumerate(self.layer)
+            for path in LINEARS
+        ]
+
+    def first_foreign_linear(self) -> str | None:
+        """Where something else has taken the place of an elastic linear, if anywhere.
+
+        An adapter or a quantised layer may, and knows no widths. Looks into the parents' tables, for speed.
+        """
+        for path, modules, name in self._places:
+            if not isinstance(modules[name], ElasticLinear):
+                return path
+        return None
 
     def forward(
         self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, *, use_cache=None, **kwargs

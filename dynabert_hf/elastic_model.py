@@ -26,7 +26,7 @@ from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
 from .checkpoint import active_parts, check_finite, check_location, check_shapes, open_tensors
 from .configuration_dynabert import ElasticConfigMixin
 from .elastic import ActiveSizes, ElasticEncoder
-from .subnetwork import LayerShape, Size, SubNetwork, SubNetworkError, parse_size
+from .subnetwork import LayerShape, Size, SubNetwork, SubNetworkError, parse_size, size_name
 
 SHIPPED_FILES = (
     "subnetwork.py",
@@ -160,8 +160,19 @@ class ElasticModelMixin(_Model):
         active = self.base_model.active_sizes
         if size not in active.prepared:
             active.prepare(size, self.config.resolve(size))
+        if not active.is_full_width(size):
+            self._check_linears(size)
         active.switch(size)
         self.config._record_active(size)
+
+    def _check_linears(self, size: SubNetwork | tuple[LayerShape, ...]) -> None:
+        place = self.base_model.encoder.first_foreign_linear()
+        if place is not None:
+            raise SubNetworkError(
+                f"{size_name(size)} is narrower than this model, but an adapter or a quantised layer stands in layer "
+                f"{place}, and that knows one width only. Possible are all depths at full width; for other widths "
+                "merge adapters first (merge_and_unload), or extract the size and adapt that."
+            )
 
     @contextmanager
     def subnetwork(
@@ -265,7 +276,14 @@ class ElasticModelMixin(_Model):
     ) -> Any:
         """Between finding the files and allocating memory for them: check them, and read only what is active."""
         of_encoder = checkpoint_files and state_dict is None and not args and not kwargs  # else of an adapter
-        if of_encoder and not load_config.is_quantized:
+        quantizer = load_config.hf_quantizer
+        is_prequantised = quantizer is not None and quantizer.pre_quantized
+        if is_prequantised and model.stored_in_files != model.config.stored_layers:
+            raise SubNetworkError(
+                "only_active=True cannot cut weights that were saved quantised. Load the whole model, or the part from "
+                "a checkpoint that is not quantised."
+            )
+        if of_encoder and not is_prequantised:
             check_location(checkpoint_files, load_config.pretrained_model_name_or_path)
             tensors = list(open_tensors(checkpoint_files))
             config, stored = model.config, model.stored_in_files
@@ -277,7 +295,8 @@ class ElasticModelMixin(_Model):
         loaded = PreTrainedModel._load_pretrained_model(
             model, state_dict, checkpoint_files, load_config, *args, **kwargs
         )
-        check_finite(model)
+        if quantizer is None:
+            check_finite(model)
         return loaded
 
     def to_backbone(self) -> PreTrainedModel:
