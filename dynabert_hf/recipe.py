@@ -296,6 +296,7 @@ class _Run:
             "save_strategy": "epoch",
             "save_total_limit": 1,
             "report_to": "none",
+            "dataloader_pin_memory": torch.accelerator.is_available(),
         }
         folder = self.output_dir / {"width": "2-width", "depth": "3-depth", "finetune": "4-finetune"}[stage]
         own = self.stage_arguments.get(stage, {})

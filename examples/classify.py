@@ -21,15 +21,16 @@ def main():
     classify = pipeline("text-classification", model=model, tokenizer=AutoTokenizer.from_pretrained(arguments.model))
     sizes = model.config.subnetworks
     sizes = [sizes[0], sizes[len(sizes) // 2], sizes[-1]]
+    console = Console()
     for sentence in arguments.sentences or typed():
-        table = Table(title=sentence, title_justify="left")
+        table = Table()
         for heading in ("size", "label", "confidence"):
             table.add_column(heading)
         for size in sizes:
             model.set_active(width=size.width, depth=size.depth)
             answer = classify(sentence)[0]
             table.add_row(str(size), answer["label"], f"{answer['score']:.3f}")
-        Console().print(table)
+        console.print(sentence, table)
 
 
 def typed():

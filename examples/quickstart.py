@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 import embedded
+import torch
 from datasets import ClassLabel, DatasetDict, load_dataset
 from rich.console import Console
 from rich.table import Table
@@ -39,8 +40,9 @@ LATENCY_LENGTH = 32
 TRAINING = {
     "learning_rate": 1e-4,
     "num_train_epochs": 1,
-    "stage_arguments": {"depth": {"num_train_epochs": 2}},
+    "stage_arguments": {"depth": {"num_train_epochs": 3}},
 }
+FULL_TRAINING = {**TRAINING, "stage_arguments": {"depth": {"num_train_epochs": 2}}}
 
 
 def parse_arguments():
@@ -71,7 +73,7 @@ def settings_of(arguments):
         return {"folder": Path("outputs/smoke"), "teacher": steps, "training": steps, **sizes}
     settings = {"teacher": {}, "training": TRAINING, "num_train": arguments.num_train, "num_test": None, "rounds": 30}
     if arguments.full:
-        return {**settings, "folder": Path("outputs/full")}
+        return {**settings, "folder": Path("outputs/full"), "training": FULL_TRAINING}
     if arguments.num_train is None and not (arguments.dataset or arguments.train_file):
         settings["num_train"] = 3000
     return {**settings, "folder": arguments.output_dir}
@@ -139,6 +141,7 @@ def fine_tune(base, data, tokenizer, settings, seed):
         save_strategy="no",
         report_to="none",
         logging_steps=50,
+        dataloader_pin_memory=torch.accelerator.is_available(),
         seed=seed,
     )
     Trainer(
