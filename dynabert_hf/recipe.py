@@ -9,8 +9,9 @@ from __future__ import annotations
 import copy
 import csv
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,13 @@ from transformers.utils import logging
 
 from . import modeling_dynabert, modeling_dynaroberta
 from .elastic_model import ElasticModelMixin
+from .hub import RECIPE_FIELDS, ModelCardFacts, write_model_card
+from .plots import plot_grid, plot_pareto
 from .profiling import count_flops, count_parameters
 from .rewiring import Importance, measure_importance, rewire
+from .search import Candidate
 from .subnetwork import SubNetwork
-from .trainer import DynaBertTrainer
+from .trainer import LOWER_IS_BETTER, DynaBertTrainer
 from .training_args import DynaBertTrainingArguments
 
 logger = logging.get_logger(__name__)
@@ -58,11 +62,12 @@ class ResultRow:
 
 @dataclass(frozen=True)
 class RecipeResult:
-    """What `train_dynabert` made: the trained model, a row for every size, and the teacher's metrics."""
+    """What `train_dynabert` made: model, a row for every size, the teacher's metrics, the settings of the stages."""
 
     model: ElasticModelMixin
     rows: tuple[ResultRow, ...]
     teacher_metrics: dict[str, float]
+    stages: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def save(self, folder: str | Path) -> None:
         """Write the table as `results.json` and `results.csv` into a folder."""
@@ -83,6 +88,34 @@ class RecipeResult:
             writer = csv.DictWriter(file, list(records[0]))
             writer.writeheader()
             writer.writerows(records)
+
+    def write_card(self, folder: str | Path, *, rows: Iterable[Any] | None = None, **facts: Any) -> Path:
+        """Write the card of the model as `README.md`, with its pictures if matplotlib is installed.
+
+        Args:
+            folder: Folder of the model.
+            rows: Rows that say more than those of this result, such as `latency_ms`.
+            **facts: Other fields of `ModelCardFacts`, such as `dataset_name` and `license`.
+        """
+        known = {"title": "DynaBERT", "teacher_metrics": self.teacher_metrics, "stages": self.stages, **facts}
+        card = ModelCardFacts.from_rows(self.model, self.rows if rows is None else rows, **known)
+        return write_model_card(folder, replace(card, pictures=_draw(card, Path(folder))))
+
+
+def _draw(card: ModelCardFacts, folder: Path) -> dict[str, str]:
+    """Pictures of the sizes in the folder of the model; none without matplotlib, or a metric where more is better."""
+    metric = card.metric
+    measured = [size for size in card.sizes if metric in size.metrics]
+    if find_spec("matplotlib") is None or not measured or metric is None or metric.endswith(LOWER_IS_BETTER):
+        return {}
+    candidates = [
+        Candidate(size.subnetwork, size.metrics[metric], size.parameters, size.flops, size.latency_ms)
+        for size in measured
+    ]
+    cost = "flops" if any(size.latency_ms is None for size in measured) else "latency_ms"
+    plot_pareto(candidates, folder / "pareto.png", cost=cost, teacher=card.teacher_metrics.get(metric), title=metric)
+    plot_grid(candidates, folder / "grid.png", title=metric)
+    return {f"{metric} over cost of every size": "pareto.png", f"{metric} by width and depth": "grid.png"}
 
 
 def train_dynabert(
@@ -330,10 +363,20 @@ class _Run:
             )
             for subnetwork in model.config.subnetworks
         )
-        result = RecipeResult(model, rows, teacher_metrics)
+        result = RecipeResult(model, rows, teacher_metrics, self.settings_of_stages())
         folder = self.output_dir / "model"
         model.save_pretrained(folder)
         if self.trainer_kwargs["processing_class"] is not None:
             self.trainer_kwargs["processing_class"].save_pretrained(folder)
         result.save(folder)
+        result.write_card(folder, base_model=teacher.name_or_path)
         return result
+
+    def settings_of_stages(self) -> dict[str, dict[str, Any]]:
+        """For each stage that was trained its settings, as a card names them."""
+        settings = {}
+        for stage in ("width", "depth", "finetune"):
+            arguments = self.training_arguments(stage)
+            if Path(arguments.output_dir).exists():
+                settings[stage] = {name: getattr(arguments, name) for name in RECIPE_FIELDS}
+        return settings

@@ -30,7 +30,7 @@ from transformers import (
     set_seed,
 )
 
-from dynabert_hf import SubNetwork, measure_latency, train_dynabert
+from dynabert_hf import SizeFacts, SubNetwork, measure_latency, train_dynabert
 from dynabert_hf.plots import plot_pareto
 from dynabert_hf.search import Candidate
 
@@ -194,6 +194,7 @@ def main():
         "minutes": round((time.time() - started) / 60, 1),
     }
     (folder / "results.json").write_text(json.dumps(report, indent=2))
+    write_card(result, report, folder / "dynabert" / "model", arguments)
     show(console, report)
     plot(report, folder / "sizes.png")
     console.print(
@@ -221,6 +222,24 @@ def measured_rows(result, *, rounds):
         }
         for row, profile in zip(result.rows, latencies, strict=True)
     ]
+
+
+def write_card(result, report, folder, arguments):
+    """The card for the Hub: what the recipe knows, and what only this script does."""
+    rows = [
+        SizeFacts(row.subnetwork, row.metrics, row.parameters, row.flops, measured["latency_ms"])
+        for row, measured in zip(result.rows, report["sub_networks"], strict=True)
+    ]
+    is_embedded = not (arguments.dataset or arguments.train_file)
+    result.write_card(
+        folder,
+        rows=rows,
+        base_model=arguments.model,
+        dataset_id=arguments.dataset,
+        dataset_name=f"{report['splits']['test']} held-out "
+        + ("movie-review snippets, rated by people and published with VADER" if is_embedded else "examples"),
+        latency_setting=f"median of one sentence of {LATENCY_LENGTH} tokens on {torch.get_num_threads()} CPU thread(s)",
+    )
 
 
 def show(console, report):

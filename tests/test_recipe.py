@@ -2,11 +2,13 @@
 
 import csv
 import json
+import re
 
 import pytest
 import torch
 from conftest import BACKBONE_CONFIGS, TINY
 from datasets import Dataset
+from huggingface_hub import ModelCard
 from transformers import (
     AutoModelForSequenceClassification,
     BertConfig,
@@ -128,3 +130,26 @@ def test_an_encoder_of_another_architecture_is_refused(tmp_path):
 def test_a_model_without_a_task_head_is_refused(tmp_path):
     with pytest.raises(TypeError, match=r"BertModel\. Possible are .* Fine-tune one"):
         run(tmp_path, BertModel(BertConfig(**TINY)))
+
+
+def test_the_card_says_what_was_measured(tmp_path):
+    result = run(tmp_path, finetune=True)
+    folder = tmp_path / "run" / "model"
+    card = ModelCard.load(folder / "README.md")
+    found = {each.metric_name: each.metric_value for each in card.data.eval_results}
+    assert found == {
+        f"{metric} of {row.subnetwork}": value for row in result.rows for metric, value in row.metrics.items()
+    }
+    assert len(re.findall(r"^\| `w[\d.]+-d", card.text, re.MULTILINE)) == len(result.rows)
+    assert "| `max_steps` | 2 | 2 | 2 |" in card.text
+    assert (folder / "pareto.png").stat().st_size > 1000
+    assert (folder / "grid.png").stat().st_size > 1000
+    assert str(tmp_path) not in card.text
+
+
+def test_a_regression_has_a_card_without_pictures_of_its_error(tmp_path):
+    data = make_dataset(regression=True)
+    run(tmp_path, make_teacher(num_labels=1), train_dataset=data, eval_dataset=data)
+    card = ModelCard.load(tmp_path / "run" / "model" / "README.md")
+    assert "mse of w1-d1" in {each.metric_name for each in card.data.eval_results}
+    assert "pareto.png" not in card.text
