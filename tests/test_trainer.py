@@ -1,0 +1,197 @@
+"""One step over many sizes, evaluation over all of them, and what is refused before any work."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY, make_model
+from datasets import Dataset
+from transformers import BertConfig, BertForSequenceClassification
+
+from dynabert_hf import DynaBertTrainer, DynaBertTrainingArguments
+
+
+def make_dataset(size=8):
+    generator = torch.Generator().manual_seed(0)
+    lengths = [3 + row % 4 for row in range(size)]
+    return Dataset.from_dict(
+        {
+            "input_ids": [torch.randint(5, 99, (7,), generator=generator).tolist() for _ in lengths],
+            "attention_mask": [[1] * length + [0] * (7 - length) for length in lengths],
+            "labels": [row % 3 for row in range(size)],
+        }
+    )
+
+
+def make_trainer(tmp_path, stage="depth", model=None, teacher="copy", **kwargs):
+    model = model or make_model()
+    if teacher == "copy":
+        teacher = None if stage == "finetune" else copy.deepcopy(model)
+    trainer_kwargs = {name: kwargs.pop(name) for name in ("compute_metrics", "callbacks") if name in kwargs}
+    settings = {"max_steps": 2, "per_device_train_batch_size": 4, "logging_steps": 1, "save_strategy": "no"}
+    args = DynaBertTrainingArguments(
+        tmp_path, stage=stage, use_cpu=True, disable_tqdm=True, report_to="none", **{**settings, **kwargs}
+    )
+    return DynaBertTrainer(
+        model, teacher, args, train_dataset=make_dataset(), eval_dataset=make_dataset(), **trainer_kwargs
+    )
+
+
+def accuracy(prediction):
+    return {"accuracy": float((prediction.predictions.argmax(-1) == prediction.label_ids).mean())}
+
+
+def test_evaluation_names_every_size_the_mean_and_the_worst(tmp_path):
+    trainer = make_trainer(tmp_path, compute_metrics=accuracy)
+    metrics = trainer.evaluate()
+    sizes = trainer.model.config.subnetworks
+    values = [metrics[f"eval_{size}_accuracy"] for size in sizes]
+    losses = [metrics[f"eval_{size}_loss"] for size in sizes]
+    assert metrics["eval_mean_accuracy"] == pytest.approx(np.mean(values))
+    assert metrics["eval_worst_accuracy"] == min(values)
+    assert metrics["eval_worst_loss"] == max(losses)
+    for size, value in zip(sizes, values, strict=True):
+        with trainer.model.subnetwork(size), torch.no_grad():
+            logits = trainer.model(**{k: torch.tensor(v) for k, v in make_dataset()[:].items()}).logits
+        assert value == (logits.argmax(-1) == torch.tensor(make_dataset()["labels"])).float().mean()
+
+
+def test_prediction_covers_every_size(tmp_path):
+    trainer = make_trainer(tmp_path)
+    predictions = trainer.predict(make_dataset()).predictions
+    assert list(predictions) == [str(size) for size in trainer.model.config.subnetworks]
+    assert predictions["w0.25-d0.5"].shape == (8, 3)
+    assert not np.allclose(predictions["w0.25-d0.5"], predictions["w1-d1"])
+
+
+def test_evaluation_leaves_the_active_size(tmp_path):
+    trainer = make_trainer(tmp_path, model=make_model().set_active(width=0.5))
+    trainer.evaluate()
+    assert str(trainer.model.active) == "w0.5-d1"
+
+
+@pytest.mark.parametrize(("stage", "parts"), [("depth", ("logit_loss", "hidden_loss")), ("finetune", ("loss",))])
+def test_logs_tell_the_losses_of_every_size(tmp_path, stage, parts):
+    trainer = make_trainer(tmp_path, stage)
+    trainer.train()
+    logged = trainer.state.log_history[0]
+    assert {f"{size}_{part}" for size in trainer.model.config.subnetworks for part in parts} <= logged.keys()
+
+
+def test_the_best_checkpoint_may_be_that_of_the_worst_size(tmp_path):
+    trainer = make_trainer(
+        tmp_path,
+        compute_metrics=accuracy,
+        eval_strategy="steps",
+        eval_steps=1,
+        save_strategy="steps",
+        save_steps=1,
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_worst_accuracy",
+    )
+    trainer.train()
+    measured = [logs["eval_worst_accuracy"] for logs in trainer.state.log_history if "eval_worst_accuracy" in logs]
+    assert trainer.state.best_metric == max(measured)
+
+
+@pytest.mark.parametrize("stage", ["width", "depth", "finetune"])
+def test_accumulating_two_halves_equals_one_batch(tmp_path, stage):
+    gradients = []
+    for batch, steps in ((8, 1), (4, 2)):
+        trainer = make_trainer(
+            tmp_path,
+            stage,
+            max_steps=1,
+            optim="sgd",
+            learning_rate=1.0,
+            max_grad_norm=0.0,
+            lr_scheduler_type="constant",
+            train_sampling_strategy="sequential",
+            per_device_train_batch_size=batch,
+            gradient_accumulation_steps=steps,
+        )
+        before = copy.deepcopy(trainer.model).state_dict()
+        trainer.train()
+        gradients.append({name: before[name] - weight for name, weight in trainer.model.state_dict().items()})
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-5, atol=1e-6, msg=name)
+
+
+def test_a_sandwich_holds_the_smallest_the_largest_and_others_drawn_anew(tmp_path):
+    trainer = make_trainer(tmp_path, strategy="sandwich")
+    draws = []
+    for step in range(20):
+        trainer.state.global_step = step
+        draw = [str(pair.student) for pair in trainer.pairs_of_step()]
+        assert draw == [str(pair.student) for pair in trainer.pairs_of_step()]
+        assert (len(draw), draw[0], draw[-1]) == (4, "w0.25-d0.5", "w1-d1")
+        draws.append(tuple(draw))
+    assert len(set(draws)) > 10
+
+
+def test_the_teacher_does_not_change(tmp_path):
+    trainer = make_trainer(tmp_path)
+    before = copy.deepcopy(trainer.teacher).state_dict()
+    trainer.train()
+    assert all(torch.equal(weight, before[name]) for name, weight in trainer.teacher.state_dict().items())
+    assert not trainer.teacher.training
+    assert all(parameter.grad is None for parameter in trainer.teacher.parameters())
+
+
+def stock(**kwargs):
+    return BertForSequenceClassification(BertConfig(**{**TINY, "num_labels": 3, **kwargs}))
+
+
+@pytest.mark.parametrize(
+    ("stage", "teacher", "message"),
+    [
+        ("width", None, "Stage 'width' has no teacher. Give teacher=the fine-tuned model"),
+        ("depth", None, "Stage 'depth' has no teacher. Give teacher=the result of stage 'width'"),
+        ("depth", stock(), "narrows its teacher .* BertForSequenceClassification has one size"),
+        ("width", stock(hidden_size=16), "teacher has hidden_size=16, the model 32. They must be equal"),
+        ("width", stock(num_hidden_layers=2), "teacher has num_hidden_layers=2, the model 6"),
+        ("width", stock(vocab_size=50), "teacher has vocab_size=50, the model 99"),
+        ("width", stock(num_labels=2), "teacher has num_labels=2, the model 3"),
+    ],
+)
+def test_a_teacher_that_does_not_fit_is_refused(tmp_path, stage, teacher, message):
+    with pytest.raises(ValueError, match=message):
+        make_trainer(tmp_path, stage, teacher=teacher)
+
+
+def test_a_teacher_that_is_the_model_is_refused(tmp_path):
+    model = make_model()
+    with pytest.raises(ValueError, match=r"shares weights with the model.*copy\.deepcopy"):
+        make_trainer(tmp_path, model=model, teacher=model)
+
+
+def test_a_model_of_one_size_is_refused(tmp_path):
+    with pytest.raises(TypeError, match="BertForSequenceClassification, which has one size only"):
+        make_trainer(tmp_path, model=stock())
+
+
+def test_arguments_without_a_stage_are_refused():
+    with pytest.raises(TypeError, match=r"args is a NoneType\. Give DynaBertTrainingArguments"):
+        DynaBertTrainer(make_model())
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"stage": "both"}, "stage='both' is unknown. Possible is one of 'width', 'depth', 'finetune'"),
+        ({"strategy": "all"}, "strategy='all' is unknown"),
+        ({"hidden_weight": -1.0}, "hidden_weight=-1.0 is not possible"),
+        ({"logit_weight": float("nan")}, "logit_weight=nan is not possible"),
+        ({"logit_weight": 0.0, "hidden_weight": 0.0}, "both 0, so nothing would be learned"),
+    ],
+)
+def test_an_impossible_argument_is_refused(tmp_path, given, message):
+    with pytest.raises(ValueError, match=message):
+        DynaBertTrainingArguments(tmp_path, **given)
+
+
+def test_the_weights_of_the_losses_are_the_papers_unless_given(tmp_path):
+    weights = {stage: DynaBertTrainingArguments(tmp_path, stage=stage).hidden_weight for stage in ("width", "depth")}
+    assert weights == {"width": 0.1, "depth": 1.0}
+    assert DynaBertTrainingArguments(tmp_path, hidden_weight=0.7).hidden_weight == 0.7
