@@ -113,8 +113,8 @@ def _draw(card: ModelCardFacts, folder: Path) -> dict[str, str]:
         for size in measured
     ]
     cost = "flops" if any(size.latency_ms is None for size in measured) else "latency_ms"
-    plot_pareto(candidates, folder / "pareto.png", cost=cost, teacher=card.teacher_metrics.get(metric), title=metric)
-    plot_grid(candidates, folder / "grid.png", title=metric)
+    plot_pareto(candidates, folder / "pareto.png", cost=cost, teacher=card.teacher_metrics.get(metric))
+    plot_grid(candidates, folder / "grid.png")
     return {f"{metric} over cost of every size": "pareto.png", f"{metric} by width and depth": "grid.png"}
 
 
@@ -365,7 +365,7 @@ class _Run:
         )
         result = RecipeResult(model, rows, teacher_metrics, self.settings_of_stages())
         folder = self.output_dir / "model"
-        model.save_pretrained(folder)
+        model.save_pretrained(folder, with_code=True)  # the card says that it loads without this package
         if self.trainer_kwargs["processing_class"] is not None:
             self.trainer_kwargs["processing_class"].save_pretrained(folder)
         result.save(folder)

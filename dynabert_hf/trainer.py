@@ -178,6 +178,12 @@ class DynaBertTrainer(Trainer):
             self._part_counts.clear()
         super().log(logs, start_time)
 
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Write the card of transformers and, since every push does this before it uploads, the code of the model."""
+        super().create_model_card(*args, **kwargs)
+        if self.is_world_process_zero():
+            self.accelerator.unwrap_model(self.model).save_code(self.args.output_dir)
+
     def evaluation_loop(
         self,
         dataloader: Any,

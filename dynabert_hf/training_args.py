@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 from transformers import TrainingArguments
 
@@ -69,3 +70,7 @@ class DynaBertTrainingArguments(TrainingArguments):
             raise ValueError(
                 "logit_weight and hidden_weight are both 0, so nothing would be learned. Give one of them."
             )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the token: the trainer pickles its arguments beside the model, and pushes them with it."""
+        return {**self.__dict__, "hub_token": None}

@@ -18,7 +18,12 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 from test_remote_code import run_stranger
 from transformers import AutoTokenizer, BertTokenizer
 
-from dynabert_hf import DynaBertForSequenceClassification, SubNetworkError
+from dynabert_hf import (
+    DynaBertForSequenceClassification,
+    DynaBertTrainer,
+    DynaBertTrainingArguments,
+    SubNetworkError,
+)
 from dynabert_hf.hub import (
     ModelCardFacts,
     SizeFacts,
@@ -333,3 +338,34 @@ def test_failure_between_sizes_names_what_is_done(hub, monkeypatch):
     monkeypatch.setattr(huggingface_hub.HfApi, "upload_folder", upload_until_the_second)
     with pytest.raises(ConnectionError, match=r"Pushed before: w0\.25-d0\.5; not pushed: w0\.5-d0\.5, w1-d0\.5\."):
         push_subnetworks(make_model(), "me/model", ["w0.25-d0.5", "w0.5-d0.5", "w1-d0.5"])
+
+
+def test_trainer_pushes_code_and_no_token(hub, tmp_path, caplog):
+    caplog.set_level(logging.DEBUG)
+    batch = make_batch(batch=4)
+    rows = [
+        {"input_ids": ids, "attention_mask": mask, "labels": torch.tensor(number % 3)}
+        for number, (ids, mask) in enumerate(zip(batch["input_ids"], batch["attention_mask"], strict=True))
+    ]
+    args = DynaBertTrainingArguments(
+        str(tmp_path / "run"),
+        stage="finetune",
+        max_steps=1,
+        use_cpu=True,
+        report_to="none",
+        disable_tqdm=True,
+        hub_model_id="me/trained",
+        hub_token=TOKEN,
+    )
+    trainer = DynaBertTrainer(make_model(), None, args, train_dataset=rows, processing_class=make_tokenizer())
+    trainer.train()
+    trainer.push_to_hub()
+    files = hub.files("me/trained")
+    assert {"README.md", "config.json", "model.safetensors", "tokenizer.json", "elastic_model.py"} <= set(files)
+    assert json.loads(files["config.json"])["auto_map"]["AutoModel"] == "modeling_dynabert.DynaBertModel"
+    assert args.hub_token == TOKEN
+    for name, content in files.items():
+        assert TOKEN.encode() not in content, name
+    assert TOKEN not in caplog.text
+    loaded = DynaBertForSequenceClassification.from_pretrained("me/trained")
+    assert torch.equal(loaded.classifier.weight, trainer.model.classifier.weight)
