@@ -3,6 +3,7 @@
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ["OMP_NUM_THREADS"] = "1"  # sums round by the number of threads, and other processes must round alike
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 import pytest
