@@ -377,6 +377,6 @@ class _Run:
         settings = {}
         for stage in ("width", "depth", "finetune"):
             arguments = self.training_arguments(stage)
-            if Path(arguments.output_dir).exists():
+            if Path(str(arguments.output_dir)).exists():
                 settings[stage] = {name: getattr(arguments, name) for name in RECIPE_FIELDS}
         return settings

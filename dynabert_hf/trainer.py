@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import PreTrainedModel, Trainer
+from transformers.trainer_callback import ProgressCallback
 from transformers.trainer_utils import EvalLoopOutput
 from transformers.utils import ModelOutput, logging
 
@@ -97,7 +98,11 @@ class DynaBertTrainer(Trainer):
         inputs: dict[str, Any],
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
-        """Accumulate the gradients of every sub-network of this step on a batch; returns the summed loss, detached."""
+        """Accumulate the gradients of every sub-network of this step on a batch; returns the summed loss, detached.
+
+        Raises:
+            FloatingPointError: If a loss is NaN or infinite, before it reaches the weights.
+        """
         model.train()
         inputs = self._prepare_inputs(inputs)
         share = self._count_items([inputs]) / num_items_in_batch if num_items_in_batch is not None else 1.0
@@ -114,9 +119,19 @@ class DynaBertTrainer(Trainer):
                 elastic.subnetwork(pair.student),
             ):
                 loss = self.pair_loss(model, inputs, pair, teacher_outputs) * share
+                self._check_finite(loss, pair, inputs)
                 self.accelerator.backward(loss)
             total += loss.detach()
         return total
+
+    def _check_finite(self, loss: torch.Tensor, pair: DistillationPair, inputs: dict[str, Any]) -> None:
+        if not torch.isfinite(loss):
+            first = {name: tensor[0].tolist() for name, tensor in inputs.items() if torch.is_tensor(tensor)}
+            raise FloatingPointError(
+                f"The loss of {pair.student} is {loss.item()} at step {self.state.global_step}, on the batch that "
+                f"begins with {first}. The weights are those of the step before, and checkpoints are kept. Look for labels or "
+                "weights that are not finite; a lower learning_rate or float32 instead of half precision may help."
+            )
 
     def pair_loss(
         self, model: torch.nn.Module, inputs: dict[str, Any], pair: DistillationPair, teacher: ModelOutput | None
@@ -206,6 +221,9 @@ class DynaBertTrainer(Trainer):
                     ignore_keys,
                     f"{metric_key_prefix}_{subnetwork}",
                 )
+            for callback in self.callback_handler.callbacks:
+                if isinstance(callback, ProgressCallback):  # one bar a size; else the first would run past its end
+                    callback.on_predict(self.args, self.state, self.control)
         last = outputs[str(subnetwork)]
         predictions: Any = {name: output.predictions for name, output in outputs.items()}
         return EvalLoopOutput(

@@ -29,10 +29,14 @@ def make_trainer(tmp_path, stage="depth", model=None, teacher="copy", **kwargs):
     if teacher == "copy":
         teacher = None if stage == "finetune" else copy.deepcopy(model)
     trainer_kwargs = {name: kwargs.pop(name) for name in ("compute_metrics", "callbacks") if name in kwargs}
-    settings = {"max_steps": 2, "per_device_train_batch_size": 4, "logging_steps": 1, "save_strategy": "no"}
-    args = DynaBertTrainingArguments(
-        tmp_path, stage=stage, use_cpu=True, disable_tqdm=True, report_to="none", **{**settings, **kwargs}
-    )
+    settings = {
+        "max_steps": 2,
+        "disable_tqdm": True,
+        "per_device_train_batch_size": 4,
+        "logging_steps": 1,
+        "save_strategy": "no",
+    }
+    args = DynaBertTrainingArguments(tmp_path, stage=stage, use_cpu=True, report_to="none", **{**settings, **kwargs})
     return DynaBertTrainer(
         model, teacher, args, train_dataset=make_dataset(), eval_dataset=make_dataset(), **trainer_kwargs
     )
@@ -137,6 +141,26 @@ def test_the_teacher_does_not_change(tmp_path):
     assert all(torch.equal(weight, before[name]) for name, weight in trainer.teacher.state_dict().items())
     assert not trainer.teacher.training
     assert all(parameter.grad is None for parameter in trainer.teacher.parameters())
+
+
+def test_a_loss_that_is_not_a_number_stops_before_it_reaches_the_weights(tmp_path):
+    trainer = make_trainer(tmp_path)
+    with torch.no_grad():
+        trainer.teacher.classifier.bias.fill_(torch.nan)
+    before = copy.deepcopy(trainer.model).state_dict()
+    with pytest.raises(
+        FloatingPointError, match=r"loss of w0\.25-d0\.5 is nan at step 0, on the batch that begins with"
+    ):
+        trainer.train()
+    assert all(torch.equal(weight, before[name]) for name, weight in trainer.model.state_dict().items())
+
+
+def test_evaluation_shows_a_bar_for_each_size(tmp_path, capsys):
+    trainer = make_trainer(tmp_path, disable_tqdm=False, per_device_eval_batch_size=2)
+    trainer.evaluate()
+    bars = [line for line in capsys.readouterr().err.replace("\r", "\n").splitlines() if "/" in line]
+    assert bars
+    assert all("/4 " in bar for bar in bars)
 
 
 def stock(**kwargs):
