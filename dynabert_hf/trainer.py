@@ -130,8 +130,7 @@ class DynaBertTrainer(Trainer):
             raise FloatingPointError(
                 f"The loss of {pair.student} is {loss.item()} at step {self.state.global_step}, on the batch that "
                 f"begins with {first}. The weights are those of the step before, and checkpoints are kept. Look for "
-                "labels or weights that are not finite; a lower learning_rate, or float32 instead of half precision, may "
-                "help."
+                "labels or weights that are not finite; a lower learning_rate or full precision may help."
             )
 
     def pair_loss(
