@@ -6,6 +6,8 @@ and assigning stay with transformers.
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import re
 import warnings
@@ -24,11 +26,72 @@ from .subnetwork import LayerShape
 _LAYER = re.compile(r"encoder\.layer\.(\d+)\.(.+)")
 
 
-class TensorPart:
-    """The leading part of a tensor in a file, read when transformers asks for `part[...]`.
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+"""The element types of safetensors that an encoder is saved in."""
+
+_BLOCK = 2**20
+"""Bytes read at a time where only some columns of a tensor are wanted."""
+
+
+class FileTensor:
+    """A tensor in a safetensors file, of which leading parts can be read into memory of their own.
+
+    Mapping the file, as safetensors does, would leave every page that was touched among the memory of the process.
 
     Args:
-        source: What reads slices: a safetensors slice or a mapped tensor.
+        file: The file.
+        offset: Where in it the values begin.
+        dtype: Their type; None if it is none that an encoder is saved in.
+        shape: Shape of the tensor.
+    """
+
+    def __init__(self, file: str, offset: int, dtype: torch.dtype | None, shape: Sequence[int]):
+        self.file, self.offset, self.dtype, self.shape = file, offset, dtype, tuple(shape)
+
+    def __getitem__(self, slices: tuple[slice, ...]) -> torch.Tensor:
+        if self.dtype is None:
+            raise TypeError(
+                f"{self.file!r} holds elements of a type that cannot be read in part. Load the whole model."
+            )
+        part = torch.empty([each.stop for each in slices], dtype=self.dtype)
+        with open(self.file, "rb", buffering=0) as file:
+            file.seek(self.offset)
+            if part.shape[1:] == self.shape[1:]:
+                _read_into(file, part)
+            else:
+                rows = max(1, _BLOCK // (math.prod(self.shape[1:]) * part.element_size()))
+                inner = tuple(slices[1:])
+                for begin in range(0, len(part), rows):
+                    block = torch.empty([min(rows, len(part) - begin), *self.shape[1:]], dtype=self.dtype)
+                    _read_into(file, block)
+                    part[begin : begin + rows] = block[(slice(None), *inner)]
+        return part
+
+
+def _read_into(file: Any, tensor: torch.Tensor) -> None:
+    """Fill a tensor, in place, with the bytes that come next in a file."""
+    rest = memoryview(tensor.reshape(-1).view(torch.uint8).numpy())
+    while len(rest):
+        count = file.readinto(rest)
+        if not count:
+            raise OSError(f"{file.name!r} ended while it was read. It may have been cut off; fetch it again.")
+        rest = rest[count:]
+
+
+class TensorPart:
+    """The leading part of a tensor, read when transformers asks for `part[...]`.
+
+    Args:
+        source: What reads slices: a `FileTensor` or a tensor.
         shape: Size of the part, at most that of the tensor.
     """
 
@@ -36,7 +99,8 @@ class TensorPart:
         self.source, self.shape = source, tuple(shape)
 
     def __getitem__(self, everything: Any) -> torch.Tensor:
-        return self.source[tuple(slice(size) for size in self.shape)].clone()
+        part = self.source[tuple(slice(size) for size in self.shape)]
+        return part.clone() if isinstance(self.source, torch.Tensor) else part
 
 
 def check_location(files: Iterable[str], folder: Any) -> None:
@@ -60,10 +124,15 @@ def open_tensors(files: Iterable[str]) -> Iterator[tuple[str, Any, tuple[int, ..
     """Name, reader and shape of every tensor in safetensors or PyTorch files, none of them read yet."""
     for file in files:
         if Path(file).suffix == ".safetensors":
-            opened = safe_open(file, framework="pt")
-            for name in opened.keys():  # noqa: SIM118 (no mapping)
-                part = opened.get_slice(name)
-                yield name, part, tuple(part.get_shape())
+            with safe_open(file, framework="pt"):
+                pass  # it checks the file, its header and its length
+            with open(file, "rb") as opened:
+                length = int.from_bytes(opened.read(8), "little")
+                header = json.loads(opened.read(length))
+            for name, about in header.items():
+                if name != "__metadata__":
+                    offset, dtype = 8 + length + about["data_offsets"][0], _DTYPES.get(about["dtype"])
+                    yield name, FileTensor(file, offset, dtype, about["shape"]), tuple(about["shape"])
         else:
             for name, tensor in torch.load(file, map_location="cpu", weights_only=True, mmap=_is_zip(file)).items():
                 yield name, tensor, tuple(tensor.shape)
@@ -178,10 +247,15 @@ def active_parts(
 def check_finite(model: nn.Module) -> None:
     """Warn if a weight is NaN or infinite."""
     for name, parameter in model.named_parameters():
-        if parameter.device.type != "meta" and parameter.is_floating_point() and not torch.isfinite(parameter).all():
+        if parameter.device.type != "meta" and parameter.is_floating_point() and not _is_finite(parameter.detach()):
             warnings.warn(
                 f"{name} holds NaN or infinite values, and so will the outputs. Training may have diverged: load an "
                 "earlier checkpoint, or look at the data and the learning rate.",
                 stacklevel=2,
             )
             return
+
+
+def _is_finite(tensor: torch.Tensor) -> bool:
+    """A sum is finite if all values are, and needs no memory; where it overflowed the values are looked at."""
+    return bool(tensor.sum(dtype=torch.float32).isfinite()) or bool(tensor.isfinite().all())

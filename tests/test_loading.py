@@ -3,6 +3,8 @@
 import json
 import os
 import pickle
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from transformers import AutoModelForSequenceClassification, BertForSequenceClas
 
 import dynabert_hf
 from dynabert_hf import DynaBertConfig, DynaBertForSequenceClassification, DynaBertModel, SubNetworkError
-from dynabert_hf.checkpoint import TensorPart
+from dynabert_hf.checkpoint import TensorPart, open_tensors
 
 SIZE = {"active_width": 0.5, "active_depth": 0.75}
 
@@ -112,6 +114,40 @@ def test_parts_are_read_by_slice():
     recorder = Recorder()
     assert TensorPart(recorder, (2, 3))[...].shape == (2, 3)
     assert recorder.slices == (slice(2), slice(3))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64])
+@pytest.mark.parametrize("size", [(5, 7), (3, 7), (3, 4), (5, 2)])
+def test_leading_parts_of_a_file_are_those_of_the_tensor(tmp_path, monkeypatch, dtype, size):
+    monkeypatch.setattr("dynabert_hf.checkpoint._BLOCK", 2 * 7 * torch.empty((), dtype=dtype).element_size())
+    whole = torch.arange(35).reshape(5, 7).to(dtype)
+    save_file({"before": torch.ones(3), "whole": whole}, tmp_path / "file.safetensors")
+    found = {name: source for name, source, _ in open_tensors([str(tmp_path / "file.safetensors")])}
+    assert torch.equal(TensorPart(found["whole"], size)[...], whole[: size[0], : size[1]])
+    assert torch.equal(TensorPart(found["before"], (2,))[...], torch.ones(2))
+
+
+def test_elements_of_an_unusual_type_are_not_read_in_part(tmp_path):
+    save_file({"odd": torch.ones(3, dtype=torch.int16)}, tmp_path / "file.safetensors")
+    ((_, source, shape),) = open_tensors([str(tmp_path / "file.safetensors")])
+    with pytest.raises(TypeError, match=r"elements of a type that cannot be read in part\. Load the whole model"):
+        TensorPart(source, shape)[...]
+
+
+@pytest.mark.slow
+def test_peak_memory_of_the_active_part_is_at_most_45_percent(tmp_path):
+    """Of a BERT-base at (0.25, 0.5), as the benchmark measures it."""
+    root = Path(dynabert_hf.__file__).parent.parent
+    command = [
+        sys.executable,
+        root / "benchmarks" / "loading.py",
+        "--rounds",
+        "1",
+        "--output",
+        tmp_path / "report.json",
+    ]
+    subprocess.run(command, env={**os.environ, "PYTHONPATH": str(root)}, check=True, capture_output=True, timeout=600)
+    assert json.loads((tmp_path / "report.json").read_text())["share_of_whole"] <= 0.45
 
 
 @pytest.mark.parametrize("only_active", [False, True])
