@@ -79,7 +79,8 @@ class FileTensor:
 
 def _read_into(file: Any, tensor: torch.Tensor) -> None:
     """Fill a tensor, in place, with the bytes that come next in a file."""
-    rest = memoryview(tensor.reshape(-1).view(torch.uint8).numpy())
+    buffer: Any = tensor.reshape(-1).view(torch.uint8).numpy()
+    rest = memoryview(buffer)
     while len(rest):
         count = file.readinto(rest)
         if not count:
