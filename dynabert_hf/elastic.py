@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
+from transformers.utils.output_capturing import OutputRecorder
 
 from .subnetwork import LayerShape
 
@@ -148,3 +149,13 @@ def layer_linears(layers: Iterable[nn.Module]) -> Iterator[dict[str, nn.Linear]]
     """For each layer of an encoder, stock or elastic, its six linears by path."""
     for layer in layers:
         yield {path: attrgetter(path)(layer) for path in LINEARS}
+
+
+def layer_recorder(layer_class: type[nn.Module]) -> OutputRecorder:
+    """How transformers collects the hidden states of the layers that run.
+
+    Newer versions resolve negative indices of `output_hidden_states` and are told the configuration's property for it.
+    """
+    key = "num_hidden_layers_key"
+    newer: dict[str, Any] = {key: "num_active_layers"} if key in OutputRecorder.__dataclass_fields__ else {}
+    return OutputRecorder(layer_class, index=0, **newer)

@@ -13,9 +13,9 @@ from transformers import (
     BertModel,
 )
 from transformers.models.bert.modeling_bert import BertLayer, BertSelfAttention
-from transformers.utils.output_capturing import OutputRecorder
 
 from .configuration_dynabert import DynaBertConfig
+from .elastic import layer_recorder
 from .elastic_model import ElasticModelMixin
 
 
@@ -24,7 +24,7 @@ class DynaBertModel(ElasticModelMixin, BertModel):
 
     config_class = DynaBertConfig
     _can_record_outputs = {
-        "hidden_states": OutputRecorder(BertLayer, index=0, num_hidden_layers_key="num_active_layers"),
+        "hidden_states": layer_recorder(BertLayer),
         "attentions": BertSelfAttention,
     }
 

@@ -13,9 +13,9 @@ from transformers import (
     RobertaModel,
 )
 from transformers.models.roberta.modeling_roberta import RobertaLayer, RobertaSelfAttention
-from transformers.utils.output_capturing import OutputRecorder
 
 from .configuration_dynabert import DynaRobertaConfig
+from .elastic import layer_recorder
 from .elastic_model import ElasticModelMixin
 
 
@@ -24,7 +24,7 @@ class DynaRobertaModel(ElasticModelMixin, RobertaModel):
 
     config_class = DynaRobertaConfig
     _can_record_outputs = {
-        "hidden_states": OutputRecorder(RobertaLayer, index=0, num_hidden_layers_key="num_active_layers"),
+        "hidden_states": layer_recorder(RobertaLayer),
         "attentions": RobertaSelfAttention,
     }
 
