@@ -39,6 +39,7 @@ from .subnetwork import LayerShape, SubNetwork, SubNetworkError, grid
 if TYPE_CHECKING:
     from .distillation import DistillationPair, hidden_state_loss, logit_loss, plan_stage
     from .hub import ModelCardFacts, SizeFacts, push_folder, push_subnetworks, write_model_card
+    from .onnx_export import OnnxExport, OnnxModel, QuantizedSize, export_onnx, load_onnx, quantize_onnx
     from .profiling import ParameterCount, Profile, count_flops, count_parameters, measure_latency
     from .recipe import RecipeResult, ResultRow, train_dynabert
     from .rewiring import Importance, measure_importance, rewire
@@ -51,6 +52,7 @@ __version__ = "0.1.0"
 _ON_FIRST_USE = {
     "distillation": ("DistillationPair", "hidden_state_loss", "logit_loss", "plan_stage"),
     "hub": ("ModelCardFacts", "SizeFacts", "push_folder", "push_subnetworks", "write_model_card"),
+    "onnx_export": ("OnnxExport", "OnnxModel", "QuantizedSize", "export_onnx", "load_onnx", "quantize_onnx"),
     "profiling": ("ParameterCount", "Profile", "count_flops", "count_parameters", "measure_latency"),
     "recipe": ("RecipeResult", "ResultRow", "train_dynabert"),
     "rewiring": ("Importance", "measure_importance", "rewire"),
@@ -111,8 +113,11 @@ __all__ = [
     "Importance",
     "LayerShape",
     "ModelCardFacts",
+    "OnnxExport",
+    "OnnxModel",
     "ParameterCount",
     "Profile",
+    "QuantizedSize",
     "RecipeResult",
     "Recommendation",
     "ResultRow",
@@ -121,8 +126,10 @@ __all__ = [
     "SubNetworkError",
     "count_flops",
     "count_parameters",
+    "export_onnx",
     "grid",
     "hidden_state_loss",
+    "load_onnx",
     "logit_loss",
     "make_candidates",
     "measure_importance",
@@ -131,6 +138,7 @@ __all__ = [
     "plan_stage",
     "push_folder",
     "push_subnetworks",
+    "quantize_onnx",
     "read_metrics",
     "recommend",
     "rewire",

@@ -17,6 +17,7 @@ LEVELS = {
     "distillation": 4,
     "training_args": 4,
     "profiling": 4,
+    "onnx_weights": 4,
     "trainer": 5,
     "search": 5,
     "onnx_export": 5,

@@ -1,0 +1,411 @@
+"""Write sizes of an elastic model as ONNX, prove that they agree with torch, and run them. Needs the extra `onnx`.
+
+An export is a folder: a graph for each size, `index.json`, the configuration and the tokenizer. Several sizes share one
+file of weights: a small size is the beginning of a large one, so each graph points into the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import eager_mask
+
+from .elastic_model import ElasticModelMixin
+from .onnx_weights import WeightPool, turn_stored
+from .subnetwork import Size, size_name
+
+TOLERANCE = 1e-4
+"""Largest allowed difference from torch, in units of the largest output or of 1, whichever is more."""
+
+INDEX, WEIGHTS = "index.json", "weights.bin"
+_FUSED = "dynabert_onnx_fused"
+
+
+@dataclass(frozen=True)
+class OnnxExport:
+    """What `export_onnx` wrote.
+
+    Args:
+        folder: Where it is.
+        files: For each size, by its text, its graph.
+        max_differences: For each size the largest difference from torch over the checked batches.
+    """
+
+    folder: Path
+    files: dict[str, Path]
+    max_differences: dict[str, float]
+
+
+@dataclass(frozen=True)
+class QuantizedSize:
+    """One size in int8 beside itself in float32.
+
+    Args:
+        path: The int8 graph, with its weights.
+        accuracy: What the evaluation returned for int8.
+        float32_accuracy: What it returned for float32.
+        size_mb: Of the int8 file, in units of 2**20 bytes.
+    """
+
+    path: Path
+    accuracy: float
+    float32_accuracy: float
+    size_mb: float
+
+
+class OnnxModel:
+    """A size in ONNX Runtime on the CPU: call it with arrays or tensors by name, get arrays by name."""
+
+    def __init__(self, path: str | os.PathLike, *, num_threads: int | None = None):
+        _require("onnxruntime")
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        if num_threads is not None:
+            options.intra_op_num_threads = num_threads
+        self.session = onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
+        self.input_names = [value.name for value in self.session.get_inputs()]
+        self.output_names = [value.name for value in self.session.get_outputs()]
+
+    def __call__(self, **inputs: Any) -> dict[str, np.ndarray]:
+        """Outputs by name. Inputs that the graph does not know, such as labels, are passed over."""
+        missing = [name for name in self.input_names if name not in inputs]
+        if missing:
+            raise ValueError(f"The inputs {sorted(inputs)} lack {missing}. Give all of {self.input_names}.")
+        arrays = {name: np.asarray(inputs[name], dtype=np.int64) for name in self.input_names}
+        return dict(zip(self.output_names, self.session.run(None, arrays), strict=True))
+
+
+def export_onnx(
+    model: ElasticModelMixin,
+    path: str | os.PathLike,
+    *,
+    size: Size | None = None,
+    sizes: str | Sequence[Size] | None = None,
+    tokenizer: Any = None,
+    fused_attention: bool = False,
+) -> OnnxExport:
+    """Write one size, or several, as ONNX with dynamic batch and sequence axes, and check each against torch.
+
+    Weights become float32. Every graph is compared with torch on ragged batches of other shapes than it was traced
+    with. Unless all agree within `TOLERANCE`, nothing is left at `path`.
+
+    Args:
+        model: An elastic model; it stays as it is.
+        path: Folder to make.
+        size: The size to write; None: the active one.
+        sizes: Instead of `size`: several, or `"all"` of `model.config.subnetworks`; their weights are stored once.
+        tokenizer: Saved into the folder.
+        fused_attention: Whether to write attention as ONNX Runtime's own operator. Only ONNX Runtime can read it then.
+
+    Raises:
+        FileExistsError: If `path` exists.
+        OSError: If `path` cannot be written.
+        ImportError: If the extra is not installed.
+        TypeError: If the model is not elastic.
+        SubNetworkError: If the model does not hold a size.
+        ValueError: If the model has no weights, or both `size` and `sizes` were given.
+        RuntimeError: If ONNX Runtime and torch disagree.
+    """
+    _require("onnx", "onnxscript", "onnxruntime")
+    if not isinstance(model, ElasticModelMixin):
+        raise TypeError(
+            f"The model is a {type(model).__name__}. Only elastic models are exported; make one of it first, with "
+            "from_backbone of the DynaBert or DynaRoberta class of its head."
+        )
+    chosen = _chosen_sizes(model, size, sizes)
+    with _folder_or_nothing(Path(path)) as folder:
+        names = [size_name(each) for each in chosen]
+        differences = _write_graphs(model, chosen, folder, shared=sizes is not None, fused=fused_attention)
+        model.config.save_pretrained(folder)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(folder)
+        index = {
+            "model_class": type(model).__name__,
+            "tolerance": TOLERANCE,
+            "fused_attention": fused_attention,
+            "sizes": {n: {"file": f"{n}.onnx", "max_difference": differences[n]} for n in names},
+        }
+        (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
+    return OnnxExport(Path(path), {name: Path(path) / f"{name}.onnx" for name in names}, differences)
+
+
+def load_onnx(
+    folder: str | os.PathLike, size: str | None = None, *, int8: bool = False, num_threads: int | None = None
+) -> OnnxModel:
+    """A size from a folder that `export_onnx` wrote.
+
+    Args:
+        folder: The folder.
+        size: The size by its text; None: the only one.
+        int8: Whether to take what `quantize_onnx` added.
+        num_threads: Threads within one operation; None: as ONNX Runtime decides.
+
+    Raises:
+        FileNotFoundError: If the folder holds no export.
+        ValueError: If it does not hold this size, or holds several and none was named, or none in int8.
+    """
+    known = _read_index(Path(folder))["sizes"]
+    if size is None and len(known) == 1:
+        size = next(iter(known))
+    if size not in known:
+        raise ValueError(f"size={size!r} is not in {str(folder)!r}. Give one of {list(known)}.")
+    if int8 and "int8" not in known[size]:
+        raise ValueError(f"{size} in {str(folder)!r} was not quantised. Run quantize_onnx on the folder first.")
+    file = known[size]["int8"]["file"] if int8 else known[size]["file"]
+    return OnnxModel(Path(folder) / file, num_threads=num_threads)
+
+
+def quantize_onnx(folder: str | os.PathLike, evaluate: Callable[[OnnxModel], float]) -> dict[str, QuantizedSize]:
+    """Add an int8 version of every size to an export, and measure what that does to its accuracy.
+
+    Weights are quantised now, activations while running (dynamic quantisation). Each int8 file has its own weights.
+
+    Args:
+        folder: What `export_onnx` wrote.
+        evaluate: The accuracy of a model; called with the float32 and the int8 model of every size.
+
+    Returns:
+        Files and accuracies by size; they are also added to `index.json`.
+
+    Raises:
+        FileNotFoundError: If the folder holds no export.
+    """
+    _require("onnx", "onnxruntime")
+    folder = Path(folder)
+    index, results = _read_index(folder), {}
+    for name, entry in index["sizes"].items():
+        file = f"{name}.int8.onnx"
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".") as scratch:
+            made = _quantize(folder / entry["file"], Path(scratch))
+            accuracies = [float(evaluate(OnnxModel(each))) for each in (made, folder / entry["file"])]
+            made.replace(folder / file)
+        size_mb = (folder / file).stat().st_size / 2**20
+        results[name] = QuantizedSize(folder / file, *accuracies, size_mb=size_mb)
+        entry["int8"] = {"file": file, "accuracy": accuracies[0], "float32_accuracy": accuracies[1]}
+    (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
+    return results
+
+
+def _require(*packages: str) -> None:
+    missing = [package for package in packages if find_spec(package) is None]
+    if missing:
+        raise ImportError(f'ONNX needs {missing}, not installed here. Install with `pip install "dynabert_hf[onnx]"`.')
+
+
+def _read_index(folder: Path) -> dict[str, Any]:
+    path = folder / INDEX
+    if not path.exists():
+        raise FileNotFoundError(f"{str(folder)!r} has no {INDEX}. Give a folder that export_onnx wrote.")
+    return json.loads(path.read_text())
+
+
+def _chosen_sizes(model: ElasticModelMixin, size: Size | None, sizes: str | Sequence[Size] | None) -> list[Any]:
+    if size is not None and sizes is not None:
+        raise ValueError(f"Both size={size!r} and sizes={sizes!r} were given. Give one of them.")
+    if sizes is None:
+        return [model.active if size is None else model._requested(size, None, None)]
+    if isinstance(sizes, str) and sizes != "all":
+        raise ValueError(f"sizes={sizes!r} is not possible. Give 'all' or a list of sizes; for one size, size=.")
+    chosen = list(model.config.subnetworks if sizes == "all" else sizes)
+    if not chosen:
+        raise ValueError(f"sizes is empty. Give at least one of {list(map(str, model.config.subnetworks))}.")
+    return list(dict.fromkeys(model._requested(each, None, None) for each in chosen))
+
+
+@contextmanager
+def _folder_or_nothing(path: Path) -> Iterator[Path]:
+    """A new folder that gets its name `path` only if the block succeeds."""
+    if path.exists():
+        raise FileExistsError(f"{str(path)!r} exists. An export makes a new folder; give another path or remove it.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    except OSError as error:
+        raise OSError(
+            f"{str(path)!r} cannot be written: {error}. Give a path in a folder where you may write."
+        ) from error
+    try:
+        scratch.chmod(0o755)
+        yield scratch
+        scratch.rename(path)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _write_graphs(
+    model: ElasticModelMixin, sizes: Sequence[Any], folder: Path, *, shared: bool, fused: bool
+) -> dict[str, float]:
+    """The largest difference from torch of each size, by its text, once every size is written and agrees."""
+    pool = WeightPool(model) if shared else None
+    graphs = {}
+    for size in sizes:
+        small = model.extract(size).float().eval()
+        path = folder / f"{size_name(size)}.onnx"
+        program = _trace(small, fused=fused)
+        for node in program.model.graph:  # stack traces, with the paths of this machine
+            node.metadata_props.clear()
+        if pool is None:
+            program.save(path)
+        else:
+            graphs[path] = pool.take(program.model_proto)
+    if pool is not None:
+        pool.write(folder / WEIGHTS, graphs)
+    return {size_name(size): _checked_difference(model, size, folder / f"{size_name(size)}.onnx") for size in sizes}
+
+
+class _Positional(nn.Module):
+    """A model as the exporter wants it: tensors in, a tuple of tensors out."""
+
+    def __init__(self, model: Any, names: Sequence[str]):
+        super().__init__()
+        self.model, self.names = model, names
+
+    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return self.model(**dict(zip(self.names, inputs, strict=True))).to_tuple()
+
+
+def _trace(model: Any, *, fused: bool) -> Any:
+    """The graph of an extracted model. Eager attention: its graph ran faster than that of sdpa in ONNX Runtime."""
+    if fused:
+        AttentionInterface.register(_FUSED, _fused_attention)
+        AttentionMaskInterface.register(_FUSED, eager_mask)
+    model.set_attn_implementation(_FUSED if fused else "eager")
+    inputs = _inputs(model, batch_size=2, length=min(7, _longest(model)))
+    names = list(inputs)
+    with torch.no_grad():
+        output_names = [name for name in _reference(model, inputs, fused=fused) if name is not None]
+    axes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    if inputs["input_ids"].ndim == 3:
+        axes[2] = torch.export.Dim.DYNAMIC
+    with _quiet():
+        return torch.onnx.export(
+            _Positional(model, names),
+            tuple(inputs.values()),
+            dynamo=True,
+            dynamic_shapes=((axes,) * len(names),),
+            input_names=names,
+            output_names=output_names,
+            verbose=False,
+        )
+
+
+def _reference(model: Any, inputs: dict[str, torch.Tensor], *, fused: bool = False) -> dict[str, torch.Tensor]:
+    if fused:  # the fused operator has no values in torch
+        model.set_attn_implementation("eager")
+    outputs = {name: value for name, value in model(**inputs).items() if torch.is_tensor(value)}
+    if fused:
+        model.set_attn_implementation(_FUSED)
+    return outputs
+
+
+def _fused_attention(
+    module: nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: Any, **kwargs: Any
+) -> tuple[torch.Tensor, None]:
+    """One operator of ONNX Runtime: `(batch, heads, seq, head_size)` in, `(batch, seq, heads, head_size)` out."""
+    batch, heads, length, head_size = query.shape
+    flat = [states.transpose(1, 2).reshape(batch, length, heads * head_size) for states in (query, key, value)]
+    context = torch.onnx.ops.symbolic(
+        "com.microsoft::MultiHeadAttention",
+        (*flat, None, None, mask),
+        {"num_heads": heads, "scale": float(kwargs["scaling"])},
+        dtype=query.dtype,
+        shape=flat[0].shape,
+        version=1,
+    )
+    return context.view(batch, length, heads, head_size), None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's remarks about itself and about packages that this model does not need."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _longest(model: Any) -> int:
+    """Tokens that fit; RoBERTa counts positions from after the padding token's."""
+    config = model.config
+    return config.max_position_embeddings - (config.pad_token_id + 1 if "roberta" in config.model_type else 0)
+
+
+def _inputs(model: Any, *, batch_size: int, length: int, choices: int = 3) -> dict[str, torch.Tensor]:
+    """A ragged batch: every sequence but the first is padded, the last down to one token."""
+    config = model.config
+    generator = torch.Generator().manual_seed(batch_size * 1009 + length)
+    is_choice = type(model).__name__.endswith("MultipleChoice")
+    shape = (batch_size, choices, length) if is_choice else (batch_size, length)
+    input_ids = torch.randint(0, config.vocab_size, shape, generator=generator)
+    padding = config.pad_token_id or 0
+    input_ids[input_ids == padding] = (padding + 1) % config.vocab_size
+    lengths = torch.linspace(length, 1, batch_size).round().long().view(-1, *(1,) * (len(shape) - 1))
+    attention_mask = (torch.arange(length) < lengths).long().expand(shape).contiguous()
+    input_ids = torch.where(attention_mask.bool(), input_ids, padding)
+    inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+    if config.type_vocab_size > 1:
+        inputs["token_type_ids"] = torch.randint(0, config.type_vocab_size, shape, generator=generator)
+    return inputs
+
+
+def _checked_difference(model: ElasticModelMixin, size: Any, path: Path) -> float:
+    """The largest difference between a written graph and torch, over batches unlike the traced one."""
+    small: Any = model.extract(size).float().cpu().eval()
+    runner, worst = OnnxModel(path), 0.0
+    longest = _longest(small)
+    for batch_size, length in ((1, 1), (1, longest), (3, max(1, longest // 2)), (5, min(11, longest))):
+        inputs = _inputs(small, batch_size=batch_size, length=length, choices=batch_size + 1)
+        with torch.no_grad():
+            expected = _reference(small, inputs)
+        given = runner(**inputs)
+        for name, tensor in expected.items():
+            difference = float(np.abs(given[name] - tensor.numpy()).max())
+            allowed = TOLERANCE * max(1.0, float(tensor.abs().max()))
+            if given[name].shape != tuple(tensor.shape) or not difference <= allowed:
+                raise RuntimeError(
+                    f"{size_name(size)}: {name} of ONNX Runtime differs from torch by {difference:.3g} on a batch of "
+                    f"{batch_size} x {length}; allowed is {allowed:.3g}. Nothing was written. If the weights are "
+                    "finite, please report it with the versions of torch, onnxscript and onnxruntime."
+                )
+            worst = max(worst, difference)
+    return worst
+
+
+def _quantize(source: Path, scratch: Path) -> Path:
+    """The int8 version of a graph, in a scratch folder."""
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    graph = onnx.load(source)
+    turn_stored(graph)
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)  # it recommends a preparation that the exporter's own optimiser has done
+    try:
+        # Unsigned weights: signed ones overflow 16 bits on processors without VNNI.
+        quantize_dynamic(graph, scratch / "int8.onnx", weight_type=QuantType.QUInt8)
+    finally:
+        root.setLevel(level)
+    return scratch / "int8.onnx"
