@@ -37,10 +37,11 @@ from .modeling_dynaroberta import (
 from .subnetwork import LayerShape, SubNetwork, SubNetworkError, grid
 
 if TYPE_CHECKING:
+    from .counting import ParameterCount, count_flops, count_parameters
     from .distillation import DistillationPair, hidden_state_loss, logit_loss, plan_stage
     from .hub import ModelCardFacts, SizeFacts, push_folder, push_subnetworks, write_model_card
     from .onnx_export import OnnxExport, OnnxModel, QuantizedSize, export_onnx, load_onnx, quantize_onnx
-    from .profiling import ParameterCount, Profile, count_flops, count_parameters, measure_latency
+    from .profiling import Profile, measure_latency
     from .recipe import RecipeResult, ResultRow, train_dynabert
     from .rewiring import Importance, measure_importance, rewire
     from .search import Candidate, Recommendation, make_candidates, pareto_front, read_metrics, recommend
@@ -50,10 +51,11 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ON_FIRST_USE = {
+    "counting": ("ParameterCount", "count_flops", "count_parameters"),
     "distillation": ("DistillationPair", "hidden_state_loss", "logit_loss", "plan_stage"),
     "hub": ("ModelCardFacts", "SizeFacts", "push_folder", "push_subnetworks", "write_model_card"),
     "onnx_export": ("OnnxExport", "OnnxModel", "QuantizedSize", "export_onnx", "load_onnx", "quantize_onnx"),
-    "profiling": ("ParameterCount", "Profile", "count_flops", "count_parameters", "measure_latency"),
+    "profiling": ("Profile", "measure_latency"),
     "recipe": ("RecipeResult", "ResultRow", "train_dynabert"),
     "rewiring": ("Importance", "measure_importance", "rewire"),
     "search": ("Candidate", "Recommendation", "make_candidates", "pareto_front", "read_metrics", "recommend"),

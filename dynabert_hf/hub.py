@@ -20,8 +20,8 @@ from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
+from .counting import count_flops, count_parameters
 from .elastic_model import ElasticModelMixin
-from .profiling import count_flops, count_parameters
 from .subnetwork import SubNetwork
 
 TEMPLATE = Path(__file__).with_name("model_card_template.md")

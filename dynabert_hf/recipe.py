@@ -30,10 +30,10 @@ from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging
 
 from . import modeling_dynabert, modeling_dynaroberta
+from .counting import count_flops, count_parameters
 from .elastic_model import ElasticModelMixin
 from .hub import RECIPE_FIELDS, ModelCardFacts, write_model_card
 from .plots import plot_grid, plot_pareto
-from .profiling import count_flops, count_parameters
 from .rewiring import Importance, measure_importance, rewire
 from .search import Candidate
 from .subnetwork import SubNetwork

@@ -24,6 +24,7 @@ from dynabert_hf import (
     DynaBertTrainingArguments,
     SubNetworkError,
 )
+from dynabert_hf.counting import count_flops, count_parameters
 from dynabert_hf.hub import (
     ModelCardFacts,
     SizeFacts,
@@ -32,7 +33,6 @@ from dynabert_hf.hub import (
     render_model_card,
     write_model_card,
 )
-from dynabert_hf.profiling import count_flops, count_parameters
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.filterwarnings(
