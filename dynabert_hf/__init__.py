@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     from .hub import ModelCardFacts, SizeFacts, push_folder, push_subnetworks, write_model_card
     from .onnx_export import OnnxExport, OnnxModel, QuantizedSize, export_onnx, load_onnx, quantize_onnx
     from .profiling import Profile, measure_latency
-    from .recipe import RecipeResult, ResultRow, train_dynabert
+    from .recipe import train_dynabert
+    from .results import RecipeResult, ResultRow
     from .rewiring import Importance, measure_importance, rewire
     from .search import Candidate, Recommendation, make_candidates, pareto_front, read_metrics, recommend
     from .trainer import DynaBertTrainer
@@ -56,7 +57,8 @@ _ON_FIRST_USE = {
     "hub": ("ModelCardFacts", "SizeFacts", "push_folder", "push_subnetworks", "write_model_card"),
     "onnx_export": ("OnnxExport", "OnnxModel", "QuantizedSize", "export_onnx", "load_onnx", "quantize_onnx"),
     "profiling": ("Profile", "measure_latency"),
-    "recipe": ("RecipeResult", "ResultRow", "train_dynabert"),
+    "recipe": ("train_dynabert",),
+    "results": ("RecipeResult", "ResultRow"),
     "rewiring": ("Importance", "measure_importance", "rewire"),
     "search": ("Candidate", "Recommendation", "make_candidates", "pareto_front", "read_metrics", "recommend"),
     "trainer": ("DynaBertTrainer",),

@@ -25,6 +25,7 @@ LEVELS = {
     "profiling": 6,
     "hub": 6,
     "plots": 6,
+    "results": 6.5,
     "recipe": 7,
     "cli": 8,
     "__init__": 8,
