@@ -16,15 +16,14 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
-import torch
 from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
-from torch import nn
 from transformers import PreTrainedModel
 from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
 
 from .checkpoint import active_parts, check_finite, check_location, check_shapes, open_tensors
 from .configuration_dynabert import ElasticConfigMixin
+from .copies import new_model
 from .elastic import ActiveSizes, ElasticEncoder
 from .subnetwork import LayerShape, Size, SubNetwork, SubNetworkError, parse_size, size_name
 
@@ -33,6 +32,7 @@ SHIPPED_FILES = (
     "configuration_dynabert.py",
     "elastic.py",
     "checkpoint.py",
+    "copies.py",
     "elastic_model.py",
     "modeling_dynabert.py",
     "modeling_dynaroberta.py",
@@ -207,7 +207,7 @@ class ElasticModelMixin(_Model):
         stock = cls.__mro__[cls.__mro__.index(ElasticModelMixin) + 1]
         if not isinstance(backbone, stock):
             raise TypeError(f"{cls.__name__} is made from a {stock.__name__}; given is a {type(backbone).__name__}.")
-        return _new_model(cls, cls.config_class.from_backbone(backbone, **kwargs), backbone)
+        return new_model(cls, cls.config_class.from_backbone(backbone, **kwargs), backbone)
 
     def extract(
         self,
@@ -232,7 +232,7 @@ class ElasticModelMixin(_Model):
         """
         config = self.config.extract(self._requested(size, width, depth))
         positions = {layer.index: position for position, layer in enumerate(self.config.stored_layers)}
-        return _new_model(type(self), config, self, [positions[layer.index] for layer in config.stored_layers])
+        return new_model(type(self), config, self, [positions[layer.index] for layer in config.stored_layers])
 
     @classmethod
     def from_pretrained(
@@ -305,7 +305,7 @@ class ElasticModelMixin(_Model):
         Raises:
             SubNetworkError: If heads were cut or layers differ, which a stock model cannot express.
         """
-        return _new_model(self.backbone_class, self.config.to_backbone(), self)
+        return new_model(self.backbone_class, self.config.to_backbone(), self)
 
     def save_pretrained(
         self,
@@ -390,53 +390,3 @@ def _check_architecture(config: ElasticConfigMixin) -> None:
         raise SubNetworkError(
             "is_decoder or add_cross_attention is set. Elastic models are encoders only; set both to False."
         )
-
-
-def _new_model(model_class: type, config: Any, source: nn.Module, positions: Sequence[int] | None = None) -> Any:
-    """A new model with copies of the leading weights of `source`, in its mode and on its device.
-
-    It is built on the meta device, so that nothing is initialised and nothing of the full size is allocated.
-
-    Args:
-        model_class: Class of the new model, of the same head as `source`.
-        config: Its configuration.
-        source: The model to copy from.
-        positions: For each layer of the new model the layer of `source` to copy; None: all in order.
-
-    Raises:
-        ValueError: If `source` is on the meta device.
-    """
-    state = source.state_dict()
-    if any(tensor.is_meta for tensor in state.values()):
-        raise ValueError(
-            f"This {type(source).__name__} is on the meta device, where tensors have shapes but no values, so there is "
-            "nothing to copy. Load its weights with from_pretrained first."
-        )
-    pooler = {"add_pooling_layer": source.pooler is not None} if hasattr(source, "pooler") else {}
-    with torch.device("meta"):
-        model = model_class(config, **pooler)
-    leading = {
-        name: state[_source_name(name, positions)][tuple(map(slice, target.shape))].clone()
-        for name, target in model.state_dict().items()
-    }
-    model.load_state_dict(leading, assign=True)
-    _copy_buffers(model, source)
-    model.tie_weights()
-    return model.train(source.training)
-
-
-def _source_name(name: str, positions: Sequence[int] | None) -> str:
-    before, layer, after = name.partition("encoder.layer.")
-    if positions is None or not layer:
-        return name
-    position, _, rest = after.partition(".")
-    return f"{before}{layer}{positions[int(position)]}.{rest}"
-
-
-def _copy_buffers(model: nn.Module, source: nn.Module) -> None:
-    """Give `model`, in place, the buffers that a state dict leaves out, such as position ids."""
-    originals = dict(source.named_buffers())
-    for name, buffer in list(model.named_buffers()):
-        if buffer.is_meta:
-            parent, _, leaf = name.rpartition(".")
-            model.get_submodule(parent).register_buffer(leaf, originals[name].clone(), persistent=False)

@@ -10,6 +10,7 @@ LEVELS = {
     "configuration_dynabert": 1,
     "elastic": 1,
     "checkpoint": 1.5,
+    "copies": 1,
     "elastic_model": 2,
     "modeling_dynabert": 3,
     "modeling_dynaroberta": 3,

@@ -1,0 +1,62 @@
+"""Copies of models: new ones that hold a part of the weights of another.
+
+What a size is, and which layers it keeps, is decided elsewhere; here tensors are only found and copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def new_model(model_class: type, config: Any, source: nn.Module, positions: Sequence[int] | None = None) -> Any:
+    """A new model with copies of the leading weights of `source`, in its mode and on its device.
+
+    It is built on the meta device, so that nothing is initialised and nothing of the full size is allocated.
+
+    Args:
+        model_class: Class of the new model, of the same head as `source`.
+        config: Its configuration.
+        source: The model to copy from.
+        positions: For each layer of the new model the layer of `source` to copy; None: all in order.
+
+    Raises:
+        ValueError: If `source` is on the meta device.
+    """
+    state = source.state_dict()
+    if any(tensor.is_meta for tensor in state.values()):
+        raise ValueError(
+            f"This {type(source).__name__} is on the meta device, where tensors have shapes but no values, so there is "
+            "nothing to copy. Load its weights with from_pretrained first."
+        )
+    pooler = {"add_pooling_layer": source.pooler is not None} if hasattr(source, "pooler") else {}
+    with torch.device("meta"):
+        model = model_class(config, **pooler)
+    leading = {
+        name: state[_source_name(name, positions)][tuple(map(slice, target.shape))].clone()
+        for name, target in model.state_dict().items()
+    }
+    model.load_state_dict(leading, assign=True)
+    _copy_buffers(model, source)
+    model.tie_weights()
+    return model.train(source.training)
+
+
+def _source_name(name: str, positions: Sequence[int] | None) -> str:
+    before, layer, after = name.partition("encoder.layer.")
+    if positions is None or not layer:
+        return name
+    position, _, rest = after.partition(".")
+    return f"{before}{layer}{positions[int(position)]}.{rest}"
+
+
+def _copy_buffers(model: nn.Module, source: nn.Module) -> None:
+    """Give `model`, in place, the buffers that a state dict leaves out, such as position ids."""
+    originals = dict(source.named_buffers())
+    for name, buffer in list(model.named_buffers()):
+        if buffer.is_meta:
+            parent, _, leaf = name.rpartition(".")
+            model.get_submodule(parent).register_buffer(leaf, originals[name].clone(), persistent=False)
