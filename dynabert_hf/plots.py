@@ -6,13 +6,14 @@ saves it where a path is given. Depths differ by colour and by marker; all colou
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from .rewiring import Importance
 from .search import COSTS, Candidate, amount_of, pareto_front
 from .subnetwork import SubNetwork
+from .trainer import LOWER_IS_BETTER
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,6 +38,7 @@ def plot_pareto(
     cost: str = "flops",
     teacher: float | None = None,
     title: str | None = None,
+    quality: str = "accuracy",
 ) -> Figure:
     """Accuracy over cost, one curve a depth; the Pareto front is ringed and named.
 
@@ -46,6 +48,8 @@ def plot_pareto(
         cost: The horizontal axis: `latency_ms`, `flops`, `parameters` or `memory_mb`.
         teacher: Accuracy of the teacher, drawn as a line.
         title: Title of the picture.
+        quality: What the accuracy of the candidates is, such as `pearson`. Of an error (a name that ends as `loss` or
+            `mse` does) candidates and teacher hold the negative; the axis shows it as it is, better still above.
 
     Raises:
         ValueError: If there is no candidate, the cost is unknown, or some candidate was not measured in it.
@@ -53,20 +57,25 @@ def plot_pareto(
     """
     candidates = list(candidates)
     front = pareto_front(candidates, cost=cost)
+    shown = _quality_text(quality)
     figure, axes = _figure((8.0, 5.2))
     for number, (label, members) in enumerate(_curves(candidates).items()):
         colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
         members.sort(key=lambda one: amount_of(one, cost))
-        line = "" if label == "layers differ" else "-"
-        axes.plot(*_points(members, cost), line, marker=marker, markersize=6, color=colour, label=label, zorder=3)
+        style = "" if label == "layers differ" else "-"
+        axes.plot(*_points(members, cost), style, marker=marker, markersize=6, color=colour, label=label, zorder=3)
     ring = {"facecolors": "none", "edgecolors": "#222222", "linewidths": 1.4}
     axes.scatter(*_points(front, cost), s=130, zorder=4, label="Pareto front", **ring)
     if teacher is not None:
-        axes.axhline(teacher, color="#555555", linestyle=(0, (5, 3)), linewidth=1.2, label=f"teacher ({teacher:.4g})")
-    _frame(axes, x=_COST_NAMES[cost], y="Accuracy", title=title)
+        axes.axhline(
+            teacher, color="#555555", linestyle=(0, (5, 3)), linewidth=1.2, label=f"teacher ({shown(teacher)})"
+        )
+    _frame(axes, x=_COST_NAMES[cost], y=_quality_name(quality), title=title)
     axes.grid(color="#dddddd", linewidth=0.7)
     if cost in ("flops", "parameters"):
         axes.xaxis.set_major_formatter(_engineering_formatter())
+    if _is_error(quality):
+        axes.yaxis.set_major_formatter(lambda value, _: shown(value))
     axes.margins(0.09, 0.12)
     axes.legend(loc="lower right", frameon=True, framealpha=0.95, edgecolor="#cccccc")
     _name_points(axes, front, candidates, cost)
@@ -79,6 +88,7 @@ def plot_grid(
     *,
     metric: str = "accuracy",
     title: str | None = None,
+    quality: str = "accuracy",
 ) -> Figure:
     """A heat map of one metric, width along and depth up; sizes without a value stay empty.
 
@@ -87,6 +97,7 @@ def plot_grid(
         path: Where to save the picture; the suffix decides the format. Not saved if None.
         metric: `accuracy` or a cost: `latency_ms`, `flops`, `parameters`, `memory_mb`.
         title: Title of the picture.
+        quality: What the accuracy of the candidates is, as for `plot_pareto`.
 
     Raises:
         ValueError: If the metric is unknown or no candidate with a width and a depth has it.
@@ -104,9 +115,9 @@ def plot_grid(
     depths, widths = (sorted({key[axis] for key in values}) for axis in (0, 1))
     rows = [[values.get((depth, width), float("nan")) for width in widths] for depth in depths]
     figure, axes = _figure((2.6 + 1.05 * len(widths), 1.7 + 0.75 * len(depths)))
-    name = {"accuracy": "Accuracy", **_COST_NAMES}[metric]
+    name = {"accuracy": _quality_name(quality), **_COST_NAMES}[metric]
     colours = "viridis" if metric == "accuracy" else "viridis_r"
-    text = _cell_text(metric)
+    text = _cell_text(metric, quality)
     image = _heat_map(axes, rows, colours=colours, text=text)
     figure.colorbar(image, ax=axes, label=name, pad=0.02, format=lambda value, _: text(value))
     axes.set_xticks(range(len(widths)), [f"{width:g}" for width in widths])
@@ -217,10 +228,25 @@ def _heat_map(axes: Axes, rows: list[list[float]], *, colours: str, text: Any = 
     return image
 
 
-def _cell_text(metric: str) -> Any:
+def _cell_text(metric: str, quality: str) -> Any:
     if metric in ("flops", "parameters"):
         return _engineering_formatter()
-    return lambda value: f"{value:.3f}" if metric == "accuracy" else f"{value:.3g}"
+    sign = -1 if _is_error(quality) else 1
+    return lambda value: f"{sign * value:.3f}" if metric == "accuracy" else f"{value:.3g}"
+
+
+def _is_error(quality: str) -> bool:
+    return quality.endswith(LOWER_IS_BETTER)
+
+
+def _quality_name(quality: str) -> str:
+    name = quality.upper() if quality in ("f1", "mse", "rmse", "mae") else quality.replace("_", " ").capitalize()
+    return f"{name} (lower is better)" if _is_error(quality) else name
+
+
+def _quality_text(quality: str) -> Callable[[float], str]:
+    sign = -1 if _is_error(quality) else 1
+    return lambda value: f"{sign * value:.4g}"
 
 
 def _engineering_formatter() -> Any:

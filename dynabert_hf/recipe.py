@@ -28,10 +28,9 @@ from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging
 
 from . import modeling_dynabert, modeling_dynaroberta
-from .counting import count_flops, count_parameters
 from .elastic_model import ElasticModelMixin
 from .hub import RECIPE_FIELDS
-from .results import RecipeResult, ResultRow
+from .results import RecipeResult, bare_metrics
 from .rewiring import Importance, measure_importance, rewire
 from .trainer import DynaBertTrainer
 from .training_args import DynaBertTrainingArguments
@@ -175,18 +174,12 @@ def _accuracy(prediction: EvalPrediction) -> dict[str, float]:
 
 
 def _regression_metrics(prediction: EvalPrediction) -> dict[str, float]:
-    predicted, labels = np.squeeze(prediction.predictions), prediction.label_ids
+    predicted, labels = prediction.predictions.reshape(-1), prediction.label_ids
+    says_nothing = np.ptp(predicted) == 0 or np.ptp(labels) == 0  # the correlation with a constant is undefined
     return {
         "mse": float(np.square(predicted - labels).mean()),
-        "pearson": float(np.corrcoef(predicted, labels)[0, 1]),
+        "pearson": 0.0 if says_nothing else float(np.corrcoef(predicted, labels)[0, 1]),
     }
-
-
-def _bare_metrics(metrics: dict[str, float], prefix: str) -> dict[str, float]:
-    """The metrics with a prefix, without it, and without how long the evaluation took."""
-    timing = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
-    bare = {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
-    return {name: value for name, value in bare.items() if name not in timing}
 
 
 @dataclass(frozen=True)
@@ -268,29 +261,24 @@ class _Run:
         return model
 
     def finish(self, model: ElasticModelMixin, teacher: PreTrainedModel) -> RecipeResult:
-        """Measure every size and the teacher, and save model, tokenizer and table."""
+        """Measure every size and the teacher; save model, tokenizer, table and card, and show the table."""
         metrics: dict[str, float] = {}
         teacher_metrics: dict[str, float] = {}
+        args = self.training_arguments("finetune")
         if self.trainer_kwargs["eval_dataset"] is not None:
-            args = self.training_arguments("finetune")
             metrics = DynaBertTrainer(model, None, args, **self.trainer_kwargs).evaluate()
-            teacher_metrics = _bare_metrics(Trainer(teacher, args, **self.trainer_kwargs).evaluate(), "eval_")
-        rows = tuple(
-            ResultRow(
-                subnetwork,
-                _bare_metrics(metrics, f"eval_{subnetwork}_"),
-                count_parameters(model, subnetwork).total,
-                count_flops(model, subnetwork),
-            )
-            for subnetwork in model.config.subnetworks
+            teacher_metrics = bare_metrics(Trainer(teacher, args, **self.trainer_kwargs).evaluate(), "eval_")
+        result = RecipeResult.from_metrics(
+            model, metrics, teacher_metrics=teacher_metrics, stages=self.settings_of_stages()
         )
-        result = RecipeResult(model, rows, teacher_metrics, self.settings_of_stages())
         folder = self.output_dir / "model"
         model.save_pretrained(folder, with_code=True)  # the card says that it loads without this package
         if self.trainer_kwargs["processing_class"] is not None:
             self.trainer_kwargs["processing_class"].save_pretrained(folder)
         result.save(folder)
         result.write_card(folder, base_model=teacher.name_or_path)
+        if args.process_index == 0 and not args.disable_tqdm:
+            result.show()
         return result
 
     def settings_of_stages(self) -> dict[str, dict[str, Any]]:

@@ -21,6 +21,21 @@ def test_a_pareto_picture_has_a_curve_for_each_depth_and_the_teacher(tmp_path):
     assert (tmp_path / "sizes.png").stat().st_size > 10_000
 
 
+def test_a_picture_of_an_error_shows_it_as_it_is_and_better_above():
+    errors = [Candidate(one.subnetwork, one.accuracy - 1, flops=one.flops) for one in CANDIDATES]
+    axes = plot_pareto(errors, teacher=-0.25, quality="eval_mse").axes[0]
+    assert axes.get_ylabel() == "Eval mse (lower is better)"
+    assert "teacher (0.25)" in axes.get_legend_handles_labels()[1]
+    shown = [float(label.get_text()) for label in axes.get_yticklabels()]
+    assert shown == sorted(shown, reverse=True)
+    assert min(shown) > 0
+    assert [cell.get_text() for cell in plot_grid(errors, quality="eval_mse").axes[0].texts][-1] == "0.150"
+
+
+def test_a_picture_names_the_quality_it_shows():
+    assert plot_pareto(CANDIDATES, quality="matthews_correlation").axes[0].get_ylabel() == "Matthews correlation"
+
+
 def test_sizes_whose_layers_differ_are_points_of_their_own():
     irregular = Candidate((LayerShape(0, 4, 48), LayerShape(2, 1, 7)), 0.9, flops=10)
     figure = plot_pareto([*CANDIDATES, irregular])

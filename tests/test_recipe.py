@@ -147,9 +147,16 @@ def test_the_card_says_what_was_measured(tmp_path):
     assert str(tmp_path) not in card.text
 
 
-def test_a_regression_has_a_card_without_pictures_of_its_error(tmp_path):
+def test_a_regression_has_a_card_with_pictures_of_its_error(tmp_path):
     data = make_dataset(regression=True)
     run(tmp_path, make_teacher(num_labels=1), train_dataset=data, eval_dataset=data)
     card = ModelCard.load(tmp_path / "run" / "model" / "README.md")
     assert "mse of w1-d1" in {each.metric_name for each in card.data.eval_results}
-    assert "pareto.png" not in card.text
+    assert "![mse over cost of every size](pareto.png)" in card.text
+
+
+@pytest.mark.parametrize("is_off", [False, True])
+def test_the_table_is_shown_at_the_end_unless_bars_are_off(tmp_path, capsys, is_off):
+    run(tmp_path, max_steps=1, strategy="sandwich", widths=(0.5, 1.0), depths=(1.0,), disable_tqdm=is_off)
+    shown = "of one DynaBertForSequenceClassification" in capsys.readouterr().out
+    assert shown is not is_off
