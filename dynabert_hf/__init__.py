@@ -40,7 +40,9 @@ if TYPE_CHECKING:
     from .counting import ParameterCount, count_flops, count_parameters
     from .distillation import DistillationPair, hidden_state_loss, logit_loss, plan_stage
     from .hub import ModelCardFacts, SizeFacts, push_folder, push_subnetworks, write_model_card
-    from .onnx_export import OnnxExport, OnnxModel, QuantizedSize, export_onnx, load_onnx, quantize_onnx
+    from .onnx_export import OnnxExport, export_onnx
+    from .onnx_model import OnnxModel, load_onnx
+    from .onnx_quantization import QuantizedSize, quantize_onnx
     from .profiling import Profile, measure_latency
     from .recipe import train_dynabert
     from .results import RecipeResult, ResultRow
@@ -55,7 +57,9 @@ _ON_FIRST_USE = {
     "counting": ("ParameterCount", "count_flops", "count_parameters"),
     "distillation": ("DistillationPair", "hidden_state_loss", "logit_loss", "plan_stage"),
     "hub": ("ModelCardFacts", "SizeFacts", "push_folder", "push_subnetworks", "write_model_card"),
-    "onnx_export": ("OnnxExport", "OnnxModel", "QuantizedSize", "export_onnx", "load_onnx", "quantize_onnx"),
+    "onnx_export": ("OnnxExport", "export_onnx"),
+    "onnx_model": ("OnnxModel", "load_onnx"),
+    "onnx_quantization": ("QuantizedSize", "quantize_onnx"),
     "profiling": ("Profile", "measure_latency"),
     "recipe": ("train_dynabert",),
     "results": ("RecipeResult", "ResultRow"),

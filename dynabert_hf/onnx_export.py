@@ -1,4 +1,4 @@
-"""Write sizes of an elastic model as ONNX, prove that they agree with torch, and run them. Needs the extra `onnx`.
+"""Write sizes of an elastic model as ONNX and prove that they agree with torch. Needs the extra `onnx`.
 
 An export is a folder: a graph for each size, `index.json`, the configuration and the tokenizer. Several sizes share one
 file of weights: a small size is the beginning of a large one, so each graph points into the same bytes.
@@ -12,10 +12,9 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +25,14 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
 from .elastic_model import ElasticModelMixin
-from .onnx_weights import WeightPool, turn_stored
+from .onnx_model import INDEX, OnnxModel, require
+from .onnx_weights import WeightPool
 from .subnetwork import Size, size_name
 
 TOLERANCE = 1e-4
 """Largest allowed difference from torch, in units of the largest output or of 1, whichever is more."""
 
-INDEX, WEIGHTS = "index.json", "weights.bin"
+WEIGHTS = "weights.bin"
 _FUSED = "dynabert_onnx_fused"
 
 
@@ -49,47 +49,6 @@ class OnnxExport:
     folder: Path
     files: dict[str, Path]
     max_differences: dict[str, float]
-
-
-@dataclass(frozen=True)
-class QuantizedSize:
-    """One size in int8 beside itself in float32.
-
-    Args:
-        path: The int8 graph, with its weights.
-        accuracy: What the evaluation returned for int8.
-        float32_accuracy: What it returned for float32.
-        size_mb: Of the int8 file, in units of 2**20 bytes.
-    """
-
-    path: Path
-    accuracy: float
-    float32_accuracy: float
-    size_mb: float
-
-
-class OnnxModel:
-    """A size in ONNX Runtime on the CPU: call it with arrays or tensors by name, get arrays by name."""
-
-    def __init__(self, path: str | os.PathLike, *, num_threads: int | None = None):
-        _require("onnxruntime")
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        if num_threads is not None:
-            options.intra_op_num_threads = num_threads
-        self.session = onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
-        self.input_names = [value.name for value in self.session.get_inputs()]
-        self.output_names = [value.name for value in self.session.get_outputs()]
-
-    def __call__(self, **inputs: Any) -> dict[str, np.ndarray]:
-        """Outputs by name. Inputs that the graph does not know, such as labels, are passed over."""
-        missing = [name for name in self.input_names if name not in inputs]
-        if missing:
-            raise ValueError(f"The inputs {sorted(inputs)} lack {missing}. Give all of {self.input_names}.")
-        arrays = {name: np.asarray(inputs[name], dtype=np.int64) for name in self.input_names}
-        return dict(zip(self.output_names, self.session.run(None, arrays), strict=True))
 
 
 def export_onnx(
@@ -123,7 +82,7 @@ def export_onnx(
         ValueError: If the model has no weights, or both `size` and `sizes` were given.
         RuntimeError: If ONNX Runtime and torch disagree.
     """
-    _require("onnx", "onnxscript", "onnxruntime")
+    require("onnx", "onnxscript", "onnxruntime")
     if not isinstance(model, ElasticModelMixin):
         raise TypeError(
             f"The model is a {type(model).__name__}. Only elastic models are exported; make one of it first, with "
@@ -144,76 +103,6 @@ def export_onnx(
         }
         (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
     return OnnxExport(Path(path), {name: Path(path) / f"{name}.onnx" for name in names}, differences)
-
-
-def load_onnx(
-    folder: str | os.PathLike, size: str | None = None, *, int8: bool = False, num_threads: int | None = None
-) -> OnnxModel:
-    """A size from a folder that `export_onnx` wrote.
-
-    Args:
-        folder: The folder.
-        size: The size by its text; None: the only one.
-        int8: Whether to take what `quantize_onnx` added.
-        num_threads: Threads within one operation; None: as ONNX Runtime decides.
-
-    Raises:
-        FileNotFoundError: If the folder holds no export.
-        ValueError: If it does not hold this size, or holds several and none was named, or none in int8.
-    """
-    known = _read_index(Path(folder))["sizes"]
-    if size is None and len(known) == 1:
-        size = next(iter(known))
-    if size not in known:
-        raise ValueError(f"size={size!r} is not in {str(folder)!r}. Give one of {list(known)}.")
-    if int8 and "int8" not in known[size]:
-        raise ValueError(f"{size} in {str(folder)!r} was not quantised. Run quantize_onnx on the folder first.")
-    file = known[size]["int8"]["file"] if int8 else known[size]["file"]
-    return OnnxModel(Path(folder) / file, num_threads=num_threads)
-
-
-def quantize_onnx(folder: str | os.PathLike, evaluate: Callable[[OnnxModel], float]) -> dict[str, QuantizedSize]:
-    """Add an int8 version of every size to an export, and measure what that does to its accuracy.
-
-    Weights are quantised now, activations while running (dynamic quantisation). Each int8 file has its own weights.
-
-    Args:
-        folder: What `export_onnx` wrote.
-        evaluate: The accuracy of a model; called with the float32 and the int8 model of every size.
-
-    Returns:
-        Files and accuracies by size; they are also added to `index.json`.
-
-    Raises:
-        FileNotFoundError: If the folder holds no export.
-    """
-    _require("onnx", "onnxruntime")
-    folder = Path(folder)
-    index, results = _read_index(folder), {}
-    for name, entry in index["sizes"].items():
-        file = f"{name}.int8.onnx"
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".") as scratch:
-            made = _quantize(folder / entry["file"], Path(scratch))
-            accuracies = [float(evaluate(OnnxModel(each))) for each in (made, folder / entry["file"])]
-            made.replace(folder / file)
-        size_mb = (folder / file).stat().st_size / 2**20
-        results[name] = QuantizedSize(folder / file, *accuracies, size_mb=size_mb)
-        entry["int8"] = {"file": file, "accuracy": accuracies[0], "float32_accuracy": accuracies[1]}
-    (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
-    return results
-
-
-def _require(*packages: str) -> None:
-    missing = [package for package in packages if find_spec(package) is None]
-    if missing:
-        raise ImportError(f'ONNX needs {missing}, not installed here. Install with `pip install "dynabert_hf[onnx]"`.')
-
-
-def _read_index(folder: Path) -> dict[str, Any]:
-    path = folder / INDEX
-    if not path.exists():
-        raise FileNotFoundError(f"{str(folder)!r} has no {INDEX}. Give a folder that export_onnx wrote.")
-    return json.loads(path.read_text())
 
 
 def _chosen_sizes(model: ElasticModelMixin, size: Size | None, sizes: str | Sequence[Size] | None) -> list[Any]:
@@ -391,21 +280,3 @@ def _checked_difference(model: ElasticModelMixin, size: Any, path: Path) -> floa
                 )
             worst = max(worst, difference)
     return worst
-
-
-def _quantize(source: Path, scratch: Path) -> Path:
-    """The int8 version of a graph, in a scratch folder."""
-    import onnx
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    graph = onnx.load(source)
-    turn_stored(graph)
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.ERROR)  # it recommends a preparation that the exporter's own optimiser has done
-    try:
-        # Unsigned weights: signed ones overflow 16 bits on processors without VNNI.
-        quantize_dynamic(graph, scratch / "int8.onnx", weight_type=QuantType.QUInt8)
-    finally:
-        root.setLevel(level)
-    return scratch / "int8.onnx"

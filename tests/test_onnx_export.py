@@ -9,9 +9,8 @@ import torch
 from conftest import FAMILIES, HEADS, make_batch, make_model
 from transformers import BertForSequenceClassification
 
-from dynabert_hf import LayerShape, SubNetworkError
+from dynabert_hf import LayerShape, SubNetworkError, export_onnx, load_onnx, onnx_model, quantize_onnx
 from dynabert_hf import onnx_export as module
-from dynabert_hf.onnx_export import export_onnx, load_onnx, quantize_onnx
 
 pytest.importorskip("onnxruntime")
 IRREGULAR = (LayerShape(0, 4, 48), LayerShape(2, 1, 7), LayerShape(5, 3, 20))
@@ -147,7 +146,7 @@ def test_bad_targets_and_models_are_refused(tmp_path, monkeypatch):
         export_onnx(model, tmp_path / "out", sizes=[])
     with pytest.raises(FileNotFoundError, match=r"has no index\.json"):
         load_onnx(tmp_path)
-    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    monkeypatch.setattr(onnx_model, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r'pip install "dynabert_hf\[onnx\]"'):
         export_onnx(model, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
