@@ -39,7 +39,8 @@ from .subnetwork import LayerShape, SubNetwork, SubNetworkError, grid
 if TYPE_CHECKING:
     from .counting import ParameterCount, count_flops, count_parameters
     from .distillation import DistillationPair, hidden_state_loss, logit_loss, plan_stage
-    from .hub import ModelCardFacts, SizeFacts, push_folder, push_subnetworks, write_model_card
+    from .hub import push_folder, push_subnetworks
+    from .model_card import ModelCardFacts, SizeFacts, write_model_card
     from .onnx_export import OnnxExport, export_onnx
     from .onnx_model import OnnxModel, load_onnx
     from .onnx_quantization import QuantizedSize, quantize_onnx
@@ -56,7 +57,8 @@ __version__ = "0.1.0"
 _ON_FIRST_USE = {
     "counting": ("ParameterCount", "count_flops", "count_parameters"),
     "distillation": ("DistillationPair", "hidden_state_loss", "logit_loss", "plan_stage"),
-    "hub": ("ModelCardFacts", "SizeFacts", "push_folder", "push_subnetworks", "write_model_card"),
+    "hub": ("push_folder", "push_subnetworks"),
+    "model_card": ("ModelCardFacts", "SizeFacts", "write_model_card"),
     "onnx_export": ("OnnxExport", "export_onnx"),
     "onnx_model": ("OnnxModel", "load_onnx"),
     "onnx_quantization": ("QuantizedSize", "quantize_onnx"),

@@ -150,7 +150,7 @@ class ElasticConfigMixin(_Config):
         if kwargs.get("model_type") == self.model_type:
             self._warn_about_unknown(kwargs)
         self._check_family(kwargs.pop("model_type", self.model_type))
-        if not self.is_remote_code():
+        if self._auto_class is None:
             kwargs.pop("auto_map", None)  # names files of the folder read, which another folder need not have
         self._check_counts(kwargs.get("num_labels"))
         super().__post_init__(**kwargs)

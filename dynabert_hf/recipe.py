@@ -29,7 +29,7 @@ from transformers.utils import logging
 
 from . import modeling_dynabert, modeling_dynaroberta
 from .elastic_model import ElasticModelMixin
-from .hub import RECIPE_FIELDS
+from .model_card import RECIPE_FIELDS
 from .results import RecipeResult, bare_metrics
 from .rewiring import Importance, measure_importance, rewire
 from .trainer import DynaBertTrainer

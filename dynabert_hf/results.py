@@ -17,7 +17,7 @@ from transformers.utils import logging
 
 from .counting import count_flops, count_parameters
 from .elastic_model import ElasticModelMixin
-from .hub import ModelCardFacts, SizeFacts, write_model_card
+from .model_card import ModelCardFacts, SizeFacts, write_model_card
 from .plots import plot_grid, plot_pareto
 from .search import Candidate
 from .subnetwork import SubNetwork

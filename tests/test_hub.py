@@ -25,14 +25,8 @@ from dynabert_hf import (
     SubNetworkError,
 )
 from dynabert_hf.counting import count_flops, count_parameters
-from dynabert_hf.hub import (
-    ModelCardFacts,
-    SizeFacts,
-    push_folder,
-    push_subnetworks,
-    render_model_card,
-    write_model_card,
-)
+from dynabert_hf.hub import push_folder, push_subnetworks
+from dynabert_hf.model_card import ModelCardFacts, SizeFacts, render_model_card, write_model_card
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.filterwarnings(

@@ -18,6 +18,7 @@ LEVELS = {
     "distillation": 4,
     "training_args": 4,
     "counting": 4,
+    "model_card": 4,
     "onnx_model": 4,
     "onnx_weights": 4,
     "trainer": 5,
