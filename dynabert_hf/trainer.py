@@ -19,6 +19,7 @@ from transformers.utils import ModelOutput, logging
 
 from .distillation import DistillationPair, hidden_state_loss, plan_stage, prediction_loss
 from .elastic_model import ElasticModelMixin
+from .progress import follow
 from .subnetwork import SubNetwork
 from .training_args import DynaBertTrainingArguments
 
@@ -73,6 +74,7 @@ class DynaBertTrainer(Trainer):
         self.teacher: Any = None if teacher is None else teacher.eval()
         if self.teacher is not None:
             self.teacher.to(self.args.device)
+        self.progress = follow(self)
         self._part_losses: dict[str, torch.Tensor] = {}
         self._part_counts: dict[str, int] = defaultdict(int)
         problem_type = getattr(model.config, "problem_type", None)
@@ -111,6 +113,7 @@ class DynaBertTrainer(Trainer):
         total = torch.zeros((), device=self.args.device)
         teacher_size, teacher_outputs = None, None
         for pair in pairs:
+            self.progress.show_size(pair.student)
             if pair.teacher != teacher_size:
                 teacher_size, teacher_outputs = pair.teacher, self._teacher_outputs(pair.teacher, inputs)
             is_last = pair is pairs[-1]

@@ -17,6 +17,7 @@ LEVELS = {
     "rewiring": 4,
     "distillation": 4,
     "training_args": 4,
+    "progress": 4,
     "counting": 4,
     "model_card": 4,
     "onnx_model": 4,

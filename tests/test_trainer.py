@@ -35,8 +35,9 @@ def make_trainer(tmp_path, stage="depth", model=None, teacher="copy", **kwargs):
         "per_device_train_batch_size": 4,
         "logging_steps": 1,
         "save_strategy": "no",
+        "report_to": "none",
     }
-    args = DynaBertTrainingArguments(tmp_path, stage=stage, use_cpu=True, report_to="none", **{**settings, **kwargs})
+    args = DynaBertTrainingArguments(tmp_path, stage=stage, use_cpu=True, **{**settings, **kwargs})
     return DynaBertTrainer(
         model, teacher, args, train_dataset=make_dataset(), eval_dataset=make_dataset(), **trainer_kwargs
     )
