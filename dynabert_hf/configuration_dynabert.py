@@ -386,7 +386,7 @@ class ElasticConfigMixin(_Config):
         if isinstance(size, SubNetwork):
             self.__dict__.update(active_width=size.width, active_depth=size.depth, active_layers=None)
         else:
-            self.__dict__["active_layers"] = [asdict(layer) for layer in size]
+            self.__dict__["active_layers"] = [dict(vars(layer)) for layer in size]
 
 
 def _constructor_fields(config: PreTrainedConfig) -> dict[str, Any]:

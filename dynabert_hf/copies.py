@@ -1,10 +1,11 @@
-"""Copies of models: new ones that hold a part of the weights of another.
+"""Copies of models: new ones with a part of the weights of another, or on the same weights.
 
-What a size is, and which layers it keeps, is decided elsewhere; here tensors are only found and copied.
+What a size is, and which layers it keeps, is decided elsewhere; here tensors are only found, and copied or shared.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -60,3 +61,13 @@ def _copy_buffers(model: nn.Module, source: nn.Module) -> None:
         if buffer.is_meta:
             parent, _, leaf = name.rpartition(".")
             model.get_submodule(parent).register_buffer(leaf, originals[name].clone(), persistent=False)
+
+
+def shared_model(source: Any) -> Any:
+    """A new model of modules and configuration of its own, on the same parameters and buffers as `source`.
+
+    The modules' tables of parameters and buffers are the same too, not only what stands in them: whatever puts
+    something else there, such as `to(device)` does with buffers, does it for both models.
+    """
+    tables = [table for module in source.modules() for table in (module._parameters, module._buffers)]
+    return copy.deepcopy(source, {id(table): table for table in tables})

@@ -7,6 +7,7 @@ replaces one tuple; no module is visited, no weight is copied or masked.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
@@ -31,41 +32,52 @@ LINEARS = {
 """Path of each elastic linear in a layer of BERT or RoBERTa: its input axis and its output axis."""
 
 
+@dataclass(frozen=True)
+class PreparedSize:
+    """What a size means to one model, worked out once.
+
+    Args:
+        positions: Which of the stored layers run, increasing.
+        axes: For each stored layer its size on the three axes, `(hidden, heads * head_size, neurons)`.
+        is_full_width: Whether that is all that is stored of each layer.
+    """
+
+    positions: tuple[int, ...]
+    axes: tuple[tuple[int, int, int], ...]
+    is_full_width: bool
+
+
 class ActiveSizes:
     """What is switched on now in one model.
 
     Attributes:
         positions: Which of the stored layers run, increasing.
         axes: For each stored layer its current size on the three axes, `(hidden, heads * head_size, neurons)`.
-        prepared: For every size that was ever switched on, what the two become.
+        prepared: Every size that was ever prepared, by its name.
     """
 
     def __init__(self, stored: Sequence[LayerShape], *, hidden_size: int, head_size: int):
         self.hidden_size, self.head_size = hidden_size, head_size
         self._position = {layer.index: position for position, layer in enumerate(stored)}
         self._stored_axes = tuple(self._axes(layer) for layer in stored)
-        self.prepared: dict[Hashable, tuple[tuple[int, ...], tuple[tuple[int, int, int], ...]]] = {}
-        self.prepare(None, tuple(stored))
-        self.switch(None)
+        self.prepared: dict[Hashable, PreparedSize] = {}
+        self.switch(self.prepare(None, tuple(stored)))
 
     def _axes(self, layer: LayerShape) -> tuple[int, int, int]:
         return self.hidden_size, layer.heads * self.head_size, layer.neurons
 
-    def prepare(self, name: Hashable, layers: Sequence[LayerShape]) -> None:
+    def prepare(self, name: Hashable, layers: Sequence[LayerShape]) -> PreparedSize:
         """Work out once what a size means; each layer must fit into the stored layer of its index."""
         positions = tuple(self._position[layer.index] for layer in layers)
         axes = list(self._stored_axes)
         for position, layer in zip(positions, layers, strict=True):
             axes[position] = self._axes(layer)
-        self.prepared[name] = (positions, tuple(axes))
+        self.prepared[name] = PreparedSize(positions, tuple(axes), tuple(axes) == self._stored_axes)
+        return self.prepared[name]
 
-    def is_full_width(self, name: Hashable) -> bool:
-        """Whether a prepared size uses all that is stored of each of its layers."""
-        return self.prepared[name][1] == self._stored_axes
-
-    def switch(self, name: Hashable) -> None:
+    def switch(self, size: PreparedSize) -> None:
         """Switch to a prepared size."""
-        self.positions, self.axes = self.prepared[name]
+        self.positions, self.axes = size.positions, size.axes
 
 
 class ElasticLinear(nn.Linear):

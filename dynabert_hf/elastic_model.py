@@ -23,7 +23,7 @@ from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
 
 from .checkpoint import active_parts, check_finite, check_location, check_shapes, open_tensors
 from .configuration_dynabert import ElasticConfigMixin
-from .copies import new_model
+from .copies import new_model, shared_model
 from .elastic import ActiveSizes, ElasticEncoder
 from .subnetwork import LayerShape, Size, SubNetwork, SubNetworkError, parse_size, size_name
 
@@ -81,6 +81,8 @@ class ElasticModelMixin(_Model):
             stored = config.stored_layers
             head_size = config.hidden_size // config.num_attention_heads
             self.active_sizes = ActiveSizes(stored, hidden_size=config.hidden_size, head_size=head_size)
+            for size in config.subnetworks:  # so that switching to one takes as little the first time
+                self.active_sizes.prepare(size, config.resolve(size))
             self.encoder = ElasticEncoder(self.get_submodule("encoder.layer"), stored, self.active_sizes)
         else:
             stock = getattr(self, self.base_model_prefix)
@@ -153,16 +155,17 @@ class ElasticModelMixin(_Model):
                 f"{size!r} is not a size. Give a SubNetwork, its text such as 'w0.5-d0.75', a sequence of LayerShapes, "
                 "or width= and depth=."
             )
-        active = self.active if isinstance(self.active, SubNetwork) else SubNetwork()
+        active = self.active
+        if not isinstance(active, SubNetwork):
+            active = SubNetwork()
         return SubNetwork(active.width if width is None else width, active.depth if depth is None else depth)
 
     def _switch(self, size: SubNetwork | tuple[LayerShape, ...]) -> None:
         active = self.base_model.active_sizes
-        if size not in active.prepared:
-            active.prepare(size, self.config.resolve(size))
-        if not active.is_full_width(size):
+        prepared = active.prepared.get(size) or active.prepare(size, self.config.resolve(size))
+        if not prepared.is_full_width:
             self._check_linears(size)
-        active.switch(size)
+        active.switch(prepared)
         self.config._record_active(size)
 
     def _check_linears(self, size: SubNetwork | tuple[LayerShape, ...]) -> None:
@@ -192,6 +195,36 @@ class ElasticModelMixin(_Model):
             yield self
         finally:
             self._switch(before)
+
+    def share(
+        self,
+        size: Size | None = None,
+        *,
+        width: float | None = None,
+        depth: float | None = None,
+    ) -> ElasticModelMixin:
+        """A new model of this class on the same parameters, with an active size of its own: nothing is copied.
+
+        So several sizes serve at once, from several threads, with one copy of the weights in memory: one model for
+        each size, and a forward pass changes none of them.
+
+        The two models have in common what belongs to the weights: their values, gradients and `requires_grad`, and
+        their device and number format, so that `to(...)` on one moves both. Each has its own active size,
+        configuration, attention implementation, `train()` or `eval()` mode and hooks. What replaces a module, such as
+        an adapter or `resize_token_embeddings`, does so in one of them. A copy or pickle of one has weights of its
+        own.
+
+        Args:
+            size: A sub-network, its text, or the shapes of the layers to run; instead of `width` and `depth`.
+            width: Width multiplier in (0, 1]; None: the active one.
+            depth: Depth multiplier in (0, 1]; None: the active one.
+
+        Raises:
+            SubNetworkError: If the size cannot exist, or its weights are not all present.
+        """
+        size = self._requested(size, width, depth)
+        self.config.resolve(size)  # before the work of making a model
+        return shared_model(self).set_active(size)
 
     @classmethod
     def from_backbone(cls, backbone: PreTrainedModel, **kwargs: Any) -> ElasticModelMixin:

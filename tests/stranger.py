@@ -31,6 +31,27 @@ def equal(ours, theirs):
     return len(ours) == len(theirs) and all(map(torch.equal, ours, theirs))
 
 
+def cut(model, size, inputs):
+    """How far the outputs of a shared, an extracted and a reloaded model of a size are from those of `model` there."""
+    alike = model.share(size)
+    small = model.extract(size)
+    with tempfile.TemporaryDirectory() as folder:
+        small.save_pretrained(folder)
+        auto_class = getattr(transformers, _auto_name(model))
+        reloaded = auto_class.from_pretrained(folder, trust_remote_code=True)
+    expected = run(model.set_active(size), inputs)
+    return max(
+        (ours - theirs).abs().max().item()
+        for each in (alike, small, reloaded)
+        for ours, theirs in zip(run(each, inputs), expected, strict=True)
+    )
+
+
+def _auto_name(model):
+    _, head, rest = type(model).__name__.partition("For")
+    return f"AutoModel{head}{rest}"
+
+
 def visit(place):
     """`place` is a folder, or `id@revision=file` for the Hub, the file with the inputs and the outputs to expect."""
     place, _, path = place.partition("=")
@@ -41,6 +62,11 @@ def visit(place):
     equal_sizes = 0
     for size, expected in known["expected"].items():
         equal_sizes += equal(run(model.set_active(size), known["inputs"]), expected)
+    small, smaller = list(known["expected"])[4], list(known["expected"])[1]
+    difference = max(
+        cut(model, "l0h4n48-l2h1n7-l5h3n20", known["inputs"]),  # layers that differ
+        cut(model.extract(small), smaller, known["inputs"]),
+    )
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         saved_again = sorted(path.name for path in Path(folder).iterdir())
@@ -49,6 +75,7 @@ def visit(place):
         "class": f"{type(model).__module__}.{type(model).__qualname__}",
         "base_class": type(base).__qualname__,
         "equal_sizes": equal_sizes,
+        "cut_difference": difference,
         "saved_again": saved_again,
     }
 

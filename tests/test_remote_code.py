@@ -77,6 +77,7 @@ def test_every_head_runs_where_the_package_is_missing(tmp_path):
         assert row["class"].startswith("transformers_modules."), row
         assert row["class"].endswith(f"Dyna{folder.name}")
         assert row["equal_sizes"] == 12
+        assert row["cut_difference"] <= 1e-6
         assert row["base_class"].endswith(f"{folder.name.split('For')[0].removesuffix('Model')}Model")
         assert set(row["saved_again"]) >= {"config.json", "model.safetensors", "elastic_model.py"}
 
