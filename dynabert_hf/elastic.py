@@ -7,6 +7,7 @@ replaces one tuple; no module is visited, no weight is copied or masked.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -54,6 +55,7 @@ class ActiveSizes:
         positions: Which of the stored layers run, increasing.
         axes: For each stored layer its current size on the three axes, `(hidden, heads * head_size, neurons)`.
         prepared: Every size that was ever prepared, by its name.
+        parts: While gradients are gathered, the leading parts of weights in use, by linear and size; else None.
     """
 
     def __init__(self, stored: Sequence[LayerShape], *, hidden_size: int, head_size: int):
@@ -61,6 +63,7 @@ class ActiveSizes:
         self._position = {layer.index: position for position, layer in enumerate(stored)}
         self._stored_axes = tuple(self._axes(layer) for layer in stored)
         self.prepared: dict[Hashable, PreparedSize] = {}
+        self.parts: dict[Hashable, tuple[torch.Tensor, torch.Tensor]] | None = None
         self.switch(self.prepare(None, tuple(stored)))
 
     def _axes(self, layer: LayerShape) -> tuple[int, int, int]:
@@ -78,6 +81,19 @@ class ActiveSizes:
     def switch(self, size: PreparedSize) -> None:
         """Switch to a prepared size."""
         self.positions, self.axes = size.positions, size.axes
+
+    @contextmanager
+    def gathering_gradients(self) -> Iterator[None]:
+        """Inside, backward passes at smaller widths add to the leading part of a weight's `grad` and to nothing else.
+
+        Else autograd makes a gradient of the full size, zero outside of that part, at every pass, and adds all of it.
+        Gradients then reach `grad` alone, and not who asks `torch.autograd.grad` for those of the weights.
+        """
+        self.parts = {}
+        try:
+            yield
+        finally:
+            self.parts = None
 
 
 class ElasticLinear(nn.Linear):
@@ -108,7 +124,34 @@ class ElasticLinear(nn.Linear):
         rows, columns = sizes[self.out_axis], sizes[self.in_axis]
         if rows == self.out_features and columns == self.in_features:
             return nn.functional.linear(states, self.weight, self.bias)
-        return nn.functional.linear(states, self.weight[:rows, :columns], self.bias[:rows])
+        return nn.functional.linear(states, *self._active_part(rows, columns))
+
+    def _active_part(self, rows: int, columns: int) -> tuple[torch.Tensor, torch.Tensor]:
+        parts = self.active.parts
+        if parts is None or not torch.is_grad_enabled():
+            return self.weight[:rows, :columns], self.bias[:rows]
+        key = (self, rows, columns)
+        if key not in parts:
+            parts[key] = _gathering_part(self.weight, rows, columns), _gathering_part(self.bias, rows)
+        return parts[key]
+
+
+def _gathering_part(parameter: torch.Tensor, *sizes: int) -> torch.Tensor:
+    """The leading part of a parameter, as a leaf whose gradients are added to the leading part of the parameter's."""
+    window = tuple(slice(size) for size in sizes)
+    is_watched = parameter._backward_hooks or parameter._post_accumulate_grad_hooks
+    if not parameter.requires_grad or is_watched:
+        return parameter[window]
+
+    def gather(part: Any) -> None:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        parameter.grad[window].add_(part.grad)
+        part.grad = None
+
+    part = parameter.detach()[window].requires_grad_()
+    part.register_post_accumulate_grad_hook(gather)
+    return part
 
 
 class ElasticEncoder(nn.Module):

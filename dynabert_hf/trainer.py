@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate import DistributedType
+from accelerate.utils import has_compiled_regions
 from transformers import PreTrainedModel, Trainer
 from transformers.trainer_callback import ProgressCallback
 from transformers.trainer_utils import EvalLoopOutput
@@ -20,6 +22,7 @@ from transformers.utils import ModelOutput, logging
 from .distillation import DistillationPair, hidden_state_loss, plan_stage, prediction_loss
 from .elastic_model import ElasticModelMixin
 from .progress import follow
+from .shared_prefixes import share_prefixes
 from .subnetwork import SubNetwork
 from .training_args import DynaBertTrainingArguments
 
@@ -27,13 +30,17 @@ logger = logging.get_logger(__name__)
 
 LOWER_IS_BETTER = ("loss", "error", "perplexity", "mse", "rmse", "mae")
 """Endings of the names of metrics whose worst value is the highest."""
+FOREIGN_ENGINES = (DistributedType.DEEPSPEED, DistributedType.FSDP, DistributedType.MEGATRON_LM)
+"""What holds weights or runs passes in its own way."""
 
 
 class DynaBertTrainer(Trainer):
     """Trains all sizes of an elastic model in one stage of the recipe.
 
     A step runs forward and backward once for every sub-network of the stage's plan, from small to large, and updates
-    the shared weights once with the summed gradients.
+    the shared weights once with the summed gradients. The embedding pass, and leading layers that are equal in several
+    sub-networks, run once a step; with dropout, these sub-networks share its draw there. A subclass with its own
+    `compute_loss` or `pair_loss` gets separate passes, and so does a compiled model.
 
     `evaluate()` and `predict()` cover every sub-network of `model.config.subnetworks`: metrics are named
     `eval_w0.5-d0.75_accuracy`, their mean `eval_mean_accuracy` and their worst `eval_worst_accuracy`; the predictions
@@ -108,24 +115,35 @@ class DynaBertTrainer(Trainer):
         model.train()
         inputs = self._prepare_inputs(inputs)
         share = self._count_items([inputs]) / num_items_in_batch if num_items_in_batch is not None else 1.0
-        elastic = self.accelerator.unwrap_model(model)
         pairs = self.pairs_of_step()
         total = torch.zeros((), device=self.args.device)
         teacher_size, teacher_outputs = None, None
-        for pair in pairs:
-            self.progress.show_size(pair.student)
-            if pair.teacher != teacher_size:
-                teacher_size, teacher_outputs = pair.teacher, self._teacher_outputs(pair.teacher, inputs)
-            is_last = pair is pairs[-1]
-            with (
-                nullcontext() if is_last else self.accelerator.no_sync(model),
-                elastic.subnetwork(pair.student),
-            ):
-                loss = self.pair_loss(model, inputs, pair, teacher_outputs) * share
-                self._check_finite(loss, pair, inputs)
-                self.accelerator.backward(loss)
-            total += loss.detach()
+        with self._passes(model, [pair.student for pair in pairs]) as at_size:
+            for pair in pairs:
+                self.progress.show_size(pair.student)
+                if pair.teacher != teacher_size:
+                    teacher_size, teacher_outputs = pair.teacher, self._teacher_outputs(pair.teacher, inputs)
+                is_last = pair is pairs[-1]
+                with nullcontext() if is_last else self.accelerator.no_sync(model), at_size(pair.student):
+                    loss = self.pair_loss(model, inputs, pair, teacher_outputs) * share
+                    self._check_finite(loss, pair, inputs)
+                    self.accelerator.backward(loss)
+                total += loss.detach()
         return total
+
+    def _passes(self, model: torch.nn.Module, sizes: list[SubNetwork]) -> AbstractContextManager[Any]:
+        """Around the passes of a step: what switches to each size, sharing work between them where that is exact.
+
+        It is not known to be exact where a subclass may call the model otherwise than once a pass, where code was
+        compiled, and where an engine holds the weights or copies the modules.
+        """
+        elastic = self.accelerator.unwrap_model(model)
+        losses = type(self).compute_loss, type(self).pair_loss
+        has_own_loss = losses != (Trainer.compute_loss, DynaBertTrainer.pair_loss)
+        is_compiled = has_compiled_regions(model) or any(module._compiled_call_impl for module in model.modules())
+        if has_own_loss or is_compiled or self.args.n_gpu > 1 or self.accelerator.distributed_type in FOREIGN_ENGINES:
+            return nullcontext(elastic.subnetwork)
+        return share_prefixes(elastic, sizes)
 
     def _check_finite(self, loss: torch.Tensor, pair: DistillationPair, inputs: dict[str, Any]) -> None:
         if not torch.isfinite(loss):

@@ -12,6 +12,7 @@ LEVELS = {
     "checkpoint": 1.5,
     "copies": 1,
     "elastic_model": 2,
+    "shared_prefixes": 3,
     "modeling_dynabert": 3,
     "modeling_dynaroberta": 3,
     "rewiring": 4,
