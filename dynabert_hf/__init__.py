@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from .results import RecipeResult, ResultRow
     from .rewiring import Importance, measure_importance, rewire
     from .search import Candidate, Recommendation, make_candidates, pareto_front, read_metrics, recommend
+    from .serving import LatencyController, ServingReport, ServingTarget
     from .trainer import DynaBertTrainer
     from .training_args import DynaBertTrainingArguments
 
@@ -67,6 +68,7 @@ _ON_FIRST_USE = {
     "results": ("RecipeResult", "ResultRow"),
     "rewiring": ("Importance", "measure_importance", "rewire"),
     "search": ("Candidate", "Recommendation", "make_candidates", "pareto_front", "read_metrics", "recommend"),
+    "serving": ("LatencyController", "ServingReport", "ServingTarget"),
     "trainer": ("DynaBertTrainer",),
     "training_args": ("DynaBertTrainingArguments",),
 }
@@ -121,6 +123,7 @@ __all__ = [
     "DynaRobertaModel",
     "ElasticModelMixin",
     "Importance",
+    "LatencyController",
     "LayerShape",
     "ModelCardFacts",
     "OnnxExport",
@@ -131,6 +134,8 @@ __all__ = [
     "RecipeResult",
     "Recommendation",
     "ResultRow",
+    "ServingReport",
+    "ServingTarget",
     "SizeFacts",
     "SubNetwork",
     "SubNetworkError",

@@ -27,7 +27,7 @@ LEVELS = {
     "search": 5,
     "onnx_export": 5,
     "onnx_quantization": 5,
-    "serving": 5,
+    "serving": 5.5,
     "profiling": 6,
     "hub": 6,
     "plots": 6,
