@@ -103,6 +103,8 @@ class ElasticLinear(nn.Linear):
     below, on views of it.
     """
 
+    _kept: dict[tuple[int, int], tuple[int, int, tuple[torch.Tensor, torch.Tensor]]]
+
     def __init__(self, linear: nn.Linear, active: ActiveSizes, *, position: int, axes: tuple[int, int]):
         nn.Module.__init__(self)
         self.active, self.position = active, position
@@ -110,6 +112,7 @@ class ElasticLinear(nn.Linear):
         sizes = active.axes[position]
         self.in_features, self.out_features = sizes[self.in_axis], sizes[self.out_axis]
         self.weight, self.bias = self._leading(linear.weight), self._leading(linear.bias)
+        self._kept = {}
 
     def _leading(self, parameter: Any) -> Any:
         """The part of a linear's weight or bias that is stored here, the parameter itself where that is all of it."""
@@ -124,16 +127,44 @@ class ElasticLinear(nn.Linear):
         rows, columns = sizes[self.out_axis], sizes[self.in_axis]
         if rows == self.out_features and columns == self.in_features:
             return nn.functional.linear(states, self.weight, self.bias)
-        return nn.functional.linear(states, *self._active_part(rows, columns))
+        part = self._trained_part if torch.is_grad_enabled() else self._kept_part
+        return nn.functional.linear(states, *part(rows, columns))
 
-    def _active_part(self, rows: int, columns: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def _trained_part(self, rows: int, columns: int) -> tuple[torch.Tensor, torch.Tensor]:
         parts = self.active.parts
-        if parts is None or not torch.is_grad_enabled():
+        if parts is None:
             return self.weight[:rows, :columns], self.bias[:rows]
         key = (self, rows, columns)
         if key not in parts:
             parts[key] = _gathering_part(self.weight, rows, columns), _gathering_part(self.bias, rows)
         return parts[key]
+
+    def _kept_part(self, rows: int, columns: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The leading part of weight and bias, kept for the next pass: making it takes as long as a small product.
+
+        Not kept are what a compiler or tracer sees, and views that hold memory which hooks move weights out of. A kept
+        view holds the memory that it is of, so no other weight can have its address.
+        """
+        weight, bias = self._parameters.get("weight"), self._parameters.get("bias")
+        is_traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+        is_moved = "_hf_hook" in self.__dict__
+        if is_moved:
+            self._kept = {}
+        if is_traced or is_moved or type(weight) is not nn.Parameter or bias is None:
+            return self.weight[:rows, :columns], self.bias[:rows]
+        kept = self._kept.get((rows, columns))
+        if kept is None or kept[0] != weight.data_ptr() or kept[1] != bias.data_ptr():
+            kept = weight.data_ptr(), bias.data_ptr(), (weight[:rows, :columns], bias[:rows])
+            current = {size: other for size, other in self._kept.items() if other[:2] == kept[:2]}
+            self._kept = {**current, (rows, columns): kept}
+        return kept[2]
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Any:
+        self._kept = {}  # else it would hold the memory that the weights leave
+        return super()._apply(*args, **kwargs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_kept": {}}
 
 
 def _gathering_part(parameter: torch.Tensor, *sizes: int) -> torch.Tensor:

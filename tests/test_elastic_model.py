@@ -1,5 +1,6 @@
 """Switching sizes: what runs, what stays equal to the stock model, and what never leaks."""
 
+import copy
 import json
 import subprocess
 import sys
@@ -280,3 +281,70 @@ def test_making_a_model_elastic_copies_its_weights():
     with torch.no_grad():
         elastic.classifier.weight.zero_()
     assert stock.classifier.weight.any()
+
+
+def without_gradients(model, size="w0.5-d0.5"):
+    with torch.no_grad(), model.subnetwork(size):
+        return model(**make_batch()).logits
+
+
+def test_passes_without_gradients_equal_those_with(family, head):
+    model = make_model(family, head, **TWO_LABELS)
+    for size in model.config.subnetworks:
+        with model.subnetwork(size):
+            expected = outputs(model, batch_for(head))
+            for _ in range(2):  # the second finds what the first kept
+                with torch.no_grad():
+                    given = outputs(model, batch_for(head))
+                assert all(torch.equal(ours, theirs) for ours, theirs in zip(given, expected, strict=True))
+
+
+@pytest.mark.parametrize("change", ["in place", "data", "assign", "double", "deepcopy"])
+def test_passes_without_gradients_see_weights_that_change(change):
+    model, other = make_model(), make_model()
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(1.5)
+    before = without_gradients(model)
+    if change == "in place":
+        model.load_state_dict(other.state_dict())
+    elif change == "data":
+        for ours, theirs in zip(model.parameters(), other.parameters(), strict=True):
+            ours.data = theirs.data.clone()
+    elif change == "assign":
+        model.load_state_dict(other.state_dict(), assign=True)
+    elif change == "double":
+        without_gradients(other)
+        model, other = other.double(), copy.deepcopy(other).double()
+    else:
+        model = copy.deepcopy(model)
+        model.load_state_dict(other.state_dict())
+    assert torch.equal(without_gradients(model), without_gradients(other))
+    assert not torch.equal(without_gradients(model), before)
+
+
+def test_kept_views_hold_no_memory_that_the_weights_left_and_are_not_saved():
+    model = make_model()
+    without_gradients(model)
+    linear = model.bert.encoder.layer[0].intermediate.dense
+    ((_, _, views),) = linear._kept.values()
+    assert views[0].data_ptr() == linear.weight.data_ptr()
+    assert not copy.deepcopy(linear)._kept
+    model.double()
+    assert not linear._kept
+    without_gradients(model, "w0.25-d0.5")
+    without_gradients(model, "w0.5-d0.5")
+    assert set(linear._kept) == {(12, 32), (24, 32)}
+    model.load_state_dict({name: tensor.clone() for name, tensor in model.state_dict().items()}, assign=True)
+    without_gradients(model, "w0.5-d0.5")
+    assert set(linear._kept) == {(24, 32)}
+
+
+def test_nothing_is_kept_where_hooks_move_the_weights():
+    from accelerate import cpu_offload
+
+    model = make_model()
+    expected = without_gradients(model)
+    cpu_offload(model, execution_device=torch.device("cpu"))
+    assert torch.equal(without_gradients(model), expected)
+    assert not any(getattr(module, "_kept", None) for module in model.modules())
