@@ -84,6 +84,11 @@ def count_flops(
     return 2 * (positions * (linears + attention) + head_positions * head)
 
 
+def longest_input(config: ElasticConfigMixin) -> int:
+    """The most tokens that fit; RoBERTa counts positions from after that of the padding token."""
+    return config.max_position_embeddings - (config.pad_token_id + 1 if "roberta" in config.model_type else 0)
+
+
 def _layers(config: ElasticConfigMixin, size: Size | None) -> tuple[LayerShape, ...]:
     return config.resolve(config.active if size is None else size)
 

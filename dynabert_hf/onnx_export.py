@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
-import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,7 +22,9 @@ from torch import nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
+from .counting import longest_input
 from .elastic_model import ElasticModelMixin
+from .new_folder import new_folder
 from .onnx_model import INDEX, OnnxModel, require
 from .onnx_weights import WeightPool
 from .subnetwork import Size, size_name
@@ -89,7 +89,7 @@ def export_onnx(
             "from_backbone of the DynaBert or DynaRoberta class of its head."
         )
     chosen = _chosen_sizes(model, size, sizes)
-    with _folder_or_nothing(Path(path)) as folder:
+    with new_folder(Path(path)) as folder:
         names = [size_name(each) for each in chosen]
         differences = _write_graphs(model, chosen, folder, shared=sizes is not None, fused=fused_attention)
         model.config.save_pretrained(folder)
@@ -116,26 +116,6 @@ def _chosen_sizes(model: ElasticModelMixin, size: Size | None, sizes: str | Sequ
     if not chosen:
         raise ValueError(f"sizes is empty. Give at least one of {list(map(str, model.config.subnetworks))}.")
     return list(dict.fromkeys(model._requested(each, None, None) for each in chosen))
-
-
-@contextmanager
-def _folder_or_nothing(path: Path) -> Iterator[Path]:
-    """A new folder that gets its name `path` only if the block succeeds."""
-    if path.exists():
-        raise FileExistsError(f"{str(path)!r} exists. An export makes a new folder; give another path or remove it.")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    except OSError as error:
-        raise OSError(
-            f"{str(path)!r} cannot be written: {error}. Give a path in a folder where you may write."
-        ) from error
-    try:
-        scratch.chmod(0o755)
-        yield scratch
-        scratch.rename(path)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _write_graphs(
@@ -176,7 +156,7 @@ def _trace(model: Any, *, fused: bool) -> Any:
         AttentionInterface.register(_FUSED, _fused_attention)
         AttentionMaskInterface.register(_FUSED, eager_mask)
     model.set_attn_implementation(_FUSED if fused else "eager")
-    inputs = _inputs(model, batch_size=2, length=min(7, _longest(model)))
+    inputs = _inputs(model, batch_size=2, length=min(7, longest_input(model.config)))
     names = list(inputs)
     with torch.no_grad():
         output_names = [name for name in _reference(model, inputs, fused=fused) if name is not None]
@@ -235,12 +215,6 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _longest(model: Any) -> int:
-    """Tokens that fit; RoBERTa counts positions from after the padding token's."""
-    config = model.config
-    return config.max_position_embeddings - (config.pad_token_id + 1 if "roberta" in config.model_type else 0)
-
-
 def _inputs(model: Any, *, batch_size: int, length: int, choices: int = 3) -> dict[str, torch.Tensor]:
     """A ragged batch: every sequence but the first is padded, the last down to one token."""
     config = model.config
@@ -263,7 +237,7 @@ def _checked_difference(model: ElasticModelMixin, size: Any, path: Path) -> floa
     """The largest difference between a written graph and torch, over batches unlike the traced one."""
     small: Any = model.extract(size).float().cpu().eval()
     runner, worst = OnnxModel(path), 0.0
-    longest = _longest(small)
+    longest = longest_input(small.config)
     for batch_size, length in ((1, 1), (1, longest), (3, max(1, longest // 2)), (5, min(11, longest))):
         inputs = _inputs(small, batch_size=batch_size, length=length, choices=batch_size + 1)
         with torch.no_grad():

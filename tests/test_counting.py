@@ -27,7 +27,8 @@ def test_flops_are_those_that_torch_counts(family, head):
     num_sequences = inputs["input_ids"].numel() // 7
     for size in (*model.config.subnetworks, IRREGULAR):
         counted = count_flops(model, size, batch_size=num_sequences, sequence_length=7)
-        assert counted == counted_by_torch(model.set_active(size), inputs)
+        assert counted == counted_by_torch(model.extract(size), inputs)
+    assert counted == counted_by_torch(model.set_active(size), inputs)
 
 
 def test_parameters_of_the_full_size_are_those_of_the_model(family, head):

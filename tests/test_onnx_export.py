@@ -125,7 +125,7 @@ def test_an_export_leaves_the_model_as_it_was(tmp_path):
 
 def test_bad_targets_and_models_are_refused(tmp_path, monkeypatch):
     model = make()
-    with pytest.raises(FileExistsError, match=r"exists\. An export makes a new folder"):
+    with pytest.raises(FileExistsError, match="exists, and nothing is overwritten"):
         export_onnx(model, tmp_path)
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match=r"cannot be written: .*Give a path in a folder where you may write"):
