@@ -52,7 +52,7 @@ def quantize_onnx(folder: str | os.PathLike, evaluate: Callable[[OnnxModel], flo
     for name, entry in index["sizes"].items():
         file = f"{name}.int8.onnx"
         with tempfile.TemporaryDirectory(dir=folder, prefix=".") as scratch:
-            made = _quantize(folder / entry["file"], Path(scratch))
+            made = write_int8(folder / entry["file"], Path(scratch) / file)
             accuracies = [float(evaluate(OnnxModel(each))) for each in (made, folder / entry["file"])]
             made.replace(folder / file)
         size_mb = (folder / file).stat().st_size / 2**20
@@ -62,8 +62,8 @@ def quantize_onnx(folder: str | os.PathLike, evaluate: Callable[[OnnxModel], flo
     return results
 
 
-def _quantize(source: Path, scratch: Path) -> Path:
-    """The int8 version of a graph, in a scratch folder."""
+def write_int8(source: Path, target: Path) -> Path:
+    """Write the int8 version of a graph, its weights in the same file, and return its path."""
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -74,7 +74,7 @@ def _quantize(source: Path, scratch: Path) -> Path:
     root.setLevel(logging.ERROR)  # it recommends a preparation that the exporter's own optimiser has done
     try:
         # Unsigned weights: signed ones overflow 16 bits on processors without VNNI.
-        quantize_dynamic(graph, scratch / "int8.onnx", weight_type=QuantType.QUInt8)
+        quantize_dynamic(graph, target, weight_type=QuantType.QUInt8)
     finally:
         root.setLevel(level)
-    return scratch / "int8.onnx"
+    return target

@@ -1,70 +1,92 @@
-"""What a sub-network costs when it runs.
+"""What sub-networks cost when they run: latency and peak memory over sizes and settings.
 
-Choosing among the costs is left to `search`.
+Counts come from `counting`, what runs a size from `runtimes`; choosing among the costs is left to `search`.
 """
 
 from __future__ import annotations
 
-import os
+import platform
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from itertools import accumulate
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
-from torch.profiler import ProfilerActivity
-from torch.profiler import profile as torch_profile
 from tqdm.auto import tqdm
 
-from .counting import count_flops, count_parameters
+from .counting import count_flops, count_parameters, longest_input
 from .elastic_model import ElasticModelMixin
-from .subnetwork import LayerShape, Size, SubNetwork, parse_size, size_name
+from .profile_table import Profile, ProfileTable
+from .runtimes import Runner, prepared, why_not
+from .subnetwork import Size
 
 
-@dataclass(frozen=True)
-class Profile:
-    """The costs of one sub-network under one setting. What was not measured is None.
+def profile(
+    model: ElasticModelMixin,
+    sizes: Sequence[Size] | None = None,
+    *,
+    batch_sizes: Sequence[int] = (1,),
+    sequence_lengths: Sequence[int] = (128,),
+    runtimes: Sequence[str] = ("torch",),
+    dtypes: Sequence[str] = ("float32",),
+    rounds: int = 30,
+    warmup: int = 3,
+    progress: bool = True,
+) -> ProfileTable:
+    """What every size costs once extracted, under every setting, in one table.
+
+    The sizes take turns, one forward pass each a round, so that a slow moment of the machine falls on all of them
+    alike; each is timed alone, after `warmup` rounds that do not count, without padding, with the threads that torch
+    uses now (`torch.set_num_threads`).
 
     Args:
-        subnetwork: The size, as layer shapes where no width and depth describe it.
-        parameters: Number of parameters, the head included.
-        embedding_parameters: Those of the embeddings.
-        encoder_parameters: Those of the layers.
-        flops: Floating-point operations of one forward pass, as `count_flops` counts them.
-        batch_size: Sequences per forward pass.
-        sequence_length: Tokens per sequence.
-        runtime: What runs the model: `torch`, `torch.compile` or `onnxruntime`.
-        dtype: Number format of weights and computation: `float32`, `bfloat16` or `int8`.
-        device: Where it runs.
-        threads: Threads used within one operation.
-        latency_ms: Median time of a forward pass in milliseconds.
-        latency_spread_ms: Interquartile range of that time in milliseconds.
-        memory_mb: Weights and the peak of what a forward pass allocates, in units of 2**20 bytes.
-        runs: Number of timed forward passes.
+        model: An elastic model; it stays as it is. torch runs on its device, ONNX Runtime on the CPU.
+        sizes: The sizes to measure; None: all of `model.config.subnetworks`.
+        batch_sizes: Sequences per forward pass.
+        sequence_lengths: Tokens per sequence.
+        runtimes: Any of `torch`, `torch.compile` (which compiles every size, for minutes) and `onnxruntime` (which
+            exports every size first).
+        dtypes: Any of `float32`, `bfloat16`, `float16` and `int8`. A runtime is measured in those that it runs;
+            `left_out` of the table names the others.
+        rounds: Timed forward passes of each size.
+        warmup: Forward passes of each size before the timed ones.
+        progress: Whether to show a progress bar.
+
+    Raises:
+        SubNetworkError: If the model does not hold a size.
+        ValueError: If a count is below one, a sequence is longer than the model has positions, a runtime or number
+            format is unknown, or no runtime that was asked for runs any of the number formats.
+        ImportError: If the extra of a runtime is not installed.
+
+    Example:
+        >>> table = profile(model, batch_sizes=(1, 8), runtimes=("torch", "onnxruntime"))  # doctest: +SKIP
+        >>> table.select(runtime="torch", batch_size=1).candidates(accuracies)  # doctest: +SKIP
     """
-
-    subnetwork: SubNetwork | tuple[LayerShape, ...]
-    parameters: int
-    embedding_parameters: int
-    encoder_parameters: int
-    flops: int
-    batch_size: int
-    sequence_length: int
-    runtime: str = "torch"
-    dtype: str = "float32"
-    device: str = "cpu"
-    threads: int | None = None
-    latency_ms: float | None = None
-    latency_spread_ms: float | None = None
-    memory_mb: float | None = None
-    runs: int | None = None
-
-    @property
-    def name(self) -> str:
-        """The size as text, `w0.5-d0.75`."""
-        return size_name(self.subnetwork)
+    chosen = [model._requested(size, None, None) for size in (model.config.subnetworks if sizes is None else sizes)]
+    shapes = list(product(batch_sizes, sequence_lengths))
+    for batch_size, sequence_length in shapes:
+        _check_setting(model, batch_size=batch_size, sequence_length=sequence_length, rounds=rounds)
+    by_shape = {shape: [counted(model, size, *shape) for size in chosen] for shape in shapes}
+    asked = list(product(runtimes, dtypes))
+    reasons = {f"{runtime} {dtype}": why_not(runtime, dtype) for runtime, dtype in asked}
+    left_out = {name: reason for name, reason in reasons.items() if reason}
+    if len(left_out) == len(asked):
+        raise ValueError(f"Nothing is left to measure: {left_out or 'no runtime or no number format was given'}.")
+    measured: list[Profile] = []
+    with tqdm(total=(len(asked) - len(left_out)) * len(shapes) * (warmup + rounds), disable=not progress) as bar:
+        for runtime, dtype in asked:
+            if f"{runtime} {dtype}" in left_out:
+                continue
+            bar.set_description(f"Preparing {len(chosen)} sizes for {runtime} in {dtype}")
+            with prepared(model, chosen, runtime=runtime, dtype=dtype) as runners:
+                for shape, profiles in by_shape.items():
+                    bar.set_description(f"{runtime} {dtype}, {shape[0]} x {shape[1]} tokens")
+                    profiles = [replace(one, runtime=runtime, dtype=dtype) for one in profiles]
+                    measured += _measured(runners, profiles, _inputs(model, *shape), (warmup, rounds), bar)
+    return ProfileTable(tuple(measured), left_out, machine())
 
 
 def measure_latency(
@@ -73,95 +95,109 @@ def measure_latency(
     *,
     batch_size: int = 1,
     sequence_length: int = 128,
+    runtime: str = "torch",
+    dtype: str | None = None,
     rounds: int = 30,
     warmup: int = 3,
-    dtype: torch.dtype | None = None,
-    compiled: bool = False,
     progress: bool = False,
 ) -> list[Profile]:
-    """How long a forward pass of each size takes once extracted, and what memory it needs.
-
-    The sizes take turns, one forward pass each a round, so that a slow moment of the machine falls on all of them
-    alike; each is timed alone, after `warmup` rounds that do not count, in inference mode on the device of the model,
-    with the threads that torch uses now (`torch.set_num_threads`).
+    """What `profile` measures, under one setting: a `Profile` for each size, in the order given.
 
     Args:
         model: An elastic model.
         sizes: The sizes to measure; None: all of `model.config.subnetworks`.
         batch_size: Sequences per forward pass.
         sequence_length: Tokens per sequence, without padding.
+        runtime: `torch`, `torch.compile` or `onnxruntime`.
+        dtype: Number format of weights and computation; None: that of the model.
         rounds: Timed forward passes of each size.
         warmup: Forward passes of each size before the timed ones.
-        dtype: Number format of weights and computation; None: that of the model.
-        compiled: Whether to run through `torch.compile`; compiling happens during the warm-up.
         progress: Whether to show a progress bar.
-
-    Returns:
-        A `Profile` for each size, in the order given.
 
     Raises:
         SubNetworkError: If the model does not hold a size.
-        ValueError: If a count is below one, or the sequence is longer than the model has positions.
+        ValueError: If a count is below one, the sequence is longer than the model has positions, or the runtime is
+            unknown or cannot run the number format.
+        ImportError: If the extra of the runtime is not installed.
     """
-    sizes = list(model.config.subnetworks if sizes is None else sizes)
-    _check_setting(model, batch_size=batch_size, sequence_length=sequence_length, rounds=rounds)
-    models = [model.extract(size).eval().to(dtype=dtype or model.dtype) for size in sizes]
-    runners = [torch.compile(each) if compiled else each for each in models]
-    shape = (batch_size, 2, sequence_length) if type(model).__name__.endswith("MultipleChoice") else None
-    inputs = torch.full(shape or (batch_size, sequence_length), _any_token(model), device=model.device)
-    times: list[list[float]] = [[] for _ in sizes]
-    with torch.inference_mode():
-        for turn in tqdm(range(warmup + rounds), desc="Measuring latency", disable=not progress):
-            for runner, taken in zip(runners, times, strict=True):
-                elapsed = _time(runner, inputs)
-                if turn >= warmup:
-                    taken.append(elapsed)
-        memory = [_peak_memory_mb(each, inputs) for each in models]
+    table = profile(
+        model,
+        sizes,
+        batch_sizes=(batch_size,),
+        sequence_lengths=(sequence_length,),
+        runtimes=(runtime,),
+        dtypes=(dtype or str(model.dtype).removeprefix("torch."),),
+        rounds=rounds,
+        warmup=warmup,
+        progress=progress,
+    )
+    return list(table)
+
+
+def time_in_turns(
+    calls: Sequence[Callable[[], Any]], *, rounds: int, warmup: int = 3, step: Callable[[], Any] | None = None
+) -> list[list[float]]:
+    """The milliseconds of every call: each round makes every call once, so a slow moment falls on all of them alike.
+
+    Args:
+        calls: What to time.
+        rounds: Timed calls of each.
+        warmup: Calls of each before the timed ones.
+        step: Called after each round.
+    """
+    times: list[list[float]] = [[] for _ in calls]
+    for turn in range(warmup + rounds):
+        for call, taken in zip(calls, times, strict=True):
+            start = time.perf_counter()
+            call()
+            if turn >= warmup:
+                taken.append((time.perf_counter() - start) * 1e3)
+        if step is not None:
+            step()
+    return times
+
+
+def _measured(
+    runners: Sequence[Runner],
+    profiles: Sequence[Profile],
+    inputs: torch.Tensor,
+    turns: tuple[int, int],
+    bar: Any,
+) -> Iterable[Profile]:
+    calls = [lambda runner=runner: runner(inputs) for runner in runners]
+    warmup, rounds = turns
+    times = time_in_turns(calls, warmup=warmup, rounds=rounds, step=bar.update)
     return [
         replace(
-            _counted(model, size, batch_size, sequence_length),
-            runtime="torch.compile" if compiled else "torch",
-            dtype=str(dtype or model.dtype).removeprefix("torch."),
-            device=str(model.device),
+            one,
+            device=runner.device,
             threads=torch.get_num_threads(),
             latency_ms=statistics.median(taken),
             latency_spread_ms=_interquartile_range(taken),
-            memory_mb=peak,
+            memory_mb=runner.peak_memory_mb(inputs),
             runs=rounds,
         )
-        for size, taken, peak in zip(sizes, times, memory, strict=True)
+        for one, runner, taken in zip(profiles, runners, times, strict=True)
     ]
 
 
 def _check_setting(model: ElasticModelMixin, **counts: int) -> None:
     for name, count in counts.items():
-        if count < 1:
-            raise ValueError(f"{name}={count} is not possible. Give at least 1.")
-    longest = model.config.max_position_embeddings
+        if not isinstance(count, int) or count < 1:
+            raise ValueError(f"{name}={count!r} is not possible. Give a whole number of at least 1.")
+    longest = longest_input(model.config)
     if counts["sequence_length"] > longest:
         raise ValueError(
-            f"sequence_length={counts['sequence_length']} is longer than the {longest} positions of this model. Give "
-            "at most that."
+            f"sequence_length={counts['sequence_length']} is longer than the {longest} tokens that fit this model. "
+            "Give at most that."
         )
 
 
-def _any_token(model: ElasticModelMixin) -> int:
-    """A token that is not padding."""
-    return 1 if model.config.pad_token_id != 1 else 2
-
-
-def _time(runner: Callable, inputs: torch.Tensor) -> float:
-    """Milliseconds of one forward pass."""
-    _synchronise(inputs.device)
-    start = time.perf_counter()
-    runner(input_ids=inputs)
-    _synchronise(inputs.device)
-    return (time.perf_counter() - start) * 1e3
-
-
-def _synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+def _inputs(model: ElasticModelMixin, batch_size: int, sequence_length: int) -> torch.Tensor:
+    """Full sequences of a token that is not padding, two choices each where the head takes choices."""
+    token = 1 if model.config.pad_token_id != 1 else 2
+    choices = (2,) if type(model).__name__.endswith("MultipleChoice") else ()
+    return torch.full((batch_size, *choices, sequence_length), token, device=model.device)
 
 
 def _interquartile_range(times: list[float]) -> float:
@@ -171,33 +207,11 @@ def _interquartile_range(times: list[float]) -> float:
     return upper - lower
 
 
-def _peak_memory_mb(model: nn.Module, inputs: torch.Tensor) -> float:
-    """Weights and buffers, and the most that one forward pass holds besides at any moment, in units of 2**20 bytes."""
-    tensors = {tensor.data_ptr(): tensor.nbytes for tensor in (*model.parameters(), *model.buffers())}
-    return (sum(tensors.values()) + _peak_allocation(model, inputs)) / 2**20
-
-
-def _peak_allocation(model: nn.Module, inputs: torch.Tensor) -> int:
-    """Bytes; on a GPU as its allocator counts them, on a CPU from the profiler's record of every allocation."""
-    if inputs.device.type == "cuda":
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        model(input_ids=inputs)
-        return torch.cuda.max_memory_allocated() - before
-    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # else the profiler writes two lines to stderr each time
-    with torch_profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
-        outputs = model(input_ids=inputs)
-    del outputs
-    changes = [event for event in recorded.profiler.kineto_results.events() if event.name() == "[memory]"]
-    return max(accumulate(event.nbytes() for event in sorted(changes, key=lambda event: event.start_ns())), default=0)
-
-
-def _counted(model: ElasticModelMixin, size: Size, batch_size: int, sequence_length: int) -> Profile:
+def counted(model: ElasticModelMixin, size: Any, batch_size: int, sequence_length: int) -> Profile:
     """What can be said of a size without running it."""
-    size = parse_size(size) if isinstance(size, str) else size
     count = count_parameters(model, size)
     return Profile(
-        subnetwork=size if isinstance(size, SubNetwork) else tuple(size),
+        subnetwork=size,
         parameters=count.total,
         embedding_parameters=count.embeddings,
         encoder_parameters=count.encoder,
@@ -205,3 +219,13 @@ def _counted(model: ElasticModelMixin, size: Size, batch_size: int, sequence_len
         batch_size=batch_size,
         sequence_length=sequence_length,
     )
+
+
+def machine() -> dict[str, str]:
+    """The processor as it calls itself, the system and the version of torch."""
+    processor = platform.processor() or platform.machine()
+    described = Path("/proc/cpuinfo")
+    if described.exists():
+        names = [line.partition(":")[2] for line in described.read_text().splitlines() if line.startswith("model name")]
+        processor = names[0].strip() if names else processor
+    return {"processor": processor, "system": platform.system(), "torch": torch.__version__}
