@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from transformers import (
     AutoConfig,
@@ -29,6 +28,7 @@ from transformers.utils import logging
 
 from . import modeling_dynabert, modeling_dynaroberta
 from .elastic_model import ElasticModelMixin
+from .evaluation import default_metrics
 from .model_card import RECIPE_FIELDS
 from .results import RecipeResult, bare_metrics
 from .rewiring import Importance, measure_importance, rewire
@@ -97,7 +97,7 @@ def train_dynabert(
             "eval_dataset": eval_dataset,
             "processing_class": processing_class,
             "data_collator": data_collator or _default_collator(processing_class),
-            "compute_metrics": compute_metrics or _default_metrics(teacher),
+            "compute_metrics": compute_metrics or default_metrics(teacher),
         },
     )
     run.check_settings(widths=widths, depths=depths, finetune=finetune, num_examples=len(train_dataset))
@@ -160,26 +160,6 @@ def _check_dataset(name: str, dataset: Any) -> None:
 
 def _default_collator(processing_class: Any) -> Callable:
     return default_data_collator if processing_class is None else DataCollatorWithPadding(processing_class)
-
-
-def _default_metrics(teacher: PreTrainedModel) -> Callable[[EvalPrediction], dict[str, float]] | None:
-    """Accuracy, or error and correlation of a regression; None for heads without an obvious choice."""
-    if not type(teacher).__name__.endswith("ForSequenceClassification"):
-        return None
-    return _regression_metrics if teacher.config.num_labels == 1 else _accuracy
-
-
-def _accuracy(prediction: EvalPrediction) -> dict[str, float]:
-    return {"accuracy": float((prediction.predictions.argmax(-1) == prediction.label_ids).mean())}
-
-
-def _regression_metrics(prediction: EvalPrediction) -> dict[str, float]:
-    predicted, labels = prediction.predictions.reshape(-1), prediction.label_ids
-    says_nothing = np.ptp(predicted) == 0 or np.ptp(labels) == 0  # the correlation with a constant is undefined
-    return {
-        "mse": float(np.square(predicted - labels).mean()),
-        "pearson": 0.0 if says_nothing else float(np.corrcoef(predicted, labels)[0, 1]),
-    }
 
 
 @dataclass(frozen=True)
@@ -272,6 +252,7 @@ class _Run:
             model, metrics, teacher_metrics=teacher_metrics, stages=self.settings_of_stages()
         )
         folder = self.output_dir / "model"
+        result.record()
         model.save_pretrained(folder, with_code=True)  # the card says that it loads without this package
         if self.trainer_kwargs["processing_class"] is not None:
             self.trainer_kwargs["processing_class"].save_pretrained(folder)

@@ -102,6 +102,18 @@ class RecipeResult:
             "worst": {name: (max if _is_error(name) else min)(numbers) for name, numbers in values.items()},
         }
 
+    def record(self) -> None:
+        """Store the metrics of every size and of the teacher in the configuration of the model, in place.
+
+        They travel with the checkpoint from then on; those that are not finite are left out.
+        """
+        table = {"teacher": self.teacher_metrics, **{str(row.subnetwork): row.metrics for row in self.rows}}
+        finite = {
+            name: {metric: value for metric, value in own.items() if math.isfinite(value)}
+            for name, own in table.items()
+        }
+        self.model.config.metrics = {name: own for name, own in finite.items() if own} or None
+
     def save(self, folder: str | Path) -> None:
         """Write everything as `results.json` and the table as `results.csv` into a folder.
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
 
-from .subnetwork import LayerShape, SubNetwork
+from .subnetwork import LayerShape, SubNetwork, parse_size
 
 COSTS = {"latency_ms": "ms", "flops": "FLOPs", "parameters": "parameters", "memory_mb": "MB"}
 """What a candidate can cost, with its unit, in the order in which a cost is preferred to tell the cheaper of two."""
@@ -169,7 +169,7 @@ def recommend(
     candidates = _checked(candidates)
     given = {"latency_ms": latency_ms, "flops": flops, "parameters": parameters, "memory_mb": memory_mb}
     budgets = {cost: budget for cost, budget in given.items() if budget is not None}
-    _check_budgets(budgets, max_accuracy_drop, reference_accuracy)
+    check_budgets(budgets, max_accuracy_drop, reference_accuracy)
     measured = [one for one in candidates if all(getattr(one, cost) is not None for cost in budgets)]
     if not measured:
         raise ValueError(_unmeasured(candidates, budgets))
@@ -207,6 +207,23 @@ def read_metrics(metrics: Mapping[str, Any], *, metric: str = "accuracy") -> dic
             f"'eval_w0.5-d0.75_accuracy' among {len(metrics)} metrics; give metric= one of them."
         )
     return found[metric]
+
+
+def read_stored_metrics(config: Any, *, metric: str = "accuracy") -> dict[CandidateSize, float]:
+    """One metric of every size out of the table that a checkpoint stores in its configuration, `config.metrics`.
+
+    Raises:
+        ValueError: If nothing is stored, or no size has that metric.
+    """
+    stored = {name: own for name, own in (config.metrics or {}).items() if name != "teacher"}
+    found = {parse_size(name): float(own[metric]) for name, own in stored.items() if metric in own}
+    if not found:
+        known = sorted({name for own in stored.values() for name in own}) or "no metrics"
+        raise ValueError(
+            f"The checkpoint stores no {metric!r} of any size. It stores {known}; give metric= one of them, or "
+            "evaluate the model."
+        )
+    return found
 
 
 def make_candidates(
@@ -338,9 +355,14 @@ def _possible_alone(name: str, candidates: Sequence[Candidate], limits: _Limits)
     return any(not _Limits({name: limits.budgets[name]}, None).excess(one) for one in candidates)
 
 
-def _check_budgets(
-    budgets: Mapping[str, float], max_accuracy_drop: float | None, reference_accuracy: float | None
+def check_budgets(
+    budgets: Mapping[str, float], max_accuracy_drop: float | None = None, reference_accuracy: float | None = None
 ) -> None:
+    """Whether `recommend` takes these budgets, to be known before anything is measured for them.
+
+    Raises:
+        ValueError: If there is none, or one is no possible amount.
+    """
     if not budgets and max_accuracy_drop is None:
         raise ValueError(f"No budget was given. Possible are {[*COSTS, 'max_accuracy_drop']}; give at least one.")
     for cost, budget in budgets.items():

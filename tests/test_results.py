@@ -8,7 +8,7 @@ import pytest
 from conftest import make_model
 from rich.console import Console
 
-from dynabert_hf import RecipeResult, SubNetwork
+from dynabert_hf import DynaBertConfig, RecipeResult, SubNetwork, read_stored_metrics
 
 
 def make_result(missing=(), **kwargs):
@@ -49,6 +49,21 @@ def test_files_hold_every_size_the_summary_the_teacher_and_the_settings(tmp_path
         assert {name: record[name] for name in row.metrics} == row.metrics
         assert float(line["mse"]) == row.metrics["mse"]
         assert (record["parameters"], int(line["flops"])) == (row.parameters, row.flops)
+
+
+def test_recorded_metrics_travel_with_the_checkpoint(tmp_path):
+    result = make_result(missing=["w0.25-d0.5"])
+    result.record()
+    result.model.save_pretrained(tmp_path)
+    config = DynaBertConfig.from_pretrained(tmp_path)
+    assert config.metrics["teacher"] == {"accuracy": 0.9, "mse": 0.1}
+    stored = read_stored_metrics(config, metric="mse")
+    assert stored == {row.subnetwork: row.metrics["mse"] for row in result.rows[1:]}  # the first is not finite
+    assert result.model.extract("w0.5-d0.5").config.extracted_from["metrics"] == config.metrics["w0.5-d0.5"]
+    with pytest.raises(ValueError, match=r"stores no 'f1' of any size. It stores \['accuracy', 'mse'\]"):
+        read_stored_metrics(config, metric="f1")
+    with pytest.raises(ValueError, match="It stores no metrics"):
+        read_stored_metrics(make_model().config)
 
 
 def test_a_metric_that_is_not_finite_is_left_out_of_files_and_pictures(tmp_path, caplog):
