@@ -39,16 +39,26 @@ from .subnetwork import LayerShape, SubNetwork, SubNetworkError, grid
 if TYPE_CHECKING:
     from .counting import ParameterCount, count_flops, count_parameters
     from .distillation import DistillationPair, hidden_state_loss, logit_loss, plan_stage
+    from .evaluation import LabelledText
     from .hub import push_folder, push_subnetworks
     from .model_card import ModelCardFacts, SizeFacts, write_model_card
     from .onnx_export import OnnxExport, export_onnx
     from .onnx_model import OnnxModel, load_onnx
     from .onnx_quantization import QuantizedSize, quantize_onnx
-    from .profiling import Profile, measure_latency
+    from .profile_table import Profile, ProfileTable
+    from .profiling import measure_latency, profile
     from .recipe import train_dynabert
     from .results import RecipeResult, ResultRow
     from .rewiring import Importance, measure_importance, rewire
-    from .search import Candidate, Recommendation, make_candidates, pareto_front, read_metrics, recommend
+    from .search import (
+        Candidate,
+        Recommendation,
+        make_candidates,
+        pareto_front,
+        read_metrics,
+        read_stored_metrics,
+        recommend,
+    )
     from .serving import LatencyController, ServingReport, ServingTarget
     from .trainer import DynaBertTrainer
     from .training_args import DynaBertTrainingArguments
@@ -58,16 +68,26 @@ __version__ = "0.1.0"
 _ON_FIRST_USE = {
     "counting": ("ParameterCount", "count_flops", "count_parameters"),
     "distillation": ("DistillationPair", "hidden_state_loss", "logit_loss", "plan_stage"),
+    "evaluation": ("LabelledText",),
     "hub": ("push_folder", "push_subnetworks"),
     "model_card": ("ModelCardFacts", "SizeFacts", "write_model_card"),
     "onnx_export": ("OnnxExport", "export_onnx"),
     "onnx_model": ("OnnxModel", "load_onnx"),
     "onnx_quantization": ("QuantizedSize", "quantize_onnx"),
-    "profiling": ("Profile", "measure_latency"),
+    "profile_table": ("Profile", "ProfileTable"),
+    "profiling": ("measure_latency", "profile"),
     "recipe": ("train_dynabert",),
     "results": ("RecipeResult", "ResultRow"),
     "rewiring": ("Importance", "measure_importance", "rewire"),
-    "search": ("Candidate", "Recommendation", "make_candidates", "pareto_front", "read_metrics", "recommend"),
+    "search": (
+        "Candidate",
+        "Recommendation",
+        "make_candidates",
+        "pareto_front",
+        "read_metrics",
+        "read_stored_metrics",
+        "recommend",
+    ),
     "serving": ("LatencyController", "ServingReport", "ServingTarget"),
     "trainer": ("DynaBertTrainer",),
     "training_args": ("DynaBertTrainingArguments",),
@@ -123,6 +143,7 @@ __all__ = [
     "DynaRobertaModel",
     "ElasticModelMixin",
     "Importance",
+    "LabelledText",
     "LatencyController",
     "LayerShape",
     "ModelCardFacts",
@@ -130,6 +151,7 @@ __all__ = [
     "OnnxModel",
     "ParameterCount",
     "Profile",
+    "ProfileTable",
     "QuantizedSize",
     "RecipeResult",
     "Recommendation",
@@ -151,10 +173,12 @@ __all__ = [
     "measure_latency",
     "pareto_front",
     "plan_stage",
+    "profile",
     "push_folder",
     "push_subnetworks",
     "quantize_onnx",
     "read_metrics",
+    "read_stored_metrics",
     "recommend",
     "rewire",
     "train_dynabert",

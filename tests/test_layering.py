@@ -7,6 +7,7 @@ import pytest
 
 LEVELS = {
     "subnetwork": 0,
+    "new_folder": 0,
     "configuration_dynabert": 1,
     "elastic": 1,
     "checkpoint": 1.5,
@@ -25,14 +26,18 @@ LEVELS = {
     "onnx_weights": 4,
     "trainer": 5,
     "search": 5,
+    "evaluation": 5,
     "onnx_export": 5,
     "onnx_quantization": 5,
     "serving": 5.5,
+    "profile_table": 5.5,
+    "runtimes": 5.5,
     "profiling": 6,
     "hub": 6,
     "plots": 6,
     "results": 6.5,
     "recipe": 7,
+    "cli_tables": 7,
     "cli": 8,
     "__init__": 8,
 }

@@ -1,0 +1,210 @@
+"""The command `dynabert`: reads the command line, and only then loads what does the work.
+
+It stands beside the package, not in it: importing the package brings in torch, and help should not wait for that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+_EXIT_CODES = "exit codes: 0 done, 1 an error, 2 a wrong command line, 3 no size is within the budgets"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Everything that the command line takes."""
+    parser = argparse.ArgumentParser(
+        prog="dynabert",
+        description="Measure, choose, extract, export and publish the sizes of an elastic BERT or RoBERTa.",
+        epilog=f"`dynabert COMMAND --help` has examples. {_EXIT_CODES}.",
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for add in (_add_show, _add_evaluate, _add_profile, _add_recommend, _add_extract, _add_export, _add_push):
+        add(commands)
+    return parser
+
+
+def _command(commands: Any, name: str, summary: str, examples: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        epilog="examples:\n" + "".join(f"  {line.strip()}\n" for line in examples.strip().splitlines()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model", metavar="MODEL", help="folder or Hub id of an elastic model")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    return parser
+
+
+def _add_show(commands: Any) -> None:
+    _command(
+        commands,
+        "show",
+        "list the sizes of a model, what they cost by their shapes, and the metrics stored with them",
+        """
+        dynabert show outputs/demo/dynabert/model
+        dynabert show you/dynabert-reviews --json
+        """,
+    )
+
+
+def _add_evaluate(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "evaluate",
+        "measure the accuracy of sizes on labelled text",
+        """
+        dynabert evaluate MODEL --file test.csv
+        dynabert evaluate MODEL --file test.csv --size w0.5-d0.5 --size w1-d1
+        dynabert evaluate MODEL --file pairs.jsonl --text-column premise hypothesis --label-column gold --store
+        """,
+    )
+    _add_data(parser, required=True)
+    _add_sizes(parser)
+    parser.add_argument(
+        "--store", action="store_true", help="store the metrics in the config.json of the model, for show and recommend"
+    )
+
+
+def _add_profile(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "profile",
+        "measure latency and memory of sizes on this machine",
+        """
+        dynabert profile MODEL
+        dynabert profile MODEL --batch-size 1 8 --sequence-length 32 128 --output profile.json
+        dynabert profile MODEL --runtime torch onnxruntime --dtype float32 int8 --output profile.md
+        """,
+    )
+    _add_sizes(parser)
+    _add_setting(parser)
+    parser.add_argument("--output", metavar="FILE", help="save the table too, as .json, .csv or .md")
+
+
+def _add_recommend(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "recommend",
+        "choose the best size within budgets",
+        """
+        dynabert recommend MODEL --latency-ms 5
+        dynabert recommend MODEL --latency-ms 5 --profile profile.json --runtime onnxruntime --dtype int8
+        dynabert recommend MODEL --parameters 16e6 --flops 1e9
+        dynabert recommend MODEL --max-accuracy-drop 0.01 --plot sizes.png
+        """,
+    )
+    budgets = parser.add_argument_group("budgets")
+    budgets.add_argument("--latency-ms", type=float, metavar="MS", help="largest time of a forward pass")
+    budgets.add_argument("--parameters", type=float, metavar="N", help="largest number of parameters")
+    budgets.add_argument("--flops", type=float, metavar="N", help="largest number of floating-point operations")
+    budgets.add_argument("--memory-mb", type=float, metavar="MB", help="largest peak memory")
+    budgets.add_argument("--max-accuracy-drop", type=float, metavar="X", help="largest loss against the best size")
+    _add_setting(parser)
+    parser.add_argument("--metric", help="stored metric to choose by (default: the first that is no loss)")
+    parser.add_argument("--profile", metavar="FILE", help="costs that `dynabert profile --output FILE.json` saved")
+    parser.add_argument("--plot", metavar="FILE", help="draw accuracy over cost, as .png, .svg or .pdf")
+
+
+def _add_extract(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "extract",
+        "write one size as a model of its own",
+        """
+        dynabert extract MODEL small --size w0.25-d0.5
+        dynabert extract MODEL shallow --size w1-d0.5 --stock
+        """,
+    )
+    parser.add_argument("output", metavar="OUTPUT", help="folder to make")
+    parser.add_argument("--size", required=True, help="such as w0.5-d0.75")
+    parser.add_argument(
+        "--stock", action="store_true", help="as a plain BERT or RoBERTa; possible where no heads are cut"
+    )
+
+
+def _add_export(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "export",
+        "write sizes as ONNX, checked against torch",
+        """
+        dynabert export MODEL onnx --size w0.5-d0.5
+        dynabert export MODEL onnx --all
+        dynabert export MODEL onnx --all --int8 --file test.csv
+        """,
+    )
+    parser.add_argument("output", metavar="OUTPUT", help="folder to make")
+    which = parser.add_mutually_exclusive_group()
+    _add_sizes(which)
+    which.add_argument("--all", action="store_true", help="all trained sizes, their weights stored once")
+    parser.add_argument("--fused-attention", action="store_true", help="attention as ONNX Runtime's own operator")
+    parser.add_argument("--int8", action="store_true", help="an int8 version too; its accuracy is measured on --file")
+    _add_data(parser, required=False)
+
+
+def _add_push(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "push",
+        "publish a model, or chosen sizes of it, on the Hub; `hf auth login` first",
+        """
+        dynabert push outputs/demo/dynabert/model you/dynabert-reviews
+        dynabert push MODEL you/dynabert-reviews --size w0.5-d0.75 --size w0.25-d0.5
+        dynabert push MODEL "you/reviews-{size}" --size w0.5-d0.75 --private
+        """,
+    )
+    parser.add_argument(
+        "repository", metavar="REPOSITORY", help="id on the Hub; with {size} in it, a repository for each size"
+    )
+    _add_sizes(parser, what="push this size, extracted, as a branch or repository of its own; may be repeated")
+    parser.add_argument("--private", action="store_true", help="make new repositories private")
+    parser.add_argument("--revision", help="branch to push the whole model to")
+
+
+def _add_sizes(parser: Any, what: str = "such as w0.5-d0.75; may be repeated") -> None:
+    parser.add_argument("--size", dest="sizes", action="append", metavar="SIZE", help=what)
+
+
+def _add_data(parser: Any, *, required: bool) -> None:
+    group = parser.add_argument_group("labelled text")
+    group.add_argument("--file", required=required, help="csv, json, jsonl or parquet")
+    group.add_argument("--text-column", nargs="+", default=["text"], metavar="COLUMN", help="one, or two of a pair")
+    group.add_argument("--label-column", default="label", metavar="COLUMN", help="names or numbers of the labels")
+    group.add_argument("--eval-batch-size", type=_count, default=32, metavar="N", help="texts a batch (default 32)")
+
+
+def _add_setting(parser: Any) -> None:
+    """What is run and how; not given, it is None, which a saved profile takes as: any."""
+    group = parser.add_argument_group("setting to measure under")
+    group.add_argument("--batch-size", nargs="+", type=_count, metavar="N", help="default 1")
+    group.add_argument("--sequence-length", nargs="+", type=_count, metavar="N", help="tokens (default 128)")
+    group.add_argument("--runtime", nargs="+", metavar="NAME", help="torch (default), torch.compile, onnxruntime")
+    group.add_argument("--dtype", nargs="+", metavar="NAME", help="float32 (default), bfloat16, float16, int8")
+    group.add_argument("--rounds", type=_count, default=30, metavar="N", help="timed passes of each size (default 30)")
+    group.add_argument("--threads", type=_count, metavar="N", help="threads within one operation")
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not possible; give at least 1")
+    return number
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code."""
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
+    if getattr(arguments, "int8", False) and not arguments.file:
+        parser.error("--int8 is measured, not assumed: give labelled text with --file")
+    from dynabert_hf.cli import run
+
+    return run(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
