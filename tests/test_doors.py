@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import shutil
 import warnings
 
 import pytest
@@ -195,6 +196,38 @@ def test_every_size_can_be_exported(size):
     program = torch.export.export(model, (), kwargs=inputs)
     with torch.no_grad():
         torch.testing.assert_close(program.module()(**inputs).logits, run(model), rtol=0, atol=1e-5)
+
+
+def with_dynamic_axes(model):
+    """An extracted model as torch.export takes it, its batch and sequence axes left open."""
+    axes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    inputs = make_batch(batch=2, length=7)
+    return torch.export.export(model, (), kwargs=inputs, dynamic_shapes=dict.fromkeys(inputs, axes))
+
+
+@pytest.mark.slow
+def test_an_extracted_size_is_exported_with_open_axes_and_loads_again(tmp_path):
+    small = make_model().extract("w0.5-d0.5")
+    torch.export.save(with_dynamic_axes(small), tmp_path / "small.pt2")
+    program = torch.export.load(tmp_path / "small.pt2").module()
+    for batch, length in ((3, 11), (1, 20)):
+        inputs = make_batch(batch=batch, length=length)
+        with torch.no_grad():
+            torch.testing.assert_close(program(**inputs).logits, small(**inputs).logits, rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling ahead of time needs a C++ compiler")
+def test_an_extracted_size_is_compiled_ahead_of_time(tmp_path):
+    small = make_model().extract("w0.5-d0.5")
+    with torch.no_grad():
+        package = torch._inductor.aoti_compile_and_package(
+            with_dynamic_axes(small), package_path=str(tmp_path / "small.pt2")
+        )
+        compiled = torch._inductor.aoti_load_package(package)
+        for batch, length in ((3, 11), (2, 20)):
+            inputs = make_batch(batch=batch, length=length)
+            torch.testing.assert_close(compiled(**inputs).logits, small(**inputs).logits, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("copies", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
