@@ -5,6 +5,7 @@ Training, measuring and drawing happen elsewhere; nothing here makes up a number
 
 from __future__ import annotations
 
+import math
 import platform
 import re
 from collections.abc import Iterable, Mapping
@@ -19,6 +20,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
+from .counting import count_flops, count_parameters
 from .elastic_model import ElasticModelMixin
 from .subnetwork import SubNetwork
 
@@ -53,6 +55,21 @@ RECIPE_FIELDS = (
 )
 """The settings of a stage that a card names. A list of its own, since arguments also hold tokens and paths."""
 
+STAGES = {
+    "width": "Stage `width` distilled the fine-tuned model into all widths at full depth.",
+    "depth": "Stage `depth` distilled the result of stage `width` into all widths and depths.",
+    "finetune": "Stage `finetune` trained all sizes on the labels.",
+}
+"""For each stage of training what it did, in words."""
+
+_TIMING = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
+
+
+def bare_metrics(metrics: Mapping[str, Any], prefix: str) -> dict[str, float]:
+    """The metrics with a prefix that are numbers, without it, and without how long the evaluation took."""
+    bare = {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
+    return {name: value for name, value in bare.items() if name not in _TIMING and isinstance(value, int | float)}
+
 
 @dataclass(frozen=True)
 class SizeFacts:
@@ -85,6 +102,7 @@ class ModelCardFacts:
         revision: Branch on the Hub, if not the main one.
         parent: Id of the model that this one was extracted from.
         base_model: Id of the model that training began with; a path on this machine is left out.
+        rewired: Whether heads and neurons were ordered by importance before training.
         teacher_metrics: Metrics of the fine-tuned model that was the first teacher.
         dataset_id: Id of the data set on the Hub.
         dataset_name: Its name for people.
@@ -93,6 +111,7 @@ class ModelCardFacts:
         stages: For each stage that was trained the settings by name, of which the card shows `RECIPE_FIELDS`.
         pictures: For each picture of the card what it shows, and its file in the folder of the model.
         latency_setting: How latency was measured, in words.
+        tags: More tags for the Hub to find the model by.
     """
 
     model_class: str
@@ -102,6 +121,7 @@ class ModelCardFacts:
     revision: str | None = None
     parent: str | None = None
     base_model: str | None = None
+    rewired: bool = False
     teacher_metrics: Mapping[str, float] = field(default_factory=dict)
     dataset_id: str | None = None
     dataset_name: str | None = None
@@ -110,6 +130,7 @@ class ModelCardFacts:
     stages: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     pictures: Mapping[str, str] = field(default_factory=dict)
     latency_setting: str | None = None
+    tags: tuple[str, ...] = ()
 
     @classmethod
     def from_rows(cls, model: ElasticModelMixin, rows: Iterable[Any], **facts: Any) -> ModelCardFacts:
@@ -126,6 +147,29 @@ class ModelCardFacts:
         )
         return cls(model_class=type(model).__name__, sizes=sizes, **facts)
 
+    @classmethod
+    def from_training(cls, model: ElasticModelMixin, args: Any, state: Any, **facts: Any) -> ModelCardFacts:
+        """Facts of a model as its training left it; metrics are of the last evaluation of these very weights.
+
+        Args:
+            model: The elastic model that was trained.
+            args: The training arguments.
+            state: The `TrainerState` after training.
+            **facts: The other fields of this class.
+        """
+        metrics = _last_evaluation(state, is_best_loaded=args.load_best_model_at_end)
+        sizes = tuple(
+            SizeFacts(
+                size,
+                bare_metrics(metrics, f"eval_{size}_"),
+                count_parameters(model, size).total,
+                count_flops(model, size),
+            )
+            for size in model.config.subnetworks
+        )
+        stages = {args.stage: {name: getattr(args, name) for name in RECIPE_FIELDS}}
+        return cls(model_class=type(model).__name__, sizes=sizes, **{"stages": stages, **facts})
+
     @property
     def metric(self) -> str | None:
         """The metric to compare sizes by: the first that is not a loss."""
@@ -136,6 +180,22 @@ class ModelCardFacts:
     def head(self) -> str:
         """The suffix of the model's class that names its head."""
         return next(head for head in PIPELINES if self.model_class.endswith(head))
+
+
+def _last_evaluation(state: Any, *, is_best_loaded: bool) -> Mapping[str, Any]:
+    """The metrics in the log of a training that were measured on the weights it ended with; empty if none were.
+
+    After training an evaluation is logged with the number of the last step, whichever weights were loaded as the best.
+    """
+    history = state.log_history
+    begins_after = max((number + 1 for number, entry in enumerate(history) if "train_runtime" in entry), default=0)
+    best = state.best_global_step if is_best_loaded and state.best_model_checkpoint is not None else None
+    while_training = state.global_step if best is None else best
+    for number, entry in reversed(list(enumerate(history))):
+        step = state.global_step if number >= begins_after else while_training
+        if entry["step"] == step and any(name.startswith("eval_w") for name in entry):
+            return entry
+    return {}
 
 
 def write_model_card(folder: str | Path, facts: ModelCardFacts) -> Path:
@@ -192,6 +252,7 @@ def _metadata(facts: ModelCardFacts) -> ModelCardData:
         )
         for size in facts.sizes
         for metric, value in size.metrics.items()
+        if math.isfinite(value)
     ]
     metrics = sorted({name for size in facts.sizes for name in size.metrics if not name.endswith("loss")})
     return ModelCardData(
@@ -202,7 +263,7 @@ def _metadata(facts: ModelCardFacts) -> ModelCardData:
         base_model=facts.parent or (facts.base_model if _is_hub_id(facts.base_model) else None),
         datasets=[facts.dataset_id] if facts.dataset_id else None,
         metrics=metrics or None,
-        tags=["dynabert", "elastic", "distillation"],
+        tags=list(dict.fromkeys(["dynabert", "elastic", "distillation", *facts.tags])),
         model_name=facts.title if results else None,
         eval_results=results or None,
     )
@@ -273,12 +334,17 @@ def _how_measured(facts: ModelCardFacts) -> str:
 
 
 def _how_made(facts: ModelCardFacts) -> str:
-    start = f"[{facts.base_model}](https://huggingface.co/{facts.base_model})" if _is_hub_id(facts.base_model) else ""
-    return (
-        f"Training began with {start or 'a fine-tuned model'}. Its attention heads and feed-forward neurons were "
-        "ordered by importance, so that the important ones are shared by more sizes; then the fine-tuned model was "
-        "distilled into all widths, and the result into all widths and depths."
-    )
+    """What is known of the making; empty if that is nothing."""
+    sentences = []
+    if _is_hub_id(facts.base_model):
+        sentences.append(f"Training began with [{facts.base_model}](https://huggingface.co/{facts.base_model}).")
+    if facts.rewired:
+        sentences.append(
+            "The attention heads and feed-forward neurons of the fine-tuned model were ordered by importance, so that "
+            "the important ones are shared by more sizes."
+        )
+    sentences += [STAGES[stage] for stage in facts.stages if stage in STAGES]
+    return " ".join(sentences)
 
 
 def _stage_table(facts: ModelCardFacts) -> str:
@@ -296,7 +362,11 @@ def _versions() -> str:
 
 
 def _limits(facts: ModelCardFacts) -> list[str]:
-    limits = ["Only the sizes in the table were trained. Others run, and were not measured."]
+    limits = []
+    if list(facts.stages) == ["width"]:
+        limits.append("Only full depth was trained yet. Smaller depths run, and need stage `depth` to be of use.")
+    elif facts.stages:
+        limits.append("Only the sizes in the table were trained. Others run, and were not measured.")
     metric = facts.metric
     values = [size.metrics[metric] for size in facts.sizes if metric in size.metrics] if metric else []
     if len(values) > 1:

@@ -29,8 +29,8 @@ from transformers.utils import logging
 from . import modeling_dynabert, modeling_dynaroberta
 from .elastic_model import ElasticModelMixin
 from .evaluation import default_metrics
-from .model_card import RECIPE_FIELDS
-from .results import RecipeResult, bare_metrics
+from .model_card import RECIPE_FIELDS, bare_metrics
+from .results import RecipeResult
 from .rewiring import Importance, measure_importance, rewire
 from .trainer import DynaBertTrainer
 from .training_args import DynaBertTrainingArguments
@@ -257,7 +257,7 @@ class _Run:
         if self.trainer_kwargs["processing_class"] is not None:
             self.trainer_kwargs["processing_class"].save_pretrained(folder)
         result.save(folder)
-        result.write_card(folder, base_model=teacher.name_or_path)
+        result.write_card(folder, base_model=teacher.name_or_path, rewired=True)
         if args.process_index == 0 and not args.disable_tqdm:
             result.show()
         return result
@@ -267,6 +267,6 @@ class _Run:
         settings = {}
         for stage in ("width", "depth", "finetune"):
             arguments = self.training_arguments(stage)
-            if Path(str(arguments.output_dir)).exists():
+            if (Path(str(arguments.output_dir)) / "model").exists():
                 settings[stage] = {name: getattr(arguments, name) for name in RECIPE_FIELDS}
         return settings

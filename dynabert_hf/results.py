@@ -17,21 +17,13 @@ from transformers.utils import logging
 
 from .counting import count_flops, count_parameters
 from .elastic_model import ElasticModelMixin
-from .model_card import ModelCardFacts, SizeFacts, write_model_card
+from .model_card import ModelCardFacts, SizeFacts, bare_metrics, write_model_card
 from .plots import plot_grid, plot_pareto
 from .search import Candidate
 from .subnetwork import SubNetwork
 from .trainer import LOWER_IS_BETTER
 
 logger = logging.get_logger(__name__)
-
-_TIMING = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
-
-
-def bare_metrics(metrics: Mapping[str, float], prefix: str) -> dict[str, float]:
-    """The metrics with a prefix, without it, and without how long the evaluation took."""
-    bare = {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
-    return {name: value for name, value in bare.items() if name not in _TIMING}
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,13 @@ import torch
 from accelerate import DistributedType
 from accelerate.utils import has_compiled_regions
 from transformers import PreTrainedModel, Trainer
-from transformers.trainer_callback import ProgressCallback
+from transformers.trainer_callback import ProgressCallback, TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput
 from transformers.utils import ModelOutput, logging
 
 from .distillation import DistillationPair, hidden_state_loss, plan_stage, prediction_loss
 from .elastic_model import ElasticModelMixin
+from .model_card import ModelCardFacts, write_model_card
 from .progress import follow
 from .shared_prefixes import share_prefixes
 from .subnetwork import SubNetwork
@@ -78,6 +80,7 @@ class DynaBertTrainer(Trainer):
         self.plan = plan_stage(model.config, args.stage, teacher_width=args.teacher_width)
         _check_teacher(model, teacher, args)
         super().__init__(model=model, args=args, **kwargs)
+        self.add_callback(_CardAtTheEnd(self))
         self.teacher: Any = None if teacher is None else teacher.eval()
         if self.teacher is not None:
             self.teacher.to(self.args.device)
@@ -214,11 +217,51 @@ class DynaBertTrainer(Trainer):
             self._part_counts.clear()
         super().log(logs, start_time)
 
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """Write the card of transformers and, since every push does this before it uploads, the code of the model."""
-        super().create_model_card(*args, **kwargs)
-        if self.is_world_process_zero():
-            self.accelerator.unwrap_model(self.model).save_code(self.args.output_dir)
+    def create_model_card(  # type: ignore[override]
+        self,
+        *,
+        language: str | None = None,
+        license: str | None = None,
+        tags: str | list[str] | None = None,
+        model_name: str | None = None,
+        finetuned_from: str | None = None,
+        dataset_tags: str | list[str] | None = None,
+        dataset: str | list[str] | None = None,
+        **facts: Any,
+    ) -> None:
+        """Write the card of the model as training left it, with every size that was measured, into `output_dir`.
+
+        Done at the end of training, and by `push_to_hub`, which takes these arguments, too. If the model is there, its
+        code is put beside it.
+
+        Args:
+            language: Code of a language, such as `en`.
+            license: Id of a license, such as `apache-2.0`.
+            tags: More tags for the Hub.
+            model_name: Heading of the card.
+            finetuned_from: Id of the model that training began with; None: where the model was loaded from.
+            dataset_tags: Id of the data set on the Hub.
+            dataset: Its name for people.
+            **facts: Other fields of `ModelCardFacts`; what else transformers' method takes has no effect.
+        """
+        if not self.is_world_process_zero():
+            return
+        model: Any = self.accelerator.unwrap_model(self.model)
+        folder = Path(str(self.args.output_dir))
+        given = {
+            "language": language,
+            "license": license,
+            "tags": tuple(_as_list(tags)),
+            "title": model_name or folder.name,
+            "model_id": self.hub_model_id,
+            "base_model": finetuned_from or model.config.name_or_path,
+            "dataset_id": next(iter(_as_list(dataset_tags)), None),
+            "dataset_name": next(iter(_as_list(dataset)), None),
+            **{name: value for name, value in facts.items() if name not in ("tasks", "dataset_args")},
+        }
+        write_model_card(folder, ModelCardFacts.from_training(model, self.args, self.state, **given))
+        if (folder / "config.json").exists():
+            model.save_code(folder)
 
     def evaluation_loop(
         self,
@@ -253,6 +296,22 @@ class DynaBertTrainer(Trainer):
             metrics=_with_summary({name: output.metrics for name, output in outputs.items()}, metric_key_prefix),
             num_samples=last.num_samples,
         )
+
+
+class _CardAtTheEnd(TrainerCallback):
+    """Leaves a card of what was trained and measured."""
+
+    def __init__(self, trainer: DynaBertTrainer):
+        self.trainer = trainer
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.trainer.create_model_card()
+
+
+def _as_list(given: str | list[str] | None) -> list[str]:
+    if given is None:
+        return []
+    return [given] if isinstance(given, str) else list(given)
 
 
 class _Collated(list):

@@ -235,6 +235,7 @@ def write_card(result, report, folder, arguments):
         folder,
         rows=rows,
         base_model=arguments.model,
+        rewired=True,
         dataset_id=arguments.dataset,
         dataset_name=f"{report['splits']['test']} held-out "
         + ("movie-review snippets, rated by people and published with VADER" if is_embedded else "examples"),

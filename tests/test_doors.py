@@ -280,3 +280,29 @@ def test_quantised_loading_runs_at_every_size_or_is_refused(tmp_path):
     for size in ("w1-d1", "w1-d0.5", "w0.5-d0.5"):
         # Eight bits a weight: the logits are near, not equal.
         torch.testing.assert_close(run(quantised.set_active(size)), run(model.set_active(size)), rtol=0.1, atol=0.3)
+
+
+def test_part_is_quantised_while_it_is_loaded_but_not_cut_from_quantised_weights(tmp_path):
+    pytest.importorskip("torchao")
+    from torchao.quantization import Int8WeightOnlyConfig
+
+    model, size = make_model(), {"active_width": 0.5, "active_depth": 0.5, "only_active": True}
+    model.save_pretrained(tmp_path / "whole")
+    quantised = DynaBertForSequenceClassification.from_pretrained(
+        tmp_path / "whole",
+        **size,
+        quantization_config=transformers.TorchAoConfig(Int8WeightOnlyConfig()),
+        device_map="cpu",
+    )
+    assert len(quantised.bert.encoder.layer) == 3
+    torch.testing.assert_close(run(quantised), run(model.set_active("w0.5-d0.5")), rtol=0.1, atol=0.3)
+    whole = DynaBertForSequenceClassification.from_pretrained(
+        tmp_path / "whole",
+        quantization_config=transformers.TorchAoConfig(Int8WeightOnlyConfig()),
+        device_map="cpu",
+    )
+    whole.save_pretrained(tmp_path / "quantised")
+    again = DynaBertForSequenceClassification.from_pretrained(tmp_path / "quantised", device_map="cpu")
+    assert torch.equal(run(again), run(whole))
+    with pytest.raises(SubNetworkError, match="cannot cut weights that were saved quantised"):
+        DynaBertForSequenceClassification.from_pretrained(tmp_path / "quantised", **size, device_map="cpu")

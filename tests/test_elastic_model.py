@@ -11,6 +11,7 @@ import torch
 from conftest import TINY, batch_for, make_batch, make_config, make_model
 from safetensors import safe_open
 from transformers import BertConfig, BertForSequenceClassification, BertModel, DistilBertConfig, DistilBertModel
+from transformers.utils.output_capturing import OutputRecorder
 
 import dynabert_hf
 from dynabert_hf import DynaBertForSequenceClassification, DynaBertModel, LayerShape, SubNetwork, SubNetworkError
@@ -127,8 +128,18 @@ def test_hidden_states_and_attentions_are_those_of_the_kept_layers(family):
         output = model.set_active(size)(**make_batch(), output_hidden_states=True, output_attentions=True)
         assert len(output.hidden_states) == len(layers) + 1
         assert [attention.shape[1] for attention in output.attentions] == [layer.heads for layer in layers]
+
+
+@pytest.mark.skipif(
+    "num_hidden_layers_key" not in OutputRecorder.__dataclass_fields__,
+    reason="before transformers 5.23 chosen hidden states have no negative indices, for stock models neither",
+)
+def test_negative_indices_of_hidden_states_count_the_layers_that_run(family):
+    model = make_model(family)
+    for size in model.config.subnetworks:
+        every = model.set_active(size)(**make_batch(), output_hidden_states=True).hidden_states
         last = model(**make_batch(), output_hidden_states=[-1]).hidden_states
-        assert torch.equal(last[-1], output.hidden_states[-1])
+        assert torch.equal(last[-1], every[-1])
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

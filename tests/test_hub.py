@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +13,9 @@ import torch
 from conftest import make_batch, make_model
 from hub_server import PART_SIZE, TOKEN, LoopbackHub
 from huggingface_hub import ModelCard
-from huggingface_hub.repocard_data import model_index_to_eval_results
-from test_remote_code import run_stranger
+from test_loading import publish_as_the_authors_did
+from test_model_card import make_facts
+from test_remote_code import check_report, run_stranger, save_every_head
 from transformers import AutoTokenizer, BertTokenizer
 
 from dynabert_hf import (
@@ -24,102 +24,13 @@ from dynabert_hf import (
     DynaBertTrainingArguments,
     SubNetworkError,
 )
-from dynabert_hf.counting import count_flops, count_parameters
 from dynabert_hf.hub import push_folder, push_subnetworks
-from dynabert_hf.model_card import ModelCardFacts, SizeFacts, render_model_card, write_model_card
+from dynabert_hf.model_card import write_model_card
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Use 'content=:DeprecationWarning"
 )  # huggingface_hub to its HTTP library
-
-
-def make_facts(model, **changes):
-    """Facts with counted costs, and metrics that tell the sizes apart."""
-    sizes = [
-        SizeFacts(
-            size,
-            {"accuracy": 0.5 + number / 31, "loss": 1 / (number + 3)},
-            count_parameters(model, size).total,
-            count_flops(model, size),
-            latency_ms=number + 0.25,
-        )
-        for number, size in enumerate(model.config.subnetworks)
-    ]
-    facts = {"dataset_id": "me/reviews", "dataset_name": "Reviews", "license": "apache-2.0", "language": "en"}
-    return ModelCardFacts.from_rows(model, sizes, **{**facts, **changes})
-
-
-def test_card_holds_the_measured_values(tmp_path):
-    model = make_model()
-    facts = make_facts(model, teacher_metrics={"accuracy": 0.98765})
-    card = ModelCard.load(write_model_card(tmp_path, facts))
-    _, results = model_index_to_eval_results(card.data.to_dict().get("model-index") or card.data["model-index"])
-    found = {result.metric_name: result.metric_value for result in results}
-    rows = [line.split("|")[1:-1] for line in card.text.splitlines() if line.startswith("| `w")]
-    assert len(rows) == len(facts.sizes) == 12
-    for cells, size in zip(rows, facts.sizes, strict=True):
-        name, width, depth, accuracy, loss, parameters, flops, latency = (cell.strip() for cell in cells)
-        assert name == f"`{size.subnetwork}`"
-        assert (float(width), float(depth)) == (size.subnetwork.width, size.subnetwork.depth)
-        assert accuracy == f"{size.metrics['accuracy']:.4f}"
-        assert loss == f"{size.metrics['loss']:.4f}"
-        assert parameters == f"{size.parameters / 1e6:.2f} M"
-        assert flops == f"{size.flops / 1e9:.3f} G"
-        assert latency == f"{size.latency_ms:.1f} ms"
-        assert found[f"accuracy of {size.subnetwork}"] == size.metrics["accuracy"]
-        assert found[f"loss of {size.subnetwork}"] == size.metrics["loss"]
-    assert "accuracy 0.9877" in card.text
-
-
-def test_card_has_the_metadata_that_the_hub_reads(tmp_path, head):
-    model = make_model(head=head, stock={"num_labels": 2})
-    card = ModelCard.load(write_model_card(tmp_path, make_facts(model, base_model="google-bert/bert-base-uncased")))
-    data = card.data.to_dict()
-    tasks = json.loads(json.dumps(sorted(huggingface_hub.constants.__dict__.get("PIPELINE_TAGS", [])))) or None
-    assert data["library_name"] == "transformers"
-    assert data["license"] == "apache-2.0"
-    assert data["base_model"] == "google-bert/bert-base-uncased"
-    assert data["datasets"] == ["me/reviews"]
-    assert data["pipeline_tag"]
-    assert tasks is None or data["pipeline_tag"] in tasks
-    assert "dynabert" in data["tags"]
-    assert f"AutoModel{head.removeprefix('Model')}.from_pretrained(" in card.text
-
-
-def test_example_on_the_card_runs(tmp_path):
-    model = make_model()
-    model.save_pretrained(tmp_path, with_code=True)
-    card = ModelCard.load(write_model_card(tmp_path, make_facts(model, model_id=str(tmp_path))))
-    code = re.search(r"```python\n(.*?)```", card.text, re.DOTALL)[1]
-    assert len([line for line in code.splitlines() if line]) == 3
-    scope = {}
-    exec(code, scope)
-    assert str(scope["model"].active) == "w0.25-d0.5"
-
-
-def test_card_of_a_plain_model_needs_no_facts(tmp_path):
-    text = str(render_model_card(ModelCardFacts(model_class="DynaRobertaModel", sizes=())))
-    assert "None" not in text
-    assert "RoBERTa" in text
-
-
-def test_card_names_no_path_of_this_machine(tmp_path):
-    text = str(render_model_card(make_facts(make_model(), base_model=str(tmp_path))))
-    assert str(tmp_path) not in text
-
-
-def test_card_shows_settings_but_neither_token_nor_path():
-    stages = {"width": {"learning_rate": 2e-5, "hub_token": TOKEN, "output_dir": "/somewhere/private"}}
-    text = str(render_model_card(make_facts(make_model(), stages=stages)))
-    assert "| `learning_rate` | 2e-05 |" in text
-    assert "hf_" not in text
-    assert "private" not in text
-
-
-def test_card_with_a_token_in_it_is_refused():
-    with pytest.raises(ValueError, match="The card would contain an access token"):
-        render_model_card(make_facts(make_model(), title=f"Model of {TOKEN}"))
 
 
 @pytest.fixture
@@ -137,7 +48,7 @@ def hub(monkeypatch, tmp_path):
         }.items():
             monkeypatch.setattr(huggingface_hub.constants, name, value)
         monkeypatch.setattr(huggingface_hub.hf_api.api, "endpoint", hub.url)
-        monkeypatch.setattr("transformers.utils.hub._hf_api", None)
+        monkeypatch.setattr("transformers.utils.hub._hf_api", None, raising=False)
         monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
         huggingface_hub.close_session()  # made when offline, it refuses every request
         yield hub
@@ -185,6 +96,25 @@ def test_pushed_model_is_loaded_by_a_stranger_by_id_and_revision(hub, tmp_path):
         assert row["class"].startswith("transformers_modules.me.model")
         assert row["equal_sizes"] == 12
     assert TOKEN.encode() not in b"".join(hub.files("me/model").values())
+
+
+def test_every_head_is_loaded_from_the_hub_by_a_stranger(hub, tmp_path):
+    folders = save_every_head(tmp_path)
+    for folder in folders:
+        push_folder(folder, f"me/{folder.name}")
+    places = [f"me/{folder.name}={folder / 'expected.pt'}" for folder in folders]
+    check_report(run_stranger(*places, cwd=tmp_path, **elsewhere(hub, tmp_path)), folders)
+
+
+def test_published_checkpoint_is_loaded_by_id(hub, tmp_path):
+    model = make_model(stock={"num_labels": 2})
+    publish_as_the_authors_did(tmp_path / "published", model)
+    huggingface_hub.create_repo("huawei-noah/DynaBERT_SST-2")
+    huggingface_hub.upload_folder(repo_id="huawei-noah/DynaBERT_SST-2", folder_path=tmp_path / "published")
+    loaded = DynaBertForSequenceClassification.from_pretrained("huawei-noah/DynaBERT_SST-2", active_width=0.5)
+    assert str(loaded.active) == "w0.5-d1"
+    for (name, ours), (_, theirs) in zip(loaded.named_parameters(), model.named_parameters(), strict=True):
+        assert torch.equal(ours, theirs), name
 
 
 def test_pushed_model_loads_with_the_package_in_a_new_process(hub, tmp_path):

@@ -21,7 +21,7 @@ LEVELS = {
     "training_args": 4,
     "progress": 4,
     "counting": 4,
-    "model_card": 4,
+    "model_card": 4.5,
     "onnx_model": 4,
     "onnx_weights": 4,
     "trainer": 5,

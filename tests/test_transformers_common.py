@@ -1,6 +1,7 @@
 """transformers' own tests of models, configurations and pipelines: ours fail nothing that stock BERT does not.
 
 They come from the source archive of the installed version and run in a process of their own, see transformers_common.
+The default run takes a part of them; docs/common-tests.md lists what the whole shows.
 """
 
 import os
@@ -12,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.slow
 HERE = Path(__file__).parent
 OURS = {
     "DynaBertCommon": "BertCommon",
@@ -53,8 +53,11 @@ SKIP_REASONS = (
 """Why a test may be skipped; stock BERT skips it for the same reason."""
 
 
-@pytest.fixture(scope="module")
-def outcomes(tmp_path_factory):
+LONGEST = ("eager_matches", "bc_torch_dtype", "can_init_all", "sdpa_can_dispatch", "gradient_checkpointing")
+"""Parts of the names of the tests that take most of the time."""
+
+
+def run_suites(folder, *selection):
     """For each suite, for each test its outcome and what was said about it."""
     pytest.importorskip("parameterized", reason="the mixins of transformers need the package parameterized")
     sys.path.insert(0, str(HERE / "transformers_common"))
@@ -64,10 +67,9 @@ def outcomes(tmp_path_factory):
         fetch_tests()
     except ConnectionError as error:
         pytest.skip(str(error))
-    folder = tmp_path_factory.mktemp("common")
     paths = [str(HERE.parent), str(HERE / "transformers_common")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "pytest", "suite.py", "-c", os.devnull, "--rootdir=.", "-q", "--disable-warnings"]
+    command = [sys.executable, "-m", "pytest", *selection, "-c", os.devnull, "--rootdir=.", "-q", "--disable-warnings"]
     command += ["-p", "no:cacheprovider", f"--junitxml={folder / 'report.xml'}", "--tb=line"]
     done = subprocess.run(
         command, cwd=HERE / "transformers_common", env=environment, capture_output=True, text=True, timeout=1800
@@ -91,6 +93,23 @@ def names(tests, *outcomes):
     return {name for name, (outcome, _) in tests.items() if outcome in outcomes}
 
 
+def test_most_common_tests_pass_at_full_and_at_half_size(tmp_path):
+    suites = ("DynaRobertaCommon", "DynaBertSmallCommon")
+    selection = ["-k", " and ".join(f"not {name}" for name in LONGEST)]
+    outcomes = run_suites(tmp_path, *(f"suite.py::{suite}" for suite in suites), *selection)
+    for suite in suites:
+        failed = names(outcomes[suite], "failure", "error")
+        assert not failed, {name: outcomes[suite][name][1][:500] for name in failed}
+        assert len(names(outcomes[suite], "passed")) > 70
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory):
+    """What came of all tests of all suites."""
+    return run_suites(tmp_path_factory.mktemp("common"), "suite.py")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("suite", OURS)
 def test_no_failure_that_stock_does_not_have(outcomes, suite):
     ours, stock = outcomes[suite], outcomes[OURS[suite]]
@@ -100,6 +119,7 @@ def test_no_failure_that_stock_does_not_have(outcomes, suite):
     assert len(names(ours, "passed")) > 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suite", OURS)
 def test_skips_are_those_of_stock_and_for_known_reasons(outcomes, suite):
     ours, stock = outcomes[suite], outcomes[OURS[suite]]
@@ -112,6 +132,7 @@ def test_skips_are_those_of_stock_and_for_known_reasons(outcomes, suite):
     assert not unknown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suite", sorted(set(OURS.values())))
 def test_stock_passes_here(outcomes, suite):
     """A stock model that failed would hide failures of ours."""

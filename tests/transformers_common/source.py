@@ -41,7 +41,8 @@ def fetch_tests() -> Path:
     CACHE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
         requirement = f"transformers=={transformers.__version__}"
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:"]
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--retries", "1", "--no-deps"]
+        command += ["--no-binary", ":all:"]
         done = subprocess.run([*command, "--dest", scratch, requirement], capture_output=True, text=True)
         archives = list(Path(scratch).glob("*.tar.gz"))
         if done.returncode or not archives:
