@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 DEMO ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-common lint format clean
+.PHONY: help demo test test-slow test-common test-quantised test-oldest lint format clean
 
 help:  ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -27,6 +27,19 @@ test-slow: $(VENV)/.installed  ## the tests that take longer
 test-common: $(VENV)/.installed  ## transformers' own tests of models, on ours and on stock BERT; fetches them once
 	$(BIN)/python -m pytest -m slow tests/test_transformers_common.py -rA
 
+test-quantised: $(VENV)/.installed  ## loading in eight bits; torchao is fetched for it, and kept out of the environment
+	$(BIN)/pip install --quiet --no-deps --target $(VENV)/torchao torchao==0.18.0
+	PYTHONPATH=$(VENV)/torchao $(BIN)/python -m pytest tests/test_doors.py -k quantised
+
+test-oldest: .venv-oldest/.installed  ## the default test suite on the oldest transformers that is supported
+	.venv-oldest/bin/python -m pytest
+
+.venv-oldest/.installed: setup.cfg constraints.txt constraints-oldest.txt
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/pip install --quiet -c constraints.txt -e ".[dev,onnx,plots]"
+	.venv-oldest/bin/pip install --quiet -r constraints-oldest.txt
+	touch $@
+
 lint: $(VENV)/.installed  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -37,4 +50,4 @@ format: $(VENV)/.installed  ## mend style where it can be done by itself
 	$(BIN)/ruff format .
 
 clean:  ## remove the environment and what builds and tools left
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-oldest build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
