@@ -5,9 +5,10 @@ import json
 
 import pytest
 import torch
-from conftest import HEADS, batch_for, make_batch, make_model
+import transformers
+from conftest import HEADS, batch_for, make_batch, make_config, make_model
 from safetensors import safe_open
-from transformers import AutoModelForSequenceClassification, BertForSequenceClassification, Trainer, TrainingArguments
+from transformers import AutoModelForSequenceClassification, Trainer, TrainingArguments
 
 from dynabert_hf import LayerShape, SubNetwork, SubNetworkError, count_parameters
 
@@ -47,12 +48,18 @@ def test_an_extracted_model_holds_only_the_kept_weights(family):
     assert not {p.data_ptr() for p in small.parameters()} & {p.data_ptr() for p in model.parameters()}
 
 
-def test_the_file_is_the_parameters_and_a_small_header(tmp_path, head):
-    model = make_model(head=head)
-    small = model.extract(width=0.25, depth=0.5)
+@pytest.mark.parametrize(("num_layers", "size"), [(6, "w0.25-d0.5"), (24, "w0.25-d1")])
+def test_what_is_saved_is_the_parameters_and_at_most_64_kb(tmp_path, family, head, num_layers, size):
+    """Also for 24 layers, whose names alone take half of that, with a full table of metrics."""
+    metrics = {
+        str(each): {"accuracy": 0.123456789012345, "loss": 0.123456789012345} for each in make_config().subnetworks
+    }
+    model = make_model(family, head, stock={"num_hidden_layers": num_layers}, metrics=metrics)
+    small = model.extract(size)
     small.save_pretrained(tmp_path)
-    size = sum(path.stat().st_size for path in tmp_path.iterdir())
-    assert 0 <= size - 4 * count_parameters(small).total <= 64 * 1024
+    on_disk = sum(path.stat().st_size for path in tmp_path.iterdir())
+    assert 0 <= on_disk - 4 * count_parameters(small).total <= 64 * 1024
+    assert on_disk - 4 * count_parameters(model, size).total <= 64 * 1024
     with safe_open(tmp_path / "model.safetensors", "pt") as file:
         query = next(name for name in file.keys() if "layer.2.attention.self.query.weight" in name)  # noqa: SIM118
         assert file.get_tensor(query).shape == (8, 32)
@@ -118,16 +125,39 @@ def test_the_configuration_records_where_it_came_from(tmp_path):
     assert set(config["metrics"]) == {"w0.5-d0.5", "w0.25-d0.5", "teacher"}
 
 
-def test_cuts_in_depth_and_neurons_become_stock_models(tmp_path):
+@pytest.mark.parametrize(
+    "size",
+    [
+        SubNetwork(1.0, 0.5),
+        [LayerShape(index, 4, 11) for index in range(6)],
+        [LayerShape(index, 4, 30) for index in (1, 2, 5)],
+    ],
+    ids=["depth", "neurons", "both"],
+)
+def test_cuts_in_depth_and_neurons_become_models_that_stock_transformers_loads(tmp_path, family, head, size):
+    small = make_model(family, head, stock={"num_labels": 2}).extract(size)
+    small.to_backbone().save_pretrained(tmp_path)
+    assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".safetensors"}
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["model_type"] == family.lower()
+    assert not {"stored_shape", "active_width", "widths", "extracted_from", "auto_map"} & config.keys()
+    auto_class = "AutoModel" if head == "Model" else head.replace("For", "AutoModelFor")
+    stock, loading = getattr(transformers, auto_class).from_pretrained(tmp_path, output_loading_info=True)
+    assert type(stock) is getattr(transformers, f"{family}{head}")
+    assert not loading["missing_keys"]
+    assert not loading["unexpected_keys"]
+    assert stock.num_parameters() == count_parameters(small).total
+    with torch.no_grad():
+        expected, given = (model(**batch_for(head)).to_tuple() for model in (small, stock))
+    for left, right in zip(given, expected, strict=True):
+        torch.testing.assert_close(left, right, rtol=0, atol=1e-6)
+
+
+def test_cuts_in_heads_and_layers_that_differ_stay_elastic():
     model = make_model()
-    for size in (SubNetwork(1.0, 0.5), [LayerShape(index, 4, 11) for index in range(6)]):
-        small = model.extract(size)
-        small.to_backbone().save_pretrained(tmp_path)
-        stock = BertForSequenceClassification.from_pretrained(tmp_path)
-        torch.testing.assert_close(logits(stock), logits(small), rtol=0, atol=1e-6)
-        assert type(stock.config).model_type == "bert"
-    with pytest.raises(SubNetworkError, match="A stock configuration cannot express"):
-        model.extract(width=0.5).to_backbone()
+    for size in (SubNetwork(0.5, 1.0), IRREGULAR):
+        with pytest.raises(SubNetworkError, match=r"A stock configuration cannot express.*all 4 heads and as"):
+            model.extract(size).to_backbone()
 
 
 def test_a_base_model_without_pooler_stays_without():
