@@ -1,0 +1,80 @@
+"""Training an arm: all sizes together, in the stages that the arm names."""
+
+import copy
+import hashlib
+import json
+from dataclasses import fields
+
+import torch
+
+from dynabert_hf import DynaBertForSequenceClassification, DynaBertTrainer, DynaBertTrainingArguments
+
+from .beyond import BeyondArguments, BeyondTrainer
+from .scoring import CpuClock
+from .teacher import DROPOUTS, collator, data_of, elastic_of, importance_of, teacher_of, validation_of
+
+BEYOND = {field.name for field in fields(BeyondArguments)} - {field.name for field in fields(DynaBertTrainingArguments)}
+
+
+def train_arm(study, job):
+    """Train an arm in all its stages and score it on validation; stages that arms have in common are trained once."""
+    arm = study.arm(job.name)
+    data = data_of(study, job)
+    teacher, _ = teacher_of(study, job)
+    dropout = {name: arm["dropout"] for name in DROPOUTS if "dropout" in arm}
+    importance = importance_of(study, job, teacher) if arm.get("rewire", True) else None
+    elastic = elastic_of(teacher, importance, **dropout)
+    history = [job.num_train, job.seed, arm.get("rewire", True), arm.get("dropout")]
+    cpu_seconds, steps, width_result = {}, {}, teacher
+    for own in arm["stages"]:
+        if own["stage"] != "width" and arm.get("kept_layers"):
+            elastic.config.kept_layers = arm["kept_layers"]
+            history.append(arm["kept_layers"])
+            elastic = copy.deepcopy(elastic)
+            elastic.base_model.active_sizes.prepared.clear()
+        settings = {**arm.get("arguments", {}), **own}
+        history.append(settings)
+        folder = study.models / "stages" / hashlib.sha256(json.dumps(history).encode()).hexdigest()[:16]
+        with study.lock(folder.name, wait=True):
+            if not (folder / "cost.json").exists():
+                source = None if own["stage"] == "finetune" else width_result
+                cost = _train_stage(elastic, source, settings, folder, data["train"], job.seed)
+                (folder / "cost.json").write_text(json.dumps(cost))
+        cost = json.loads((folder / "cost.json").read_text())
+        cpu_seconds[own["stage"]], steps[own["stage"]] = cost["cpu_seconds"], cost["steps"]
+        elastic = DynaBertForSequenceClassification.from_pretrained(folder / "model")
+        if own["stage"] == "width":
+            width_result = copy.deepcopy(elastic)
+    sizes = [size for size in elastic.config.subnetworks if str(size) in study.settings["validation_sizes"]]
+    return {
+        "arm": arm,
+        "cpu_seconds": cpu_seconds,
+        "steps": steps,
+        "model": str(folder.relative_to(study.models) / "model"),
+        "validation": validation_of(study, job, elastic, sizes),
+    }
+
+
+def _train_stage(elastic, teacher, settings, folder, split, seed):
+    """One stage, in place and saved; what it cost."""
+    is_beyond = bool(BEYOND & settings.keys())
+    arguments_class, trainer_class = (
+        (BeyondArguments, BeyondTrainer) if is_beyond else (DynaBertTrainingArguments, DynaBertTrainer)
+    )
+    args = arguments_class(
+        output_dir=str(folder / "training"),
+        warmup_steps=0.1,
+        train_sampling_strategy="group_by_length",
+        logging_steps=25,
+        save_strategy="no",
+        report_to="none",
+        dataloader_pin_memory=torch.accelerator.is_available(),
+        seed=seed,
+        **settings,
+    )
+    train = split.remove_columns("index")
+    trainer = trainer_class(elastic, teacher, args, train_dataset=train, data_collator=collator())
+    with CpuClock() as clock:
+        trainer.train()
+    elastic.save_pretrained(folder / "model")
+    return {"cpu_seconds": clock.seconds, "steps": trainer.state.global_step, "log": trainer.state.log_history}

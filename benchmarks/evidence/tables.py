@@ -1,0 +1,189 @@
+"""The tables of the report, as Markdown, from the results of the jobs."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .jobs import Job
+from .scoring import right_answers
+from .statistics import mean_and_deviation, paired_bootstrap
+
+NUM_TEST = 1056
+COMPARED = ("w0.25-d0.5", "w0.5-d0.5", "w0.5-d1", "w1-d0.5")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Results of a study, and what its configuration says about the report."""
+
+    study: object
+
+    @property
+    def plan(self):
+        return self.study.settings["report"]
+
+    def result(self, name, num_train, seed):
+        return self.study.result(Job(name, num_train, seed))
+
+    def seeds_of(self, name, num_train, part="test"):
+        """The seeds that a job was trained and scored with."""
+        seeds = range(10)
+        return [seed for seed in seeds if part in (self.result(name, num_train, seed) or {})]
+
+    def accuracies(self, name, num_train, size, part="test"):
+        """One accuracy for each seed."""
+        seeds = self.seeds_of(name, num_train, part)
+        return [self.result(name, num_train, seed)[part][size]["accuracy"] for seed in seeds]
+
+    def mean_accuracies(self, name, num_train, part="test"):
+        """For each seed the mean over sizes."""
+        results = [self.result(name, num_train, seed)[part] for seed in self.seeds_of(name, num_train, part)]
+        return [float(np.mean([summary["accuracy"] for summary in result.values()])) for result in results]
+
+    def cpu_seconds(self, name, num_train, part="validation"):
+        results = [self.result(name, num_train, seed) for seed in self.seeds_of(name, num_train, part)]
+        return [sum(result["cpu_seconds"].values()) for result in results]
+
+    def answers(self, name, num_train, size, seeds):
+        """Right answers `(seeds, sentences)` on the test part."""
+        results = [self.result(name, num_train, seed)["test"][size] for seed in seeds]
+        return np.stack([right_answers(result, NUM_TEST) for result in results])
+
+    def seconds_and_steps(self, name, num_train, seed=0):
+        """CPU seconds and steps of training, of all stages."""
+        result = self.result(name, num_train, seed)
+        steps = result["steps"]
+        return sum(result["cpu_seconds"].values()), sum(steps.values()) if isinstance(steps, dict) else steps
+
+    def rival(self, kind, size):
+        """The name of the rival of a kind and size with the learning rate that was best on validation."""
+        found = {}
+        for path in self.study.results.glob(f"{kind}_{size}_*.json"):
+            rate = path.stem.split("_")[2]
+            name = f"{kind}/{size}/{rate}"
+            if self.seeds_of(name, self.plan["num_train"], "validation"):
+                found[name] = np.mean(self.accuracies(name, self.plan["num_train"], "model", "validation"))
+        return max(found, key=found.__getitem__) if found else None
+
+
+def markdown(headings, rows, *, align=None):
+    """A Markdown table; `align` has one of `<`, `>` for each column."""
+    marks = {"<": "---", ">": "---:"}
+    align = align or "<" + ">" * (len(headings) - 1)
+    lines = [headings, [marks[mark] for mark in align], *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def arms_table(evidence, names, num_train):
+    """Each arm: mean accuracy over the twelve sizes, largest and smallest, and CPU seconds."""
+    rows = []
+    for name, words in names.items():
+        means = evidence.mean_accuracies(name, num_train)
+        if not means:
+            continue
+        rows.append(
+            [
+                words,
+                mean_and_deviation(means),
+                *(mean_and_deviation(evidence.accuracies(name, num_train, size)) for size in ("w1-d1", *COMPARED)),
+                f"{np.mean(evidence.cpu_seconds(name, num_train, 'test')):.0f}",
+                len(means),
+            ]
+        )
+    headings = ["arm", "mean of 12", *("(1, 1)", "(0.25, 0.5)", "(0.5, 0.5)", "(0.5, 1)", "(1, 0.5)"), "CPU s", "seeds"]
+    return markdown(headings, rows)
+
+
+def rivals_table(evidence, arm, num_train, kinds, *, budget=""):
+    """For each compared size the arm, every rival, and how far the arm is ahead, with the paired bootstrap.
+
+    Args:
+        evidence: The results.
+        arm: Name of the DynaBERT arm.
+        num_train: On how many sentences.
+        kinds: The kinds of rivals and the words for them.
+        budget: `"/equal-cpu"` for rivals with the CPU seconds of a twelfth of the run, `""` for those with its epochs.
+    """
+    rows = []
+    for size in COMPARED:
+        for kind, words in kinds.items():
+            name = evidence.rival(kind, size)
+            seeds = evidence.seeds_of(f"{name}{budget}", num_train) if name else []
+            seeds = [seed for seed in seeds if seed in evidence.seeds_of(arm, num_train)]
+            if not seeds:
+                continue
+            rival = f"{name}{budget}"
+            ours = evidence.answers(arm, num_train, size, seeds)
+            theirs = evidence.answers(rival, num_train, "model", seeds)
+            seconds, steps = evidence.seconds_and_steps(rival, num_train)
+            rows.append(
+                [
+                    words_of(size),
+                    words,
+                    name.split("/")[2],
+                    steps,
+                    f"{seconds:.0f}",
+                    mean_and_deviation(theirs.mean(1)),
+                    mean_and_deviation(ours.mean(1)),
+                    paired_bootstrap(ours, theirs),
+                ]
+            )
+    headings = ["size", "rival", "rate", "steps", "CPU s", "rival's accuracy", "DynaBERT", "DynaBERT ahead by, points"]
+    return markdown(headings, rows, align="<<>>>>><")
+
+
+def words_of(size):
+    """`w0.25-d0.5` as `(0.25, 0.5)`."""
+    width, depth = size.removeprefix("w").split("-d")
+    return f"({width}, {depth})"
+
+
+def ideas_table(evidence, ideas, num_train):
+    """Every idea that was tried: validation accuracies, mean loss and CPU seconds."""
+    rows = []
+    for name, words in ideas.items():
+        seeds = evidence.seeds_of(name, num_train, "validation")
+        if not seeds:
+            continue
+        results = [evidence.result(name, num_train, seed)["validation"] for seed in seeds]
+        losses = [np.mean([summary["loss"] for summary in result.values()]) for result in results]
+        sizes = ("w1-d1", *COMPARED)
+        rows.append(
+            [
+                f"`{name}`",
+                words,
+                mean_and_deviation(evidence.mean_accuracies(name, num_train, "validation")),
+                *(mean_and_deviation(evidence.accuracies(name, num_train, size, "validation")) for size in sizes),
+                mean_and_deviation(losses),
+                f"{np.mean(evidence.cpu_seconds(name, num_train)):.0f}",
+            ]
+        )
+    headings = ["arm", "what", "mean of 6", *map(words_of, ("w1-d1", *COMPARED)), "mean loss", "CPU s"]
+    return markdown(headings, rows, align="<<" + ">" * 8)
+
+
+def tuning_table(evidence, num_train):
+    """Validation accuracy of every rival by learning rate; the best of each row is bold."""
+    found = {}
+    for path in sorted(evidence.study.results.glob(f"*_{num_train}_*.json")):
+        kind, *rest = path.stem.split("_")
+        if len(rest) != 4:
+            continue
+        size, rate = rest[:2]
+        accuracies = evidence.accuracies(f"{kind}/{size}/{rate}", num_train, "model", "validation")
+        found.setdefault((kind, size), {})[rate] = float(np.mean(accuracies))
+    rates = sorted({rate for row in found.values() for rate in row}, key=float)
+    rows = [
+        [
+            kind,
+            words_of(size),
+            *(
+                (f"**{row[rate]:.4f}**" if row[rate] == max(row.values()) else f"{row[rate]:.4f}")
+                if rate in row
+                else ""
+                for rate in rates
+            ),
+        ]
+        for (kind, size), row in sorted(found.items())
+    ]
+    return markdown(["rival", "size", *rates], rows, align="<<" + ">" * len(rates))
