@@ -35,10 +35,16 @@ class Evidence:
         seeds = self.seeds_of(name, num_train, part)
         return [self.result(name, num_train, seed)[part][size]["accuracy"] for seed in seeds]
 
+    def mean_by_seed(self, name, num_train, part="test"):
+        """By seed the mean over sizes."""
+        return {
+            seed: float(np.mean([size["accuracy"] for size in self.result(name, num_train, seed)[part].values()]))
+            for seed in self.seeds_of(name, num_train, part)
+        }
+
     def mean_accuracies(self, name, num_train, part="test"):
         """For each seed the mean over sizes."""
-        results = [self.result(name, num_train, seed)[part] for seed in self.seeds_of(name, num_train, part)]
-        return [float(np.mean([summary["accuracy"] for summary in result.values()])) for result in results]
+        return list(self.mean_by_seed(name, num_train, part).values())
 
     def cpu_seconds(self, name, num_train, part="validation"):
         results = [self.result(name, num_train, seed) for seed in self.seeds_of(name, num_train, part)]
