@@ -4,6 +4,7 @@
     python benchmarks/study.py run --background   # the same, detached, with a log in outputs/study
     python benchmarks/study.py status     # what is done, and its validation accuracy
     python benchmarks/study.py test       # score on the test part, once, what the report names
+    python benchmarks/study.py latency    # measure how fast every size is, and what training it alone costs
     python benchmarks/study.py report     # tables and pictures, from benchmarks/results/study
     python benchmarks/study.py run --smoke        # a minute, to see that everything works
 
@@ -25,7 +26,7 @@ from evidence.jobs import HERE, Study
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["run", "status", "test", "report"])
+    parser.add_argument("command", choices=["run", "status", "test", "latency", "report"])
     parser.add_argument("--background", action="store_true", help="detach, and write to outputs/study/worker-*.log")
     parser.add_argument("--smoke", action="store_true", help="a tiny study in outputs/smoke-study")
     parser.add_argument("--config", type=Path, default=HERE / "study.json")
@@ -43,7 +44,7 @@ def main():
     if arguments.background:
         detach(study)
     else:
-        {"run": run, "status": status, "test": test, "report": report}[arguments.command](study)
+        COMMANDS[arguments.command](study)
 
 
 def detach(study):
@@ -104,10 +105,20 @@ def test(study):
     score_on_test(study)
 
 
+def latency(study):
+    from evidence.latency import measure
+
+    for name, milliseconds in measure(study).items():
+        print(f"{name:12} {milliseconds:.2f} ms")
+
+
 def report(study):
     from evidence.report import write_report
 
     write_report(study)
+
+
+COMMANDS = {"run": run, "status": status, "test": test, "latency": latency, "report": report}
 
 
 if __name__ == "__main__":

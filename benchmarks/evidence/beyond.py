@@ -9,6 +9,7 @@ from transformers import TrainerCallback
 
 from dynabert_hf import DynaBertTrainer, DynaBertTrainingArguments, count_flops
 from dynabert_hf.distillation import hidden_state_loss, logit_loss
+from dynabert_hf.shared_prefixes import share_prefixes
 
 
 @dataclass
@@ -54,6 +55,12 @@ class BeyondTrainer(DynaBertTrainer):
         keys = {pair: draw.random() ** self.cost[pair.student] ** self.args.sampling_power for pair in between}
         drawn = sorted(between, key=keys.__getitem__)[-self.args.num_random_subnetworks :]
         return (smallest, *(pair for pair in between if pair in drawn), largest)
+
+    def _passes(self, model, sizes):
+        """Shared as in the package, which cannot know that this loss, too, runs the model once a pass."""
+        if self.args.in_place:
+            return super()._passes(model, sizes)
+        return share_prefixes(self.accelerator.unwrap_model(model), sizes)
 
     def pair_loss(self, model, inputs, pair, teacher):
         args = self.args

@@ -21,17 +21,20 @@ def train_arm(study, job):
     arm = study.arm(job.name)
     data = data_of(study, job)
     teacher, _ = teacher_of(study, job)
-    dropout = {name: arm["dropout"] for name in DROPOUTS if "dropout" in arm}
+    config = {name: arm["dropout"] for name in DROPOUTS if "dropout" in arm}
+    if "kept_layers" in arm:
+        config["kept_layers"] = arm["kept_layers"]
     importance = importance_of(study, job, teacher) if arm.get("rewire", True) else None
-    elastic = elastic_of(teacher, importance, **dropout)
-    history = [job.num_train, job.seed, arm.get("rewire", True), arm.get("dropout")]
+    elastic = elastic_of(teacher, importance, **config)
+    history = [
+        job.num_train,
+        job.seed,
+        arm.get("rewire", True),
+        arm.get("dropout"),
+        *arm.get("kept_layers", {}).items(),
+    ]
     cpu_seconds, steps, width_result = {}, {}, teacher
     for own in arm["stages"]:
-        if own["stage"] != "width" and arm.get("kept_layers"):
-            elastic.config.kept_layers = arm["kept_layers"]
-            history.append(arm["kept_layers"])
-            elastic = copy.deepcopy(elastic)
-            elastic.base_model.active_sizes.prepared.clear()
         settings = {**arm.get("arguments", {}), **own}
         history.append(settings)
         folder = study.models / "stages" / hashlib.sha256(json.dumps(history).encode()).hexdigest()[:16]

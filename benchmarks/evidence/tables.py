@@ -63,6 +63,7 @@ class Evidence:
 
     def rival(self, kind, size):
         """The name of the rival of a kind and size with the learning rate that was best on validation."""
+        size = self.study.settings["rivals"]["kinds"][kind].get("same_model", {}).get(size, size)
         found = {}
         for path in self.study.results.glob(f"{kind}_{size}_*.json"):
             rate = path.stem.split("_")[2]
