@@ -1,4 +1,4 @@
-"""The whole recipe in one call: rewire, distil into widths, distil into widths and depths, optionally fine-tune.
+"""The whole recipe in one call: rewire, distil into all sizes, optionally fine-tune.
 
 Every step leaves its result in the output folder and is skipped when it is there already, so an interrupted run goes on
 where it stopped when it is called again.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,10 @@ from .training_args import DynaBertTrainingArguments
 logger = logging.get_logger(__name__)
 
 
+DROPOUT_FIELDS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
+"""The fields of a configuration that are probabilities of dropout."""
+
+
 def train_dynabert(
     model: PreTrainedModel | str | Path,
     *,
@@ -49,16 +53,21 @@ def train_dynabert(
     compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None = None,
     widths: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0),
     depths: tuple[float, ...] = (0.5, 0.75, 1.0),
+    stages: Sequence[str] = ("depth",),
     finetune: bool = False,
+    dropout: float | None = 0.0,
     output_dir: str | Path = "dynabert",
     stage_arguments: Mapping[str, Mapping[str, Any]] | None = None,
     **arguments: Any,
 ) -> RecipeResult:
     """From a fine-tuned BERT or RoBERTa to one model with all its sizes.
 
-    Rewires the model by importance, trains it in stage `"width"`, then in stage `"depth"`, then, if asked, in stage
-    `"finetune"` (sections 2.1 to 2.3). Run again with the same arguments and `output_dir` after an interruption, it
-    goes on where it stopped.
+    Rewires the model by importance (section 2.1), distils the fine-tuned model into all its sizes and, if asked, fine-
+    tunes them on labels. The defaults are what measured best in `docs/results.md`: one stage with the fine-tuned model
+    as its teacher, sandwich steps, no dropout. The paper's recipe (sections 2.2 and 3.1) is `stages=("width", "depth"),
+    dropout=None, strategy="grid", learning_rate=2e-5`.
+
+    Run again with the same arguments and `output_dir` after an interruption, it goes on where it stopped.
 
     Args:
         model: The fine-tuned stock model, or the folder or Hub id of one with a sequence classification head. It is the
@@ -72,7 +81,10 @@ def train_dynabert(
             for regression.
         widths: Width multipliers to train, 1.0 among them.
         depths: Depth multipliers to train, 1.0 among them.
+        stages: Stages of distillation: `("depth",)`, all sizes from the fine-tuned model; or `("width", "depth")`,
+            where the second learns from the result of the first, narrowed to each student's width.
         finetune: Whether to fine-tune on labels at the end.
+        dropout: Dropout while training; None: that of the fine-tuned model, which the result has in any case.
         output_dir: Folder of the run. The trained model ends in its sub-folder `model`.
         stage_arguments: For a stage, training arguments of that stage alone, such as
             `{"depth": {"num_train_epochs": 2}}`.
@@ -80,8 +92,11 @@ def train_dynabert(
 
     Raises:
         TypeError: If the model is not a BERT or RoBERTa with a task head.
-        ValueError: If a data set is empty or has no labels, a stage is unknown, or `output_dir` holds another run.
+        ValueError: If `stages` or `dropout` is not possible, a data set is empty or has no labels, a stage is unknown,
+            or `output_dir` holds another run.
     """
+    _check_stages(stages)
+    config = {"widths": list(widths), "depths": list(depths), **_dropout_fields(dropout)}
     teacher = _load_teacher(model)
     elastic_class = _elastic_class(teacher)
     for name, dataset in (("train_dataset", train_dataset), ("eval_dataset", eval_dataset)):
@@ -90,7 +105,7 @@ def train_dynabert(
     run = _Run(
         output_dir=Path(output_dir),
         elastic_class=elastic_class,
-        arguments=dict(arguments),
+        arguments={**({} if "width" in stages else {"teacher_width": "full"}), **arguments},
         stage_arguments={stage: dict(own) for stage, own in (stage_arguments or {}).items()},
         trainer_kwargs={
             "train_dataset": train_dataset,
@@ -100,13 +115,17 @@ def train_dynabert(
             "compute_metrics": compute_metrics or default_metrics(teacher),
         },
     )
-    run.check_settings(widths=widths, depths=depths, finetune=finetune, num_examples=len(train_dataset))
-    rewired = run.once("1-rewired", lambda: run.rewire(teacher, importance_dataset or train_dataset, widths, depths))
-    width = run.once("2-width", lambda: run.train("width", rewired, teacher))
-    trained = run.once("3-depth", lambda: run.train("depth", copy.deepcopy(width), width))
+    run.check_settings(**config, stages=list(stages), finetune=finetune, num_examples=len(train_dataset))
+    trained = run.once("1-rewired", lambda: run.rewire(teacher, importance_dataset or train_dataset, config))
+    source = teacher
+    if "width" in stages:
+        trained = source = run.once("2-width", lambda: run.train("width", trained, teacher))
+    trained = run.once("3-depth", lambda: run.train("depth", copy.deepcopy(trained), source))
     if finetune:
         trained = run.once("4-finetune", lambda: run.train("finetune", trained, None))
-    return run.finish(trained, teacher)
+    last = run.output_dir / ("4-finetune" if finetune else "3-depth") / "model"
+    dropout_of_teacher = {name: getattr(teacher.config, name) for name in DROPOUT_FIELDS}
+    return run.finish(elastic_class.from_pretrained(last, **dropout_of_teacher), teacher)
 
 
 _ELASTIC_CLASSES = {
@@ -116,6 +135,21 @@ _ELASTIC_CLASSES = {
     if isinstance(elastic, type) and elastic.__name__.startswith("Dyna") and issubclass(elastic, PreTrainedModel)
 }
 """For each stock class the elastic one."""
+
+
+def _check_stages(stages: Sequence[str]) -> None:
+    possible = (("depth",), ("width", "depth"))
+    if isinstance(stages, str) or tuple(stages) not in possible:
+        raise ValueError(f"stages={stages!r} is not possible. Give one of {', '.join(map(str, possible))}.")
+
+
+def _dropout_fields(dropout: float | None) -> dict[str, float]:
+    """What to change in a configuration to train with a dropout."""
+    if dropout is None:
+        return {}
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout={dropout!r} is not possible. Give a probability in [0, 1), or None.")
+    return dict.fromkeys(DROPOUT_FIELDS, float(dropout))
 
 
 def _load_teacher(model: PreTrainedModel | str | Path) -> PreTrainedModel:
@@ -199,11 +233,9 @@ class _Run:
             partial.rename(folder)
         return self.elastic_class.from_pretrained(folder)
 
-    def rewire(
-        self, teacher: PreTrainedModel, dataset: Any, widths: tuple[float, ...], depths: tuple[float, ...]
-    ) -> ElasticModelMixin:
+    def rewire(self, teacher: PreTrainedModel, dataset: Any, config: Mapping[str, Any]) -> ElasticModelMixin:
         """An elastic copy of the teacher, heads and neurons ordered by their importance, which is saved beside it."""
-        model = self.elastic_class.from_backbone(teacher, widths=list(widths), depths=list(depths))
+        model = self.elastic_class.from_backbone(teacher, **config)
         args = self.training_arguments("width")
         trainer = Trainer(model, args, **self.trainer_kwargs)
         importance = measure_importance(model, trainer.get_eval_dataloader(dataset), progress=not args.disable_tqdm)
@@ -217,6 +249,8 @@ class _Run:
 
     def training_arguments(self, stage: str) -> DynaBertTrainingArguments:
         defaults = {
+            "strategy": "sandwich",
+            "learning_rate": 1e-4,
             "warmup_steps": 0.1,
             "train_sampling_strategy": "group_by_length",
             "logging_steps": 25,

@@ -19,7 +19,7 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
-from dynabert_hf import SubNetwork, train_dynabert
+from dynabert_hf import DynaBertTrainer, SubNetwork, train_dynabert
 
 STOCK_CLASSES = {"Bert": BertForSequenceClassification, "Roberta": RobertaForSequenceClassification}
 SETTINGS = {"max_steps": 2, "per_device_train_batch_size": 4, "use_cpu": True, "disable_tqdm": True, "logging_steps": 1}
@@ -162,3 +162,53 @@ def test_the_table_is_shown_at_the_end_unless_bars_are_off(tmp_path, capsys, is_
     run(tmp_path, max_steps=1, strategy="sandwich", widths=(0.5, 1.0), depths=(1.0,), disable_tqdm=is_off)
     shown = "of one DynaBertForSequenceClassification" in capsys.readouterr().out
     assert shown is not is_off
+
+
+def test_by_default_one_stage_learns_from_the_fine_tuned_model_without_dropout(tmp_path, monkeypatch):
+    seen = watch_stages(monkeypatch)
+    teacher = make_teacher()
+    teacher.config.hidden_dropout_prob = 0.2
+    result = run(tmp_path, teacher)
+    [(args, student, source)] = seen
+    assert (args.stage, args.strategy, args.teacher_width) == ("depth", "sandwich", "full")
+    assert source is teacher
+    assert {module.p for module in student.modules() if isinstance(module, torch.nn.Dropout)} == {0.0}
+    assert result.model.config.hidden_dropout_prob == result.model.bert.embeddings.dropout.p == 0.2
+
+
+def test_the_stages_of_the_paper_hand_on_their_result(tmp_path, monkeypatch):
+    seen = watch_stages(monkeypatch)
+    run(tmp_path, stages=("width", "depth"), dropout=None, finetune=True)
+    assert [args.stage for args, _, _ in seen] == ["width", "depth", "finetune"]
+    (_, _, first), (args, student, second), (_, _, third) = seen
+    assert type(first) is BertForSequenceClassification
+    assert type(second) is type(student)
+    assert second is not student
+    assert args.teacher_width == "same"
+    assert third is None
+
+
+def watch_stages(monkeypatch):
+    """The arguments, student and teacher of every stage that is trained."""
+    seen = []
+    train = DynaBertTrainer.train
+
+    def watched(self, *args, **kwargs):
+        seen.append((self.args, self.model, self.teacher))
+        return train(self, *args, **kwargs)
+
+    monkeypatch.setattr("dynabert_hf.trainer.DynaBertTrainer.train", watched)
+    return seen
+
+
+@pytest.mark.parametrize("stages", [(), ("width",), ("depth", "width"), "depth", ("depth", "finetune")])
+def test_impossible_stages_are_refused(tmp_path, stages):
+    with pytest.raises(ValueError, match=r"is not possible\. Give one of \('depth',\), \('width', 'depth'\)"):
+        run(tmp_path, stages=stages)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("dropout", [-0.1, 1.0])
+def test_an_impossible_dropout_is_refused(tmp_path, dropout):
+    with pytest.raises(ValueError, match=rf"dropout={dropout} is not possible\. Give a probability in \[0, 1\)"):
+        run(tmp_path, dropout=dropout)

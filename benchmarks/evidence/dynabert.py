@@ -35,7 +35,8 @@ def train_arm(study, job):
     ]
     cpu_seconds, steps, width_result = {}, {}, teacher
     for own in arm["stages"]:
-        settings = {**arm.get("arguments", {}), **own}
+        epochs = {"num_train_epochs": study.settings["epochs"][job.num_train]}
+        settings = {**arm.get("arguments", {}), "stage": own["stage"], **epochs, **own}
         history.append(settings)
         folder = study.models / "stages" / hashlib.sha256(json.dumps(history).encode()).hexdigest()[:16]
         with study.lock(folder.name, wait=True):

@@ -66,7 +66,7 @@ def train_rival(study, job):
     data = data_of(study, job)
     set_seed(job.seed)
     model = untrained(study, job, kind, size)
-    steps = {"num_train_epochs": settings["epochs"], **settings.get("limits", {})}
+    steps = {"num_train_epochs": study.settings["epochs"][job.num_train], **settings.get("limits", {})}
     if budget:
         steps = {"max_steps": _affordable_steps(study, job)}
     folder = study.models / job.file_name.removesuffix(".json")

@@ -26,6 +26,7 @@ def smoke_study(full: Study):
         "arms": arms,
         "teacher": LIMITS,
         "rivals": {**settings["rivals"], "limits": LIMITS},
+        "epochs": {"64": 1},
         "queue": [f"{name}:64:0" for name in names],
     }
     path = folder / "study.json"
