@@ -37,12 +37,8 @@ from dynabert_hf.search import Candidate
 SENTENCES = ["A warm, funny film that never lets go.", "Dull, predictable and far too long."]
 MAX_LENGTH = 128
 LATENCY_LENGTH = 32
-TRAINING = {
-    "learning_rate": 1e-4,
-    "num_train_epochs": 1,
-    "stage_arguments": {"depth": {"num_train_epochs": 3}},
-}
-FULL_TRAINING = {**TRAINING, "stage_arguments": {"depth": {"num_train_epochs": 2}}}
+TRAINING = {"learning_rate": 4e-4, "num_train_epochs": 3}
+FULL_TRAINING = {**TRAINING, "num_train_epochs": 2}
 
 
 def parse_arguments():
@@ -171,7 +167,7 @@ def main():
     data = data.map(lambda rows: tokenizer(rows["text"], truncation=True, max_length=MAX_LENGTH), batched=True)
     console.print(f"[bold]1/4[/bold] Fine-tuning the teacher, {base}")
     teacher = fine_tune(base, data, tokenizer, settings, arguments.seed)
-    console.print("[bold]2/4[/bold] Rewiring, then training all sizes in width and in depth")
+    console.print("[bold]2/4[/bold] Rewiring, then distilling the teacher into all sizes")
     result = train_dynabert(
         teacher,
         train_dataset=data["train"],
@@ -179,7 +175,6 @@ def main():
         importance_dataset=data["train"].select(range(min(1024, len(data["train"])))),
         processing_class=tokenizer,
         output_dir=folder / "dynabert",
-        strategy="sandwich",
         seed=arguments.seed,
         **settings["training"],
     )
