@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .rewiring import Importance
 from .search import COSTS, Candidate, amount_of, pareto_front
 from .subnetwork import SubNetwork
-from .trainer import LOWER_IS_BETTER
+from .training_args import LOWER_IS_BETTER
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from transformers import (
     AutoConfig,
     DataCollatorWithPadding,
@@ -23,17 +25,18 @@ from transformers import (
     Trainer,
     default_data_collator,
 )
-from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging
 
 from . import modeling_dynabert, modeling_dynaroberta
 from .elastic_model import ElasticModelMixin
 from .evaluation import default_metrics
 from .model_card import RECIPE_FIELDS, bare_metrics
+from .recovery import check_writable, last_whole_checkpoint, write_whole
 from .results import RecipeResult
 from .rewiring import Importance, measure_importance, rewire
 from .trainer import DynaBertTrainer
-from .training_args import DynaBertTrainingArguments
+from .training_args import STAGES, DynaBertTrainingArguments
+from .training_data import check_enough, check_labelled, check_labels
 
 logger = logging.get_logger(__name__)
 
@@ -67,7 +70,9 @@ def train_dynabert(
     as its teacher, sandwich steps, no dropout. The paper's recipe (sections 2.2 and 3.1) is `stages=("width", "depth"),
     dropout=None, strategy="grid", learning_rate=2e-5`.
 
-    Run again with the same arguments and `output_dir` after an interruption, it goes on where it stopped.
+    Run again with the same arguments and `output_dir` after an interruption, it goes on where it stopped, at the
+    weights that it would have reached without. Launched on several processes, it runs on all of them, and the main one
+    writes.
 
     Args:
         model: The fine-tuned stock model, or the folder or Hub id of one with a sequence classification head. It is the
@@ -92,8 +97,9 @@ def train_dynabert(
 
     Raises:
         TypeError: If the model is not a BERT or RoBERTa with a task head.
-        ValueError: If `stages` or `dropout` is not possible, a data set is empty or has no labels, a stage is unknown,
-            or `output_dir` holds another run.
+        ValueError: If `stages` or `dropout` is not possible, a data set is empty, has no labels or some that the model
+            has not, a stage or an argument is unknown, or `output_dir` holds another run.
+        OSError: If `output_dir` cannot be written to. What was saved before is kept.
     """
     _check_stages(stages)
     config = {"widths": list(widths), "depths": list(depths), **_dropout_fields(dropout)}
@@ -101,7 +107,8 @@ def train_dynabert(
     elastic_class = _elastic_class(teacher)
     for name, dataset in (("train_dataset", train_dataset), ("eval_dataset", eval_dataset)):
         if dataset is not None:
-            _check_dataset(name, dataset)
+            check_labelled(name, dataset)
+            check_labels(name, dataset, teacher)
     run = _Run(
         output_dir=Path(output_dir),
         elastic_class=elastic_class,
@@ -177,19 +184,8 @@ def _supported() -> str:
     return f"Possible are fine-tuned models of the classes {', '.join(heads)}. Fine-tune one of these first."
 
 
-def _check_dataset(name: str, dataset: Any) -> None:
-    if len(dataset) == 0:
-        raise ValueError(f"{name} is empty. Give at least one example.")
-    columns = set(dataset[0])
-    if "input_ids" not in columns:
-        raise ValueError(
-            f"{name} has the columns {sorted(columns)} but no 'input_ids'. Tokenise it first: "
-            "dataset.map(lambda rows: tokenizer(rows['text'], truncation=True), batched=True)."
-        )
-    if not columns & {"label", "labels", "start_positions"}:
-        raise ValueError(
-            f"{name} has the columns {sorted(columns)} but no labels. Rename the column that holds them to 'labels'."
-        )
+def _layer_sizes(config: Any) -> tuple[int, int]:
+    return config.num_attention_heads, config.intermediate_size
 
 
 def _default_collator(processing_class: Any) -> Callable:
@@ -206,9 +202,22 @@ class _Run:
     stage_arguments: dict[str, dict[str, Any]]
     trainer_kwargs: dict[str, Any]
 
-    def check_settings(self, **settings: Any) -> None:
-        """Make the folder, or check that it holds a run with these very settings."""
-        settings = {**settings, "arguments": self.arguments, "stage_arguments": self.stage_arguments}
+    def check_settings(self, *, num_examples: int, **settings: Any) -> None:
+        """Make the folder, or check that it holds a run with these very settings; and check what each stage is given.
+
+        Starts the processes: the arguments of a stage say what they run on.
+        """
+        unknown = sorted(self.stage_arguments.keys() - set(STAGES))
+        if unknown:
+            raise ValueError(f"stage_arguments names {unknown}. Possible are {list(STAGES)}.")
+        for args in map(self.training_arguments, STAGES):
+            check_enough(
+                range(num_examples),
+                batch_size=args.train_batch_size * args.world_size,
+                num_processes=args.world_size,
+                drop_last=args.dataloader_drop_last,
+            )
+        settings |= {"num_examples": num_examples, "arguments": self.arguments, "stage_arguments": self.stage_arguments}
         settings = json.loads(json.dumps(settings, default=str))
         path = self.output_dir / "run.json"
         if path.exists():
@@ -220,32 +229,44 @@ class _Run:
                     f"output_dir={str(self.output_dir)!r} holds a run with {was}, now {now} is asked. Give the same "
                     "settings to go on with it, or another output_dir."
                 )
-        else:
-            self.output_dir.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(settings, indent=2))
+        elif PartialState().is_main_process:
+            check_writable(self.output_dir)
+            write_whole(path, lambda partial: partial.write_text(json.dumps(settings, indent=2)))
+        PartialState().wait_for_everyone()
 
     def once(self, name: str, make: Callable[[], ElasticModelMixin]) -> ElasticModelMixin:
         """The model of a finished step, loaded if it is there and else made and saved, whole or not at all."""
         folder = self.output_dir / name / "model"
-        if not folder.exists():
-            partial = folder.with_name("model.partial")
-            make().save_pretrained(partial)
-            partial.rename(folder)
+        [is_done] = broadcast_object_list([folder.exists()])  # all processes go one way, whatever each of them sees
+        if not is_done:
+            made = make()
+            if PartialState().is_main_process:
+                write_whole(folder, made.save_pretrained)
+            PartialState().wait_for_everyone()
         return self.elastic_class.from_pretrained(folder)
 
     def rewire(self, teacher: PreTrainedModel, dataset: Any, config: Mapping[str, Any]) -> ElasticModelMixin:
         """An elastic copy of the teacher, heads and neurons ordered by their importance, which is saved beside it."""
         model = self.elastic_class.from_backbone(teacher, **config)
-        args = self.training_arguments("width")
-        trainer = Trainer(model, args, **self.trainer_kwargs)
-        importance = measure_importance(model, trainer.get_eval_dataloader(dataset), progress=not args.disable_tqdm)
-        importance = Importance(  # every process saw its own part of the data
-            *(trainer.accelerator.reduce(scores, "sum") for scores in (importance.heads, importance.neurons))
-        )
-        (self.output_dir / "1-rewired").mkdir(exist_ok=True)
-        importance.save(self.output_dir / "1-rewired" / "importance.safetensors")
+        importance = self.measure_importance(model, dataset)
+        if PartialState().is_main_process:
+            (self.output_dir / "1-rewired").mkdir(exist_ok=True)
+            importance.save(self.output_dir / "1-rewired" / "importance.safetensors")
         rewire(model, importance)
         return model
+
+    def measure_importance(self, model: ElasticModelMixin, dataset: Any) -> Importance:
+        """Importance over all of the data, of which every process measures its own batches, none of them twice."""
+        args = self.training_arguments("width")
+        args.accelerator_config.even_batches = False
+        trainer = Trainer(model, args, **self.trainer_kwargs)
+        batches = trainer.get_eval_dataloader(dataset)
+        shapes = ((model.config.num_hidden_layers, each) for each in _layer_sizes(model.config))
+        scores = [torch.zeros(shape) for shape in shapes]
+        if len(batches):  # with fewer batches than processes, some have none
+            own = measure_importance(model, batches, progress=not args.disable_tqdm)
+            scores = [own.heads, own.neurons]
+        return Importance(*(trainer.accelerator.reduce(each.to(args.device), "sum").cpu() for each in scores))
 
     def training_arguments(self, stage: str) -> DynaBertTrainingArguments:
         defaults = {
@@ -270,8 +291,7 @@ class _Run:
         args = self.training_arguments(stage)
         logger.warning_once(f"Stage {stage!r} of the recipe, in {args.output_dir}")
         trainer = DynaBertTrainer(model, teacher, args, **self.trainer_kwargs)
-        folder = Path(str(args.output_dir))
-        trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)) if folder.exists() else None)
+        trainer.train(resume_from_checkpoint=last_whole_checkpoint(str(args.output_dir)))
         return model
 
     def finish(self, model: ElasticModelMixin, teacher: PreTrainedModel) -> RecipeResult:
@@ -285,16 +305,22 @@ class _Run:
         result = RecipeResult.from_metrics(
             model, metrics, teacher_metrics=teacher_metrics, stages=self.settings_of_stages()
         )
-        folder = self.output_dir / "model"
         result.record()
-        model.save_pretrained(folder, with_code=True)  # the card says that it loads without this package
+        if PartialState().is_main_process:
+            base_model = teacher.name_or_path
+            write_whole(self.output_dir / "model", lambda folder: self.write_result(result, folder, base_model))
+            if not args.disable_tqdm:
+                result.show()
+        PartialState().wait_for_everyone()
+        return result
+
+    def write_result(self, result: RecipeResult, folder: Path, base_model: str | None) -> None:
+        """Put model, tokenizer, table and card into a folder."""
+        result.model.save_pretrained(folder, with_code=True)  # the card says that it loads without this package
         if self.trainer_kwargs["processing_class"] is not None:
             self.trainer_kwargs["processing_class"].save_pretrained(folder)
         result.save(folder)
-        result.write_card(folder, base_model=teacher.name_or_path, rewired=True)
-        if args.process_index == 0 and not args.disable_tqdm:
-            result.show()
-        return result
+        result.write_card(folder, base_model=base_model, rewired=True)
 
     def settings_of_stages(self) -> dict[str, dict[str, Any]]:
         """For each stage that was trained its settings, as a card names them."""

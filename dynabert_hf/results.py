@@ -21,7 +21,7 @@ from .model_card import ModelCardFacts, SizeFacts, bare_metrics, write_model_car
 from .plots import plot_grid, plot_pareto
 from .search import Candidate
 from .subnetwork import SubNetwork
-from .trainer import LOWER_IS_BETTER
+from .training_args import LOWER_IS_BETTER
 
 logger = logging.get_logger(__name__)
 

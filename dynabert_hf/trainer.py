@@ -24,19 +24,19 @@ from .distillation import DistillationPair, hidden_state_loss, plan_stage, predi
 from .elastic_model import ElasticModelMixin
 from .model_card import ModelCardFacts, write_model_card
 from .progress import follow
+from .recovery import RecoverableTrainer
 from .shared_prefixes import share_prefixes
 from .subnetwork import SubNetwork
-from .training_args import DynaBertTrainingArguments
+from .training_args import LOWER_IS_BETTER, DynaBertTrainingArguments
+from .training_data import check_enough, check_labels, check_not_empty
 
 logger = logging.get_logger(__name__)
 
-LOWER_IS_BETTER = ("loss", "error", "perplexity", "mse", "rmse", "mae")
-"""Endings of the names of metrics whose worst value is the highest."""
 FOREIGN_ENGINES = (DistributedType.DEEPSPEED, DistributedType.FSDP, DistributedType.MEGATRON_LM)
 """What holds weights or runs passes in its own way."""
 
 
-class DynaBertTrainer(Trainer):
+class DynaBertTrainer(RecoverableTrainer):
     """Trains all sizes of an elastic model in one stage of the recipe.
 
     A step runs forward and backward once for every sub-network of the stage's plan, from small to large, and updates
@@ -58,7 +58,9 @@ class DynaBertTrainer(Trainer):
 
     Raises:
         TypeError: If `model` is not elastic, or `args` are not `DynaBertTrainingArguments`.
-        ValueError: If the teacher is missing, is the model itself, or is of another shape than the model.
+        ValueError: If the teacher is missing, is the model itself, or differs from it in shape, dtype or device; or if
+            a data set is empty, too small for the processes, or has labels that the model cannot predict.
+        OSError: If the output folder cannot be made.
     """
 
     loss_is_scaled_for_ga = True
@@ -79,6 +81,7 @@ class DynaBertTrainer(Trainer):
             raise TypeError(f"args is a {type(args).__name__}. Give DynaBertTrainingArguments, which name the stage.")
         self.plan = plan_stage(model.config, args.stage, teacher_width=args.teacher_width)
         _check_teacher(model, teacher, args)
+        _check_datasets(model, args, kwargs.get("train_dataset"), kwargs.get("eval_dataset"))
         super().__init__(model=model, args=args, **kwargs)
         self.add_callback(_CardAtTheEnd(self))
         self.teacher: Any = None if teacher is None else teacher.eval()
@@ -90,6 +93,13 @@ class DynaBertTrainer(Trainer):
         problem_type = getattr(model.config, "problem_type", None)
         is_regression = model.config.num_labels == 1 and type(model).__name__.endswith("ForSequenceClassification")
         self._problem_type = problem_type or ("regression" if is_regression else "single_label_classification")
+
+    def checkpoint_facts(self) -> dict[str, Any]:
+        """What decides which sub-networks a step trains; to resume under others would be another training."""
+        config, args = self.accelerator.unwrap_model(self.model).config, self.args
+        named = ("stage", "teacher_width", "strategy", "num_random_subnetworks", "seed")
+        grid = {"widths": list(config.widths), "depths": list(config.depths)}
+        return {**{name: getattr(args, name) for name in named}, **grid}
 
     def pairs_of_step(self) -> tuple[DistillationPair, ...]:
         """The part of the plan that the coming step trains, from small to large, the full network last.
@@ -345,6 +355,24 @@ def _without_labels(inputs: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in inputs.items() if name not in ("labels", "start_positions", "end_positions")}
 
 
+def _check_datasets(model: Any, args: DynaBertTrainingArguments, train_dataset: Any, eval_dataset: Any) -> None:
+    evaluated = eval_dataset if isinstance(eval_dataset, dict) else {None: eval_dataset}
+    named = {"train_dataset": train_dataset}
+    named |= {f"eval_dataset[{name!r}]" if name else "eval_dataset": each for name, each in evaluated.items()}
+    for name, dataset in named.items():
+        if dataset is not None:
+            check_not_empty(name, dataset)
+            check_labels(name, dataset, model)
+    if train_dataset is not None:
+        is_split = args.accelerator_config.split_batches
+        check_enough(
+            train_dataset,
+            batch_size=args.train_batch_size * (1 if is_split else args.world_size),
+            num_processes=args.world_size,
+            drop_last=args.dataloader_drop_last,
+        )
+
+
 def _check_teacher(model: ElasticModelMixin, teacher: PreTrainedModel | None, args: DynaBertTrainingArguments) -> None:
     if args.stage == "finetune":
         if teacher is not None:
@@ -371,3 +399,14 @@ def _check_teacher(model: ElasticModelMixin, teacher: PreTrainedModel | None, ar
                 f"The teacher has {name}={theirs}, the model {ours}. They must be equal: the teacher is the same "
                 "network at full size, fine-tuned on the same task."
             )
+    devices = sorted({str(parameter.device) for parameter in teacher.parameters()})
+    if devices == ["meta"] or len(devices) > 1:
+        raise ValueError(
+            f"The teacher is on the devices {devices}. It has to be in memory as a whole, and is then moved to the "
+            "device of the model: load it without device_map, and not under torch.device('meta')."
+        )
+    if teacher.dtype != model.dtype:
+        raise ValueError(
+            f"The teacher is in {teacher.dtype}, the model in {model.dtype}. Load both with dtype=torch.float32 "
+            "(from_pretrained keeps the dtype of the file otherwise); bf16=True then computes in half precision."
+        )

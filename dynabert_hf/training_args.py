@@ -13,13 +13,17 @@ HIDDEN_WEIGHTS = {"width": 0.1, "depth": 1.0, "finetune": 0.0}
 """The paper's weight of the hidden-state loss in each stage (section 3.1)."""
 STAGES = tuple(HIDDEN_WEIGHTS)
 TEACHER_WIDTHS = ("same", "full")
+LOWER_IS_BETTER = ("loss", "error", "perplexity", "mse", "rmse", "mae")
+"""Endings of the names of metrics whose worst value is the highest."""
 
 
 @dataclass
 class DynaBertTrainingArguments(TrainingArguments):
     """Arguments of `DynaBertTrainer`: those of transformers' `TrainingArguments`, and those of a stage.
 
-    The defaults are the paper's: learning rate 2e-5, 3 epochs a stage, batch size 32.
+    The defaults are the paper's: learning rate 2e-5, 3 epochs a stage, batch size 32. `metric_for_best_model` may be
+    any metric of `evaluate()`, such as `"eval_mean_accuracy"`, `"eval_worst_accuracy"` or `"eval_w0.5-d0.75_accuracy"`;
+    of errors the lowest is the best. Resuming restores what callbacks such as early stopping have counted.
 
     Args:
         stage: `"width"`, `"depth"` or `"finetune"`.
@@ -54,7 +58,13 @@ class DynaBertTrainingArguments(TrainingArguments):
     per_device_train_batch_size: int = field(default=32, metadata={"help": "Batch size per device for training."})
     per_device_eval_batch_size: int = field(default=32, metadata={"help": "Batch size per device for evaluation."})
 
+    restore_callback_states_from_checkpoint: bool = field(
+        default=True, metadata={"help": "Whether resuming restores callbacks, such as the patience of early stopping."}
+    )
+
     def __post_init__(self) -> None:
+        if self.greater_is_better is None and self.metric_for_best_model is not None:
+            self.greater_is_better = not self.metric_for_best_model.endswith(LOWER_IS_BETTER)
         super().__post_init__()
         for name, possible in (("stage", STAGES), ("teacher_width", TEACHER_WIDTHS), ("strategy", STRATEGIES)):
             given = getattr(self, name)

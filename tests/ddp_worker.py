@@ -1,23 +1,32 @@
-"""Trains a few steps in every stage and saves the weights; run alone, and by `accelerate launch` with two processes."""
+"""Trains on one process and on two, and saves gradients and weights; two are started by `accelerate launch`."""
 
 import copy
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_model
+from conftest import TINY, make_model
 from safetensors.torch import save_file
-from test_trainer import make_dataset
+from test_trainer import FirstGradients, make_dataset
 from torch.nn.parallel import DistributedDataParallel
+from transformers import BertConfig, BertForSequenceClassification
 
-from dynabert_hf import DynaBertTrainer, DynaBertTrainingArguments
+from dynabert_hf import DynaBertTrainer, DynaBertTrainingArguments, train_dynabert
 
-CASES = [(stage, steps) for stage in ("width", "depth", "finetune") for steps in (1, 2)]
+CASES = list(product(("width", "depth", "finetune"), (1, 2), (False, True)))
+"""Stage, steps of accumulation, activation checkpointing."""
+STEPS = 5
 
 
-def train(folder, stage, accumulation, *, num_processes, reverse=False):
-    model = make_model()
+def case_name(stage, accumulation, checkpointing):
+    return f"{stage}-{accumulation}-{'recomputed' if checkpointing else 'kept'}"
+
+
+def train(folder, stage, accumulation, checkpointing, *, num_processes, reverse=False):
+    """Weights after five steps of sixteen sentences of ragged lengths, and the gradients of the first step."""
+    model = make_model(widths=[0.5, 1.0], depths=[0.5, 1.0])
     teacher = None if stage == "finetune" else copy.deepcopy(model)
     args = DynaBertTrainingArguments(
         folder,
@@ -25,35 +34,70 @@ def train(folder, stage, accumulation, *, num_processes, reverse=False):
         optim="sgd",
         learning_rate=0.05,
         lr_scheduler_type="constant",
-        max_steps=3,
-        per_device_train_batch_size=8 // num_processes // accumulation,
+        max_steps=STEPS,
+        per_device_train_batch_size=16 // num_processes // accumulation,
         gradient_accumulation_steps=accumulation,
-        gradient_checkpointing=accumulation == 2,
-        train_sampling_strategy="sequential",
+        activation_checkpointing=checkpointing,
+        train_sampling_strategy="random",
         ddp_find_unused_parameters=False,
         use_cpu=True,
         disable_tqdm=True,
         report_to="none",
         save_strategy="no",
     )
-    trainer = DynaBertTrainer(model, teacher, args, train_dataset=make_dataset(24))
+    first = FirstGradients()
+    trainer = DynaBertTrainer(model, teacher, args, train_dataset=make_dataset(48), callbacks=[first])
     if reverse:
         trainer.plan = tuple(reversed(trainer.plan))
     trainer.train()
     if num_processes > 1:
         assert isinstance(trainer.model_wrapped, DistributedDataParallel)
-    return model
+    if teacher is not None:
+        assert trainer.teacher is teacher  # replicated: not wrapped, not sharded
+        assert not teacher.training
+        assert all(parameter.grad is None for parameter in teacher.parameters())
+    return {f"weight of {name}": weight for name, weight in model.state_dict().items()} | {
+        f"gradient of {name}": gradient for name, gradient in first.gradients.items()
+    }
+
+
+def run_recipe(folder, *, num_processes):
+    """Three stages with the recipe's defaults, three steps each, sizes drawn at random."""
+    torch.manual_seed(0)
+    return train_dynabert(
+        BertForSequenceClassification(BertConfig(**TINY, num_labels=3)),
+        train_dataset=make_dataset(24),
+        eval_dataset=make_dataset(8),
+        widths=(0.5, 0.75, 1.0),
+        depths=(0.5, 1.0),
+        stages=("width", "depth"),
+        dropout=None,
+        finetune=True,
+        output_dir=folder,
+        strategy="sandwich",
+        num_random_subnetworks=1,
+        num_train_epochs=1,
+        optim="sgd",
+        learning_rate=0.05,
+        per_device_train_batch_size=8 // num_processes,
+        per_device_eval_batch_size=4,
+        use_cpu=True,
+        disable_tqdm=True,
+    )
 
 
 def main(folder, num_processes):
-    for stage, accumulation in CASES:
-        model = train(folder, stage, accumulation, num_processes=num_processes)
+    folder = Path(folder)
+    for case in CASES:
+        tensors = train(folder, *case, num_processes=num_processes)
         if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
-            save_file(model.state_dict(), Path(folder) / f"{stage}-{accumulation}-{num_processes}.safetensors")
+            save_file(tensors, folder / f"{case_name(*case)}-{num_processes}.safetensors")
+    run_recipe(folder / f"recipe-{num_processes}", num_processes=num_processes)
     if num_processes > 1:
         assert torch.distributed.get_world_size() == num_processes
+        assert torch.distributed.get_backend() == "gloo"
         with pytest.raises(RuntimeError, match="finished reduction"):
-            train(folder, "depth", 1, num_processes=num_processes, reverse=True)
+            train(folder, "depth", 1, False, num_processes=num_processes, reverse=True)
         print("reversed order failed")
 
 

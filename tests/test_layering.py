@@ -20,6 +20,8 @@ LEVELS = {
     "distillation": 4,
     "training_args": 4,
     "progress": 4,
+    "training_data": 4,
+    "recovery": 4,
     "counting": 4,
     "model_card": 4.5,
     "onnx_model": 4,

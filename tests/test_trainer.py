@@ -7,9 +7,27 @@ import pytest
 import torch
 from conftest import TINY, make_model
 from datasets import Dataset
-from transformers import BertConfig, BertForSequenceClassification
+from safetensors.torch import load_file
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    EarlyStoppingCallback,
+    TrainerCallback,
+    default_data_collator,
+)
 
 from dynabert_hf import DynaBertTrainer, DynaBertTrainingArguments
+
+TRAINER_ARGUMENTS = ("compute_metrics", "callbacks", "train_dataset", "data_collator")
+MASKED = ("input_ids", "attention_mask")
+
+
+class FirstGradients(TrainerCallback):
+    """Keeps copies of the gradients of the first optimiser step."""
+
+    def on_pre_optimizer_step(self, args, state, control, model, **kwargs):
+        if state.global_step == 0:
+            self.gradients = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
 
 
 def make_dataset(size=8):
@@ -28,7 +46,7 @@ def make_trainer(tmp_path, stage="depth", model=None, teacher="copy", **kwargs):
     model = model or make_model()
     if teacher == "copy":
         teacher = None if stage == "finetune" else copy.deepcopy(model)
-    trainer_kwargs = {name: kwargs.pop(name) for name in ("compute_metrics", "callbacks") if name in kwargs}
+    trainer_kwargs = {name: kwargs.pop(name) for name in TRAINER_ARGUMENTS if name in kwargs}
     settings = {
         "max_steps": 2,
         "disable_tqdm": True,
@@ -39,7 +57,7 @@ def make_trainer(tmp_path, stage="depth", model=None, teacher="copy", **kwargs):
     }
     args = DynaBertTrainingArguments(tmp_path, stage=stage, use_cpu=True, **{**settings, **kwargs})
     return DynaBertTrainer(
-        model, teacher, args, train_dataset=make_dataset(), eval_dataset=make_dataset(), **trainer_kwargs
+        model, teacher, args, **{"train_dataset": make_dataset(), "eval_dataset": make_dataset(), **trainer_kwargs}
     )
 
 
@@ -84,43 +102,72 @@ def test_logs_tell_the_losses_of_every_size(tmp_path, stage, parts):
     assert {f"{size}_{part}" for size in trainer.model.config.subnetworks for part in parts} <= logged.keys()
 
 
-def test_the_best_checkpoint_may_be_that_of_the_worst_size(tmp_path):
+@pytest.mark.parametrize("metric", ["mean_accuracy", "eval_worst_accuracy", "eval_w0.5-d0.5_accuracy", "eval_mean_mse"])
+def test_the_best_checkpoint_is_chosen_by_any_metric_and_early_stopping_too(tmp_path, metric):
+    """One evaluation without a better one ends the training, and the best weights are there again."""
+
+    def measure(prediction):
+        return {**accuracy(prediction), "mse": float(np.square(prediction.predictions).mean())}
+
     trainer = make_trainer(
         tmp_path,
-        compute_metrics=accuracy,
+        model=make_model(widths=[0.5, 1.0], depths=[0.5, 1.0]),
+        compute_metrics=measure,
+        callbacks=[EarlyStoppingCallback(1)],
+        max_steps=10,
+        learning_rate=0.1,
         eval_strategy="steps",
         eval_steps=1,
         save_strategy="steps",
         save_steps=1,
         load_best_model_at_end=True,
-        metric_for_best_model="eval_worst_accuracy",
+        metric_for_best_model=metric,
     )
     trainer.train()
-    measured = [logs["eval_worst_accuracy"] for logs in trainer.state.log_history if "eval_worst_accuracy" in logs]
-    assert trainer.state.best_metric == max(measured)
+    name = metric if metric.startswith("eval_") else f"eval_{metric}"
+    measured = [logs[name] for logs in trainer.state.log_history if name in logs]
+    best = min(measured) if metric.endswith("mse") else max(measured)
+    assert trainer.state.best_metric == best
+    assert trainer.state.best_global_step == 1 + measured.index(best)
+    assert trainer.state.global_step == trainer.state.best_global_step + 1 < 10
+    kept = load_file(tmp_path / f"checkpoint-{trainer.state.best_global_step}" / "model.safetensors")
+    assert all(torch.equal(trainer.model.state_dict()[name], weight) for name, weight in kept.items())
+    assert trainer.evaluate()[name] == best
 
 
 @pytest.mark.parametrize("stage", ["width", "depth", "finetune"])
-def test_accumulating_two_halves_equals_one_batch(tmp_path, stage):
+def test_accumulating_two_batches_of_eight_equals_one_of_sixteen(tmp_path, stage):
+    """The first eight sentences are padded to 7 tokens, the others to 5."""
     gradients = []
-    for batch, steps in ((8, 1), (4, 2)):
+    for batch, steps in ((16, 1), (8, 2)):
+        first = FirstGradients()
         trainer = make_trainer(
             tmp_path,
             stage,
+            model=make_model(widths=[0.5, 1.0], depths=[0.5, 1.0]),
+            train_dataset=[*pad(make_dataset(8), 7), *pad(make_dataset(8), 5)],
+            data_collator=pad_together,
+            callbacks=[first],
             max_steps=1,
-            optim="sgd",
-            learning_rate=1.0,
-            max_grad_norm=0.0,
-            lr_scheduler_type="constant",
             train_sampling_strategy="sequential",
             per_device_train_batch_size=batch,
             gradient_accumulation_steps=steps,
         )
-        before = copy.deepcopy(trainer.model).state_dict()
         trainer.train()
-        gradients.append({name: before[name] - weight for name, weight in trainer.model.state_dict().items()})
+        gradients.append(first.gradients)
     for name, gradient in gradients[0].items():
-        torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-5, atol=1e-6, msg=name)
+        torch.testing.assert_close(gradients[1][name], gradient, rtol=0, atol=1e-6, msg=name)
+
+
+def pad(dataset, length):
+    """Examples cut or left at a length, with what is padding by their masks."""
+    return [{name: row[name][:length] if name != "labels" else row[name] for name in row} for row in dataset]
+
+
+def pad_together(rows):
+    longest = max(len(row["input_ids"]) for row in rows)
+    filled = [{**row, **{name: row[name] + [0] * (longest - len(row[name])) for name in MASKED}} for row in rows]
+    return default_data_collator(filled)
 
 
 def test_a_sandwich_holds_the_smallest_the_largest_and_others_drawn_anew(tmp_path):
@@ -168,6 +215,12 @@ def stock(**kwargs):
     return BertForSequenceClassification(BertConfig(**{**TINY, "num_labels": 3, **kwargs}))
 
 
+def stock_in_two_places():
+    model = stock()
+    model.classifier.to("meta")
+    return model
+
+
 @pytest.mark.parametrize(
     ("stage", "teacher", "message"),
     [
@@ -178,6 +231,9 @@ def stock(**kwargs):
         ("width", stock(num_hidden_layers=2), "teacher has num_hidden_layers=2, the model 6"),
         ("width", stock(vocab_size=50), "teacher has vocab_size=50, the model 99"),
         ("width", stock(num_labels=2), "teacher has num_labels=2, the model 3"),
+        ("width", stock().bfloat16(), r"teacher is in torch\.bfloat16, the model in torch\.float32\. Load both with"),
+        ("width", stock().to("meta"), r"teacher is on the devices \['meta'\]\. It has to be in memory as a whole"),
+        ("width", stock_in_two_places(), r"teacher is on the devices \['cpu', 'meta'\].* load it without device_map"),
     ],
 )
 def test_a_teacher_that_does_not_fit_is_refused(tmp_path, stage, teacher, message):
