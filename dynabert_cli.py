@@ -174,21 +174,21 @@ def _add_data(parser: Any, *, required: bool) -> None:
     group.add_argument("--file", required=required, help="csv, json, jsonl or parquet")
     group.add_argument("--text-column", nargs="+", default=["text"], metavar="COLUMN", help="one, or two of a pair")
     group.add_argument("--label-column", default="label", metavar="COLUMN", help="names or numbers of the labels")
-    group.add_argument("--eval-batch-size", type=_count, default=32, metavar="N", help="texts a batch (default 32)")
+    group.add_argument("--eval-batch-size", type=count, default=32, metavar="N", help="texts a batch (default 32)")
 
 
 def _add_setting(parser: Any) -> None:
     """What is run and how; not given, it is None, which a saved profile takes as: any."""
     group = parser.add_argument_group("setting to measure under")
-    group.add_argument("--batch-size", nargs="+", type=_count, metavar="N", help="default 1")
-    group.add_argument("--sequence-length", nargs="+", type=_count, metavar="N", help="tokens (default 128)")
+    group.add_argument("--batch-size", nargs="+", type=count, metavar="N", help="default 1")
+    group.add_argument("--sequence-length", nargs="+", type=count, metavar="N", help="tokens (default 128)")
     group.add_argument("--runtime", nargs="+", metavar="NAME", help="torch (default), torch.compile, onnxruntime")
     group.add_argument("--dtype", nargs="+", metavar="NAME", help="float32 (default), bfloat16, float16, int8")
-    group.add_argument("--rounds", type=_count, default=30, metavar="N", help="timed passes of each size (default 30)")
-    group.add_argument("--threads", type=_count, metavar="N", help="threads within one operation")
+    group.add_argument("--rounds", type=count, default=30, metavar="N", help="timed passes of each size (default 30)")
+    group.add_argument("--threads", type=count, metavar="N", help="threads within one operation")
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not possible; give at least 1")

@@ -48,7 +48,7 @@ from .trainer import LOWER_IS_BETTER
 NOTHING_FITS = 3
 """The exit code of `recommend` where no size is within the budgets."""
 
-_EXPECTED = (ValueError, TypeError, ImportError, OSError, RuntimeError, HfHubHTTPError)
+_EXPECTED = (ValueError, ImportError, OSError, RuntimeError, HfHubHTTPError)
 """What a person can do something about; anything else is a mistake of ours and shows where."""
 
 
@@ -59,7 +59,7 @@ def run(arguments: Namespace) -> int:
     logging.disable_progress_bar()
     datasets.disable_progress_bars()
     try:
-        return _COMMANDS[arguments.command](arguments, Console(highlight=False)) or 0
+        return _COMMANDS[arguments.command](arguments, Console(highlight=False, markup=False)) or 0
     except KeyboardInterrupt:
         return 130
     except _EXPECTED as error:
