@@ -102,12 +102,12 @@ def torch_variants(setting):
     return variants
 
 
-def onnx_variants(setting, folder):
-    """For every size torch, and what `export` wrote."""
+def onnx_variants(setting, folder, sizes):
+    """For each of some sizes torch, and what `export` wrote."""
     model, batch = make_model(setting.shape).eval(), batch_of(setting)
     arrays = {name: tensor.numpy() for name, tensor in batch.items()}
     variants = {"torch": {}, "onnx": {}, "onnx fused": {}, "onnx int8": {}}
-    for size in model.config.subnetworks:
+    for size in sizes or model.config.subnetworks:
         extracted = model.extract(size)
         extracted.bert.embeddings = model.bert.embeddings
         variants["torch"][size] = lambda extracted=extracted: lambda: extracted(**batch)
@@ -125,13 +125,14 @@ def onnx_files(folder, shape, size):
     }
 
 
-def export(shape, folder):
-    """Write all sizes in float32, plain and with fused attention, and in int8 made of the plain ones."""
+def export(shape, folder, sizes):
+    """Write sizes in float32, plain and with fused attention, and in int8 made of the plain ones."""
     model = make_model(shape).eval()
+    sizes = sizes or model.config.subnetworks
     for name, fused in (("plain", False), ("fused", True)):
         if not (folder / shape / name).exists():
-            export_onnx(model, folder / shape / name, sizes="all", fused_attention=fused)
-    for size in model.config.subnetworks:
+            export_onnx(model, folder / shape / name, sizes=sizes, fused_attention=fused)
+    for size in sizes:
         files = onnx_files(folder, shape, size)
         files["onnx int8"].parent.mkdir(exist_ok=True)
         if not files["onnx int8"].exists():
@@ -176,7 +177,7 @@ def run(kind, name, arguments):
         if kind == "torch":
             rows = summary(measure(torch_variants(setting), setting, rounds), "extracted")
         else:
-            rows = summary(measure(onnx_variants(setting, arguments.folder), setting, rounds), "torch")
+            rows = summary(measure(onnx_variants(setting, arguments.folder, arguments.sizes), setting, rounds), "torch")
     if kind == "onnx":
         for size, row in rows.items():
             row["int8 file MB"] = round(
@@ -186,8 +187,9 @@ def run(kind, name, arguments):
     for size, row in rows.items():
         row["parameters"] = count_parameters(model, size).total
         row["flops"] = count_flops(model, size, batch_size=setting.batch_size, sequence_length=setting.length)
+    command = f"python benchmarks/inference.py {kind} {name} --threads {arguments.threads} --rounds {rounds}"
     part = {
-        "command": f"python benchmarks/inference.py {kind} {name} --threads {arguments.threads} --rounds {rounds}",
+        "command": command + "".join(f" --size {size}" for size in arguments.sizes or ()),
         "machine": {**machine(), "transformers": transformers.__version__},
         "threads": arguments.threads,
         "rounds": rounds,
@@ -228,13 +230,16 @@ def main():
     parser.add_argument("name", nargs="?", help=f"for export {list(SHAPES)}, else {list(SETTINGS)}")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int)
+    parser.add_argument(
+        "--size", dest="sizes", action="append", type=SubNetwork.parse, help="of the ONNX parts only; default: all"
+    )
     parser.add_argument("--folder", type=Path, default=Path("outputs/inference"), help="of the ONNX files")
     parser.add_argument("--dry", action="store_true", help="do not touch the results")
     arguments = parser.parse_args()
     if arguments.kind == "table":
         print("\n".join(table(name, part) for name, part in json.loads(RESULTS.read_text()).items()))
     elif arguments.kind == "export":
-        export(arguments.name, arguments.folder)
+        export(arguments.name, arguments.folder, arguments.sizes)
     else:
         run(arguments.kind, arguments.name, arguments)
 

@@ -110,6 +110,7 @@ def _read_snippets():
 
 def main():
     folder = Path(sys.argv[1])
+    folder.mkdir(parents=True, exist_ok=True)
     for name, part in movie_snippets().items():
         part.to_csv(folder / f"{name}.csv")
         print(f"{folder / name}.csv: {len(part)} snippets")
