@@ -101,7 +101,8 @@ class TorchRunner:
         """Weights and buffers, and the most that one forward pass holds besides at any moment."""
         tensors = {tensor.data_ptr(): tensor.nbytes for tensor in (*self.model.parameters(), *self.model.buffers())}
         with torch.inference_mode():
-            return (sum(tensors.values()) + _peak_allocation(self._run, input_ids)) / 2**20
+            peak = peak_allocation(lambda: self._run(input_ids=input_ids), input_ids.device)
+        return (sum(tensors.values()) + peak) / 2**20
 
 
 class OnnxRunner:
@@ -184,16 +185,19 @@ def _onnx_runners(model: ElasticModelMixin, sizes: Sequence[Any], folder: Path, 
     return [OnnxRunner(path) for path in paths]
 
 
-def _peak_allocation(model: Callable, input_ids: torch.Tensor) -> int:
-    """Bytes; on a GPU as its allocator counts them, on a CPU from the profiler's record of every allocation."""
-    if input_ids.is_cuda:
+def peak_allocation(run: Callable[[], Any], device: torch.device) -> int:
+    """The most bytes of tensors that `run` holds at any moment beyond those that were there before.
+
+    On a GPU as its allocator counts them, on a CPU from the profiler's record of every allocation.
+    """
+    if device.type == "cuda":
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
-        model(input_ids=input_ids)
+        run()
         return torch.cuda.max_memory_allocated() - before
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # else the profiler writes two lines to stderr each time
     with torch_profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
-        outputs = model(input_ids=input_ids)
+        outputs = run()
     del outputs
     changes = [event for event in recorded.profiler.kineto_results.events() if event.name() == "[memory]"]
     return max(accumulate(event.nbytes() for event in sorted(changes, key=lambda event: event.start_ns())), default=0)
