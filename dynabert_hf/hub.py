@@ -19,7 +19,7 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from .counting import count_flops, count_parameters
 from .elastic_model import ElasticModelMixin
-from .model_card import ModelCardFacts, SizeFacts, write_model_card
+from .model_card import ModelCardFacts, SizeFacts, bare_metrics, write_model_card
 from .subnetwork import SubNetwork
 
 NETWORK_ERRORS = (OSError, RuntimeError, HfHubHTTPError.__bases__[0])
@@ -45,7 +45,8 @@ def push_subnetworks(
             without, each becomes a branch of that repository with the name of the size.
         sizes: The sizes to push.
         processing_class: The tokenizer, pushed with each.
-        facts: What the card of the whole model says; each card shows the row of its size.
+        facts: What the card of the whole model says; each card shows the row of its size. None: the metrics that the
+            configuration remembers.
         parent: Id of the model with all sizes; None: `repo_id`, where that names one repository.
         private: Whether repositories that do not exist yet are made private.
         token: Access token; None: the one that `hf auth login` stored.
@@ -89,7 +90,8 @@ def push_subnetworks(
 def _write_card_of_size(
     folder: str, model: ElasticModelMixin, size: SubNetwork, facts: ModelCardFacts | None, **changes: Any
 ) -> None:
-    counted = SizeFacts(size, {}, count_parameters(model, size).total, count_flops(model, size))
+    metrics = bare_metrics((model.config.metrics or {}).get(str(size), {}), "")
+    counted = SizeFacts(size, metrics, count_parameters(model, size).total, count_flops(model, size))
     if facts is None:
         facts = ModelCardFacts(model_class=type(model).__name__, sizes=())
     rows = tuple(row for row in facts.sizes if row.subnetwork == size) or (counted,)

