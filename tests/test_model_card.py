@@ -77,9 +77,7 @@ def test_example_on_the_card_runs(tmp_path):
     card = ModelCard.load(write_model_card(tmp_path, make_facts(model, model_id=str(tmp_path))))
     code = re.search(r"```python\n(.*?)```", card.text, re.DOTALL)[1]
     assert len(code.splitlines()) == 6
-    assert all(
-        len(line) < 90 for line in code.splitlines() if str(tmp_path) not in line
-    )  # wider ones scroll on the page
+    assert all(len(line) < 90 for line in code.splitlines() if str(tmp_path) not in line)  # wider ones scroll
     scope = {}
     exec(code, scope)
     assert str(scope["model"].active) == "w0.25-d0.5"
