@@ -192,6 +192,21 @@ def _default_collator(processing_class: Any) -> Callable:
     return default_data_collator if processing_class is None else DataCollatorWithPadding(processing_class)
 
 
+def stage_defaults() -> dict[str, Any]:
+    """The training arguments in which the recipe differs from `DynaBertTrainingArguments`, for all stages."""
+    return {
+        "strategy": "sandwich",
+        "learning_rate": 1e-4,
+        "warmup_steps": 0.1,
+        "train_sampling_strategy": "group_by_length",
+        "logging_steps": 25,
+        "save_strategy": "epoch",
+        "save_total_limit": 1,
+        "report_to": "none",
+        "dataloader_pin_memory": torch.accelerator.is_available(),
+    }
+
+
 @dataclass(frozen=True)
 class _Run:
     """The folder, arguments and data of one call of the recipe."""
@@ -269,21 +284,10 @@ class _Run:
         return Importance(*(trainer.accelerator.reduce(each.to(args.device), "sum").cpu() for each in scores))
 
     def training_arguments(self, stage: str) -> DynaBertTrainingArguments:
-        defaults = {
-            "strategy": "sandwich",
-            "learning_rate": 1e-4,
-            "warmup_steps": 0.1,
-            "train_sampling_strategy": "group_by_length",
-            "logging_steps": 25,
-            "save_strategy": "epoch",
-            "save_total_limit": 1,
-            "report_to": "none",
-            "dataloader_pin_memory": torch.accelerator.is_available(),
-        }
         folder = self.output_dir / {"width": "2-width", "depth": "3-depth", "finetune": "4-finetune"}[stage]
         own = self.stage_arguments.get(stage, {})
         return DynaBertTrainingArguments(
-            **{**defaults, **self.arguments, **own, "stage": stage, "output_dir": str(folder)}
+            **{**stage_defaults(), **self.arguments, **own, "stage": stage, "output_dir": str(folder)}
         )
 
     def train(self, stage: str, model: ElasticModelMixin, teacher: PreTrainedModel | None) -> ElasticModelMixin:

@@ -1,0 +1,282 @@
+"""The data of run_glue.py: the GLUE tasks, or csv, json and parquet files, in one form, checked before any work.
+
+Whatever the source, a data set ends as splits with the columns `text`, for pairs `text_pair`, and `label`.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from datasets import ClassLabel, DatasetDict, Value, load_dataset, load_from_disk
+
+GLUE = "nyu-mll/glue"
+TEXT_COLUMNS = {
+    "cola": ("sentence",),
+    "sst2": ("sentence",),
+    "mrpc": ("sentence1", "sentence2"),
+    "qqp": ("question1", "question2"),
+    "stsb": ("sentence1", "sentence2"),
+    "mnli": ("premise", "hypothesis"),
+    "qnli": ("question", "sentence"),
+    "rte": ("sentence1", "sentence2"),
+    "wnli": ("sentence1", "sentence2"),
+}
+LABELS = {
+    "cola": ("unacceptable", "acceptable"),
+    "sst2": ("negative", "positive"),
+    "mrpc": ("not_equivalent", "equivalent"),
+    "qqp": ("not_duplicate", "duplicate"),
+    "mnli": ("entailment", "neutral", "contradiction"),
+    "qnli": ("entailment", "not_entailment"),
+    "rte": ("entailment", "not_entailment"),
+    "wnli": ("not_entailment", "entailment"),
+}
+"""The labels of each task in their order; `stsb` has values."""
+
+READERS = {
+    ".csv": ("csv", {}),
+    ".tsv": ("csv", {"sep": "\t"}),
+    ".json": ("json", {}),
+    ".jsonl": ("json", {}),
+    ".parquet": ("parquet", {}),
+}
+
+
+class InputError(ValueError):
+    """What was given cannot be worked with; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class TextData:
+    """Splits of one form and what their labels are.
+
+    Attributes:
+        splits: Splits with the columns `text`, perhaps `text_pair`, and `label`. A test split may have no labels.
+        labels: Names of the labels in their order; None: the labels are values, for regression.
+        evaluations: Splits to evaluate on by the suffix of their metrics; the first, without one, is looked at first.
+        tests: Splits to predict.
+    """
+
+    splits: DatasetDict
+    labels: tuple[str, ...] | None
+    evaluations: dict[str, str]
+    tests: tuple[str, ...]
+
+
+def load_task(task, *, dataset=None, config=None, **kwargs):
+    """A GLUE task from the Hub, or from a copy of it: another data set, or a folder.
+
+    Args:
+        task: Name of the task.
+        dataset: Hub id or folder of the copy; None: GLUE itself.
+        config: Configuration of the copy; None: the name of the task.
+        **kwargs: As for `load_dataset`.
+    """
+    source = dataset or GLUE
+    raw = _load_named(source, config or task, **kwargs)
+    evaluations, tests = {"": "validation"}, ("test",)
+    if task == "mnli":
+        evaluations, tests = (
+            {"": "validation_matched", "mm": "validation_mismatched"},
+            ("test_matched", "test_mismatched"),
+        )
+    for split in ("train", *evaluations.values()):
+        if split not in raw:
+            raise InputError(f"{source!r} has the splits {sorted(raw)} but no {split!r}, which task {task!r} needs.")
+    tests = tuple(split for split in tests if split in raw)
+    raw = DatasetDict({split: raw[split] for split in ("train", *evaluations.values(), *tests)})
+    splits = _named_alike(raw, TEXT_COLUMNS[task], "label", tests=tests)
+    labels = LABELS.get(task)
+    return TextData(_with_labels(splits, labels, column="label"), labels, evaluations, tests)
+
+
+def load_named(dataset, config, *, text_columns, label_column, regression, **kwargs):
+    """A data set by Hub id or folder with the splits train and perhaps validation and test; else as `load_files`."""
+    raw = _load_named(dataset, config, **kwargs)
+    if "train" not in raw:
+        raise InputError(f"{dataset!r} has the splits {sorted(raw)} but no 'train'. Give one that has it.")
+    raw = DatasetDict({split: raw[split] for split in ("train", "validation", "test") if split in raw})
+    return _free_form(raw, text_columns, label_column, regression)
+
+
+def load_files(files, *, text_columns, label_column, regression, cache_dir=None):
+    """Plain files, one a split.
+
+    Args:
+        files: For each of the splits train, validation and test its file; those that are None are left out.
+        text_columns: Columns of the text or the pair of texts; None: sentence1 and sentence2, else all with text.
+        label_column: Column of the label.
+        regression: Whether labels are values; None: as the column's type says.
+        cache_dir: Where the files are kept as Arrow tables.
+    """
+    raw = DatasetDict({split: _read(path, cache_dir) for split, path in files.items() if path is not None})
+    return _free_form(raw, text_columns, label_column, regression)
+
+
+def relabel(data, labels):
+    """The same data with the same labels in another order."""
+    return replace(data, splits=_with_labels(data.splits, tuple(labels), column="label"), labels=tuple(labels))
+
+
+def _read(path, cache_dir):
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"The file {str(path)!r} does not exist. Give the path of a csv, json or parquet file.")
+    if path.suffix not in READERS:
+        raise InputError(f"{str(path)!r} ends in {path.suffix!r}. Possible is one of {', '.join(READERS)}.")
+    reader, options = READERS[path.suffix]
+    try:
+        data = load_dataset(reader, data_files=str(path), split="train", cache_dir=cache_dir, **options)
+    except Exception as error:  # each reader fails in its own way
+        raise InputError(f"{str(path)!r} cannot be read as {reader}: {error.__cause__ or error}") from error
+    if len(data) == 0:
+        raise InputError(f"{str(path)!r} has no rows. Give a file with at least one.")
+    return data
+
+
+def _load_named(source, config, **kwargs):
+    if (Path(source) / "dataset_dict.json").is_file():
+        return load_from_disk(source)
+    try:
+        return load_dataset(source, config, **kwargs)
+    except (ConnectionError, OSError, ValueError) as error:  # no network, no such data set, no such configuration
+        name = f"{source!r} ({config})" if config else repr(source)
+        raise InputError(
+            f"The data set {name} cannot be loaded: {error} Give the id of one on the Hub, or with --dataset_name a "
+            "folder with a copy, such as DatasetDict.save_to_disk makes."
+        ) from error
+
+
+def _free_form(raw, text_columns, label_column, regression):
+    """The one form, of data whose columns and labels are to be found out."""
+    train = raw["train"]
+    tests = ("test",) if "test" in raw else ()
+    if label_column not in train.column_names:
+        raise InputError(
+            f"The training data have the columns {train.column_names} but no {label_column!r}. Name the one with the "
+            "labels by --label_column_name."
+        )
+    splits = _named_alike(raw, text_columns or _find_text(train, label_column), label_column, tests=tests)
+    labels = None if _is_regression(train, label_column, regression) else _label_names(train, label_column)
+    evaluations = {"": "validation"} if "validation" in raw else {}
+    return TextData(_with_labels(splits, labels, column=label_column), labels, evaluations, tests)
+
+
+def _find_text(train, label_column):
+    texts = [name for name, kind in train.features.items() if name != label_column and _is_text(kind)]
+    if {"sentence1", "sentence2"} <= set(texts):
+        return ("sentence1", "sentence2")
+    if len(texts) in (1, 2):
+        return tuple(texts)
+    found = f"{len(texts)} columns with text: {texts}" if texts else f"no column with text: {train.column_names}"
+    raise InputError(f"The training data have {found}. Name one or two of them by --text_column_names.")
+
+
+def _is_text(kind):
+    return getattr(kind, "dtype", None) in ("string", "large_string")
+
+
+def _is_regression(train, column, regression):
+    kind = train.features[column]
+    if regression is None:
+        return getattr(kind, "dtype", "").startswith(("float", "double"))
+    if regression and (_is_text(kind) or isinstance(kind, ClassLabel)):
+        raise InputError(
+            f"Column {column!r} holds names, not values. Leave out --do_regression, or name another column."
+        )
+    return regression
+
+
+def _label_names(train, column):
+    """The labels as text, in the order of their values."""
+    kind = train.features[column]
+    if isinstance(kind, ClassLabel):
+        return tuple(kind.names)
+    if not hasattr(kind, "dtype") or kind.dtype in ("null", "binary"):
+        raise InputError(f"Column {column!r} holds {kind}, not labels. Name another one by --label_column_name.")
+    found = sorted(label for label in train.unique(column) if label is not None)
+    if len(found) < 2:
+        raise InputError(f"Column {column!r} holds one label only, {found}. Training needs at least two.")
+    if len(found) > max(100, len(train) // 10):
+        raise InputError(
+            f"Column {column!r} holds {len(found)} different labels in {len(train)} rows. Name the column with the "
+            "labels by --label_column_name, or give --do_regression if these are values."
+        )
+    return tuple(map(_name, found))
+
+
+def _name(label):
+    """A label as text: 1.0, which stands in a file where a label is missing elsewhere, is label 1."""
+    return str(int(label)) if isinstance(label, float) and label.is_integer() else str(label)
+
+
+def _named_alike(raw, text_columns, label_column, *, tests):
+    """The splits with the columns text, text_pair and label only."""
+    if len(text_columns) not in (1, 2):
+        raise InputError(
+            f"--text_column_names names {len(text_columns)} columns, {list(text_columns)}. Name one or two."
+        )
+    names = dict(zip(text_columns, ("text", "text_pair"), strict=False))
+    splits = DatasetDict()
+    for split, data in raw.items():
+        has_labels = label_column in data.column_names
+        for column in (*names, *([] if split in tests and not has_labels else [label_column])):
+            if column not in data.column_names:
+                raise InputError(f"Split {split!r} has the columns {data.column_names} but no {column!r}.")
+        for column in names:
+            if not _is_text(data.features[column]):
+                raise InputError(f"Column {column!r} of split {split!r} holds {data.features[column]}, not text.")
+            if missing := data.data.column(column).null_count:
+                raise InputError(
+                    f"Column {column!r} of split {split!r} is empty in {missing} rows. Fill or remove them."
+                )
+        if len(data) == 0:
+            raise InputError(f"Split {split!r} is empty. Give at least one row.")
+        wanted = {**names, **({label_column: "label"} if has_labels else {})}
+        splits[split] = data.select_columns(list(wanted)).rename_columns(
+            {old: new for old, new in wanted.items() if old != new}
+        )
+    return splits
+
+
+def _with_labels(splits, labels, *, column):
+    """The splits with labels of one type, every one of them checked; a test split with a hidden label loses it."""
+    for split, data in splits.items():
+        if "label" not in data.column_names:
+            continue
+        convert = _value_of if labels is None else _index_of(data.features["label"], labels)
+        found = data.unique("label")
+        if split.startswith("test") and any(label is None or label == -1 for label in found):
+            splits[split] = data.remove_columns("label")
+            continue
+        for label in found:
+            if convert(label) is None:
+                raise InputError(
+                    f"Column {column!r} of split {split!r} has the label {label!r}. Possible "
+                    + ("are finite numbers." if labels is None else f"is one of {list(labels)}.")
+                )
+        features = data.features.copy()
+        features["label"] = Value("float32") if labels is None else ClassLabel(names=list(labels))
+        table = {label: convert(label) for label in found}
+        splits[split] = data.map(
+            lambda rows, table=table: {"label": [table[label] for label in rows["label"]]},
+            batched=True,
+            features=features,
+        )
+    return splits
+
+
+def _value_of(label):
+    is_value = isinstance(label, (int, float)) and not isinstance(label, bool) and math.isfinite(label)
+    return float(label) if is_value else None
+
+
+def _index_of(kind, labels):
+    """What turns a label of a column into its index; None for one that is not among `labels`."""
+    if isinstance(kind, ClassLabel):
+        names = kind.names
+        known = {index: labels.index(name) for index, name in enumerate(names) if name in labels}
+        return known.get
+    if kind.dtype.startswith("int") and not all(name.lstrip("-").isdigit() for name in labels):
+        return lambda label: label if label is not None and 0 <= label < len(labels) else None
+    return lambda label: labels.index(_name(label)) if label is not None and _name(label) in labels else None

@@ -1,0 +1,245 @@
+"""The models of run_glue.py: loading and checking them, fine-tuning the teacher, training one stage."""
+
+import copy
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from glue_data import InputError, TextData, relabel
+from transformers import AutoConfig, AutoModelForSequenceClassification, Trainer
+from transformers.trainer_utils import get_last_checkpoint
+
+import dynabert_hf
+from dynabert_hf import (
+    DynaBertTrainer,
+    DynaBertTrainingArguments,
+    ElasticModelMixin,
+    Importance,
+    measure_importance,
+    rewire,
+)
+from dynabert_hf.recipe import stage_defaults
+
+ARCHITECTURES = ("bert", "roberta", "dynabert", "dynaroberta")
+NOT_OF_A_STAGE = (
+    *("output_dir", "stage", "do_train", "do_eval", "do_predict"),
+    *("push_to_hub", "hub_model_id", "hub_token", "hub_private_repo"),
+)
+"""Training arguments that this script heeds itself."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all steps share: the arguments, the data, and how to batch and score them.
+
+    Attributes:
+        model_args: `ModelArguments`.
+        data_args: `DataArguments`.
+        training_args: `DynaBertTrainingArguments`.
+        given: All arguments that were given, by name.
+        data: The data, tokenised once `ready`.
+        trainer_kwargs: What every trainer is given: tokenizer, collator and metrics.
+    """
+
+    model_args: Any
+    data_args: Any
+    training_args: DynaBertTrainingArguments
+    given: dict[str, Any]
+    data: TextData
+    trainer_kwargs: dict[str, Any]
+
+    @property
+    def output_dir(self):
+        return Path(self.training_args.output_dir)
+
+    @property
+    def importance_data(self):
+        """The first training examples, on which importance is measured."""
+        train = self.data.splits["train"]
+        return train.select(range(min(self.data_args.max_importance_samples, len(train))))
+
+    @property
+    def is_main(self):
+        """Whether this process writes for all."""
+        return self.training_args.process_index == 0
+
+    def wait(self):
+        """Wait until all processes are here."""
+        self.training_args.distributed_state.wait_for_everyone()
+
+    @property
+    def given_training(self):
+        """The training arguments that were given for all stages."""
+        known = {each.name for each in fields(DynaBertTrainingArguments)} - set(NOT_OF_A_STAGE)
+        return {name: value for name, value in self.given.items() if name in known}
+
+    def stage_arguments(self, stage, *, output_dir, own=None):
+        """The training arguments of a stage: the recipe's, then those given, then those given for it alone."""
+        own = self.model_args.stage_arguments.get(own or stage, {})
+        return DynaBertTrainingArguments(
+            **{**stage_defaults(), **self.given_training, **own, "stage": stage, "output_dir": str(output_dir)}
+        )
+
+    def trainer(self, model, teacher, args):
+        """A trainer of all sizes of a model on this job's data."""
+        splits = self.data.splits
+        first = next(iter(self.data.evaluations.values()), None)
+        return DynaBertTrainer(
+            model, teacher, args, train_dataset=splits["train"], eval_dataset=splits.get(first), **self.trainer_kwargs
+        )
+
+
+def load_model(name, labels, model_args, *, new_head, revision="main"):
+    """A sequence classification model for the task.
+
+    Args:
+        name: Folder or Hub id.
+        labels: Names of the task's labels; None: regression.
+        model_args: `ModelArguments`.
+        new_head: Whether a head that does not fit, or is not there, may be made anew.
+        revision: Branch, tag or commit.
+    """
+    download = {"cache_dir": model_args.cache_dir, "token": model_args.token, "revision": revision}
+    try:
+        config = AutoConfig.from_pretrained(name, **download)
+    except (OSError, ValueError) as error:
+        raise InputError(f"The model {name!r} cannot be loaded: {error}") from error
+    if config.model_type not in ARCHITECTURES:
+        raise InputError(f"{name!r} is a model of type {config.model_type!r}. Possible is one of {ARCHITECTURES}.")
+    num_labels = 1 if labels is None else len(labels)
+    has_head = any(each.endswith("ForSequenceClassification") for each in config.architectures or [])
+    if not new_head and not has_head:
+        kind = ", ".join(config.architectures or ["no named architecture"])
+        raise InputError(
+            f"{name!r} ({kind}) has no head that was trained on a task. Give --finetune_teacher to fine-tune it first, "
+            "or a model that was fine-tuned on this task."
+        )
+    if not new_head and config.num_labels != num_labels:
+        raise InputError(
+            f"{name!r} tells {config.num_labels} labels apart, the task has {num_labels}. Give --finetune_teacher to "
+            "fine-tune it with a new head, or a model that was fine-tuned on this task."
+        )
+    settings = {"num_labels": num_labels, "problem_type": "regression" if labels is None else None}
+    if labels is not None and (new_head or _is_generic(config)):
+        settings |= {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
+    return AutoModelForSequenceClassification.from_pretrained(
+        name, dtype=torch.float32, ignore_mismatched_sizes=new_head, **settings, **download
+    )
+
+
+def _is_generic(config):
+    return all(name.startswith("LABEL_") for name in config.id2label.values())
+
+
+def align_labels(data, config, warn):
+    """The data with labels in the order of the model's, where both have the same names.
+
+    Args:
+        data: `TextData`.
+        config: Configuration of the model.
+        warn: Told in one sentence if the names differ.
+    """
+    if data.labels is None:
+        return data
+    ours = [name.lower() for name in data.labels]
+    theirs = [config.id2label[index].lower() for index in range(config.num_labels)]
+    if ours == theirs:
+        return data
+    if sorted(ours) == sorted(theirs):
+        return relabel(data, [data.labels[ours.index(name)] for name in theirs])
+    warn(
+        f"The labels of the data are {list(data.labels)}, those of the model {list(config.id2label.values())}. They "
+        "are taken in this order."
+    )
+    return data
+
+
+def one_size(model):
+    """An elastic copy of a stock model that holds its full size alone."""
+    return getattr(dynabert_hf, f"Dyna{type(model).__name__}").from_backbone(model, widths=[1.0], depths=[1.0])
+
+
+def make_elastic(model, model_args, given):
+    """A new elastic model with copies of the weights, or one that is elastic already, as it is."""
+    wanted = {"widths": model_args.widths, "depths": model_args.depths}
+    if isinstance(model, ElasticModelMixin):
+        for name, multipliers in wanted.items():
+            have = sorted(getattr(model.config, name))
+            if name in given and sorted(multipliers) != have:
+                raise InputError(
+                    f"--{name} {multipliers} was given, but the model holds {have}. Leave it out, or begin with the "
+                    "fine-tuned model."
+                )
+        return model
+    return getattr(dynabert_hf, f"Dyna{type(model).__name__}").from_backbone(model, **wanted)
+
+
+def finetune_teacher(job, model):
+    """Fine-tune a model on the task, or load what an earlier run of the same command made of it.
+
+    It is trained as an elastic model of one size, which computes what the stock model does, so that accumulated
+    gradients are right, too.
+    """
+    folder = job.output_dir / "0-teacher"
+    settings = {"model": job.model_args.model_name_or_path, "labels": job.data.labels, "arguments": job.given_training}
+    settings |= {"own": job.model_args.stage_arguments.get("teacher", {}), "examples": len(job.data.splits["train"])}
+    settings = json.loads(json.dumps(settings))
+    path = folder / "settings.json"
+    if path.exists() and json.loads(path.read_text()) != settings:
+        raise InputError(
+            f"{str(folder)!r} holds a teacher of other settings. Give the same ones, or another --output_dir."
+        )
+    if not (folder / "model").exists():
+        student = one_size(model)
+        args = job.stage_arguments("finetune", output_dir=folder, own="teacher")
+        job.wait()
+        if job.is_main:
+            folder.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(settings, indent=2))
+        _train(job.trainer(student, None, args))
+        if job.is_main:
+            student.to_backbone().save_pretrained(folder / "model.partial")
+            (folder / "model.partial").rename(folder / "model")
+        job.wait()
+    return AutoModelForSequenceClassification.from_pretrained(folder / "model")
+
+
+def train_stage(job, stage, model, teacher):
+    """Train one stage and save its result in the output folder.
+
+    Stage `width` begins with rewiring, where the model is not elastic yet.
+
+    Args:
+        job: The job.
+        stage: `width`, `depth` or `finetune`.
+        model: The model to train.
+        teacher: Who teaches it; None: a copy of the model. Without effect in stage `finetune`.
+    """
+    is_stock = not isinstance(model, ElasticModelMixin)
+    if stage != "finetune":
+        teacher = teacher or copy.deepcopy(model)
+    student = make_elastic(model, job.model_args, job.given)
+    args = job.stage_arguments(stage, output_dir=job.output_dir)
+    if is_stock and stage == "width":
+        rewire(student, _importance(job, student, args))
+    trainer = job.trainer(student, None if stage == "finetune" else teacher, args)
+    _train(trainer)
+    trainer.save_model()
+    if job.is_main:
+        student.save_code(str(job.output_dir))
+    return student
+
+
+def _train(trainer):
+    """Train, from the last checkpoint if there is one."""
+    folder = Path(trainer.args.output_dir)
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)) if folder.exists() else None)
+
+
+def _importance(job, model, args):
+    """Importance over the data of all processes."""
+    trainer = Trainer(model, args, **job.trainer_kwargs)
+    own = measure_importance(model, trainer.get_eval_dataloader(job.importance_data), progress=not args.disable_tqdm)
+    return Importance(*(trainer.accelerator.reduce(scores, "sum") for scores in (own.heads, own.neurons)))

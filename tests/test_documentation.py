@@ -1,0 +1,89 @@
+"""What README, docs and docstrings tell a reader to type: it parses, and what it names exists."""
+
+import ast
+import importlib
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md"))]
+EXAMPLES = sorted(ROOT.glob("examples/*.py"))
+SCRIPTS = [path for path in EXAMPLES if "__main__" in path.read_text()]
+BLOCKS = [
+    pytest.param(language, code, id=f"{page.name}-{number}")
+    for page in PAGES
+    for number, (language, code) in enumerate(re.findall(r"^```(\w+)\n(.*?)^```", page.read_text(), re.M | re.S))
+]
+
+
+def blocks_in(*languages):
+    return [pytest.param(block.values[1], id=block.id) for block in BLOCKS if block.values[0] in languages]
+
+
+def imports_of(code):
+    """What each import of a code names: a module, and perhaps a thing in it."""
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, None) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from ((node.module, alias.name) for alias in node.names)
+
+
+@pytest.fixture(autouse=True)
+def _examples_can_be_imported(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+
+
+@pytest.fixture(scope="module")
+def help_of():
+    """A function that gives the `--help` of a script of the examples, each asked once."""
+    known = {}
+
+    def ask(name, capsys, monkeypatch):
+        if name not in known:
+            monkeypatch.setattr(sys, "argv", [name, "--help"])
+            with pytest.raises(SystemExit, match="0"):
+                importlib.import_module(Path(name).stem).main()
+            known[name] = capsys.readouterr().out
+        return known[name]
+
+    return ask
+
+
+@pytest.mark.parametrize("code", blocks_in("python"))
+def test_python_in_a_page_parses_and_imports_what_exists(code):
+    for module, name in imports_of(code):
+        imported = importlib.import_module(module)
+        assert name is None or hasattr(imported, name), f"{module} has no {name}"
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_imports_what_exists(path):
+    for module, name in imports_of(path.read_text()):
+        imported = importlib.import_module(module)
+        assert name is None or hasattr(imported, name), f"{module} has no {name}"
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_an_example_tells_its_arguments(path, help_of, capsys, monkeypatch):
+    assert "--help" in help_of(path.name, capsys, monkeypatch)
+
+
+@pytest.mark.parametrize("code", blocks_in("bash", "sh", "console"))
+def test_commands_in_a_page_name_scripts_arguments_and_targets_that_exist(code, help_of, capsys, monkeypatch):
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M)
+    for line in code.replace("\\\n", " ").splitlines():
+        words = shlex.split(line, comments=True)
+        if "make" in words[:1]:
+            assert words[1] in targets
+        scripts = [word for word in words if re.match(r"(examples|benchmarks)/\w+\.py$", word)]
+        for script in scripts:
+            assert (ROOT / script).exists(), script
+            if script.startswith("examples/"):
+                told = help_of(Path(script).name, capsys, monkeypatch)
+                options = [word.split("=")[0] for word in words[words.index(script) :] if word.startswith("--")]
+                assert [option for option in options if not re.search(rf"{option}\b", told)] == []
