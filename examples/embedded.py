@@ -7,6 +7,7 @@ cache and verified; none of it is part of this repository.
     python examples/embedded.py outputs/reviews   # writes the snippets there as train.csv, validation.csv and test.csv
 """
 
+import argparse
 import hashlib
 import io
 import random
@@ -112,8 +113,11 @@ def _read_snippets():
 
 
 def main():
-    folder = Path(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="where to write the snippets, made if need be")
+    folder = parser.parse_args().folder
     folder.mkdir(parents=True, exist_ok=True)
+    print(f"Model: {model_folder()}")
     for name, part in movie_snippets().items():
         part.to_csv(folder / f"{name}.csv")
         print(f"{folder / name}.csv: {len(part)} snippets")

@@ -20,6 +20,7 @@ from dynabert_hf import (
     measure_importance,
     rewire,
 )
+from dynabert_hf.model_card import RECIPE_FIELDS
 from dynabert_hf.recipe import stage_defaults
 
 ARCHITECTURES = ("bert", "roberta", "dynabert", "dynaroberta")
@@ -207,7 +208,7 @@ def finetune_teacher(job, model):
 
 
 def train_stage(job, stage, model, teacher):
-    """Train one stage and save its result in the output folder.
+    """Train one stage and save its result in the output folder; returns it and the settings of the stage by its name.
 
     Stage `width` begins with rewiring, where the model is not elastic yet.
 
@@ -229,7 +230,7 @@ def train_stage(job, stage, model, teacher):
     trainer.save_model()
     if job.is_main:
         student.save_code(str(job.output_dir))
-    return student
+    return student, {stage: {name: getattr(args, name) for name in RECIPE_FIELDS}}
 
 
 def _train(trainer):

@@ -175,7 +175,8 @@ def metrics_of(data, data_args):
 def run(job, model):
     """Train, evaluate and predict, as asked; returns the folder of the model."""
     training_args, stage = job.training_args, job.given.get("stage")
-    folder, result, teacher, named_teacher = job.output_dir, None, model, load_teacher(job)
+    folder, result, stages = job.output_dir, None, {}
+    teacher, named_teacher = model, load_teacher(job)
     if training_args.do_train and job.model_args.finetune_teacher:
         teacher = finetune_teacher(job, model)
     if not training_args.do_train:
@@ -184,10 +185,10 @@ def run(job, model):
         result = train_all_stages(job, teacher)
         elastic, folder = result.model, job.output_dir / "model"
     else:
-        elastic = train_stage(job, stage, teacher, named_teacher)
+        elastic, stages = train_stage(job, stage, teacher, named_teacher)
     if training_args.do_eval:
         is_shown = result is not None and not training_args.disable_tqdm and len(job.data.evaluations) == 1
-        result = measure(job, elastic, result, teacher)
+        result = measure(job, elastic, result or evaluated(job, elastic, "", stages=stages), teacher)
         leave(job, result, folder)
         if job.is_main and not is_shown:
             result.show()
@@ -236,11 +237,9 @@ def measure(job, model, result, teacher):
     Args:
         job: The job.
         model: The elastic model.
-        result: What is known of the first evaluation already; None: nothing.
+        result: The metrics on the first evaluation.
         teacher: The model of whom `result` has metrics as the teacher.
     """
-    if result is None:
-        result = evaluated(job, model, "")
     for suffix in filter(None, job.data.evaluations):
         others = evaluated(job, model, suffix).rows
         rows = [
@@ -253,13 +252,13 @@ def measure(job, model, result, teacher):
     return result
 
 
-def evaluated(job, model, suffix):
-    """The metrics of every size on one evaluation, with its suffix."""
+def evaluated(job, model, suffix, **facts):
+    """The metrics of every size on one evaluation, with its suffix, as a result with these facts."""
     prefix = f"eval_{suffix}" if suffix else "eval"
     args = job.stage_arguments("finetune", output_dir=job.output_dir)
     split = job.data.splits[job.data.evaluations[suffix]]
     metrics = job.trainer(model, None, args).evaluate(split, metric_key_prefix=prefix)
-    result = RecipeResult.from_metrics(model, metrics, prefix=prefix)
+    result = RecipeResult.from_metrics(model, metrics, prefix=prefix, **facts)
     if not suffix:
         return result
     rows = (
@@ -274,14 +273,19 @@ def leave(job, result, folder):
         return
     folder.mkdir(parents=True, exist_ok=True)
     result.save(folder)
-    task, dataset = job.data_args.task_name, job.data_args.dataset_name
-    if (folder / "config.json").exists():
-        result.write_card(
-            folder,
-            base_model=job.model_args.model_name_or_path,
-            dataset_id=GLUE if task and not dataset else None,
-            dataset_name=f"the validation data of GLUE's {task}" if task else None,
-        )
+    if not job.training_args.do_train:
+        return
+    result.record()
+    result.model.config.save_pretrained(folder)
+    result.model.save_code(folder)
+    task, stage = job.data_args.task_name, job.given.get("stage")
+    result.write_card(
+        folder,
+        base_model=job.model_args.model_name_or_path,
+        dataset_id=GLUE if task and not job.data_args.dataset_name else None,
+        dataset_name=f"the validation data of GLUE's {task}" if task else None,
+        rewired=stage is None,
+    )
 
 
 def predict(job, model):

@@ -89,6 +89,8 @@ def test_mnli_reports_the_teacher_and_all_sizes_on_matched_and_mismatched(tmp_pa
     run("--task_name", "mnli", "--dataset_name", save_task("mnli", tmp_path / "data"), "--model_name_or_path", model,
         "--output_dir", out)  # fmt: skip
     results = results_of(out / "model")
+    recorded = AutoModelForSequenceClassification.from_pretrained(out / "model").config.metrics
+    assert recorded["w0.5-d0.5"]["accuracy_mm"] == results["sub_networks"][0]["accuracy_mm"]
     wanted = {"loss", "accuracy", "loss_mm", "accuracy_mm"}
     assert set(results["teacher"]) == wanted
     assert all(wanted <= set(row) for row in results["sub_networks"])
