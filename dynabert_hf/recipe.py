@@ -207,6 +207,28 @@ def stage_defaults() -> dict[str, Any]:
     }
 
 
+def importance_over_processes(
+    model: ElasticModelMixin, dataset: Any, args: DynaBertTrainingArguments, trainer_kwargs: Mapping[str, Any]
+) -> Importance:
+    """Importance over all of the data, of which every process measures its own batches, none of them twice.
+
+    Args:
+        model: The elastic model.
+        dataset: Tokenised data with labels.
+        args: Batch size and device.
+        trainer_kwargs: What makes batches of the data: arguments of `Trainer`.
+    """
+    args.accelerator_config.even_batches = False
+    trainer = Trainer(model, args, **trainer_kwargs)
+    batches = trainer.get_eval_dataloader(dataset)
+    shapes = ((model.config.num_hidden_layers, each) for each in _layer_sizes(model.config))
+    scores = [torch.zeros(shape) for shape in shapes]
+    if len(batches):  # with fewer batches than processes, some have none
+        own = measure_importance(model, batches, progress=not args.disable_tqdm)
+        scores = [own.heads, own.neurons]
+    return Importance(*(trainer.accelerator.reduce(each.to(args.device), "sum").cpu() for each in scores))
+
+
 @dataclass(frozen=True)
 class _Run:
     """The folder, arguments and data of one call of the recipe."""
@@ -263,25 +285,12 @@ class _Run:
     def rewire(self, teacher: PreTrainedModel, dataset: Any, config: Mapping[str, Any]) -> ElasticModelMixin:
         """An elastic copy of the teacher, heads and neurons ordered by their importance, which is saved beside it."""
         model = self.elastic_class.from_backbone(teacher, **config)
-        importance = self.measure_importance(model, dataset)
+        importance = importance_over_processes(model, dataset, self.training_arguments("width"), self.trainer_kwargs)
         if PartialState().is_main_process:
             (self.output_dir / "1-rewired").mkdir(exist_ok=True)
             importance.save(self.output_dir / "1-rewired" / "importance.safetensors")
         rewire(model, importance)
         return model
-
-    def measure_importance(self, model: ElasticModelMixin, dataset: Any) -> Importance:
-        """Importance over all of the data, of which every process measures its own batches, none of them twice."""
-        args = self.training_arguments("width")
-        args.accelerator_config.even_batches = False
-        trainer = Trainer(model, args, **self.trainer_kwargs)
-        batches = trainer.get_eval_dataloader(dataset)
-        shapes = ((model.config.num_hidden_layers, each) for each in _layer_sizes(model.config))
-        scores = [torch.zeros(shape) for shape in shapes]
-        if len(batches):  # with fewer batches than processes, some have none
-            own = measure_importance(model, batches, progress=not args.disable_tqdm)
-            scores = [own.heads, own.neurons]
-        return Importance(*(trainer.accelerator.reduce(each.to(args.device), "sum").cpu() for each in scores))
 
     def training_arguments(self, stage: str) -> DynaBertTrainingArguments:
         folder = self.output_dir / {"width": "2-width", "depth": "3-depth", "finetune": "4-finetune"}[stage]

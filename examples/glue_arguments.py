@@ -23,6 +23,11 @@ class ModelArguments:
     finetune_teacher: bool = field(
         default=False, metadata={"help": "Fine-tune the model on the task first; needed if it has no trained head."}
     )
+    stages: list[str] = field(
+        default_factory=lambda: ["depth"],
+        metadata={"help": "Stages of one command: depth, or width depth as in the paper."},
+    )
+    dropout: float | None = field(default=0.0, metadata={"help": "Dropout while sizes are trained."})
     finetune: bool = field(default=False, metadata={"help": "End with fine-tuning all sizes on the labels."})
     widths: list[float] = field(default_factory=lambda: [0.25, 0.5, 0.75, 1.0], metadata={"help": "Widths to train."})
     depths: list[float] = field(default_factory=lambda: [0.5, 0.75, 1.0], metadata={"help": "Depths to train."})
@@ -39,6 +44,10 @@ class ModelArguments:
     token: str | None = field(default=None, metadata={"help": "Access token for models and data (default: stored)."})
 
     def __post_init__(self):
+        if self.stages not in (["depth"], ["width", "depth"]):
+            raise ValueError(f"--stages {' '.join(self.stages)} is not possible. Give depth, or width depth.")
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            raise ValueError(f"--dropout {self.dropout} is not possible. Give a probability in [0, 1).")
         if isinstance(self.stage_arguments, str):
             try:
                 self.stage_arguments = json.loads(self.stage_arguments)
@@ -154,8 +163,8 @@ def _check_together(model, data, given):
         raise ValueError("--teacher_name_or_path is heeded with --stage width or depth only. Leave it out.")
     if model.finetune and stage:
         raise ValueError(f"--finetune was given with --stage {stage}. Give --stage finetune on its result.")
-    if model.finetune_teacher and stage in ("depth", "finetune"):
-        raise ValueError(f"--finetune_teacher was given with --stage {stage}, whose model is trained. Leave it out.")
+    if model.finetune_teacher and stage == "finetune":
+        raise ValueError("--finetune_teacher was given with --stage finetune, which has no teacher. Leave it out.")
     if given.get("do_predict") and data.train_file and not data.test_file:
         raise ValueError("--do_predict was given without --test_file. Give the file to predict.")
     if given.get("do_eval") and data.train_file and not data.validation_file:

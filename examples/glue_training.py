@@ -8,20 +8,18 @@ from typing import Any
 
 import torch
 from glue_data import InputError, TextData, relabel
-from transformers import AutoConfig, AutoModelForSequenceClassification, Trainer
-from transformers.trainer_utils import get_last_checkpoint
+from transformers import AutoConfig, AutoModelForSequenceClassification
 
 import dynabert_hf
 from dynabert_hf import (
     DynaBertTrainer,
     DynaBertTrainingArguments,
     ElasticModelMixin,
-    Importance,
-    measure_importance,
     rewire,
 )
 from dynabert_hf.model_card import RECIPE_FIELDS
-from dynabert_hf.recipe import stage_defaults
+from dynabert_hf.recipe import importance_over_processes, stage_defaults
+from dynabert_hf.recovery import last_whole_checkpoint, write_whole
 
 ARCHITECTURES = ("bert", "roberta", "dynabert", "dynaroberta")
 NOT_OF_A_STAGE = (
@@ -76,12 +74,11 @@ class Job:
         known = {each.name for each in fields(DynaBertTrainingArguments)} - set(NOT_OF_A_STAGE)
         return {name: value for name, value in self.given.items() if name in known}
 
-    def stage_arguments(self, stage, *, output_dir, own=None):
+    def stage_arguments(self, stage, *, output_dir, own=None, **defaults):
         """The training arguments of a stage: the recipe's, then those given, then those given for it alone."""
         own = self.model_args.stage_arguments.get(own or stage, {})
-        return DynaBertTrainingArguments(
-            **{**stage_defaults(), **self.given_training, **own, "stage": stage, "output_dir": str(output_dir)}
-        )
+        merged = {**stage_defaults(), **defaults, **self.given_training, **own}
+        return DynaBertTrainingArguments(**{**merged, "stage": stage, "output_dir": str(output_dir)})
 
     def trainer(self, model, teacher, args):
         """A trainer of all sizes of a model on this job's data."""
@@ -183,6 +180,8 @@ def finetune_teacher(job, model):
     It is trained as an elastic model of one size, which computes what the stock model does, so that accumulated
     gradients are right, too.
     """
+    if isinstance(model, ElasticModelMixin):
+        raise InputError("--finetune_teacher was given, but the model holds its sizes already. Leave it out.")
     folder = job.output_dir / "0-teacher"
     settings = {"model": job.model_args.model_name_or_path, "labels": job.data.labels, "arguments": job.given_training}
     settings |= {"own": job.model_args.stage_arguments.get("teacher", {}), "examples": len(job.data.splits["train"])}
@@ -201,8 +200,7 @@ def finetune_teacher(job, model):
             path.write_text(json.dumps(settings, indent=2))
         _train(job.trainer(student, None, args))
         if job.is_main:
-            student.to_backbone().save_pretrained(folder / "model.partial")
-            (folder / "model.partial").rename(folder / "model")
+            write_whole(folder / "model", student.to_backbone().save_pretrained)
         job.wait()
     return AutoModelForSequenceClassification.from_pretrained(folder / "model")
 
@@ -210,7 +208,7 @@ def finetune_teacher(job, model):
 def train_stage(job, stage, model, teacher):
     """Train one stage and save its result in the output folder; returns it and the settings of the stage by its name.
 
-    Stage `width` begins with rewiring, where the model is not elastic yet.
+    Stages `width` and `depth` begin with rewiring, where the model is not elastic yet.
 
     Args:
         job: The job.
@@ -222,9 +220,16 @@ def train_stage(job, stage, model, teacher):
     if stage != "finetune":
         teacher = teacher or copy.deepcopy(model)
     student = make_elastic(model, job.model_args, job.given)
-    args = job.stage_arguments(stage, output_dir=job.output_dir)
-    if is_stock and stage == "width":
-        rewire(student, _importance(job, student, args))
+    is_narrowed = isinstance(teacher, ElasticModelMixin)
+    own = {} if is_narrowed or stage != "depth" else {"teacher_width": "full"}
+    args = job.stage_arguments(stage, output_dir=job.output_dir, **own)
+    if is_stock and stage != "finetune":
+        batching = job.stage_arguments("width", output_dir=job.output_dir)
+        rewire(student, importance_over_processes(student, job.importance_data, batching, job.trainer_kwargs))
+    if job.model_args.dropout is not None:
+        for module in student.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = job.model_args.dropout  # its configuration, which is saved, stays as it is
     trainer = job.trainer(student, None if stage == "finetune" else teacher, args)
     _train(trainer)
     trainer.save_model()
@@ -235,12 +240,4 @@ def train_stage(job, stage, model, teacher):
 
 def _train(trainer):
     """Train, from the last checkpoint if there is one."""
-    folder = Path(trainer.args.output_dir)
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)) if folder.exists() else None)
-
-
-def _importance(job, model, args):
-    """Importance over the data of all processes."""
-    trainer = Trainer(model, args, **job.trainer_kwargs)
-    own = measure_importance(model, trainer.get_eval_dataloader(job.importance_data), progress=not args.disable_tqdm)
-    return Importance(*(trainer.accelerator.reduce(scores, "sum") for scores in (own.heads, own.neurons)))
+    trainer.train(resume_from_checkpoint=last_whole_checkpoint(trainer.args.output_dir))

@@ -6,8 +6,8 @@
         --output_dir outputs/mine
     accelerate launch --num_processes 2 examples/run_glue.py ...
 
-One command runs all stages: fine-tuning of the teacher if asked, rewiring, width, depth, and finetune if asked. With
---stage it runs that stage alone. All arguments may also stand in one json file. docs/glue.md tells more.
+One command runs all stages: fine-tuning of the teacher if asked, rewiring, depth or --stages width depth, and finetune
+if asked. With --stage it runs that stage alone. All arguments may also stand in one json file. docs/glue.md tells more.
 """
 
 import csv
@@ -223,6 +223,8 @@ def train_all_stages(job, teacher):
         importance_dataset=job.importance_data,
         widths=tuple(job.model_args.widths),
         depths=tuple(job.model_args.depths),
+        stages=tuple(job.model_args.stages),
+        dropout=job.model_args.dropout,
         finetune=job.model_args.finetune,
         output_dir=job.output_dir,
         stage_arguments={name: own for name, own in job.model_args.stage_arguments.items() if name != "teacher"},

@@ -24,11 +24,13 @@ GOOD = ["a good film,good", "a bad film,bad", "never dull,good", "too long,bad"]
         ([*SST2, "--max_train_samples", "0"], "--max_train_samples 0 is not possible. Give at least 1"),
         ([*SST2, "--stage", "length"], "stage='length' is unknown. Possible is one of 'width', 'depth', 'finetune'"),
         ([*SST2, "--strategy", "some"], "strategy='some' is unknown. Possible is one of 'grid', 'sandwich'"),
+        ([*SST2, "--stages", "width"], "--stages width is not possible. Give depth, or width depth"),
+        ([*SST2, "--dropout", "2"], "--dropout 2.0 is not possible. Give a probability in"),
         ([*SST2, "--stage_arguments", "{"], "--stage_arguments is not json"),
         ([*SST2, "--stage_arguments", '{"all": {}}'], "names ['all']. Possible are 'teacher', 'width'"),
         ([*SST2, "--teacher_name_or_path", "t"], "--teacher_name_or_path is heeded with --stage width or depth only"),
         ([*SST2, "--finetune", "--stage", "depth"], "--finetune was given with --stage depth"),
-        ([*SST2, "--finetune_teacher", "--stage", "depth"], "--finetune_teacher was given with --stage depth"),
+        ([*SST2, "--finetune_teacher", "--stage", "finetune"], "which has no teacher. Leave it out"),
         ([*SST2, "--do_eval", "--stage", "depth"], "--stage was given without --do_train"),
         ([*SST2, "--do_eval", "--push_to_hub"], "--push_to_hub was given without --do_train"),
         ([*SST2, "--widhts", "1.0"], "unrecognized arguments: --widhts"),
@@ -165,6 +167,8 @@ def test_sizes_that_an_elastic_model_does_not_hold_are_refused(tmp_path, reviews
     model = save_model(tmp_path / "model")
     elastic = dynabert_hf.DynaBertForSequenceClassification.from_pretrained(model, widths=[0.5, 1.0], depths=[1.0])
     elastic.save_pretrained(model)
+    with pytest.raises(SystemExit, match="the model holds its sizes already"):
+        run(*reviews, "--finetune_teacher", "--model_name_or_path", model, "--output_dir", tmp_path / "out")
     with pytest.raises(SystemExit, match=r"--depths \[0\.5, 1\.0\] was given, but the model holds \[1\.0\]"):
         run(*reviews, "--do_eval", "--model_name_or_path", model, "--output_dir", tmp_path / "out")
 

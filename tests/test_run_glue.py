@@ -71,7 +71,7 @@ def test_a_regression_runs_from_a_pretrained_model_to_all_sizes_in_one_command(t
     model = save_model(tmp_path / "model", head=False)
     out = tmp_path / "out"
     run("--task_name", "stsb", "--dataset_name", save_task("stsb", tmp_path / "data"), "--model_name_or_path", model,
-        "--finetune_teacher", "--finetune", "--output_dir", out)  # fmt: skip
+        "--finetune_teacher", "--stages", "width", "depth", "--finetune", "--output_dir", out)  # fmt: skip
     results = results_of(out / "model")
     assert set(results["teacher"]) == {"loss", "pearson", "spearmanr", "combined_score"}
     assert len(results["sub_networks"]) == 4
@@ -100,7 +100,8 @@ def test_mnli_reports_the_teacher_and_all_sizes_on_matched_and_mismatched(tmp_pa
 def test_single_stages_end_at_the_weights_of_the_one_command(tmp_path, reviews):
     model = save_model(tmp_path / "base", head=False)
     whole, width, depth, last = (tmp_path / name for name in ("whole", "width", "depth", "last"))
-    run(*reviews, "--model_name_or_path", model, "--finetune_teacher", "--finetune", "--output_dir", whole)
+    run(*reviews, "--model_name_or_path", model, "--finetune_teacher", "--stages", "width", "depth", "--finetune",
+        "--output_dir", whole)  # fmt: skip
     run(*reviews, "--stage", "width", "--model_name_or_path", whole / "0-teacher" / "model", "--tokenizer_name", model,
         "--output_dir", width)  # fmt: skip
     run(*reviews, "--stage", "depth", "--model_name_or_path", width, "--teacher_name_or_path", width, "--output_dir",
@@ -173,6 +174,7 @@ def test_a_second_run_takes_up_the_teacher_and_refuses_one_of_other_settings(tmp
     model = save_model(tmp_path / "model", head=False)
     out = tmp_path / "out"
     command = [*reviews, "--model_name_or_path", model, "--finetune_teacher", "--output_dir", out]
+    command += ["--stages", "width", "depth"]
     own = {"teacher": {"max_steps": 1}, "depth": {"max_steps": 3}}
     run(*command, "--stage_arguments", json.dumps(own))
     before = results_of(out / "model")
