@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -248,6 +249,11 @@ class _Run:
         if unknown:
             raise ValueError(f"stage_arguments names {unknown}. Possible are {list(STAGES)}.")
         for args in map(self.training_arguments, STAGES):
+            if args.fsdp or os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
+                raise ValueError(
+                    "fsdp was asked for, but the recipe keeps a whole model on every process. Possible are one process "
+                    "and DDP (distributed_type: MULTI_GPU); train each stage by DynaBertTrainer to shard its model."
+                )
             check_enough(
                 range(num_examples),
                 batch_size=args.train_batch_size * args.world_size,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,7 +37,7 @@ class DynaBertTrainingArguments(TrainingArguments):
         num_random_subnetworks: Sub-networks drawn at random in a `"sandwich"` step.
 
     Raises:
-        ValueError: If a value is not possible.
+        ValueError: If a value is not possible, or DeepSpeed, FSDP version 1 or `torch_compile` is asked for.
     """
 
     stage: str = field(default="width", metadata={"help": f"Stage of training: {', '.join(STAGES)}."})
@@ -65,6 +66,7 @@ class DynaBertTrainingArguments(TrainingArguments):
     def __post_init__(self) -> None:
         if self.greater_is_better is None and self.metric_for_best_model is not None:
             self.greater_is_better = not self.metric_for_best_model.endswith(LOWER_IS_BETTER)
+        _check_engines(self)
         super().__post_init__()
         for name, possible in (("stage", STAGES), ("teacher_width", TEACHER_WIDTHS), ("strategy", STRATEGIES)):
             given = getattr(self, name)
@@ -84,3 +86,34 @@ class DynaBertTrainingArguments(TrainingArguments):
     def __getstate__(self) -> dict[str, Any]:
         """Without the token: the trainer pickles its arguments beside the model, and pushes them with it."""
         return {**self.__dict__, "hub_token": None}
+
+
+def _check_engines(args: TrainingArguments) -> None:
+    """Refuse what would train wrongly or has not been seen to train rightly."""
+    reasons = {
+        "deepspeed": "its engine takes a step after every backward pass, and a step here has one for each sub-network",
+        "fsdp": "of FSDP only version 2 keeps the shapes of the weights, which sub-networks cut",
+        "torch_compile": "a graph for each sub-network is more than torch's limit of recompilations",
+    }
+    is_asked = {
+        "deepspeed": bool(args.deepspeed) or _is_set("ACCELERATE_USE_DEEPSPEED"),
+        "fsdp": _fsdp_version(args) == 1,
+        "torch_compile": args.torch_compile or args.torch_compile_backend is not None,
+    }
+    for name in (name for name in reasons if is_asked[name]):
+        raise ValueError(
+            f"{name} was asked for, by an argument or by `accelerate launch`, but is not possible in training: "
+            f"{reasons[name]}. Possible are one process, DDP (distributed_type: MULTI_GPU) and FSDP version 2; "
+            "bf16=True, activation_checkpointing=True and gradient_accumulation_steps save memory, too."
+        )
+
+
+def _fsdp_version(args: TrainingArguments) -> int | None:
+    if args.fsdp:
+        settings: dict[str, Any] = args.fsdp_config if isinstance(args.fsdp_config, dict) else {}
+        return int(settings.get("version", settings.get("fsdp_version", 2)))
+    return int(os.environ.get("FSDP_VERSION", "1")) if _is_set("ACCELERATE_USE_FSDP") else None
+
+
+def _is_set(variable: str) -> bool:
+    return os.environ.get(variable, "false").lower() == "true"

@@ -24,39 +24,48 @@ def case_name(stage, accumulation, checkpointing):
     return f"{stage}-{accumulation}-{'recomputed' if checkpointing else 'kept'}"
 
 
-def train(folder, stage, accumulation, checkpointing, *, num_processes, reverse=False):
-    """Weights after five steps of sixteen sentences of ragged lengths, and the gradients of the first step."""
+def make_trainer(
+    folder, stage, accumulation, checkpointing, *, num_processes, trainer_class=DynaBertTrainer, **arguments
+):
+    """For five steps of sixteen sentences of ragged lengths."""
     model = make_model(widths=[0.5, 1.0], depths=[0.5, 1.0])
     teacher = None if stage == "finetune" else copy.deepcopy(model)
-    args = DynaBertTrainingArguments(
-        folder,
-        stage=stage,
-        optim="sgd",
-        learning_rate=0.05,
-        lr_scheduler_type="constant",
-        max_steps=STEPS,
-        per_device_train_batch_size=16 // num_processes // accumulation,
-        gradient_accumulation_steps=accumulation,
-        activation_checkpointing=checkpointing,
-        train_sampling_strategy="random",
-        ddp_find_unused_parameters=False,
-        use_cpu=True,
-        disable_tqdm=True,
-        report_to="none",
-        save_strategy="no",
+    settings = {
+        "stage": stage,
+        "optim": "sgd",
+        "learning_rate": 0.05,
+        "lr_scheduler_type": "constant",
+        "max_steps": STEPS,
+        "per_device_train_batch_size": 16 // num_processes // accumulation,
+        "gradient_accumulation_steps": accumulation,
+        "activation_checkpointing": checkpointing,
+        "train_sampling_strategy": "random",
+        "use_cpu": True,
+        "disable_tqdm": True,
+        "report_to": "none",
+        "save_strategy": "no",
+    }
+    args = DynaBertTrainingArguments(folder, **{**settings, **arguments})
+    return trainer_class(model, teacher, args, train_dataset=make_dataset(48))
+
+
+def train(folder, stage, accumulation, checkpointing, *, num_processes, reverse=False):
+    """Weights at the end, and the gradients of the first step."""
+    trainer = make_trainer(
+        folder, stage, accumulation, checkpointing, num_processes=num_processes, ddp_find_unused_parameters=False
     )
     first = FirstGradients()
-    trainer = DynaBertTrainer(model, teacher, args, train_dataset=make_dataset(48), callbacks=[first])
+    trainer.add_callback(first)
     if reverse:
         trainer.plan = tuple(reversed(trainer.plan))
     trainer.train()
     if num_processes > 1:
         assert isinstance(trainer.model_wrapped, DistributedDataParallel)
-    if teacher is not None:
-        assert trainer.teacher is teacher  # replicated: not wrapped, not sharded
-        assert not teacher.training
-        assert all(parameter.grad is None for parameter in teacher.parameters())
-    return {f"weight of {name}": weight for name, weight in model.state_dict().items()} | {
+    if trainer.teacher is not None:
+        assert isinstance(trainer.teacher, type(trainer.model))  # replicated: not wrapped, not sharded
+        assert not trainer.teacher.training
+        assert all(parameter.grad is None for parameter in trainer.teacher.parameters())
+    return {f"weight of {name}": weight for name, weight in trainer.model.state_dict().items()} | {
         f"gradient of {name}": gradient for name, gradient in first.gradients.items()
     }
 

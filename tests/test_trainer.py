@@ -159,6 +159,20 @@ def test_accumulating_two_batches_of_eight_equals_one_of_sixteen(tmp_path, stage
         torch.testing.assert_close(gradients[1][name], gradient, rtol=0, atol=1e-6, msg=name)
 
 
+@pytest.mark.parametrize("stage", ["width", "depth", "finetune"])
+def test_half_precision_gives_about_the_same_gradient_for_whole_weights(tmp_path, stage):
+    gradients = []
+    for bf16 in (False, True):
+        first = FirstGradients()
+        model = make_model(widths=[0.5, 1.0], depths=[0.5, 1.0])
+        trainer = make_trainer(tmp_path, stage, model, bf16=bf16, max_steps=1, callbacks=[first])
+        trainer.train()
+        assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+        gradients.append(torch.cat([gradient.flatten() for gradient in first.gradients.values()]))
+    assert not torch.equal(*gradients)
+    assert torch.cosine_similarity(*gradients, dim=0) > 0.99
+
+
 def pad(dataset, length):
     """Examples cut or left at a length, with what is padding by their masks."""
     return [{name: row[name][:length] if name != "labels" else row[name] for name in row} for row in dataset]
@@ -270,6 +284,27 @@ def test_arguments_without_a_stage_are_refused():
 def test_an_impossible_argument_is_refused(tmp_path, given, message):
     with pytest.raises(ValueError, match=message):
         DynaBertTrainingArguments(tmp_path, **given)
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("torch_compile", {"torch_compile": True}),
+        ("torch_compile", {"torch_compile_backend": "eager"}),
+        ("fsdp", {"fsdp": True, "fsdp_config": {"version": 1}}),
+        ("deepspeed", {"deepspeed": "zero2.json"}),
+    ],
+)
+def test_an_engine_that_would_train_wrongly_is_refused(tmp_path, name, given):
+    with pytest.raises(ValueError, match=rf"{name} was asked for.* not possible in training: .* Possible are one proc"):
+        DynaBertTrainingArguments(tmp_path, **given)
+
+
+@pytest.mark.parametrize("name", ["fsdp", "deepspeed"])
+def test_an_engine_that_the_launcher_asks_for_is_refused(tmp_path, name, monkeypatch):
+    monkeypatch.setenv(f"ACCELERATE_USE_{name.upper()}", "true")
+    with pytest.raises(ValueError, match=rf"{name} was asked for, by an argument or by `accelerate launch`, but"):
+        DynaBertTrainingArguments(tmp_path)
 
 
 def test_the_weights_of_the_losses_are_the_papers_unless_given(tmp_path):
