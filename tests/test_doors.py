@@ -218,6 +218,7 @@ def test_an_extracted_size_is_exported_with_open_axes_and_loads_again(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="compiling ahead of time needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # torch's compiler, of torch's parts
 def test_an_extracted_size_is_compiled_ahead_of_time(tmp_path):
     small = make_model().extract("w0.5-d0.5")
     with torch.no_grad():
