@@ -86,12 +86,12 @@ def batch_of(setting):
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
 
 
-def torch_variants(setting):
-    """For every size what runs it in torch, as functions, checked to agree to the last bit."""
+def torch_variants(setting, sizes):
+    """For each of some sizes what runs it in torch, as functions, checked to agree to the last bit."""
     model, batch = make_model(setting.shape).eval(), batch_of(setting)
     short = {name: tensor[:1, :8] for name, tensor in batch.items()}
     variants = {"elastic": {}, "extracted": {}, "stock": {}}
-    for size in model.config.subnetworks:
+    for size in sizes or model.config.subnetworks:
         extracted = model.extract(size)
         stock = stock_of_equal_shapes(model, size, extracted)
         with torch.no_grad():
@@ -175,7 +175,7 @@ def run(kind, name, arguments):
     rounds = arguments.rounds or setting.rounds
     with torch.inference_mode():
         if kind == "torch":
-            rows = summary(measure(torch_variants(setting), setting, rounds), "extracted")
+            rows = summary(measure(torch_variants(setting, arguments.sizes), setting, rounds), "extracted")
         else:
             rows = summary(measure(onnx_variants(setting, arguments.folder, arguments.sizes), setting, rounds), "torch")
     if kind == "onnx":
@@ -231,7 +231,11 @@ def main():
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int)
     parser.add_argument(
-        "--size", dest="sizes", action="append", type=SubNetwork.parse, help="of the ONNX parts only; default: all"
+        "--size",
+        dest="sizes",
+        action="append",
+        type=SubNetwork.parse,
+        help="may be repeated; default: all. The full one has to be among them",
     )
     parser.add_argument("--folder", type=Path, default=Path("outputs/inference"), help="of the ONNX files")
     parser.add_argument("--dry", action="store_true", help="do not touch the results")
