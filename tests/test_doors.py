@@ -2,7 +2,6 @@
 
 import copy
 import pickle
-import shutil
 import warnings
 
 import pytest
@@ -214,21 +213,6 @@ def test_an_extracted_size_is_exported_with_open_axes_and_loads_again(tmp_path):
         inputs = make_batch(batch=batch, length=length)
         with torch.no_grad():
             torch.testing.assert_close(program(**inputs).logits, small(**inputs).logits, rtol=0, atol=1e-5)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling ahead of time needs a C++ compiler")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # torch's compiler, of torch's parts
-def test_an_extracted_size_is_compiled_ahead_of_time(tmp_path):
-    small = make_model().extract("w0.5-d0.5")
-    with torch.no_grad():
-        package = torch._inductor.aoti_compile_and_package(
-            with_dynamic_axes(small), package_path=str(tmp_path / "small.pt2")
-        )
-        compiled = torch._inductor.aoti_load_package(package)
-        for batch, length in ((3, 11), (2, 20)):
-            inputs = make_batch(batch=batch, length=length)
-            torch.testing.assert_close(compiled(**inputs).logits, small(**inputs).logits, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("copies", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
