@@ -164,7 +164,7 @@ def rival_points(evidence, num_train, cost):
     for kind, words in evidence.plan["rivals"].items():
         costs, accuracies = [], []
         for size in COMPARED:
-            name = evidence.rival(kind, size)
+            name = evidence.rival(kind, size, num_train)
             own = evidence.accuracies(name, num_train, "model") if name else []
             if own:
                 is_first = evidence.study.settings["rivals"]["kinds"][kind]["start"] == "pre-trained"
@@ -187,7 +187,7 @@ def draw(evidence, model):
     def latency(size):
         return taken[str(size) if isinstance(size, SubNetwork) else f"first {len(size)}"]
 
-    for num_train, label in (("all", "all sentences"), (few, f"{few} sentences")):
+    for num_train, label in (("all", "all sentences"), (few, f"{int(few):,} sentences")):
         if not evidence.seeds_of(final, num_train):
             continue
         teacher = np.mean(evidence.accuracies("teacher", num_train, "model"))
@@ -223,9 +223,9 @@ def draw_arms(evidence, num_train):
         bars(
             differences,
             IMAGES / "study-ablations.png",
-            x="Test accuracy, mean over sizes: points against the recommended recipe",
-            title=f"What each part of the recipe does, {num_train} sentences (dots: seeds)",
+            x="Mean test accuracy of the twelve, points against the recipe",
+            title=f"What each part of the recipe does, {int(num_train):,} sentences",
         )
         accuracy_over_training(
-            costs, IMAGES / "study-training-cost.png", title=f"What training costs, {num_train} sentences"
+            costs, IMAGES / "study-training-cost.png", title=f"What training costs, {int(num_train):,} sentences"
         )

@@ -61,16 +61,24 @@ class Evidence:
         steps = result["steps"]
         return sum(result["cpu_seconds"].values()), sum(steps.values()) if isinstance(steps, dict) else steps
 
-    def rival(self, kind, size):
-        """The name of the rival of a kind and size with the learning rate that was best on validation."""
+    def rival(self, kind, size, num_train):
+        """The name of the rival of a kind and size, with the learning rate that was best on validation; None: not run.
+
+        On all of the data nothing is left to validate on; the rate is the best one of those on few sentences.
+        """
         size = self.study.settings["rivals"]["kinds"][kind].get("same_model", {}).get(size, size)
-        found = {}
-        for path in self.study.results.glob(f"{kind}_{size}_*.json"):
-            rate = path.stem.split("_")[2]
-            name = f"{kind}/{size}/{rate}"
-            if self.seeds_of(name, self.plan["num_train"], "validation"):
-                found[name] = np.mean(self.accuracies(name, self.plan["num_train"], "model", "validation"))
-        return max(found, key=found.__getitem__) if found else None
+        paths = self.study.results.glob(f"{kind}_{size}_*_{num_train}_*.json")
+        names = {f"{kind}/{size}/{path.stem.split('_')[2]}" for path in paths if "equal-cpu" not in path.stem}
+        return max(sorted(names), key=self._validation_of, default=None)
+
+    def _validation_of(self, name):
+        """Accuracy on the validation part with few sentences, then the loss, the lower the better."""
+        few = self.plan["num_train"]
+        seeds = self.seeds_of(name, few, "validation")
+        results = [self.result(name, few, seed)["validation"]["model"] for seed in seeds]
+        if not results:
+            return (0.0, 0.0)
+        return np.mean([each["accuracy"] for each in results]), -np.mean([each["loss"] for each in results])
 
 
 def markdown(headings, rows, *, align=None):
@@ -114,7 +122,7 @@ def rivals_table(evidence, arm, num_train, kinds, *, budget=""):
     rows = []
     for size in COMPARED:
         for kind, words in kinds.items():
-            name = evidence.rival(kind, size)
+            name = evidence.rival(kind, size, num_train)
             seeds = evidence.seeds_of(f"{name}{budget}", num_train) if name else []
             seeds = [seed for seed in seeds if seed in evidence.seeds_of(arm, num_train)]
             if not seeds:
