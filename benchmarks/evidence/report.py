@@ -28,6 +28,7 @@ from .tables import (
     markdown,
     mean_and_deviation,
     rivals_table,
+    short_rivals_table,
     tuning_table,
 )
 
@@ -78,6 +79,7 @@ def make_tables(evidence, model):
         "sizes": sizes_table(evidence, model, final, "all"),
         "main-sizes": sizes_table(evidence, model, final, "all", only=plan["main_sizes"]),
         "sizes-few": sizes_table(evidence, model, final, few),
+        "main-rivals": short_rivals_table(evidence, final, "all", plan["rivals"]),
         "rivals-all": rivals_table(evidence, final, "all", plan["rivals"]),
         "rivals-few": rivals_table(evidence, final, few, plan["rivals"]),
         "rivals-few-equal-cpu": rivals_table(evidence, final, few, plan["rivals"], budget="/equal-cpu"),

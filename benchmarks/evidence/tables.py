@@ -82,7 +82,9 @@ class Evidence:
 
 
 def markdown(headings, rows, *, align=None):
-    """A Markdown table; `align` has one of `<`, `>` for each column."""
+    """A Markdown table, or "Not run."; `align` has one of `<`, `>` for each column."""
+    if not rows:
+        return "Not run."
     marks = {"<": "---", ">": "---:"}
     align = align or "<" + ">" * (len(headings) - 1)
     lines = [headings, [marks[mark] for mark in align], *rows]
@@ -145,6 +147,22 @@ def rivals_table(evidence, arm, num_train, kinds, *, budget=""):
             )
     headings = ["size", "rival", "rate", "steps", "CPU s", "rival's accuracy", "DynaBERT", "DynaBERT ahead by, points"]
     return markdown(headings, rows, align="<<>>>>><")
+
+
+def short_rivals_table(evidence, arm, num_train, kinds):
+    """Accuracy of the arm and of each rival, a row a size."""
+    rows = []
+    for size in COMPARED:
+        ours = evidence.accuracies(arm, num_train, size)
+        if not ours:
+            continue
+        row = [words_of(size), mean_and_deviation(ours)]
+        for kind in kinds:
+            name = evidence.rival(kind, size, num_train)
+            accuracies = evidence.accuracies(name, num_train, "model") if name else []
+            row.append(mean_and_deviation(accuracies) if accuracies else "")
+        rows.append(row)
+    return markdown(["(width, depth)", "DynaBERT", *kinds.values()], rows)
 
 
 def words_of(size):
