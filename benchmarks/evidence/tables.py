@@ -82,11 +82,14 @@ class Evidence:
 
 
 def markdown(headings, rows, *, align=None):
-    """A Markdown table, or "Not run."; `align` has one of `<`, `>` for each column."""
+    """A Markdown table without its empty columns, or "Not run."; `align` has one of `<`, `>` for each column."""
     if not rows:
         return "Not run."
-    marks = {"<": "---", ">": "---:"}
     align = align or "<" + ">" * (len(headings) - 1)
+    filled = [column for column in range(len(headings)) if any(row[column] != "" for row in rows)]
+    headings, align = [headings[column] for column in filled], "".join(align[column] for column in filled)
+    rows = [[row[column] for column in filled] for row in rows]
+    marks = {"<": "---", ">": "---:"}
     lines = [headings, [marks[mark] for mark in align], *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
