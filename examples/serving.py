@@ -18,22 +18,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from dynabert_hf import Candidate, LatencyController, ServingTarget, measure_latency
+from dynabert_hf import LatencyController, ServingTarget, profile, read_stored_metrics
 
 LENGTH = 32  # tokens at which the table is measured; give the usual length of your requests
 
 
 def make_controller(model, target):
     """A controller with the accuracies that the checkpoint stores and latencies measured now."""
-    accuracies = {size: values["accuracy"] for size, values in (model.config.metrics or {}).items()}
-    sizes = [size for size in model.config.subnetworks if str(size) in accuracies]
-    if not sizes:
-        raise SystemExit(
-            f"The checkpoint {model.name_or_path!r} stores no accuracies. Give one that train_dynabert wrote."
-        )
-    profiles = measure_latency(model, sizes, sequence_length=LENGTH)
-    table = [Candidate(p.subnetwork, accuracies[p.name], latency_ms=p.latency_ms) for p in profiles]
-    return LatencyController(model, table, target)
+    accuracies = read_stored_metrics(model.config)
+    table = profile(model, list(accuracies), sequence_lengths=(LENGTH,))
+    return LatencyController(model, table.candidates(accuracies), target)
 
 
 def make_handler(controller, tokenizer):

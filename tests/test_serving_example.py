@@ -37,5 +37,5 @@ def test_the_example_answers_over_http(tmp_path, capsys):
 
 def test_the_example_asks_for_a_checkpoint_with_accuracies(tmp_path):
     save(tmp_path, None)
-    with pytest.raises(SystemExit, match=r"stores no accuracies\. Give one that train_dynabert wrote"):
+    with pytest.raises(ValueError, match=r"The checkpoint stores no 'accuracy' of any size.*evaluate the model"):
         example.main([str(tmp_path), "--port", "0", "--smoke"])
