@@ -135,7 +135,7 @@ def test_a_model_without_a_task_head_is_refused(tmp_path):
 
 
 def test_the_card_says_what_was_measured(tmp_path):
-    result = run(tmp_path, finetune=True)
+    result = run(tmp_path, stages=("width", "depth"), finetune=True)
     folder = tmp_path / "run" / "model"
     card = ModelCard.load(folder / "README.md")
     found = {each.metric_name: each.metric_value for each in card.data.eval_results}
