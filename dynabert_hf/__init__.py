@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from .profile_table import Profile, ProfileTable
     from .profiling import measure_latency, profile
     from .recipe import train_dynabert
-    from .results import RecipeResult, ResultRow
+    from .results import RecipeResult
     from .rewiring import Importance, measure_importance, rewire
     from .search import (
         Candidate,
@@ -77,7 +77,7 @@ _ON_FIRST_USE = {
     "profile_table": ("Profile", "ProfileTable"),
     "profiling": ("measure_latency", "profile"),
     "recipe": ("train_dynabert",),
-    "results": ("RecipeResult", "ResultRow"),
+    "results": ("RecipeResult",),
     "rewiring": ("Importance", "measure_importance", "rewire"),
     "search": (
         "Candidate",
@@ -155,7 +155,6 @@ __all__ = [
     "QuantizedSize",
     "RecipeResult",
     "Recommendation",
-    "ResultRow",
     "ServingReport",
     "ServingTarget",
     "SizeFacts",

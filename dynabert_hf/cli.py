@@ -40,7 +40,6 @@ from .onnx_quantization import quantize_onnx
 from .plots import plot_pareto
 from .profile_table import SETTING, ProfileTable, check_suffix
 from .profiling import counted, profile
-from .results import ResultRow
 from .search import COSTS, check_budgets, read_stored_metrics, recommend
 from .subnetwork import parse_size, size_name
 from .trainer import LOWER_IS_BETTER
@@ -244,7 +243,7 @@ def push(arguments: Namespace, console: Console) -> None:
             arguments.repository,
             arguments.sizes,
             processing_class=_tokenizer(arguments.model),
-            facts=_facts(model),
+            facts=ModelCardFacts(type(model).__name__, sizes=(), title="DynaBERT"),
             private=private,
         )
     else:
@@ -373,17 +372,6 @@ def _default_metric(config: Any) -> str:
             "The model stores no metrics to choose by. Measure them with `dynabert evaluate MODEL --file FILE --store`."
         )
     return next((name for name in names if not name.endswith("loss")), names[0])
-
-
-def _facts(model: ElasticModelMixin) -> ModelCardFacts | None:
-    """What the cards of extracted sizes say: their stored metrics."""
-    stored = {name: own for name, own in (model.config.metrics or {}).items() if name != "teacher"}
-    rows = [
-        ResultRow(size, stored[str(size)], count_parameters(model, size).total, count_flops(model, size))
-        for size in model.config.subnetworks
-        if str(size) in stored
-    ]
-    return ModelCardFacts.from_rows(model, rows, title="DynaBERT") if rows else None
 
 
 def _weights_mb(folder: Path) -> float:

@@ -17,7 +17,6 @@ import transformers
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
-from .counting import count_flops, count_parameters
 from .elastic_model import ElasticModelMixin
 from .model_card import ModelCardFacts, SizeFacts, bare_metrics, write_model_card
 from .subnetwork import SubNetwork
@@ -91,7 +90,7 @@ def _write_card_of_size(
     folder: str, model: ElasticModelMixin, size: SubNetwork, facts: ModelCardFacts | None, **changes: Any
 ) -> None:
     metrics = bare_metrics((model.config.metrics or {}).get(str(size), {}), "")
-    counted = SizeFacts(size, metrics, count_parameters(model, size).total, count_flops(model, size))
+    counted = SizeFacts.counted(model, size, metrics)
     if facts is None:
         facts = ModelCardFacts(model_class=type(model).__name__, sizes=())
     rows = tuple(row for row in facts.sizes if row.subnetwork == size) or (counted,)

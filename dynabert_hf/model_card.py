@@ -89,6 +89,11 @@ class SizeFacts:
     flops: int
     latency_ms: float | None = None
 
+    @classmethod
+    def counted(cls, model: ElasticModelMixin, subnetwork: SubNetwork, metrics: Mapping[str, float]) -> SizeFacts:
+        """What was measured of a size of a model, with its costs counted from its shapes."""
+        return cls(subnetwork, metrics, count_parameters(model, subnetwork).total, count_flops(model, subnetwork))
+
 
 @dataclass(frozen=True)
 class ModelCardFacts:
@@ -159,13 +164,7 @@ class ModelCardFacts:
         """
         metrics = _last_evaluation(state, is_best_loaded=args.load_best_model_at_end)
         sizes = tuple(
-            SizeFacts(
-                size,
-                bare_metrics(metrics, f"eval_{size}_"),
-                count_parameters(model, size).total,
-                count_flops(model, size),
-            )
-            for size in model.config.subnetworks
+            SizeFacts.counted(model, size, bare_metrics(metrics, f"eval_{size}_")) for size in model.config.subnetworks
         )
         stages = {args.stage: {name: getattr(args, name) for name in RECIPE_FIELDS}}
         return cls(model_class=type(model).__name__, sizes=sizes, **{"stages": stages, **facts})

@@ -185,10 +185,6 @@ def _supported() -> str:
     return f"Possible are fine-tuned models of the classes {', '.join(heads)}. Fine-tune one of these first."
 
 
-def _layer_sizes(config: Any) -> tuple[int, int]:
-    return config.num_attention_heads, config.intermediate_size
-
-
 def _default_collator(processing_class: Any) -> Callable:
     return default_data_collator if processing_class is None else DataCollatorWithPadding(processing_class)
 
@@ -222,8 +218,8 @@ def importance_over_processes(
     args.accelerator_config.even_batches = False
     trainer = Trainer(model, args, **trainer_kwargs)
     batches = trainer.get_eval_dataloader(dataset)
-    shapes = ((model.config.num_hidden_layers, each) for each in _layer_sizes(model.config))
-    scores = [torch.zeros(shape) for shape in shapes]
+    widest = (model.config.num_attention_heads, model.config.intermediate_size)
+    scores = [torch.zeros(model.config.num_hidden_layers, each) for each in widest]
     if len(batches):  # with fewer batches than processes, some have none
         own = measure_importance(model, batches, progress=not args.disable_tqdm)
         scores = [own.heads, own.neurons]

@@ -15,32 +15,13 @@ from rich.console import Console
 from rich.table import Table
 from transformers.utils import logging
 
-from .counting import count_flops, count_parameters
 from .elastic_model import ElasticModelMixin
 from .model_card import ModelCardFacts, SizeFacts, bare_metrics, write_model_card
 from .plots import plot_grid, plot_pareto
 from .search import Candidate
-from .subnetwork import SubNetwork
 from .training_args import LOWER_IS_BETTER
 
 logger = logging.get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class ResultRow:
-    """What one sub-network costs and how well it does.
-
-    Args:
-        subnetwork: The size.
-        metrics: Its metrics on the evaluation data, such as `{"accuracy": 0.87, "loss": 0.31}`.
-        parameters: Parameters of the extracted model.
-        flops: Floating-point operations of a forward pass on one sequence of 128 tokens.
-    """
-
-    subnetwork: SubNetwork
-    metrics: dict[str, float]
-    parameters: int
-    flops: int
 
 
 @dataclass(frozen=True)
@@ -48,7 +29,7 @@ class RecipeResult:
     """What `train_dynabert` made: model, a row for every size, the teacher's metrics, the settings of the stages."""
 
     model: ElasticModelMixin
-    rows: tuple[ResultRow, ...]
+    rows: tuple[SizeFacts, ...]
     teacher_metrics: dict[str, float]
     stages: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -72,12 +53,7 @@ class RecipeResult:
             stages: For each stage that was trained its settings.
         """
         rows = tuple(
-            ResultRow(
-                subnetwork,
-                bare_metrics(metrics, f"{prefix}_{subnetwork}_"),
-                count_parameters(model, subnetwork).total,
-                count_flops(model, subnetwork),
-            )
+            SizeFacts.counted(model, subnetwork, bare_metrics(metrics, f"{prefix}_{subnetwork}_"))
             for subnetwork in model.config.subnetworks
         )
         return cls(model, rows, dict(teacher_metrics or {}), {name: dict(own) for name, own in (stages or {}).items()})

@@ -14,6 +14,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import embedded
@@ -30,7 +31,7 @@ from transformers import (
     set_seed,
 )
 
-from dynabert_hf import SizeFacts, SubNetwork, measure_latency, train_dynabert
+from dynabert_hf import SubNetwork, measure_latency, train_dynabert
 from dynabert_hf.plots import plot_pareto
 from dynabert_hf.search import Candidate
 
@@ -222,7 +223,7 @@ def measured_rows(result, *, rounds):
 def write_card(result, report, folder, arguments):
     """The card for the Hub: what the recipe knows, and what only this script does."""
     rows = [
-        SizeFacts(row.subnetwork, row.metrics, row.parameters, row.flops, measured["latency_ms"])
+        replace(row, latency_ms=measured["latency_ms"])
         for row, measured in zip(result.rows, report["sub_networks"], strict=True)
     ]
     is_embedded = not (arguments.dataset or arguments.train_file)
