@@ -57,7 +57,7 @@ RECIPE_FIELDS = (
 
 STAGES = {
     "width": "Stage `width` distilled the fine-tuned model into all widths at full depth.",
-    "depth": "Stage `depth` distilled the result of stage `width` into all widths and depths.",
+    "depth": "Stage `depth` distilled a teacher of full depth into all widths and depths.",
     "finetune": "Stage `finetune` trained all sizes on the labels.",
 }
 """For each stage of training what it did, in words."""

@@ -51,8 +51,8 @@ class DynaBertTrainer(RecoverableTrainer):
     Args:
         model: The elastic model to train.
         teacher: In stage `"width"` the fine-tuned model, stock or elastic, run at full size; in stage `"depth"` the
-            elastic result of stage `"width"`. It is moved to the device of the model and put into evaluation mode. None
-            in stage `"finetune"`.
+            elastic result of stage `"width"` or, with `teacher_width="full"`, the fine-tuned model. It is moved to the
+            device of the model and put into evaluation mode. None in stage `"finetune"`.
         args: `DynaBertTrainingArguments`.
         **kwargs: As for transformers' `Trainer`.
 

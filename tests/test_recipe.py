@@ -149,6 +149,13 @@ def test_the_card_says_what_was_measured(tmp_path):
     assert str(tmp_path) not in card.text
 
 
+def test_the_card_of_the_default_recipe_tells_of_no_stage_that_was_not_trained(tmp_path):
+    run(tmp_path)
+    text = ModelCard.load(tmp_path / "run" / "model" / "README.md").text
+    assert "Stage `depth`" in text
+    assert "stage `width`" not in text
+
+
 def test_a_regression_has_a_card_with_pictures_of_its_error(tmp_path):
     data = make_dataset(regression=True)
     run(tmp_path, make_teacher(num_labels=1), train_dataset=data, eval_dataset=data)
