@@ -37,7 +37,7 @@ from .results import RecipeResult
 from .rewiring import Importance, measure_importance, rewire
 from .trainer import DynaBertTrainer
 from .training_args import STAGES, DynaBertTrainingArguments
-from .training_data import check_enough, check_labelled, check_labels
+from .training_checks import check_enough, check_labelled, check_labels
 
 logger = logging.get_logger(__name__)
 

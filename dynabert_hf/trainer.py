@@ -28,7 +28,7 @@ from .recovery import RecoverableTrainer
 from .shared_prefixes import share_prefixes
 from .subnetwork import SubNetwork
 from .training_args import LOWER_IS_BETTER, DynaBertTrainingArguments
-from .training_data import check_enough, check_labels, check_not_empty
+from .training_checks import check_datasets, check_teacher
 
 logger = logging.get_logger(__name__)
 
@@ -80,8 +80,8 @@ class DynaBertTrainer(RecoverableTrainer):
         if not isinstance(args, DynaBertTrainingArguments):
             raise TypeError(f"args is a {type(args).__name__}. Give DynaBertTrainingArguments, which name the stage.")
         self.plan = plan_stage(model.config, args.stage, teacher_width=args.teacher_width)
-        _check_teacher(model, teacher, args)
-        _check_datasets(model, args, kwargs.get("train_dataset"), kwargs.get("eval_dataset"))
+        check_teacher(model, teacher, args)
+        check_datasets(model, args, kwargs.get("train_dataset"), kwargs.get("eval_dataset"))
         super().__init__(model=model, args=args, **kwargs)
         self.add_callback(_CardAtTheEnd(self))
         self.teacher: Any = None if teacher is None else teacher.eval()
@@ -353,60 +353,3 @@ def _with_summary(metrics: dict[str, dict[str, float]], prefix: str) -> dict[str
 
 def _without_labels(inputs: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in inputs.items() if name not in ("labels", "start_positions", "end_positions")}
-
-
-def _check_datasets(model: Any, args: DynaBertTrainingArguments, train_dataset: Any, eval_dataset: Any) -> None:
-    evaluated = eval_dataset if isinstance(eval_dataset, dict) else {None: eval_dataset}
-    named = {"train_dataset": train_dataset}
-    named |= {f"eval_dataset[{name!r}]" if name else "eval_dataset": each for name, each in evaluated.items()}
-    for name, dataset in named.items():
-        if dataset is not None:
-            check_not_empty(name, dataset)
-            check_labels(name, dataset, model)
-    if train_dataset is not None:
-        is_split = args.accelerator_config.split_batches
-        check_enough(
-            train_dataset,
-            batch_size=args.train_batch_size * (1 if is_split else args.world_size),
-            num_processes=args.world_size,
-            drop_last=args.dataloader_drop_last,
-        )
-
-
-def _check_teacher(model: ElasticModelMixin, teacher: PreTrainedModel | None, args: DynaBertTrainingArguments) -> None:
-    if args.stage == "finetune":
-        if teacher is not None:
-            logger.warning("Stage 'finetune' learns from labels; the teacher has no effect. Leave it out.")
-        return
-    if teacher is None:
-        source = "the fine-tuned model" if args.stage == "width" else "the result of stage 'width'"
-        raise ValueError(f"Stage {args.stage!r} has no teacher. Give teacher={source}, or choose stage 'finetune'.")
-    shared = {id(parameter) for parameter in model.parameters()} & {id(parameter) for parameter in teacher.parameters()}
-    if shared:
-        raise ValueError(
-            "The teacher shares weights with the model, so it would change while it teaches. Give a copy: "
-            "teacher=copy.deepcopy(model)."
-        )
-    if args.stage == "depth" and args.teacher_width == "same" and not isinstance(teacher, ElasticModelMixin):
-        raise ValueError(
-            f"Stage 'depth' narrows its teacher to the student's width, but a {type(teacher).__name__} has one size. "
-            "Give the elastic result of stage 'width', or teacher_width='full'."
-        )
-    for name in ("hidden_size", "num_hidden_layers", "vocab_size", "num_labels"):
-        ours, theirs = getattr(model.config, name), getattr(teacher.config, name)
-        if ours != theirs:
-            raise ValueError(
-                f"The teacher has {name}={theirs}, the model {ours}. They must be equal: the teacher is the same "
-                "network at full size, fine-tuned on the same task."
-            )
-    devices = sorted({str(parameter.device) for parameter in teacher.parameters()})
-    if devices == ["meta"] or len(devices) > 1:
-        raise ValueError(
-            f"The teacher is on the devices {devices}. It has to be in memory as a whole, and is then moved to the "
-            "device of the model: load it without device_map, and not under torch.device('meta')."
-        )
-    if teacher.dtype != model.dtype:
-        raise ValueError(
-            f"The teacher is in {teacher.dtype}, the model in {model.dtype}. Load both with dtype=torch.float32 "
-            "(from_pretrained keeps the dtype of the file otherwise); bf16=True then computes in half precision."
-        )

@@ -20,7 +20,7 @@ LEVELS = {
     "distillation": 4,
     "training_args": 4,
     "progress": 4,
-    "training_data": 4,
+    "training_checks": 4.5,
     "recovery": 4,
     "counting": 4,
     "model_card": 4.5,

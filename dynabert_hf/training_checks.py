@@ -1,7 +1,7 @@
-"""What is wrong with a data set, said before any work: empty, not tokenised, without labels, labels that cannot be.
+"""What is wrong with a data set or a teacher, said before any work.
 
-Looks at the columns of a `datasets.Dataset` and at every item of a list; of other data sets, whose items may be made
-only when they are asked for, at the first.
+The checks of data sets look at the columns of a `datasets.Dataset` and at every item of a list; of other data sets,
+whose items may be made only when they are asked for, at the first.
 """
 
 from __future__ import annotations
@@ -12,10 +12,83 @@ from typing import Any
 import datasets
 import numpy as np
 from transformers import PreTrainedModel
+from transformers.utils import logging
+
+from .elastic_model import ElasticModelMixin
+from .training_args import DynaBertTrainingArguments
+
+logger = logging.get_logger(__name__)
 
 LABEL_COLUMNS = ("labels", "label", "label_ids", "start_positions")
 IGNORED = -100
 """The label of tokens that do not count."""
+
+
+def check_datasets(model: Any, args: DynaBertTrainingArguments, train_dataset: Any, eval_dataset: Any) -> None:
+    """Check the data sets of a trainer: not empty, enough for the processes, labels that the model can predict.
+
+    Raises:
+        ValueError: If one of them is not so; the data set is named as the trainer's argument is.
+    """
+    evaluated = eval_dataset if isinstance(eval_dataset, dict) else {None: eval_dataset}
+    named = {"train_dataset": train_dataset}
+    named |= {f"eval_dataset[{name!r}]" if name else "eval_dataset": each for name, each in evaluated.items()}
+    for name, dataset in named.items():
+        if dataset is not None:
+            check_not_empty(name, dataset)
+            check_labels(name, dataset, model)
+    if train_dataset is not None:
+        is_split = args.accelerator_config.split_batches
+        check_enough(
+            train_dataset,
+            batch_size=args.train_batch_size * (1 if is_split else args.world_size),
+            num_processes=args.world_size,
+            drop_last=args.dataloader_drop_last,
+        )
+
+
+def check_teacher(model: ElasticModelMixin, teacher: PreTrainedModel | None, args: DynaBertTrainingArguments) -> None:
+    """Check that a teacher can teach a model in the stage of the arguments.
+
+    Raises:
+        ValueError: If it is missing, shares weights with the model, or differs from it in shape, dtype or device.
+    """
+    if args.stage == "finetune":
+        if teacher is not None:
+            logger.warning("Stage 'finetune' learns from labels; the teacher has no effect. Leave it out.")
+        return
+    if teacher is None:
+        source = "the fine-tuned model" if args.stage == "width" else "the result of stage 'width'"
+        raise ValueError(f"Stage {args.stage!r} has no teacher. Give teacher={source}, or choose stage 'finetune'.")
+    shared = {id(parameter) for parameter in model.parameters()} & {id(parameter) for parameter in teacher.parameters()}
+    if shared:
+        raise ValueError(
+            "The teacher shares weights with the model, so it would change while it teaches. Give a copy: "
+            "teacher=copy.deepcopy(model)."
+        )
+    if args.stage == "depth" and args.teacher_width == "same" and not isinstance(teacher, ElasticModelMixin):
+        raise ValueError(
+            f"Stage 'depth' narrows its teacher to the student's width, but a {type(teacher).__name__} has one size. "
+            "Give the elastic result of stage 'width', or teacher_width='full'."
+        )
+    for name in ("hidden_size", "num_hidden_layers", "vocab_size", "num_labels"):
+        ours, theirs = getattr(model.config, name), getattr(teacher.config, name)
+        if ours != theirs:
+            raise ValueError(
+                f"The teacher has {name}={theirs}, the model {ours}. They must be equal: the teacher is the same "
+                "network at full size, fine-tuned on the same task."
+            )
+    devices = sorted({str(parameter.device) for parameter in teacher.parameters()})
+    if devices == ["meta"] or len(devices) > 1:
+        raise ValueError(
+            f"The teacher is on the devices {devices}. It has to be in memory as a whole, and is then moved to the "
+            "device of the model: load it without device_map, and not under torch.device('meta')."
+        )
+    if teacher.dtype != model.dtype:
+        raise ValueError(
+            f"The teacher is in {teacher.dtype}, the model in {model.dtype}. Load both with dtype=torch.float32 "
+            "(from_pretrained keeps the dtype of the file otherwise); bf16=True then computes in half precision."
+        )
 
 
 def check_labelled(name: str, dataset: Any) -> None:

@@ -7,7 +7,7 @@ from test_recipe import run as run_recipe
 from test_trainer import make_dataset, make_trainer
 
 from dynabert_hf import DynaBertTrainer, DynaBertTrainingArguments
-from dynabert_hf.training_data import check_enough, check_labels
+from dynabert_hf.training_checks import check_enough, check_labels
 
 
 def labelled(labels, as_list=False):
