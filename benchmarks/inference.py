@@ -6,8 +6,8 @@
     python benchmarks/inference.py table                  # what was measured, as Markdown
 
 Each part replaces its entry in benchmarks/results/inference.json. Weights are random: speed does not depend on them.
-All that is compared runs in one process, in turns: every round times every variant of every size, so that a slow moment
-falls on all of them alike, and the order of the variants changes from round to round.
+All that is compared runs in one process, in turns: every round times every size, its variants one right after the other,
+so that a slow moment falls on all of them alike, and the order of the variants changes from round to round.
 """
 
 import argparse
@@ -144,9 +144,9 @@ def measure(variants, setting, rounds):
     times = {variant: {size: [] for size in sizes} for variant, sizes in variants.items()}
     names = list(variants)
     for turn in range(rounds + 1):
-        for variant in names[turn % len(names) :] + names[: turn % len(names)]:
-            for size, prepare in variants[variant].items():
-                run = prepare()
+        for size in times[names[0]]:
+            for variant in names[turn % len(names) :] + names[: turn % len(names)]:
+                run = variants[variant][size]()
                 for count in range(-setting.warm, setting.passes):
                     start = time.perf_counter()
                     run()

@@ -160,8 +160,8 @@ def draw_picture(arms, *, p95_ms, seconds, path):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--p95-ms", type=float, help="target (default: three times the latency of the full size)")
-    parser.add_argument("--per-second", type=float, default=20.0)
+    parser.add_argument("--p95-ms", type=float, help="target (default: five times the latency of the full size)")
+    parser.add_argument("--per-second", type=float, default=12.0)
     parser.add_argument("--seconds", type=float, default=20.0, help="of each of the three phases")
     parser.add_argument("--processes", type=int, default=4, help="that load the CPU")
     parser.add_argument("--length", type=int, default=32, help="tokens of a request")
@@ -174,7 +174,7 @@ def main():
     model = DynaBertForSequenceClassification(DynaBertConfig(**MINILM)).eval()
     table = measured_table(model, rounds=arguments.rounds, length=arguments.length)
     if arguments.p95_ms is None:
-        arguments.p95_ms = float(round(3 * max(one.latency_ms for one in table)))
+        arguments.p95_ms = float(round(5 * max(one.latency_ms for one in table)))
     target = ServingTarget(p95_ms=arguments.p95_ms)
     controller = LatencyController(model, table, target)
 
