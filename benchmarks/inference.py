@@ -6,8 +6,8 @@
     python benchmarks/inference.py table                  # what was measured, as Markdown
 
 Each part replaces its entry in benchmarks/results/inference.json. Weights are random: speed does not depend on them.
-All that is compared runs in one process, in turns: every round times every size, its variants one right after the other,
-so that a slow moment falls on all of them alike, and the order of the variants changes from round to round.
+All that is compared runs in one process, in turns: every round times every size, its variants one right after the
+other, so that a slow moment falls on all of them alike; the order of the variants changes from round to round.
 """
 
 import argparse
