@@ -85,7 +85,7 @@ def run(study):
 
 
 def status(study):
-    """One line a job."""
+    """One line a job: what it scored on validation, and what it cost."""
     for job in study.queue():
         result = study.result(job)
         if result is None:
@@ -93,6 +93,9 @@ def status(study):
             continue
         accuracies = {size: summary["accuracy"] for size, summary in result["validation"].items()}
         cost = sum(result["cpu_seconds"].values())
+        if not accuracies:  # trained on all of the data, of which the validation part is one
+            print(f"{job!s:40} {cost:6.0f} s")
+            continue
         numbers = " ".join(f"{size}={accuracy:.4f}" for size, accuracy in accuracies.items())
         mean = sum(accuracies.values()) / len(accuracies)
         loss = sum(summary["loss"] for summary in result["validation"].values()) / len(accuracies)
