@@ -76,7 +76,7 @@ def accuracy_over_training(points, path, *, title):
         spread = [[middle - min(accuracies)], [max(accuracies) - middle]]
         axes.errorbar(place, middle, spread, fmt=marker, color=colour, capsize=3)
         axes.annotate(name, (place, middle), xytext=(7, 4), textcoords="offset points", fontsize=8.5, color=colour)
-    axes.set(xlabel="Training, CPU minutes", ylabel="Test accuracy, mean over sizes", title=title)
+    axes.set(xlabel="Training, CPU minutes", ylabel="Validation accuracy, mean of six sizes", title=title)
     axes.margins(0.3, 0.15)
     _save(figure, path)
 

@@ -23,7 +23,7 @@ from .figures import accuracy_over_cost, accuracy_over_training, bars
 from .tables import (
     COMPARED,
     Evidence,
-    arms_table,
+    ahead_by_seed,
     ideas_table,
     markdown,
     mean_and_deviation,
@@ -83,7 +83,6 @@ def make_tables(evidence, model):
         "rivals-all": rivals_table(evidence, final, "all", plan["rivals"]),
         "rivals-few": rivals_table(evidence, final, few, plan["rivals"]),
         "rivals-few-equal-cpu": rivals_table(evidence, final, few, plan["rivals"], budget="/equal-cpu"),
-        "arms": arms_table(evidence, plan["arms"], few),
         "ideas": ideas_table(evidence, plan["ideas"], few),
         "tuning": tuning_table(evidence, few),
         "cost": cost_table(evidence),
@@ -209,24 +208,24 @@ def draw(evidence, model):
 
 
 def draw_arms(evidence, num_train):
-    """How much each ablation loses, and what each arm costs."""
-    plan = evidence.plan
-    best = evidence.mean_by_seed(plan["final"], num_train)
+    """How much each arm and idea gains or loses against the recipe, and what it costs."""
     differences, costs = {}, {}
-    for name, words in plan["arms"].items():
-        means = evidence.mean_by_seed(name, num_train)
-        if not means:
+    for name, words in evidence.plan["ideas"].items():
+        ahead = ahead_by_seed(evidence, name, num_train)
+        if not ahead:
             continue
-        costs[words] = (evidence.cpu_seconds(name, num_train, "test"), list(means.values()))
-        shared = sorted(means.keys() & best.keys())
-        if name != plan["final"] and shared:
-            differences[words] = [100 * (means[seed] - best[seed]) for seed in shared]
+        costs[words] = (
+            evidence.cpu_seconds(name, num_train),
+            evidence.mean_accuracies(name, num_train, "validation"),
+        )
+        if name != evidence.plan["final"]:
+            differences[words] = list(ahead.values())
     if differences:
         bars(
             differences,
             IMAGES / "study-ablations.png",
-            x="Mean test accuracy of the twelve, points against the recipe",
-            title=f"What each part of the recipe does, {int(num_train):,} sentences",
+            x="Mean validation accuracy of six sizes, points against the recipe",
+            title=f"What was tried, {int(num_train):,} sentences",
         )
         accuracy_over_training(
             costs, IMAGES / "study-training-cost.png", title=f"What training costs, {int(num_train):,} sentences"

@@ -94,26 +94,6 @@ def markdown(headings, rows, *, align=None):
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
-def arms_table(evidence, names, num_train):
-    """Each arm: mean accuracy over the twelve sizes, largest and smallest, and CPU seconds."""
-    rows = []
-    for name, words in names.items():
-        means = evidence.mean_accuracies(name, num_train)
-        if not means:
-            continue
-        rows.append(
-            [
-                words,
-                mean_and_deviation(means),
-                *(mean_and_deviation(evidence.accuracies(name, num_train, size)) for size in ("w1-d1", *COMPARED)),
-                f"{np.mean(evidence.cpu_seconds(name, num_train, 'test')):.0f}",
-                len(means),
-            ]
-        )
-    headings = ["arm", "mean of 12", *("(1, 1)", "(0.25, 0.5)", "(0.5, 0.5)", "(0.5, 1)", "(1, 0.5)"), "CPU s", "seeds"]
-    return markdown(headings, rows)
-
-
 def rivals_table(evidence, arm, num_train, kinds, *, budget=""):
     """For each compared size the arm, every rival, and how far the arm is ahead, with the paired bootstrap.
 
@@ -174,8 +154,15 @@ def words_of(size):
     return f"({width}, {depth})"
 
 
+def ahead_by_seed(evidence, name, num_train):
+    """By seed how many points of mean validation accuracy an arm is ahead of the recipe, trained with the same seed."""
+    recipe = evidence.mean_by_seed(evidence.plan["final"], num_train, "validation")
+    own = evidence.mean_by_seed(name, num_train, "validation")
+    return {seed: 100 * (own[seed] - recipe[seed]) for seed in sorted(own.keys() & recipe.keys())}
+
+
 def ideas_table(evidence, ideas, num_train):
-    """Every idea that was tried: validation accuracies, mean loss and CPU seconds."""
+    """Every arm and idea: validation accuracies, points ahead of the recipe seed by seed, mean loss, CPU seconds."""
     rows = []
     for name, words in ideas.items():
         seeds = evidence.seeds_of(name, num_train, "validation")
@@ -189,13 +176,15 @@ def ideas_table(evidence, ideas, num_train):
                 f"`{name}`",
                 words,
                 mean_and_deviation(evidence.mean_accuracies(name, num_train, "validation")),
+                ", ".join(f"{points:+.1f}" for points in ahead_by_seed(evidence, name, num_train).values()),
                 *(mean_and_deviation(evidence.accuracies(name, num_train, size, "validation")) for size in sizes),
                 mean_and_deviation(losses),
                 f"{np.mean(evidence.cpu_seconds(name, num_train)):.0f}",
             ]
         )
-    headings = ["arm", "what", "mean of 6", *map(words_of, ("w1-d1", *COMPARED)), "mean loss", "CPU s"]
-    return markdown(headings, rows, align="<<" + ">" * 8)
+    sizes = map(words_of, ("w1-d1", *COMPARED))
+    headings = ["arm", "what", "mean of 6", "points ahead, by seed", *sizes, "mean loss", "CPU s"]
+    return markdown(headings, rows, align="<<" + ">" * 9)
 
 
 def tuning_table(evidence, num_train):
