@@ -245,7 +245,7 @@ def test_a_real_model_learns_from_real_reviews(tmp_path, column, metric):
         files += [f"--{name}_file", str(tmp_path / f"{name}.csv")]
     command = ["--label_column_name", column, "--model_name_or_path", embedded.model_folder(), "--finetune_teacher"]
     command += ["--strategy", "sandwich", "--learning_rate", "1e-4", "--max_steps", "10", "--use_cpu"]
-    command += ["--stage_arguments", '{"teacher": {"max_steps": 20}}', "--max_importance_samples", "64"]
+    command += ["--stage_arguments", '{"teacher": {"max_steps": 60}}', "--max_importance_samples", "64"]
     run_glue.main([*files, *command, "--max_eval_samples", "200", "--output_dir", str(tmp_path / "out")])
     results = results_of(tmp_path / "out" / "model")
     full = results["sub_networks"][-1]
