@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import DistributedType
+from accelerate.data_loader import DataLoaderStateMixin
+from accelerate.state import GradientState
 from accelerate.utils import has_compiled_regions
 from transformers import PreTrainedModel, Trainer
 from transformers.trainer_callback import ProgressCallback, TrainerCallback
@@ -324,12 +327,24 @@ def _as_list(given: str | list[str] | None) -> list[str]:
     return [given] if isinstance(given, str) else list(given)
 
 
-class _Collated(list):
-    """The batches of a data loader, collated once, with its data set."""
+class _Collated(DataLoaderStateMixin, list):
+    """The batches of a data loader, collated once, with its data set.
+
+    It tells accelerate when it begins and ends, as a data loader does. Otherwise the loader of training, which ended on
+    a batch that was not full, would still count as the active one, and all batches would be cut to that length.
+    """
 
     def __init__(self, dataloader: Any):
         super().__init__(dataloader)
         self.dataset = dataloader.dataset
+        self.gradient_state = GradientState()
+
+    def __iter__(self) -> Iterator[Any]:
+        self.begin()
+        try:
+            yield from super().__iter__()
+        finally:
+            self.end()
 
 
 def _with_summary(metrics: dict[str, dict[str, float]], prefix: str) -> dict[str, float]:

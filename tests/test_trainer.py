@@ -88,6 +88,15 @@ def test_prediction_covers_every_size(tmp_path):
     assert not np.allclose(predictions["w0.25-d0.5"], predictions["w1-d1"])
 
 
+def test_after_training_every_example_is_evaluated(tmp_path):
+    """Also where the last batch of training was not full, by whose length accelerate would cut all others."""
+    trainer = make_trainer(tmp_path, train_dataset=make_dataset(10), num_train_epochs=1, max_steps=-1)
+    trainer.train()
+    assert len(trainer.train_dataset) % trainer.args.train_batch_size
+    predictions = trainer.predict(make_dataset(8)).predictions
+    assert {len(logits) for logits in predictions.values()} == {8}
+
+
 def test_evaluation_leaves_the_active_size(tmp_path):
     trainer = make_trainer(tmp_path, model=make_model().set_active(width=0.5))
     trainer.evaluate()
