@@ -2,8 +2,6 @@
 
 import csv
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import torch
 from datasets import Dataset
 from glue_tasks import LABELS, METRICS, QUICK, SMALL, save_model, save_task, sentiment_rows, write_csv
 from safetensors.torch import load_file
+from test_distributed import launch
 from test_hub import hub  # noqa: F401  (a fixture)
 from transformers import AutoModelForSequenceClassification
 
@@ -212,15 +211,9 @@ def test_two_launched_processes_run_all_stages_and_train_the_teacher_of_one(tmp_
     command = [*reviews, "--model_name_or_path", model, "--finetune_teacher", *SMALL, "--use_cpu", "--disable_tqdm"]
     command += ["true", "--num_train_epochs", "1", "--optim", "sgd", "--learning_rate", "0.05", "--logging_steps", "1"]
     command += ["--train_sampling_strategy", "sequential", "--cache_dir", str(tmp_path / "cache")]
-    # On a CPU, `accelerate launch` starts two processes in one world only with both the variable and --multi_gpu.
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    launch += ["--main_process_port", "0", "--mixed_precision", "no", "--num_machines", "1", "--dynamo_backend", "no"]
-    two = ["--per_device_train_batch_size", "4", "--output_dir", str(tmp_path / "two")]
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(Path(run_glue.__file__).parent.parent)}
-    ran = subprocess.run(
-        [*launch, run_glue.__file__, *command, *two], env=environment, capture_output=True, text=True, timeout=300
+    printed = launch(
+        run_glue.__file__, *command, "--per_device_train_batch_size", "4", "--output_dir", tmp_path / "two"
     )
-    assert ran.returncode == 0, ran.stderr[-3000:]
     run_glue.main(
         [*command, "--per_device_train_batch_size", "8", "--output_dir", str(tmp_path / "one"), "--stage", "depth"]
     )
@@ -228,7 +221,7 @@ def test_two_launched_processes_run_all_stages_and_train_the_teacher_of_one(tmp_
         history = json.loads((tmp_path / "two" / stage / "history.json").read_text())
         assert history[-1]["step"] == 2  # 16 examples in batches of 4: 4 steps in one process
     assert len(results_of(tmp_path / "two" / "model")["sub_networks"]) == 4
-    assert ran.stdout.count("4 sizes of one DynaBertForSequenceClassification") == 1
+    assert printed.count("4 sizes of one DynaBertForSequenceClassification") == 1
     one, both = (load_file(tmp_path / name / "0-teacher" / "model" / "model.safetensors") for name in ("one", "two"))
     for name, weight in one.items():
         torch.testing.assert_close(both[name], weight, rtol=0, atol=1e-6, msg=name)
