@@ -10,10 +10,15 @@ import pytest
 import torch
 from conftest import make_model
 from datasets import Dataset
+from transformers import BertConfig, BertForSequenceClassification
+
+from dynabert_hf import DynaBertForSequenceClassification
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
+from evidence.beyond import attention_loss  # noqa: E402
+from evidence.dynabert import least_missed_layers  # noqa: E402
 from evidence.jobs import Job, Study  # noqa: E402
 from evidence.scoring import right_answers, score  # noqa: E402
 from evidence.statistics import mean_and_deviation, paired_bootstrap  # noqa: E402
@@ -106,6 +111,40 @@ def test_unpaired_answers_are_refused():
 def test_means_over_seeds_tell_their_deviation():
     assert mean_and_deviation([0.8, 0.81]) == "0.805 ± 0.007"
     assert mean_and_deviation([0.8]) == "0.800"
+
+
+def test_attention_is_compared_as_distributions_over_real_queries():
+    mask = torch.tensor([[1, 1, 1], [1, 1, 0]])
+    scores = torch.randn(2, 2, 4, 3, 3).masked_fill(mask[:, None, None] == 0, -torch.inf)  # ours and the teacher's
+    ours, theirs = scores.softmax(-1)
+    apart = [
+        float((theirs[row, head, query] * (theirs[row, head, query] / ours[row, head, query]).log())[real].sum())
+        for row, head in np.ndindex(2, 4)
+        for real in [mask[row].bool()]
+        for query in range(int(mask[row].sum()))
+    ]
+    assert float(attention_loss([ours, theirs], [theirs, theirs], mask)) == pytest.approx(np.mean(apart) / 2, rel=1e-5)
+
+
+def test_layers_that_do_nothing_are_left_out_first(tiny_split):
+    config = BertConfig(vocab_size=99, hidden_size=24, num_hidden_layers=4, num_attention_heads=2, intermediate_size=32)
+    torch.manual_seed(0)
+    teacher = BertForSequenceClassification(config).eval()
+    with torch.no_grad():
+        for name, parameter in teacher.named_parameters():
+            if "LayerNorm" not in name:
+                parameter.mul_(20 if "classifier" in name else 6)
+        for layer in (teacher.bert.encoder.layer[index] for index in (0, 2)):
+            for linear in (layer.attention.output.dense, layer.output.dense):
+                linear.weight.zero_()
+                linear.bias.zero_()
+    split = tiny_split[1]
+    model = DynaBertForSequenceClassification.from_backbone(teacher)
+    ids = split["input_ids"]
+    with torch.no_grad():
+        answers = [int(model(input_ids=torch.tensor([row])).logits.argmax()) for row in ids]
+    labelled = Dataset.from_dict({"input_ids": ids, "label": answers})
+    assert least_missed_layers(teacher, labelled)["0.5"] == [1, 3]
 
 
 @pytest.mark.slow

@@ -24,6 +24,8 @@ class BeyondArguments(DynaBertTrainingArguments):
             layer; `"cosine"`, one minus the cosine.
         in_place: Learn from the model's own full size instead of the teacher, and the full size from labels.
         ema_decay: Train with a running average of the weights, which is kept at the end; 0: none.
+        attention_weight: Weight of the divergence between the attention distributions of the student's heads and those
+            of the same heads of the teacher, which must be rewired as the student is, both with eager attention.
     """
 
     label_weight: float = 0.0
@@ -32,6 +34,7 @@ class BeyondArguments(DynaBertTrainingArguments):
     hidden_form: str = "sum"
     in_place: bool = False
     ema_decay: float = 0.0
+    attention_weight: float = 0.0
 
 
 class BeyondTrainer(DynaBertTrainer):
@@ -58,7 +61,7 @@ class BeyondTrainer(DynaBertTrainer):
 
     def _passes(self, model, sizes):
         """Shared as in the package, which cannot know that this loss, too, runs the model once a pass."""
-        if self.args.in_place:
+        if self.args.in_place or self.args.attention_weight:  # attention is recorded in layers that really run
             return super()._passes(model, sizes)
         return share_prefixes(self.accelerator.unwrap_model(model), sizes)
 
@@ -67,7 +70,7 @@ class BeyondTrainer(DynaBertTrainer):
         if teacher is None:
             return self.weight[pair.student] * super().pair_loss(model, inputs, pair, teacher)
         is_own_teacher = args.in_place and pair is self.plan[-1]
-        output = model(**inputs, output_hidden_states=args.hidden_weight > 0)
+        output = model(**inputs, **self._also_wanted())
         logit = logit_loss(output.logits, teacher.logits)
         loss = output.loss if is_own_teacher else args.logit_weight * logit + args.label_weight * output.loss
         if args.hidden_weight > 0 and not is_own_teacher:
@@ -75,16 +78,29 @@ class BeyondTrainer(DynaBertTrainer):
             hidden = HIDDEN_LOSSES[args.hidden_form](output.hidden_states, matched, inputs["attention_mask"])
             loss = loss + args.hidden_weight * hidden
             self._record(pair, hidden_loss=hidden)
+        if args.attention_weight > 0 and not is_own_teacher:
+            layers = self.model.config.resolve(pair.student)
+            matched = [teacher.attentions[layer.index][:, : layer.heads] for layer in layers]
+            attention = attention_loss(output.attentions, matched, inputs["attention_mask"])
+            loss = loss + args.attention_weight * attention
+            self._record(pair, attention_loss=attention)
         self._record(pair, logit_loss=logit)
         return self.weight[pair.student] * loss
 
+    def _also_wanted(self):
+        return {
+            "output_hidden_states": self.args.hidden_weight > 0,
+            "output_attentions": self.args.attention_weight > 0,
+        }
+
     def _teacher_outputs(self, size, inputs):
-        if not self.args.in_place or size is None:
+        if size is None or not (self.args.in_place or self.args.attention_weight):
             return super()._teacher_outputs(size, inputs)
         inputs = {name: value for name, value in inputs.items() if name != "labels"}
-        self.model.eval()
-        with torch.no_grad(), self.model.subnetwork(self.plan[-1].student):
-            output = self.model(**inputs, output_hidden_states=self.args.hidden_weight > 0)
+        teacher = self.model if self.args.in_place else self.teacher
+        teacher.eval()
+        with torch.no_grad(), teacher.subnetwork(size):
+            output = teacher(**inputs, **self._also_wanted())
         self.model.train()
         return output
 
@@ -109,6 +125,22 @@ def _cosine(student, teacher, mask):
 
 
 HIDDEN_LOSSES = {"sum": hidden_state_loss, "variance": _relative_to_variance, "cosine": _cosine}
+
+
+def attention_loss(student, teacher, mask):
+    """How far attention distributions are from the teacher's: their divergence, averaged over heads and layers.
+
+    Args:
+        student: For each layer the probabilities `(batch, heads, queries, keys)`.
+        teacher: Those of the same heads and layers of the teacher.
+        mask: `(batch, seq)`, 1 for real tokens; the mean is over the queries that are real.
+    """
+    least = torch.finfo(student[0].dtype).tiny
+    parts = [
+        (theirs * (theirs.clamp(min=least).log() - ours.clamp(min=least).log())).sum(-1).mean(1)[mask.bool()].mean()
+        for ours, theirs in zip(student, teacher, strict=True)
+    ]
+    return torch.stack(parts).mean()
 
 
 class AveragedWeights(TrainerCallback):

@@ -5,15 +5,33 @@ import hashlib
 import json
 from dataclasses import fields
 
+import numpy as np
 import torch
 
-from dynabert_hf import DynaBertForSequenceClassification, DynaBertTrainer, DynaBertTrainingArguments
+from dynabert_hf import (
+    DynaBertForSequenceClassification,
+    DynaBertTrainer,
+    DynaBertTrainingArguments,
+    SubNetwork,
+    rewire,
+)
 
 from .beyond import BeyondArguments, BeyondTrainer
-from .scoring import CpuClock
-from .teacher import DROPOUTS, collator, data_of, elastic_of, importance_of, teacher_of, validation_of
+from .scoring import CpuClock, score
+from .teacher import (
+    DROPOUTS,
+    collator,
+    data_of,
+    elastic_of,
+    importance_of,
+    measure_on,
+    teacher_of,
+    validation_of,
+)
 
 BEYOND = {field.name for field in fields(BeyondArguments)} - {field.name for field in fields(DynaBertTrainingArguments)}
+
+NUM_LAYER_SENTENCES = 512
 
 
 def train_arm(study, job):
@@ -22,6 +40,8 @@ def train_arm(study, job):
     data = data_of(study, job)
     teacher, _ = teacher_of(study, job)
     config = {name: arm["dropout"] for name in DROPOUTS if "dropout" in arm}
+    if arm.get("kept_layers") == "measured":
+        arm["kept_layers"] = least_missed_layers(teacher, data["train"])
     if "kept_layers" in arm:
         config["kept_layers"] = arm["kept_layers"]
     importance = importance_of(study, job, teacher) if arm.get("rewire", True) else None
@@ -34,6 +54,9 @@ def train_arm(study, job):
         *arm.get("kept_layers", {}).items(),
     ]
     cpu_seconds, steps, width_result = {}, {}, teacher
+    if arm.get("arguments", {}).get("attention_weight"):
+        elastic.set_attn_implementation("eager")
+        width_result = copy.deepcopy(elastic)  # the teacher, its heads in the student's order
     for own in arm["stages"]:
         epochs = {"num_train_epochs": study.settings["epochs"][job.num_train]}
         settings = {**arm.get("arguments", {}), "stage": own["stage"], **epochs, **own}
@@ -42,7 +65,12 @@ def train_arm(study, job):
         with study.lock(folder.name, wait=True):
             if not (folder / "cost.json").exists():
                 source = None if own["stage"] == "finetune" else width_result
-                cost = _train_stage(elastic, source, settings, folder, data["train"], job.seed)
+                training = {name: value for name, value in settings.items() if name != "rewire_again"}
+                if settings.get("rewire_again"):
+                    again = measure_on(data["train"], elastic)
+                    rewire(elastic, again)
+                    rewire(source, again)  # the narrowed teacher of stage depth, still in the student's order
+                cost = _train_stage(elastic, source, training, folder, data["train"], job.seed)
                 (folder / "cost.json").write_text(json.dumps(cost))
         cost = json.loads((folder / "cost.json").read_text())
         cpu_seconds[own["stage"]], steps[own["stage"]] = cost["cpu_seconds"], cost["steps"]
@@ -57,6 +85,24 @@ def train_arm(study, job):
         "model": str(folder.relative_to(study.models) / "model"),
         "validation": validation_of(study, job, elastic, sizes),
     }
+
+
+def least_missed_layers(teacher, split):
+    """For each depth the layers to keep: those left when the least missed goes first, one after the other.
+
+    What is missed least is the layer without which the fine-tuned model has the lowest loss on the sentences.
+    """
+    elastic = elastic_of(teacher)
+    split = split.select(range(min(NUM_LAYER_SENTENCES, len(split))))
+    kept, by_depth = elastic.config.resolve(SubNetwork()), {}
+    counts = {len(elastic.config.resolve(SubNetwork(depth=depth))): depth for depth in elastic.config.depths}
+    while len(kept) > min(counts):
+        rests = [tuple(layer for layer in kept if layer != left_out) for left_out in kept]
+        losses = [score(elastic, split, collator(), [rest])[str(rest)]["loss"] for rest in rests]
+        kept = rests[int(np.argmin(losses))]
+        if len(kept) in counts:
+            by_depth[f"{counts[len(kept)]:g}"] = [layer.index for layer in kept]
+    return by_depth
 
 
 def _train_stage(elastic, teacher, settings, folder, split, seed):

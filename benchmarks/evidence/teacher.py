@@ -71,11 +71,14 @@ def importance_of(study, job, teacher):
     path = study.models / f"teacher-{job.num_train}-{job.seed}" / "importance.safetensors"
     with study.lock(f"importance-{job.num_train}-{job.seed}", wait=True):
         if not path.exists():
-            train = data_of(study, job)["train"].remove_columns("index")
-            train = train.select(range(min(NUM_IMPORTANCE, len(train))))
-            loader = DataLoader(train, batch_size=32, collate_fn=collator())
-            measure_importance(teacher, loader, progress=False).save(path)
+            measure_on(data_of(study, job)["train"], teacher).save(path)
     return Importance.load(path)
+
+
+def measure_on(split, model):
+    """Importance of a model's heads and neurons on the first sentences of a split."""
+    split = split.remove_columns("index").select(range(min(NUM_IMPORTANCE, len(split))))
+    return measure_importance(model, DataLoader(split, batch_size=32, collate_fn=collator()), progress=False)
 
 
 def elastic_of(teacher, importance=None, **config):
