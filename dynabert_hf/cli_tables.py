@@ -17,7 +17,7 @@ from .subnetwork import parse_size, size_name
 def table_of(rows: Sequence[Mapping[str, Any]], *, last: Mapping[str, Any] | None = None) -> Table:
     """Rows as a table, numbers to the right; `last` stands below a line. A key that a row lacks is an empty cell."""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for name in names:
         values = [row[name] for row in rows if name in row]
         number = all(isinstance(value, int | float) or value[:1].isdigit() or not value for value in values)
@@ -70,7 +70,7 @@ def print_profiles(console: Console, table: ProfileTable) -> None:
             "speed-up": f"{slowest / one.latency_ms:.1f}x" if one.latency_ms else "",
             "MB": "" if one.memory_mb is None else f"{one.memory_mb:.1f}",
         }
-        for one in reversed(table.profiles)
+        for one in sorted(table.profiles, key=lambda one: (-one.parameters, -one.flops))
     ]
     console.print(table_of(rows))
 

@@ -1,6 +1,7 @@
 """The command `dynabert`, each of its parts on a real, tiny model with a tokenizer."""
 
 import csv
+import io
 import json
 import os
 import subprocess
@@ -12,12 +13,13 @@ import pytest
 import torch
 from conftest import make_config, make_model
 from hub_server import TOKEN
+from rich.console import Console
 from test_hub import hub as hub_fixture
 from transformers import AutoModelForSequenceClassification, BertForSequenceClassification, BertTokenizer
 
 import dynabert_cli
 from dynabert_cli import main
-from dynabert_hf import cli
+from dynabert_hf import cli, cli_tables
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "film", "a", "very"]
 METRICS = {
@@ -117,6 +119,22 @@ def test_show_lists_counts_metrics_and_what_is_active(capsys, folder):
     _, out, _ = run(capsys, "show", folder)
     assert "w1-d1 *" in out
     assert "teacher" in out
+
+
+def test_names_of_sizes_stay_whole_in_80_columns():
+    layers = [{"index": index, "heads": 9, "neurons": 2304} for index in range(12)]
+    size = {"size": "w0.75-d0.75", "active": True, "layers": layers, "parameters": 109_483_778, "flops": 22.35e9}
+    console = Console(width=80, file=io.StringIO())
+    cli_tables.print_sizes(console, [{**size, "metrics": {"accuracy": 0.8384, "loss": 0.3807}}], {})
+    text = console.file.getvalue()
+    assert "w0.75-d0.75 *  " in text
+    assert "parameters" in text
+
+
+def test_profiles_are_listed_from_large_to_small(capsys, folder):
+    given = ["--size", "w0.5-d1", "--size", "w1-d1", "--size", "w0.25-d0.5"]
+    _, out, _ = run(capsys, "profile", folder, *given, "--sequence-length", 5, "--rounds", 1)
+    assert out.index("w1-d1") < out.index("w0.5-d1") < out.index("w0.25-d0.5")
 
 
 def test_an_extracted_size_is_shown_with_where_it_came_from(capsys, folder, tmp_path):
