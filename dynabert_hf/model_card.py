@@ -51,6 +51,7 @@ RECIPE_FIELDS = (
     "teacher_width",
     "logit_weight",
     "hidden_weight",
+    "label_weight",
     "seed",
 )
 """The settings of a stage that a card names. A list of its own, since arguments also hold tokens and paths."""

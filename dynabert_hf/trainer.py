@@ -175,11 +175,10 @@ class DynaBertTrainer(RecoverableTrainer):
     ) -> torch.Tensor:
         """The loss of one sub-network on a batch, the mean over its sentences; the model is at that size."""
         if teacher is None:
-            label_loss: Any = self.compute_loss(model, inputs)
+            label_loss: Any = self.compute_loss(model, dict(inputs))  # it may take the labels out of what it is given
             self._record(pair, loss=label_loss)
             return label_loss
-        with self.compute_loss_context_manager():
-            student = model(**_without_labels(inputs), output_hidden_states=self.args.hidden_weight > 0)
+        label_loss, student = self._student_outputs(model, inputs)
         mask = inputs.get("attention_mask")
         logit = prediction_loss(
             student, teacher, problem_type=self._problem_type, attention_mask=mask, labels=inputs.get("labels")
@@ -191,8 +190,25 @@ class DynaBertTrainer(RecoverableTrainer):
             mask = None if mask is None else mask.flatten(0, -2)
             parts["hidden_loss"] = hidden_state_loss(student.hidden_states, matched, mask)
             loss = loss + self.args.hidden_weight * parts["hidden_loss"]
+        if label_loss is not None:
+            parts["label_loss"] = label_loss
+            loss = loss + self.args.label_weight * label_loss
         self._record(pair, **parts)
         return loss
+
+    def _student_outputs(self, model: torch.nn.Module, inputs: dict[str, Any]) -> tuple[torch.Tensor | None, Any]:
+        """The loss on labels, where it has a weight, and the outputs of the same pass."""
+        wanted = {"output_hidden_states": self.args.hidden_weight > 0}
+        with self.compute_loss_context_manager():
+            if self.args.label_weight == 0:
+                return None, model(**_without_labels(inputs), **wanted)
+            if not inputs.keys() & set(self.label_names):
+                raise ValueError(
+                    f"label_weight={self.args.label_weight} needs labels, but a batch has {sorted(inputs)}. Name the "
+                    f"column of the labels {' and '.join(self.label_names)}, or give label_weight=0."
+                )
+            loss_and_outputs: Any = self.compute_loss(model, {**inputs, **wanted}, return_outputs=True)
+            return loss_and_outputs
 
     def _teacher_outputs(self, size: SubNetwork | None, inputs: dict[str, Any]) -> ModelOutput | None:
         if size is None or self.teacher is None:

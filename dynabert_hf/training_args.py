@@ -30,6 +30,8 @@ class DynaBertTrainingArguments(TrainingArguments):
         stage: `"width"`, `"depth"` or `"finetune"`.
         logit_weight: Weight of the logit loss.
         hidden_weight: Weight of the hidden-state loss; None: the paper's, 0.1 in stage `"width"` and 1.0 in `"depth"`.
+        label_weight: Weight of the loss on labels beside the two of distillation; 0, the paper's: labels play no part
+            before stage `"finetune"`. It is a mean over the batch, of token heads over its labelled tokens.
         teacher_width: In stage `"depth"`, teacher at the student's width (`"same"`, the paper) or at full width
             (`"full"`, the published code).
         strategy: `"grid"` trains every sub-network in every step (the paper); `"sandwich"` the largest, the smallest
@@ -44,6 +46,9 @@ class DynaBertTrainingArguments(TrainingArguments):
     logit_weight: float = field(default=1.0, metadata={"help": "Weight of the logit loss."})
     hidden_weight: float | None = field(
         default=None, metadata={"help": "Weight of the hidden-state loss (default: the paper's for the stage)."}
+    )
+    label_weight: float = field(
+        default=0.0, metadata={"help": "Weight of the loss on labels beside those of distillation."}
     )
     teacher_width: str = field(
         default="same", metadata={"help": f"Width of the teacher in stage depth: {', '.join(TEACHER_WIDTHS)}."}
@@ -74,13 +79,14 @@ class DynaBertTrainingArguments(TrainingArguments):
                 raise ValueError(f"{name}={given!r} is unknown. Possible is one of {', '.join(map(repr, possible))}.")
         if self.hidden_weight is None:
             self.hidden_weight = HIDDEN_WEIGHTS[self.stage]
-        for name in ("logit_weight", "hidden_weight", "num_random_subnetworks"):
+        for name in ("logit_weight", "hidden_weight", "label_weight", "num_random_subnetworks"):
             given = getattr(self, name)
             if not given >= 0 or math.isinf(given):
                 raise ValueError(f"{name}={given!r} is not possible. Give a number of at least 0.")
         if self.stage != "finetune" and self.logit_weight == self.hidden_weight == 0:
             raise ValueError(
-                "logit_weight and hidden_weight are both 0, so nothing would be learned. Give one of them."
+                "logit_weight and hidden_weight are both 0, so nothing would be learned from the teacher. Give one of "
+                "them, or choose stage 'finetune', which learns from labels alone."
             )
 
     def __getstate__(self) -> dict[str, Any]:

@@ -144,8 +144,8 @@ def test_the_best_checkpoint_is_chosen_by_any_metric_and_early_stopping_too(tmp_
     assert trainer.evaluate()[name] == best
 
 
-@pytest.mark.parametrize("stage", ["width", "depth", "finetune"])
-def test_accumulating_two_batches_of_eight_equals_one_of_sixteen(tmp_path, stage):
+@pytest.mark.parametrize(("stage", "label_weight"), [("width", 0.0), ("depth", 0.0), ("depth", 0.5), ("finetune", 0.0)])
+def test_accumulating_two_batches_of_eight_equals_one_of_sixteen(tmp_path, stage, label_weight):
     """The first eight sentences are padded to 7 tokens, the others to 5."""
     gradients = []
     for batch, steps in ((16, 1), (8, 2)):
@@ -158,6 +158,7 @@ def test_accumulating_two_batches_of_eight_equals_one_of_sixteen(tmp_path, stage
             data_collator=pad_together,
             callbacks=[first],
             max_steps=1,
+            label_weight=label_weight,
             train_sampling_strategy="sequential",
             per_device_train_batch_size=batch,
             gradient_accumulation_steps=steps,
@@ -166,6 +167,54 @@ def test_accumulating_two_batches_of_eight_equals_one_of_sixteen(tmp_path, stage
         gradients.append(first.gradients)
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], gradient, rtol=0, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("head", ["ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_loss_on_labels_is_added_with_its_weight(tmp_path, head, smoothing):
+    if smoothing and head == "ForQuestionAnswering":
+        pytest.skip("transformers smooths labels of classes alone")
+    labels = make_dataset()["labels"]
+    own = {
+        "ForSequenceClassification": {"labels": labels},
+        "ForTokenClassification": {"labels": [[label] * 3 + [-100] * 4 for label in labels]},
+        "ForQuestionAnswering": {"start_positions": labels, "end_positions": [label + 1 for label in labels]},
+    }[head]
+    train = Dataset.from_dict({**make_dataset().remove_columns("labels").to_dict(), **own})
+    gradients = {}
+    for name, stage, weights in (
+        ("distilled", "depth", {}),
+        ("labels", "finetune", {}),
+        ("both", "depth", {"label_weight": 0.5}),
+    ):
+        first = FirstGradients()
+        trainer = make_trainer(
+            tmp_path / name,
+            stage,
+            model=make_model(head=head, stock={"num_labels": 2 if "Question" in head else 3}),
+            train_dataset=train,
+            callbacks=[first],
+            max_steps=1,
+            max_grad_norm=0.0,
+            label_smoothing_factor=smoothing,
+            train_sampling_strategy="sequential",
+            **weights,
+        )
+        trainer.train()
+        gradients[name] = first.gradients
+    assert f"{trainer.plan[0].student}_label_loss" in trainer.state.log_history[0]
+    for name, gradient in gradients["both"].items():
+        expected = gradients["distilled"][name] + 0.5 * gradients["labels"][name]
+        torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=1e-6, msg=name)
+
+
+def test_a_weight_of_labels_that_are_missing_is_refused(tmp_path):
+    trainer = make_trainer(tmp_path, train_dataset=make_dataset().remove_columns("labels"), label_weight=0.5)
+    message = (
+        r"label_weight=0.5 needs labels, but a batch has \['attention_mask', 'input_ids'\]. Name the column .*labels"
+    )
+    with pytest.raises(ValueError, match=message):
+        trainer.train()
 
 
 @pytest.mark.parametrize("stage", ["width", "depth", "finetune"])
@@ -286,6 +335,7 @@ def test_arguments_without_a_stage_are_refused():
         ({"stage": "both"}, "stage='both' is unknown. Possible is one of 'width', 'depth', 'finetune'"),
         ({"strategy": "all"}, "strategy='all' is unknown"),
         ({"hidden_weight": -1.0}, "hidden_weight=-1.0 is not possible"),
+        ({"label_weight": -1.0}, "label_weight=-1.0 is not possible"),
         ({"logit_weight": float("nan")}, "logit_weight=nan is not possible"),
         ({"logit_weight": 0.0, "hidden_weight": 0.0}, "both 0, so nothing would be learned"),
     ],

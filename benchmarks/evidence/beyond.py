@@ -17,7 +17,6 @@ class BeyondArguments(DynaBertTrainingArguments):
     """The arguments of the package and those of the ideas; at these defaults none is used.
 
     Args:
-        label_weight: Weight of the loss on labels beside distillation.
         size_power: Loss weights of the sizes are their relative cost to the minus this power, with a mean of 1.
         sampling_power: Random sizes of a sandwich are drawn with their relative cost to the minus this power.
         hidden_form: `"sum"` of squared errors (the paper); `"variance"`, each divided by the teacher's variance in that
@@ -28,7 +27,6 @@ class BeyondArguments(DynaBertTrainingArguments):
             of the same heads of the teacher, which must be rewired as the student is, both with eager attention.
     """
 
-    label_weight: float = 0.0
     size_power: float = 0.0
     sampling_power: float = 0.0
     hidden_form: str = "sum"
