@@ -369,7 +369,8 @@ class ElasticModelMixin(_Model):
         """Put the code of the elastic classes beside a model saved in `folder`, and name it in its configuration.
 
         Afterwards the Auto classes load every head of this family from there with `trust_remote_code=True`, where
-        this package is not installed. Where it is, its own classes win and the copies stay unread.
+        this package is not installed. Where it is, its own classes win and the copies stay unread. What goes elsewhere
+        does not tell in which folder of this machine the model was that it was extracted from.
         """
         here = Path(__file__).parent
         for name in SHIPPED_FILES:
@@ -378,6 +379,9 @@ class ElasticModelMixin(_Model):
         path = Path(folder) / "config.json"
         config = json.loads(path.read_text(encoding="utf-8"))
         config["auto_map"] = _auto_map(type(self.base_model))
+        origin = config.get("extracted_from") or {}
+        if origin.get("parent") and Path(origin["parent"]).exists():
+            origin["parent"] = None
         path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
     def push_to_hub(self, repo_id: str, **kwargs: Any) -> Any:  # type: ignore[override]

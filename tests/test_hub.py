@@ -248,6 +248,19 @@ def test_pushed_sizes_stand_alone_and_name_their_parent(hub, repo_id):
         assert len(card.data.eval_results) == 2
 
 
+def test_pushing_an_extracted_model_does_not_tell_the_folder_of_its_parent(hub, tmp_path):
+    make_model().save_pretrained(tmp_path / "secret-place")
+    small = DynaBertForSequenceClassification.from_pretrained(tmp_path / "secret-place").extract("w0.25-d0.5")
+    assert "secret-place" in small.config.extracted_from["parent"]
+    small.save_pretrained(tmp_path / "small")
+    small.push_to_hub("me/pushed")
+    push_folder(tmp_path / "small", "me/folder")
+    for repo_id in ("me/pushed", "me/folder"):
+        files = hub.files(repo_id)
+        assert json.loads(files["config.json"])["extracted_from"]["size"] == "w0.25-d0.5"
+        assert b"secret-place" not in b"".join(files.values())
+
+
 def test_card_of_a_pushed_size_has_the_metrics_that_the_model_remembers(hub):
     model = make_model()
     model.config.metrics = {"w0.25-d0.5": {"accuracy": 0.8125, "loss": None}, "teacher": {"accuracy": 0.9}}
