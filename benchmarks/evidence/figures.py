@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#555555"
 DEPTHS = {1.0: (BLUE, "o"), 0.75: (GREEN, "s"), 0.5: (ORANGE, "^")}
-RIVALS = (("D", "#000000"), ("v", PURPLE), ("P", "#E69F00"))
+RIVALS = (("X", "#56B4E9"), ("D", "#000000"), ("v", PURPLE), ("P", "#E69F00"))
 
 
 def accuracy_over_cost(curves, rivals, path, *, x, teacher=None, title):
@@ -46,9 +46,9 @@ def accuracy_over_cost(curves, rivals, path, *, x, teacher=None, title):
 
 
 def bars(values, path, *, x, title):
-    """A horizontal bar for each name: the mean, with a line from the lowest to the highest seed, and a dot a seed."""
+    """A horizontal bar for each name, the best one above: the mean, and a dot for each seed."""
     figure, axes = _axes((8.2, 0.9 + 0.36 * len(values)))
-    names = list(values)[::-1]
+    names = sorted(values, key=lambda name: np.mean(values[name]))
     means = [np.mean(values[name]) for name in names]
     axes.barh(names, means, color=[GREY if value < 0 else BLUE for value in means], height=0.62, alpha=0.85)
     for position, name in enumerate(names):
@@ -56,7 +56,7 @@ def bars(values, path, *, x, title):
     axes.axvline(0, color="#222222", linewidth=1)
     axes.grid(False, axis="y")
     axes.margins(x=0.12)
-    axes.set_xlabel(x)
+    figure.supxlabel(x, fontsize=10)
     figure.suptitle(title)
     _save(figure, path)
 

@@ -34,6 +34,9 @@ from .tables import (
 
 ROOT = Path(__file__).parents[2]
 IMAGES = ROOT / "docs" / "images"
+COLLAPSED = 10
+"""Points behind the base arm beyond which an arm has learned nothing."""
+
 MINILM = {
     "vocab_size": 30522,
     "hidden_size": 384,
@@ -208,23 +211,27 @@ def draw(evidence, model):
 
 
 def draw_arms(evidence, num_train):
-    """How much each arm and idea gains or loses against the recipe, and what it costs."""
+    """How much each arm and idea gains or loses against the base arm, and what it costs.
+
+    Arms that collapsed are left out, for the sake of the scale.
+    """
     differences, costs = {}, {}
     for name, words in evidence.plan["ideas"].items():
         ahead = ahead_by_seed(evidence, name, num_train)
-        if not ahead:
+        if not ahead or min(ahead.values()) < -COLLAPSED:
             continue
-        costs[words] = (
-            evidence.cpu_seconds(name, num_train),
-            evidence.mean_accuracies(name, num_train, "validation"),
-        )
-        if name != evidence.plan["final"]:
+        if name in evidence.plan["costly"]:
+            costs[words] = (
+                evidence.cpu_seconds(name, num_train),
+                evidence.mean_accuracies(name, num_train, "validation"),
+            )
+        if name != evidence.plan["base"]:
             differences[words] = list(ahead.values())
     if differences:
         bars(
             differences,
             IMAGES / "study-ablations.png",
-            x="Mean validation accuracy of six sizes, points against the recipe",
+            x=f"Mean validation accuracy of six sizes, points against {evidence.plan['ideas'][evidence.plan['base']]}",
             title=f"What was tried, {int(num_train):,} sentences",
         )
         accuracy_over_training(
