@@ -369,8 +369,7 @@ class ElasticModelMixin(_Model):
         """Put the code of the elastic classes beside a model saved in `folder`, and name it in its configuration.
 
         Afterwards the Auto classes load every head of this family from there with `trust_remote_code=True`, where
-        this package is not installed. Where it is, its own classes win and the copies stay unread. What goes elsewhere
-        does not tell in which folder of this machine the model was that it was extracted from.
+        this package is not installed. Where it is, its own classes win and the copies stay unread.
         """
         here = Path(__file__).parent
         for name in SHIPPED_FILES:
@@ -379,10 +378,17 @@ class ElasticModelMixin(_Model):
         path = Path(folder) / "config.json"
         config = json.loads(path.read_text(encoding="utf-8"))
         config["auto_map"] = _auto_map(type(self.base_model))
+        path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+    def prepare_upload(self, folder: Any) -> None:
+        """Make a saved model ready for the Hub: with its code, and without the path on this machine of its parent."""
+        self.save_code(folder)
+        path = Path(folder) / "config.json"
+        config = json.loads(path.read_text(encoding="utf-8"))
         origin = config.get("extracted_from") or {}
         if origin.get("parent") and Path(origin["parent"]).exists():
             origin["parent"] = None
-        path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+            path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
     def push_to_hub(self, repo_id: str, **kwargs: Any) -> Any:  # type: ignore[override]
         """Push as transformers does, with the code.
@@ -401,7 +407,7 @@ class ElasticModelMixin(_Model):
     def _upload_modified_files(self, working_dir: Any, *args: Any, **kwargs: Any) -> Any:
         """Every push of a model ends here, with the folder that goes to the Hub."""
         if (Path(working_dir) / "config.json").exists():
-            self.save_code(working_dir)
+            self.prepare_upload(working_dir)
         return super()._upload_modified_files(working_dir, *args, **kwargs)
 
 

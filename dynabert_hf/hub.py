@@ -131,7 +131,7 @@ def push_folder(
     model = _shell_of(folder)
     with tempfile.TemporaryDirectory() as scratch:
         (Path(scratch) / "config.json").write_bytes((folder / "config.json").read_bytes())
-        model.save_code(scratch)
+        model.prepare_upload(scratch)
         files = {file.relative_to(scratch): file for file in Path(scratch).iterdir()}
         for file in folder.rglob("*"):
             name = file.relative_to(folder)
