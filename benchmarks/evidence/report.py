@@ -35,7 +35,7 @@ from .tables import (
 ROOT = Path(__file__).parents[2]
 IMAGES = ROOT / "docs" / "images"
 COLLAPSED = 10
-"""Points behind the base arm beyond which an arm has learned nothing."""
+"""Points behind the recipe beyond which an arm has learned nothing."""
 
 MINILM = {
     "vocab_size": 30522,
@@ -211,7 +211,7 @@ def draw(evidence, model):
 
 
 def draw_arms(evidence, num_train):
-    """How much each arm and idea gains or loses against the base arm, and what it costs.
+    """How much each arm and idea gains or loses against the recipe, and what it costs.
 
     Arms that collapsed are left out, for the sake of the scale.
     """
@@ -225,13 +225,13 @@ def draw_arms(evidence, num_train):
                 evidence.cpu_seconds(name, num_train),
                 evidence.mean_accuracies(name, num_train, "validation"),
             )
-        if name != evidence.plan["base"]:
+        if name != evidence.plan["final"]:
             differences[words] = list(ahead.values())
     if differences:
         bars(
             differences,
             IMAGES / "study-ablations.png",
-            x=f"Mean validation accuracy of six sizes, points against {evidence.plan['ideas'][evidence.plan['base']]}",
+            x="Mean validation accuracy of six sizes, points against the recipe",
             title=f"What was tried, {int(num_train):,} sentences",
         )
         accuracy_over_training(

@@ -155,14 +155,14 @@ def words_of(size):
 
 
 def ahead_by_seed(evidence, name, num_train):
-    """By seed how many points of mean validation accuracy an arm is ahead of the base arm of the same seed."""
-    base = evidence.mean_by_seed(evidence.plan["base"], num_train, "validation")
+    """By seed how many points of mean validation accuracy an arm is ahead of the recipe of the same seed."""
+    recipe = evidence.mean_by_seed(evidence.plan["final"], num_train, "validation")
     own = evidence.mean_by_seed(name, num_train, "validation")
-    return {seed: 100 * (own[seed] - base[seed]) for seed in sorted(own.keys() & base.keys())}
+    return {seed: 100 * (own[seed] - recipe[seed]) for seed in sorted(own.keys() & recipe.keys())}
 
 
 def ideas_table(evidence, ideas, num_train):
-    """Every arm and idea: validation accuracies, points ahead of the base arm seed by seed, mean loss, CPU seconds."""
+    """Every arm and idea: validation accuracies, points ahead of the recipe seed by seed, mean loss, CPU seconds."""
     rows = []
     for name, words in ideas.items():
         seeds = evidence.seeds_of(name, num_train, "validation")
