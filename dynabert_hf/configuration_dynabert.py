@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from huggingface_hub.dataclasses import strict
 from transformers import BertConfig, PreTrainedConfig, RobertaConfig
 
-from .subnetwork import LayerShape, Size, SubNetwork, SubNetworkError, grid, parse_size, size_name
+from .subnetwork import LayerShape, Size, SubNetwork, SubNetworkError, grid, number_text, parse_size, size_name
 
 FORMAT_VERSION = 1
 """Version of the elastic fields. A checkpoint with a higher one was written by a later release."""
@@ -89,7 +89,7 @@ def _kept_layers(given: Any) -> dict[str, list[int]] | None:
     if given is None:
         return None
     try:
-        return {f"{float(depth):g}": list(indices) for depth, indices in given.items()}
+        return {number_text(float(depth)): list(indices) for depth, indices in given.items()}
     except (AttributeError, TypeError, ValueError) as error:
         raise SubNetworkError(
             f"kept_layers={given!r} is not possible. Give for each depth the layers to keep, such as "
@@ -115,6 +115,8 @@ else:
 @dataclass(kw_only=True)
 class ElasticConfigMixin(_Config):
     """The fields and rules that elastic configurations add to a stock configuration.
+
+    A model reads them when it is made. Later the size in force is changed by its `set_active`, not here.
 
     Args:
         widths: Width multipliers that the network was or will be trained for, each in (0, 1].

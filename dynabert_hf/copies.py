@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from .elastic import LINEARS
+
 
 def new_model(model_class: type, config: Any, source: nn.Module, positions: Sequence[int] | None = None) -> Any:
     """A new model with copies of the leading weights of `source`, in its mode and on its device.
@@ -25,7 +27,7 @@ def new_model(model_class: type, config: Any, source: nn.Module, positions: Sequ
         positions: For each layer of the new model the layer of `source` to copy; None: all in order.
 
     Raises:
-        ValueError: If `source` is on the meta device.
+        ValueError: If `source` is on the meta device, or holds other tensors than its configuration says.
     """
     state = source.state_dict()
     if any(tensor.is_meta for tensor in state.values()):
@@ -37,13 +39,31 @@ def new_model(model_class: type, config: Any, source: nn.Module, positions: Sequ
     with torch.device("meta"):
         model = model_class(config, **pooler)
     leading = {
-        name: state[_source_name(name, positions)][tuple(map(slice, target.shape))].clone()
+        name: _leading(state, _source_name(name, positions), target.shape)
         for name, target in model.state_dict().items()
     }
     model.load_state_dict(leading, assign=True)
     _copy_buffers(model, source)
     model.tie_weights()
     return model.train(source.training)
+
+
+def _leading(state: dict[str, torch.Tensor], name: str, shape: torch.Size) -> torch.Tensor:
+    """A copy of the leading part of a tensor of that name; only those of the elastic linears may be larger."""
+    tensor = state.get(name)
+    if tensor is None:
+        raise ValueError(
+            f"The model has no tensor {name}: an adapter, a quantised layer or a module of your own stands in its "
+            "place. Merge adapters first (merge_and_unload), and quantise or replace modules in the copy."
+        )
+    is_elastic = "encoder.layer." in name and name.rpartition(".")[0].endswith(tuple(f".{path}" for path in LINEARS))
+    if tensor.shape != shape and not is_elastic:
+        raise ValueError(
+            f"The configuration says that {name} is of size {tuple(shape)}, the model holds it as "
+            f"{tuple(tensor.shape)}. Make the configuration say what the model is (num_labels, vocab_size, "
+            "max_position_embeddings, type_vocab_size), and call again."
+        )
+    return tensor[tuple(map(slice, shape))].clone()
 
 
 def _source_name(name: str, positions: Sequence[int] | None) -> str:

@@ -17,7 +17,7 @@ from torch import nn
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 from transformers.utils.output_capturing import OutputRecorder
 
-from .subnetwork import LayerShape
+from .subnetwork import LayerShape, SubNetworkError
 
 HIDDEN, HEADS, NEURONS = range(3)
 """The three axes of a layer; an `ElasticLinear` maps one to another."""
@@ -54,6 +54,7 @@ class ActiveSizes:
     Attributes:
         positions: Which of the stored layers run, increasing.
         axes: For each stored layer its current size on the three axes, `(hidden, heads * head_size, neurons)`.
+        is_full_width: Whether that is all that is stored of each layer.
         prepared: Every size that was ever prepared, by its name.
         parts: While gradients are gathered, the leading parts of weights in use, by linear and size; else None.
     """
@@ -80,7 +81,7 @@ class ActiveSizes:
 
     def switch(self, size: PreparedSize) -> None:
         """Switch to a prepared size."""
-        self.positions, self.axes = size.positions, size.axes
+        self.positions, self.axes, self.is_full_width = size.positions, size.axes, size.is_full_width
 
     @contextmanager
     def gathering_gradients(self) -> Iterator[None]:
@@ -213,19 +214,24 @@ class ElasticEncoder(nn.Module):
             for path in LINEARS
         ]
 
-    def first_foreign_linear(self) -> str | None:
-        """Where something else has taken the place of an elastic linear, if anywhere.
+    def check_linears(self) -> None:
+        """Refuse a size below the stored widths where something else has taken the place of an elastic linear.
 
         An adapter or a quantised layer may, and knows no widths. Looks into the parents' tables, for speed.
         """
         for path, modules, name in self._places:
             if not isinstance(modules[name], ElasticLinear):
-                return path
-        return None
+                raise SubNetworkError(
+                    f"A size narrower than this model is asked for, but an adapter or a quantised layer stands in "
+                    f"layer {path}, and that knows one width only. Possible are all depths at full width; for other "
+                    "widths merge adapters first (merge_and_unload), or extract the size and adapt that."
+                )
 
     def forward(
         self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, *, use_cache=None, **kwargs
     ) -> BaseModelOutputWithPastAndCrossAttentions:
+        if not (self.active.is_full_width or torch.compiler.is_compiling()):
+            self.check_linears()  # an adapter may have come after the size
         for position in self.active.positions:
             hidden_states = self.layer[position](hidden_states, attention_mask, **kwargs)
         return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=hidden_states)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -25,7 +26,7 @@ from .checkpoint import active_parts, check_finite, check_location, check_shapes
 from .configuration_dynabert import ElasticConfigMixin
 from .copies import new_model, shared_model
 from .elastic import ActiveSizes, ElasticEncoder
-from .subnetwork import LayerShape, Size, SubNetwork, SubNetworkError, parse_size, size_name
+from .subnetwork import LayerShape, Size, SubNetwork, SubNetworkError, parse_size
 
 SHIPPED_FILES = (
     "subnetwork.py",
@@ -164,18 +165,9 @@ class ElasticModelMixin(_Model):
         active = self.base_model.active_sizes
         prepared = active.prepared.get(size) or active.prepare(size, self.config.resolve(size))
         if not prepared.is_full_width:
-            self._check_linears(size)
+            self.base_model.encoder.check_linears()
         active.switch(prepared)
         self.config._record_active(size)
-
-    def _check_linears(self, size: SubNetwork | tuple[LayerShape, ...]) -> None:
-        place = self.base_model.encoder.first_foreign_linear()
-        if place is not None:
-            raise SubNetworkError(
-                f"{size_name(size)} is narrower than this model, but an adapter or a quantised layer stands in layer "
-                f"{place}, and that knows one width only. Possible are all depths at full width; for other widths "
-                "merge adapters first (merge_and_unload), or extract the size and adapt that."
-            )
 
     @contextmanager
     def subnetwork(
@@ -211,8 +203,8 @@ class ElasticModelMixin(_Model):
         The two models have in common what belongs to the weights: their values, gradients and `requires_grad`, and
         their device and number format, so that `to(...)` on one moves both. Each has its own active size,
         configuration, attention implementation, `train()` or `eval()` mode and hooks. What replaces a module, such as
-        an adapter or `resize_token_embeddings`, does so in one of them. A copy or pickle of one has weights of its
-        own.
+        an adapter, does so in one of them. A copy or pickle of one has weights of its own. Call
+        `resize_token_embeddings` before: it would change the weights of both, and the configuration of one.
 
         Args:
             size: A sub-network, its text, or the shapes of the layers to run; instead of `width` and `depth`.
@@ -325,6 +317,7 @@ class ElasticModelMixin(_Model):
                 check_shapes(config, stored, shapes, prefix=model.base_model_prefix)
             if stored != config.stored_layers:
                 state_dict = active_parts(config, tensors, stored=stored, kept=config.stored_layers)
+                checkpoint_files = None  # weights that go to disk would be read from there, under other names
         loaded = PreTrainedModel._load_pretrained_model(
             model, state_dict, checkpoint_files, load_config, *args, **kwargs
         )
@@ -343,6 +336,7 @@ class ElasticModelMixin(_Model):
     def save_pretrained(
         self,
         save_directory: Any,
+        is_main_process: bool = True,
         *args: Any,
         save_original_format: bool = False,
         with_code: bool = False,
@@ -355,14 +349,17 @@ class ElasticModelMixin(_Model):
 
         Args:
             save_directory: Folder to save to.
+            is_main_process: Whether this process writes what is not a weight.
             *args: Passed on to transformers.
             save_original_format: Whether to keep the parameter names of the file that the model came from.
             with_code: Also save the code, see `save_code`. Always done where the model itself runs from such code,
                 and when pushing to the Hub.
             **kwargs: Passed on to transformers.
         """
-        super().save_pretrained(save_directory, *args, save_original_format=save_original_format, **kwargs)
-        if with_code or _IS_COPY:
+        kwargs["save_original_format"] = save_original_format
+        super().save_pretrained(save_directory, is_main_process, *args, **kwargs)
+        is_whole = (Path(save_directory) / "config.json").exists()  # of a model with an adapter only that is saved
+        if (with_code or _IS_COPY) and is_main_process and is_whole:
             self.save_code(save_directory)
 
     def save_code(self, folder: Any) -> None:
@@ -386,7 +383,7 @@ class ElasticModelMixin(_Model):
         path = Path(folder) / "config.json"
         config = json.loads(path.read_text(encoding="utf-8"))
         origin = config.get("extracted_from") or {}
-        if origin.get("parent") and Path(origin["parent"]).exists():
+        if origin.get("parent") and not _may_be_hub_id(origin["parent"]):
             origin["parent"] = None
             path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
@@ -409,6 +406,10 @@ class ElasticModelMixin(_Model):
         if (Path(working_dir) / "config.json").exists():
             self.prepare_upload(working_dir)
         return super()._upload_modified_files(working_dir, *args, **kwargs)
+
+
+def _may_be_hub_id(text: str) -> bool:
+    return bool(re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", text)) and not Path(text).exists()
 
 
 def _auto_map(base_class: type[ElasticModelMixin]) -> dict[str, str]:

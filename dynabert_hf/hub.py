@@ -18,7 +18,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
 from .elastic_model import ElasticModelMixin
-from .model_card import ModelCardFacts, SizeFacts, bare_metrics, write_model_card
+from .model_card import ModelCardFacts, SizeFacts, bare_metrics, elastic_class_name, write_model_card
 from .subnetwork import SubNetwork
 
 NETWORK_ERRORS = (OSError, RuntimeError, HfHubHTTPError.__bases__[0])
@@ -92,7 +92,7 @@ def _write_card_of_size(
     metrics = bare_metrics((model.config.metrics or {}).get(str(size), {}), "")
     counted = SizeFacts.counted(model, size, metrics)
     if facts is None:
-        facts = ModelCardFacts(model_class=type(model).__name__, sizes=())
+        facts = ModelCardFacts(model_class=elastic_class_name(model), sizes=())
     rows = tuple(row for row in facts.sizes if row.subnetwork == size) or (counted,)
     write_model_card(folder, replace(facts, sizes=rows, title=f"{facts.title}, {size}", pictures={}, **changes))
 

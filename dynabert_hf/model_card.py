@@ -72,6 +72,11 @@ def bare_metrics(metrics: Mapping[str, Any], prefix: str) -> dict[str, float]:
     return {name: value for name, value in bare.items() if name not in _TIMING and isinstance(value, int | float)}
 
 
+def elastic_class_name(model: ElasticModelMixin) -> str:
+    """Name of the class of the package that a model is of, also for a subclass of it with another name."""
+    return f"Dyna{model.backbone_class.__name__}"
+
+
 @dataclass(frozen=True)
 class SizeFacts:
     """What was measured of one size.
@@ -151,7 +156,7 @@ class ModelCardFacts:
             SizeFacts(row.subnetwork, dict(row.metrics), row.parameters, row.flops, getattr(row, "latency_ms", None))
             for row in rows
         )
-        return cls(model_class=type(model).__name__, sizes=sizes, **facts)
+        return cls(model_class=elastic_class_name(model), sizes=sizes, **facts)
 
     @classmethod
     def from_training(cls, model: ElasticModelMixin, args: Any, state: Any, **facts: Any) -> ModelCardFacts:
@@ -168,7 +173,7 @@ class ModelCardFacts:
             SizeFacts.counted(model, size, bare_metrics(metrics, f"eval_{size}_")) for size in model.config.subnetworks
         )
         stages = {args.stage: {name: getattr(args, name) for name in RECIPE_FIELDS}}
-        return cls(model_class=type(model).__name__, sizes=sizes, **{"stages": stages, **facts})
+        return cls(model_class=elastic_class_name(model), sizes=sizes, **{"stages": stages, **facts})
 
     @property
     def metric(self) -> str | None:

@@ -133,7 +133,21 @@ def _full_layers(model: PreTrainedModel) -> Any:
             "This model was cut by extraction. Importance and rewiring are of a full network: use the model that it "
             "was extracted from."
         )
-    return model.base_model.encoder.layer
+    encoder = getattr(model.base_model, "encoder", None)
+    if encoder is None:
+        raise TypeError(
+            f"A {type(model).__name__} is neither an elastic nor a stock BERT or RoBERTa. Give one of them; of a model "
+            "with adapters that is what merge_and_unload() returns."
+        )
+    layers = encoder.layer
+    for number, linears in enumerate(layer_linears(layers)):
+        for path, linear in linears.items():
+            if not isinstance(linear, nn.Linear) or not linear.weight.is_floating_point():
+                raise ValueError(
+                    f"In layer {number} a {type(linear).__name__} stands for {path}. Importance and rewiring are of "
+                    "plain weights: merge adapters first (merge_and_unload), and quantise afterwards."
+                )
+    return layers
 
 
 def _loss(model: PreTrainedModel, batch: Mapping[str, Any]) -> torch.Tensor:

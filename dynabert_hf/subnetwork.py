@@ -10,20 +10,21 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
+from numbers import Real
 
 
 class SubNetworkError(ValueError):
     """A sub-network was asked for that cannot exist, or that this model does not hold."""
 
 
-def _number(number: float) -> str:
+def number_text(number: float) -> str:
     """The shortest text that reads back as the same number."""
     short = f"{number:g}"
     return short if float(short) == number else repr(number)
 
 
 def _check_multiplier(name: str, multiplier: float) -> float:
-    is_number = isinstance(multiplier, int | float) and not isinstance(multiplier, bool)
+    is_number = isinstance(multiplier, Real) and not isinstance(multiplier, bool)
     if not is_number or math.isnan(multiplier) or not 0 < multiplier <= 1:
         raise SubNetworkError(
             f"{name}={multiplier!r} is not a multiplier. Possible is a number in (0, 1], the share of the full "
@@ -88,7 +89,7 @@ class SubNetwork:
         object.__setattr__(self, "depth", _check_multiplier("depth", self.depth))
 
     def __str__(self) -> str:
-        return f"w{_number(self.width)}-d{_number(self.depth)}"
+        return f"w{number_text(self.width)}-d{number_text(self.depth)}"
 
     @classmethod
     def parse(cls, text: str) -> SubNetwork:
@@ -128,7 +129,7 @@ class SubNetwork:
         if self.width * num_heads < 0.5:
             raise SubNetworkError(
                 f"width={self.width:g} leaves no attention head of {num_heads}. The smallest possible width is "
-                f"{_number(0.5 / num_heads)}, which keeps one; give at least that."
+                f"{number_text(0.5 / num_heads)}, which keeps one; give at least that."
             )
         heads = max(1, round(self.width * num_heads))
         neurons = int(heads / num_heads * num_neurons)
@@ -142,7 +143,7 @@ class SubNetwork:
             kept = list(kept_layers)
         if not kept:
             raise SubNetworkError(
-                f"depth={self.depth:g} leaves no layer of {num_layers}. A depth of {_number(1 / num_layers)} keeps "
+                f"depth={self.depth:g} leaves no layer of {num_layers}. A depth of {number_text(1 / num_layers)} keeps "
                 "one; give at least that."
             )
         return tuple(LayerShape(index, heads, neurons) for index in kept)

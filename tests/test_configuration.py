@@ -36,6 +36,14 @@ def test_the_grid_of_sizes_and_the_layers_that_run():
     assert config.num_active_layers == 3
 
 
+@pytest.mark.parametrize("key", [str(1 / 3), 1 / 3])
+def test_layers_to_keep_are_found_for_every_depth(key, tmp_path):
+    config = make_config(depths=[1 / 3, 1.0], kept_layers={key: [1, 5]})
+    config.save_pretrained(tmp_path)
+    for same in (config, AutoConfig.from_pretrained(tmp_path)):
+        assert [layer.index for layer in same.resolve(SubNetwork(depth=1 / 3))] == [1, 5]
+
+
 @pytest.mark.parametrize(
     ("field", "message"),
     [

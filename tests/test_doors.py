@@ -11,7 +11,7 @@ from conftest import make_batch, make_model
 from transformers import AutoTokenizer, BertTokenizer, Trainer, TrainingArguments, pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from dynabert_hf import DynaBertForSequenceClassification, DynaBertModel, SubNetworkError
+from dynabert_hf import DynaBertForSequenceClassification, DynaBertModel, Importance, SubNetworkError, rewire
 
 WORDS = ["[UNK]", "[PAD]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz"]
 TASKS = {
@@ -116,6 +116,19 @@ def test_layers_on_disk_are_fetched_at_every_size(tmp_path):
         torch.testing.assert_close(run(loaded.set_active(size)), run(model.set_active(size)), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("width", [1.0, 0.5])
+def test_only_the_active_part_is_put_on_disk(tmp_path, width):
+    pytest.importorskip("accelerate")
+    model = make_model(active_width=width, active_depth=0.5)
+    model.save_pretrained(tmp_path / "model")
+    places = {"bert.embeddings": "cpu", "bert.pooler": "cpu", "classifier": "cpu", "dropout": "cpu"}
+    places |= {f"bert.encoder.layer.{number}": "disk" if number else "cpu" for number in range(3)}
+    loaded = DynaBertForSequenceClassification.from_pretrained(
+        tmp_path / "model", only_active=True, device_map=places, offload_folder=str(tmp_path / "disk")
+    )
+    torch.testing.assert_close(run(loaded), run(model), rtol=0, atol=1e-5)
+
+
 @pytest.fixture
 def with_lora():
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)  # said to peft
@@ -140,10 +153,31 @@ def test_lora_trains_the_full_size_and_switches_depth(with_lora):
 
 def test_lora_refuses_another_width(with_lora):
     elastic = with_lora.get_base_model()
-    with pytest.raises(SubNetworkError, match=r"w0\.5-d1 .* 0\.attention\.self\.query, .* \(merge_and_unload\)"):
+    with pytest.raises(SubNetworkError, match=r"narrower .* 0\.attention\.self\.query, .* \(merge_and_unload\)"):
         elastic.set_active(width=0.5)
     assert str(elastic.active) == "w1-d1"
     run(with_lora)
+
+
+def test_lora_on_a_narrow_model_is_refused_by_name():
+    peft = pytest.importorskip("peft")
+    narrow = make_model().set_active(width=0.5)
+    narrow.add_adapter(peft.LoraConfig(r=2, target_modules=["query", "value"]))
+    with pytest.raises(SubNetworkError, match=r"narrower .* 0\.attention\.self\.query, .* \(merge_and_unload\)"):
+        run(narrow)
+    run(narrow.set_active(width=1.0))
+
+
+def test_lora_is_merged_before_weights_are_copied_or_reordered(with_lora):
+    elastic = with_lora.get_base_model()
+    for copied in (lambda: elastic.extract(depth=0.5), elastic.to_backbone):
+        with pytest.raises(ValueError, match=r"no tensor bert\.encoder.* Merge adapters first \(merge_and_unload\)"):
+            copied()
+    importance = Importance(torch.rand(6, 4), torch.rand(6, 48))
+    with pytest.raises(ValueError, match=r"layer 0 a .* for attention\.self\.query\. .* merge adapters first"):
+        rewire(elastic, importance)
+    with pytest.raises(TypeError, match="neither an elastic nor a stock BERT"):
+        rewire(with_lora, importance)
 
 
 def test_merged_lora_switches_again(with_lora):

@@ -192,6 +192,21 @@ def test_a_model_without_weights_cannot_be_extracted(head):
         model.extract(width=0.5)
 
 
+def test_a_head_that_the_configuration_does_not_know_is_not_cut_to_it():
+    model = make_model()
+    model.classifier = torch.nn.Linear(32, 7)
+    message = r"classifier\.weight is of size \(3, 32\), the model holds it as \(7, 32\).*num_labels"
+    for copied in (lambda: model.extract(width=0.5), model.to_backbone):
+        with pytest.raises(ValueError, match=message):
+            copied()
+    stock = transformers.BertForSequenceClassification(make_model().to_backbone().config)
+    stock.classifier = torch.nn.Linear(32, 7)
+    with pytest.raises(ValueError, match=message):
+        type(model).from_backbone(stock)
+    stock.config.num_labels = 7
+    assert type(model).from_backbone(stock).classifier.out_features == 7
+
+
 def test_an_extracted_model_trains_with_a_plain_trainer(tmp_path):
     small = make_model().extract(IRREGULAR)
     before = copy.deepcopy(small.state_dict())

@@ -248,11 +248,14 @@ def test_pushed_sizes_stand_alone_and_name_their_parent(hub, repo_id):
         assert len(card.data.eval_results) == 2
 
 
-def test_pushing_an_extracted_model_does_not_tell_the_folder_of_its_parent(hub, tmp_path):
+@pytest.mark.parametrize("is_moved", [False, True])
+def test_pushing_an_extracted_model_does_not_tell_the_folder_of_its_parent(hub, tmp_path, is_moved):
     make_model().save_pretrained(tmp_path / "secret-place")
     small = DynaBertForSequenceClassification.from_pretrained(tmp_path / "secret-place").extract("w0.25-d0.5")
     assert "secret-place" in small.config.extracted_from["parent"]
     small.save_pretrained(tmp_path / "small")
+    if is_moved:
+        (tmp_path / "secret-place").rename(tmp_path / "elsewhere")
     small.push_to_hub("me/pushed")
     push_folder(tmp_path / "small", "me/folder")
     for repo_id in ("me/pushed", "me/folder"):

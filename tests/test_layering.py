@@ -11,7 +11,7 @@ LEVELS = {
     "configuration_dynabert": 1,
     "elastic": 1,
     "checkpoint": 1.5,
-    "copies": 1,
+    "copies": 1.5,
     "elastic_model": 2,
     "shared_prefixes": 3,
     "modeling_dynabert": 3,

@@ -13,7 +13,7 @@ from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
 from transformers import SchedulerType
 
-from dynabert_hf import DynaBertTrainer, DynaBertTrainingArguments
+from dynabert_hf import DynaBertForSequenceClassification, DynaBertTrainer, DynaBertTrainingArguments
 from dynabert_hf.counting import count_flops, count_parameters
 from dynabert_hf.model_card import ModelCardFacts, SizeFacts, render_model_card, write_model_card
 
@@ -87,6 +87,14 @@ def test_card_of_a_plain_model_needs_no_facts(tmp_path):
     text = str(render_model_card(ModelCardFacts(model_class="DynaRobertaModel", sizes=())))
     assert "None" not in text
     assert "RoBERTa" in text
+
+
+def test_card_of_a_class_of_ones_own_names_the_class_that_loads_it(tmp_path):
+    class Reviews(DynaBertForSequenceClassification):
+        pass
+
+    facts = ModelCardFacts.from_rows(Reviews(make_model().config), ())
+    assert "AutoModelForSequenceClassification" in str(render_model_card(facts))
 
 
 def test_card_names_no_path_of_this_machine(tmp_path):

@@ -122,6 +122,19 @@ def test_saving_without_code_names_no_code(tmp_path):
         assert "auto_map" not in json.loads((tmp_path / folder / "config.json").read_text())
 
 
+def test_only_the_main_process_writes_code(tmp_path):
+    make_model().save_pretrained(tmp_path, is_main_process=False, with_code=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_of_which_only_the_adapter_is_saved_needs_no_code(tmp_path):
+    peft = pytest.importorskip("peft")
+    model = make_model()
+    model.add_adapter(peft.LoraConfig(r=2, target_modules=["query"]))
+    model.save_pretrained(tmp_path, with_code=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+
+
 def test_code_changes_nothing_else_in_the_configuration(tmp_path):
     model = make_model()
     model.save_pretrained(tmp_path / "with", with_code=True)

@@ -1,7 +1,9 @@
 """The vocabulary and its rules, without a model."""
 
 import math
+from fractions import Fraction
 
+import numpy
 import pytest
 
 from dynabert_hf import LayerShape, SubNetwork, SubNetworkError, grid
@@ -19,6 +21,10 @@ def test_a_multiplier_outside_zero_to_one_is_refused(name, value):
 @pytest.mark.parametrize("subnetwork", [*grid([0.25, 0.5, 1], [0.5, 0.75, 1]), SubNetwork(1 / 3, 2 / 7)])
 def test_the_text_form_reads_back_as_the_same_value(subnetwork):
     assert SubNetwork.parse(str(subnetwork)) == subnetwork
+
+
+def test_any_real_number_is_a_multiplier():
+    assert SubNetwork(numpy.float32(0.5), Fraction(3, 4)) == SubNetwork(0.5, 0.75)
 
 
 def test_the_text_form_is_short():
