@@ -7,13 +7,15 @@ where it stopped when it is called again.
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import datasets
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
@@ -31,6 +33,7 @@ from transformers.utils import logging
 from . import modeling_dynabert, modeling_dynaroberta
 from .elastic_model import ElasticModelMixin
 from .evaluation import default_metrics
+from .hub import push_folder
 from .model_card import RECIPE_FIELDS, bare_metrics
 from .recovery import check_writable, last_whole_checkpoint, write_whole
 from .results import RecipeResult
@@ -44,6 +47,12 @@ logger = logging.get_logger(__name__)
 
 DROPOUT_FIELDS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
 """The fields of a configuration that are probabilities of dropout."""
+
+
+PUBLISHING = tuple(
+    field.name for field in fields(DynaBertTrainingArguments) if field.name.startswith(("push_to_hub", "hub_"))
+)
+"""The training arguments that say where a result is pushed to, which is here that of the whole run."""
 
 
 def train_dynabert(
@@ -94,7 +103,9 @@ def train_dynabert(
         output_dir: Folder of the run. The trained model ends in its sub-folder `model`.
         stage_arguments: For a stage, training arguments of that stage alone, such as
             `{"depth": {"num_train_epochs": 2}}`.
-        **arguments: Fields of `DynaBertTrainingArguments` for all stages, such as `learning_rate=5e-5`.
+        **arguments: Fields of `DynaBertTrainingArguments` for all stages, such as `learning_rate=5e-5`. With
+            `push_to_hub=True` the result is pushed at the end, by `push_folder`, to `hub_model_id` or else to a
+            repository named as `output_dir`.
 
     Raises:
         TypeError: If the model is not a BERT or RoBERTa with a task head.
@@ -110,10 +121,12 @@ def train_dynabert(
         if dataset is not None:
             check_labelled(name, dataset)
             check_labels(name, dataset, teacher)
+    publishing = {name: arguments.pop(name) for name in list(arguments) if name in PUBLISHING}
     run = _Run(
         output_dir=Path(output_dir),
         elastic_class=elastic_class,
         arguments={**({} if "width" in stages else {"teacher_width": "full"}), **arguments},
+        publishing=publishing,
         stage_arguments={stage: dict(own) for stage, own in (stage_arguments or {}).items()},
         trainer_kwargs={
             "train_dataset": train_dataset,
@@ -123,7 +136,14 @@ def train_dynabert(
             "compute_metrics": compute_metrics or default_metrics(teacher),
         },
     )
-    run.check_settings(**config, stages=list(stages), finetune=finetune, num_examples=len(train_dataset))
+    run.check_settings(
+        model=_fingerprint(teacher.state_dict()),
+        train_dataset=_fingerprint_of_rows(train_dataset),
+        **config,
+        stages=list(stages),
+        finetune=finetune,
+        num_examples=len(train_dataset),
+    )
     trained = run.once("1-rewired", lambda: run.rewire(teacher, importance_dataset or train_dataset, config))
     source = teacher
     if "width" in stages:
@@ -145,6 +165,28 @@ _ELASTIC_CLASSES = {
 """For each stock class the elastic one."""
 
 
+def _fingerprint(tensors: Mapping[str, torch.Tensor]) -> str:
+    """What tells the weights of one model from those of another."""
+    digest = hashlib.sha256()
+    for name, tensor in tensors.items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
+
+
+def _fingerprint_of_rows(dataset: Any) -> str | None:
+    """What tells training data from others of the same length: its first, middle and last rows.
+
+    None for data whose rows may be made anew whenever they are asked for.
+    """
+    if isinstance(dataset, datasets.Dataset):
+        dataset = dataset.with_format(None)
+    elif not isinstance(dataset, Sequence):
+        return None
+    rows = [dataset[number] for number in (0, len(dataset) // 2, len(dataset) - 1)]
+    return hashlib.sha256(json.dumps(rows, default=str, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def _check_stages(stages: Sequence[str]) -> None:
     possible = (("depth",), ("width", "depth"))
     if isinstance(stages, str) or tuple(stages) not in possible:
@@ -163,9 +205,14 @@ def _dropout_fields(dropout: float | None) -> dict[str, float]:
 def _load_teacher(model: PreTrainedModel | str | Path) -> PreTrainedModel:
     """The stock model that was given or named, with the head that its checkpoint was saved with."""
     if isinstance(model, ElasticModelMixin):
-        return model.to_backbone()
+        model = model.to_backbone()
     if isinstance(model, PreTrainedModel):
-        return model
+        return model if model.dtype == torch.float32 else copy.deepcopy(model).float()
+    if not isinstance(model, str | os.PathLike):
+        raise TypeError(
+            f"The model is a {type(model).__name__}. {_supported()} Of a model with adapters give what "
+            "merge_and_unload() returns."
+        )
     architectures = AutoConfig.from_pretrained(model).architectures or []
     for stock_class in _ELASTIC_CLASSES:
         if stock_class.__name__ in architectures:
@@ -234,6 +281,7 @@ class _Run:
     elastic_class: Any
     arguments: dict[str, Any]
     stage_arguments: dict[str, dict[str, Any]]
+    publishing: dict[str, Any]
     trainer_kwargs: dict[str, Any]
 
     def check_settings(self, *, num_examples: int, **settings: Any) -> None:
@@ -326,8 +374,20 @@ class _Run:
             write_whole(self.output_dir / "model", lambda folder: self.write_result(result, folder, base_model))
             if not args.disable_tqdm:
                 result.show()
+            self.publish()
         PartialState().wait_for_everyone()
         return result
+
+    def publish(self) -> None:
+        """Push the result, if that was asked for; nothing is lost where it fails."""
+        if self.publishing.get("push_to_hub"):
+            push_folder(
+                self.output_dir / "model",
+                self.publishing.get("hub_model_id") or self.output_dir.resolve().name,
+                private=self.publishing.get("hub_private_repo"),
+                revision=self.publishing.get("hub_revision"),
+                token=self.publishing.get("hub_token"),
+            )
 
     def write_result(self, result: RecipeResult, folder: Path, base_model: str | None) -> None:
         """Put model, tokenizer, table and card into a folder."""

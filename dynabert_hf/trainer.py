@@ -9,6 +9,7 @@ import random
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import torch
 from accelerate import DistributedType
 from accelerate.data_loader import DataLoaderStateMixin
 from accelerate.state import GradientState
-from accelerate.utils import has_compiled_regions
+from accelerate.utils import find_batch_size, has_compiled_regions
 from transformers import PreTrainedModel, Trainer
 from transformers.trainer_callback import ProgressCallback, TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput
@@ -31,7 +32,7 @@ from .recovery import RecoverableTrainer
 from .shared_prefixes import share_prefixes
 from .subnetwork import SubNetwork
 from .training_args import LOWER_IS_BETTER, DynaBertTrainingArguments
-from .training_checks import check_datasets, check_teacher
+from .training_checks import IGNORED, check_datasets, check_teacher
 
 logger = logging.get_logger(__name__)
 
@@ -93,9 +94,6 @@ class DynaBertTrainer(RecoverableTrainer):
         self.progress = follow(self)
         self._part_losses: dict[str, torch.Tensor] = {}
         self._part_counts: dict[str, int] = defaultdict(int)
-        problem_type = getattr(model.config, "problem_type", None)
-        is_regression = model.config.num_labels == 1 and type(model).__name__.endswith("ForSequenceClassification")
-        self._problem_type = problem_type or ("regression" if is_regression else "single_label_classification")
 
     def checkpoint_facts(self) -> dict[str, Any]:
         """What decides which sub-networks a step trains; to resume under others would be another training."""
@@ -129,6 +127,8 @@ class DynaBertTrainer(RecoverableTrainer):
             FloatingPointError: If a loss is NaN or infinite, before it reaches the weights.
         """
         model.train()
+        if callable(getattr(self.optimizer, "train", None)):  # of optimisers without a schedule
+            self.optimizer.train()
         inputs = self._prepare_inputs(inputs)
         share = self._count_items([inputs]) / num_items_in_batch if num_items_in_batch is not None else 1.0
         pairs = self.pairs_of_step()
@@ -175,16 +175,22 @@ class DynaBertTrainer(RecoverableTrainer):
     ) -> torch.Tensor:
         """The loss of one sub-network on a batch, the mean over its sentences; the model is at that size."""
         if teacher is None:
-            label_loss: Any = self.compute_loss(model, dict(inputs))  # it may take the labels out of what it is given
+            given = dict(inputs)  # compute_loss may take the labels out
+            label_loss: Any = self.compute_loss(model, given)
+            label_loss = _of_labelled(label_loss, inputs)
             self._record(pair, loss=label_loss)
             return label_loss
         label_loss, student = self._student_outputs(model, inputs)
         mask = inputs.get("attention_mask")
-        logit = prediction_loss(
-            student, teacher, problem_type=self._problem_type, attention_mask=mask, labels=inputs.get("labels")
-        )
-        loss = self.args.logit_weight * logit
-        parts = {"logit_loss": logit}
+        loss: Any = 0.0
+        parts: dict[str, torch.Tensor] = {}
+        if self.args.logit_weight > 0:
+            labels = inputs.get("labels")
+            kind = _problem_type(student, labels, self.accelerator.unwrap_model(model).config)
+            parts["logit_loss"] = prediction_loss(
+                student, teacher, problem_type=kind, attention_mask=mask, labels=labels
+            )
+            loss = self.args.logit_weight * parts["logit_loss"]
         if self.args.hidden_weight > 0:
             matched = [teacher.hidden_states[index] for index in pair.teacher_hidden_layers]
             mask = None if mask is None else mask.flatten(0, -2)
@@ -207,8 +213,8 @@ class DynaBertTrainer(RecoverableTrainer):
                     f"label_weight={self.args.label_weight} needs labels, but a batch has {sorted(inputs)}. Name the "
                     f"column of the labels {' and '.join(self.label_names)}, or give label_weight=0."
                 )
-            loss_and_outputs: Any = self.compute_loss(model, {**inputs, **wanted}, return_outputs=True)
-            return loss_and_outputs
+            loss, outputs = self.compute_loss(model, {**inputs, **wanted}, return_outputs=True)
+            return _of_labelled(loss, inputs), outputs
 
     def _teacher_outputs(self, size: SubNetwork | None, inputs: dict[str, Any]) -> ModelOutput | None:
         if size is None or self.teacher is None:
@@ -221,7 +227,7 @@ class DynaBertTrainer(RecoverableTrainer):
         """What the losses of this stage are means over: labelled items in `finetune`, else sentences."""
         if self.args.stage == "finetune" and "labels" in batches[0]:
             labels = [batch["labels"] for batch in batches]
-            return sum(label.ne(-100).sum() if label.ndim > 1 else len(label) for label in labels)
+            return sum(label.ne(IGNORED).sum() if label.ndim > 1 else len(label) for label in labels)
         return sum(len(next(iter(batch.values()))) for batch in batches)
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor | None:
@@ -229,7 +235,7 @@ class DynaBertTrainer(RecoverableTrainer):
         if not batch_samples:
             return None
         items = torch.as_tensor(self._count_items(batch_samples), device=device, dtype=torch.float32)
-        return self.accelerator.reduce(items, reduction="mean")
+        return self.accelerator.reduce(items, reduction="mean").clamp(min=1)
 
     def _record(self, pair: DistillationPair, **losses: torch.Tensor) -> None:
         for name, loss in losses.items():
@@ -346,8 +352,9 @@ def _as_list(given: str | list[str] | None) -> list[str]:
 class _Collated(DataLoaderStateMixin, list):
     """The batches of a data loader, collated once, with its data set.
 
-    It tells accelerate when it begins and ends, as a data loader does. Otherwise the loader of training, which ended on
-    a batch that was not full, would still count as the active one, and all batches would be cut to that length.
+    It tells accelerate when it begins and ends, and which batch is the last, as a data loader does. Otherwise the
+    loader of training, which ended on a batch that was not full, would still count as the active one, and all batches
+    would be cut to that length; and a last batch that is not full would count as much in the loss as a full one.
     """
 
     def __init__(self, dataloader: Any):
@@ -357,14 +364,20 @@ class _Collated(DataLoaderStateMixin, list):
 
     def __iter__(self) -> Iterator[Any]:
         self.begin()
+        self.remainder = (find_batch_size(self[-1]) or 0) % (find_batch_size(self[0]) or 1) if self else 0
         try:
-            yield from super().__iter__()
+            for number, batch in enumerate(super().__iter__(), start=1):
+                self.end_of_dataloader = number == len(self)
+                yield batch
         finally:
             self.end()
 
 
 def _with_summary(metrics: dict[str, dict[str, float]], prefix: str) -> dict[str, float]:
-    """All metrics of all sub-networks, and the mean and worst of each under `<prefix>_mean_...` and `_worst_...`."""
+    """All metrics of all sub-networks, and the mean and worst of each under `<prefix>_mean_...` and `_worst_...`.
+
+    Of metrics that are no numbers, such as a report by class, there is no mean.
+    """
     merged: dict[str, float] = {}
     values: dict[str, list[float]] = defaultdict(list)
     for subnetwork, own in metrics.items():
@@ -374,7 +387,8 @@ def _with_summary(metrics: dict[str, dict[str, float]], prefix: str) -> dict[str
                 merged[f"{prefix}_{bare}"] = metric
                 continue
             merged[name] = metric
-            values[bare].append(metric)
+            if isinstance(metric, Real):
+                values[bare].append(float(metric))
     for bare, numbers in values.items():
         worst = max if bare.endswith(LOWER_IS_BETTER) else min
         merged[f"{prefix}_mean_{bare}"] = float(np.mean(numbers))
@@ -384,3 +398,21 @@ def _with_summary(metrics: dict[str, dict[str, float]], prefix: str) -> dict[str
 
 def _without_labels(inputs: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in inputs.items() if name not in ("labels", "start_positions", "end_positions")}
+
+
+def _problem_type(output: ModelOutput, labels: torch.Tensor | None, config: Any) -> str:
+    """What the predictions are, where the configuration does not say, as transformers tells it from the labels."""
+    if config.problem_type is not None or "start_logits" in output or output.logits.ndim != 2:
+        return config.problem_type or "single_label_classification"
+    if config.num_labels == output.logits.shape[-1] == 1:
+        return "regression"
+    is_multi_label = labels is not None and labels.is_floating_point()
+    return "multi_label_classification" if is_multi_label else "single_label_classification"
+
+
+def _of_labelled(loss: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:
+    """The loss on labels; 0 where no token of the batch has one, of which torch's mean is NaN."""
+    labels = inputs.get("labels")
+    if labels is None or labels.ndim < 2:
+        return loss
+    return torch.where(labels.ne(IGNORED).any(), loss, loss.nan_to_num())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +25,8 @@ class DynaBertTrainingArguments(TrainingArguments):
 
     The defaults are the paper's: learning rate 2e-5, 3 epochs a stage, batch size 32. `metric_for_best_model` may be
     any metric of `evaluate()`, such as `"eval_mean_accuracy"`, `"eval_worst_accuracy"` or `"eval_w0.5-d0.75_accuracy"`;
-    of errors the lowest is the best. Resuming restores what callbacks such as early stopping have counted.
+    `"accuracy"` alone is its mean, and None, where one is needed, the mean loss. Of errors the lowest is the best.
+    Resuming restores what callbacks such as early stopping have counted.
 
     Args:
         stage: `"width"`, `"depth"` or `"finetune"`.
@@ -69,6 +71,7 @@ class DynaBertTrainingArguments(TrainingArguments):
     )
 
     def __post_init__(self) -> None:
+        self.metric_for_best_model = _metric_over_sizes(self)
         if self.greater_is_better is None and self.metric_for_best_model is not None:
             self.greater_is_better = not self.metric_for_best_model.endswith(LOWER_IS_BETTER)
         _check_engines(self)
@@ -92,6 +95,17 @@ class DynaBertTrainingArguments(TrainingArguments):
     def __getstate__(self) -> dict[str, Any]:
         """Without the token: the trainer pickles its arguments beside the model, and pushes them with it."""
         return {**self.__dict__, "hub_token": None}
+
+
+def _metric_over_sizes(args: TrainingArguments) -> str | None:
+    """The metric to choose by, that of a size, the worst or, of a name that transformers gives one model, the mean."""
+    name = args.metric_for_best_model
+    if name is None:
+        is_needed = args.load_best_model_at_end or args.lr_scheduler_type == "reduce_lr_on_plateau"
+        return "eval_mean_loss" if is_needed else None
+    if re.search(r"(^|_)(mean|worst|w[0-9.e-]+-d[0-9.e-]+)_", name):
+        return name
+    return f"eval_mean_{name.removeprefix('eval_')}"
 
 
 def _check_engines(args: TrainingArguments) -> None:

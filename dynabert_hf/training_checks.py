@@ -6,11 +6,12 @@ whose items may be made only when they are asked for, at the first.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import datasets
 import numpy as np
+import torch
 from transformers import PreTrainedModel
 from transformers.utils import logging
 
@@ -36,7 +37,8 @@ def check_datasets(model: Any, args: DynaBertTrainingArguments, train_dataset: A
     for name, dataset in named.items():
         if dataset is not None:
             check_not_empty(name, dataset)
-            check_labels(name, dataset, model)
+            if name != "train_dataset" or args.stage == "finetune" or args.label_weight > 0:
+                check_labels(name, dataset, model)
     if train_dataset is not None:
         is_split = args.accelerator_config.split_batches
         check_enough(
@@ -53,6 +55,11 @@ def check_teacher(model: ElasticModelMixin, teacher: PreTrainedModel | None, arg
     Raises:
         ValueError: If it is missing, shares weights with the model, or differs from it in shape, dtype or device.
     """
+    if model.base_model is model and args.stage != "finetune" and args.logit_weight > 0:
+        raise ValueError(
+            f"A {type(model).__name__} has no head, so there are no predictions to distil. Give logit_weight=0 to "
+            "distil its hidden states alone, or a model with a head."
+        )
     if args.stage == "finetune":
         if teacher is not None:
             logger.warning("Stage 'finetune' learns from labels; the teacher has no effect. Leave it out.")
@@ -97,6 +104,11 @@ def check_labelled(name: str, dataset: Any) -> None:
     Raises:
         ValueError: If it is empty, is not tokenised or has no labels.
     """
+    if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")) or isinstance(dataset, Mapping):
+        raise ValueError(
+            f"{name} is a {type(dataset).__name__}. The recipe needs one data set of known length, whose rows can be "
+            "read by their number: give a datasets.Dataset or a list, or train the stages by DynaBertTrainer."
+        )
     check_not_empty(name, dataset)
     columns = set(dataset[0])
     if "input_ids" not in columns:
@@ -189,6 +201,8 @@ def check_enough(dataset: Any, *, batch_size: int, num_processes: int, drop_last
 
 
 def _labels(dataset: Any) -> Iterable[Any]:
+    if isinstance(dataset, torch.utils.data.IterableDataset):
+        return []
     if isinstance(dataset, datasets.Dataset):
         column = next((column for column in LABEL_COLUMNS if column in dataset.column_names), None)
         return [] if column is None else dataset[column]

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import warnings
 
 import pytest
 import torch
@@ -90,6 +91,64 @@ def test_other_settings_in_the_same_folder_are_refused(tmp_path):
     run(tmp_path)
     with pytest.raises(ValueError, match=r"holds a run with .*'max_steps': 2.* now .*'max_steps': 3.* Give the same"):
         run(tmp_path, max_steps=3)
+
+
+def test_another_model_or_other_data_in_the_same_folder_are_refused(tmp_path):
+    run(tmp_path)
+    torch.manual_seed(1)
+    other = BertForSequenceClassification(BertConfig(**TINY, num_labels=2))
+    with pytest.raises(ValueError, match=r"holds a run with {'model': '\w+'}, now {'model': '\w+'} is asked"):
+        run(tmp_path, other)
+    rows = make_dataset().to_list()
+    run(tmp_path, train_dataset=rows)
+    rows[-1] = {**rows[-1], "labels": 1 - rows[-1]["labels"]}
+    with pytest.raises(ValueError, match=r"holds a run with {'train_dataset': '\w+'}, now"):
+        run(tmp_path, train_dataset=rows)
+
+
+def test_the_result_is_pushed_once_at_the_end(tmp_path, monkeypatch):
+    pushed = []
+    monkeypatch.setattr(
+        "dynabert_hf.recipe.push_folder", lambda folder, repo_id, **about: pushed.append((folder, repo_id, about))
+    )
+    run(tmp_path, push_to_hub=True, hub_token="secret", hub_private_repo=True)
+    about = {"private": True, "revision": None, "token": "secret"}
+    assert pushed == [(tmp_path / "run" / "model", "run", about)]
+    assert "secret" not in (tmp_path / "run" / "run.json").read_text()
+    run(tmp_path, push_to_hub=True, hub_model_id="me/final")
+    assert pushed[1][1] == "me/final"
+
+
+def test_a_teacher_in_half_precision_is_trained_in_full(tmp_path):
+    assert run(tmp_path, make_teacher().bfloat16()).model.dtype == torch.float32
+
+
+@pytest.mark.parametrize("given", [{"train_dataset": "stream"}, {"eval_dataset": "several"}])
+def test_data_without_numbered_rows_is_refused(tmp_path, given):
+    forms = {"stream": make_dataset().to_iterable_dataset(), "several": {"one": make_dataset()}}
+    [(name, form)] = given.items()
+    with pytest.raises(ValueError, match=rf"{name} is a \w+\. The recipe needs one data set of known length"):
+        run(tmp_path, **{name: forms[form]})
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_model_with_adapters_is_refused_by_name(tmp_path):
+    peft = pytest.importorskip("peft")
+    warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)  # said to peft
+    adapted = peft.get_peft_model(make_teacher(), peft.LoraConfig(target_modules=["query"]))
+    with pytest.raises(TypeError, match=r"is a PeftModel\. Possible are .*merge_and_unload"):
+        run(tmp_path, adapted)
+
+
+@pytest.mark.parametrize(
+    ("problem_type", "metric"), [("multi_label_classification", "accuracy"), ("regression", "mse")]
+)
+def test_models_with_several_answers_are_measured(tmp_path, problem_type, metric):
+    torch.manual_seed(0)
+    teacher = BertForSequenceClassification(BertConfig(**TINY, num_labels=3, problem_type=problem_type))
+    data = make_dataset().remove_columns("labels").add_column("labels", [[1.0, 0.0, 1.0]] * 12)
+    result = run(tmp_path, teacher, train_dataset=data, eval_dataset=data)
+    assert all(row.metrics[metric] >= 0 for row in result.rows)
 
 
 def test_a_regression_model_reports_error_and_correlation(tmp_path):

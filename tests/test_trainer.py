@@ -18,7 +18,7 @@ from transformers import (
 
 from dynabert_hf import DynaBertTrainer, DynaBertTrainingArguments
 
-TRAINER_ARGUMENTS = ("compute_metrics", "callbacks", "train_dataset", "data_collator")
+TRAINER_ARGUMENTS = ("compute_metrics", "callbacks", "train_dataset", "eval_dataset", "data_collator")
 MASKED = ("input_ids", "attention_mask")
 
 
@@ -95,6 +95,25 @@ def test_after_training_every_example_is_evaluated(tmp_path):
     assert len(trainer.train_dataset) % trainer.args.train_batch_size
     predictions = trainer.predict(make_dataset(8)).predictions
     assert {len(logits) for logits in predictions.values()} == {8}
+
+
+@pytest.mark.parametrize("settings", [{}, {"batch_eval_metrics": True}])
+def test_a_last_batch_that_is_not_full_counts_by_its_sentences(tmp_path, settings):
+    data, counted = make_dataset(9), []
+
+    def batch_accuracy(prediction, compute_result=False):
+        counted.append(len(prediction.label_ids))
+        return {"accuracy": 0.5}
+
+    metrics_of = batch_accuracy if settings else accuracy
+    trainer = make_trainer(
+        tmp_path, eval_dataset=data, compute_metrics=metrics_of, per_device_eval_batch_size=4, **settings
+    )
+    metrics = trainer.evaluate()
+    loss = trainer.model.eval()(**{name: torch.tensor(column) for name, column in data[:].items()}).loss
+    assert metrics["eval_w1-d1_loss"] == pytest.approx(loss.item(), abs=1e-6)
+    assert "eval_mean_accuracy" in metrics
+    assert not settings or counted[:3] == [4, 4, 1]
 
 
 def test_evaluation_leaves_the_active_size(tmp_path):
@@ -376,3 +395,132 @@ def test_the_weights_of_the_losses_are_the_papers_unless_given(tmp_path):
     weights = {stage: DynaBertTrainingArguments(tmp_path, stage=stage).hidden_weight for stage in ("width", "depth")}
     assert weights == {"width": 0.1, "depth": 1.0}
     assert DynaBertTrainingArguments(tmp_path, hidden_weight=0.7).hidden_weight == 0.7
+
+
+@pytest.mark.parametrize(
+    ("settings", "metric"),
+    [
+        ({"load_best_model_at_end": True}, "eval_mean_loss"),
+        ({"lr_scheduler_type": "reduce_lr_on_plateau"}, "eval_mean_loss"),
+        ({"metric_for_best_model": "accuracy"}, "eval_mean_accuracy"),
+        ({"metric_for_best_model": "eval_loss"}, "eval_mean_loss"),
+        ({"metric_for_best_model": "worst_accuracy"}, "worst_accuracy"),
+        ({"metric_for_best_model": "eval_other_w0.5-d1_loss"}, "eval_other_w0.5-d1_loss"),
+        ({}, None),
+    ],
+)
+def test_the_metric_to_choose_by_is_the_mean_unless_a_size_is_named(tmp_path, settings, metric):
+    args = DynaBertTrainingArguments(tmp_path, eval_strategy="epoch", save_strategy="epoch", use_cpu=True, **settings)
+    assert args.metric_for_best_model == metric
+    assert not args.greater_is_better or metric.endswith("accuracy")
+
+
+def test_the_best_checkpoint_is_loaded_without_further_words(tmp_path):
+    trainer = make_trainer(
+        tmp_path,
+        load_best_model_at_end=True,
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        max_steps=-1,
+        num_train_epochs=1,
+    )
+    trainer.train()
+    assert trainer.state.best_metric == trainer.state.log_history[-2]["eval_mean_loss"]
+
+
+def test_metrics_that_are_no_numbers_are_reported_by_size(tmp_path):
+    def report(prediction):
+        return {"classes": {"f1": 0.5}, "nothing": None, "share": np.float64(0.25)}
+
+    metrics = make_trainer(tmp_path, compute_metrics=report).evaluate()
+    assert metrics["eval_w0.5-d1_classes"] == {"f1": 0.5}
+    assert metrics["eval_mean_share"] == 0.25
+    assert "eval_mean_classes" not in metrics
+    assert "eval_mean_nothing" not in metrics
+
+
+@pytest.mark.parametrize("is_stream", [True, False])
+def test_data_sets_without_a_length_train_and_evaluate(tmp_path, is_stream):
+    class Rows(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return iter(make_dataset())
+
+    data = make_dataset().to_iterable_dataset() if is_stream else Rows()
+    trainer = make_trainer(tmp_path, train_dataset=data, eval_dataset=data, per_device_eval_batch_size=5)
+    assert trainer.train().global_step == 2
+    loss = trainer.model(**{name: torch.tensor(column) for name, column in make_dataset()[:].items()}).loss
+    assert trainer.evaluate()["eval_w1-d1_loss"] == pytest.approx(loss.item(), abs=1e-6)
+
+
+@pytest.mark.parametrize(("stage", "label_weight"), [("finetune", 0.0), ("width", 0.5)])
+def test_a_batch_without_a_labelled_token_adds_nothing(tmp_path, stage, label_weight):
+    rows = [{**row, "labels": [0] * 7 if number < 4 else [-100] * 7} for number, row in enumerate(make_dataset())]
+    trainer = make_trainer(
+        tmp_path,
+        stage,
+        make_model(head="ForTokenClassification"),
+        train_dataset=rows,
+        label_weight=label_weight,
+        train_sampling_strategy="sequential",
+    )
+    trainer.train()
+    losses = [log["loss"] for log in trainer.state.log_history if "loss" in log]
+    assert losses[0] > 0
+    assert np.isfinite(losses).all()
+    assert all(parameter.isfinite().all() for parameter in trainer.model.parameters())
+
+
+@pytest.mark.parametrize("problem_type", [None, "multi_label_classification"])
+def test_float_labels_of_several_classes_are_distilled_one_by_one(tmp_path, problem_type):
+    rows = [{**row, "labels": [1.0, 0.0, 1.0]} for row in make_dataset()]
+    model, teacher = make_model(), make_model()
+    for each in (model, teacher):
+        each.config.problem_type = problem_type
+    with torch.no_grad():
+        teacher.classifier.weight.neg_()
+    trainer = make_trainer(
+        tmp_path, model=model, teacher=teacher, train_dataset=rows, max_steps=1, teacher_width="full"
+    )
+    [batch] = [default_data_collator(rows[:4])]
+    ours, theirs = (
+        each.eval()(**{k: v for k, v in batch.items() if k != "labels"}).logits for each in (model, teacher)
+    )
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(ours, theirs.sigmoid())
+    full = trainer.plan[-1]
+    trainer.pair_loss(model, batch, full, trainer._teacher_outputs(full.teacher, batch))
+    torch.testing.assert_close(trainer._part_losses["w1-d1_logit_loss"], expected.detach())
+
+
+def test_an_encoder_without_a_head_distils_its_hidden_states(tmp_path):
+    with pytest.raises(ValueError, match=r"DynaBertModel has no head.*logit_weight=0"):
+        make_trainer(tmp_path, model=make_model(head="Model"))
+    data = make_dataset().remove_columns("labels")
+    trainer = make_trainer(
+        tmp_path, model=make_model(head="Model"), logit_weight=0, train_dataset=data, eval_dataset=None
+    )
+    trainer.train()
+    assert trainer.state.log_history[0]["w0.5-d0.5_hidden_loss"] > 0
+
+
+def test_distillation_takes_sentences_whose_labels_are_hidden(tmp_path):
+    hidden = make_dataset().remove_columns("labels").add_column("labels", [-1] * 8)
+    make_trainer(tmp_path, train_dataset=hidden).train()
+    for given in ({"stage": "finetune"}, {"label_weight": 0.5}):
+        with pytest.raises(ValueError, match="train_dataset has the label -1 in row 0"):
+            make_trainer(tmp_path, train_dataset=hidden, **given)
+
+
+def test_an_optimiser_that_has_modes_is_put_into_that_of_training(tmp_path):
+    class Moded(torch.optim.SGD):
+        is_training = False
+
+        def train(self):
+            self.is_training = True
+
+        def step(self, *args, **kwargs):
+            assert self.is_training
+            super().step(*args, **kwargs)
+
+    trainer = make_trainer(tmp_path)
+    trainer.optimizer = Moded(trainer.model.parameters(), lr=0.01)
+    trainer.train()
