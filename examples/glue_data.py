@@ -87,7 +87,7 @@ def load_task(task, *, dataset=None, config=None, **kwargs):
     raw = DatasetDict({split: raw[split] for split in ("train", *evaluations.values(), *tests)})
     splits = _named_alike(raw, TEXT_COLUMNS[task], "label", tests=tests)
     labels = LABELS.get(task)
-    return TextData(_with_labels(splits, labels, column="label"), labels, evaluations, tests)
+    return TextData(with_labels(splits, labels, column="label"), labels, evaluations, tests)
 
 
 def load_named(dataset, config, *, text_columns, label_column, regression, **kwargs):
@@ -109,16 +109,19 @@ def load_files(files, *, text_columns, label_column, regression, cache_dir=None)
         regression: Whether labels are values; None: as the column's type says.
         cache_dir: Where the files are kept as Arrow tables.
     """
-    raw = DatasetDict({split: _read(path, cache_dir) for split, path in files.items() if path is not None})
+    raw = DatasetDict(
+        {split: read_file(path, cache_dir=cache_dir) for split, path in files.items() if path is not None}
+    )
     return _free_form(raw, text_columns, label_column, regression)
 
 
 def relabel(data, labels):
     """The same data with the same labels in another order."""
-    return replace(data, splits=_with_labels(data.splits, tuple(labels), column="label"), labels=tuple(labels))
+    return replace(data, splits=with_labels(data.splits, tuple(labels), column="label"), labels=tuple(labels))
 
 
-def _read(path, cache_dir):
+def read_file(path, *, cache_dir=None):
+    """The rows of a csv, tsv, json or parquet file; types of columns are as in this file alone."""
     path = Path(path)
     if not path.is_file():
         raise InputError(f"The file {str(path)!r} does not exist. Give the path of a csv, json or parquet file.")
@@ -157,9 +160,9 @@ def _free_form(raw, text_columns, label_column, regression):
             "labels by --label_column_name."
         )
     splits = _named_alike(raw, text_columns or _find_text(train, label_column), label_column, tests=tests)
-    labels = None if _is_regression(train, label_column, regression) else _label_names(train, label_column)
+    labels = None if _is_regression(train, label_column, regression) else label_names(train, label_column)
     evaluations = {"": "validation"} if "validation" in raw else {}
-    return TextData(_with_labels(splits, labels, column=label_column), labels, evaluations, tests)
+    return TextData(with_labels(splits, labels, column=label_column), labels, evaluations, tests)
 
 
 def _find_text(train, label_column):
@@ -187,20 +190,20 @@ def _is_regression(train, column, regression):
     return regression
 
 
-def _label_names(train, column):
+def label_names(train, column):
     """The labels as text, in the order of their values."""
     kind = train.features[column]
     if isinstance(kind, ClassLabel):
         return tuple(kind.names)
     if not hasattr(kind, "dtype") or kind.dtype in ("null", "binary"):
-        raise InputError(f"Column {column!r} holds {kind}, not labels. Name another one by --label_column_name.")
+        raise InputError(f"Column {column!r} holds {kind}, not labels. Name another one.")
     found = sorted(label for label in train.unique(column) if label is not None)
     if len(found) < 2:
         raise InputError(f"Column {column!r} holds one label only, {found}. Training needs at least two.")
     if len(found) > max(100, len(train) // 10):
         raise InputError(
             f"Column {column!r} holds {len(found)} different labels in {len(train)} rows. Name the column with the "
-            "labels by --label_column_name, or give --do_regression if these are values."
+            "labels; if these are values, run_glue.py takes them by --do_regression."
         )
     return tuple(map(_name, found))
 
@@ -239,14 +242,20 @@ def _named_alike(raw, text_columns, label_column, *, tests):
     return splits
 
 
-def _with_labels(splits, labels, *, column):
-    """The splits with labels of one type, every one of them checked; a test split with a hidden label loses it."""
+def with_labels(splits, labels, *, column):
+    """The splits with labels of one type, each of them checked; a test split without any, or with -1 only, loses them.
+
+    Args:
+        splits: Splits with a column `label`.
+        labels: Names of the labels in their order; None: the labels are values.
+        column: What the column was called where it came from.
+    """
     for split, data in splits.items():
         if "label" not in data.column_names:
             continue
         convert = _value_of if labels is None else _index_of(data.features["label"], labels)
         found = data.unique("label")
-        if split.startswith("test") and any(label is None or label == -1 for label in found):
+        if split.startswith("test") and set(found) <= {None, -1}:
             splits[split] = data.remove_columns("label")
             continue
         for label in found:
@@ -254,6 +263,7 @@ def _with_labels(splits, labels, *, column):
                 raise InputError(
                     f"Column {column!r} of split {split!r} has the label {label!r}. Possible "
                     + ("are finite numbers." if labels is None else f"is one of {list(labels)}.")
+                    + " Correct the label, or remove its rows."
                 )
         features = data.features.copy()
         features["label"] = Value("float32") if labels is None else ClassLabel(names=list(labels))

@@ -185,12 +185,9 @@ def finetune_teacher(job, model):
     folder = job.output_dir / "0-teacher"
     settings = {"model": job.model_args.model_name_or_path, "labels": job.data.labels, "arguments": job.given_training}
     settings |= {"own": job.model_args.stage_arguments.get("teacher", {}), "examples": len(job.data.splits["train"])}
-    settings = json.loads(json.dumps(settings))
     path = folder / "settings.json"
-    if path.exists() and json.loads(path.read_text()) != settings:
-        raise InputError(
-            f"{str(folder)!r} holds a teacher of other settings. Give the same ones, or another --output_dir."
-        )
+    if path.exists():
+        check_same_settings(path, settings)
     if not (folder / "model").exists():
         student = one_size(model)
         args = job.stage_arguments("finetune", output_dir=folder, own="teacher")
@@ -203,6 +200,23 @@ def finetune_teacher(job, model):
             write_whole(folder / "model", student.to_backbone().save_pretrained)
         job.wait()
     return AutoModelForSequenceClassification.from_pretrained(folder / "model")
+
+
+def check_same_settings(path, settings):
+    """Refuse to take up a teacher that was made with other settings than these, which are JSON values.
+
+    Args:
+        path: File that holds the settings it was made with.
+        settings: Those that are asked for now.
+    """
+    before, settings = json.loads(path.read_text()), json.loads(json.dumps(settings))
+    changed = [name for name in settings if settings[name] != before.get(name)]
+    if changed:
+        was, now = ({name: each.get(name) for name in changed} for each in (before, settings))
+        raise InputError(
+            f"{str(path.parent)!r} holds a teacher made with {was}, now {now} is asked. Give the same settings, or "
+            "another output folder."
+        )
 
 
 def train_stage(job, stage, model, teacher):

@@ -2,7 +2,7 @@
 
     python examples/quickstart.py                 # embedded model and data, about a third of them
     python examples/quickstart.py --full          # all of the data
-    python examples/quickstart.py --smoke         # a minute, to see that everything works
+    python examples/quickstart.py --smoke         # two minutes, to see that everything works
     python examples/quickstart.py --model bert-base-uncased --dataset imdb
     python examples/quickstart.py --train-file train.csv --test-file test.csv --text-column review
 
@@ -10,6 +10,7 @@ The test part is scored once, at the end; it is used neither for training, nor f
 """
 
 import argparse
+import hashlib
 import json
 import subprocess
 import sys
@@ -19,7 +20,9 @@ from pathlib import Path
 
 import embedded
 import torch
-from datasets import ClassLabel, DatasetDict, load_dataset
+from datasets import DatasetDict, load_dataset
+from glue_data import InputError, label_names, read_file, with_labels
+from glue_training import check_same_settings
 from rich.console import Console
 from rich.table import Table
 from transformers import (
@@ -33,6 +36,7 @@ from transformers import (
 
 from dynabert_hf import SubNetwork, measure_latency, train_dynabert
 from dynabert_hf.plots import plot_pareto
+from dynabert_hf.recovery import write_whole
 from dynabert_hf.search import Candidate
 
 SENTENCES = ["A warm, funny film that never lets go.", "Dull, predictable and far too long."]
@@ -54,26 +58,28 @@ def parse_arguments():
     parser.add_argument(
         "--num-train", type=int, help="training sentences to use (default: 3000 embedded ones, else all)"
     )
-    parser.add_argument("--output-dir", type=Path, default=Path("outputs/demo"))
+    parser.add_argument("--output-dir", type=Path, help="default: outputs/demo, outputs/smoke or outputs/full")
     parser.add_argument("--seed", type=int, default=0)
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--smoke", action="store_true", help="a few steps on a few sentences, in outputs/smoke")
-    size.add_argument("--full", action="store_true", help="all of the data, in outputs/full")
+    size.add_argument("--smoke", action="store_true", help="a few steps on a few sentences")
+    size.add_argument("--full", action="store_true", help="all of the data")
     return parser.parse_args()
 
 
 def settings_of(arguments):
     """What differs between a smoke run, the default and a full run."""
+    name = "smoke" if arguments.smoke else "full" if arguments.full else "demo"
+    folder = arguments.output_dir or Path("outputs") / name
     if arguments.smoke:
         steps = {"max_steps": 3}
         sizes = {"num_train": 96, "num_test": 64, "rounds": 3}
-        return {"folder": Path("outputs/smoke"), "teacher": steps, "training": steps, **sizes}
+        return {"folder": folder, "teacher": steps, "training": steps, **sizes}
     settings = {"teacher": {}, "training": TRAINING, "num_train": arguments.num_train, "num_test": None, "rounds": 30}
     if arguments.full:
-        return {**settings, "folder": Path("outputs/full"), "training": FULL_TRAINING}
+        return {**settings, "folder": folder, "training": FULL_TRAINING}
     if arguments.num_train is None and not (arguments.dataset or arguments.train_file):
         settings["num_train"] = 3000
-    return {**settings, "folder": arguments.output_dir}
+    return {**settings, "folder": folder}
 
 
 def load_data(arguments, settings):
@@ -95,43 +101,64 @@ def load_data(arguments, settings):
 
 
 def load_named(arguments):
-    """A data set by Hub id or by files, its columns renamed to text and label."""
+    """A data set by Hub id or by files, its columns renamed to text and label, its classes those of training."""
     if arguments.dataset:
         data = load_dataset(arguments.dataset)
         test = next((split for split in ("test", "validation") if split in data), None)
         if test is None:
-            sys.exit(f"{arguments.dataset} has the splits {sorted(data)}; needed are train and test or validation.")
+            raise InputError(
+                f"{arguments.dataset} has the splits {sorted(data)}; needed are train and test or validation."
+            )
         data = DatasetDict(train=data["train"], test=data[test])
     else:
         if not arguments.test_file:
-            sys.exit("--train-file was given without --test-file. Give both.")
-        kind = Path(arguments.train_file).suffix.lstrip(".").replace("jsonl", "json")
-        data = load_dataset(kind, data_files={"train": arguments.train_file, "test": arguments.test_file})
+            raise InputError("--train-file was given without --test-file. Give both.")
+        data = DatasetDict(train=read_file(arguments.train_file), test=read_file(arguments.test_file))
     columns = {arguments.text_column: "text", arguments.label_column: "label"}
-    for column in columns:
-        if column not in data["train"].column_names:
-            sys.exit(
-                f"The data has no column {column!r}, only {data['train'].column_names}. "
-                "Name it with --text-column or --label-column."
-            )
+    for split, part in data.items():
+        for column in columns:
+            if column not in part.column_names:
+                raise InputError(
+                    f"The {split} data has no column {column!r}, only {part.column_names}. "
+                    "Name it with --text-column or --label-column."
+                )
+    labels = label_names(data["train"], arguments.label_column)
     data = data.select_columns(list(columns)).rename_columns({old: new for old, new in columns.items() if old != new})
-    if not isinstance(data["train"].features["label"], ClassLabel):
-        data = data.class_encode_column("label")
+    data = with_labels(data, labels, column=arguments.label_column)
+    if "label" not in data["test"].column_names:
+        raise InputError(
+            f"Column {arguments.label_column!r} of the test data holds no labels, only -1 or nothing, so that no size "
+            "could be measured. Give test data with labels, for example by --train-file and --test-file."
+        )
     return data
 
 
 def fine_tune(base, data, tokenizer, settings, seed):
-    """The teacher: the pre-trained model, fine-tuned on the training part; loaded if an earlier run made it."""
-    folder = settings["folder"] / "teacher"
-    if (folder / "config.json").exists():
-        return AutoModelForSequenceClassification.from_pretrained(folder)
+    """The teacher: the pre-trained model, fine-tuned on the training part; loaded if an earlier run made this very one.
+
+    Raises:
+        InputError: If the folder holds a teacher that was made of another model or data, or nobody knows of what.
+    """
+    folder, path = settings["folder"] / "teacher", settings["folder"] / "settings.json"
     labels = data["train"].features["label"].names
+    training = {"num_train_epochs": 3, "learning_rate": 5e-5, **settings["teacher"]}
+    made_of = {"model": str(base), "labels": labels, "sentences": len(data["train"])}
+    made_of |= {"data_sha256": sha256_of(data["train"]), "seed": seed, "training": training}
+    if path.exists():
+        check_same_settings(path, made_of)
+    elif folder.exists():
+        raise InputError(
+            f"{str(settings['folder'])!r} holds a teacher, but no {path.name} that says what it was made of. Give "
+            "another folder by --output-dir, or remove teacher and dynabert from this one to begin anew."
+        )
+    if folder.exists():
+        return AutoModelForSequenceClassification.from_pretrained(folder)
     teacher = AutoModelForSequenceClassification.from_pretrained(
         base, num_labels=len(labels), id2label=dict(enumerate(labels)), label2id={n: i for i, n in enumerate(labels)}
     )
     args = TrainingArguments(
         settings["folder"] / "teacher-training",
-        **{"num_train_epochs": 3, "learning_rate": 5e-5, **settings["teacher"]},
+        **training,
         per_device_train_batch_size=32,
         warmup_steps=0.1,
         train_sampling_strategy="group_by_length",
@@ -148,12 +175,29 @@ def fine_tune(base, data, tokenizer, settings, seed):
         processing_class=tokenizer,
         data_collator=DataCollatorWithPadding(tokenizer),
     ).train()
-    teacher.save_pretrained(folder)
+    path.write_text(json.dumps(made_of, indent=2))
+    write_whole(folder, teacher.save_pretrained)
     return teacher
+
+
+def sha256_of(split):
+    """What tells tokenised sentences and their labels from all others."""
+    digest = hashlib.sha256()
+    for rows in split.select_columns(["input_ids", "label"]).iter(1000):
+        digest.update(json.dumps(rows).encode())
+    return digest.hexdigest()
 
 
 def main():
     arguments = parse_arguments()
+    try:
+        run(arguments)
+    except InputError as error:
+        sys.exit(f"quickstart.py: {error}")
+
+
+def run(arguments):
+    """All steps, from the data to the classified sentences."""
     console = Console()
     set_seed(arguments.seed)
     settings = settings_of(arguments)

@@ -83,6 +83,13 @@ def test_a_label_that_training_data_have_not_is_named(tmp_path, reviews):  # noq
         run(*reviews, "--model_name_or_path", "none", "--output_dir", tmp_path / "out")
 
 
+@pytest.mark.parametrize("label", ["-1", ""])
+def test_a_test_file_with_labels_in_some_rows_only_is_refused(tmp_path, reviews, label):  # noqa: F811
+    write_csv(tmp_path / "test.csv", ["a film,good", f"a plot,{label}"])
+    with pytest.raises(SystemExit, match=r"'test' has the label .* Possible is .* Correct the label, or remove its ro"):
+        run(*reviews, "--model_name_or_path", "none", "--output_dir", tmp_path / "out")
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [

@@ -142,6 +142,25 @@ def test_a_test_file_with_labels_is_scored_and_predicted_by_name(tmp_path, revie
     assert scores["test_w1-d1_accuracy"] == sum(right) / 4
 
 
+@pytest.mark.parametrize(("labels", "values"), [((-1, 1), "false"), ((-1.0, 0.5), "true")])
+def test_a_label_of_minus_1_among_others_is_a_label_also_in_a_test_file(tmp_path, labels, values):
+    path = write_csv(tmp_path / "data.csv", sentiment_rows(8, labels=labels))
+    model = save_model(tmp_path / "model", labels=1 if values == "true" else 2)
+    run("--train_file", path, "--test_file", path, "--do_regression", values, "--do_predict", "--model_name_or_path",
+        model, "--output_dir", tmp_path / "out")  # fmt: skip
+    metric = "pearson" if values == "true" else "accuracy"
+    assert f"test_w1-d1_{metric}" in json.loads((tmp_path / "out" / "test_results.json").read_text())
+
+
+@pytest.mark.parametrize("label", ["-1", ""])
+def test_a_test_file_without_a_label_in_any_row_is_predicted_and_not_scored(tmp_path, reviews, label):
+    write_csv(tmp_path / "test.csv", [f"a film,{label}", f"a plot,{label}"])
+    run(*reviews, "--do_predict", "--model_name_or_path", save_model(tmp_path / "model"), "--output_dir",
+        tmp_path / "out")  # fmt: skip
+    assert (tmp_path / "out" / "predictions" / "w1-d1" / "test.tsv").exists()
+    assert not (tmp_path / "out" / "test_results.json").exists()
+
+
 def test_labels_follow_the_order_of_a_model_that_names_them(tmp_path, reviews):
     names = {"id2label": {0: "GOOD", 1: "BAD"}, "label2id": {"GOOD": 0, "BAD": 1}}
     scores = {}
@@ -186,7 +205,9 @@ def test_a_second_run_takes_up_the_teacher_and_refuses_one_of_other_settings(tmp
         patch.setattr(dynabert_hf.DynaBertTrainer, "train", lambda *args, **kwargs: pytest.fail("trained again"))
         run(*command, "--stage_arguments", json.dumps(own))
     assert results_of(out / "model") == before
-    with pytest.raises(SystemExit, match=r"0-teacher' holds a teacher of other settings\. Give the same ones"):
+    with pytest.raises(
+        SystemExit, match=r"0-teacher' holds a teacher made with {'own': {'max_steps': 1}}, now {'own': {}} is"
+    ):
         run(*command)
 
 
