@@ -6,6 +6,7 @@ It stands beside the package, not in it: importing the package brings in torch, 
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -65,7 +66,9 @@ def _add_evaluate(commands: Any) -> None:
     _add_data(parser, required=True)
     _add_sizes(parser)
     parser.add_argument(
-        "--store", action="store_true", help="store the metrics in the config.json of the model, for show and recommend"
+        "--store",
+        action="store_true",
+        help="add the metrics to those in the config.json of the model, for show and recommend",
     )
 
 
@@ -197,6 +200,8 @@ def count(text: str) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # an output in ASCII has no sign for "±"
     parser = build_parser()
     arguments = parser.parse_args(argv)
     if getattr(arguments, "int8", False) and not arguments.file:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
@@ -21,28 +22,28 @@ from transformers.utils import logging
 from . import modeling_dynabert, modeling_dynaroberta
 from .cli_tables import (
     answer_as_json,
+    precision_note,
     print_answer,
-    print_profiles,
     print_setting,
     print_sizes,
+    print_table,
     quantity,
     table_of,
 )
 from .configuration_dynabert import ElasticConfigMixin
 from .counting import count_flops, count_parameters, longest_input
 from .elastic_model import ElasticModelMixin
-from .evaluation import LabelledText
+from .evaluation import LabelledText, store_metrics
 from .hub import push_folder, push_subnetworks
 from .model_card import ModelCardFacts
 from .new_folder import new_folder
 from .onnx_export import export_onnx
 from .onnx_quantization import quantize_onnx
 from .plots import plot_pareto
-from .profile_table import SETTING, ProfileTable, check_suffix
+from .profile_table import SETTING, ProfileTable, check_suffix, check_writable
 from .profiling import counted, profile
-from .search import COSTS, check_budgets, read_stored_metrics, recommend
+from .search import COSTS, check_budgets, quality_sign, read_stored_metrics, recommend
 from .subnetwork import parse_size, size_name
-from .trainer import LOWER_IS_BETTER
 
 NOTHING_FITS = 3
 """The exit code of `recommend` where no size is within the budgets."""
@@ -51,21 +52,34 @@ _EXPECTED = (ValueError, ImportError, OSError, RuntimeError, HfHubHTTPError)
 """What a person can do something about; anything else is a mistake of ours and shows where."""
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        raise  # to `run`, as where no console prints
+
+
 def run(arguments: Namespace) -> int:
     """Run one command; an error that was to be expected becomes one line, and the exit code 1."""
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    verbosity_of_data = datasets.logging.get_verbosity()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # why a file cannot be read is said by the error
     datasets.disable_progress_bars()
     try:
-        return _COMMANDS[arguments.command](arguments, Console(highlight=False, markup=False)) or 0
+        code = _COMMANDS[arguments.command](arguments, _Console(highlight=False, markup=False)) or 0
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # who read the output has gone, as `head` does; Python flushes it once more at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except _EXPECTED as error:
         print(f"dynabert {arguments.command}: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     finally:
         logging.set_verbosity(verbosity)
+        datasets.logging.set_verbosity(verbosity_of_data)
         if bars:
             logging.enable_progress_bar()
             datasets.enable_progress_bars()
@@ -103,14 +117,17 @@ def show(arguments: Namespace, console: Console) -> None:
     heads, neurons = (max(getattr(layer, of) for layer in full) for of in ("heads", "neurons"))
     console.print(f"{about['model_class']}: {len(full)} layers of {heads} heads and {neurons} neurons")
     if config.extracted_from:
-        console.print(f"extracted from {config.extracted_from['parent']}, size {config.extracted_from['size']}")
+        console.print("extracted from {parent}, size {size}".format(**config.extracted_from), soft_wrap=True)
     print_sizes(console, rows, about["teacher"])
 
 
 def evaluate(arguments: Namespace, console: Console) -> None:
     """Metrics of sizes on a file of labelled text."""
-    if arguments.store and not Path(arguments.model, "config.json").is_file():
-        raise ValueError(f"--store needs the folder of a model; {arguments.model!r} is none. Download it first.")
+    config_file = Path(arguments.model, "config.json")
+    if arguments.store:
+        if not config_file.is_file():
+            raise ValueError(f"--store needs the folder of a model; {arguments.model!r} is none. Download it first.")
+        check_writable(config_file)
     model = _load(arguments.model)
     text = _labelled_text(arguments, model)
     metrics = {}
@@ -118,55 +135,61 @@ def evaluate(arguments: Namespace, console: Console) -> None:
         with model.subnetwork(size):
             metrics[size_name(size)] = text.evaluate(model)
     if arguments.store:
-        path = Path(arguments.model) / "config.json"
-        config = json.loads(path.read_text(encoding="utf-8"))
-        config["metrics"] = {**(config.get("metrics") or {}), **metrics}
-        path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        kept = store_metrics(config_file, metrics)
+        if kept:
+            note = f"Other metrics of {', '.join(kept)} stay as they were stored; they may come from other data."
+            print(note, file=sys.stderr)
     if arguments.json:
         _print_json(metrics)
         return
     console.print(table_of([{"size": size, **own} for size, own in reversed(metrics.items())]))
-    console.print(f"{len(text.labels)} texts of {arguments.file}{'; stored' if arguments.store else ''}")
+    stored = "; stored" if arguments.store else ""
+    console.print(f"{len(text.labels)} texts of {arguments.file}{stored}", soft_wrap=True)
 
 
 def profile_sizes(arguments: Namespace, console: Console) -> None:
     """Measured latency and memory of sizes."""
     if arguments.output:
         check_suffix(arguments.output)
-    table = _measure(arguments, _load(arguments.model), arguments.sizes)
-    if arguments.output:
-        table.save(arguments.output)
+        check_writable(arguments.output)
+    model = _load(arguments.model)
+    table = _measure(arguments, model, _sizes(arguments, model))
     if arguments.json:
         print(table.to_json(), end="")
-        return
-    for setting in table.settings:
-        print_profiles(console, table.select(**setting))
-    for name, reason in table.left_out.items():
-        console.print(f"not measured: {name}: {reason}")
-    console.print(f"on {', '.join(table.machine.values())}")
+    else:
+        print_table(console, table)
+    if arguments.output:
+        table.save(arguments.output)
 
 
 def recommend_size(arguments: Namespace, console: Console) -> int:
     """The best size within the budgets."""
     given = {cost: getattr(arguments, cost) for cost in COSTS}
     budgets = {cost: budget for cost, budget in given.items() if budget is not None}
-    check_budgets(budgets, arguments.max_accuracy_drop)
+    drop = arguments.max_accuracy_drop
+    check_budgets(budgets, drop)
+    if arguments.plot:
+        _check_picture(arguments.plot)
     model = _shell(arguments.model)
     metric = arguments.metric or _default_metric(model.config)
-    sign = -1 if metric.endswith(LOWER_IS_BETTER) else 1  # of two losses the smaller is better
-    quality = {size: sign * value for size, value in read_stored_metrics(model.config, metric=metric).items()}
+    stored = read_stored_metrics(model.config, metric=metric)
+    quality = {size: quality_sign(metric) * value for size, value in stored.items()}
     costs = _costs(arguments, model, list(quality))
     candidates = costs.candidates(quality)
-    answer = recommend(candidates, **budgets, max_accuracy_drop=arguments.max_accuracy_drop)
-    if arguments.plot:
-        measured = costs.profiles[0].latency_ms is not None
-        plot_pareto(candidates, arguments.plot, cost="latency_ms" if measured else "flops", quality=metric)
+    best = None if drop is None else max(quality.values())  # also where the best size was not profiled
+    answer = recommend(candidates, **budgets, max_accuracy_drop=drop, reference_accuracy=best, quality=metric)
+    one = costs.profiles[0]
+    note = precision_note(metric, one.dtype)
     if arguments.json:
-        about = answer_as_json(answer, metric=metric, sign=sign)
-        _print_json({**about, "setting": costs.profiles[0].setting})
+        _print_json({**answer_as_json(answer, metric=metric), "setting": one.setting, "note": note})
     else:
-        print_answer(console, answer, candidates, metric=metric, sign=sign)
-        print_setting(console, costs.profiles[0])
+        print_answer(console, answer, candidates, metric=metric)
+        print_setting(console, one)
+        if note:
+            console.print(note, soft_wrap=True)
+    if arguments.plot:
+        cost = "flops" if one.latency_ms is None else "latency_ms"
+        plot_pareto(candidates, arguments.plot, cost=cost, quality=metric)
     return 0 if answer.choice else NOTHING_FITS
 
 
@@ -195,7 +218,8 @@ def extract(arguments: Namespace, console: Console) -> None:
         return
     console.print(
         f"{arguments.output}: {arguments.size}, {quantity(small.num_parameters())} parameters, {size_mb:.1f} MB of "
-        f"weights{'' if tokenizer else ', no tokenizer, since the model has none'}"
+        f"weights{'' if tokenizer else ', no tokenizer, since the model has none'}",
+        soft_wrap=True,
     )
 
 
@@ -203,7 +227,7 @@ def export(arguments: Namespace, console: Console) -> None:
     """Sizes as ONNX, and in int8 with its accuracy if asked."""
     model = _load(arguments.model)
     text = _labelled_text(arguments, model) if arguments.int8 else None
-    sizes = "all" if arguments.all else arguments.sizes
+    sizes = _sizes(arguments, model) if arguments.all else arguments.sizes
     result = export_onnx(
         model,
         arguments.output,
@@ -228,7 +252,8 @@ def export(arguments: Namespace, console: Console) -> None:
         _print_json({"folder": arguments.output, "sizes": rows})
         return
     console.print(table_of([{"size": size, **row} for size, row in rows.items()]))
-    console.print(f"{arguments.output}: every size agrees with torch; max_difference is the largest difference")
+    agree = "every size agrees with torch; max_difference is the largest difference"
+    console.print(f"{arguments.output}: {agree}", soft_wrap=True)
 
 
 def push(arguments: Namespace, console: Console) -> None:
@@ -327,12 +352,26 @@ def _sizes(arguments: Namespace, model: ElasticModelMixin) -> list[Any]:
     return [parse_size(size) for size in arguments.sizes]
 
 
-def _measure(arguments: Namespace, model: ElasticModelMixin, sizes: Sequence[Any] | None) -> ProfileTable:
+def _check_picture(path: str) -> None:
+    """Whether a picture can be written there, to be known before anything is measured for it."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(
+            '--plot needs matplotlib, which is not installed. Install it with `pip install "dynabert_hf[plots]"`.'
+        ) from error
+    possible = [f".{suffix}" for suffix in Figure().canvas.get_supported_filetypes()]
+    if Path(path).suffix.lower() not in possible:
+        raise ValueError(f"{path!r} is no name for a picture. Possible suffixes are {possible}; give one.")
+    check_writable(path)
+
+
+def _measure(arguments: Namespace, model: ElasticModelMixin, sizes: Sequence[Any]) -> ProfileTable:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     return profile(
         model,
-        sizes or None,
+        sizes,
         batch_sizes=arguments.batch_size or (1,),
         sequence_lengths=arguments.sequence_length or (_usual_length(model),),
         runtimes=arguments.runtime or ("torch",),

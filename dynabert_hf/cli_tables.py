@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .profile_table import Profile, ProfileTable
-from .search import COSTS, Candidate, Recommendation, pareto_front, size_label
+from .search import COSTS, Candidate, Recommendation, pareto_front, quality_sign, size_label
 from .subnetwork import parse_size, size_name
 
 
@@ -56,7 +56,16 @@ def print_sizes(console: Console, rows: Sequence[Mapping[str, Any]], teacher: Ma
     console.print("* active after loading. Parameters with head, as extracted; FLOPs of one text of 128 tokens.")
 
 
-def print_profiles(console: Console, table: ProfileTable) -> None:
+def print_table(console: Console, table: ProfileTable) -> None:
+    """The profiles of every setting, and what was not measured."""
+    for setting in table.settings:
+        _print_profiles(console, table.select(**setting))
+    for name, reason in table.left_out.items():
+        console.print(f"not measured: {name}: {reason}", soft_wrap=True)
+    console.print(f"on {', '.join(table.machine.values())}", soft_wrap=True)
+
+
+def _print_profiles(console: Console, table: ProfileTable) -> None:
     """The profiles of one setting, from large to small."""
     slowest = max(one.latency_ms or 0 for one in table)
     print_setting(console, table.profiles[0])
@@ -86,18 +95,16 @@ def print_setting(console: Console, one: Profile) -> None:
     )
 
 
-def print_answer(
-    console: Console, answer: Recommendation, candidates: Sequence[Candidate], *, metric: str, sign: int
-) -> None:
+def print_answer(console: Console, answer: Recommendation, candidates: Sequence[Candidate], *, metric: str) -> None:
     """The reason, then every candidate with its part in the answer."""
-    console.print(answer.reason)
+    console.print(answer.reason, soft_wrap=True)
     costs = [cost for cost in COSTS if all(getattr(one, cost) is not None for one in candidates)]
     front = pareto_front(candidates, cost=costs[0])
     parts = {answer.choice: "choice", answer.runner_up: "runner-up", answer.nearest_miss: "nearest miss"}
     rows = [
         {
             "size": size_label(one.subnetwork),
-            metric: sign * one.accuracy,
+            metric: quality_sign(metric) * one.accuracy,
             **{cost: _amount(cost, getattr(one, cost)) for cost in costs},
             "": parts.get(one, "on the front" if one in front else ""),
         }
@@ -106,19 +113,27 @@ def print_answer(
     console.print(table_of(rows))
 
 
-def answer_as_json(answer: Recommendation, *, metric: str, sign: int) -> dict[str, Any]:
+def precision_note(metric: str, dtype: str) -> str | None:
+    """What to know where a size is chosen for another number format than metrics are measured in."""
+    if dtype == "float32":
+        return None
+    see = "; see `dynabert export --int8`" if dtype == "int8" else ""
+    return f"The stored {metric} was measured in float32; in {dtype} it may differ{see}."
+
+
+def answer_as_json(answer: Recommendation, *, metric: str) -> dict[str, Any]:
     """A recommendation as what JSON can hold."""
     named = {"choice": answer.choice, "runner_up": answer.runner_up, "nearest_miss": answer.nearest_miss}
     return {
-        **{name: None if one is None else _candidate(one, metric, sign) for name, one in named.items()},
+        **{name: None if one is None else _candidate(one, metric) for name, one in named.items()},
         "missed_by": dict(answer.missed_by),
         "reason": answer.reason,
     }
 
 
-def _candidate(one: Candidate, metric: str, sign: int) -> dict[str, Any]:
+def _candidate(one: Candidate, metric: str) -> dict[str, Any]:
     costs = {cost: getattr(one, cost) for cost in COSTS}
-    return {"size": size_name(one.subnetwork), metric: sign * one.accuracy, **costs}
+    return {"size": size_name(one.subnetwork), metric: quality_sign(metric) * one.accuracy, **costs}
 
 
 def _amount(cost: str, amount: float) -> Any:

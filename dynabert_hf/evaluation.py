@@ -5,6 +5,7 @@ Evaluation during training is that of `trainer`; this is for a finished model of
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -24,21 +25,41 @@ Metrics = Callable[[EvalPrediction], dict[str, float]]
 
 
 def default_metrics(model: PreTrainedModel) -> Metrics | None:
-    """Accuracy, or error and correlation of a regression; None for heads without an obvious choice."""
+    """What suits the head and its `problem_type`; None for heads without an obvious choice.
+
+    For one label a text the accuracy; for several the accuracy of all yes-or-no answers, one for each text and label;
+    for a regression the mean squared error and, of a single output, Pearson's correlation.
+    """
+    config = model.config
     if not type(model).__name__.endswith("ForSequenceClassification"):
         return None
-    return _regression_metrics if model.config.num_labels == 1 else _accuracy
+    if config.problem_type == "multi_label_classification":
+        return _accuracy_of_answers
+    if config.num_labels == 1:
+        return _regression_metrics
+    return _squared_error if config.problem_type == "regression" else _accuracy
 
 
 def _accuracy(prediction: EvalPrediction) -> dict[str, float]:
     return {"accuracy": float((prediction.predictions.argmax(-1) == prediction.label_ids).mean())}
 
 
+def _accuracy_of_answers(prediction: EvalPrediction) -> dict[str, float]:
+    """Logits and labels `(texts, labels)`; a logit above 0 is a yes."""
+    yes = np.asarray(prediction.predictions) > 0
+    return {"accuracy": float((yes == (np.asarray(prediction.label_ids) > 0.5)).mean())}
+
+
+def _squared_error(prediction: EvalPrediction) -> dict[str, float]:
+    difference = prediction.predictions.reshape(-1) - prediction.label_ids.reshape(-1)
+    return {"mse": float(np.square(difference).mean())}
+
+
 def _regression_metrics(prediction: EvalPrediction) -> dict[str, float]:
-    predicted, labels = prediction.predictions.reshape(-1), prediction.label_ids
+    predicted, labels = prediction.predictions.reshape(-1), prediction.label_ids.reshape(-1)
     says_nothing = np.ptp(predicted) == 0 or np.ptp(labels) == 0  # the correlation with a constant is undefined
     return {
-        "mse": float(np.square(predicted - labels).mean()),
+        **_squared_error(prediction),
         "pearson": 0.0 if says_nothing else float(np.corrcoef(predicted, labels)[0, 1]),
     }
 
@@ -75,24 +96,28 @@ class LabelledText:
             model: The model to evaluate, which knows its labels and how much text it takes.
             tokenizer: Its tokenizer.
             text_columns: The column of the sentence, or the two of a pair.
-            label_column: The column of the labels: their names, their numbers, or the values of a regression.
+            label_column: The column of the labels: their names (1.0 also names "1"), or else their numbers; or the
+                values of a regression.
             batch_size: Sentences a batch.
 
         Raises:
             FileNotFoundError: If there is no such file.
-            ValueError: If the file has another suffix, no rows, not these columns, or labels that the model does not
-                know, or the model has another head than one of sequence classification.
+            ValueError: If the file has another suffix, cannot be read, has no rows, not these columns, a row without
+                text or label, or labels that the model does not know, or the model does not give one label or value a
+                text.
         """
         metrics = default_metrics(model)
-        if metrics is None:
+        if metrics not in (_accuracy, _regression_metrics):
+            problem = f" of problem type {model.config.problem_type!r}" if metrics else ""
             raise ValueError(
-                f"A {type(model).__name__} does not give one label a text. Possible are models "
-                "ForSequenceClassification; evaluate this one with DynaBertTrainer(...).evaluate()."
+                f"A {type(model).__name__}{problem} does not give one label a text, and a file has one column of "
+                "labels. Possible are models ForSequenceClassification with one label or one value a text; evaluate "
+                "this one with DynaBertTrainer(...).evaluate()."
             )
         rows = _read(Path(path), [*text_columns, label_column])
-        labels = _label_ids(rows[label_column], label_column, model.config)
+        labels = _label_ids(list(rows[label_column]), label_column, model.config)
         length = min(longest_input(model.config), tokenizer.model_max_length)
-        texts = [[str(text) for text in rows[column]] for column in text_columns]
+        texts = [_texts(list(rows[column]), column) for column in text_columns]
         encoded = tokenizer(*texts, truncation=True, max_length=length)
         order = sorted(range(len(labels)), key=lambda row: -len(encoded["input_ids"][row]))
         collate = DataCollatorWithPadding(tokenizer)
@@ -116,6 +141,19 @@ class LabelledText:
         return self.metrics(EvalPrediction(np.concatenate(logits), self.labels))
 
 
+def store_metrics(path: Path, metrics: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Add metrics by size to those in the config.json of a model.
+
+    Returns:
+        The sizes, and perhaps `"teacher"`, that keep other metrics, which may come from other data.
+    """
+    config = json.loads(path.read_text(encoding="utf-8"))
+    before = config.get("metrics") or {}
+    config["metrics"] = before | {size: {**before.get(size, {}), **own} for size, own in metrics.items()}
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    return [name for name, own in before.items() if own.keys() - metrics.get(name, {}).keys()]
+
+
 def _on(batch: Mapping[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
     return {name: tensor.to(device) for name, tensor in batch.items()}
 
@@ -127,21 +165,44 @@ def _complete(batch: Mapping[str, torch.Tensor], names: Sequence[str]) -> dict[s
 
 
 def _read(path: Path, columns: list[str]) -> Any:
-    kinds = {".csv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
+    as_written = {"keep_default_na": False, "converters": dict.fromkeys(columns, str)}  # "n/a" and 007 are texts
+    readers = {".csv": ("csv", as_written), ".json": ("json", {}), ".jsonl": ("json", {}), ".parquet": ("parquet", {})}
+    no_rows = f"{str(path)!r} has no rows. Give at least one labelled text."
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {str(path)!r}. Give the file of labelled text.")
-    if path.suffix not in kinds:
-        raise ValueError(f"{str(path)!r} ends in {path.suffix!r}. Possible is one of {list(kinds)}.")
-    rows = load_dataset(kinds[path.suffix], data_files=str(path), split="train")
+    if path.suffix not in readers:
+        raise ValueError(f"{str(path)!r} ends in {path.suffix!r}. Possible is one of {list(readers)}.")
+    reader, options = readers[path.suffix]
+    try:
+        rows = load_dataset(reader, data_files=str(path), split="train", **options)
+    except Exception as error:  # each reader fails in its own way
+        if "corresponds to no data" in str(error):
+            raise ValueError(no_rows) from error
+        cause = error.__cause__ or error
+        text = " ".join(str(cause).split()) or type(cause).__name__
+        raise ValueError(
+            f"{str(path)!r} cannot be read as {reader}: {text}. Give a file of that form, in UTF-8."
+        ) from error
     missing = [column for column in columns if column not in rows.column_names]
     if missing:
         raise ValueError(f"{str(path)!r} has no column {missing}, only {rows.column_names}. Name the right columns.")
     if not len(rows):
-        raise ValueError(f"{str(path)!r} has no rows. Give at least one labelled text.")
+        raise ValueError(no_rows)
     return rows
 
 
-def _label_ids(labels: Sequence[Any], column: str, config: Any) -> np.ndarray:
+def _texts(texts: list[Any], column: str) -> list[str]:
+    if None in texts:
+        raise ValueError(
+            f"Row {texts.index(None) + 1} has no text in column {column!r}. Fill it, or leave the row out."
+        )
+    return [str(text) for text in texts]
+
+
+def _label_ids(labels: list[Any], column: str, config: Any) -> np.ndarray:
+    for row, label in enumerate(labels, 1):
+        if label is None or label == "" or label != label:
+            raise ValueError(f"Row {row} has no label in column {column!r}. Fill it, or leave the row out.")
     if config.num_labels == 1:
         try:
             return np.array([float(label) for label in labels])
@@ -149,13 +210,31 @@ def _label_ids(labels: Sequence[Any], column: str, config: Any) -> np.ndarray:
             raise ValueError(
                 f"Column {column!r} holds values that are no numbers ({error}); the model is one of regression."
             ) from error
-    ids: dict[Any, int] = {name: number for number, name in config.id2label.items()}
-    if not {str(label) for label in labels} <= set(map(str, ids)):
-        ids = {number: number for number in config.id2label}
+    by_name = {str(name): number for number, name in config.id2label.items()}
+    by_number = {str(number): number for number in config.id2label}
+    names, numbers = ([_look_up(label, ids) for label in labels] for ids in (by_name, by_number))
+    for ids in (names, numbers):
+        if None not in ids:
+            return np.array(ids)
+    unknown = [row for row, both in enumerate(zip(names, numbers, strict=True)) if both == (None, None)]
+    row = unknown[0] if unknown else names.index(None)
+    raise ValueError(
+        f"Column {column!r} has the label {labels[row]!r} in row {row + 1}. The model knows {config.id2label}; give "
+        "the names of all labels, or the numbers of all."
+    )
+
+
+def _look_up(label: Any, ids: Mapping[str, int]) -> int | None:
+    return next((ids[text] for text in _spellings(label) if text in ids), None)
+
+
+def _spellings(label: Any) -> list[str]:
+    """What a label may be called: itself as text, but 1.0 also 1, and true, which JSON has, also True or 1."""
+    text = str(label)
+    if isinstance(label, bool):
+        return [text, text.lower(), str(int(label))]
     try:
-        return np.array([ids[label] for label in labels])
-    except KeyError as error:
-        raise ValueError(
-            f"Column {column!r} has the label {error.args[0]!r}. The model knows {config.id2label}; give their names "
-            "or their numbers."
-        ) from error
+        number = float(text)
+    except ValueError:
+        return [text]
+    return [text, str(int(number))] if number.is_integer() else [text]

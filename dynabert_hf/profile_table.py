@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from os import PathLike
@@ -213,6 +214,19 @@ def check_suffix(path: str | PathLike) -> None:
     """
     if Path(path).suffix not in SUFFIXES:
         raise ValueError(f"{str(path)!r} is no name for a table. Possible suffixes are {list(SUFFIXES)}; give one.")
+
+
+def check_writable(path: str | PathLike) -> None:
+    """Whether a file can be written there, to be known before anything is measured for it.
+
+    Raises:
+        OSError: If its folder does not exist, or the file or the folder cannot be written.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{str(path)!r} cannot be written: {str(path.parent)!r} is no folder. Make it first.")
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise PermissionError(f"{str(path)!r} cannot be written. Name a file in a folder where you may write.")
 
 
 _COLUMNS = [column.name for column in fields(Profile) if column.name != "subnetwork"]

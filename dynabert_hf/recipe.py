@@ -92,8 +92,8 @@ def train_dynabert(
         importance_dataset: Data to measure importance on; None: the training data. The paper uses the development set.
         processing_class: The tokenizer, used for padding and saved with the model.
         data_collator: Makes a batch of examples; None: pads to the longest of a batch.
-        compute_metrics: As for transformers' `Trainer`; None: accuracy, or mean squared error and Pearson correlation
-            for regression.
+        compute_metrics: As for transformers' `Trainer`; None: accuracy, which of several labels a text is the share of
+            right yes-or-no answers, or mean squared error and, of one number, Pearson correlation for regression.
         widths: Width multipliers to train, 1.0 among them.
         depths: Depth multipliers to train, 1.0 among them.
         stages: Stages of distillation: `("depth",)`, all sizes from the fine-tuned model; or `("width", "depth")`,

@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Real
 from typing import Any
 
 from .subnetwork import LayerShape, SubNetwork, parse_size
+from .training_args import LOWER_IS_BETTER
 
 COSTS = {"latency_ms": "ms", "flops": "FLOPs", "parameters": "parameters", "memory_mb": "MB"}
 """What a candidate can cost, with its unit, in the order in which a cost is preferred to tell the cheaper of two."""
@@ -40,6 +41,11 @@ def format_cost(cost: str, amount: float) -> str:
                 f"{amount / factor:.3g} {prefix}{unit}" if unit == "FLOPs" else f"{amount / factor:.3g} {prefix} {unit}"
             )
     return f"{amount:.0f} {unit}"
+
+
+def quality_sign(quality: str) -> int:
+    """What makes more of a quality better: -1 for an error, of which candidates hold the negative; else 1."""
+    return -1 if quality.endswith(LOWER_IS_BETTER) else 1
 
 
 @dataclass(frozen=True)
@@ -136,6 +142,7 @@ def recommend(
     memory_mb: float | None = None,
     max_accuracy_drop: float | None = None,
     reference_accuracy: float | None = None,
+    quality: str = "accuracy",
 ) -> Recommendation:
     """The best size under all given budgets, with the reason.
 
@@ -152,6 +159,8 @@ def recommend(
         memory_mb: Largest peak memory in megabytes.
         max_accuracy_drop: Largest loss of accuracy against `reference_accuracy`, in units of accuracy.
         reference_accuracy: Accuracy that a drop counts from, for instance the teacher's. The best candidate's if None.
+        quality: What the accuracy of the candidates is, such as `pearson`, for the reason. Of an error (a name that
+            ends as `loss` or `mse` does) candidates and reference hold the negative; the reason shows it as it is.
 
     Returns:
         The choice and its runner-up, or where nothing fits the nearest miss and by how much it misses.
@@ -177,7 +186,7 @@ def recommend(
     if max_accuracy_drop is not None:
         best = max(one.accuracy for one in candidates)
         floor = (best if reference_accuracy is None else reference_accuracy) - max_accuracy_drop
-    limits = _Limits(budgets, floor)
+    limits = _Limits(budgets, floor, quality)
     ranked = sorted(measured, key=limits.rank(measured))
     fitting = [one for one in ranked if not limits.excess(one)]
     if not fitting:
@@ -276,10 +285,11 @@ def amount_of(candidate: Candidate, cost: str) -> float:
 
 @dataclass(frozen=True)
 class _Limits:
-    """Budgets for costs and the least accuracy."""
+    """Budgets for costs and the least accuracy, which is that of a `quality`."""
 
     budgets: Mapping[str, float]
     floor: float | None
+    quality: str
 
     def excess(self, candidate: Candidate) -> dict[str, float]:
         """By how much a candidate breaks each limit that it breaks, in the unit of that limit."""
@@ -313,22 +323,26 @@ class _Limits:
     def describe(self) -> str:
         parts = [f"{cost} at most {format_cost(cost, budget)}" for cost, budget in self.budgets.items()]
         if self.floor is not None:
-            parts.append(f"accuracy at least {self.floor:.4g}")
+            sign = quality_sign(self.quality)
+            parts.append(f"{self.quality} at {'least' if sign > 0 else 'most'} {sign * self.floor:.4g}")
         return " and ".join(parts)
 
 
-def describe(candidate: Candidate) -> str:
+def describe(candidate: Candidate, quality: str = "accuracy") -> str:
     """A candidate in words: its size, accuracy and every cost that was measured."""
     amounts = [format_cost(cost, getattr(candidate, cost)) for cost in COSTS if getattr(candidate, cost) is not None]
-    return ", ".join([f"{candidate} (accuracy {candidate.accuracy:.4g}", *amounts]) + ")"
+    achieved = f"{quality} {quality_sign(quality) * candidate.accuracy:.4g}"
+    return ", ".join([f"{candidate} ({achieved}", *amounts]) + ")"
 
 
 def _reason(fitting: Sequence[Candidate], candidates: Sequence[Candidate], limits: _Limits) -> str:
     cost = limits.cheapness(fitting)
-    what = "most accurate" if limits.floor is None or cost is None else f"cheapest (in {cost})"
-    text = f"{describe(fitting[0])} is the {what} of {len(fitting)} sizes within {limits.describe()}."
+    best = "most accurate" if limits.quality == "accuracy" else f"best (in {limits.quality})"
+    what = best if limits.floor is None or cost is None else f"cheapest (in {cost})"
+    choice = describe(fitting[0], limits.quality)
+    text = f"{choice} is the {what} of {len(fitting)} sizes within {limits.describe()}."
     if len(fitting) == 1:
-        text = f"{describe(fitting[0])} is the only size within {limits.describe()}."
+        text = f"{choice} is the only size within {limits.describe()}."
     unmeasured = sum(any(getattr(one, cost) is None for cost in limits.budgets) for one in candidates)
     return text + (f" {unmeasured} sizes were left out because a budgeted cost was not measured." if unmeasured else "")
 
@@ -337,22 +351,23 @@ def _nothing_fits(candidates: Sequence[Candidate], limits: _Limits) -> Recommend
     nearest = min(candidates, key=lambda one: (limits.relative_excess(one), -one.accuracy))
     missed_by = limits.excess(nearest)
     amounts = [
-        f"accuracy by {over:.3g}" if name == "max_accuracy_drop" else f"{name} by {format_cost(name, over)}"
+        f"{limits.quality} by {over:.3g}" if name == "max_accuracy_drop" else f"{name} by {format_cost(name, over)}"
         for name, over in missed_by.items()
     ]
     text = f"None of {len(candidates)} sizes is within {limits.describe()}. "
     alone = [name for name in (*limits.budgets, "accuracy") if _possible_alone(name, candidates, limits)]
     if len(alone) == len(limits.budgets) + (limits.floor is not None) > 1:
         text += "The budgets contradict each other: each one can be met, but not together. "
-    text += f"Nearest is {describe(nearest)}, which misses {' and '.join(amounts)}."
+    text += f"Nearest is {describe(nearest, limits.quality)}, which misses {' and '.join(amounts)}."
     return Recommendation(None, text, nearest_miss=nearest, missed_by=missed_by)
 
 
 def _possible_alone(name: str, candidates: Sequence[Candidate], limits: _Limits) -> bool:
     if name == "accuracy":
-        alone = _Limits({}, limits.floor)
+        alone = replace(limits, budgets={})
         return limits.floor is not None and any(not alone.excess(one) for one in candidates)
-    return any(not _Limits({name: limits.budgets[name]}, None).excess(one) for one in candidates)
+    alone = replace(limits, budgets={name: limits.budgets[name]}, floor=None)
+    return any(not alone.excess(one) for one in candidates)
 
 
 def check_budgets(

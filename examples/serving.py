@@ -19,6 +19,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from dynabert_hf import LatencyController, ServingTarget, profile, read_stored_metrics
+from dynabert_hf.counting import longest_input
 
 LENGTH = 32  # tokens at which the table is measured; give the usual length of your requests
 
@@ -35,7 +36,15 @@ def make_handler(controller, tokenizer):
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
-            text = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            length = self.headers["Content-Length"] or ""
+            if not length.isdecimal():
+                self.reply({"error": "The length of the text is missing. Send it as Content-Length."}, 411)
+                return
+            try:
+                text = self.rfile.read(int(length)).decode()
+            except UnicodeDecodeError as error:
+                self.reply({"error": f"The text is not UTF-8: {error}. Send UTF-8."}, 400)
+                return
             arrived = controller.clock()
             inputs = tokenizer(text, truncation=True, return_tensors="pt")
             with controller.request(arrived=arrived) as model, torch.inference_mode():
@@ -47,9 +56,9 @@ def make_handler(controller, tokenizer):
         def do_GET(self):
             self.reply(describe(controller.report()))
 
-        def reply(self, answer):
+        def reply(self, answer, status=200):
             body = json.dumps(answer).encode() + b"\n"
-            self.send_response(200)
+            self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -88,6 +97,7 @@ def main(arguments=None):
     model = AutoModelForSequenceClassification.from_pretrained(arguments.model)
     controller = make_controller(model, ServingTarget(p95_ms=arguments.p95_ms))
     tokenizer = AutoTokenizer.from_pretrained(arguments.model)
+    tokenizer.model_max_length = min(tokenizer.model_max_length, longest_input(model.config))
     with ThreadingHTTPServer(("127.0.0.1", arguments.port), make_handler(controller, tokenizer)) as server:
         url = f"http://127.0.0.1:{server.server_port}"
         print(f"Serving at {url}; the sizes are {', '.join(map(str, controller.models))}", flush=True)

@@ -19,7 +19,7 @@ from transformers import AutoModelForSequenceClassification, BertForSequenceClas
 
 import dynabert_cli
 from dynabert_cli import main
-from dynabert_hf import cli, cli_tables
+from dynabert_hf import ProfileTable, cli, cli_tables
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "film", "a", "very"]
 METRICS = {
@@ -106,6 +106,23 @@ def test_the_installed_command_runs(folder):
     assert "w0.25-d0.5" in done.stdout
 
 
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_a_reader_that_goes_ends_the_command_quietly(capsys, folder, monkeypatch, form):
+    read, write = os.pipe()
+    os.close(read)
+    capsys.readouterr()
+    with open(write, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        assert main(["show", str(folder), *form]) == 141
+    assert capsys.readouterr().err == ""
+
+
+def test_an_output_in_ascii_gets_all_but_the_signs_that_it_lacks(folder, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    assert main(["profile", str(folder), "--size", "w1-d1", "--sequence-length", "5", "--rounds", "1"]) == 0
+    assert "? ms" in sys.stdout.buffer.getvalue().decode("ascii")
+
+
 def test_show_lists_counts_metrics_and_what_is_active(capsys, folder):
     about = run_json(capsys, "show", folder)
     assert about["active"] == "w1-d1"
@@ -147,7 +164,7 @@ def test_an_extracted_size_is_shown_with_where_it_came_from(capsys, folder, tmp_
     ids = torch.tensor([[2, 4, 6, 3]])
     assert torch.equal(model.eval()(ids).logits, parent.eval()(ids).logits)
     _, out, _ = run(capsys, "show", small)
-    assert f"extracted from {folder}, size w0.5-d0.5" in "".join(out.splitlines())
+    assert f"extracted from {folder}, size w0.5-d0.5" in out.splitlines()  # a path is not wrapped
     assert_refused(capsys, "does not hold", "extract", small, tmp_path / "more", "--size", "w1-d1")
     assert not (tmp_path / "more").exists()
 
@@ -207,6 +224,35 @@ def test_data_that_does_not_fit_is_refused(capsys, folder, reviews, tmp_path):
     assert_refused(capsys, "has no tokenizer", "evaluate", tmp_path / "tokens", "--file", reviews)
     BertTokenizer.from_pretrained(folder).save_pretrained(tmp_path / "tokens")
     assert_refused(capsys, "does not give one label a text", "evaluate", tmp_path / "tokens", "--file", reviews)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "problem_type": "multi_label_classification"}))
+    assert_refused(capsys, "a file has one column of labels", *evaluate, reviews)
+
+
+def test_a_file_that_cannot_be_read_is_refused_in_one_line(capsys, folder, tmp_path):
+    (tmp_path / "latin.csv").write_bytes(b"text,label\ncaf\xe9,bad\n")
+    assert_refused(capsys, "cannot be read as csv: 'utf-8' codec", "evaluate", folder, "--file", tmp_path / "latin.csv")
+
+
+def test_stored_metrics_are_added_to_those_that_stay(capsys, folder, reviews):
+    command = ["evaluate", folder, "--file", reviews, "--store", "--size", "w0.5-d1", "--size", "w0.5-d0.5"]
+    code, _, err = run(capsys, *command)
+    assert code == 0
+    assert "Other metrics of teacher, w0.25-d0.5, w0.5-d1, w1-d1 stay as they were stored" in err
+    stored = json.loads((folder / "config.json").read_text())["metrics"]
+    assert stored.pop("w0.5-d0.5").keys() == {"accuracy"}
+    measured = stored["w0.5-d1"].pop("accuracy")
+    assert measured in [number / 6 for number in range(7)]
+    assert stored == {**METRICS, "w0.5-d1": {"loss": 0.5}}
+
+
+def test_an_extracted_size_off_the_grid_is_measured_and_exported(capsys, folder, tmp_path):
+    small = tmp_path / "small"
+    run_json(capsys, "extract", folder, small, "--size", "l0h1n7-l3h2n5")
+    measured = run_json(capsys, "profile", small, "--sequence-length", 5, "--rounds", 1)
+    assert [row["size"] for row in measured["profiles"]] == ["l0h1n7-l3h2n5"]
+    pytest.importorskip("onnxruntime")
+    assert list(run_json(capsys, "export", small, tmp_path / "onnx", "--all")["sizes"]) == ["l0h1n7-l3h2n5"]
 
 
 def test_profile_saves_what_recommend_reads(capsys, folder, tmp_path):
@@ -236,6 +282,66 @@ def test_recommend_counts_what_needs_no_measuring_and_measures_what_does(capsys,
         capsys, "recommend", folder, "--latency-ms", 1e6, "--memory-mb", 1e6, "--sequence-length", 5, "--rounds", 1
     )
     assert measured["choice"]["latency_ms"] > 0
+
+
+@pytest.fixture
+def two_profiled(capsys, folder, tmp_path):
+    """A saved profile of all but the best size."""
+    saved = tmp_path / "two.json"
+    sizes = ["--size", "w0.25-d0.5", "--size", "w0.5-d1"]
+    assert run(capsys, "profile", folder, *sizes, "--sequence-length", 5, "--rounds", 1, "--output", saved)[0] == 0
+    return saved
+
+
+def test_a_drop_counts_from_the_best_size_even_if_it_was_not_profiled(capsys, folder, two_profiled):
+    command = ["recommend", folder, "--profile", two_profiled, "--max-accuracy-drop"]
+    answer = run_json(capsys, *command, 0.06)
+    assert answer["choice"]["size"] == "w0.5-d1"
+    assert "accuracy at least 0.82" in answer["reason"]
+    assert answer["note"] is None
+    assert run(capsys, *command, 0.02)[0] == cli.NOTHING_FITS
+
+
+def test_recommend_says_where_metrics_are_of_another_number_format(capsys, folder, two_profiled):
+    two_profiled.write_text(two_profiled.read_text().replace('"float32"', '"int8"'))
+    command = ["recommend", folder, "--profile", two_profiled, "--latency-ms", 1e6]
+    note = "The stored accuracy was measured in float32; in int8 it may differ; see `dynabert export --int8`."
+    assert run_json(capsys, *command)["note"] == note
+    assert note in run(capsys, *command)[1].splitlines()
+
+
+def test_recommend_shows_an_error_as_it_is(capsys, folder):
+    command = ["recommend", folder, "--metric", "loss", "--max-accuracy-drop", 0.15]
+    reason = run_json(capsys, *command)["reason"]
+    assert reason.startswith("w0.5-d1 (loss 0.5, ")
+    assert reason.endswith("loss at most 0.55.")
+    assert reason in run(capsys, *command)[1].splitlines()
+
+
+def test_outputs_that_cannot_be_written_are_refused_before_anything_runs(capsys, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(cli, "profile", None)
+    plot = ["recommend", folder, "--latency-ms", 5, "--plot"]
+    assert_refused(capsys, "is no folder. Make it first", "profile", folder, "--output", tmp_path / "none" / "p.json")
+    assert_refused(capsys, "is no folder. Make it first", *plot, tmp_path / "none" / "sizes.png")
+    assert_refused(capsys, "sizes.txt' is no name for a picture. Possible suffixes are", *plot, tmp_path / "sizes.txt")
+    (tmp_path / "taken.json").mkdir()
+    assert_refused(capsys, "where you may write", "profile", folder, "--output", tmp_path / "taken.json")
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert_refused(capsys, 'pip install "dynabert_hf[plots]"', *plot, tmp_path / "sizes.png")
+
+
+def test_what_was_measured_is_printed_before_it_is_written(capsys, folder, tmp_path, monkeypatch):
+    def fail(*arguments, **kwargs):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(ProfileTable, "save", fail)
+    monkeypatch.setattr(cli, "plot_pareto", fail)
+    short = ["--sequence-length", 5, "--rounds", 1, "--size", "w0.5-d1"]
+    for command in (["profile", *short, "--output", "p.json"], ["recommend", "--flops", 1e9, "--plot", "p.png"]):
+        code, out, err = run(capsys, command[0], folder, *command[1:-1], tmp_path / command[-1])
+        assert code == 1
+        assert "w0.5-d1" in out
+        assert "the disk is full" in err
 
 
 def test_recommend_ends_with_three_where_nothing_fits(capsys, folder):

@@ -76,6 +76,20 @@ def test_an_allowed_drop_is_spent_on_the_cheapest_size():
     assert recommend(ALL, max_accuracy_drop=0.02, reference_accuracy=0.83).choice == SMALL
 
 
+def test_an_error_is_named_and_shown_as_it_is():
+    errors = [Candidate(one.subnetwork, one.accuracy - 1, flops=one.flops) for one in ALL]
+    reason = recommend(errors, flops=45, max_accuracy_drop=0.03, quality="mse").reason
+    assert (
+        reason == "w0.5-d0.75 (mse 0.14, 40 FLOPs) is the only size within flops at most 45 FLOPs and mse at most 0.15."
+    )
+    assert "(mse 0.12, 160 FLOPs) is the best (in mse) of 4" in recommend(errors, flops=200, quality="mse").reason
+    assert (
+        "misses mse by 0.07"
+        in recommend(errors[1:2], max_accuracy_drop=0, reference_accuracy=-0.12, quality="mse").reason
+    )
+    assert "f1 at least 0.85" in recommend(ALL, max_accuracy_drop=0.03, quality="f1").reason
+
+
 def test_every_given_budget_holds_at_once():
     answer = recommend(ALL, latency_ms=8, parameters=310, flops=60, max_accuracy_drop=0.03)
     assert (answer.choice, answer.runner_up) == (MIDDLE, None)
