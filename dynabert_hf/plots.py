@@ -11,9 +11,8 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from .rewiring import Importance
-from .search import COSTS, Candidate, amount_of, pareto_front
+from .search import COSTS, Candidate, amount_of, pareto_front, quality_sign
 from .subnetwork import SubNetwork
-from .training_args import LOWER_IS_BETTER
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,7 +73,7 @@ def plot_pareto(
     axes.grid(color="#dddddd", linewidth=0.7)
     if cost in ("flops", "parameters"):
         axes.xaxis.set_major_formatter(_engineering_formatter())
-    if _is_error(quality):
+    if quality_sign(quality) < 0:
         axes.yaxis.set_major_formatter(lambda value, _: shown(value))
     axes.margins(0.09, 0.12)
     axes.legend(loc="lower right", frameon=True, framealpha=0.95, edgecolor="#cccccc")
@@ -231,21 +230,17 @@ def _heat_map(axes: Axes, rows: list[list[float]], *, colours: str, text: Any = 
 def _cell_text(metric: str, quality: str) -> Any:
     if metric in ("flops", "parameters"):
         return _engineering_formatter()
-    sign = -1 if _is_error(quality) else 1
+    sign = quality_sign(quality)
     return lambda value: f"{sign * value:.3f}" if metric == "accuracy" else f"{value:.3g}"
-
-
-def _is_error(quality: str) -> bool:
-    return quality.endswith(LOWER_IS_BETTER)
 
 
 def _quality_name(quality: str) -> str:
     name = quality.upper() if quality in ("f1", "mse", "rmse", "mae") else quality.replace("_", " ").capitalize()
-    return f"{name} (lower is better)" if _is_error(quality) else name
+    return f"{name} (lower is better)" if quality_sign(quality) < 0 else name
 
 
 def _quality_text(quality: str) -> Callable[[float], str]:
-    sign = -1 if _is_error(quality) else 1
+    sign = quality_sign(quality)
     return lambda value: f"{sign * value:.4g}"
 
 

@@ -18,8 +18,7 @@ from transformers.utils import logging
 from .elastic_model import ElasticModelMixin
 from .model_card import ModelCardFacts, SizeFacts, bare_metrics, write_model_card
 from .plots import plot_grid, plot_pareto
-from .search import Candidate
-from .training_args import LOWER_IS_BETTER
+from .search import Candidate, quality_sign
 
 logger = logging.get_logger(__name__)
 
@@ -67,7 +66,7 @@ class RecipeResult:
                 values.setdefault(name, []).append(value)
         return {
             "mean": {name: math.fsum(numbers) / len(numbers) for name, numbers in values.items()},
-            "worst": {name: (max if _is_error(name) else min)(numbers) for name, numbers in values.items()},
+            "worst": {name: (min if quality_sign(name) > 0 else max)(numbers) for name, numbers in values.items()},
         }
 
     def record(self) -> None:
@@ -164,24 +163,15 @@ def _draw(card: ModelCardFacts, folder: Path) -> dict[str, str]:
     candidates = [_candidate(size, metric) for size in measured]
     teacher = card.teacher_metrics.get(metric)
     if teacher is not None:
-        teacher = _sign(metric) * teacher if math.isfinite(teacher) else None
+        teacher = quality_sign(metric) * teacher if math.isfinite(teacher) else None
     plot_pareto(candidates, folder / "pareto.png", cost=cost, teacher=teacher, quality=metric)
     plot_grid(candidates, folder / "grid.png", quality=metric)
     return {f"{metric} over cost of every size": "pareto.png", f"{metric} by width and depth": "grid.png"}
 
 
 def _candidate(size: SizeFacts, metric: str) -> Candidate:
-    value = _sign(metric) * size.metrics[metric]
+    value = quality_sign(metric) * size.metrics[metric]
     return Candidate(size.subnetwork, value, size.parameters, size.flops, size.latency_ms)
-
-
-def _sign(metric: str) -> int:
-    """What makes more of a metric better."""
-    return -1 if _is_error(metric) else 1
-
-
-def _is_error(metric: str) -> bool:
-    return metric.endswith(LOWER_IS_BETTER)
 
 
 def _cells(metrics: Mapping[str, float], names: Iterable[str]) -> list[str]:

@@ -87,6 +87,7 @@ def make_tables(evidence, model):
         "rivals-few": rivals_table(evidence, final, few, plan["rivals"]),
         "rivals-few-equal-cpu": rivals_table(evidence, final, few, plan["rivals"], budget="/equal-cpu"),
         "ideas": ideas_table(evidence, plan["ideas"], few),
+        "ideas-more": ideas_table(evidence, plan["ideas"], plan["num_train_more"]),
         "tuning": tuning_table(evidence, few),
         "cost": cost_table(evidence),
     }
@@ -108,9 +109,10 @@ def first_layers(size):
 
 
 def sizes_table(evidence, model, name, num_train, only=None):
-    """A row a size: accuracy, what it counts, and how fast it is."""
+    """A row for the teacher, and one a size: accuracy, what it counts, and how fast it is."""
     taken = latencies(evidence.study)
-    rows = []
+    teacher = evidence.accuracies("teacher", num_train, "model")
+    rows = [["teacher", "", mean_and_deviation(teacher), "", "", "", ""]] if teacher else []
     for size in reversed(model.config.subnetworks):
         accuracies = evidence.accuracies(name, num_train, str(size))
         if not accuracies or (only and str(size) not in only):

@@ -154,15 +154,15 @@ def words_of(size):
     return f"({width}, {depth})"
 
 
-def ahead_by_seed(evidence, name, num_train):
-    """By seed how many points of mean validation accuracy an arm is ahead of the recipe of the same seed."""
-    recipe = evidence.mean_by_seed(evidence.plan["final"], num_train, "validation")
-    own = evidence.mean_by_seed(name, num_train, "validation")
+def ahead_by_seed(evidence, name, num_train, part="validation"):
+    """By seed how many points of mean accuracy over sizes an arm is ahead of the recipe of the same seed."""
+    recipe = evidence.mean_by_seed(evidence.plan["final"], num_train, part)
+    own = evidence.mean_by_seed(name, num_train, part)
     return {seed: 100 * (own[seed] - recipe[seed]) for seed in sorted(own.keys() & recipe.keys())}
 
 
 def ideas_table(evidence, ideas, num_train):
-    """Every arm and idea: validation accuracies, points ahead of the recipe seed by seed, mean loss, CPU seconds."""
+    """Every arm and idea: validation accuracies, points ahead of the recipe by seed, the same on test, CPU seconds."""
     rows = []
     for name, words in ideas.items():
         seeds = evidence.seeds_of(name, num_train, "validation")
@@ -171,6 +171,7 @@ def ideas_table(evidence, ideas, num_train):
         results = [evidence.result(name, num_train, seed)["validation"] for seed in seeds]
         losses = [np.mean([summary["loss"] for summary in result.values()]) for result in results]
         sizes = ("w1-d1", *COMPARED)
+        on_test = ahead_by_seed(evidence, name, num_train, "test") if name != evidence.plan["final"] else {}
         rows.append(
             [
                 f"`{name}`",
@@ -179,12 +180,22 @@ def ideas_table(evidence, ideas, num_train):
                 ", ".join(f"{points:+.1f}" for points in ahead_by_seed(evidence, name, num_train).values()),
                 *(mean_and_deviation(evidence.accuracies(name, num_train, size, "validation")) for size in sizes),
                 mean_and_deviation(losses),
+                ", ".join(f"{points:+.1f} (seed {seed})" for seed, points in on_test.items()),
                 f"{np.mean(evidence.cpu_seconds(name, num_train)):.0f}",
             ]
         )
     sizes = map(words_of, ("w1-d1", *COMPARED))
-    headings = ["arm", "what", "mean of 6", "points ahead, by seed", *sizes, "mean loss", "CPU s"]
-    return markdown(headings, rows, align="<<" + ">" * 9)
+    headings = [
+        "arm",
+        "what",
+        "mean of 6",
+        "points ahead, by seed",
+        *sizes,
+        "mean loss",
+        "test, mean of 12, points ahead",
+        "CPU s",
+    ]
+    return markdown(headings, rows, align="<<" + ">" * 10)
 
 
 def tuning_table(evidence, num_train):
