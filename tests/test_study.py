@@ -22,6 +22,7 @@ from evidence.dynabert import least_missed_layers  # noqa: E402
 from evidence.jobs import Job, Study  # noqa: E402
 from evidence.scoring import right_answers, score  # noqa: E402
 from evidence.statistics import mean_and_deviation, paired_bootstrap  # noqa: E402
+from evidence.tables import Evidence, tuning_table  # noqa: E402
 
 
 def test_a_job_reads_back_from_its_text():
@@ -111,6 +112,19 @@ def test_unpaired_answers_are_refused():
 def test_means_over_seeds_tell_their_deviation():
     assert mean_and_deviation([0.8, 0.81]) == "0.805 ± 0.007"
     assert mean_and_deviation([0.8]) == "0.800"
+
+
+def test_learning_rates_are_compared_by_the_seeds_that_they_share(tmp_path):
+    (tmp_path / "study.json").write_text(
+        json.dumps({"report": {"num_train": "9"}, "rivals": {"kinds": {"labels": {}, "first": {}}}})
+    )
+    study = Study(tmp_path / "study.json", tmp_path, tmp_path)
+    for rate, seed, accuracy in (("1e-4", 0, 0.8), ("1e-4", 1, 0.6), ("2e-4", 0, 0.7)):
+        summary = {"validation": {"model": {"accuracy": accuracy, "loss": 1.0}}}
+        study.record(Job(f"labels/w0.5-d1/{rate}", "9", seed), summary)
+    assert Evidence(study).rival("labels", "w0.5-d1", "9") == "labels/w0.5-d1/1e-4"
+    assert Evidence(study).rival("first", "w0.5-d1", "9") is None
+    assert "**0.8000** | 0.7000" in tuning_table(Evidence(study), "9")
 
 
 def test_attention_is_compared_as_distributions_over_real_queries():

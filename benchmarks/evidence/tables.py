@@ -69,16 +69,22 @@ class Evidence:
         size = self.study.settings["rivals"]["kinds"][kind].get("same_model", {}).get(size, size)
         paths = self.study.results.glob(f"{kind}_{size}_*_{num_train}_*.json")
         names = {f"{kind}/{size}/{path.stem.split('_')[2]}" for path in paths if "equal-cpu" not in path.stem}
-        return max(sorted(names), key=self._validation_of, default=None)
+        found = self.validation_of(names)
+        return max(sorted(names), key=lambda name: found.get(name, (0.0, 0.0)), default=None)
 
-    def _validation_of(self, name):
-        """Accuracy on the validation part with few sentences, then the loss, the lower the better."""
+    def validation_of(self, names):
+        """By name the accuracy and negated loss on validation with few sentences, over the seeds that all share."""
         few = self.plan["num_train"]
-        seeds = self.seeds_of(name, few, "validation")
-        results = [self.result(name, few, seed)["validation"]["model"] for seed in seeds]
-        if not results:
-            return (0.0, 0.0)
-        return np.mean([each["accuracy"] for each in results]), -np.mean([each["loss"] for each in results])
+        seeds = {name: set(self.seeds_of(name, few, "validation")) for name in names}
+        seeds = {name: own for name, own in seeds.items() if own}
+        shared = set.intersection(*seeds.values()) if seeds else set()
+        results = {
+            name: [self.result(name, few, seed)["validation"]["model"] for seed in sorted(shared)] for name in seeds
+        }
+        return {
+            name: (np.mean([each["accuracy"] for each in own]), -np.mean([each["loss"] for each in own]))
+            for name, own in results.items()
+        }
 
 
 def markdown(headings, rows, *, align=None):
@@ -203,23 +209,14 @@ def tuning_table(evidence, num_train):
     found = {}
     for path in sorted(evidence.study.results.glob(f"*_{num_train}_*.json")):
         kind, *rest = path.stem.split("_")
-        if len(rest) != 4:
-            continue
-        size, rate = rest[:2]
-        accuracies = evidence.accuracies(f"{kind}/{size}/{rate}", num_train, "model", "validation")
-        found.setdefault((kind, size), {})[rate] = float(np.mean(accuracies))
-    rates = sorted({rate for row in found.values() for rate in row}, key=float)
-    rows = [
-        [
-            kind,
-            words_of(size),
-            *(
-                (f"**{row[rate]:.4f}**" if row[rate] == max(row.values()) else f"{row[rate]:.4f}")
-                if rate in row
-                else ""
-                for rate in rates
-            ),
-        ]
-        for (kind, size), row in sorted(found.items())
-    ]
+        if len(rest) == 4:
+            found.setdefault((kind, rest[0]), set()).add(rest[1])
+    rates = sorted(set().union(*found.values()), key=float)
+    rows = []
+    for (kind, size), own in sorted(found.items()):
+        scores = evidence.validation_of({f"{kind}/{size}/{rate}" for rate in own})
+        best = max(scores, key=scores.get)
+        cells = {name.split("/")[2]: f"{accuracy:.4f}" for name, (accuracy, _) in scores.items()}
+        cells[best.split("/")[2]] = f"**{scores[best][0]:.4f}**"
+        rows.append([kind, words_of(size), *(cells.get(rate, "") for rate in rates)])
     return markdown(["rival", "size", *rates], rows, align="<<" + ">" * len(rates))
