@@ -1,6 +1,7 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`. The first of them makes the environment.
 PYTHON ?= python3
 VENV ?= .venv
+PARALLEL := -n logical --maxprocesses 8 --dist loadfile
 BIN := $(VENV)/bin
 DEMO ?=
 
@@ -19,7 +20,7 @@ demo: $(VENV)/.installed  ## train twelve sizes of a real model on real text; DE
 	$(BIN)/python examples/quickstart.py $(DEMO)
 
 test: $(VENV)/.installed  ## the default test suite, offline
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-slow: $(VENV)/.installed  ## the tests that take longer
 	$(BIN)/python -m pytest -m slow
@@ -32,7 +33,7 @@ test-quantised: $(VENV)/.installed  ## loading in eight bits; torchao is fetched
 	PYTHONPATH=$(VENV)/torchao $(BIN)/python -m pytest tests/test_doors.py -k quantised
 
 test-oldest: .venv-oldest/.installed  ## the default test suite on the oldest transformers that is supported
-	.venv-oldest/bin/python -m pytest
+	.venv-oldest/bin/python -m pytest $(PARALLEL)
 
 .venv-oldest/.installed: setup.cfg constraints.txt constraints-oldest.txt
 	$(PYTHON) -m venv .venv-oldest
