@@ -5,6 +5,7 @@ with `"start": "pre-trained"` are the usual practice, the first layers of the pr
 many whole layers as the size has floating-point operations, rounded up.
 """
 
+import json
 import math
 
 import embedded
@@ -112,11 +113,16 @@ def train_rival(study, job):
 
 
 def _affordable_steps(study, job):
-    """Steps that cost a twelfth of the DynaBERT run, by the measured cost of a step of the same rival."""
+    """Steps that cost a twelfth of the DynaBERT run, by the cost of a step of the same rival.
+
+    That is the lowest that was measured with any learning rate: a busy machine must not cost the rival steps.
+    """
     arm = study.settings["rivals"]["equal_cpu_of"]
     run = study.result(Job(arm, job.num_train, job.seed)) or study.result(Job(arm, job.num_train, 0))
-    alike = study.result(Job(job.name.rpartition("/")[0], job.num_train, job.seed))
-    if run is None or alike is None:
+    kind, size, *_ = job.name.split("/")
+    paths = study.results.glob(f"{kind}_{size}_*_{job.num_train}_{job.seed}.json")
+    alike = [json.loads(path.read_text()) for path in paths if "equal-cpu" not in path.stem]
+    if run is None or not alike:
         raise ValueError(f"{job} needs the results of {arm} and of the same rival at equal epochs. Queue them before.")
     share = sum(run["cpu_seconds"].values()) / 12
-    return max(1, round(share / (alike["cpu_seconds"]["training"] / alike["steps"])))
+    return max(1, round(share / min(result["cpu_seconds"]["training"] / result["steps"] for result in alike)))
