@@ -256,6 +256,9 @@ def importance_over_processes(
 ) -> Importance:
     """Importance over all of the data, of which every process measures its own batches, none of them twice.
 
+    The batches are in the order of the data, as in the published code: importance is a sum over batches of absolute
+    values, so other batches have another importance.
+
     Args:
         model: The elastic model.
         dataset: Tokenised data with labels.
@@ -263,6 +266,7 @@ def importance_over_processes(
         trainer_kwargs: What makes batches of the data: arguments of `Trainer`.
     """
     args.accelerator_config.even_batches = False
+    args.train_sampling_strategy = "random"  # evaluation follows it, too: in order, instead of by length
     trainer = Trainer(model, args, **trainer_kwargs)
     batches = trainer.get_eval_dataloader(dataset)
     widest = (model.config.num_attention_heads, model.config.intermediate_size)

@@ -9,18 +9,28 @@ import pytest
 import torch
 from conftest import BACKBONE_CONFIGS, TINY
 from datasets import Dataset
+from glue_tasks import save_model
 from huggingface_hub import ModelCard
 from transformers import (
     AutoModelForSequenceClassification,
+    AutoTokenizer,
     BertConfig,
     BertForSequenceClassification,
     BertModel,
+    DataCollatorWithPadding,
     DistilBertConfig,
     DistilBertForSequenceClassification,
     RobertaForSequenceClassification,
 )
 
-from dynabert_hf import DynaBertTrainer, SubNetwork, train_dynabert
+from dynabert_hf import (
+    DynaBertForSequenceClassification,
+    DynaBertTrainer,
+    SubNetwork,
+    measure_importance,
+    train_dynabert,
+)
+from dynabert_hf.rewiring import Importance
 
 STOCK_CLASSES = {"Bert": BertForSequenceClassification, "Roberta": RobertaForSequenceClassification}
 SETTINGS = {"max_steps": 2, "per_device_train_batch_size": 4, "use_cpu": True, "disable_tqdm": True, "logging_steps": 1}
@@ -66,6 +76,20 @@ def test_the_table_and_the_model_are_saved(tmp_path):
     assert torch.equal(loaded.classifier.weight, result.model.classifier.weight)
     stored = {str(row.subnetwork): row.metrics for row in result.rows}
     assert loaded.config.metrics == {**stored, "teacher": result.teacher_metrics}
+
+
+def test_importance_is_measured_on_batches_in_the_order_of_the_data(tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(save_model(tmp_path / "words"))
+    lengths = [9, 2, 7, 3, 8, 2, 9, 4, 6, 3, 8, 2]
+    rows = [{"input_ids": list(range(5, 5 + length)), "labels": row % 2} for row, length in enumerate(lengths)]
+    run(tmp_path, train_dataset=Dataset.from_list(rows), processing_class=tokenizer, per_device_eval_batch_size=4)
+    collate = DataCollatorWithPadding(tokenizer)
+    batches = [collate(rows[start : start + 4]) for start in range(0, len(rows), 4)]
+    elastic = DynaBertForSequenceClassification.from_backbone(make_teacher())
+    expected = measure_importance(elastic, batches, progress=False)
+    found = Importance.load(tmp_path / "run" / "1-rewired" / "importance.safetensors")
+    torch.testing.assert_close(found.heads, expected.heads)
+    torch.testing.assert_close(found.neurons, expected.neurons)
 
 
 def test_a_finished_run_is_not_repeated(tmp_path, monkeypatch):
