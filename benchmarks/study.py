@@ -75,7 +75,7 @@ def run(study):
                 try:
                     train = train_teacher if job.name == "teacher" else train_rival if "/" in job.name else train_arm
                     study.record(job, train(study, job))
-                except Exception:
+                except Exception:  # shown, and told by the exit code; the rest of the queue does not wait for it
                     traceback.print_exc()
                     failed.add(job)
             break

@@ -262,7 +262,7 @@ def importance_over_processes(
     Args:
         model: The elastic model.
         dataset: Tokenised data with labels.
-        args: Batch size and device.
+        args: Batch size and device; changed, so give them to nothing else.
         trainer_kwargs: What makes batches of the data: arguments of `Trainer`.
     """
     args.accelerator_config.even_batches = False

@@ -72,6 +72,11 @@ class Study:
         path = self.result_path(job)
         return json.loads(path.read_text()) if path.exists() else None
 
+    def rivals(self, num_train, kind="*", size="*"):
+        """Names `kind/size/learning rate` of the rivals at equal epochs that have a result with any seed."""
+        stems = [path.stem.split("_") for path in self.results.glob(f"{kind}_{size}_*_{num_train}_*.json")]
+        return sorted({"/".join(stem[:3]) for stem in stems if len(stem) == 5})
+
     def record(self, job, result):
         """Write the result of a job, whole or not at all."""
         path = self.result_path(job)

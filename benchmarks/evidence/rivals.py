@@ -5,7 +5,6 @@ with `"start": "pre-trained"` are the usual practice, the first layers of the pr
 many whole layers as the size has floating-point operations, rounded up.
 """
 
-import json
 import math
 
 import embedded
@@ -120,9 +119,9 @@ def _affordable_steps(study, job):
     arm = study.settings["rivals"]["equal_cpu_of"]
     run = study.result(Job(arm, job.num_train, job.seed)) or study.result(Job(arm, job.num_train, 0))
     kind, size, *_ = job.name.split("/")
-    paths = study.results.glob(f"{kind}_{size}_*_{job.num_train}_{job.seed}.json")
-    alike = [json.loads(path.read_text()) for path in paths if "equal-cpu" not in path.stem]
-    if run is None or not alike:
+    alike = [study.result(Job(name, job.num_train, job.seed)) for name in study.rivals(job.num_train, kind, size)]
+    costs = [result["cpu_seconds"]["training"] / result["steps"] for result in alike if result]
+    if run is None or not costs:
         raise ValueError(f"{job} needs the results of {arm} and of the same rival at equal epochs. Queue them before.")
     share = sum(run["cpu_seconds"].values()) / 12
-    return max(1, round(share / min(result["cpu_seconds"]["training"] / result["steps"] for result in alike)))
+    return max(1, round(share / min(costs)))

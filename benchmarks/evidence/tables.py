@@ -67,24 +67,20 @@ class Evidence:
         On all of the data nothing is left to validate on; the rate is the best one of those on few sentences.
         """
         size = self.study.settings["rivals"]["kinds"][kind].get("same_model", {}).get(size, size)
-        paths = self.study.results.glob(f"{kind}_{size}_*_{num_train}_*.json")
-        names = {f"{kind}/{size}/{path.stem.split('_')[2]}" for path in paths if "equal-cpu" not in path.stem}
+        names = self.study.rivals(num_train, kind, size)
         found = self.validation_of(names)
-        return max(sorted(names), key=lambda name: found.get(name, (0.0, 0.0)), default=None)
+        return max(names, key=lambda name: found.get(name, (0.0, 0.0)), default=None)
 
     def validation_of(self, names):
         """By name the accuracy and negated loss on validation with few sentences, over the seeds that all share."""
         few = self.plan["num_train"]
-        seeds = {name: set(self.seeds_of(name, few, "validation")) for name in names}
-        seeds = {name: own for name, own in seeds.items() if own}
-        shared = set.intersection(*seeds.values()) if seeds else set()
-        results = {
-            name: [self.result(name, few, seed)["validation"]["model"] for seed in sorted(shared)] for name in seeds
-        }
-        return {
-            name: (np.mean([each["accuracy"] for each in own]), -np.mean([each["loss"] for each in own]))
-            for name, own in results.items()
-        }
+        seeds = {name: own for name in names if (own := set(self.seeds_of(name, few, "validation")))}
+        shared = sorted(set.intersection(*seeds.values())) if seeds else []
+        found = {}
+        for name in seeds:
+            own = [self.result(name, few, seed)["validation"]["model"] for seed in shared]
+            found[name] = (np.mean([each["accuracy"] for each in own]), -np.mean([each["loss"] for each in own]))
+        return found
 
 
 def markdown(headings, rows, *, align=None):
@@ -207,16 +203,15 @@ def ideas_table(evidence, ideas, num_train):
 def tuning_table(evidence, num_train):
     """Validation accuracy of every rival by learning rate; the best of each row is bold."""
     found = {}
-    for path in sorted(evidence.study.results.glob(f"*_{num_train}_*.json")):
-        kind, *rest = path.stem.split("_")
-        if len(rest) == 4:
-            found.setdefault((kind, rest[0]), set()).add(rest[1])
+    for name in evidence.study.rivals(num_train):
+        kind, size, rate = name.split("/")
+        found.setdefault((kind, size), {})[rate] = name
     rates = sorted(set().union(*found.values()), key=float)
     rows = []
     for (kind, size), own in sorted(found.items()):
-        scores = evidence.validation_of({f"{kind}/{size}/{rate}" for rate in own})
+        scores = evidence.validation_of(own.values())
         best = max(scores, key=scores.get)
-        cells = {name.split("/")[2]: f"{accuracy:.4f}" for name, (accuracy, _) in scores.items()}
-        cells[best.split("/")[2]] = f"**{scores[best][0]:.4f}**"
+        cells = {rate: f"{scores[name][0]:.4f}" for rate, name in own.items()}
+        cells = {rate: f"**{cell}**" if own[rate] == best else cell for rate, cell in cells.items()}
         rows.append([kind, words_of(size), *(cells.get(rate, "") for rate in rates)])
     return markdown(["rival", "size", *rates], rows, align="<<" + ">" * len(rates))
