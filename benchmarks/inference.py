@@ -30,8 +30,8 @@ from dynabert_hf import (
     count_parameters,
     export_onnx,
 )
-from dynabert_hf.onnx_quantization import write_int8
-from dynabert_hf.profiling import machine
+from dynabert_hf.onnx.quantization import write_int8
+from dynabert_hf.sizes.profiling import machine
 
 RESULTS = Path(__file__).parent / "results" / "inference.json"
 SHAPES = {

@@ -31,7 +31,7 @@ from dynabert_hf import (
     SubNetwork,
     measure_latency,
 )
-from dynabert_hf.serving import p95
+from dynabert_hf.sizes.serving import p95
 
 HERE = Path(__file__).parent
 MINILM = {"hidden_size": 384, "num_attention_heads": 12, "intermediate_size": 1536, "num_hidden_layers": 6}

@@ -30,7 +30,7 @@ from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 
 from dynabert_hf import DynaBertConfig, DynaBertForSequenceClassification, DynaBertTrainer, DynaBertTrainingArguments
-from dynabert_hf.runtimes import peak_allocation
+from dynabert_hf.sizes.runtimes import peak_allocation
 
 SHAPES = {
     "minilm": {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536},

@@ -16,9 +16,9 @@ from transformers import (
     AutoModelForTokenClassification,
 )
 
-from .configuration_dynabert import DynaBertConfig, DynaRobertaConfig
-from .elastic_model import ElasticModelMixin
-from .modeling_dynabert import (
+from .model.configuration import DynaBertConfig, DynaRobertaConfig
+from .model.elastic_model import ElasticModelMixin
+from .model.modeling_dynabert import (
     DynaBertForMaskedLM,
     DynaBertForMultipleChoice,
     DynaBertForQuestionAnswering,
@@ -26,7 +26,7 @@ from .modeling_dynabert import (
     DynaBertForTokenClassification,
     DynaBertModel,
 )
-from .modeling_dynaroberta import (
+from .model.modeling_dynaroberta import (
     DynaRobertaForMaskedLM,
     DynaRobertaForMultipleChoice,
     DynaRobertaForQuestionAnswering,
@@ -34,23 +34,16 @@ from .modeling_dynaroberta import (
     DynaRobertaForTokenClassification,
     DynaRobertaModel,
 )
-from .subnetwork import LayerShape, SubNetwork, SubNetworkError, grid
+from .model.subnetwork import LayerShape, SubNetwork, SubNetworkError, grid
 
 if TYPE_CHECKING:
-    from .counting import ParameterCount, count_flops, count_parameters
-    from .distillation import DistillationPair, hidden_state_loss, logit_loss, plan_stage
-    from .evaluation import LabelledText
-    from .hub import push_folder, push_subnetworks
-    from .model_card import ModelCardFacts, SizeFacts, write_model_card
-    from .onnx_export import OnnxExport, export_onnx
-    from .onnx_model import OnnxModel, load_onnx
-    from .onnx_quantization import QuantizedSize, quantize_onnx
-    from .profile_table import Profile, ProfileTable
-    from .profiling import measure_latency, profile
-    from .recipe import train_dynabert
-    from .results import RecipeResult
-    from .rewiring import Importance, measure_importance, rewire
-    from .search import (
+    from .data.labelled_text import LabelledText
+    from .hub.card import ModelCardFacts, SizeFacts, write_model_card
+    from .hub.push import push_folder, push_subnetworks
+    from .onnx.export import OnnxExport, export_onnx
+    from .onnx.quantization import QuantizedSize, quantize_onnx
+    from .onnx.session import OnnxModel, load_onnx
+    from .sizes.choosing import (
         Candidate,
         Recommendation,
         make_candidates,
@@ -59,27 +52,34 @@ if TYPE_CHECKING:
         read_stored_metrics,
         recommend,
     )
-    from .serving import LatencyController, ServingReport, ServingTarget
-    from .trainer import DynaBertTrainer
-    from .training_args import DynaBertTrainingArguments
+    from .sizes.counting import ParameterCount, count_flops, count_parameters
+    from .sizes.profile_table import Profile, ProfileTable
+    from .sizes.profiling import measure_latency, profile
+    from .sizes.serving import LatencyController, ServingReport, ServingTarget
+    from .training.arguments import DynaBertTrainingArguments
+    from .training.distillation import DistillationPair, hidden_state_loss, logit_loss, plan_stage
+    from .training.recipe import train_dynabert
+    from .training.result import RecipeResult
+    from .training.rewiring import Importance, measure_importance, rewire
+    from .training.trainer import DynaBertTrainer
 
 __version__ = "0.1.0"
 
 _ON_FIRST_USE = {
-    "counting": ("ParameterCount", "count_flops", "count_parameters"),
-    "distillation": ("DistillationPair", "hidden_state_loss", "logit_loss", "plan_stage"),
-    "evaluation": ("LabelledText",),
-    "hub": ("push_folder", "push_subnetworks"),
-    "model_card": ("ModelCardFacts", "SizeFacts", "write_model_card"),
-    "onnx_export": ("OnnxExport", "export_onnx"),
-    "onnx_model": ("OnnxModel", "load_onnx"),
-    "onnx_quantization": ("QuantizedSize", "quantize_onnx"),
-    "profile_table": ("Profile", "ProfileTable"),
-    "profiling": ("measure_latency", "profile"),
-    "recipe": ("train_dynabert",),
-    "results": ("RecipeResult",),
-    "rewiring": ("Importance", "measure_importance", "rewire"),
-    "search": (
+    "sizes.counting": ("ParameterCount", "count_flops", "count_parameters"),
+    "training.distillation": ("DistillationPair", "hidden_state_loss", "logit_loss", "plan_stage"),
+    "data.labelled_text": ("LabelledText",),
+    "hub.push": ("push_folder", "push_subnetworks"),
+    "hub.card": ("ModelCardFacts", "SizeFacts", "write_model_card"),
+    "onnx.export": ("OnnxExport", "export_onnx"),
+    "onnx.session": ("OnnxModel", "load_onnx"),
+    "onnx.quantization": ("QuantizedSize", "quantize_onnx"),
+    "sizes.profile_table": ("Profile", "ProfileTable"),
+    "sizes.profiling": ("measure_latency", "profile"),
+    "training.recipe": ("train_dynabert",),
+    "training.result": ("RecipeResult",),
+    "training.rewiring": ("Importance", "measure_importance", "rewire"),
+    "sizes.choosing": (
         "Candidate",
         "Recommendation",
         "make_candidates",
@@ -88,9 +88,9 @@ _ON_FIRST_USE = {
         "read_stored_metrics",
         "recommend",
     ),
-    "serving": ("LatencyController", "ServingReport", "ServingTarget"),
-    "trainer": ("DynaBertTrainer",),
-    "training_args": ("DynaBertTrainingArguments",),
+    "sizes.serving": ("LatencyController", "ServingReport", "ServingTarget"),
+    "training.trainer": ("DynaBertTrainer",),
+    "training.arguments": ("DynaBertTrainingArguments",),
 }
 """What trains, measures and publishes, by module. It is imported when first used: loading a model needs none of it."""
 

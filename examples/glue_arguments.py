@@ -9,7 +9,7 @@ from glue_data import TEXT_COLUMNS
 from transformers import HfArgumentParser
 
 from dynabert_hf import DynaBertTrainingArguments
-from dynabert_hf.recipe import stage_defaults
+from dynabert_hf.training.recipe import stage_defaults
 
 
 @dataclass

@@ -17,9 +17,10 @@ from dynabert_hf import (
     ElasticModelMixin,
     rewire,
 )
-from dynabert_hf.model_card import RECIPE_FIELDS
-from dynabert_hf.recipe import importance_over_processes, stage_defaults
-from dynabert_hf.recovery import last_whole_checkpoint, write_whole
+from dynabert_hf.files import write_whole
+from dynabert_hf.hub.card import RECIPE_FIELDS
+from dynabert_hf.training.checkpoints import last_whole_checkpoint
+from dynabert_hf.training.recipe import importance_over_processes, stage_defaults
 
 ARCHITECTURES = ("bert", "roberta", "dynabert", "dynaroberta")
 NOT_OF_A_STAGE = (

@@ -35,9 +35,9 @@ from transformers import (
 )
 
 from dynabert_hf import SubNetwork, measure_latency, train_dynabert
-from dynabert_hf.plots import plot_pareto
-from dynabert_hf.recovery import write_whole
-from dynabert_hf.search import Candidate
+from dynabert_hf.files import write_whole
+from dynabert_hf.sizes.choosing import Candidate
+from dynabert_hf.sizes.plots import plot_pareto
 
 SENTENCES = ["A warm, funny film that never lets go.", "Dull, predictable and far too long."]
 MAX_LENGTH = 128

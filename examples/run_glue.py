@@ -26,7 +26,7 @@ from transformers import AutoTokenizer, DataCollatorWithPadding, default_data_co
 from transformers.utils import logging
 
 from dynabert_hf import RecipeResult, push_folder, train_dynabert
-from dynabert_hf.hub import NETWORK_ERRORS
+from dynabert_hf.hub.push import NETWORK_ERRORS
 
 SCORES = Path(__file__).with_name("metrics") / "glue_scores.py"
 SUBMISSION = {

@@ -1,4 +1,4 @@
-"""Tiny models whose axes all differ, with random norms and biases, so that a mistake cannot hide."""
+"""Settings and fixtures of all tests."""
 
 import os
 
@@ -6,32 +6,10 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ["OMP_NUM_THREADS"] = "1"  # sums round by the number of threads, and other processes must round alike
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
+import huggingface_hub
 import pytest
-import torch
-from transformers import BertConfig, RobertaConfig
-
-import dynabert_hf
-
-TINY = {
-    "hidden_size": 32,
-    "num_attention_heads": 4,
-    "intermediate_size": 48,
-    "num_hidden_layers": 6,
-    "vocab_size": 99,
-    "max_position_embeddings": 20,
-    "hidden_dropout_prob": 0.0,
-    "attention_probs_dropout_prob": 0.0,
-}
-BACKBONE_CONFIGS = {"Bert": BertConfig, "Roberta": RobertaConfig}
-HEADS = (
-    "Model",
-    "ForSequenceClassification",
-    "ForTokenClassification",
-    "ForQuestionAnswering",
-    "ForMultipleChoice",
-    "ForMaskedLM",
-)
-FAMILIES = ("Bert", "Roberta")
+from helpers.hub_server import TOKEN, LoopbackHub
+from helpers.tiny import FAMILIES, HEADS
 
 
 @pytest.fixture(params=FAMILIES)
@@ -46,32 +24,23 @@ def head(request):
     return request.param
 
 
-def make_config(family="Bert", **kwargs):
-    """A tiny elastic configuration."""
-    stock = BACKBONE_CONFIGS[family](**{**TINY, "num_labels": 3, **kwargs.pop("stock", {})})
-    return getattr(dynabert_hf, f"Dyna{family}Config").from_backbone(stock, **kwargs)
-
-
-def make_model(family="Bert", head="ForSequenceClassification", **kwargs):
-    """A tiny elastic model in evaluation mode, every parameter random, norms and biases included."""
-    torch.manual_seed(0)
-    model = getattr(dynabert_hf, f"Dyna{family}{head}")(make_config(family, **kwargs))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.1)
-    return model.eval()
-
-
-def make_batch(batch=2, length=7, *, choices=None, seed=0):
-    """Input ids `(batch, length)` or `(batch, choices, length)` and a ragged attention mask."""
-    generator = torch.Generator().manual_seed(seed)
-    shape = (batch, length) if choices is None else (batch, choices, length)
-    input_ids = torch.randint(5, 99, shape, generator=generator)
-    attention_mask = torch.ones(shape, dtype=torch.long)
-    attention_mask[0, ..., -2:] = 0
-    return {"input_ids": input_ids, "attention_mask": attention_mask}
-
-
-def batch_for(head, **kwargs):
-    """Inputs of the form that a head takes."""
-    return make_batch(choices=3 if head == "ForMultipleChoice" else None, **kwargs)
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A running loopback Hub that this process talks to, with the caches in a folder of the test."""
+    with LoopbackHub().running() as hub:
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        for name, value in {
+            "ENDPOINT": hub.url,
+            "HF_HUB_OFFLINE": False,
+            "HF_HUB_CACHE": str(tmp_path / "cache"),
+            "HF_HUB_DISABLE_XET": True,
+            "HF_HUB_DISABLE_TELEMETRY": True,
+            "HUGGINGFACE_CO_URL_TEMPLATE": hub.url + "/{repo_id}/resolve/{revision}/{filename}",
+        }.items():
+            monkeypatch.setattr(huggingface_hub.constants, name, value)
+        monkeypatch.setattr(huggingface_hub.hf_api.api, "endpoint", hub.url)
+        monkeypatch.setattr("transformers.utils.hub._hf_api", None, raising=False)
+        monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
+        huggingface_hub.close_session()  # made when offline, it refuses every request
+        yield hub
+        huggingface_hub.close_session()

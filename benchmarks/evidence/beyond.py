@@ -8,8 +8,8 @@ from torch.nn import functional
 from transformers import TrainerCallback
 
 from dynabert_hf import DynaBertTrainer, DynaBertTrainingArguments, count_flops
-from dynabert_hf.distillation import hidden_state_loss, logit_loss
-from dynabert_hf.shared_prefixes import share_prefixes
+from dynabert_hf.training.distillation import hidden_state_loss, logit_loss
+from dynabert_hf.training.shared_prefixes import share_prefixes
 
 
 @dataclass

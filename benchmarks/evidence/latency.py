@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from dynabert_hf import DynaBertForSequenceClassification, measure_latency
-from dynabert_hf.distillation import hidden_state_loss, logit_loss
+from dynabert_hf.training.distillation import hidden_state_loss, logit_loss
 
 from .report import MINILM, empty_model, first_layers
 from .tables import COMPARED

@@ -12,7 +12,7 @@ import torch
 from transformers import BertForSequenceClassification, Trainer, TrainingArguments, set_seed
 
 from dynabert_hf import DynaBertForSequenceClassification, LayerShape, SubNetwork
-from dynabert_hf.distillation import logit_loss, match_hidden_states
+from dynabert_hf.training.distillation import logit_loss, match_hidden_states
 
 from .beyond import HIDDEN_LOSSES
 from .jobs import Job

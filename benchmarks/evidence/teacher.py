@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from transformers import BertForSequenceClassification, DataCollatorWithPadding, set_seed
 
 from dynabert_hf import DynaBertForSequenceClassification, measure_importance, rewire
-from dynabert_hf.rewiring import Importance
+from dynabert_hf.training.rewiring import Importance
 
 from .data import load, tokenizer
 from .jobs import ALL, Job

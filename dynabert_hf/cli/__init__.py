@@ -1,0 +1,1 @@
+"""What the command `dynabert` does and prints."""

@@ -1,0 +1,429 @@
+"""What the command `dynabert` does: call the package, and print. The command line itself is read by `dynabert_cli`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+from huggingface_hub.errors import HfHubHTTPError
+from rich.console import Console
+from tqdm.auto import tqdm
+from transformers import AutoConfig, AutoTokenizer
+from transformers.utils import logging
+
+from ..data.labelled_text import LabelledText
+from ..files import check_writable_file, new_folder
+from ..hub.card import ModelCardFacts
+from ..hub.push import push_folder, push_subnetworks
+from ..model import modeling_dynabert, modeling_dynaroberta
+from ..model.configuration import ElasticConfigMixin, longest_input
+from ..model.elastic_model import ElasticModelMixin
+from ..model.subnetwork import parse_size, size_name
+from ..onnx.export import export_onnx
+from ..onnx.quantization import quantize_onnx
+from ..sizes.choosing import COSTS, check_budgets, quality_sign, read_stored_metrics, recommend
+from ..sizes.counting import count_flops, count_parameters
+from ..sizes.evaluation import store_metrics
+from ..sizes.plots import plot_pareto
+from ..sizes.profile_table import SETTING, ProfileTable, check_suffix
+from ..sizes.profiling import counted, profile
+from .tables import (
+    answer_as_json,
+    precision_note,
+    print_answer,
+    print_setting,
+    print_sizes,
+    print_table,
+    quantity,
+    table_of,
+)
+
+NOTHING_FITS = 3
+"""The exit code of `recommend` where no size is within the budgets."""
+
+_EXPECTED = (ValueError, ImportError, OSError, RuntimeError, HfHubHTTPError)
+"""What a person can do something about; anything else is a mistake of ours and shows where."""
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        raise  # to `run`, as where no console prints
+
+
+def run(arguments: Namespace) -> int:
+    """Run one command; an error that was to be expected becomes one line, and the exit code 1."""
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    verbosity_of_data = datasets.logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # why a file cannot be read is said by the error
+    datasets.disable_progress_bars()
+    try:
+        code = _COMMANDS[arguments.command](arguments, _Console(highlight=False, markup=False)) or 0
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # who read the output has gone, as `head` does; Python flushes it once more at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except _EXPECTED as error:
+        print(f"dynabert {arguments.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    finally:
+        logging.set_verbosity(verbosity)
+        datasets.logging.set_verbosity(verbosity_of_data)
+        if bars:
+            logging.enable_progress_bar()
+            datasets.enable_progress_bars()
+
+
+def show(arguments: Namespace, console: Console) -> None:
+    """The sizes of a model with counts and stored metrics."""
+    model = _shell(arguments.model)
+    config = model.config
+    stored = config.metrics or {}
+    sizes = list(dict.fromkeys([*config.subnetworks, config.active]))
+    rows = [
+        {
+            "size": size_name(size),
+            "active": size == config.active,
+            "layers": [asdict(layer) for layer in config.resolve(size)],
+            "parameters": count_parameters(model, size).total,
+            "flops": count_flops(model, size),
+            "metrics": stored.get(size_name(size), {}),
+        }
+        for size in sizes
+    ]
+    about = {
+        "model_class": type(model).__name__,
+        "hidden_size": config.hidden_size,
+        "active": size_name(config.active),
+        "extracted_from": config.extracted_from,
+        "teacher": stored.get("teacher", {}),
+        "sizes": rows,
+    }
+    if arguments.json:
+        _print_json(about)
+        return
+    full = config.stored_layers
+    heads, neurons = (max(getattr(layer, of) for layer in full) for of in ("heads", "neurons"))
+    console.print(f"{about['model_class']}: {len(full)} layers of {heads} heads and {neurons} neurons")
+    if config.extracted_from:
+        console.print("extracted from {parent}, size {size}".format(**config.extracted_from), soft_wrap=True)
+    print_sizes(console, rows, about["teacher"])
+
+
+def evaluate(arguments: Namespace, console: Console) -> None:
+    """Metrics of sizes on a file of labelled text."""
+    config_file = Path(arguments.model, "config.json")
+    if arguments.store:
+        if not config_file.is_file():
+            raise ValueError(f"--store needs the folder of a model; {arguments.model!r} is none. Download it first.")
+        check_writable_file(config_file)
+    model = _load(arguments.model)
+    text = _labelled_text(arguments, model)
+    metrics = {}
+    for size in tqdm(_sizes(arguments, model), desc="Evaluating"):
+        with model.subnetwork(size):
+            metrics[size_name(size)] = text.evaluate(model)
+    if arguments.store:
+        kept = store_metrics(config_file, metrics)
+        if kept:
+            note = f"Other metrics of {', '.join(kept)} stay as they were stored; they may come from other data."
+            print(note, file=sys.stderr)
+    if arguments.json:
+        _print_json(metrics)
+        return
+    console.print(table_of([{"size": size, **own} for size, own in reversed(metrics.items())]))
+    stored = "; stored" if arguments.store else ""
+    console.print(f"{len(text.labels)} texts of {arguments.file}{stored}", soft_wrap=True)
+
+
+def profile_sizes(arguments: Namespace, console: Console) -> None:
+    """Measured latency and memory of sizes."""
+    if arguments.output:
+        check_suffix(arguments.output)
+        check_writable_file(arguments.output)
+    model = _load(arguments.model)
+    table = _measure(arguments, model, _sizes(arguments, model))
+    if arguments.json:
+        print(table.to_json(), end="")
+    else:
+        print_table(console, table)
+    if arguments.output:
+        table.save(arguments.output)
+
+
+def recommend_size(arguments: Namespace, console: Console) -> int:
+    """The best size within the budgets."""
+    given = {cost: getattr(arguments, cost) for cost in COSTS}
+    budgets = {cost: budget for cost, budget in given.items() if budget is not None}
+    drop = arguments.max_accuracy_drop
+    check_budgets(budgets, drop)
+    if arguments.plot:
+        _check_picture(arguments.plot)
+    model = _shell(arguments.model)
+    metric = arguments.metric or _default_metric(model.config)
+    stored = read_stored_metrics(model.config, metric=metric)
+    quality = {size: quality_sign(metric) * value for size, value in stored.items()}
+    costs = _costs(arguments, model, list(quality))
+    candidates = costs.candidates(quality)
+    best = None if drop is None else max(quality.values())  # also where the best size was not profiled
+    answer = recommend(candidates, **budgets, max_accuracy_drop=drop, reference_accuracy=best, quality=metric)
+    one = costs.profiles[0]
+    note = precision_note(metric, one.dtype)
+    if arguments.json:
+        _print_json({**answer_as_json(answer, metric=metric), "setting": one.setting, "note": note})
+    else:
+        print_answer(console, answer, candidates, metric=metric)
+        print_setting(console, one)
+        if note:
+            console.print(note, soft_wrap=True)
+    if arguments.plot:
+        cost = "flops" if one.latency_ms is None else "latency_ms"
+        plot_pareto(candidates, arguments.plot, cost=cost, quality=metric)
+    return 0 if answer.choice else NOTHING_FITS
+
+
+def extract(arguments: Namespace, console: Console) -> None:
+    """One size as a model of its own."""
+    with new_folder(Path(arguments.output)) as folder:
+        model = _load(arguments.model)
+        small = model.extract(arguments.size)
+        if arguments.stock:
+            small.to_backbone().save_pretrained(folder)
+        else:
+            small.save_pretrained(folder, with_code=True)
+        tokenizer = _tokenizer(arguments.model)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(folder)
+        size_mb = _weights_mb(folder)
+    about = {
+        "folder": arguments.output,
+        "size": arguments.size,
+        "parameters": small.num_parameters(),
+        "weights_mb": round(size_mb, 2),
+        "tokenizer": tokenizer is not None,
+    }
+    if arguments.json:
+        _print_json(about)
+        return
+    console.print(
+        f"{arguments.output}: {arguments.size}, {quantity(small.num_parameters())} parameters, {size_mb:.1f} MB of "
+        f"weights{'' if tokenizer else ', no tokenizer, since the model has none'}",
+        soft_wrap=True,
+    )
+
+
+def export(arguments: Namespace, console: Console) -> None:
+    """Sizes as ONNX, and in int8 with its accuracy if asked."""
+    model = _load(arguments.model)
+    text = _labelled_text(arguments, model) if arguments.int8 else None
+    sizes = _sizes(arguments, model) if arguments.all else arguments.sizes
+    result = export_onnx(
+        model,
+        arguments.output,
+        sizes=sizes,
+        tokenizer=_tokenizer(arguments.model),
+        fused_attention=arguments.fused_attention,
+    )
+    rows = {
+        size: {"file": path.name, "max_difference": result.max_differences[size]} for size, path in result.files.items()
+    }
+    if text is not None:
+        metric = next(iter(text.evaluate(model)))
+        quantised = quantize_onnx(result.folder, lambda runner: text.evaluate_onnx(runner)[metric])
+        for size, one in quantised.items():
+            rows[size] |= {
+                "int8_file": one.path.name,
+                "int8_mb": round(one.size_mb, 2),
+                metric: one.float32_accuracy,
+                f"int8_{metric}": one.accuracy,
+            }
+    if arguments.json:
+        _print_json({"folder": arguments.output, "sizes": rows})
+        return
+    console.print(table_of([{"size": size, **row} for size, row in rows.items()]))
+    agree = "every size agrees with torch; max_difference is the largest difference"
+    console.print(f"{arguments.output}: {agree}", soft_wrap=True)
+
+
+def push(arguments: Namespace, console: Console) -> None:
+    """A model, or chosen sizes of it, to the Hub."""
+    private = arguments.private or None
+    if arguments.sizes:
+        if arguments.revision:
+            raise ValueError("--revision goes with the whole model; a size has a branch of its own name. Leave it out.")
+        model = _load(arguments.model)
+        done = push_subnetworks(
+            model,
+            arguments.repository,
+            arguments.sizes,
+            processing_class=_tokenizer(arguments.model),
+            facts=ModelCardFacts(type(model).__name__, sizes=(), title="DynaBERT"),
+            private=private,
+        )
+    else:
+        done = {"all": push_folder(arguments.model, arguments.repository, private=private, revision=arguments.revision)}
+    if arguments.json:
+        _print_json(done)
+        return
+    for size, address in done.items():
+        console.print(f"{size}: {address}", soft_wrap=True)
+
+
+def _print_json(content: Any) -> None:
+    print(json.dumps(content, indent=2))
+
+
+def _config(name: str) -> Any:
+    """The elastic configuration of a folder or Hub id."""
+    try:
+        config = AutoConfig.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        first = str(error).splitlines()[0]
+        raise OSError(
+            f"{name!r} holds no model: {first} Give a folder that save_pretrained or train_dynabert wrote, or a Hub id."
+        ) from error
+    if not isinstance(config, ElasticConfigMixin):
+        raise ValueError(
+            f"{name!r} holds a model of type {config.model_type!r}, which has one size only. Give an elastic model; "
+            "train_dynabert makes one of a fine-tuned BERT or RoBERTa."
+        )
+    return config
+
+
+def _class(config: Any) -> Any:
+    """The class that a checkpoint was saved from."""
+    known = {**vars(modeling_dynabert), **vars(modeling_dynaroberta)}
+    name = (config.architectures or ["none"])[0]
+    if name not in known:
+        raise ValueError(f"The configuration names the class {name!r}. Possible is one of this package; save again.")
+    return known[name]
+
+
+def _shell(name: str) -> ElasticModelMixin:
+    """The model without its weights: enough to count."""
+    config = _config(name)
+    with torch.device("meta"):
+        return _class(config)(config)
+
+
+def _load(name: str) -> Any:
+    return _class(_config(name)).from_pretrained(name).eval()
+
+
+def _tokenizer(name: str) -> Any:
+    """The tokenizer beside a model; None if a folder has none."""
+    files = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json")
+    if Path(name).is_dir() and not any(Path(name, file).exists() for file in files):
+        return None
+    return AutoTokenizer.from_pretrained(name)
+
+
+def _labelled_text(arguments: Namespace, model: ElasticModelMixin) -> LabelledText:
+    tokenizer = _tokenizer(arguments.model)
+    if tokenizer is None:
+        raise ValueError(f"{arguments.model!r} has no tokenizer. Save the one that it was trained with beside it.")
+    return LabelledText.from_file(
+        arguments.file,
+        model,
+        tokenizer,
+        text_columns=arguments.text_column,
+        label_column=arguments.label_column,
+        batch_size=arguments.eval_batch_size,
+    )
+
+
+def _sizes(arguments: Namespace, model: ElasticModelMixin) -> list[Any]:
+    """The sizes that were named, checked before anything is run; else all."""
+    if not arguments.sizes:
+        return list(model.config.subnetworks or (model.active,))
+    for size in arguments.sizes:
+        model.config.resolve(size)
+    return [parse_size(size) for size in arguments.sizes]
+
+
+def _check_picture(path: str) -> None:
+    """Whether a picture can be written there, to be known before anything is measured for it."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(
+            '--plot needs matplotlib, which is not installed. Install it with `pip install "dynabert_hf[plots]"`.'
+        ) from error
+    possible = [f".{suffix}" for suffix in Figure().canvas.get_supported_filetypes()]
+    if Path(path).suffix.lower() not in possible:
+        raise ValueError(f"{path!r} is no name for a picture. Possible suffixes are {possible}; give one.")
+    check_writable_file(path)
+
+
+def _measure(arguments: Namespace, model: ElasticModelMixin, sizes: Sequence[Any]) -> ProfileTable:
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    return profile(
+        model,
+        sizes,
+        batch_sizes=arguments.batch_size or (1,),
+        sequence_lengths=arguments.sequence_length or (_usual_length(model),),
+        runtimes=arguments.runtime or ("torch",),
+        dtypes=arguments.dtype or ("float32",),
+        rounds=arguments.rounds,
+    )
+
+
+def _usual_length(model: ElasticModelMixin) -> int:
+    return min(128, longest_input(model.config))
+
+
+def _costs(arguments: Namespace, model: ElasticModelMixin, sizes: Sequence[Any]) -> ProfileTable:
+    """Costs of sizes under one setting: saved ones, else measured ones if a budget needs them, else counted ones."""
+    given = {name: getattr(arguments, name) for name in SETTING if getattr(arguments, name)}
+    several = {name: values for name, values in given.items() if len(values) > 1}
+    if several:
+        raise ValueError(f"A size is chosen under one setting, but {several} were given. Give one value of each.")
+    if arguments.profile:
+        saved = ProfileTable.from_json(Path(arguments.profile).read_text(encoding="utf-8"))
+        return saved.select(**{name: value for name, (value,) in given.items()})
+    if arguments.latency_ms is not None or arguments.memory_mb is not None:
+        return _measure(arguments, _load(arguments.model), sizes)
+    shape = [
+        given.get(name, [default])[0]
+        for name, default in (("batch_size", 1), ("sequence_length", _usual_length(model)))
+    ]
+    return ProfileTable(tuple(counted(model, size, *shape) for size in sizes))
+
+
+def _default_metric(config: Any) -> str:
+    """The first stored metric that is no loss."""
+    stored = [own for name, own in (config.metrics or {}).items() if name != "teacher"]
+    names = [name for own in stored for name in own]
+    if not names:
+        raise ValueError(
+            "The model stores no metrics to choose by. Measure them with `dynabert evaluate MODEL --file FILE --store`."
+        )
+    return next((name for name in names if not name.endswith("loss")), names[0])
+
+
+def _weights_mb(folder: Path) -> float:
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors")) / 2**20
+
+
+_COMMANDS: dict[str, Callable[[Namespace, Console], int | None]] = {
+    "show": show,
+    "evaluate": evaluate,
+    "profile": profile_sizes,
+    "recommend": recommend_size,
+    "extract": extract,
+    "export": export,
+    "push": push,
+}

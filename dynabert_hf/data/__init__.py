@@ -1,0 +1,1 @@
+"""Text in: reading labelled text, views and augmentation of it."""

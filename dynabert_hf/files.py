@@ -1,0 +1,98 @@
+"""Files and folders that are written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+WRITE_ERRORS = (OSError, SafetensorError, RuntimeError)
+"""What a full disk raises: safetensors and torch have errors of their own."""
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A scratch folder to write into, which gets its name `path` only if the block succeeds.
+
+    Raises:
+        FileExistsError: If `path` exists.
+        OSError: If it cannot be written.
+    """
+    if path.exists():
+        raise FileExistsError(f"{str(path)!r} exists, and nothing is overwritten. Give another path, or remove it.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    except OSError as error:
+        raise OSError(
+            f"{str(path)!r} cannot be written: {error}. Give a path in a folder where you may write."
+        ) from error
+    try:
+        scratch.chmod(0o755)
+        yield scratch
+        scratch.rename(path)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def check_writable_file(path: str | PathLike) -> None:
+    """Whether a file can be written there, to be known before anything is measured for it.
+
+    Raises:
+        OSError: If its folder does not exist, or the file or the folder cannot be written.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{str(path)!r} cannot be written: {str(path.parent)!r} is no folder. Make it first.")
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise PermissionError(f"{str(path)!r} cannot be written. Name a file in a folder where you may write.")
+
+
+def check_writable_folder(folder: str | Path) -> None:
+    """Make a folder and write into it, so that a wrong path or a full disk shows before any work.
+
+    Raises:
+        OSError: If that is not possible.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix="_write_test") as file:
+            file.write(b"\0" * 4096)
+    except OSError as error:
+        raise OSError(
+            f"output_dir={str(folder)!r} cannot be written to: {error}. Nothing was trained. Give a folder that can be "
+            "made and written to, on a disk with room for two checkpoints."
+        ) from error
+
+
+def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
+    """Let `write` make a file or folder under another name, and give it its name when it is whole.
+
+    Raises:
+        OSError: If it could not be written. What was there before is kept.
+    """
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        _remove(partial)
+        write(partial)
+        _remove(path)
+        partial.rename(path)
+    except WRITE_ERRORS as error:
+        raise OSError(
+            f"{str(path)!r} could not be written: {error}. All that was saved before is kept. Make room, and run again "
+            "to go on from there."
+        ) from error
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,179 @@
+"""Pushing to the Hub: a saved model with all its sizes, or extracted sizes to choose from, each with its card.
+
+What stands on a card is `model_card`'s; a push of a model in memory is `push_to_hub` of the model or of the trainer.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import torch
+import transformers
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError
+
+from ..model.elastic_model import ElasticModelMixin
+from ..model.subnetwork import SubNetwork
+from .card import ModelCardFacts, SizeFacts, bare_metrics, elastic_class_name, write_model_card
+
+NETWORK_ERRORS = (OSError, RuntimeError, HfHubHTTPError.__bases__[0])
+"""What huggingface_hub raises when a push fails; the last is the base of all errors of its HTTP library."""
+
+
+def push_subnetworks(
+    model: ElasticModelMixin,
+    repo_id: str,
+    sizes: Iterable[SubNetwork | str],
+    *,
+    processing_class: Any = None,
+    facts: ModelCardFacts | None = None,
+    parent: str | None = None,
+    private: bool | None = None,
+    token: str | None = None,
+) -> dict[str, str]:
+    """Extract sizes and push each to the Hub, with the code, its card and a link to the model with all sizes.
+
+    Args:
+        model: The elastic model.
+        repo_id: Where to: with `{size}` in it, as in `"me/sst2-{size}"`, each size becomes a repository of its own;
+            without, each becomes a branch of that repository with the name of the size.
+        sizes: The sizes to push.
+        processing_class: The tokenizer, pushed with each.
+        facts: What the card of the whole model says; each card shows the row of its size. None: the metrics that the
+            configuration remembers.
+        parent: Id of the model with all sizes; None: `repo_id`, where that names one repository.
+        private: Whether repositories that do not exist yet are made private.
+        token: Access token; None: the one that `hf auth login` stored.
+
+    Returns:
+        For each size the address of its commit.
+
+    Raises:
+        SubNetworkError: If a size is not in the model. Nothing has been pushed then.
+        ConnectionError: If the Hub cannot be reached or refuses; says which sizes were pushed.
+    """
+    wanted = [SubNetwork.parse(size) if isinstance(size, str) else size for size in sizes]
+    for size in wanted:
+        model.config.resolve(size)
+    separate = "{size}" in repo_id
+    parent = parent or (None if separate else repo_id)
+    api, done = HfApi(token=token), {}
+    for size in wanted:
+        place = repo_id.replace("{size}", str(size))
+        branch = None if separate else str(size)
+        with tempfile.TemporaryDirectory() as folder:
+            extracted = model.extract(size)
+            extracted.config.extracted_from["parent"] = parent  # else where it lies on this machine
+            extracted.save_pretrained(folder, with_code=True)
+            if processing_class is not None:
+                processing_class.save_pretrained(folder)
+            _write_card_of_size(folder, model, size, facts, model_id=place, revision=branch, parent=parent)
+            try:
+                place = api.create_repo(place, private=private, exist_ok=True).repo_id
+                if branch:
+                    api.create_branch(place, branch=branch, exist_ok=True)
+                message = f"Add size {size}"
+                done[str(size)] = str(
+                    api.upload_folder(repo_id=place, folder_path=folder, revision=branch, commit_message=message)
+                )
+            except NETWORK_ERRORS as error:
+                raise _push_error(place, error, done=list(done), left=wanted[len(done) :]) from error
+    return done
+
+
+def _write_card_of_size(
+    folder: str, model: ElasticModelMixin, size: SubNetwork, facts: ModelCardFacts | None, **changes: Any
+) -> None:
+    metrics = bare_metrics((model.config.metrics or {}).get(str(size), {}), "")
+    counted = SizeFacts.counted(model, size, metrics)
+    if facts is None:
+        facts = ModelCardFacts(model_class=elastic_class_name(model), sizes=())
+    rows = tuple(row for row in facts.sizes if row.subnetwork == size) or (counted,)
+    write_model_card(folder, replace(facts, sizes=rows, title=f"{facts.title}, {size}", pictures={}, **changes))
+
+
+def push_folder(
+    folder: str | Path,
+    repo_id: str,
+    *,
+    private: bool | None = None,
+    revision: str | None = None,
+    token: str | None = None,
+    commit_message: str = "Upload elastic model",
+) -> str:
+    """Push a saved model with its card, its tokenizer and the code to the Hub, and return the address of the commit.
+
+    The folder itself is only read. Checkpoints of a training, its optimiser and its arguments stay at home.
+
+    Args:
+        folder: A folder with a model, as `save_pretrained` or `train_dynabert` leave it.
+        repo_id: Where to; the repository is made if it does not exist.
+        private: Whether a repository that does not exist yet is made private.
+        revision: Branch to push to, made if it does not exist.
+        token: Access token; None: the one that `hf auth login` stored.
+        commit_message: Title of the commit.
+
+    Raises:
+        FileNotFoundError: If the folder holds no elastic model.
+        ConnectionError: If the Hub cannot be reached or refuses. The folder is as it was; call again to go on.
+    """
+    folder, api = Path(folder), HfApi(token=token)
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(
+            f"{str(folder)!r} has no config.json, so it is not the folder of a model. Give a folder that "
+            "save_pretrained or train_dynabert wrote."
+        )
+    model = _shell_of(folder)
+    with tempfile.TemporaryDirectory() as scratch:
+        (Path(scratch) / "config.json").write_bytes((folder / "config.json").read_bytes())
+        model.prepare_upload(scratch)
+        files = {file.relative_to(scratch): file for file in Path(scratch).iterdir()}
+        for file in folder.rglob("*"):
+            name = file.relative_to(folder)
+            if file.is_file() and not _stays_at_home(name):
+                files.setdefault(name, file)
+        operations = [
+            huggingface_hub.CommitOperationAdd(name.as_posix(), str(file)) for name, file in sorted(files.items())
+        ]
+        try:
+            repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+            if revision:
+                api.create_branch(repo_id, branch=revision, exist_ok=True)
+            done = api.create_commit(repo_id, operations, commit_message=commit_message, revision=revision)
+        except NETWORK_ERRORS as error:
+            raise _push_error(repo_id, error) from error
+    return done.commit_url
+
+
+def _stays_at_home(name: Path) -> bool:
+    """Whether a file in the folder of a model is not part of it."""
+    hidden = any(part.startswith((".", "_", "checkpoint-")) for part in name.parts)
+    return hidden or name.suffix in (".pt", ".pth") or name.name in ("training_args.bin", "trainer_state.json")
+
+
+def _shell_of(folder: Path) -> ElasticModelMixin:
+    """The encoder that a saved configuration describes, without weights."""
+    config = transformers.AutoConfig.from_pretrained(folder)
+    with torch.device("meta"):
+        model = transformers.AutoModel.from_config(config)
+    if not isinstance(model, ElasticModelMixin):
+        raise FileNotFoundError(
+            f"{str(folder)!r} holds a model of type {config.model_type!r}, which has one size only. Give the folder of "
+            "an elastic model, or push this one with its own push_to_hub."
+        )
+    return model
+
+
+def _push_error(repo_id: str, error: Exception, *, done: Iterable = (), left: Iterable = ()) -> ConnectionError:
+    done, left = ", ".join(map(str, done)), ", ".join(map(str, left))
+    state = f" Pushed before: {done or 'none'}; not pushed: {left}." if left else ""
+    return ConnectionError(
+        f"Pushing to {repo_id!r} failed: {error}.{state} Nothing on this machine was changed. See whether the network, "
+        "the token (`hf auth login`) and your rights to the repository are in order, and call again: what the Hub has "
+        "already is not sent twice."
+    )

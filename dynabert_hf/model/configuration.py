@@ -1,0 +1,425 @@
+"""Configurations of elastic BERT and RoBERTa: the stock ones plus what an elastic checkpoint remembers.
+
+That is the sizes it was trained for, the size in force, and after extraction the layers that are physically present.
+The counts of the stock part (`num_hidden_layers`, `num_attention_heads`, `intermediate_size`) always describe the
+full-size network, so that a width or depth means the same sub-network before and after extraction.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from huggingface_hub.dataclasses import strict
+from transformers import BertConfig, PreTrainedConfig, RobertaConfig
+
+from .subnetwork import LayerShape, Size, SubNetwork, SubNetworkError, grid, number_text, parse_size, size_name
+
+FORMAT_VERSION = 1
+"""Version of the elastic fields. A checkpoint with a higher one was written by a later release."""
+
+_LARGEST = {
+    "vocab_size": 10**8,
+    "hidden_size": 10**6,
+    "intermediate_size": 10**7,
+    "max_position_embeddings": 10**7,
+    "num_attention_heads": 10**5,
+    "num_hidden_layers": 10**4,
+    "type_vocab_size": 10**5,
+    "num_labels": 10**6,
+}
+"""Far above any encoder. Only larger ones are refused without a look at the weights, which decide about the others."""
+
+_OTHER_FIELDS = {
+    "auto_map",
+    "attn_implementation",
+    "model_type",
+    "name_or_path",
+    "num_labels",
+    "output_attentions",
+    "quantization_config",
+    "torch_dtype",
+    # What transformers 4 and published BERTs wrote, and transformers 5 keeps without a field for it.
+    "bad_words_ids",
+    "cross_attention_hidden_size",
+    "directionality",
+    "finetuning_task",
+    "gradient_checkpointing",
+    "output_past",
+    "pooler_fc_size",
+    "pooler_num_attention_heads",
+    "pooler_num_fc_layers",
+    "pooler_size_per_head",
+    "pooler_type",
+    "position_embedding_type",
+    "prefix",
+    "pruned_heads",
+    "sep_token_id",
+    "task_specific_params",
+    "tf_legacy_loss",
+    "tie_encoder_decoder",
+    "tokenizer_class",
+    "torchscript",
+    "use_bfloat16",
+    "use_cache",
+}
+"""Fields without a declaration that a file may have."""
+
+_SUPPORTED = (
+    "Supported encoders are BERT (DynaBert... classes) and RoBERTa (DynaRoberta... classes); use the family that fits."
+)
+
+
+def _layer_shapes(layers: Sequence[dict[str, int]]) -> tuple[LayerShape, ...]:
+    try:
+        return tuple(LayerShape(**layer) for layer in layers)
+    except TypeError as error:
+        raise SubNetworkError(
+            f"{list(layers)!r} does not describe layers. Possible is a list with an entry like "
+            "{'index': 0, 'heads': 12, 'neurons': 3072} for each layer."
+        ) from error
+
+
+def _kept_layers(given: Any) -> dict[str, list[int]] | None:
+    """The layers to keep by depth, as JSON can hold them and with one text for a depth."""
+    if given is None:
+        return None
+    try:
+        return {number_text(float(depth)): list(indices) for depth, indices in given.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise SubNetworkError(
+            f"kept_layers={given!r} is not possible. Give for each depth the layers to keep, such as "
+            "{'0.5': [1, 3, 5, 7, 9, 11]}."
+        ) from error
+
+
+def _check_increasing(name: str, indices: Sequence[int], num_layers: int) -> None:
+    in_range = all(isinstance(index, int) and 0 <= index < num_layers for index in indices)
+    if not in_range or any(a >= b for a, b in pairwise(indices)):
+        raise SubNetworkError(
+            f"{name}={list(indices)!r} is not possible. Layer indices must increase and lie between 0 and "
+            f"{num_layers - 1}, the last layer of this network."
+        )
+
+
+if TYPE_CHECKING:  # the mixin always stands before a stock configuration class
+    _Config = PreTrainedConfig
+else:
+    _Config = object
+
+
+@dataclass(kw_only=True)
+class ElasticConfigMixin(_Config):
+    """The fields and rules that elastic configurations add to a stock configuration.
+
+    A model reads them when it is made. Later the size in force is changed by its `set_active`, not here.
+
+    Args:
+        widths: Width multipliers that the network was or will be trained for, each in (0, 1].
+        depths: Depth multipliers that the network was or will be trained for, each in (0, 1].
+        active_width: Width multiplier in force.
+        active_depth: Depth multiplier in force.
+        active_layers: Layers in force where no width and depth describe them (`LayerShape` fields as dictionaries).
+        kept_layers: For a depth multiplier, as text (`"0.5"`), the increasing indices of the layers to keep instead of
+            those of the depth rule.
+        stored_shape: Layers physically present after extraction (`LayerShape` fields as dictionaries); None: all.
+        metrics: For each size, by its text (`"w0.5-d0.75"`), and for `"teacher"` the metrics measured on held-out data,
+            for instance `{"w0.5-d0.75": {"accuracy": 0.86}}`.
+        extracted_from: After extraction where this network came from: `parent` (name or path, None if it has none),
+            `size` (as text) and `metrics` (of that size, None if the parent had none).
+        format_version: Version of these fields.
+
+    Raises:
+        SubNetworkError: If a field asks for a sub-network that cannot exist, or was written by a later release.
+    """
+
+    widths: list[float | int] | tuple[float | int, ...] = (0.25, 0.5, 0.75, 1.0)
+    depths: list[float | int] | tuple[float | int, ...] = (0.5, 0.75, 1.0)
+    active_width: float | int = 1.0
+    active_depth: float | int = 1.0
+    active_layers: list[dict[str, int]] | None = None
+    kept_layers: dict[str, list[int]] | None = None
+    stored_shape: list[dict[str, int]] | None = None
+    metrics: dict[str, dict[str, Any]] | None = None
+    extracted_from: dict[str, Any] | None = None
+    format_version: int = FORMAT_VERSION
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        if kwargs.get("model_type") == self.model_type:
+            self._warn_about_unknown(kwargs)
+        self._check_family(kwargs.pop("model_type", self.model_type))
+        if self._auto_class is None:
+            kwargs.pop("auto_map", None)  # names files of the folder read, which another folder need not have
+        self._check_counts(kwargs.get("num_labels"))
+        super().__post_init__(**kwargs)
+        self._check_format()
+        self.widths = [subnetwork.width for subnetwork in grid(self.widths, [1.0])]
+        self.depths = [subnetwork.depth for subnetwork in grid([1.0], self.depths)]
+        self.kept_layers = _kept_layers(self.kept_layers)
+        if self.stored_shape is None:
+            self._check_grid()
+        else:
+            self._check_stored()
+        self.resolve(self.active)
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """As in transformers; elastic fields given besides the dictionary are checked as if they stood in it."""
+        own = {field.name for field in fields(ElasticConfigMixin)}
+        overrides = {name: kwargs.pop(name) for name in list(kwargs) if name in own}
+        if {"active_width", "active_depth"} & overrides.keys():
+            overrides.setdefault("active_layers", None)
+        return super().from_dict({**config_dict, **overrides}, **kwargs)
+
+    @classmethod
+    def get_config_dict(cls, *args: Any, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Read a config.json; that of a stock checkpoint is meant to be read, and loses the name of its type."""
+        config_dict, rest = super().get_config_dict(*args, **kwargs)
+        if config_dict.get("model_type") == cls.backbone_config_class.model_type:
+            del config_dict["model_type"]
+        return config_dict, rest
+
+    def _check_family(self, model_type: str) -> None:
+        """A config.json names its architecture; left among the attributes, a stock name would hide the class's own."""
+        if model_type not in (self.model_type, self.backbone_config_class.model_type):
+            raise SubNetworkError(
+                f"This configuration is of an encoder of type {model_type!r}; {type(self).__name__} reads "
+                f"{self.model_type!r} and {self.backbone_config_class.model_type!r}. {_SUPPORTED}"
+            )
+
+    def _warn_about_unknown(self, extra: dict[str, Any]) -> None:
+        """Fields of a file that we wrote and this release does not know come from a later one; they are kept."""
+        unknown = sorted(name for name in extra if name not in _OTHER_FIELDS and not name.startswith("_"))
+        if unknown:
+            warnings.warn(
+                f"The configuration has the fields {unknown}, which this release of dynabert_hf does not know. They "
+                "are kept and have no effect. If a later release wrote them, update with `pip install -U dynabert_hf`; "
+                "to silence this, remove them from config.json.",
+                stacklevel=2,
+            )
+
+    def _check_counts(self, num_labels: Any) -> None:
+        """Before anything is made of them: a file could ask for more than any memory holds."""
+        counts = {name: getattr(self, name) for name in _LARGEST if name != "num_labels"}
+        if num_labels is not None:
+            counts["num_labels"] = num_labels
+        for name, count in counts.items():
+            least = 0 if name == "num_labels" else 1
+            if not isinstance(count, int) or not least <= count <= _LARGEST[name]:
+                raise SubNetworkError(
+                    f"{name}={count!r} is not possible. It must be an integer from {least} to {_LARGEST[name]}; "
+                    "correct the configuration, or load the model from where it was first published."
+                )
+
+    def _check_stored(self) -> None:
+        for layer in self.stored_layers:
+            full = LayerShape(layer.index, self.num_attention_heads, self.intermediate_size)
+            if layer.index >= self.num_hidden_layers or not layer.fits_in(full):
+                raise SubNetworkError(
+                    f"stored_shape has {layer}, but the full network has {self.num_hidden_layers} layers of "
+                    f"{full.heads} heads and {full.neurons} neurons. Load the configuration as it was saved."
+                )
+        _check_increasing("stored_shape", [layer.index for layer in self.stored_layers], self.num_hidden_layers)
+
+    def _check_format(self) -> None:
+        if self.format_version > FORMAT_VERSION:
+            raise SubNetworkError(
+                f"This configuration has format_version={self.format_version}, this release reads up to "
+                f"{FORMAT_VERSION}. Update with `pip install -U dynabert_hf`."
+            )
+
+    def _check_grid(self) -> None:
+        for name, multipliers in (("widths", self.widths), ("depths", self.depths)):
+            if not multipliers:
+                raise SubNetworkError(f"{name} is empty. Give at least one multiplier, for instance {name}=[1.0].")
+        for depth, indices in (self.kept_layers or {}).items():
+            _check_increasing(f"kept_layers[{depth!r}]", indices, self.num_hidden_layers)
+            expected = round(float(depth) * self.num_hidden_layers)
+            if len(indices) != expected:
+                raise SubNetworkError(
+                    f"kept_layers[{depth!r}] has {len(indices)} layers. Depth {depth} of {self.num_hidden_layers} "
+                    f"layers is {expected}; give that many."
+                )
+        for subnetwork in self.subnetworks:
+            self.resolve(subnetwork)
+
+    @property
+    def stored_layers(self) -> tuple[LayerShape, ...]:
+        """The layers whose weights this model holds."""
+        return self._full_layers if self.stored_shape is None else _layer_shapes(self.stored_shape)
+
+    @property
+    def _full_layers(self) -> tuple[LayerShape, ...]:
+        return self._by_rule(SubNetwork())
+
+    @property
+    def active(self) -> SubNetwork | tuple[LayerShape, ...]:
+        """The size in force: a sub-network, or layer shapes where no width and depth describe it."""
+        if self.active_layers is None:
+            return SubNetwork(self.active_width, self.active_depth)
+        return _layer_shapes(self.active_layers)
+
+    @property
+    def num_active_layers(self) -> int:
+        """Number of layers that a forward pass runs."""
+        return len(self.resolve(self.active))
+
+    @property
+    def subnetworks(self) -> tuple[SubNetwork, ...]:
+        """The sizes that the network was trained for, from small to large; after extraction those that are left."""
+        everything = grid(self.widths, self.depths)
+        return everything if self.stored_shape is None else tuple(filter(self.holds, everything))
+
+    def holds(self, size: Size) -> bool:
+        """Whether the weights of this size are present."""
+        size = parse_size(size) if isinstance(size, str) else size
+        layers = self._by_rule(size) if isinstance(size, SubNetwork) else size
+        return self._first_missing(layers) is None
+
+    def _first_missing(self, layers: Sequence[LayerShape]) -> LayerShape | None:
+        stored = {layer.index: layer for layer in self.stored_layers}
+        return next((each for each in layers if each.index not in stored or not each.fits_in(stored[each.index])), None)
+
+    def resolve(self, size: Size) -> tuple[LayerShape, ...]:
+        """The layers that a size, or the text that names one, keeps in this network.
+
+        Raises:
+            SubNetworkError: If the size leaves nothing of the network, or asks for more than is stored.
+        """
+        if isinstance(size, str):
+            size = parse_size(size)
+        layers = self._by_rule(size) if isinstance(size, SubNetwork) else tuple(size)
+        _check_increasing("layers", [layer.index for layer in layers], self.num_hidden_layers)
+        missing = self._first_missing(layers)
+        if missing is not None:
+            asked = f"{size} needs {missing}" if isinstance(size, SubNetwork) else str(missing)
+            held = ", ".join(f"{s.index} ({s.heads} heads, {s.neurons} neurons)" for s in self.stored_layers)
+            fitting = ", ".join(map(str, self.subnetworks)) or "none of the trained ones"
+            raise SubNetworkError(
+                f"{asked}, which this model does not hold. It holds layers {held}. Sizes that fit: {fitting}. Choose "
+                "one that fits, or load the model that this one was extracted from."
+            )
+        if not layers:
+            raise SubNetworkError("No layer was given. Give at least one LayerShape.")
+        return layers
+
+    def _by_rule(self, subnetwork: SubNetwork) -> tuple[LayerShape, ...]:
+        overrides = {float(depth): indices for depth, indices in (self.kept_layers or {}).items()}
+        return subnetwork.layers(
+            num_layers=self.num_hidden_layers,
+            num_heads=self.num_attention_heads,
+            num_neurons=self.intermediate_size,
+            kept_layers=overrides.get(subnetwork.depth),
+        )
+
+    @classmethod
+    def from_backbone(cls, backbone: Any, **kwargs: Any) -> ElasticConfigMixin:
+        """An elastic configuration of the same network as `backbone`, a stock configuration or a model with one.
+
+        Args:
+            backbone: `BertConfig` or `RobertaConfig`, or a model that has it.
+            **kwargs: Fields of this class, such as `widths` and `depths`.
+
+        Raises:
+            TypeError: If `backbone` is of another architecture.
+        """
+        config = getattr(backbone, "config", backbone)
+        if not isinstance(config, cls.backbone_config_class):
+            given = getattr(config, "model_type", None) or type(config).__name__
+            raise TypeError(
+                f"{cls.__name__} cannot be made from {given!r}; it needs {cls.backbone_config_class.model_type!r}. "
+                + _SUPPORTED
+            )
+        made = cls(**{**_constructor_fields(config), **kwargs})
+        made._attn_implementation_internal = config._attn_implementation_internal
+        return made
+
+    def to_backbone(self) -> PreTrainedConfig:
+        """The stock configuration of the stored network.
+
+        Raises:
+            SubNetworkError: If heads are missing or layers differ, which a stock configuration cannot express.
+        """
+        stored = self.stored_layers
+        neurons = {layer.neurons for layer in stored}
+        if any(layer.heads != self.num_attention_heads for layer in stored) or len(neurons) != 1:
+            raise SubNetworkError(
+                "A stock configuration cannot express this network: every layer needs all "
+                f"{self.num_attention_heads} heads and as many neurons as the others, but it has {list(stored)}. "
+                "Only cuts in depth, or in neurons of all layers alike, become a stock model."
+            )
+        values = _constructor_fields(self)
+        for field in fields(ElasticConfigMixin):
+            values.pop(field.name, None)
+        values.update(num_hidden_layers=len(stored), intermediate_size=neurons.pop())
+        made = self.backbone_config_class(**values)
+        made._attn_implementation_internal = self._attn_implementation_internal
+        return made
+
+    def extract(self, size: Size) -> ElasticConfigMixin:
+        """A new configuration of the network that remains when only the layers of `size` are kept.
+
+        Its counts stay those of the full-size network, and of its metrics those of the sizes that are left remain.
+
+        Raises:
+            SubNetworkError: If this network does not hold the size.
+        """
+        size = parse_size(size) if isinstance(size, str) else size
+        layers = self.resolve(size)
+        name = size_name(size)
+        made = copy.deepcopy(self)
+        made.stored_shape = [asdict(layer) for layer in layers]
+        made._record_active(size if isinstance(size, SubNetwork) else layers)
+        made.extracted_from = {
+            "parent": self.name_or_path or None,
+            "size": name,
+            "metrics": (self.metrics or {}).get(name),
+        }
+        if self.metrics is not None:
+            made.metrics = {key: value for key, value in self.metrics.items() if key == "teacher" or made.holds(key)}
+        return made
+
+    def _record_active(self, size: SubNetwork | tuple[LayerShape, ...]) -> None:
+        """Remember the size in force, already checked; past the validation of every assignment, for speed."""
+        if isinstance(size, SubNetwork):
+            self.__dict__.update(active_width=size.width, active_depth=size.depth, active_layers=None)
+        else:
+            self.__dict__["active_layers"] = [dict(vars(layer)) for layer in size]
+
+
+def longest_input(config: ElasticConfigMixin) -> int:
+    """The most tokens that fit; RoBERTa counts positions from after that of the padding token."""
+    return config.max_position_embeddings - (config.pad_token_id + 1 if "roberta" in config.model_type else 0)
+
+
+def _constructor_fields(config: PreTrainedConfig) -> dict[str, Any]:
+    values = copy.deepcopy(config.to_dict())
+    for name in ("model_type", "transformers_version", "architectures", "auto_map"):
+        values.pop(name, None)
+    return values
+
+
+@strict
+class DynaBertConfig(ElasticConfigMixin, BertConfig):
+    """Configuration of an elastic BERT: `BertConfig` plus the fields of `ElasticConfigMixin`.
+
+    Example:
+        >>> config = DynaBertConfig(widths=[0.5, 1.0], depths=[1.0])
+        >>> [str(subnetwork) for subnetwork in config.subnetworks]
+        ['w0.5-d1', 'w1-d1']
+    """
+
+    model_type = "dynabert"
+    backbone_config_class = BertConfig
+
+
+@strict
+class DynaRobertaConfig(ElasticConfigMixin, RobertaConfig):
+    """Configuration of an elastic RoBERTa: `RobertaConfig` plus the fields of `ElasticConfigMixin`."""
+
+    model_type = "dynaroberta"
+    backbone_config_class = RobertaConfig

@@ -1,0 +1,436 @@
+"""What every elastic model can do: switch its size, share its weights, become a stand-alone or a stock model.
+
+A class is elastic by inheriting `ElasticModelMixin` before a stock class. The methods live here and not in functions of
+the package, so that they also work where only the files shipped with a checkpoint are.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import TYPE_CHECKING, Any
+
+from huggingface_hub.errors import HfHubHTTPError
+from safetensors import SafetensorError
+from transformers import PreTrainedModel
+from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
+
+from .checkpoint import active_parts, check_finite, check_location, check_shapes, open_tensors
+from .configuration import ElasticConfigMixin
+from .copies import new_model, shared_model
+from .elastic import ActiveSizes, ElasticEncoder
+from .subnetwork import LayerShape, Size, SubNetwork, SubNetworkError, parse_size
+
+SHIPPED_FILES = (
+    "subnetwork.py",
+    "configuration.py",
+    "elastic.py",
+    "checkpoint.py",
+    "copies.py",
+    "elastic_model.py",
+    "modeling_dynabert.py",
+    "modeling_dynaroberta.py",
+)
+"""The modules that a model takes along where this package may be missing."""
+
+_IS_COPY = __name__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}.")
+
+
+if TYPE_CHECKING:  # the mixin always stands before a stock model class
+    _Model = PreTrainedModel
+else:
+    _Model = object
+
+
+class ElasticModelMixin(_Model):
+    """One network that holds many sizes, of which one is active at a time.
+
+    `set_active` switches between them; forward passes, gradients and attention then touch only the active part. The
+    full size is bit-equal to the stock model.
+
+    Forward and backward of one size belong inside one `with model.subnetwork(...)`: activation checkpointing runs the
+    forward pass again during backward, at the size that is active then.
+    """
+
+    if TYPE_CHECKING:
+        config: Any
+        config_class: Any
+        active_sizes: ActiveSizes
+        elastic_base_class: type
+        base_model: Any
+
+    accepts_loss_kwargs = False  # the stock heads take **kwargs but do not divide by num_items_in_batch
+
+    def __init__(self, config: ElasticConfigMixin, *args: Any, only_active: bool = False, **kwargs: Any):
+        if not isinstance(config, self.config_class):
+            config = self.config_class.from_backbone(config)
+        config = copy.deepcopy(config)  # the active size is the model's own, never shared through a configuration
+        _check_architecture(config)
+        checkpointing = getattr(config, "gradient_checkpointing", False)  # an old switch that is read once and deleted
+        self.stored_in_files = config.stored_layers
+        if only_active:
+            config = config.extract(config.active)
+        super().__init__(config, *args, **kwargs)
+        if self._is_base:
+            stored = config.stored_layers
+            head_size = config.hidden_size // config.num_attention_heads
+            self.active_sizes = ActiveSizes(stored, hidden_size=config.hidden_size, head_size=head_size)
+            for size in config.subnetworks:  # so that switching to one takes as little the first time
+                self.active_sizes.prepare(size, config.resolve(size))
+            self.encoder = ElasticEncoder(self.get_submodule("encoder.layer"), stored, self.active_sizes)
+        else:
+            stock = getattr(self, self.base_model_prefix)
+            base = self.elastic_base_class(config, add_pooling_layer=stock.pooler is not None)
+            setattr(self, self.base_model_prefix, base)
+            self.config = base.config
+        if checkpointing:
+            self.config.gradient_checkpointing = True
+        self.post_init()
+        self._switch(config.active)
+
+    @property
+    def _is_base(self) -> bool:
+        return not hasattr(self, self.base_model_prefix)
+
+    @property
+    def backbone_class(self) -> type[PreTrainedModel]:
+        """The stock class that this one makes elastic."""
+        return type(self).__mro__[type(self).__mro__.index(ElasticModelMixin) + 1]
+
+    @property
+    def active(self) -> SubNetwork | tuple[LayerShape, ...]:
+        """The size that runs now: a `SubNetwork`, or layer shapes where no width and depth describe it."""
+        return self.config.active
+
+    @property
+    def active_layers(self) -> tuple[LayerShape, ...]:
+        """The layers that run now, with their heads and neurons."""
+        return self.config.resolve(self.config.active)
+
+    def set_active(
+        self,
+        size: Size | None = None,
+        *,
+        width: float | None = None,
+        depth: float | None = None,
+    ) -> ElasticModelMixin:
+        """Switch this model, in place, to a size, and return it.
+
+        Args:
+            size: A sub-network, its text, or the shapes of the layers to run; instead of `width` and `depth`.
+            width: Width multiplier in (0, 1]; None keeps the active one.
+            depth: Depth multiplier in (0, 1]; None keeps the active one.
+
+        Raises:
+            SubNetworkError: If the size cannot exist, or its weights are not all present. The active size stays.
+
+        Example:
+            >>> model.set_active(width=0.5, depth=0.75).active  # doctest: +SKIP
+            SubNetwork(width=0.5, depth=0.75)
+        """
+        self._switch(self._requested(size, width, depth))
+        return self
+
+    def _requested(
+        self, size: Size | None, width: float | None, depth: float | None
+    ) -> SubNetwork | tuple[LayerShape, ...]:
+        """The one size that the three arguments of the public methods name."""
+        if size is not None:
+            if width is not None or depth is not None:
+                raise SubNetworkError(f"Both {size} and width={width}, depth={depth} were given. Give one of them.")
+            if isinstance(size, str):
+                return parse_size(size)
+            if isinstance(size, SubNetwork):
+                return size
+            layers: tuple[Any, ...] = tuple(size) if isinstance(size, Sequence) else ()
+            if layers and all(isinstance(layer, LayerShape) for layer in layers):
+                return layers
+            raise SubNetworkError(
+                f"{size!r} is not a size. Give a SubNetwork, its text such as 'w0.5-d0.75', a sequence of LayerShapes, "
+                "or width= and depth=."
+            )
+        active = self.active
+        if not isinstance(active, SubNetwork):
+            active = SubNetwork()
+        return SubNetwork(active.width if width is None else width, active.depth if depth is None else depth)
+
+    def _switch(self, size: SubNetwork | tuple[LayerShape, ...]) -> None:
+        active = self.base_model.active_sizes
+        prepared = active.prepared.get(size) or active.prepare(size, self.config.resolve(size))
+        if not prepared.is_full_width:
+            self.base_model.encoder.check_linears()
+        active.switch(prepared)
+        self.config._record_active(size)
+
+    @contextmanager
+    def subnetwork(
+        self,
+        size: Size | None = None,
+        *,
+        width: float | None = None,
+        depth: float | None = None,
+    ) -> Iterator[ElasticModelMixin]:
+        """Run at a size inside a `with` block; the size before is restored on exit, also after an error.
+
+        Takes the arguments of `set_active` and raises what it raises.
+        """
+        before = self.active
+        self.set_active(size, width=width, depth=depth)
+        try:
+            yield self
+        finally:
+            self._switch(before)
+
+    def share(
+        self,
+        size: Size | None = None,
+        *,
+        width: float | None = None,
+        depth: float | None = None,
+    ) -> ElasticModelMixin:
+        """A new model of this class on the same parameters, with an active size of its own: nothing is copied.
+
+        So several sizes serve at once, from several threads, with one copy of the weights in memory: one model for
+        each size, and a forward pass changes none of them.
+
+        The two models have in common what belongs to the weights: their values, gradients and `requires_grad`, and
+        their device and number format, so that `to(...)` on one moves both. Each has its own active size,
+        configuration, attention implementation, `train()` or `eval()` mode and hooks. What replaces a module, such as
+        an adapter, does so in one of them. A copy or pickle of one has weights of its own. Call
+        `resize_token_embeddings` before: it would change the weights of both, and the configuration of one.
+
+        Args:
+            size: A sub-network, its text, or the shapes of the layers to run; instead of `width` and `depth`.
+            width: Width multiplier in (0, 1]; None: the active one.
+            depth: Depth multiplier in (0, 1]; None: the active one.
+
+        Raises:
+            SubNetworkError: If the size cannot exist, or its weights are not all present.
+        """
+        size = self._requested(size, width, depth)
+        self.config.resolve(size)  # before the work of making a model
+        return shared_model(self).set_active(size)
+
+    @classmethod
+    def from_backbone(cls, backbone: PreTrainedModel, **kwargs: Any) -> ElasticModelMixin:
+        """A new elastic model with copies of the weights of a stock one of the same head.
+
+        Args:
+            backbone: A stock BERT or RoBERTa model.
+            **kwargs: Fields of the elastic configuration, such as `widths` and `depths`.
+
+        Raises:
+            TypeError: If `backbone` is not of the stock class that this class makes elastic.
+        """
+        stock = cls.__mro__[cls.__mro__.index(ElasticModelMixin) + 1]
+        if not isinstance(backbone, stock):
+            raise TypeError(f"{cls.__name__} is made from a {stock.__name__}; given is a {type(backbone).__name__}.")
+        return new_model(cls, cls.config_class.from_backbone(backbone, **kwargs), backbone)
+
+    def extract(
+        self,
+        size: Size | None = None,
+        *,
+        width: float | None = None,
+        depth: float | None = None,
+    ) -> ElasticModelMixin:
+        """A new, stand-alone model of this class that holds copies of the weights of one size and nothing else.
+
+        It runs at that size, and is elastic below it: widths and depths mean the same sub-networks as in this model.
+        Its configuration says in `extracted_from` where it came from. This model stays as it is.
+
+        Args:
+            size: A sub-network, its text, or the shapes of the layers to keep; instead of `width` and `depth`.
+            width: Width multiplier in (0, 1]; None: the active one.
+            depth: Depth multiplier in (0, 1]; None: the active one.
+
+        Raises:
+            SubNetworkError: If the size cannot exist, or its weights are not all present.
+            ValueError: If this model is on the meta device, and so has no weights.
+        """
+        config = self.config.extract(self._requested(size, width, depth))
+        positions = {layer.index: position for position, layer in enumerate(self.config.stored_layers)}
+        return new_model(type(self), config, self, [positions[layer.index] for layer in config.stored_layers])
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: Any, *args: Any, only_active: bool = False, **kwargs: Any
+    ) -> Any:
+        """Load as transformers does: from a folder or by Hub id, elastic or stock checkpoints.
+
+        Args:
+            pretrained_model_name_or_path: Folder or Hub id.
+            *args: Passed on to transformers.
+            only_active: Hold only the weights of the active size, as if the model had been loaded, switched and
+                extracted, but without ever reading the rest: peak memory is that of the small model.
+            **kwargs: Passed on to transformers; among them fields of the configuration, such as `active_width` and
+                `active_depth`, the size to load at.
+
+        Raises:
+            SubNetworkError: If the size is not in the checkpoint, or its configuration is impossible.
+            RuntimeError: If its configuration does not fit its weights.
+            OSError: If a weight file is broken, outside of the folder, or would run code when read.
+        """
+        if only_active:
+            kwargs["only_active"] = True
+        if {"active_width", "active_depth"} & kwargs.keys():
+            kwargs.setdefault("active_layers", None)  # what a checkpoint has there would win otherwise
+        try:
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        except SafetensorError as error:
+            raise OSError(
+                f"A weight file of {str(pretrained_model_name_or_path)!r} cannot be read: {error}. It may have been "
+                "cut off while it was written or copied. Fetch it again, from the Hub with force_download=True."
+            ) from error
+        except UnpicklingError as error:
+            raise OSError(
+                f"The PyTorch weight file of {str(pretrained_model_name_or_path)!r} holds more than tensors, and "
+                "reading it could run code. Only files of tensors are read; ask its authors for safetensors."
+            ) from error
+
+    @staticmethod
+    def _load_pretrained_model(
+        model: Any, state_dict: Any, checkpoint_files: Any, load_config: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Between finding the files and allocating memory for them: check them, and read only what is active."""
+        of_encoder = checkpoint_files and state_dict is None and not args and not kwargs  # else of an adapter
+        quantizer = load_config.hf_quantizer
+        is_prequantised = quantizer is not None and quantizer.pre_quantized
+        if is_prequantised and model.stored_in_files != model.config.stored_layers:
+            raise SubNetworkError(
+                "only_active=True cannot cut weights that were saved quantised. Load the whole model, or the part from "
+                "a checkpoint that is not quantised."
+            )
+        if of_encoder and not is_prequantised:
+            check_location(checkpoint_files, load_config.pretrained_model_name_or_path)
+            tensors = list(open_tensors(checkpoint_files))
+            config, stored = model.config, model.stored_in_files
+            if not load_config.ignore_mismatched_sizes:
+                shapes = {name: shape for name, _, shape in tensors}
+                check_shapes(config, stored, shapes, prefix=model.base_model_prefix)
+            if stored != config.stored_layers:
+                state_dict = active_parts(config, tensors, stored=stored, kept=config.stored_layers)
+                checkpoint_files = None  # weights that go to disk would be read from there, under other names
+        loaded = PreTrainedModel._load_pretrained_model(
+            model, state_dict, checkpoint_files, load_config, *args, **kwargs
+        )
+        if quantizer is None:
+            check_finite(model)
+        return loaded
+
+    def to_backbone(self) -> PreTrainedModel:
+        """A new stock BERT or RoBERTa model with copies of all stored weights.
+
+        Raises:
+            SubNetworkError: If heads were cut or layers differ, which a stock model cannot express.
+        """
+        return new_model(self.backbone_class, self.config.to_backbone(), self)
+
+    def save_pretrained(
+        self,
+        save_directory: Any,
+        is_main_process: bool = True,
+        *args: Any,
+        save_original_format: bool = False,
+        with_code: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Save as transformers does, under today's parameter names also if the model was loaded from older ones.
+
+        Checkpoints that call LayerNorm's weights `gamma` and `beta` would otherwise be saved that way again, and
+        resuming from them would silently leave those weights out.
+
+        Args:
+            save_directory: Folder to save to.
+            is_main_process: Whether this process writes what is not a weight.
+            *args: Passed on to transformers.
+            save_original_format: Whether to keep the parameter names of the file that the model came from.
+            with_code: Also save the code, see `save_code`. Always done where the model itself runs from such code,
+                and when pushing to the Hub.
+            **kwargs: Passed on to transformers.
+        """
+        kwargs["save_original_format"] = save_original_format
+        super().save_pretrained(save_directory, is_main_process, *args, **kwargs)
+        is_whole = (Path(save_directory) / "config.json").exists()  # of a model with an adapter only that is saved
+        if (with_code or _IS_COPY) and is_main_process and is_whole:
+            self.save_code(save_directory)
+
+    def save_code(self, folder: Any) -> None:
+        """Put the code of the elastic classes beside a model saved in `folder`, and name it in its configuration.
+
+        Afterwards the Auto classes load every head of this family from there with `trust_remote_code=True`, where
+        this package is not installed. Where it is, its own classes win and the copies stay unread.
+        """
+        here = Path(__file__).parent
+        for name in SHIPPED_FILES:
+            if (here / name).exists():  # where a model runs from such copies, the other family's file may be absent
+                shutil.copyfile(here / name, Path(folder) / name)
+        path = Path(folder) / "config.json"
+        config = json.loads(path.read_text(encoding="utf-8"))
+        config["auto_map"] = _auto_map(type(self.base_model))
+        path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+    def prepare_upload(self, folder: Any) -> None:
+        """Make a saved model ready for the Hub: with its code, and without the path on this machine of its parent."""
+        self.save_code(folder)
+        path = Path(folder) / "config.json"
+        config = json.loads(path.read_text(encoding="utf-8"))
+        origin = config.get("extracted_from") or {}
+        if origin.get("parent") and not _may_be_hub_id(origin["parent"]):
+            origin["parent"] = None
+            path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+    def push_to_hub(self, repo_id: str, **kwargs: Any) -> Any:  # type: ignore[override]
+        """Push as transformers does, with the code.
+
+        Raises:
+            ConnectionError: If the Hub cannot be reached or refuses.
+        """
+        try:
+            return super().push_to_hub(repo_id, **kwargs)  # type: ignore[arg-type]
+        except (OSError, RuntimeError, HfHubHTTPError.__bases__[0]) as error:  # the last: any error of the HTTP library
+            raise ConnectionError(
+                f"Pushing to {repo_id!r} failed: {error}. The model is as it was. See whether the network, the token "
+                "(`hf auth login`) and your rights to the repository are in order, and call again."
+            ) from error
+
+    def _upload_modified_files(self, working_dir: Any, *args: Any, **kwargs: Any) -> Any:
+        """Every push of a model ends here, with the folder that goes to the Hub."""
+        if (Path(working_dir) / "config.json").exists():
+            self.prepare_upload(working_dir)
+        return super()._upload_modified_files(working_dir, *args, **kwargs)
+
+
+def _may_be_hub_id(text: str) -> bool:
+    return bool(re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", text)) and not Path(text).exists()
+
+
+def _auto_map(base_class: type[ElasticModelMixin]) -> dict[str, str]:
+    """For each Auto class the class of this family that it loads, as `file.Class`."""
+    module = sys.modules[base_class.__module__]
+    family = base_class.__name__.removesuffix("Model")
+    loaded = {"AutoConfig": base_class.config_class}
+    for name, value in vars(module).items():
+        if name.startswith(family):
+            loaded["Auto" + name.removeprefix(family).replace("For", "ModelFor")] = value
+    return {auto: f"{value.__module__.rpartition('.')[2]}.{value.__name__}" for auto, value in loaded.items()}
+
+
+def _check_architecture(config: ElasticConfigMixin) -> None:
+    if config.hidden_size % config.num_attention_heads:
+        possible = [n for n in range(1, config.hidden_size + 1) if config.hidden_size % n == 0]
+        raise SubNetworkError(
+            f"num_attention_heads={config.num_attention_heads} does not divide hidden_size={config.hidden_size}. "
+            f"Possible numbers of heads are {possible}; change one of the two."
+        )
+    if config.is_decoder or config.add_cross_attention:
+        raise SubNetworkError(
+            "is_decoder or add_cross_attention is set. Elastic models are encoders only; set both to False."
+        )

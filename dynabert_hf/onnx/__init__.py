@@ -1,0 +1,1 @@
+"""Sizes in ONNX Runtime: export, shared weights, quantisation, running. Needs the extra `onnx`."""

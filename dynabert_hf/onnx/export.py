@@ -1,0 +1,256 @@
+"""Write sizes of an elastic model as ONNX and prove that they agree with torch. Needs the extra `onnx`.
+
+An export is a folder: a graph for each size, `index.json`, the configuration and the tokenizer. Several sizes share one
+file of weights: a small size is the beginning of a large one, so each graph points into the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import eager_mask
+
+from ..files import new_folder
+from ..model.configuration import longest_input
+from ..model.elastic_model import ElasticModelMixin
+from ..model.subnetwork import Size, size_name
+from .session import INDEX, OnnxModel, require
+from .weights import WeightPool
+
+TOLERANCE = 1e-4
+"""Largest allowed difference from torch, in units of the largest output or of 1, whichever is more."""
+
+WEIGHTS = "weights.bin"
+_FUSED = "dynabert_onnx_fused"
+
+
+@dataclass(frozen=True)
+class OnnxExport:
+    """What `export_onnx` wrote.
+
+    Args:
+        folder: Where it is.
+        files: For each size, by its text, its graph.
+        max_differences: For each size the largest difference from torch over the checked batches.
+    """
+
+    folder: Path
+    files: dict[str, Path]
+    max_differences: dict[str, float]
+
+
+def export_onnx(
+    model: ElasticModelMixin,
+    path: str | os.PathLike,
+    *,
+    size: Size | None = None,
+    sizes: str | Sequence[Size] | None = None,
+    tokenizer: Any = None,
+    fused_attention: bool = False,
+) -> OnnxExport:
+    """Write one size, or several, as ONNX with dynamic batch and sequence axes, and check each against torch.
+
+    Weights become float32. Every graph is compared with torch on ragged batches of other shapes than it was traced
+    with. Unless all agree within `TOLERANCE`, nothing is left at `path`.
+
+    Args:
+        model: An elastic model; it stays as it is.
+        path: Folder to make.
+        size: The size to write; None: the active one.
+        sizes: Instead of `size`: several, or `"all"` of `model.config.subnetworks`; their weights are stored once.
+        tokenizer: Saved into the folder.
+        fused_attention: Whether to write attention as ONNX Runtime's own operator. Only ONNX Runtime can read it then.
+
+    Raises:
+        FileExistsError: If `path` exists.
+        OSError: If `path` cannot be written.
+        ImportError: If the extra is not installed.
+        TypeError: If the model is not elastic.
+        SubNetworkError: If the model does not hold a size.
+        ValueError: If the model has no weights, or both `size` and `sizes` were given.
+        RuntimeError: If ONNX Runtime and torch disagree.
+    """
+    require("onnx", "onnxscript", "onnxruntime")
+    if not isinstance(model, ElasticModelMixin):
+        raise TypeError(
+            f"The model is a {type(model).__name__}. Only elastic models are exported; make one of it first, with "
+            "from_backbone of the DynaBert or DynaRoberta class of its head."
+        )
+    chosen = _chosen_sizes(model, size, sizes)
+    with new_folder(Path(path)) as folder:
+        names = [size_name(each) for each in chosen]
+        differences = _write_graphs(model, chosen, folder, shared=sizes is not None, fused=fused_attention)
+        model.config.save_pretrained(folder)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(folder)
+        index = {
+            "model_class": type(model).__name__,
+            "tolerance": TOLERANCE,
+            "fused_attention": fused_attention,
+            "sizes": {n: {"file": f"{n}.onnx", "max_difference": differences[n]} for n in names},
+        }
+        (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
+    return OnnxExport(Path(path), {name: Path(path) / f"{name}.onnx" for name in names}, differences)
+
+
+def _chosen_sizes(model: ElasticModelMixin, size: Size | None, sizes: str | Sequence[Size] | None) -> list[Any]:
+    if size is not None and sizes is not None:
+        raise ValueError(f"Both size={size!r} and sizes={sizes!r} were given. Give one of them.")
+    if sizes is None:
+        return [model.active if size is None else model._requested(size, None, None)]
+    if isinstance(sizes, str) and sizes != "all":
+        raise ValueError(f"sizes={sizes!r} is not possible. Give 'all' or a list of sizes; for one size, size=.")
+    chosen = list(model.config.subnetworks if sizes == "all" else sizes)
+    if not chosen:
+        raise ValueError(f"sizes is empty. Give at least one of {list(map(str, model.config.subnetworks))}.")
+    return list(dict.fromkeys(model._requested(each, None, None) for each in chosen))
+
+
+def _write_graphs(
+    model: ElasticModelMixin, sizes: Sequence[Any], folder: Path, *, shared: bool, fused: bool
+) -> dict[str, float]:
+    """The largest difference from torch of each size, by its text, once every size is written and agrees."""
+    pool = WeightPool(model) if shared else None
+    graphs = {}
+    for size in sizes:
+        small = model.extract(size).float().eval()
+        path = folder / f"{size_name(size)}.onnx"
+        program = _trace(small, fused=fused)
+        for node in program.model.graph:  # stack traces, with the paths of this machine
+            node.metadata_props.clear()
+        if pool is None:
+            program.save(path)
+        else:
+            graphs[path] = pool.take(program.model_proto)
+    if pool is not None:
+        pool.write(folder / WEIGHTS, graphs)
+    return {size_name(size): _checked_difference(model, size, folder / f"{size_name(size)}.onnx") for size in sizes}
+
+
+class _Positional(nn.Module):
+    """A model as the exporter wants it: tensors in, a tuple of tensors out."""
+
+    def __init__(self, model: Any, names: Sequence[str]):
+        super().__init__()
+        self.model, self.names = model, names
+
+    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return self.model(**dict(zip(self.names, inputs, strict=True))).to_tuple()
+
+
+def _trace(model: Any, *, fused: bool) -> Any:
+    """The graph of an extracted model. Eager attention: its graph ran faster than that of sdpa in ONNX Runtime."""
+    if fused:
+        AttentionInterface.register(_FUSED, _fused_attention)
+        AttentionMaskInterface.register(_FUSED, eager_mask)
+    model.set_attn_implementation(_FUSED if fused else "eager")
+    inputs = _inputs(model, batch_size=2, length=min(7, longest_input(model.config)))
+    names = list(inputs)
+    with torch.no_grad():
+        output_names = [name for name in _reference(model, inputs, fused=fused) if name is not None]
+    axes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    if inputs["input_ids"].ndim == 3:
+        axes[2] = torch.export.Dim.DYNAMIC
+    with _quiet():
+        return torch.onnx.export(
+            _Positional(model, names),
+            tuple(inputs.values()),
+            dynamo=True,
+            dynamic_shapes=((axes,) * len(names),),
+            input_names=names,
+            output_names=output_names,
+            verbose=False,
+        )
+
+
+def _reference(model: Any, inputs: dict[str, torch.Tensor], *, fused: bool = False) -> dict[str, torch.Tensor]:
+    if fused:  # the fused operator has no values in torch
+        model.set_attn_implementation("eager")
+    outputs = {name: value for name, value in model(**inputs).items() if torch.is_tensor(value)}
+    if fused:
+        model.set_attn_implementation(_FUSED)
+    return outputs
+
+
+def _fused_attention(
+    module: nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: Any, **kwargs: Any
+) -> tuple[torch.Tensor, None]:
+    """One operator of ONNX Runtime: `(batch, heads, seq, head_size)` in, `(batch, seq, heads, head_size)` out."""
+    batch, heads, length, head_size = query.shape
+    flat = [states.transpose(1, 2).reshape(batch, length, heads * head_size) for states in (query, key, value)]
+    context = torch.onnx.ops.symbolic(
+        "com.microsoft::MultiHeadAttention",
+        (*flat, None, None, mask),
+        {"num_heads": heads, "scale": float(kwargs["scaling"])},
+        dtype=query.dtype,
+        shape=flat[0].shape,
+        version=1,
+    )
+    return context.view(batch, length, heads, head_size), None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's remarks about itself and about packages that this model does not need."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _inputs(model: Any, *, batch_size: int, length: int, choices: int = 3) -> dict[str, torch.Tensor]:
+    """A ragged batch: every sequence but the first is padded, the last down to one token."""
+    config = model.config
+    generator = torch.Generator().manual_seed(batch_size * 1009 + length)
+    is_choice = type(model).__name__.endswith("MultipleChoice")
+    shape = (batch_size, choices, length) if is_choice else (batch_size, length)
+    input_ids = torch.randint(0, config.vocab_size, shape, generator=generator)
+    padding = config.pad_token_id or 0
+    input_ids[input_ids == padding] = (padding + 1) % config.vocab_size
+    lengths = torch.linspace(length, 1, batch_size).round().long().view(-1, *(1,) * (len(shape) - 1))
+    attention_mask = (torch.arange(length) < lengths).long().expand(shape).contiguous()
+    input_ids = torch.where(attention_mask.bool(), input_ids, padding)
+    inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+    if config.type_vocab_size > 1:
+        inputs["token_type_ids"] = torch.randint(0, config.type_vocab_size, shape, generator=generator)
+    return inputs
+
+
+def _checked_difference(model: ElasticModelMixin, size: Any, path: Path) -> float:
+    """The largest difference between a written graph and torch, over batches unlike the traced one."""
+    small: Any = model.extract(size).float().cpu().eval()
+    runner, worst = OnnxModel(path), 0.0
+    longest = longest_input(small.config)
+    for batch_size, length in ((1, 1), (1, longest), (3, max(1, longest // 2)), (5, min(11, longest))):
+        inputs = _inputs(small, batch_size=batch_size, length=length, choices=batch_size + 1)
+        with torch.no_grad():
+            expected = _reference(small, inputs)
+        given = runner(**inputs)
+        for name, tensor in expected.items():
+            difference = float(np.abs(given[name] - tensor.numpy()).max())
+            allowed = TOLERANCE * max(1.0, float(tensor.abs().max()))
+            if given[name].shape != tuple(tensor.shape) or not difference <= allowed:
+                raise RuntimeError(
+                    f"{size_name(size)}: {name} of ONNX Runtime differs from torch by {difference:.3g} on a batch of "
+                    f"{batch_size} x {length}; allowed is {allowed:.3g}. Nothing was written. If the weights are "
+                    "finite, please report it with the versions of torch, onnxscript and onnxruntime."
+                )
+            worst = max(worst, difference)
+    return worst

@@ -1,0 +1,1 @@
+"""What a size costs and achieves, and which one to take."""

@@ -1,0 +1,20 @@
+"""Keeping what was measured of a finished model with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def store_metrics(path: Path, metrics: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Add metrics by size to those in the config.json of a model.
+
+    Returns:
+        The sizes, and perhaps `"teacher"`, that keep other metrics, which may come from other data.
+    """
+    config = json.loads(path.read_text(encoding="utf-8"))
+    before = config.get("metrics") or {}
+    config["metrics"] = before | {size: {**before.get(size, {}), **own} for size, own in metrics.items()}
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    return [name for name, own in before.items() if own.keys() - metrics.get(name, {}).keys()]

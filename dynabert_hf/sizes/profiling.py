@@ -1,0 +1,232 @@
+"""What sub-networks cost when they run: latency and peak memory over sizes and settings.
+
+Counts come from `counting`, what runs a size from `runtimes`; choosing among the costs is left to `search`.
+"""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm.auto import tqdm
+
+from ..model.configuration import longest_input
+from ..model.elastic_model import ElasticModelMixin
+from ..model.subnetwork import Size
+from .counting import count_flops, count_parameters
+from .profile_table import Profile, ProfileTable
+from .runtimes import Runner, prepared, why_not
+
+
+def profile(
+    model: ElasticModelMixin,
+    sizes: Sequence[Size] | None = None,
+    *,
+    batch_sizes: Sequence[int] = (1,),
+    sequence_lengths: Sequence[int] = (128,),
+    runtimes: Sequence[str] = ("torch",),
+    dtypes: Sequence[str] = ("float32",),
+    rounds: int = 30,
+    warmup: int = 3,
+    progress: bool = True,
+) -> ProfileTable:
+    """What every size costs once extracted, under every setting, in one table.
+
+    The sizes take turns, one forward pass each a round, so that a slow moment of the machine falls on all of them
+    alike; each is timed alone, after `warmup` rounds that do not count, without padding, with the threads that torch
+    uses now (`torch.set_num_threads`).
+
+    Args:
+        model: An elastic model; it stays as it is. torch runs on its device, ONNX Runtime on the CPU.
+        sizes: The sizes to measure; None: all of `model.config.subnetworks`.
+        batch_sizes: Sequences per forward pass.
+        sequence_lengths: Tokens per sequence.
+        runtimes: Any of `torch`, `torch.compile` (which compiles every size, for minutes) and `onnxruntime` (which
+            exports every size first).
+        dtypes: Any of `float32`, `bfloat16`, `float16` and `int8`. A runtime is measured in those that it runs;
+            `left_out` of the table names the others.
+        rounds: Timed forward passes of each size.
+        warmup: Forward passes of each size before the timed ones.
+        progress: Whether to show a progress bar.
+
+    Raises:
+        SubNetworkError: If the model does not hold a size.
+        ValueError: If a count is below one, a sequence is longer than the model has positions, a runtime or number
+            format is unknown, or no runtime that was asked for runs any of the number formats.
+        ImportError: If the extra of a runtime is not installed.
+
+    Example:
+        >>> table = profile(model, batch_sizes=(1, 8), runtimes=("torch", "onnxruntime"))  # doctest: +SKIP
+        >>> table.select(runtime="torch", batch_size=1).candidates(accuracies)  # doctest: +SKIP
+    """
+    chosen = [model._requested(size, None, None) for size in (model.config.subnetworks if sizes is None else sizes)]
+    shapes = list(product(batch_sizes, sequence_lengths))
+    for batch_size, sequence_length in shapes:
+        _check_setting(model, batch_size=batch_size, sequence_length=sequence_length, rounds=rounds)
+    by_shape = {shape: [counted(model, size, *shape) for size in chosen] for shape in shapes}
+    asked = list(product(runtimes, dtypes))
+    reasons = {f"{runtime} {dtype}": why_not(runtime, dtype) for runtime, dtype in asked}
+    left_out = {name: reason for name, reason in reasons.items() if reason}
+    if len(left_out) == len(asked):
+        raise ValueError(f"Nothing is left to measure: {left_out or 'no runtime or no number format was given'}.")
+    measured: list[Profile] = []
+    with tqdm(total=(len(asked) - len(left_out)) * len(shapes) * (warmup + rounds), disable=not progress) as bar:
+        for runtime, dtype in asked:
+            if f"{runtime} {dtype}" in left_out:
+                continue
+            bar.set_description(f"Preparing {len(chosen)} sizes for {runtime} in {dtype}")
+            with prepared(model, chosen, runtime=runtime, dtype=dtype) as runners:
+                for shape, profiles in by_shape.items():
+                    bar.set_description(f"{runtime} {dtype}, {shape[0]} x {shape[1]} tokens")
+                    profiles = [replace(one, runtime=runtime, dtype=dtype) for one in profiles]
+                    measured += _measured(runners, profiles, _inputs(model, *shape), (warmup, rounds), bar)
+    return ProfileTable(tuple(measured), left_out, machine())
+
+
+def measure_latency(
+    model: ElasticModelMixin,
+    sizes: Sequence[Size] | None = None,
+    *,
+    batch_size: int = 1,
+    sequence_length: int = 128,
+    runtime: str = "torch",
+    dtype: str | None = None,
+    rounds: int = 30,
+    warmup: int = 3,
+    progress: bool = False,
+) -> list[Profile]:
+    """What `profile` measures, under one setting: a `Profile` for each size, in the order given.
+
+    Args:
+        model: An elastic model.
+        sizes: The sizes to measure; None: all of `model.config.subnetworks`.
+        batch_size: Sequences per forward pass.
+        sequence_length: Tokens per sequence, without padding.
+        runtime: `torch`, `torch.compile` or `onnxruntime`.
+        dtype: Number format of weights and computation; None: that of the model.
+        rounds: Timed forward passes of each size.
+        warmup: Forward passes of each size before the timed ones.
+        progress: Whether to show a progress bar.
+
+    Raises:
+        SubNetworkError: If the model does not hold a size.
+        ValueError: If a count is below one, the sequence is longer than the model has positions, or the runtime is
+            unknown or cannot run the number format.
+        ImportError: If the extra of the runtime is not installed.
+    """
+    table = profile(
+        model,
+        sizes,
+        batch_sizes=(batch_size,),
+        sequence_lengths=(sequence_length,),
+        runtimes=(runtime,),
+        dtypes=(dtype or str(model.dtype).removeprefix("torch."),),
+        rounds=rounds,
+        warmup=warmup,
+        progress=progress,
+    )
+    return list(table)
+
+
+def time_in_turns(
+    calls: Sequence[Callable[[], Any]], *, rounds: int, warmup: int = 3, step: Callable[[], Any] | None = None
+) -> list[list[float]]:
+    """The milliseconds of every call: each round makes every call once, so a slow moment falls on all of them alike.
+
+    Args:
+        calls: What to time.
+        rounds: Timed calls of each.
+        warmup: Calls of each before the timed ones.
+        step: Called after each round.
+    """
+    times: list[list[float]] = [[] for _ in calls]
+    for turn in range(warmup + rounds):
+        for call, taken in zip(calls, times, strict=True):
+            start = time.perf_counter()
+            call()
+            if turn >= warmup:
+                taken.append((time.perf_counter() - start) * 1e3)
+        if step is not None:
+            step()
+    return times
+
+
+def _measured(
+    runners: Sequence[Runner],
+    profiles: Sequence[Profile],
+    inputs: torch.Tensor,
+    turns: tuple[int, int],
+    bar: Any,
+) -> Iterable[Profile]:
+    calls = [lambda runner=runner: runner(inputs) for runner in runners]
+    warmup, rounds = turns
+    times = time_in_turns(calls, warmup=warmup, rounds=rounds, step=bar.update)
+    return [
+        replace(
+            one,
+            device=runner.device,
+            threads=torch.get_num_threads(),
+            latency_ms=statistics.median(taken),
+            latency_spread_ms=_interquartile_range(taken),
+            memory_mb=runner.peak_memory_mb(inputs),
+            runs=rounds,
+        )
+        for one, runner, taken in zip(profiles, runners, times, strict=True)
+    ]
+
+
+def _check_setting(model: ElasticModelMixin, **counts: int) -> None:
+    for name, count in counts.items():
+        if not isinstance(count, int) or count < 1:
+            raise ValueError(f"{name}={count!r} is not possible. Give a whole number of at least 1.")
+    longest = longest_input(model.config)
+    if counts["sequence_length"] > longest:
+        raise ValueError(
+            f"sequence_length={counts['sequence_length']} is longer than the {longest} tokens that fit this model. "
+            "Give at most that."
+        )
+
+
+def _inputs(model: ElasticModelMixin, batch_size: int, sequence_length: int) -> torch.Tensor:
+    """Full sequences of a token that is not padding, two choices each where the head takes choices."""
+    token = 1 if model.config.pad_token_id != 1 else 2
+    choices = (2,) if type(model).__name__.endswith("MultipleChoice") else ()
+    return torch.full((batch_size, *choices, sequence_length), token, device=model.device)
+
+
+def _interquartile_range(times: list[float]) -> float:
+    if len(times) < 2:
+        return 0.0
+    lower, _, upper = statistics.quantiles(times, n=4)
+    return upper - lower
+
+
+def counted(model: ElasticModelMixin, size: Any, batch_size: int, sequence_length: int) -> Profile:
+    """What can be said of a size without running it."""
+    count = count_parameters(model, size)
+    return Profile(
+        subnetwork=size,
+        parameters=count.total,
+        embedding_parameters=count.embeddings,
+        encoder_parameters=count.encoder,
+        flops=count_flops(model, size, batch_size=batch_size, sequence_length=sequence_length),
+        batch_size=batch_size,
+        sequence_length=sequence_length,
+    )
+
+
+def machine() -> dict[str, str]:
+    """The processor as it calls itself, the system and the version of torch."""
+    processor = platform.processor() or platform.machine()
+    described = Path("/proc/cpuinfo")
+    if described.exists():
+        names = [line.partition(":")[2] for line in described.read_text().splitlines() if line.startswith("model name")]
+        processor = names[0].strip() if names else processor
+    return {"processor": processor, "system": platform.system(), "torch": torch.__version__}

@@ -1,0 +1,350 @@
+"""Keep a latency target, or a bound on the queue, by choosing the size of every request.
+
+`SizeChooser` decides, from a measured table and what it is told; it knows neither a clock nor a model.
+`LatencyController` measures, and hands out models that share one set of weights. Receiving, batching and threads are
+left to the server.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from threading import Lock
+from typing import Any
+
+import torch
+
+from ..model.elastic_model import ElasticModelMixin
+from .choosing import Candidate, format_cost, pareto_front
+
+_REMEMBERED = 100
+"""Requests that an estimate rests on at most: enough that a p95 is not made by one of them."""
+
+_HOLDS_AFTER, _MOST_PATIENT = 5, 32
+"""A step up has held after so many times its patience; one that does not doubles the next, up to so many times."""
+
+
+def p95(amounts: Iterable[float]) -> float:
+    """The smallest of some amounts that at least 95 % of them do not exceed; of fewer than twenty the largest."""
+    ordered = sorted(amounts)
+    return ordered[math.ceil(0.95 * len(ordered)) - 1]
+
+
+@dataclass(frozen=True)
+class ServedRequest:
+    """What one request took.
+
+    Args:
+        done: When it was done, in seconds.
+        waited_ms: How long it had waited before its size was chosen, in milliseconds.
+        took_ms: How long it then took, in milliseconds.
+        candidate: The size that served it.
+    """
+
+    done: float
+    waited_ms: float
+    took_ms: float
+    candidate: Candidate
+
+    @cached_property
+    def slowness(self) -> float:
+        """How many times as long it took as the table says."""
+        return self.took_ms / self.candidate.latency_ms  # type: ignore[operator]
+
+
+@dataclass(frozen=True)
+class ServingTarget:
+    """What is to be kept, and how eagerly.
+
+    Args:
+        p95_ms: Latency in milliseconds that 95 % of the requests must not exceed, waiting included; None: any.
+        max_queue: How many other requests may wait or run when one begins; None: any number.
+        margin: Share of `p95_ms` that is kept free: a size is left when the p95 expected of it is above
+            `(1 - margin) * p95_ms`, and entered from below only where that is at most `(1 - 2 * margin) * p95_ms`.
+        patience_s: For how many seconds a larger size must look possible before it is tried. Doubles each time that
+            this size had to be left again soon.
+        window_s: Age in seconds up to which a request says something about now.
+
+    Raises:
+        ValueError: If there is no target, or a value is not possible.
+    """
+
+    p95_ms: float | None = None
+    max_queue: int | None = None
+    margin: float = 0.1
+    patience_s: float = 1.0
+    window_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        if self.p95_ms is None and self.max_queue is None:
+            raise ValueError("No target was given. Possible are p95_ms= and max_queue=; give at least one of them.")
+        for name, is_possible, possible in (
+            ("p95_ms", lambda p95_ms: 0 < p95_ms < math.inf, "a finite number of milliseconds above 0"),
+            ("max_queue", lambda most: isinstance(most, int) and most >= 1, "an integer of at least 1"),
+            ("margin", lambda margin: 0 <= margin < 0.5, "a share from 0 to below 0.5"),
+            ("patience_s", lambda patience: 0 <= patience < math.inf, "a finite number of seconds, at least 0"),
+            ("window_s", lambda window: 0 < window < math.inf, "a finite number of seconds above 0"),
+        ):
+            value = getattr(self, name)
+            is_optional = name in ("p95_ms", "max_queue") and value is None
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not is_optional and not (is_number and is_possible(value)):
+                raise ValueError(f"{name}={value!r} is not possible. Give {possible}.")
+
+
+class SizeChooser:
+    """Chooses, for every request, the most accurate size that keeps a target.
+
+    How long a size will take is its latency in the table times how much slower than the table the recent requests
+    were, at whatever size. Smaller sizes are chosen at once, larger ones step by step and with patience, and later
+    each time that one did not hold, so that a steady load sees ever fewer changes.
+
+    Args:
+        candidates: The table: sizes with accuracy and `latency_ms`. Those that another beats in both are left out.
+        target: What to keep.
+
+    Raises:
+        ValueError: If a candidate has no latency, fewer than two are left, or none keeps the target on a machine as
+            fast as that of the table.
+    """
+
+    def __init__(self, candidates: Iterable[Candidate], target: ServingTarget):
+        self.target = target
+        self.candidates = pareto_front(candidates, cost="latency_ms")
+        self._check()
+        self._recent: deque[ServedRequest] = deque(maxlen=_REMEMBERED)
+        self._patience = [target.patience_s] * len(self.candidates)
+        self._entered = [-math.inf] * len(self.candidates)
+        self._possible_since: float | None = None
+        self._crowded_ms: float | None = None
+        self._level = len(self.candidates) - 1
+        self._level = self._fitting_level(-math.inf)
+        self.changes = 0
+
+    def _check(self) -> None:
+        fastest = self.candidates[0]
+        if len(self.candidates) < 2:
+            raise ValueError(
+                f"There is nothing to choose: {fastest} is at least as fast and as accurate as all others. Give sizes "
+                "of which the slower ones are more accurate, measured with measure_latency and evaluate()."
+            )
+        if not fastest.latency_ms:
+            raise ValueError(f"{fastest} has latency_ms=0. Give measured latencies.")
+        if self.target.p95_ms is not None and fastest.latency_ms > self.target.p95_ms * (1 - self.target.margin):
+            raise ValueError(
+                f"p95_ms={self.target.p95_ms:g} is out of reach: the fastest size, {fastest}, takes "
+                f"{format_cost('latency_ms', fastest.latency_ms)} in the table, and margin={self.target.margin:g} of "
+                "the target stays free. Give a higher target, or smaller sizes."
+            )
+
+    @property
+    def active(self) -> Candidate:
+        """The size chosen last."""
+        return self.candidates[self._level]
+
+    def observe(self, request: ServedRequest) -> None:
+        """Take note of a request that is done."""
+        self._recent.append(request)
+
+    def recent(self, now: float) -> list[ServedRequest]:
+        """The requests that say something about now."""
+        return [request for request in self._recent if now - request.done <= self.target.window_s]
+
+    def expected_p95_ms(self, candidate: Candidate, now: float) -> float:
+        """The p95 of the recent requests, had all of them run at this size; without any, the latency in the table.
+
+        Of fewer than twenty requests that would be the slowest; it is left out, since one alone may be an accident.
+        """
+        latency_ms: Any = candidate.latency_ms
+        expected = sorted(r.waited_ms + r.slowness * latency_ms for r in self.recent(now))
+        return p95(expected[:-1] if len(expected) < 20 else expected) if len(expected) > 1 else latency_ms
+
+    def choose(self, now: float, *, queue_length: int = 0) -> Candidate:
+        """The size for a request that begins now.
+
+        Args:
+            now: The time in seconds.
+            queue_length: How many other requests wait or run.
+        """
+        longest_ms = self._longest_for_queue(queue_length)
+        fitting = self._fitting_level(now, longest_ms)
+        if fitting < self._level:
+            self._shrink(fitting, now)
+        else:
+            self._maybe_grow(now, queue_length)
+        return self.active
+
+    def _fitting_level(self, now: float, longest_ms: float = math.inf) -> int:
+        """The most accurate size, the active one at most, that keeps the target; the fastest if none does."""
+        level = self._level
+        while level > 0 and not self._keeps_target(level, now, 1 - self.target.margin, longest_ms):
+            level -= 1
+        return level
+
+    def _keeps_target(self, level: int, now: float, share: float, longest_ms: float = math.inf) -> bool:
+        candidate, p95_ms = self.candidates[level], self.target.p95_ms
+        in_time = p95_ms is None or self.expected_p95_ms(candidate, now) <= share * p95_ms
+        return in_time and candidate.latency_ms <= longest_ms  # type: ignore[operator]
+
+    def _longest_for_queue(self, queue_length: int) -> float:
+        """The latency in the table that the queue allows: of a too long one that of the size which filled it, or less.
+
+        Twice as many as allowed are served in the same time at half the latency.
+        """
+        most = self.target.max_queue
+        if most is None or queue_length <= most:
+            self._crowded_ms = None
+            return math.inf
+        if self._crowded_ms is None:
+            self._crowded_ms = self.active.latency_ms
+        return self._crowded_ms * most / queue_length  # type: ignore[operator]
+
+    def _shrink(self, level: int, now: float) -> None:
+        for left in range(level + 1, self._level + 1):
+            patience = self._patience[left]
+            held = now - self._entered[left] > _HOLDS_AFTER * patience
+            longest = _MOST_PATIENT * self.target.patience_s
+            self._patience[left] = self.target.patience_s if held else min(2 * patience, longest)
+        self._move(level)
+
+    def _maybe_grow(self, now: float, queue_length: int) -> None:
+        larger, most = self._level + 1, self.target.max_queue
+        quiet = most is None or queue_length <= most / 2
+        share = 1 - 2 * self.target.margin
+        if larger == len(self.candidates) or not quiet or not self._keeps_target(larger, now, share):
+            self._possible_since = None
+            return
+        if self._possible_since is None:
+            self._possible_since = now
+        if now - self._possible_since >= self._patience[larger]:
+            self._entered[larger] = now
+            self._move(larger)
+
+    def _move(self, level: int) -> None:
+        self._level, self._possible_since = level, None
+        self.changes += 1
+
+
+@dataclass(frozen=True)
+class ServingReport:
+    """What a controller did so far.
+
+    Args:
+        active: The size chosen last.
+        p95_ms: The p95 of the recent requests in milliseconds, waiting included; None if there are none.
+        slowness: How many times as long as in the table the recent requests took, at the p95; None if there are none.
+        served: For each size how many requests it served.
+        changes: How often the size changed.
+        mean_accuracy: Of the sizes, as the table has it, over the requests served; None if there are none.
+    """
+
+    active: Candidate
+    p95_ms: float | None
+    slowness: float | None
+    served: Mapping[Candidate, int]
+    changes: int
+    mean_accuracy: float | None
+
+
+class LatencyController:
+    """Serves requests with the most accurate size that keeps a latency target on the machine as it is now.
+
+    It holds one model for each size, all on the weights of the given one (`share`), in evaluation mode. Any number of
+    threads may hold requests at the same time.
+
+    Args:
+        model: An elastic model; it stays as it is.
+        candidates: The table of sizes: accuracy, and latency measured at the batch size and length of the requests,
+            for instance from `make_candidates` or a profile. If requests differ, at a typical one.
+        target: What to keep.
+        clock: The time in seconds.
+
+    Raises:
+        SubNetworkError: If the model does not hold a size.
+        ValueError: If the table leaves nothing to choose, or the target is out of reach.
+
+    Example:
+        >>> controller = LatencyController(model, candidates, ServingTarget(p95_ms=20))  # doctest: +SKIP
+        >>> with controller.request() as sized:  # doctest: +SKIP
+        ...     logits = sized(**inputs).logits
+    """
+
+    def __init__(
+        self,
+        model: ElasticModelMixin,
+        candidates: Iterable[Candidate],
+        target: ServingTarget,
+        *,
+        clock: Callable[[], float] = time.perf_counter,
+    ):
+        self.clock = clock
+        self._chooser = SizeChooser(candidates, target)
+        sizes = [candidate.subnetwork for candidate in self._chooser.candidates]
+        self.models = {size: model.share(size).eval() for size in sizes}
+        self._lock = Lock()
+        self._running = 0
+        self._served: Counter[Candidate] = Counter()
+
+    @contextmanager
+    def request(self, *, arrived: float | None = None, queue_length: int = 0) -> Iterator[ElasticModelMixin]:
+        """The model for one request; the time inside the block counts as its latency.
+
+        A request that ends in an error is not counted.
+
+        Args:
+            arrived: When it arrived, by `controller.clock()`, so that waiting before counts too; None: now.
+            queue_length: How many requests wait elsewhere. Those inside of `request` are known.
+
+        Raises:
+            ValueError: If `arrived` lies in the future, as a time of another clock may.
+        """
+        started = self.clock()
+        arrived = started if arrived is None else arrived
+        if arrived > started:
+            raise ValueError(
+                f"arrived={arrived!r} is later than now, {started!r}. Give a time that controller.clock() told."
+            )
+        with self._lock:
+            candidate = self._chooser.choose(started, queue_length=queue_length + self._running)
+            self._running += 1
+        try:
+            yield self.models[candidate.subnetwork]
+            done = self.clock()
+        finally:
+            with self._lock:
+                self._running -= 1
+        with self._lock:
+            self._chooser.observe(ServedRequest(done, 1e3 * (started - arrived), 1e3 * (done - started), candidate))
+            self._served[candidate] += 1
+
+    def run(self, inputs: Mapping[str, Any], *, arrived: float | None = None, queue_length: int = 0) -> Any:
+        """The outputs for some inputs at the size of the moment, without gradients.
+
+        Args:
+            inputs: What the model takes, by name.
+            arrived: See `request`.
+            queue_length: See `request`.
+        """
+        with self.request(arrived=arrived, queue_length=queue_length) as model, torch.inference_mode():
+            return model(**inputs)
+
+    def report(self) -> ServingReport:
+        """What happened so far."""
+        with self._lock:
+            recent = self._chooser.recent(self.clock())
+            served = Counter(self._served)
+            active, changes = self._chooser.active, self._chooser.changes
+        total = sum(served.values())
+        return ServingReport(
+            active=active,
+            p95_ms=p95(r.waited_ms + r.took_ms for r in recent) if recent else None,
+            slowness=p95(r.slowness for r in recent) if recent else None,
+            served=dict(served),
+            changes=changes,
+            mean_accuracy=sum(c.accuracy * n for c, n in served.items()) / total if total else None,
+        )

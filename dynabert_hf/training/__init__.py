@@ -1,0 +1,1 @@
+"""From a fine-tuned model to all its sizes."""

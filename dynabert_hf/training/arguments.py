@@ -1,0 +1,139 @@
+"""Every knob of training an elastic model, on top of those of transformers, checked once."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from transformers import TrainingArguments
+
+from ..sizes.metrics import LOWER_IS_BETTER
+
+STRATEGIES = ("grid", "sandwich")
+HIDDEN_WEIGHTS = {"width": 0.1, "depth": 1.0, "finetune": 0.0}
+"""The paper's weight of the hidden-state loss in each stage (section 3.1)."""
+STAGES = tuple(HIDDEN_WEIGHTS)
+TEACHER_WIDTHS = ("same", "full")
+
+
+@dataclass
+class DynaBertTrainingArguments(TrainingArguments):
+    """Arguments of `DynaBertTrainer`: those of transformers' `TrainingArguments`, and those of a stage.
+
+    The defaults are the paper's: learning rate 2e-5, 3 epochs a stage, batch size 32. `metric_for_best_model` may be
+    any metric of `evaluate()`, such as `"eval_mean_accuracy"`, `"eval_worst_accuracy"` or `"eval_w0.5-d0.75_accuracy"`;
+    `"accuracy"` alone is its mean, and None, where one is needed, the mean loss. Of errors the lowest is the best.
+    Resuming restores what callbacks such as early stopping have counted.
+
+    Args:
+        stage: `"width"`, `"depth"` or `"finetune"`.
+        logit_weight: Weight of the logit loss.
+        hidden_weight: Weight of the hidden-state loss; None: the paper's, 0.1 in stage `"width"` and 1.0 in `"depth"`.
+        label_weight: Weight of the loss on labels beside the two of distillation; 0, the paper's: labels play no part
+            before stage `"finetune"`. It is a mean over the batch, of token heads over its labelled tokens.
+        teacher_width: In stage `"depth"`, teacher at the student's width (`"same"`, the paper) or at full width
+            (`"full"`, the published code).
+        strategy: `"grid"` trains every sub-network in every step (the paper); `"sandwich"` the largest, the smallest
+            and `num_random_subnetworks` others, drawn anew each step.
+        num_random_subnetworks: Sub-networks drawn at random in a `"sandwich"` step.
+
+    Raises:
+        ValueError: If a value is not possible, or DeepSpeed, FSDP version 1 or `torch_compile` is asked for.
+    """
+
+    stage: str = field(default="width", metadata={"help": f"Stage of training: {', '.join(STAGES)}."})
+    logit_weight: float = field(default=1.0, metadata={"help": "Weight of the logit loss."})
+    hidden_weight: float | None = field(
+        default=None, metadata={"help": "Weight of the hidden-state loss (default: the paper's for the stage)."}
+    )
+    label_weight: float = field(
+        default=0.0, metadata={"help": "Weight of the loss on labels beside those of distillation."}
+    )
+    teacher_width: str = field(
+        default="same", metadata={"help": f"Width of the teacher in stage depth: {', '.join(TEACHER_WIDTHS)}."}
+    )
+    strategy: str = field(
+        default="grid", metadata={"help": f"Which sub-networks a step trains: {', '.join(STRATEGIES)}."}
+    )
+    num_random_subnetworks: int = field(
+        default=2, metadata={"help": "Sub-networks drawn at random in a sandwich step, besides largest and smallest."}
+    )
+    learning_rate: float = field(default=2e-5, metadata={"help": "The initial learning rate."})
+    num_train_epochs: float = field(default=3.0, metadata={"help": "Epochs of this stage."})
+    per_device_train_batch_size: int = field(default=32, metadata={"help": "Batch size per device for training."})
+    per_device_eval_batch_size: int = field(default=32, metadata={"help": "Batch size per device for evaluation."})
+
+    restore_callback_states_from_checkpoint: bool = field(
+        default=True, metadata={"help": "Whether resuming restores callbacks, such as the patience of early stopping."}
+    )
+
+    def __post_init__(self) -> None:
+        self.metric_for_best_model = _metric_over_sizes(self)
+        if self.greater_is_better is None and self.metric_for_best_model is not None:
+            self.greater_is_better = not self.metric_for_best_model.endswith(LOWER_IS_BETTER)
+        _check_engines(self)
+        super().__post_init__()
+        for name, possible in (("stage", STAGES), ("teacher_width", TEACHER_WIDTHS), ("strategy", STRATEGIES)):
+            given = getattr(self, name)
+            if given not in possible:
+                raise ValueError(f"{name}={given!r} is unknown. Possible is one of {', '.join(map(repr, possible))}.")
+        if self.hidden_weight is None:
+            self.hidden_weight = HIDDEN_WEIGHTS[self.stage]
+        for name in ("logit_weight", "hidden_weight", "label_weight", "num_random_subnetworks"):
+            given = getattr(self, name)
+            if not given >= 0 or math.isinf(given):
+                raise ValueError(f"{name}={given!r} is not possible. Give a number of at least 0.")
+        if self.stage != "finetune" and self.logit_weight == self.hidden_weight == 0:
+            raise ValueError(
+                "logit_weight and hidden_weight are both 0, so nothing would be learned from the teacher. Give one of "
+                "them, or choose stage 'finetune', which learns from labels alone."
+            )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the token: the trainer pickles its arguments beside the model, and pushes them with it."""
+        return {**self.__dict__, "hub_token": None}
+
+
+def _metric_over_sizes(args: TrainingArguments) -> str | None:
+    """The metric to choose by, that of a size, the worst or, of a name that transformers gives one model, the mean."""
+    name = args.metric_for_best_model
+    if name is None:
+        is_needed = args.load_best_model_at_end or args.lr_scheduler_type == "reduce_lr_on_plateau"
+        return "eval_mean_loss" if is_needed else None
+    if re.search(r"(^|_)(mean|worst|w[0-9.e-]+-d[0-9.e-]+)_", name):
+        return name
+    return f"eval_mean_{name.removeprefix('eval_')}"
+
+
+def _check_engines(args: TrainingArguments) -> None:
+    """Refuse what would train wrongly or has not been seen to train rightly."""
+    reasons = {
+        "deepspeed": "its engine takes a step after every backward pass, and a step here has one for each sub-network",
+        "fsdp": "of FSDP only version 2 keeps the shapes of the weights, which sub-networks cut",
+        "torch_compile": "a graph for each sub-network is more than torch's limit of recompilations",
+    }
+    is_asked = {
+        "deepspeed": bool(args.deepspeed) or _is_set("ACCELERATE_USE_DEEPSPEED"),
+        "fsdp": _fsdp_version(args) == 1,
+        "torch_compile": args.torch_compile or args.torch_compile_backend is not None,
+    }
+    for name in (name for name in reasons if is_asked[name]):
+        raise ValueError(
+            f"{name} was asked for, by an argument or by `accelerate launch`, but is not possible in training: "
+            f"{reasons[name]}. Possible are one process, DDP (distributed_type: MULTI_GPU) and FSDP version 2; "
+            "bf16=True, activation_checkpointing=True and gradient_accumulation_steps save memory, too."
+        )
+
+
+def _fsdp_version(args: TrainingArguments) -> int | None:
+    if args.fsdp:
+        settings: dict[str, Any] = args.fsdp_config if isinstance(args.fsdp_config, dict) else {}
+        return int(settings.get("version", settings.get("fsdp_version", 2)))
+    return int(os.environ.get("FSDP_VERSION", "1")) if _is_set("ACCELERATE_USE_FSDP") else None
+
+
+def _is_set(variable: str) -> bool:
+    return os.environ.get(variable, "false").lower() == "true"

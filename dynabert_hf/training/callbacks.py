@@ -1,0 +1,173 @@
+"""Following a long run: the size in work on the progress bar, tags that TensorBoard groups, the history as files.
+
+These callbacks take the place of transformers' own, which know nothing of sizes and would mix dozens of names.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.integrations import TensorBoardCallback
+from transformers.trainer_callback import ProgressCallback
+
+from ..model.subnetwork import SubNetwork
+
+_SECONDS_BETWEEN_SHOWS = 0.2
+
+
+class LoggedName(NamedTuple):
+    """What a name in the logs says: `eval_w0.5-d0.75_accuracy` is the accuracy of a size in the evaluation `eval`."""
+
+    split: str
+    size: str
+    metric: str
+
+    @property
+    def tag(self) -> str:
+        """The name for TensorBoard, whose dashboard groups by what stands before the slash: one group a metric."""
+        return f"{self.split}_{self.metric}/{self.size}"
+
+
+def parse_logged_name(name: str) -> LoggedName | None:
+    """What the name of a size's loss or metric says; None for a name without a size. Losses are of the split `train`.
+
+    Example:
+        >>> parse_logged_name("w0.5-d0.75_logit_loss")
+        LoggedName(split='train', size='w0.5-d0.75', metric='logit_loss')
+    """
+    match = re.fullmatch(r"(?:(.+?)_)?(w[0-9.e-]+-d[0-9.e-]+)_(.+)", name)
+    return LoggedName(match[1] or "train", match[2], match[3]) if match else None
+
+
+class SizeProgressCallback(ProgressCallback):
+    """transformers' progress bars with the stage and the size in work; logs beside them show no single sizes."""
+
+    _shown_at = 0.0
+
+    def show_size(self, size: SubNetwork) -> None:
+        """Tell which size is in work now; costs next to nothing, and nothing where there is no bar."""
+        if self.training_bar is None:
+            return
+        self.training_bar.set_postfix_str(str(size), refresh=False)
+        now = time.monotonic()
+        if now - self._shown_at >= _SECONDS_BETWEEN_SHOWS:
+            self._shown_at = now
+            self.training_bar.refresh()
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        super().on_train_begin(args, state, control, **kwargs)
+        if self.training_bar is not None:
+            self.training_bar.set_description(f"Stage {getattr(args, 'stage', 'train')}")
+
+    def on_prediction_step(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        eval_dataloader: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        starts = self.prediction_bar is None
+        super().on_prediction_step(args, state, control, eval_dataloader, **kwargs)
+        if starts and self.prediction_bar is not None:
+            self.prediction_bar.set_description(f"Evaluating {kwargs['model'].active}")
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        general = {name: value for name, value in (logs or {}).items() if parse_logged_name(name) is None}
+        super().on_log(args, state, control, logs=general, **kwargs)
+
+
+class SizeTensorBoardCallback(TensorBoardCallback):
+    """transformers' TensorBoard scalars, those of the sizes grouped by metric: `eval_accuracy/w0.5-d0.75`."""
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        names = {name: parse_logged_name(name) for name in logs or {}}
+        general = {name: value for name, value in (logs or {}).items() if names[name] is None}
+        super().on_log(args, state, control, logs=general, **kwargs)
+        if self.tb_writer is not None and logs:
+            for name, parsed in names.items():
+                if parsed is not None:
+                    self.tb_writer.add_scalar(parsed.tag, logs[name], state.global_step)
+            self.tb_writer.flush()
+
+
+class HistoryCallback(TrainerCallback):
+    """Everything that was logged as `history.json` and, a line a value, `history.csv`, with every checkpoint."""
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            save_history(state.log_history, Path(str(args.output_dir)))
+
+    on_train_end = on_save
+
+
+def save_history(logs: list[dict[str, Any]], folder: Path) -> None:
+    """Write logs, as `TrainerState.log_history` holds them, as `history.json` and `history.csv` into a folder.
+
+    The columns of the table are step, epoch, split, size (empty: of no single one), metric and value. What is not
+    finite is `null` in the one and empty in the other.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    logs = [{name: _finite(value) for name, value in entry.items()} for entry in logs]
+    (folder / "history.json").write_text(json.dumps(logs, indent=1))
+    with (folder / "history.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["step", "epoch", "split", "size", "metric", "value"])
+        for entry in logs:
+            for name, value in entry.items():
+                if name not in ("step", "epoch"):
+                    writer.writerow([entry.get("step"), entry.get("epoch"), *_columns(name), value])
+
+
+def _columns(name: str) -> tuple[str, str, str]:
+    parsed = parse_logged_name(name)
+    if parsed is not None:
+        return parsed
+    split, _, metric = name.partition("_")
+    return (split, "", metric) if split in ("eval", "test") else ("train", "", name.removeprefix("train_"))
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def follow(trainer: Trainer) -> SizeProgressCallback:
+    """Give a trainer the callbacks of this module, in place, where it has transformers' own.
+
+    Callbacks of one's own, also subclasses of transformers', stay.
+
+    Returns:
+        What is to be told the size in work. Without bars it does nothing.
+    """
+    progress = SizeProgressCallback()
+    callbacks = trainer.callback_handler.callbacks
+    for index, callback in enumerate(callbacks):
+        if type(callback) is ProgressCallback:
+            callbacks[index] = progress
+        elif type(callback) is TensorBoardCallback:
+            callbacks[index] = SizeTensorBoardCallback(callback.tb_writer)
+    trainer.add_callback(HistoryCallback())
+    return progress

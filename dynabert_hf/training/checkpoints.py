@@ -1,0 +1,207 @@
+"""A training run that goes on exactly where it stopped, from checkpoints that are whole or not there.
+
+What a checkpoint holds is decided by transformers' `Trainer`; here it gets its name only when all of it is written.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import RandomSampler, Sampler
+from transformers import Trainer, TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_pt_utils import LengthGroupedSampler
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
+
+from ..files import WRITE_ERRORS, check_writable_folder
+from .order import EpochSampler
+
+SEAL = "dynabert_checkpoint.json"
+"""File of a whole checkpoint that names what it belongs to, and the size in bytes of all its files."""
+ASIDE = "_partial"
+"""Sub-folder in which a checkpoint is written; pushes to the Hub leave out names that begin with an underscore."""
+
+
+def seal_checkpoint(folder: Path, **belongs_to: Any) -> None:
+    """Write down in a checkpoint what it belongs to and which files it has, so that it can be known to be whole."""
+    files = {path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+    (folder / SEAL).write_text(json.dumps({**belongs_to, "files": files}, indent=2), encoding="utf-8")
+
+
+def read_seal(folder: Path) -> dict[str, Any] | None:
+    """What `seal_checkpoint` wrote, None if it was never written to its end."""
+    try:
+        seal = json.loads((folder / SEAL).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return seal if isinstance(seal, dict) and isinstance(seal.get("files"), dict) else None
+
+
+def broken_part(folder: Path) -> str | None:
+    """Why training cannot go on from a checkpoint, None if it can."""
+    seal = read_seal(folder)
+    if seal is None:
+        return f"it has no {SEAL}, which is written last"
+    for name, size in seal["files"].items():
+        found = (folder / name).stat().st_size if (folder / name).is_file() else None
+        if found is None:
+            return f"its {name} is missing"
+        if found != size:
+            return f"its {name} has {found:,} bytes of {size:,}"
+    if seal.get("save_only_model"):
+        return "it holds the model without the state of the optimiser (save_only_model=True)"
+    return None
+
+
+def last_whole_checkpoint(folder: str | Path) -> Path | None:
+    """The checkpoint with the most steps in the output folder of a run that training can go on from."""
+    steps = {
+        int(path.name.rpartition("-")[2]): path
+        for path in Path(folder).glob(f"{PREFIX_CHECKPOINT_DIR}-*")
+        if path.name.rpartition("-")[2].isdigit()
+    }
+    return next((steps[step] for step in sorted(steps, reverse=True) if broken_part(steps[step]) is None), None)
+
+
+class RecoverableTrainer(Trainer):
+    """transformers' `Trainer`, whose checkpoints are whole or not there, and which resumes from no other.
+
+    A checkpoint is written into a folder aside, sealed, and renamed: a run may be killed at any moment. Resumed on as
+    many processes, training gives the weights of a run that never stopped, bit for bit on one process on a CPU.
+    """
+
+    _is_saving = False
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        if "args" in kwargs and not Path(kwargs["args"].output_dir).exists():
+            check_writable_folder(kwargs["args"].output_dir)
+        super().__init__(*args, **kwargs)
+
+    def checkpoint_facts(self) -> dict[str, Any]:
+        """What a checkpoint has to agree in with this training to be resumed from; JSON values."""
+        return {}
+
+    def train(self, resume_from_checkpoint: str | Path | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        """Train as transformers does, resuming only from a whole checkpoint of this very training.
+
+        Args:
+            resume_from_checkpoint: A checkpoint; True: the last whole one in `output_dir`.
+            *args: Passed on to transformers.
+            **kwargs: Passed on to transformers.
+
+        Raises:
+            ValueError: If there is no such checkpoint, it is not whole, or it belongs to another training.
+            OSError: If a checkpoint could not be written to `output_dir`.
+        """
+        folder = Path(str(self.args.output_dir))
+        if resume_from_checkpoint is True:
+            resume_from_checkpoint = str(last_whole_checkpoint(folder) or "")
+            if not resume_from_checkpoint:
+                raise ValueError(
+                    f"output_dir={str(folder)!r} holds no whole checkpoint to resume from. Train without "
+                    "resume_from_checkpoint to begin anew."
+                )
+        if resume_from_checkpoint:
+            self._check_resumable(Path(resume_from_checkpoint))
+        if self.args.should_save and self.args.save_strategy != "no":
+            check_writable_folder(folder)
+            shutil.rmtree(folder / ASIDE, ignore_errors=True)
+        return super().train(str(resume_from_checkpoint) if resume_from_checkpoint else None, *args, **kwargs)
+
+    def _check_resumable(self, checkpoint: Path) -> None:
+        broken = broken_part(checkpoint)
+        if broken is not None:
+            whole = last_whole_checkpoint(checkpoint.parent)
+            advice = f"Resume from {str(whole)!r}, the last whole one." if whole else "There is no whole one beside it."
+            raise ValueError(f"Training cannot go on from {str(checkpoint)!r}: {broken}. {advice}")
+        seal, facts = read_seal(checkpoint) or {}, self.checkpoint_facts()
+        other = [name for name in facts if seal.get(name) != facts[name]]
+        if other:
+            was, now = ({name: each.get(name) for name in other} for each in (seal, facts))
+            raise ValueError(
+                f"The checkpoint {str(checkpoint)!r} is of a training with {was}, this one has {now}. Resume from a "
+                "checkpoint of this training, or load that model with from_pretrained and train it anew."
+            )
+
+    def _run_epoch(self, *args: Any, resume_from_checkpoint: str | None = None, **kwargs: Any) -> None:
+        """Train an epoch, but not one step more after a checkpoint that is the last of its training."""
+        if resume_from_checkpoint and self._ended_at(Path(resume_from_checkpoint)):
+            self.control.should_training_stop = True
+        else:
+            super()._run_epoch(*args, resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+
+    def _ended_at(self, checkpoint: Path) -> bool:
+        state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+        control: Any = state.stateful_callbacks.get("TrainerControl", {})
+        was_stopped = control.get("args", {}).get("should_training_stop") and (
+            state.max_steps == self.state.max_steps  # else it was asked to train longer
+        )
+        return bool(state.global_step >= self.state.max_steps or was_stopped)
+
+    def _get_output_dir(self, trial: Any) -> str:
+        folder = super()._get_output_dir(trial)
+        return str(Path(folder) / ASIDE) if self._is_saving else folder
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        if not self._is_saving:
+            super()._push_from_checkpoint(checkpoint_folder)
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        """Write a checkpoint aside, and give it its name when it is whole; only then are older ones removed.
+
+        Raises:
+            OSError: If it could not be written; older ones stay.
+        """
+        folder = Path(self._get_output_dir(trial))
+        name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        try:
+            self._is_saving = True
+            super()._save_checkpoint(model, trial)
+            self._is_saving = False
+            self.accelerator.wait_for_everyone()
+            if self.state.best_global_step == self.state.global_step:
+                self.state.best_model_checkpoint = str(folder / name)
+            if self.args.should_save:
+                self._complete(folder / ASIDE / name, folder / name)
+        except WRITE_ERRORS as error:
+            shutil.rmtree(folder / ASIDE, ignore_errors=True)
+            kept = last_whole_checkpoint(folder)
+            raise OSError(
+                f"The checkpoint of step {self.state.global_step} could not be written to {str(folder)!r}: {error}. "
+                f"{f'The last whole checkpoint, {str(kept)!r}, is kept' if kept else 'There is no earlier one'}. Make "
+                "room or give another output_dir, and resume."
+            ) from error
+        finally:
+            self._is_saving = False
+        self.accelerator.wait_for_everyone()
+        if self.args.push_to_hub:
+            self._push_from_checkpoint(str(folder / name))
+        if self.args.should_save:
+            rotate_checkpoints(
+                output_dir=str(folder),
+                save_total_limit=self.args.save_total_limit,
+                best_model_checkpoint=self.state.best_model_checkpoint,
+                use_mtime=True,
+            )
+
+    def _complete(self, written: Path, final: Path) -> None:
+        """Seal a checkpoint and move it to where it belongs, in place of one of the same step."""
+        self.state.save_to_json(str(written / TRAINER_STATE_NAME))  # again: now it names the best checkpoint as it is
+        seal_checkpoint(written, save_only_model=self.args.save_only_model, **self.checkpoint_facts())
+        if final.exists():
+            final.rename(written.with_name("replaced"))
+        written.rename(final)
+        shutil.rmtree(written.parent, ignore_errors=True)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
+        sampler = super()._get_train_sampler(train_dataset)
+        if not isinstance(sampler, (RandomSampler, LengthGroupedSampler)):
+            return sampler
+        if isinstance(sampler, LengthGroupedSampler):  # of one length are the examples of a step on all processes
+            sampler.batch_size *= self.args.world_size
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        return EpochSampler(sampler, seed=seed, epoch=lambda: int(self.state.epoch or 0))

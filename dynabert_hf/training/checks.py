@@ -1,0 +1,219 @@
+"""What is wrong with a data set or a teacher, said before any work.
+
+The checks of data sets look at the columns of a `datasets.Dataset` and at every item of a list; of other data sets,
+whose items may be made only when they are asked for, at the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+from transformers.utils import logging
+
+from ..model.elastic_model import ElasticModelMixin
+from .arguments import DynaBertTrainingArguments
+
+logger = logging.get_logger(__name__)
+
+LABEL_COLUMNS = ("labels", "label", "label_ids", "start_positions")
+IGNORED = -100
+"""The label of tokens that do not count."""
+
+
+def check_datasets(model: Any, args: DynaBertTrainingArguments, train_dataset: Any, eval_dataset: Any) -> None:
+    """Check the data sets of a trainer: not empty, enough for the processes, labels that the model can predict.
+
+    Raises:
+        ValueError: If one of them is not so; the data set is named as the trainer's argument is.
+    """
+    evaluated = eval_dataset if isinstance(eval_dataset, dict) else {None: eval_dataset}
+    named = {"train_dataset": train_dataset}
+    named |= {f"eval_dataset[{name!r}]" if name else "eval_dataset": each for name, each in evaluated.items()}
+    for name, dataset in named.items():
+        if dataset is not None:
+            check_not_empty(name, dataset)
+            if name != "train_dataset" or args.stage == "finetune" or args.label_weight > 0:
+                check_labels(name, dataset, model)
+    if train_dataset is not None:
+        is_split = args.accelerator_config.split_batches
+        check_enough(
+            train_dataset,
+            batch_size=args.train_batch_size * (1 if is_split else args.world_size),
+            num_processes=args.world_size,
+            drop_last=args.dataloader_drop_last,
+        )
+
+
+def check_teacher(model: ElasticModelMixin, teacher: PreTrainedModel | None, args: DynaBertTrainingArguments) -> None:
+    """Check that a teacher can teach a model in the stage of the arguments.
+
+    Raises:
+        ValueError: If it is missing, shares weights with the model, or differs from it in shape, dtype or device.
+    """
+    if model.base_model is model and args.stage != "finetune" and args.logit_weight > 0:
+        raise ValueError(
+            f"A {type(model).__name__} has no head, so there are no predictions to distil. Give logit_weight=0 to "
+            "distil its hidden states alone, or a model with a head."
+        )
+    if args.stage == "finetune":
+        if teacher is not None:
+            logger.warning("Stage 'finetune' learns from labels; the teacher has no effect. Leave it out.")
+        return
+    if teacher is None:
+        source = "the fine-tuned model" if args.stage == "width" else "the result of stage 'width'"
+        raise ValueError(f"Stage {args.stage!r} has no teacher. Give teacher={source}, or choose stage 'finetune'.")
+    shared = {id(parameter) for parameter in model.parameters()} & {id(parameter) for parameter in teacher.parameters()}
+    if shared:
+        raise ValueError(
+            "The teacher shares weights with the model, so it would change while it teaches. Give a copy: "
+            "teacher=copy.deepcopy(model)."
+        )
+    if args.stage == "depth" and args.teacher_width == "same" and not isinstance(teacher, ElasticModelMixin):
+        raise ValueError(
+            f"Stage 'depth' narrows its teacher to the student's width, but a {type(teacher).__name__} has one size. "
+            "Give the elastic result of stage 'width', or teacher_width='full'."
+        )
+    for name in ("hidden_size", "num_hidden_layers", "vocab_size", "num_labels"):
+        ours, theirs = getattr(model.config, name), getattr(teacher.config, name)
+        if ours != theirs:
+            raise ValueError(
+                f"The teacher has {name}={theirs}, the model {ours}. They must be equal: the teacher is the same "
+                "network at full size, fine-tuned on the same task."
+            )
+    devices = sorted({str(parameter.device) for parameter in teacher.parameters()})
+    if devices == ["meta"] or len(devices) > 1:
+        raise ValueError(
+            f"The teacher is on the devices {devices}. It has to be in memory as a whole, and is then moved to the "
+            "device of the model: load it without device_map, and not under torch.device('meta')."
+        )
+    if teacher.dtype != model.dtype:
+        raise ValueError(
+            f"The teacher is in {teacher.dtype}, the model in {model.dtype}. Load both with dtype=torch.float32 "
+            "(from_pretrained keeps the dtype of the file otherwise); bf16=True then computes in half precision."
+        )
+
+
+def check_labelled(name: str, dataset: Any) -> None:
+    """Check that a data set can be trained on.
+
+    Raises:
+        ValueError: If it is empty, is not tokenised or has no labels.
+    """
+    if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")) or isinstance(dataset, Mapping):
+        raise ValueError(
+            f"{name} is a {type(dataset).__name__}. The recipe needs one data set of known length, whose rows can be "
+            "read by their number: give a datasets.Dataset or a list, or train the stages by DynaBertTrainer."
+        )
+    check_not_empty(name, dataset)
+    columns = set(dataset[0])
+    if "input_ids" not in columns:
+        raise ValueError(
+            f"{name} has the columns {sorted(columns)} but no 'input_ids'. Tokenise it first: "
+            "dataset.map(lambda rows: tokenizer(rows['text'], truncation=True), batched=True)."
+        )
+    if not columns & set(LABEL_COLUMNS):
+        raise ValueError(
+            f"{name} has the columns {sorted(columns)} but no labels. Rename the column that holds them to 'labels'."
+        )
+
+
+def check_not_empty(name: str, dataset: Any) -> None:
+    """Check that a data set of known length has an example.
+
+    Raises:
+        ValueError: If it is empty.
+    """
+    if hasattr(dataset, "__len__") and len(dataset) == 0:
+        raise ValueError(f"{name} is empty. Give at least one example.")
+
+
+def check_labels(name: str, dataset: Any, model: PreTrainedModel) -> None:
+    """Check the labels of a data set against what a model for classification can predict.
+
+    Args:
+        name: What to call the data set in errors.
+        dataset: Data set with a column of labels; without one nothing is checked.
+        model: The model that is to learn it, with one of the heads for sequences or tokens.
+
+    Raises:
+        ValueError: If a label is not one of the model's classes, or not a finite number.
+    """
+    head = type(model).__name__
+    labels = list(_labels(dataset))
+    if not labels or not head.endswith(("ForSequenceClassification", "ForTokenClassification")):
+        return
+    for row, label in enumerate(labels):
+        values = np.asarray(label)
+        if values.dtype.kind not in "biuf" or not np.isfinite(values).all():
+            raise ValueError(
+                f"{name} has the label {_short(label)} in row {row}, which is not a finite number. Remove the row, or "
+                "number the classes: dataset.class_encode_column('labels')."
+            )
+    num_labels: int = model.config.num_labels or 1
+    if num_labels == 1 or model.config.problem_type in ("regression", "multi_label_classification"):
+        return
+    ignored = (IGNORED,) if head.endswith("ForTokenClassification") else ()
+    for row, label in enumerate(labels):
+        wrong = [value for value in np.ravel(label).tolist() if not _is_class(value, num_labels, ignored)]
+        if wrong:
+            raise ValueError(
+                f"{name} has the label {wrong[0]} in row {row}. Possible for this model are 0 to {num_labels - 1}"
+                f"{' and -100' if ignored else ''}, since num_labels={num_labels}. Remove the row (-1 often marks "
+                "hidden labels), or fine-tune a model with as many classes."
+            )
+
+
+def check_enough(dataset: Any, *, batch_size: int, num_processes: int, drop_last: bool) -> None:
+    """Check that every process gets something of its own to train on.
+
+    Args:
+        dataset: The training data; of unknown length, nothing is checked.
+        batch_size: Examples in one batch of all processes together.
+        num_processes: Processes that train together.
+        drop_last: Whether a last batch that is not full is left out.
+
+    Raises:
+        ValueError: If there are fewer examples than processes, or no full batch.
+    """
+    if batch_size < num_processes:
+        raise ValueError(
+            f"A batch of {batch_size} cannot be split over {num_processes} processes. Give a per_device_train_batch_"
+            f"size of at least {num_processes}, or leave split_batches off."
+        )
+    if not hasattr(dataset, "__len__"):
+        return
+    if len(dataset) < num_processes:
+        raise ValueError(
+            f"train_dataset has {len(dataset)} examples for {num_processes} processes, so that some would have "
+            "nothing of their own to learn. Give more examples, or launch fewer processes."
+        )
+    if drop_last and len(dataset) < batch_size:
+        raise ValueError(
+            f"train_dataset has {len(dataset)} examples, a batch of all processes {batch_size}, and "
+            "dataloader_drop_last leaves out a batch that is not full: there would be no step at all. Give a smaller "
+            "per_device_train_batch_size, or dataloader_drop_last=False."
+        )
+
+
+def _labels(dataset: Any) -> Iterable[Any]:
+    if isinstance(dataset, torch.utils.data.IterableDataset):
+        return []
+    if isinstance(dataset, datasets.Dataset):
+        column = next((column for column in LABEL_COLUMNS if column in dataset.column_names), None)
+        return [] if column is None else dataset[column]
+    items = dataset if isinstance(dataset, Sequence) else [dataset[0]] if hasattr(dataset, "__getitem__") else []
+    return [item[column] for item in items for column in LABEL_COLUMNS if column in item]
+
+
+def _is_class(value: Any, num_labels: int, ignored: tuple[int, ...]) -> bool:
+    return value in ignored or (0 <= value < num_labels and value == int(value))
+
+
+def _short(label: Any) -> str:
+    text = repr(label)
+    return text if len(text) <= 40 else f"{text[:40]}…"

@@ -1,0 +1,199 @@
+"""What a stage teaches: its losses, and its plan as data.
+
+A stage is a list of `DistillationPair`s, one per sub-network trained in a step; the trainer loops over them and does
+not know which stage it is in. Every loss is a mean over the sentences of a batch, and padding never counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+from transformers.utils import ModelOutput
+
+from ..model.configuration import ElasticConfigMixin
+from ..model.subnetwork import SubNetwork, SubNetworkError, grid
+
+STAGES = ("width", "depth", "finetune")
+TEACHER_WIDTHS = ("same", "full")
+
+
+@dataclass(frozen=True)
+class DistillationPair:
+    """One sub-network of a step and what it learns from.
+
+    Args:
+        student: The size that is trained.
+        teacher: The size of the teacher that it imitates; None where it learns from labels.
+        teacher_hidden_layers: For every hidden state of the student, embedding output first, the index of the teacher's
+            hidden state that it is compared with.
+    """
+
+    student: SubNetwork
+    teacher: SubNetwork | None = None
+    teacher_hidden_layers: tuple[int, ...] = ()
+
+
+def plan_stage(config: ElasticConfigMixin, stage: str, *, teacher_width: str = "same") -> tuple[DistillationPair, ...]:
+    """The sub-networks that a step of a stage trains, from small to large, the full network last (section 2.2).
+
+    The order is part of the contract: with several backward passes a step, distributed training synchronises gradients
+    in the last one, which therefore has to reach every parameter.
+
+    Args:
+        config: Configuration of the student, whose `widths` and `depths` are trained.
+        stage: `"width"` (all widths at full depth, from the full-size fine-tuned model), `"depth"` (all sizes, from the
+            width-adaptive model at full depth) or `"finetune"` (all sizes, from labels).
+        teacher_width: In stage `"depth"`, `"same"` narrows the teacher to the student's width (the paper), `"full"`
+            leaves it at full width (the published code).
+
+    Raises:
+        ValueError: If `stage` or `teacher_width` is unknown, or the largest trained size is not the full network.
+    """
+    for name, given, possible in (("stage", stage, STAGES), ("teacher_width", teacher_width, TEACHER_WIDTHS)):
+        if given not in possible:
+            raise ValueError(f"{name}={given!r} is unknown. Possible is one of {', '.join(map(repr, possible))}.")
+    _check_trainable(config)
+    if stage == "finetune":
+        return tuple(map(DistillationPair, config.subnetworks))
+    if stage == "width":
+        students = grid(config.widths, [1.0])
+        return tuple(_pair(config, student, SubNetwork()) for student in students)
+    return tuple(
+        _pair(config, student, SubNetwork(width=student.width if teacher_width == "same" else 1.0))
+        for student in config.subnetworks
+    )
+
+
+def _check_trainable(config: ElasticConfigMixin) -> None:
+    if config.stored_shape is not None:
+        raise SubNetworkError(
+            "This model was cut by extraction, so it does not hold its full size to distil into. Train it with the "
+            "plain Trainer of transformers, or distil the model that it was extracted from."
+        )
+    if 1.0 not in config.widths or 1.0 not in config.depths:
+        raise SubNetworkError(
+            f"widths={config.widths} and depths={config.depths} do not hold the full network, which every step has to "
+            "train. Add 1.0 to both."
+        )
+
+
+def _pair(config: ElasticConfigMixin, student: SubNetwork, teacher: SubNetwork) -> DistillationPair:
+    kept = [layer.index for layer in config.resolve(student)]
+    return DistillationPair(student, teacher, match_hidden_states(kept, num_layers=config.num_hidden_layers))
+
+
+def match_hidden_states(kept: Sequence[int], *, num_layers: int) -> tuple[int, ...]:
+    """For the hidden states of a student with the given layers, those of its full-depth teacher to compare with.
+
+    Hidden state 0 is the embedding output, hidden state `i + 1` the output of layer `i`. Where the first layer is kept
+    (the depth rule of the published code), a student's state before a kept layer is compared with the teacher's state
+    before that layer, and the last with the last. Otherwise each kept layer is compared with its own output.
+
+    Args:
+        kept: Increasing indices of the layers that the student keeps.
+        num_layers: Number of layers of the teacher.
+    """
+    if kept[0] == 0:
+        return (*kept, num_layers)
+    return (0, *(index + 1 for index in kept[:-1]), num_layers)
+
+
+def logit_loss(
+    student: torch.Tensor,
+    teacher: torch.Tensor,
+    *,
+    problem_type: str = "single_label_classification",
+    token_mask: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """How far the student's predictions are from the teacher's: soft cross-entropy without temperature (equation 2).
+
+    Args:
+        student: Logits `(batch, labels)`, or `(batch, seq, labels)` with `token_mask`.
+        teacher: Logits of the same shape.
+        problem_type: `"single_label_classification"`; `"multi_label_classification"`, where each label is a binary
+            distribution of its own; or `"regression"`, where the loss is the mean squared error of the prediction.
+        token_mask: `(batch, seq)`, 1 for the tokens whose predictions count.
+
+    Returns:
+        A scalar: the mean over sentences of the mean over the counting tokens of each.
+    """
+    if problem_type == "regression":
+        loss = functional.mse_loss(student, teacher, reduction="none").mean(-1)
+    elif problem_type == "multi_label_classification":
+        loss = functional.binary_cross_entropy_with_logits(student, teacher.sigmoid(), reduction="none").mean(-1)
+    else:
+        loss = -(teacher.softmax(-1) * student.log_softmax(-1)).sum(-1)
+    return loss.mean() if token_mask is None else _mean_over_tokens(loss, token_mask)
+
+
+def hidden_state_loss(
+    student: Sequence[torch.Tensor], teacher: Sequence[torch.Tensor], attention_mask: torch.Tensor | None = None
+) -> torch.Tensor:
+    """How far the student's hidden states are from the teacher's: summed mean squared errors (equation 3).
+
+    Args:
+        student: Hidden states of the student, each `(batch, seq, hidden)`.
+        teacher: As many hidden states of the teacher, those to compare with.
+        attention_mask: `(batch, seq)`, 1 for real tokens; None: all are real.
+
+    Returns:
+        A scalar: the sum over states of the mean over sentences of the mean squared error over each one's real tokens.
+    """
+    loss = student[0].new_zeros(())
+    for ours, theirs in zip(student, teacher, strict=True):
+        if attention_mask is None:
+            loss = loss + functional.mse_loss(ours, theirs)
+        else:
+            squares = functional.mse_loss(ours, theirs, reduction="none")  # one kernel, which keeps no difference
+            loss = loss + _mean_over_tokens(squares.mean(-1), attention_mask)
+    return loss
+
+
+def _mean_over_tokens(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Mean of values `(batch, seq)` over the tokens of each sentence where the mask is set, then over sentences."""
+    mask = mask.to(values.dtype)
+    return ((values * mask).sum(-1) / mask.sum(-1).clamp(min=1)).mean()
+
+
+def prediction_loss(
+    student: ModelOutput,
+    teacher: ModelOutput,
+    *,
+    problem_type: str = "single_label_classification",
+    attention_mask: torch.Tensor | None = None,
+    labels: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """`logit_loss` between the outputs of any head.
+
+    Heads with a prediction for every token count the tokens with a label, or all real ones where there are no labels;
+    question answering compares the distributions of start and of end over the real tokens.
+
+    Args:
+        student: Output of a task head.
+        teacher: Output of the same head of the teacher.
+        problem_type: As in `logit_loss`.
+        attention_mask: `(batch, seq)`, 1 for real tokens; None: all are real.
+        labels: Labels as given to the model; -100 marks tokens without one.
+    """
+    if "start_logits" in student:
+        pairs = ((student.start_logits, teacher.start_logits), (student.end_logits, teacher.end_logits))
+        losses = [
+            logit_loss(_real_only(ours, attention_mask), _real_only(theirs, attention_mask)) for ours, theirs in pairs
+        ]
+        return torch.stack(losses).mean()
+    token_mask = None
+    if student.logits.ndim == 3:
+        token_mask = attention_mask if labels is None else labels != -100
+        if token_mask is None:
+            token_mask = student.logits.new_ones(student.logits.shape[:2])
+    return logit_loss(student.logits, teacher.logits, problem_type=problem_type, token_mask=token_mask)
+
+
+def _real_only(logits: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+    """Logits `(batch, seq)` that give padding no probability."""
+    if attention_mask is None:
+        return logits
+    return logits.masked_fill(attention_mask == 0, torch.finfo(logits.dtype).min)

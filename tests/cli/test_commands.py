@@ -1,0 +1,415 @@
+"""The command `dynabert`, each of its parts on a real, tiny model with a tokenizer."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.hub_server import TOKEN
+from helpers.tiny import make_config, make_model
+from rich.console import Console
+from transformers import AutoModelForSequenceClassification, BertForSequenceClassification, BertTokenizer
+
+import dynabert_cli
+from dynabert_cli import main
+from dynabert_hf import ProfileTable
+from dynabert_hf.cli import commands, tables
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "film", "a", "very"]
+METRICS = {
+    "teacher": {"accuracy": 0.9},
+    "w0.25-d0.5": {"accuracy": 0.8, "loss": 0.6},
+    "w0.5-d1": {"accuracy": 0.85, "loss": 0.5},
+    "w1-d1": {"accuracy": 0.88, "loss": 0.4},
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A saved model with a tokenizer and the metrics of three of its sizes."""
+    folder = tmp_path / "model"
+    model = make_model(stock={"num_labels": 2, "id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}})
+    model.config.metrics = METRICS
+    model.save_pretrained(folder)
+    (tmp_path / "vocab.txt").write_text("\n".join(WORDS))
+    BertTokenizer(str(tmp_path / "vocab.txt")).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def reviews(tmp_path):
+    """Labelled text whose labels are those that the full size gives."""
+    path = tmp_path / "reviews.csv"
+    texts = ["a good film", "very bad", "bad bad film", "good", "a very very good film", "film"]
+    write(path, [{"text": text, "label": label} for text, label in zip(texts, ["good", "bad"] * 3, strict=True)])
+    return path
+
+
+def write(path, rows):
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def run(capsys, *arguments):
+    """Exit code and what was printed to each stream."""
+    capsys.readouterr()
+    code = main([str(argument) for argument in arguments])
+    return code, *capsys.readouterr()
+
+
+def run_json(capsys, *arguments):
+    code, out, err = run(capsys, *arguments, "--json")
+    assert code == 0, err
+    return json.loads(out)
+
+
+def assert_refused(capsys, message, *arguments):
+    code, out, err = run(capsys, *arguments)
+    assert (code, out) == (1, "")
+    *bars, line = err.splitlines()
+    assert all("|" in bar or not bar for bar in bars), err
+    assert line.startswith(f"dynabert {arguments[0]}: ")
+    assert message in line
+
+
+def test_help_of_every_command_has_examples_and_loads_no_torch():
+    code = """if True:
+        import contextlib, io, sys, dynabert_cli
+        for command in ("show", "evaluate", "profile", "recommend", "extract", "export", "push", None):
+            text = io.StringIO()
+            with contextlib.suppress(SystemExit), contextlib.redirect_stdout(text):
+                dynabert_cli.main([command, "--help"] if command else ["--help"])
+            assert command is None or "examples:" in text.getvalue(), text.getvalue()
+        assert not {"torch", "transformers", "dynabert_hf"} & set(sys.modules)
+    """
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(dynabert_cli.__file__).parent)
+
+
+def test_the_installed_command_runs(folder):
+    script = Path(sysconfig.get_path("scripts")) / "dynabert"
+    environment = {**os.environ, "COLUMNS": "80"}
+    done = subprocess.run([script, "show", folder], capture_output=True, text=True, env=environment, check=True)
+    assert done.stderr == ""
+    assert "DynaBertForSequenceClassification: 6 layers of 4 heads and 48 neurons" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert "w0.25-d0.5" in done.stdout
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_a_reader_that_goes_ends_the_command_quietly(capsys, folder, monkeypatch, form):
+    read, write = os.pipe()
+    os.close(read)
+    capsys.readouterr()
+    with open(write, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        assert main(["show", str(folder), *form]) == 141
+    assert capsys.readouterr().err == ""
+
+
+def test_an_output_in_ascii_gets_all_but_the_signs_that_it_lacks(folder, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    assert main(["profile", str(folder), "--size", "w1-d1", "--sequence-length", "5", "--rounds", "1"]) == 0
+    assert "? ms" in sys.stdout.buffer.getvalue().decode("ascii")
+
+
+def test_show_lists_counts_metrics_and_what_is_active(capsys, folder):
+    about = run_json(capsys, "show", folder)
+    assert about["active"] == "w1-d1"
+    assert about["teacher"] == {"accuracy": 0.9}
+    sizes = {row["size"]: row for row in about["sizes"]}
+    assert len(sizes) == 12
+    assert sizes["w0.25-d0.5"]["metrics"] == METRICS["w0.25-d0.5"]
+    model = make_model(stock={"num_labels": 2})
+    assert sizes["w0.5-d0.5"]["parameters"] == model.extract("w0.5-d0.5").num_parameters()
+    assert [row["size"] for row in about["sizes"] if row["active"]] == ["w1-d1"]
+    _, out, _ = run(capsys, "show", folder)
+    assert "w1-d1 *" in out
+    assert "teacher" in out
+
+
+def test_names_of_sizes_stay_whole_in_80_columns():
+    layers = [{"index": index, "heads": 9, "neurons": 2304} for index in range(12)]
+    size = {"size": "w0.75-d0.75", "active": True, "layers": layers, "parameters": 109_483_778, "flops": 22.35e9}
+    console = Console(width=80, file=io.StringIO())
+    tables.print_sizes(console, [{**size, "metrics": {"accuracy": 0.8384, "loss": 0.3807}}], {})
+    text = console.file.getvalue()
+    assert "w0.75-d0.75 *  " in text
+    assert "parameters" in text
+
+
+def test_profiles_are_listed_from_large_to_small(capsys, folder):
+    given = ["--size", "w0.5-d1", "--size", "w1-d1", "--size", "w0.25-d0.5"]
+    _, out, _ = run(capsys, "profile", folder, *given, "--sequence-length", 5, "--rounds", 1)
+    assert out.index("w1-d1") < out.index("w0.5-d1") < out.index("w0.25-d0.5")
+
+
+def test_an_extracted_size_is_shown_with_where_it_came_from(capsys, folder, tmp_path):
+    small = tmp_path / "small"
+    about = run_json(capsys, "extract", folder, small, "--size", "w0.5-d0.5")
+    assert about["tokenizer"] is True
+    model = AutoModelForSequenceClassification.from_pretrained(small)
+    assert model.num_parameters() == about["parameters"]
+    parent = AutoModelForSequenceClassification.from_pretrained(folder).set_active("w0.5-d0.5")
+    ids = torch.tensor([[2, 4, 6, 3]])
+    assert torch.equal(model.eval()(ids).logits, parent.eval()(ids).logits)
+    _, out, _ = run(capsys, "show", small)
+    assert f"extracted from {folder}, size w0.5-d0.5" in out.splitlines()  # a path is not wrapped
+    assert_refused(capsys, "does not hold", "extract", small, tmp_path / "more", "--size", "w1-d1")
+    assert not (tmp_path / "more").exists()
+
+
+def test_a_depth_can_be_extracted_as_a_stock_model(capsys, folder, tmp_path):
+    assert run(capsys, "extract", folder, tmp_path / "shallow", "--size", "w1-d0.5", "--stock")[0] == 0
+    model = BertForSequenceClassification.from_pretrained(tmp_path / "shallow")
+    assert model.config.model_type == "bert"
+    assert len(model.bert.encoder.layer) == 3
+    assert_refused(
+        capsys, "stock configuration cannot express", "extract", folder, tmp_path / "x", "--size", "w0.5-d1", "--stock"
+    )
+    assert_refused(capsys, "nothing is overwritten", "extract", folder, tmp_path / "shallow", "--size", "w1-d0.5")
+
+
+def test_evaluate_measures_chosen_sizes_and_stores_them(capsys, folder, reviews):
+    metrics = run_json(capsys, "evaluate", folder, "--file", reviews, "--size", "w0.5-d1", "--eval-batch-size", 4)
+    assert list(metrics) == ["w0.5-d1"]
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval().set_active("w0.5-d1")
+    tokenizer = BertTokenizer.from_pretrained(folder)
+    correct = 0
+    for row in csv.DictReader(reviews.read_text().splitlines()):
+        logits = model(**tokenizer(row["text"], return_tensors="pt")).logits  # alone, without padding
+        correct += int(logits.argmax()) == {"bad": 0, "good": 1}[row["label"]]
+    assert metrics["w0.5-d1"]["accuracy"] == pytest.approx(correct / 6)
+    code, out, _ = run(capsys, "evaluate", folder, "--file", reviews, "--store")
+    assert code == 0
+    assert "6 texts" in out
+    sizes = run_json(capsys, "show", folder)["sizes"]
+    assert all("accuracy" in row["metrics"] for row in sizes)
+    assert sizes[0]["metrics"] != METRICS["w0.25-d0.5"]
+    assert run_json(capsys, "show", folder)["teacher"] == {"accuracy": 0.9}
+
+
+def test_labels_may_be_numbers_pairs_or_values(capsys, folder, tmp_path):
+    pairs = tmp_path / "pairs.jsonl"
+    rows = [{"a": "good film", "b": "a film", "gold": 1}, {"a": "bad", "b": "very", "gold": 0}]
+    pairs.write_text("\n".join(map(json.dumps, rows)))
+    command = ["evaluate", folder, "--file", pairs, "--text-column", "a", "b", "--label-column", "gold"]
+    assert run_json(capsys, *command, "--size", "w1-d1")["w1-d1"]["accuracy"] in (0, 0.5, 1)
+    make_model(stock={"num_labels": 1}).save_pretrained(tmp_path / "regression")
+    BertTokenizer.from_pretrained(folder).save_pretrained(tmp_path / "regression")
+    command[1] = tmp_path / "regression"
+    assert set(run_json(capsys, *command, "--size", "w1-d1")["w1-d1"]) == {"mse", "pearson"}
+
+
+def test_data_that_does_not_fit_is_refused(capsys, folder, reviews, tmp_path):
+    evaluate = ["evaluate", folder, "--file"]
+    assert_refused(capsys, "There is no file", *evaluate, tmp_path / "none.csv")
+    assert_refused(capsys, "ends in '.txt'", *evaluate, tmp_path / "vocab.txt")
+    assert_refused(
+        capsys, "has no column ['review'], only ['text', 'label']", *evaluate, reviews, "--text-column", "review"
+    )
+    assert_refused(capsys, "has the label 'a good film'", *evaluate, reviews, "--label-column", "text")
+    assert_refused(capsys, "does not name a sub-network", *evaluate, reviews, "--size", "small")
+    make_model(head="ForTokenClassification").save_pretrained(tmp_path / "tokens")
+    assert_refused(capsys, "has no tokenizer", "evaluate", tmp_path / "tokens", "--file", reviews)
+    BertTokenizer.from_pretrained(folder).save_pretrained(tmp_path / "tokens")
+    assert_refused(capsys, "does not give one label a text", "evaluate", tmp_path / "tokens", "--file", reviews)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "problem_type": "multi_label_classification"}))
+    assert_refused(capsys, "a file has one column of labels", *evaluate, reviews)
+
+
+def test_a_file_that_cannot_be_read_is_refused_in_one_line(capsys, folder, tmp_path):
+    (tmp_path / "latin.csv").write_bytes(b"text,label\ncaf\xe9,bad\n")
+    assert_refused(capsys, "cannot be read as csv: 'utf-8' codec", "evaluate", folder, "--file", tmp_path / "latin.csv")
+
+
+def test_stored_metrics_are_added_to_those_that_stay(capsys, folder, reviews):
+    command = ["evaluate", folder, "--file", reviews, "--store", "--size", "w0.5-d1", "--size", "w0.5-d0.5"]
+    code, _, err = run(capsys, *command)
+    assert code == 0
+    assert "Other metrics of teacher, w0.25-d0.5, w0.5-d1, w1-d1 stay as they were stored" in err
+    stored = json.loads((folder / "config.json").read_text())["metrics"]
+    assert stored.pop("w0.5-d0.5").keys() == {"accuracy"}
+    measured = stored["w0.5-d1"].pop("accuracy")
+    assert measured in [number / 6 for number in range(7)]
+    assert stored == {**METRICS, "w0.5-d1": {"loss": 0.5}}
+
+
+def test_an_extracted_size_off_the_grid_is_measured_and_exported(capsys, folder, tmp_path):
+    small = tmp_path / "small"
+    run_json(capsys, "extract", folder, small, "--size", "l0h1n7-l3h2n5")
+    measured = run_json(capsys, "profile", small, "--sequence-length", 5, "--rounds", 1)
+    assert [row["size"] for row in measured["profiles"]] == ["l0h1n7-l3h2n5"]
+    pytest.importorskip("onnxruntime")
+    assert list(run_json(capsys, "export", small, tmp_path / "onnx", "--all")["sizes"]) == ["l0h1n7-l3h2n5"]
+
+
+def test_profile_saves_what_recommend_reads(capsys, folder, tmp_path):
+    saved = tmp_path / "profile.json"
+    short = ["--sequence-length", 5, "--rounds", 2]
+    code, out, _ = run(capsys, "profile", folder, *short, "--batch-size", 1, 2, "--output", saved)
+    assert code == 0
+    assert "torch, float32, 2 x 5 tokens, cpu, 1 thread(s): median of 2 passes" in out
+    choose = ["recommend", folder, "--latency-ms", 1e6, "--profile", saved]
+    assert_refused(capsys, "holds 2 settings", *choose)
+    answer = run_json(capsys, *choose, "--batch-size", 2)
+    assert answer["choice"]["size"] == "w1-d1"
+    assert answer["runner_up"]["size"] == "w0.5-d1"
+    assert answer["setting"] == {"runtime": "torch", "dtype": "float32", "batch_size": 2, "sequence_length": 5}
+    assert_refused(capsys, "No profile has {'runtime': 'onnxruntime'}", *choose, "--runtime", "onnxruntime")
+
+
+def test_recommend_counts_what_needs_no_measuring_and_measures_what_does(capsys, folder, tmp_path):
+    code, out, _ = run(capsys, "recommend", folder, "--max-accuracy-drop", 0.04, "--plot", tmp_path / "sizes.png")
+    assert code == 0
+    assert "w0.5-d1" in out
+    assert "nothing was run" in out
+    assert (tmp_path / "sizes.png").stat().st_size > 10_000
+    by_loss = run_json(capsys, "recommend", folder, "--metric", "loss", "--max-accuracy-drop", 0.15)
+    assert (by_loss["choice"]["size"], by_loss["choice"]["loss"]) == ("w0.5-d1", 0.5)
+    measured = run_json(
+        capsys, "recommend", folder, "--latency-ms", 1e6, "--memory-mb", 1e6, "--sequence-length", 5, "--rounds", 1
+    )
+    assert measured["choice"]["latency_ms"] > 0
+
+
+@pytest.fixture
+def two_profiled(capsys, folder, tmp_path):
+    """A saved profile of all but the best size."""
+    saved = tmp_path / "two.json"
+    sizes = ["--size", "w0.25-d0.5", "--size", "w0.5-d1"]
+    assert run(capsys, "profile", folder, *sizes, "--sequence-length", 5, "--rounds", 1, "--output", saved)[0] == 0
+    return saved
+
+
+def test_a_drop_counts_from_the_best_size_even_if_it_was_not_profiled(capsys, folder, two_profiled):
+    command = ["recommend", folder, "--profile", two_profiled, "--max-accuracy-drop"]
+    answer = run_json(capsys, *command, 0.06)
+    assert answer["choice"]["size"] == "w0.5-d1"
+    assert "accuracy at least 0.82" in answer["reason"]
+    assert answer["note"] is None
+    assert run(capsys, *command, 0.02)[0] == commands.NOTHING_FITS
+
+
+def test_recommend_says_where_metrics_are_of_another_number_format(capsys, folder, two_profiled):
+    two_profiled.write_text(two_profiled.read_text().replace('"float32"', '"int8"'))
+    command = ["recommend", folder, "--profile", two_profiled, "--latency-ms", 1e6]
+    note = "The stored accuracy was measured in float32; in int8 it may differ; see `dynabert export --int8`."
+    assert run_json(capsys, *command)["note"] == note
+    assert note in run(capsys, *command)[1].splitlines()
+
+
+def test_recommend_shows_an_error_as_it_is(capsys, folder):
+    command = ["recommend", folder, "--metric", "loss", "--max-accuracy-drop", 0.15]
+    reason = run_json(capsys, *command)["reason"]
+    assert reason.startswith("w0.5-d1 (loss 0.5, ")
+    assert reason.endswith("loss at most 0.55.")
+    assert reason in run(capsys, *command)[1].splitlines()
+
+
+def test_outputs_that_cannot_be_written_are_refused_before_anything_runs(capsys, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(commands, "profile", None)
+    plot = ["recommend", folder, "--latency-ms", 5, "--plot"]
+    assert_refused(capsys, "is no folder. Make it first", "profile", folder, "--output", tmp_path / "none" / "p.json")
+    assert_refused(capsys, "is no folder. Make it first", *plot, tmp_path / "none" / "sizes.png")
+    assert_refused(capsys, "sizes.txt' is no name for a picture. Possible suffixes are", *plot, tmp_path / "sizes.txt")
+    (tmp_path / "taken.json").mkdir()
+    assert_refused(capsys, "where you may write", "profile", folder, "--output", tmp_path / "taken.json")
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert_refused(capsys, 'pip install "dynabert_hf[plots]"', *plot, tmp_path / "sizes.png")
+
+
+def test_what_was_measured_is_printed_before_it_is_written(capsys, folder, tmp_path, monkeypatch):
+    def fail(*arguments, **kwargs):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(ProfileTable, "save", fail)
+    monkeypatch.setattr(commands, "plot_pareto", fail)
+    short = ["--sequence-length", 5, "--rounds", 1, "--size", "w0.5-d1"]
+    for command in (["profile", *short, "--output", "p.json"], ["recommend", "--flops", 1e9, "--plot", "p.png"]):
+        code, out, err = run(capsys, command[0], folder, *command[1:-1], tmp_path / command[-1])
+        assert code == 1
+        assert "w0.5-d1" in out
+        assert "the disk is full" in err
+
+
+def test_recommend_ends_with_three_where_nothing_fits(capsys, folder):
+    code, out, err = run(capsys, "recommend", folder, "--parameters", 10)
+    assert (code, err) == (commands.NOTHING_FITS, "")
+    assert "Nearest is w0.25-d0.5" in " ".join(out.split())
+    assert "nearest miss" in out
+
+
+def test_budgets_and_settings_that_cannot_be_are_refused_before_anything_runs(capsys, folder, tmp_path):
+    assert_refused(capsys, "No budget was given", "recommend", folder)
+    assert_refused(capsys, "latency_ms=-1.0 is not a budget", "recommend", folder, "--latency-ms", -1)
+    assert_refused(capsys, "Give one value of each", "recommend", folder, "--flops", 1e9, "--batch-size", 1, 2)
+    assert_refused(capsys, "runtime='tpu' is unknown", "profile", folder, "--runtime", "tpu")
+    assert_refused(capsys, "Nothing is left to measure", "profile", folder, "--dtype", "int8")
+    assert_refused(capsys, "Possible suffixes are", "profile", folder, "--output", tmp_path / "profile.xls")
+    make_model().save_pretrained(tmp_path / "untrained")
+    assert_refused(capsys, "dynabert evaluate MODEL --file", "recommend", tmp_path / "untrained", "--flops", 1e9)
+
+
+def test_models_that_are_none_are_refused(capsys, folder, tmp_path):
+    assert_refused(capsys, "holds no model", "show", tmp_path)
+    BertForSequenceClassification(make_config().to_backbone()).save_pretrained(tmp_path / "stock")
+    assert_refused(capsys, "type 'bert', which has one size only", "show", tmp_path / "stock")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "architectures": ["Other"]}))
+    assert_refused(capsys, "names the class 'Other'", "show", folder)
+
+
+def test_export_writes_onnx_and_measures_int8(capsys, folder, reviews, tmp_path):
+    pytest.importorskip("onnxruntime")
+    arguments = ["export", folder, tmp_path / "onnx", "--size", "w0.5-d0.5", "--int8", "--file", reviews]
+    made = run_json(capsys, *arguments)["sizes"]["w0.5-d0.5"]
+    assert (tmp_path / "onnx" / made["int8_file"]).stat().st_size / 2**20 == pytest.approx(made["int8_mb"], abs=0.01)
+    accuracy = run_json(capsys, "evaluate", folder, "--file", reviews, "--size", "w0.5-d0.5")["w0.5-d0.5"]["accuracy"]
+    assert made["accuracy"] == pytest.approx(accuracy)
+    assert 0 <= made["int8_accuracy"] <= 1
+    assert (tmp_path / "onnx" / "tokenizer.json").exists()
+    assert_refused(capsys, "nothing is overwritten", *arguments)
+
+
+def test_a_missing_extra_is_named_with_its_command(capsys, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("dynabert_hf.onnx.session.find_spec", lambda name: None)
+    assert_refused(capsys, 'pip install "dynabert_hf[onnx]"', "export", folder, tmp_path / "onnx")
+    assert_refused(capsys, 'pip install "dynabert_hf[onnx]"', "profile", folder, "--runtime", "onnxruntime")
+
+
+def test_a_wrong_command_line_ends_with_two(capsys, folder, tmp_path):
+    for arguments in (
+        ["nonsense"],
+        ["export", folder, tmp_path / "onnx", "--int8"],
+        ["profile", folder, "--rounds", "0"],
+        ["export", folder, tmp_path / "onnx", "--all", "--size", "w1-d1"],
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        assert ended.value.code == 2
+    assert "give labelled text with --file" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # huggingface_hub to its HTTP library
+def test_push_publishes_the_whole_model_and_chosen_sizes(capsys, folder, hub):
+    done = run_json(capsys, "push", folder, "me/reviews", "--private")
+    assert hub.url in done["all"]
+    assert {"model.safetensors", "tokenizer.json", "modeling_dynabert.py"} <= set(hub.files("me/reviews"))
+    done = run_json(capsys, "push", folder, "me/reviews", "--size", "w0.5-d1", "--size", "w0.25-d0.5")
+    assert list(done) == ["w0.5-d1", "w0.25-d0.5"]
+    assert "0.8500" in hub.files("me/reviews", "w0.5-d1")["README.md"].decode()
+    assert TOKEN not in str(done)
+    both = ["push", folder, "me/x", "--size", "w1-d1", "--revision", "v1"]
+    assert_refused(capsys, "--revision goes with the whole model", *both)
+    assert_refused(capsys, "not the folder of a model", "push", folder.parent, "me/x")
+    hub.failures["commit"] = 1000
+    assert_refused(capsys, "Nothing on this machine was changed", "push", folder, "me/other")

@@ -1,0 +1,133 @@
+"""What the quickstart takes and refuses, data and teachers; the whole of it runs in its smoke form in CI."""
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import quickstart
+import torch
+from datasets import ClassLabel, DatasetDict
+from glue_data import InputError
+from helpers.glue_tasks import make_split, save_model, write_csv
+from transformers import AutoTokenizer, Trainer
+
+ALL = {"num_train": None, "num_test": None}
+ROWS = [f"film number {row},{'good' if row % 2 else 'bad'}" for row in range(8)]
+
+
+@pytest.fixture(autouse=True)
+def _caches(tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+def arguments(tmp_path, *, train=ROWS, test=ROWS, **kwargs):
+    files = {
+        f"{name}_file": write_csv(tmp_path / f"{name}.csv", rows, "review,verdict")
+        for name, rows in (("train", train), ("test", test))
+    }
+    columns = {"text_column": "review", "label_column": "verdict"}
+    return SimpleNamespace(**{"dataset": None, **files, **columns, "num_train": None, "seed": 0, **kwargs})
+
+
+def test_a_csv_file_with_columns_of_any_name_is_taken(tmp_path):
+    data = quickstart.load_data(arguments(tmp_path), {"num_train": 4, "num_test": 3})
+    assert data["train"].column_names == ["text", "label"]
+    assert data["train"].features["label"].names == ["bad", "good"]
+    assert {split: len(part) for split, part in data.items()} == {"train": 4, "test": 3}
+
+
+@pytest.mark.parametrize("names", [("bad", "fair", "good"), (1, 2, 10), (0.5, 1.5, 2.5), (-1, 0, 1)])
+def test_labels_of_a_test_file_that_lacks_some_are_those_of_the_training_file(tmp_path, names):
+    train, test = [f"a film,{name}" for name in names] * 2, [f"a plot,{names[2]}", f"a plot,{names[0]}"]
+    data = quickstart.load_data(arguments(tmp_path, train=train, test=test), ALL)
+    assert data["test"].features["label"] == data["train"].features["label"] == ClassLabel(names=list(map(str, names)))
+    assert data["train"]["label"][:3] == [0, 1, 2]
+    assert data["test"]["label"][:] == [2, 0]
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "message"),
+    [
+        (ROWS, ["a film,superb"], r"Column 'verdict' of split 'test' has the label 'superb'\. .* \['bad', 'good'\]"),
+        (["a,0", "b,1"], ["a,0", "b,good"], r"of split 'test' has the label 'good'\. Possible is one of \['0', '1'\]"),
+        (ROWS, ["a film,good", "a film,"], "of split 'test' has the label None"),
+        (["a,0", "b,1"], ["a,-1", "b,-1"], "Column 'verdict' of the test data holds no labels, only -1 or nothing"),
+        (ROWS, ["a film,", "a plot,"], "Column 'verdict' of the test data holds no labels.* Give test data with"),
+    ],
+)
+def test_test_data_that_cannot_be_scored_are_refused_before_fine_tuning(tmp_path, monkeypatch, train, test, message):
+    files = arguments(tmp_path, train=train, test=test)
+    monkeypatch.setattr(quickstart, "fine_tune", lambda *args: pytest.fail("fine-tuned"))
+    command = ["quickstart.py", "--train-file", files.train_file, "--test-file", files.test_file, "--model", "none"]
+    command += ["--output-dir", str(tmp_path), "--text-column", "review", "--label-column", "verdict"]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit, match=message):
+        quickstart.main()
+
+
+def test_a_missing_column_is_named_with_those_that_are_there(tmp_path):
+    with pytest.raises(InputError, match=r"train data has no column 'text', only \['review', 'verdict'\]"):
+        quickstart.load_named(arguments(tmp_path, text_column="text"))
+    files = arguments(tmp_path)
+    write_csv(files.test_file, ["a film"], "review")
+    with pytest.raises(InputError, match=r"test data has no column 'verdict', only \['review'\]"):
+        quickstart.load_named(files)
+
+
+def test_a_missing_test_file_is_asked_for(tmp_path):
+    with pytest.raises(InputError, match="without --test-file"):
+        quickstart.load_named(arguments(tmp_path, test_file=None))
+
+
+def fine_tune(folder, *, model="model", num_train=16, data_seed="train", seed=0, **training):
+    """A teacher of a tiny model and a tiny data set, in the sub-folder `out`."""
+    base = save_model(folder / model, head=False)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    train = make_split("sst2", num_train, seed=data_seed)
+    data = DatasetDict(train=train.map(lambda rows: tokenizer(rows["sentence"]), batched=True))
+    settings = {
+        "folder": folder / "out",
+        "teacher": {"max_steps": 1, "use_cpu": True, "disable_tqdm": True, **training},
+    }
+    return quickstart.fine_tune(base, data, tokenizer, settings, seed)
+
+
+def test_a_second_run_takes_up_its_teacher(tmp_path, monkeypatch):
+    first = fine_tune(tmp_path)
+    monkeypatch.setattr(Trainer, "train", lambda self: pytest.fail("trained again"))
+    again = fine_tune(tmp_path)
+    for (name, weight), other in zip(first.named_parameters(), again.parameters(), strict=True):
+        assert torch.equal(weight, other), name
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"model": "other"}, r"made with {'model': '\S+/model'}, now {'model': '\S+/other'} is asked\. Give the same"),
+        ({"num_train": 12}, "made with {'sentences': 16, .* now {'sentences': 12, "),
+        ({"data_seed": "another"}, "made with {'data_sha256': "),
+        ({"seed": 1}, "made with {'seed': 0}, now {'seed': 1} is asked"),
+        ({"max_steps": 2}, "{'training': .*'max_steps': 1.* now .*'max_steps': 2"),
+    ],
+)
+def test_a_teacher_of_another_model_or_data_is_refused(tmp_path, changed, message):
+    fine_tune(tmp_path)
+    with pytest.raises(InputError, match=message):
+        fine_tune(tmp_path, **changed)
+
+
+def test_a_teacher_of_which_nobody_knows_what_it_was_made_of_is_refused(tmp_path):
+    fine_tune(tmp_path)
+    (tmp_path / "out" / "settings.json").unlink()
+    with pytest.raises(
+        InputError, match=r"out' holds a teacher, but no settings.json .* another folder by --output-dir"
+    ):
+        fine_tune(tmp_path)
+
+
+@pytest.mark.parametrize(("size", "name"), [([], "demo"), (["--smoke"], "smoke"), (["--full"], "full")])
+def test_every_run_has_a_folder_of_its_own_or_the_one_that_was_named(tmp_path, monkeypatch, size, name):
+    for given, expected in (([], Path("outputs") / name), (["--output-dir", str(tmp_path)], tmp_path)):
+        monkeypatch.setattr(sys, "argv", ["quickstart.py", *size, *given])
+        assert quickstart.settings_of(quickstart.parse_arguments())["folder"] == expected

@@ -1,0 +1,243 @@
+"""examples/run_glue.py on tiny models: every task, every way to give data, all stages at once and each alone."""
+
+import csv
+import json
+
+import pytest
+import run_glue
+import torch
+from datasets import Dataset
+from helpers.glue_tasks import LABELS, METRICS, SMALL, glue, save_model, save_task, sentiment_rows, write_csv
+from helpers.processes import launch
+from safetensors.torch import load_file
+from transformers import AutoModelForSequenceClassification
+
+import dynabert_hf
+
+SUFFIXES = {"mnli": ("", "_mm")}
+
+
+def results_of(folder):
+    return json.loads((folder / "results.json").read_text())
+
+
+@pytest.mark.parametrize("task", LABELS)
+def test_every_task_is_evaluated_by_its_metrics_and_predicted_for_submission(tmp_path, task):
+    labels = LABELS[task]
+    model = save_model(tmp_path / "model", labels=1 if labels is None else len(labels))
+    data = save_task(task, tmp_path / "data")
+    out = tmp_path / "out"
+    glue("--task_name", task, "--dataset_name", data, "--model_name_or_path", model, "--output_dir", out, "--do_eval",
+        "--do_predict")  # fmt: skip
+    [smallest, *_] = results_of(out)["sub_networks"]
+    own = METRICS.get(task, {"accuracy"}) | {"loss"}
+    expected = {f"{name}{suffix}" for name in own for suffix in SUFFIXES.get(task, ("",))}
+    assert set(smallest) == expected | {"size", "width", "depth", "parameters", "flops"}
+    names = {"mnli": ["MNLI-m.tsv", "MNLI-mm.tsv"], "stsb": ["STS-B.tsv"], "cola": ["CoLA.tsv"]}.get(task)
+    written = sorted((out / "predictions" / "w0.5-d0.5").iterdir())
+    assert names is None or [path.name for path in written] == names
+    rows = list(csv.DictReader(written[0].read_text().splitlines(), delimiter="\t"))
+    assert [row["index"] for row in rows] == [str(index) for index in range(6)]
+    predicted = {row["prediction"] for row in rows}
+    if labels is None:
+        assert all(0 <= float(value) <= 5 for value in predicted)
+    else:
+        assert predicted <= (set(labels) if task in ("mnli", "qnli", "rte") else {"0", "1"})
+
+
+def test_a_regression_runs_from_a_pretrained_model_to_all_sizes_in_one_command(tmp_path):
+    model = save_model(tmp_path / "model", head=False)
+    out = tmp_path / "out"
+    glue("--task_name", "stsb", "--dataset_name", save_task("stsb", tmp_path / "data"), "--model_name_or_path", model,
+        "--finetune_teacher", "--stages", "width", "depth", "--finetune", "--output_dir", out)  # fmt: skip
+    results = results_of(out / "model")
+    assert set(results["teacher"]) == {"loss", "pearson", "spearmanr", "combined_score"}
+    assert len(results["sub_networks"]) == 4
+    assert set(results["stages"]) == {"width", "depth", "finetune"}
+    trained = AutoModelForSequenceClassification.from_pretrained(out / "model")
+    assert (trained.config.num_labels, trained.config.problem_type) == (1, "regression")
+    for name in ("0-teacher", "2-width", "3-depth", "4-finetune"):
+        assert (out / name / "history.csv").exists()
+    assert (out / "model" / "pareto.png").exists()
+
+
+def test_mnli_reports_the_teacher_and_all_sizes_on_matched_and_mismatched(tmp_path):
+    model = save_model(tmp_path / "model", labels=3)
+    out = tmp_path / "out"
+    glue("--task_name", "mnli", "--dataset_name", save_task("mnli", tmp_path / "data"), "--model_name_or_path", model,
+        "--output_dir", out)  # fmt: skip
+    results = results_of(out / "model")
+    recorded = AutoModelForSequenceClassification.from_pretrained(out / "model").config.metrics
+    assert recorded["w0.5-d0.5"]["accuracy_mm"] == results["sub_networks"][0]["accuracy_mm"]
+    wanted = {"loss", "accuracy", "loss_mm", "accuracy_mm"}
+    assert set(results["teacher"]) == wanted
+    assert all(wanted <= set(row) for row in results["sub_networks"])
+    assert results["sub_networks"][-1]["loss"] != results["sub_networks"][-1]["loss_mm"]
+
+
+def test_single_stages_end_at_the_weights_of_the_one_command(tmp_path, reviews):
+    model = save_model(tmp_path / "base", head=False)
+    whole, width, depth, last = (tmp_path / name for name in ("whole", "width", "depth", "last"))
+    glue(*reviews, "--model_name_or_path", model, "--finetune_teacher", "--stages", "width", "depth", "--finetune",
+        "--output_dir", whole)  # fmt: skip
+    glue(*reviews, "--stage", "width", "--model_name_or_path", whole / "0-teacher" / "model", "--tokenizer_name", model,
+        "--output_dir", width)  # fmt: skip
+    glue(*reviews, "--stage", "depth", "--model_name_or_path", width, "--teacher_name_or_path", width, "--output_dir",
+        depth)  # fmt: skip
+    glue(*reviews, "--stage", "finetune", "--model_name_or_path", depth, "--output_dir", last)
+    for alone, step in ((width, "2-width"), (depth, "3-depth"), (last, "4-finetune")):
+        expected = load_file(whole / step / "model" / "model.safetensors")
+        for name, weight in load_file(alone / "model.safetensors").items():
+            assert torch.equal(weight, expected[name]), (step, name)
+    assert results_of(last)["sub_networks"] == results_of(whole / "model")["sub_networks"]
+
+
+def test_csv_json_and_parquet_give_the_same(tmp_path, reviews):
+    model = save_model(tmp_path / "model")
+    tables = {}
+    for kind in ("csv", "tsv", "json", "parquet"):
+        files = []
+        for name in ("train", "validation"):
+            data = Dataset.from_csv(str(tmp_path / f"{name}.csv"), cache_dir=tmp_path / "cache")
+            path = tmp_path / f"{name}-again.{kind}"
+            {"csv": data.to_csv, "json": data.to_json, "parquet": data.to_parquet}.get(
+                kind, lambda to, data=data: data.to_csv(to, sep="\t")
+            )(path)
+            files += [f"--{name}_file", path]
+        glue(*files, "--model_name_or_path", model, "--output_dir", tmp_path / kind, "--do_eval")
+        tables[kind] = results_of(tmp_path / kind)["sub_networks"]
+    assert tables["tsv"] == tables["json"] == tables["parquet"] == tables["csv"]
+
+
+def test_a_test_file_with_labels_is_scored_and_predicted_by_name(tmp_path, reviews):
+    model = save_model(tmp_path / "model")
+    out = tmp_path / "out"
+    glue(*reviews, "--model_name_or_path", model, "--output_dir", out, "--do_predict")
+    scores = json.loads((out / "test_results.json").read_text())
+    rows = list(csv.DictReader((out / "predictions" / "w1-d1" / "test.tsv").read_text().splitlines(), delimiter="\t"))
+    right = [row["prediction"] == label for row, label in zip(rows, ("bad", "good") * 2, strict=True)]
+    assert scores["test_w1-d1_accuracy"] == sum(right) / 4
+
+
+@pytest.mark.parametrize(("labels", "values"), [((-1, 1), "false"), ((-1.0, 0.5), "true")])
+def test_a_label_of_minus_1_among_others_is_a_label_also_in_a_test_file(tmp_path, labels, values):
+    path = write_csv(tmp_path / "data.csv", sentiment_rows(8, labels=labels))
+    model = save_model(tmp_path / "model", labels=1 if values == "true" else 2)
+    glue("--train_file", path, "--test_file", path, "--do_regression", values, "--do_predict", "--model_name_or_path",
+        model, "--output_dir", tmp_path / "out")  # fmt: skip
+    metric = "pearson" if values == "true" else "accuracy"
+    assert f"test_w1-d1_{metric}" in json.loads((tmp_path / "out" / "test_results.json").read_text())
+
+
+@pytest.mark.parametrize("label", ["-1", ""])
+def test_a_test_file_without_a_label_in_any_row_is_predicted_and_not_scored(tmp_path, reviews, label):
+    write_csv(tmp_path / "test.csv", [f"a film,{label}", f"a plot,{label}"])
+    glue(*reviews, "--do_predict", "--model_name_or_path", save_model(tmp_path / "model"), "--output_dir",
+        tmp_path / "out")  # fmt: skip
+    assert (tmp_path / "out" / "predictions" / "w1-d1" / "test.tsv").exists()
+    assert not (tmp_path / "out" / "test_results.json").exists()
+
+
+def test_labels_follow_the_order_of_a_model_that_names_them(tmp_path, reviews):
+    names = {"id2label": {0: "GOOD", 1: "BAD"}, "label2id": {"GOOD": 0, "BAD": 1}}
+    scores = {}
+    for order, settings in (("theirs", names), ("ours", {})):
+        model = save_model(tmp_path / order, **settings)
+        glue(*reviews, "--model_name_or_path", model, "--output_dir", tmp_path / f"out-{order}", "--do_eval")
+        scores[order] = results_of(tmp_path / f"out-{order}")["sub_networks"][-1]["accuracy"]
+    assert scores["theirs"] == 1 - scores["ours"]
+
+
+def test_numbers_in_a_file_are_labels_and_those_with_a_decimal_point_are_values(tmp_path):
+    for name, labels, metric in (("int", (3, 7), "accuracy"), ("float", (0.5, 2.25), "pearson")):
+        rows = [f"a good film {row},{labels[row % 2]},x" for row in range(8)]
+        path = write_csv(tmp_path / f"{name}.csv", rows, "review,stars,unused")
+        model = save_model(tmp_path / "model", labels=1 if name == "float" else 2)
+        glue("--train_file", path, "--validation_file", path, "--text_column_names", "review", "--label_column_name",
+            "stars", "--model_name_or_path", model, "--output_dir", tmp_path / name, "--do_eval")  # fmt: skip
+        assert metric in results_of(tmp_path / name)["sub_networks"][0]
+
+
+def test_arguments_may_stand_in_a_json_file(tmp_path, reviews):
+    given = dict(zip((name.removeprefix("--") for name in reviews[::2]), reviews[1::2], strict=True))
+    given |= {"model_name_or_path": save_model(tmp_path / "model"), "output_dir": str(tmp_path / "out")}
+    given |= {"do_eval": True, "use_cpu": True, "disable_tqdm": True, "widths": [0.5, 1.0], "depths": [1.0]}
+    (tmp_path / "arguments.json").write_text(json.dumps(given))
+    run_glue.main([str(tmp_path / "arguments.json")])
+    assert len(results_of(tmp_path / "out")["sub_networks"]) == 2
+
+
+def test_a_second_run_takes_up_the_teacher_and_refuses_one_of_other_settings(tmp_path, reviews, monkeypatch):
+    model = save_model(tmp_path / "model", head=False)
+    out = tmp_path / "out"
+    command = [*reviews, "--model_name_or_path", model, "--finetune_teacher", "--output_dir", out]
+    command += ["--stages", "width", "depth"]
+    own = {"teacher": {"max_steps": 1}, "depth": {"max_steps": 3}}
+    glue(*command, "--stage_arguments", json.dumps(own))
+    before = results_of(out / "model")
+    histories = {name: out / name / "history.json" for name in ("0-teacher", "2-width", "3-depth")}
+    steps = {name: json.loads(path.read_text())[-1]["step"] for name, path in histories.items()}
+    assert steps == {"0-teacher": 1, "2-width": 2, "3-depth": 3}
+    with monkeypatch.context() as patch:
+        patch.setattr(dynabert_hf.DynaBertTrainer, "train", lambda *args, **kwargs: pytest.fail("trained again"))
+        glue(*command, "--stage_arguments", json.dumps(own))
+    assert results_of(out / "model") == before
+    with pytest.raises(
+        SystemExit, match=r"0-teacher' holds a teacher made with {'own': {'max_steps': 1}}, now {'own': {}} is"
+    ):
+        glue(*command)
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # huggingface_hub to its HTTP library
+def test_a_run_is_pushed_with_model_code_and_card(tmp_path, reviews, hub):
+    glue(*reviews, "--model_name_or_path", save_model(tmp_path / "model"), "--stage", "finetune", "--output_dir",
+        tmp_path / "reviews", "--push_to_hub", "--hub_model_id", "me/reviews")  # fmt: skip
+    files = hub.files("me/reviews")
+    assert {"model.safetensors", "modeling_dynabert.py", "README.md", "tokenizer.json", "results.csv"} <= set(files)
+    assert b"accuracy of w0.5-d0.5" in files["README.md"]
+
+
+def test_a_repository_that_cannot_be_made_stops_before_training(tmp_path, reviews, monkeypatch):
+    model = save_model(tmp_path / "model")
+    with pytest.raises(SystemExit, match=r"repository 'out' cannot be made: .* Nothing was trained"):
+        glue(*reviews, "--model_name_or_path", model, "--output_dir", tmp_path / "out", "--push_to_hub")
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_launched_processes_run_all_stages_and_train_the_teacher_of_one(tmp_path, reviews):
+    model = save_model(tmp_path / "model", head=False)
+    command = [*reviews, "--model_name_or_path", model, "--finetune_teacher", *SMALL, "--use_cpu", "--disable_tqdm"]
+    command += ["true", "--num_train_epochs", "1", "--optim", "sgd", "--learning_rate", "0.05", "--logging_steps", "1"]
+    command += ["--train_sampling_strategy", "sequential", "--cache_dir", str(tmp_path / "cache")]
+    printed = launch(
+        run_glue.__file__, *command, "--per_device_train_batch_size", "4", "--output_dir", tmp_path / "two"
+    )
+    run_glue.main(
+        [*command, "--per_device_train_batch_size", "8", "--output_dir", str(tmp_path / "one"), "--stage", "depth"]
+    )
+    for stage in ("0-teacher", "3-depth"):
+        history = json.loads((tmp_path / "two" / stage / "history.json").read_text())
+        assert history[-1]["step"] == 2  # 16 examples in batches of 4: 4 steps in one process
+    assert len(results_of(tmp_path / "two" / "model")["sub_networks"]) == 4
+    assert printed.count("4 sizes of one DynaBertForSequenceClassification") == 1
+    one, both = (load_file(tmp_path / name / "0-teacher" / "model" / "model.safetensors") for name in ("one", "two"))
+    for name, weight in one.items():
+        torch.testing.assert_close(both[name], weight, rtol=0, atol=1e-6, msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("column", "metric"), [("rating", "pearson"), ("label", "accuracy")])
+def test_a_real_model_learns_from_real_reviews(tmp_path, column, metric):
+    import embedded
+
+    files = []
+    for name, part in embedded.movie_snippets(num_train=640).items():
+        part.select(range(min(len(part), 640))).to_csv(tmp_path / f"{name}.csv", index=False)
+        files += [f"--{name}_file", str(tmp_path / f"{name}.csv")]
+    command = ["--label_column_name", column, "--model_name_or_path", embedded.model_folder(), "--finetune_teacher"]
+    command += ["--strategy", "sandwich", "--learning_rate", "1e-4", "--max_steps", "10", "--use_cpu"]
+    command += ["--stage_arguments", '{"teacher": {"max_steps": 60}}', "--max_importance_samples", "64"]
+    run_glue.main([*files, *command, "--max_eval_samples", "200", "--output_dir", str(tmp_path / "out")])
+    results = results_of(tmp_path / "out" / "model")
+    full = results["sub_networks"][-1]
+    assert full[metric] > {"pearson": 0.4, "accuracy": 0.65}[metric]

@@ -1,0 +1,87 @@
+"""The HTTP server of the examples, on a tiny model."""
+
+import http.client
+import importlib.util
+import json
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from helpers.tiny import make_model
+from transformers import AutoTokenizer, BertTokenizerFast
+
+from dynabert_hf import Candidate, LatencyController, ServingTarget, SubNetwork
+
+spec = importlib.util.spec_from_file_location("serving_example", Path(__file__).parents[2] / "examples" / "serving.py")
+example = sys.modules["serving_example"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(example)
+
+METRICS = {"w0.25-d0.5": {"accuracy": 0.8}, "w0.5-d0.75": {"accuracy": 0.85}, "w1-d1": {"accuracy": 0.9}}
+
+
+def save(folder, metrics, model_max_length=20):
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "film", "number", "is", "good", "."]
+    (folder / "vocab.txt").write_text("\n".join(words))
+    BertTokenizerFast(str(folder / "vocab.txt"), model_max_length=model_max_length).save_pretrained(folder)
+    make_model(metrics=metrics, stock={"max_position_embeddings": 40}).save_pretrained(folder)
+
+
+def test_the_example_answers_over_http(tmp_path, capsys):
+    save(tmp_path, METRICS)
+    example.main([str(tmp_path), "--port", "0", "--smoke", "--p95-ms", "60000"])
+    first, last = capsys.readouterr().out.splitlines()[-2:]
+    assert first.startswith("Serving at http://127.0.0.1:")
+    report = json.loads(last)
+    assert report["answers"] == sum(report["served"].values()) == 40
+    assert report["last"]["label"] in {"LABEL_0", "LABEL_1", "LABEL_2"}
+    assert report["last"]["size"] == report["active"] == "w1-d1"
+    assert report["mean_accuracy"] == pytest.approx(0.9)
+
+
+def test_the_example_asks_for_a_checkpoint_with_accuracies(tmp_path):
+    save(tmp_path, None)
+    with pytest.raises(ValueError, match=r"The checkpoint stores no 'accuracy' of any size.*evaluate the model"):
+        example.main([str(tmp_path), "--port", "0", "--smoke"])
+
+
+def test_the_example_cuts_a_long_text_where_the_tokenizer_knows_no_length(tmp_path, capsys, monkeypatch):
+    save(tmp_path, METRICS, model_max_length=None)
+    assert AutoTokenizer.from_pretrained(tmp_path).model_max_length > 10**6
+    ask = example.ask
+    monkeypatch.setattr(example, "ask", lambda url, text: ask(url, text * 20))
+    example.main([str(tmp_path), "--port", "0", "--smoke", "--p95-ms", "60000"])
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["answers"] == 40
+
+
+@pytest.fixture
+def connection(tmp_path):
+    save(tmp_path, None)
+    sizes = [Candidate(SubNetwork(width), accuracy=width, latency_ms=width) for width in (0.5, 1.0)]
+    controller = LatencyController(make_model(), sizes, ServingTarget(p95_ms=60000))
+    handler = example.make_handler(controller, AutoTokenizer.from_pretrained(tmp_path))
+    with example.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=30)
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("length", "body", "status", "message"),
+    [
+        ("4", b"caf\xe9", 400, "The text is not UTF-8"),
+        (None, b"", 411, "Send it as Content-Length"),
+        ("-1", b"", 411, "Send it as Content-Length"),
+    ],
+)
+def test_the_example_answers_what_it_cannot_read_with_an_error(connection, length, body, status, message):
+    connection.putrequest("POST", "/")
+    if length:
+        connection.putheader("Content-Length", length)
+    connection.endheaders(body)
+    answer = connection.getresponse()
+    assert answer.status == status
+    assert message in json.load(answer)["error"]
+    connection.close()

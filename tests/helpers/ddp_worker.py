@@ -1,0 +1,114 @@
+"""Trains on one process and on two, and saves gradients and weights; two are started by `accelerate launch`."""
+
+import copy
+import sys
+from itertools import product
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch.nn.parallel import DistributedDataParallel
+from transformers import BertConfig, BertForSequenceClassification
+
+from dynabert_hf import DynaBertTrainer, DynaBertTrainingArguments, train_dynabert
+from helpers.tiny import TINY, make_model
+from helpers.trainers import FirstGradients, make_dataset
+
+CASES = list(product(("width", "depth", "finetune"), (1, 2), (False, True)))
+"""Stage, steps of accumulation, activation checkpointing."""
+STEPS = 5
+
+
+def case_name(stage, accumulation, checkpointing):
+    return f"{stage}-{accumulation}-{'recomputed' if checkpointing else 'kept'}"
+
+
+def make_trainer(
+    folder, stage, accumulation, checkpointing, *, num_processes, trainer_class=DynaBertTrainer, **arguments
+):
+    """For five steps of sixteen sentences of ragged lengths."""
+    model = make_model(widths=[0.5, 1.0], depths=[0.5, 1.0])
+    teacher = None if stage == "finetune" else copy.deepcopy(model)
+    settings = {
+        "stage": stage,
+        "optim": "sgd",
+        "learning_rate": 0.05,
+        "lr_scheduler_type": "constant",
+        "max_steps": STEPS,
+        "per_device_train_batch_size": 16 // num_processes // accumulation,
+        "gradient_accumulation_steps": accumulation,
+        "activation_checkpointing": checkpointing,
+        "train_sampling_strategy": "random",
+        "use_cpu": True,
+        "disable_tqdm": True,
+        "report_to": "none",
+        "save_strategy": "no",
+    }
+    args = DynaBertTrainingArguments(folder, **{**settings, **arguments})
+    return trainer_class(model, teacher, args, train_dataset=make_dataset(48))
+
+
+def train(folder, stage, accumulation, checkpointing, *, num_processes, reverse=False):
+    """Weights at the end, and the gradients of the first step."""
+    trainer = make_trainer(
+        folder, stage, accumulation, checkpointing, num_processes=num_processes, ddp_find_unused_parameters=False
+    )
+    first = FirstGradients()
+    trainer.add_callback(first)
+    if reverse:
+        trainer.plan = tuple(reversed(trainer.plan))
+    trainer.train()
+    if num_processes > 1:
+        assert isinstance(trainer.model_wrapped, DistributedDataParallel)
+    if trainer.teacher is not None:
+        assert isinstance(trainer.teacher, type(trainer.model))  # replicated: not wrapped, not sharded
+        assert not trainer.teacher.training
+        assert all(parameter.grad is None for parameter in trainer.teacher.parameters())
+    return {f"weight of {name}": weight for name, weight in trainer.model.state_dict().items()} | {
+        f"gradient of {name}": gradient for name, gradient in first.gradients.items()
+    }
+
+
+def run_recipe(folder, *, num_processes):
+    """Three stages with the recipe's defaults, three steps each, sizes drawn at random."""
+    torch.manual_seed(0)
+    return train_dynabert(
+        BertForSequenceClassification(BertConfig(**TINY, num_labels=3)),
+        train_dataset=make_dataset(24),
+        eval_dataset=make_dataset(8),
+        widths=(0.5, 0.75, 1.0),
+        depths=(0.5, 1.0),
+        stages=("width", "depth"),
+        dropout=None,
+        finetune=True,
+        output_dir=folder,
+        strategy="sandwich",
+        num_random_subnetworks=1,
+        num_train_epochs=1,
+        optim="sgd",
+        learning_rate=0.05,
+        per_device_train_batch_size=8 // num_processes,
+        per_device_eval_batch_size=4,
+        use_cpu=True,
+        disable_tqdm=True,
+    )
+
+
+def main(folder, num_processes):
+    folder = Path(folder)
+    for case in CASES:
+        tensors = train(folder, *case, num_processes=num_processes)
+        if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
+            save_file(tensors, folder / f"{case_name(*case)}-{num_processes}.safetensors")
+    run_recipe(folder / f"recipe-{num_processes}", num_processes=num_processes)
+    if num_processes > 1:
+        assert torch.distributed.get_world_size() == num_processes
+        assert torch.distributed.get_backend() == "gloo"
+        with pytest.raises(RuntimeError, match="finished reduction"):
+            train(folder, "depth", 1, False, num_processes=num_processes, reverse=True)
+        print("reversed order failed")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

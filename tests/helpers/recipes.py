@@ -1,0 +1,28 @@
+"""The recipe on a tiny model."""
+
+import torch
+from datasets import Dataset
+from transformers import BertForSequenceClassification, RobertaForSequenceClassification
+
+from dynabert_hf import train_dynabert
+from helpers.tiny import BACKBONE_CONFIGS, TINY
+
+STOCK_CLASSES = {"Bert": BertForSequenceClassification, "Roberta": RobertaForSequenceClassification}
+SETTINGS = {"max_steps": 2, "per_device_train_batch_size": 4, "use_cpu": True, "disable_tqdm": True, "logging_steps": 1}
+
+
+def make_teacher(family="Bert", num_labels=2):
+    torch.manual_seed(0)
+    return STOCK_CLASSES[family](BACKBONE_CONFIGS[family](**TINY, num_labels=num_labels))
+
+
+def make_sentences(size=12, regression=False):
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(5, 99, (size, 7), generator=generator)
+    labels = [row / size if regression else row % 2 for row in range(size)]
+    return Dataset.from_dict({"input_ids": ids.tolist(), "labels": labels})
+
+
+def run_recipe(tmp_path, teacher=None, **kwargs):
+    kwargs = {"train_dataset": make_sentences(), "eval_dataset": make_sentences(8), **SETTINGS, **kwargs}
+    return train_dynabert(teacher or make_teacher(), output_dir=tmp_path / "run", **kwargs)

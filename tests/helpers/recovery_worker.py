@@ -1,0 +1,147 @@
+"""Runs the recipe in a child process that is killed at a chosen moment, and again until it ends.
+
+Imports once and forks a child for every attempt. A moment is an event: a step, a file opened for writing, half written
+or removed, a folder made, renamed or removed.
+"""
+
+import io
+import json
+import os
+import random
+import signal
+import sys
+from pathlib import Path
+
+import torch
+import transformers.modeling_utils
+from transformers import BertConfig, BertForSequenceClassification
+
+from dynabert_hf import DynaBertTrainer, train_dynabert
+from helpers.tiny import TINY
+from helpers.trainers import make_dataset
+
+EVENTS = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "open for writing", "half written", "step")
+
+
+def run(folder):
+    """Three stages of four steps, of which three are an epoch, dropout on, a checkpoint every two steps."""
+    torch.manual_seed(0)
+    config = BertConfig(**{**TINY, "num_labels": 3, "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1})
+    train_dynabert(
+        BertForSequenceClassification(config),
+        train_dataset=make_dataset(12),
+        eval_dataset=make_dataset(4),
+        widths=(0.5, 1.0),
+        depths=(0.5, 1.0),
+        stages=("width", "depth"),
+        dropout=None,
+        finetune=True,
+        output_dir=folder,
+        strategy="sandwich",
+        num_random_subnetworks=1,
+        max_steps=4,
+        save_strategy="steps",
+        save_steps=2,
+        learning_rate=1e-2,
+        lr_scheduler_type="constant",
+        per_device_train_batch_size=4,
+        use_cpu=True,
+        disable_tqdm=True,
+    )
+
+
+def half_written(save):
+    """`save(content, path)`, with an event when half of the file is there."""
+
+    def wrapped(content, path, *args, **kwargs):
+        save(content, path, *args, **kwargs)
+        if not isinstance(path, io.IOBase):
+            whole = Path(path).read_bytes()
+            os.truncate(path, len(whole) // 2)
+            sys.audit("half written", str(path))
+            Path(path).write_bytes(whole)
+
+    return wrapped
+
+
+def watch(happened):
+    """Call a function at every event, with its name and the path."""
+
+    def hook(name, args):
+        if name == "open" and isinstance(args[1], str) and "w" in args[1]:
+            name = "open for writing"
+        if name in EVENTS:
+            happened(name, str(args[0]) if args else "")
+
+    def training_step(*args, _original=DynaBertTrainer.training_step, **kwargs):
+        sys.audit("step")
+        return _original(*args, **kwargs)
+
+    torch.save = half_written(torch.save)
+    transformers.modeling_utils.safe_save_file = half_written(transformers.modeling_utils.safe_save_file)
+    DynaBertTrainer.training_step = training_step
+    sys.addaudithook(hook)
+
+
+def attempt(folder, is_moment):
+    """Run in a child that kills itself at the first event for which `is_moment(count, name, path)`.
+
+    Returns the events of a child that came to its end, None of one that was killed.
+    """
+    child = os.fork()
+    if child == 0:
+        events = []
+
+        def happened(name, path):
+            events.append((name, path))
+            if is_moment(len(events), name, path):
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        watch(happened)
+        run(folder)
+        Path(f"{folder}.json").write_text(json.dumps(events))
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        assert os.WTERMSIG(status) == signal.SIGKILL, status
+        return None
+    assert status == 0, status
+    return json.loads(Path(f"{folder}.json").read_text())
+
+
+def never(count, name, path):
+    return False
+
+
+def killed_at_random(folder, events):
+    chance = random.Random(0)
+    for _ in range(5):
+        moment = chance.randrange(len(events) // 6)
+        assert attempt(folder, lambda count, *_, moment=moment: count > moment) is None
+        print("killed after", moment, "of", len(events), "events", *sorted(folder.glob("*-*")))
+
+
+def killed_at_chosen_moments(folder, events):
+    chosen = (
+        lambda count, name, path: name == "half written" and "2-width/_partial" in path and "optimizer" in path,
+        lambda count, name, path: name == "os.rename" and "2-width/model" in path,  # trained, not yet there
+        lambda count, name, path: "3-depth" in path,  # between the stages
+        lambda count, name, path: name == "half written" and "3-depth/_partial/checkpoint-2" in path,
+        lambda count, name, path: name == "os.rename" and "3-depth/_partial/checkpoint-4" in path,
+        lambda count, name, path: name == "half written" and "killed/model.partial" in path,  # the final model
+    )
+    for moment in chosen:
+        assert attempt(folder, moment) is None
+        print("killed")
+
+
+def main(folder, kill):
+    folder = Path(folder)
+    events = attempt(folder / "whole", never)
+    assert sum(name == "step" for name, _ in events) == 12
+    kill(folder / "killed", events)
+    assert attempt(folder / "killed", never)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], {"random": killed_at_random, "chosen": killed_at_chosen_moments}[sys.argv[2]])

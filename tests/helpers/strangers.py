@@ -1,0 +1,77 @@
+"""Models that carry their code, run by somebody who has not this package."""
+
+import json
+import os
+import subprocess
+import sys
+
+import torch
+
+from helpers import HELPERS
+from helpers.tiny import FAMILIES, HEADS, batch_for, make_model
+
+STRANGER = HELPERS / "stranger.py"
+
+
+def outputs(model, inputs):
+    with torch.no_grad():
+        return [output for output in model(**inputs).to_tuple() if isinstance(output, torch.Tensor)]
+
+
+def run_stranger(*folders, cwd, **environment):
+    """Run stranger.py, in which this package cannot be imported, on folders or Hub ids."""
+    environment = {
+        **{name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+        "HF_MODULES_CACHE": str(cwd / "modules"),
+        "OMP_NUM_THREADS": "1",
+        **environment,
+    }
+    done = subprocess.run(
+        [sys.executable, str(STRANGER), *map(str, folders)],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def save_with_expected(folder, family, head):
+    """A model with its code, and beside it the inputs and the outputs of every size.
+
+    The outputs are those of the model as loaded from the folder: matrix products round by the alignment of the weights
+    in memory, which in a mapped file is another than in a fresh model, stock or elastic.
+    """
+    model = make_model(family, head, stock={"num_labels": 2})
+    model.save_pretrained(folder, with_code=True)
+    model = type(model).from_pretrained(folder)
+    inputs = batch_for(head)
+    expected = {}
+    for subnetwork in model.config.subnetworks:
+        with model.subnetwork(subnetwork):
+            expected[str(subnetwork)] = outputs(model, inputs)
+    auto_class = "AutoModel" if head == "Model" else head.replace("For", "AutoModelFor")
+    torch.save({"auto_class": auto_class, "inputs": inputs, "expected": expected}, folder / "expected.pt")
+
+
+def save_every_head(folder):
+    """A folder for each head of each family, as `save_with_expected` leaves it."""
+    folders = [folder / f"{family}{head}" for family in FAMILIES for head in HEADS]
+    for place in folders:
+        family = next(family for family in FAMILIES if place.name.startswith(family))
+        place.mkdir()
+        save_with_expected(place, family, place.name.removeprefix(family))
+    return folders
+
+
+def check_report(report, folders):
+    """Every head was loaded by its Auto class and is the same at every size, whole and extracted."""
+    for folder, row in zip(folders, report, strict=True):
+        assert row["class"].startswith("transformers_modules."), row
+        assert row["class"].endswith(f"Dyna{folder.name}")
+        assert row["equal_sizes"] == 12
+        assert row["cut_difference"] <= 1e-6
+        assert row["base_class"].endswith(f"{folder.name.split('For')[0].removesuffix('Model')}Model")
+        assert set(row["saved_again"]) >= {"config.json", "model.safetensors", "elastic_model.py"}

@@ -1,0 +1,208 @@
+"""Cards say what was measured, and nothing else."""
+
+import json
+import re
+from types import SimpleNamespace
+
+import huggingface_hub
+import pytest
+import torch
+from helpers.cards import make_facts
+from helpers.hub_server import TOKEN
+from helpers.tiny import make_batch, make_model
+from huggingface_hub import ModelCard
+from huggingface_hub.repocard_data import model_index_to_eval_results
+from transformers import SchedulerType
+
+from dynabert_hf import DynaBertForSequenceClassification, DynaBertTrainer, DynaBertTrainingArguments
+from dynabert_hf.hub.card import ModelCardFacts, SizeFacts, render_model_card, write_model_card
+
+
+def test_card_holds_the_measured_values(tmp_path):
+    model = make_model()
+    facts = make_facts(model, teacher_metrics={"accuracy": 0.98765})
+    card = ModelCard.load(write_model_card(tmp_path, facts))
+    _, results = model_index_to_eval_results(card.data.to_dict().get("model-index") or card.data["model-index"])
+    found = {result.metric_name: result.metric_value for result in results}
+    rows = [line.split("|")[1:-1] for line in card.text.splitlines() if line.startswith("| `w")]
+    assert len(rows) == len(facts.sizes) == 12
+    for cells, size in zip(rows, facts.sizes, strict=True):
+        name, width, depth, accuracy, loss, parameters, flops, latency = (cell.strip() for cell in cells)
+        assert name == f"`{size.subnetwork}`"
+        assert (float(width), float(depth)) == (size.subnetwork.width, size.subnetwork.depth)
+        assert accuracy == f"{size.metrics['accuracy']:.4f}"
+        assert loss == f"{size.metrics['loss']:.4f}"
+        assert parameters == f"{size.parameters / 1e6:.2f} M"
+        assert flops == f"{size.flops / 1e9:.3f} G"
+        assert latency == f"{size.latency_ms:.1f} ms"
+        assert found[f"accuracy of {size.subnetwork}"] == size.metrics["accuracy"]
+        assert found[f"loss of {size.subnetwork}"] == size.metrics["loss"]
+    assert "accuracy 0.9877" in card.text
+
+
+def test_card_has_the_metadata_that_the_hub_reads(tmp_path, head):
+    model = make_model(head=head, stock={"num_labels": 2})
+    card = ModelCard.load(write_model_card(tmp_path, make_facts(model, base_model="google-bert/bert-base-uncased")))
+    data = card.data.to_dict()
+    tasks = json.loads(json.dumps(sorted(huggingface_hub.constants.__dict__.get("PIPELINE_TAGS", [])))) or None
+    assert data["library_name"] == "transformers"
+    assert data["license"] == "apache-2.0"
+    assert data["base_model"] == "google-bert/bert-base-uncased"
+    assert data["datasets"] == ["me/reviews"]
+    assert data["pipeline_tag"]
+    assert tasks is None or data["pipeline_tag"] in tasks
+    assert "dynabert" in data["tags"]
+    assert f"AutoModel{head.removeprefix('Model')}.from_pretrained(" in card.text
+
+
+def test_example_on_the_card_runs(tmp_path):
+    model = make_model()
+    model.save_pretrained(tmp_path, with_code=True)
+    card = ModelCard.load(write_model_card(tmp_path, make_facts(model, model_id=str(tmp_path))))
+    code = re.search(r"```python\n(.*?)```", card.text, re.DOTALL)[1]
+    assert len(code.splitlines()) == 6
+    assert all(len(line) < 90 for line in code.splitlines() if str(tmp_path) not in line)  # wider ones scroll
+    scope = {}
+    exec(code, scope)
+    assert str(scope["model"].active) == "w0.25-d0.5"
+
+
+def test_card_of_a_plain_model_needs_no_facts(tmp_path):
+    text = str(render_model_card(ModelCardFacts(model_class="DynaRobertaModel", sizes=())))
+    assert "None" not in text
+    assert "RoBERTa" in text
+
+
+def test_card_of_a_class_of_ones_own_names_the_class_that_loads_it(tmp_path):
+    class Reviews(DynaBertForSequenceClassification):
+        pass
+
+    facts = ModelCardFacts.from_rows(Reviews(make_model().config), ())
+    assert "AutoModelForSequenceClassification" in str(render_model_card(facts))
+
+
+def test_card_names_no_path_of_this_machine(tmp_path):
+    text = str(render_model_card(make_facts(make_model(), base_model=str(tmp_path))))
+    assert str(tmp_path) not in text
+
+
+def test_card_shows_settings_but_neither_token_nor_path():
+    stages = {
+        "width": {
+            "learning_rate": 2e-5,
+            "max_steps": -1,
+            "lr_scheduler_type": SchedulerType.LINEAR,
+            "hub_token": TOKEN,
+            "output_dir": "/somewhere/private",
+        }
+    }
+    text = str(render_model_card(make_facts(make_model(), stages=stages)))
+    assert "| `learning_rate` | 2e-05 |" in text
+    assert "| `lr_scheduler_type` | linear |" in text
+    assert "max_steps" not in text
+    assert "hf_" not in text
+    assert "private" not in text
+
+
+def test_card_with_a_token_in_it_is_refused():
+    with pytest.raises(ValueError, match="The card would contain an access token"):
+        render_model_card(make_facts(make_model(), title=f"Model of {TOKEN}"))
+
+
+def results_on(card):
+    """The metrics in the metadata of a card, by what they are called there."""
+    _, results = model_index_to_eval_results(card.data.to_dict()["model-index"])
+    return {result.metric_name: result.metric_value for result in results}
+
+
+def train(folder, model, **arguments):
+    batch = make_batch(batch=4)
+    rows = [
+        {"input_ids": ids, "attention_mask": mask, "labels": torch.tensor(number % 3)}
+        for number, (ids, mask) in enumerate(zip(batch["input_ids"], batch["attention_mask"], strict=True))
+    ]
+    args = DynaBertTrainingArguments(
+        str(folder),
+        max_steps=2,
+        learning_rate=1e-3,
+        use_cpu=True,
+        report_to="none",
+        disable_tqdm=True,
+        **{"stage": "finetune", "save_strategy": "no", **arguments},
+    )
+    teacher = None if args.stage == "finetune" else make_model()
+    trainer = DynaBertTrainer(
+        model,
+        teacher,
+        args,
+        train_dataset=rows,
+        eval_dataset=rows,
+        compute_metrics=lambda found: {"accuracy": float((found.predictions.argmax(-1) == found.label_ids).mean())},
+    )
+    trainer.train()
+    return trainer
+
+
+def test_card_at_the_end_of_training_holds_what_is_measured_then(tmp_path):
+    trainer = train(tmp_path, make_model(), eval_strategy="steps", eval_steps=1)
+    card = ModelCard.load(tmp_path / "README.md")
+    measured = trainer.evaluate()
+    found = results_on(card)
+    assert len(found) == 24
+    for size in trainer.model.config.subnetworks:
+        for metric in ("accuracy", "loss"):
+            assert found[f"{metric} of {size}"] == measured[f"eval_{size}_{metric}"]
+    assert "| `learning_rate` | 0.001 |" in card.text
+    assert "trained all sizes on the labels" in card.text
+    assert str(tmp_path) not in str(card)
+
+
+def test_card_of_a_training_without_evaluation_has_costs_only(tmp_path):
+    train(tmp_path, make_model(), stage="width")
+    card = ModelCard.load(tmp_path / "README.md")
+    assert "model-index" not in card.data.to_dict()
+    assert len(re.findall(r"^\| `w[\d.]+-d", card.text, re.MULTILINE)) == 12
+    assert "Only full depth was trained yet" in card.text
+
+
+@pytest.mark.parametrize(
+    ("log", "is_best_loaded", "expected"),
+    [
+        ([(1, 0.1), (2, 0.2), "end"], False, 0.2),
+        ([(1, 0.1), "end"], False, None),  # the weights moved on after the evaluation
+        ([(1, 0.1), (2, 0.2), "end"], True, 0.1),  # the best weights are those of step 1
+        ([(1, 0.1), (2, 0.2), "end", (2, 0.3)], True, 0.3),  # measured once more, after the best were loaded
+        ([(1, 0.1), "end", (1, 0.3), (2, 0.2)], False, 0.2),  # trained twice, in the middle of the second
+        ([(1, 0.1), (1, 0.15), "end", (1, 0.3)], False, None),
+    ],
+)
+def test_card_of_a_training_knows_which_weights_were_measured(log, is_best_loaded, expected):
+    model = make_model()
+    history = [
+        {"train_runtime": 1.0, "step": 2} if entry == "end" else {"eval_w1-d1_accuracy": entry[1], "step": entry[0]}
+        for entry in log
+    ]
+    state = SimpleNamespace(log_history=history, global_step=2, best_global_step=1, best_model_checkpoint="checkpoint")
+    args = DynaBertTrainingArguments("unused", stage="finetune", use_cpu=True)
+    args.load_best_model_at_end = is_best_loaded
+    facts = ModelCardFacts.from_training(model, args, state)
+    assert facts.sizes[-1].metrics == ({} if expected is None else {"accuracy": expected})
+
+
+def test_metric_that_is_no_number_stays_out_of_the_metadata():
+    model = make_model()
+    rows = [SizeFacts(size, {"mse": float("nan")}, 1, 1) for size in model.config.subnetworks]
+    card = render_model_card(ModelCardFacts.from_rows(model, rows))
+    assert "model-index" not in card.data.to_dict()
+    assert card.text.count("| nan |") == 12
+
+
+def test_card_says_only_what_is_known_of_the_making():
+    model = make_model()
+    unknown = str(render_model_card(make_facts(model)))
+    assert "Stage" not in unknown
+    assert "importance" not in unknown
+    known = str(render_model_card(make_facts(model, rewired=True, stages={"width": {}, "depth": {}})))
+    assert "ordered by importance" in known
+    assert known.index("Stage `width`") < known.index("Stage `depth`")
+    assert "Stage `finetune`" not in known

@@ -1,0 +1,327 @@
+"""Cards say what was measured, and pushes to a Hub on this machine come back as they were."""
+
+import json
+import logging
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+import torch
+from helpers.cards import make_facts
+from helpers.hub_server import PART_SIZE, TOKEN
+from helpers.published import publish_as_the_authors_did
+from helpers.strangers import check_report, run_stranger, save_every_head
+from helpers.tiny import make_batch, make_model
+from huggingface_hub import ModelCard
+from transformers import AutoTokenizer, BertTokenizer
+
+from dynabert_cli import main
+from dynabert_hf import (
+    DynaBertForSequenceClassification,
+    DynaBertTrainer,
+    DynaBertTrainingArguments,
+    SubNetworkError,
+)
+from dynabert_hf.hub.card import write_model_card
+from dynabert_hf.hub.push import push_folder, push_subnetworks
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Use 'content=:DeprecationWarning"
+)  # huggingface_hub to its HTTP library
+
+
+def elsewhere(hub, folder):
+    """The environment of another machine that knows this Hub."""
+    return {
+        "HF_ENDPOINT": hub.url,
+        "HF_HOME": str(folder / "home"),
+        "HF_HUB_OFFLINE": "0",
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_TOKEN": "",
+        "DO_NOT_TRACK": "1",
+    }
+
+
+def expected_outputs(model, path):
+    inputs, expected = make_batch(), {}
+    for size in model.config.subnetworks:
+        with model.subnetwork(size), torch.no_grad():
+            expected[str(size)] = [model(**inputs).logits]
+    torch.save({"auto_class": "AutoModelForSequenceClassification", "inputs": inputs, "expected": expected}, path)
+
+
+def test_pushed_model_is_loaded_by_a_stranger_by_id_and_revision(hub, tmp_path):
+    model = make_model(stock={"vocab_size": 3000})  # large enough to be sent in parts
+    model.push_to_hub("me/model", commit_message="First")
+    first = hub.repositories["me/model"].find("main")
+    huggingface_hub.create_tag("me/model", tag="v1")
+    assert len(hub.files("me/model")["model.safetensors"]) > 2 * PART_SIZE
+    model.save_pretrained(tmp_path / "local")
+    expected_outputs(DynaBertForSequenceClassification.from_pretrained(tmp_path / "local"), tmp_path / "first.pt")
+    with torch.no_grad():
+        model.classifier.bias += 1
+    model.push_to_hub("me/model", commit_message="Second")
+    model.save_pretrained(tmp_path / "local")
+    expected_outputs(DynaBertForSequenceClassification.from_pretrained(tmp_path / "local"), tmp_path / "second.pt")
+    assert hub.repositories["me/model"].log == ["initial commit", "First", "Second"]
+    places = [f"me/model@{revision}={tmp_path / 'first.pt'}" for revision in ("v1", first)]
+    places.append(f"me/model@main={tmp_path / 'second.pt'}")
+    for row in run_stranger(*places, cwd=tmp_path, **elsewhere(hub, tmp_path)):
+        assert row["class"].startswith("transformers_modules.me.model")
+        assert row["equal_sizes"] == 12
+    assert TOKEN.encode() not in b"".join(hub.files("me/model").values())
+
+
+def test_every_head_is_loaded_from_the_hub_by_a_stranger(hub, tmp_path):
+    folders = save_every_head(tmp_path)
+    for folder in folders:
+        push_folder(folder, f"me/{folder.name}")
+    places = [f"me/{folder.name}={folder / 'expected.pt'}" for folder in folders]
+    check_report(run_stranger(*places, cwd=tmp_path, **elsewhere(hub, tmp_path)), folders)
+
+
+def test_published_checkpoint_is_loaded_by_id(hub, tmp_path):
+    model = make_model(stock={"num_labels": 2})
+    publish_as_the_authors_did(tmp_path / "published", model)
+    huggingface_hub.create_repo("huawei-noah/DynaBERT_SST-2")
+    huggingface_hub.upload_folder(repo_id="huawei-noah/DynaBERT_SST-2", folder_path=tmp_path / "published")
+    loaded = DynaBertForSequenceClassification.from_pretrained("huawei-noah/DynaBERT_SST-2", active_width=0.5)
+    assert str(loaded.active) == "w0.5-d1"
+    for (name, ours), (_, theirs) in zip(loaded.named_parameters(), model.named_parameters(), strict=True):
+        assert torch.equal(ours, theirs), name
+
+
+def test_pushed_model_loads_with_the_package_in_a_new_process(hub, tmp_path):
+    make_model().push_to_hub("me/model")
+    code = (
+        "import dynabert_hf, transformers\n"
+        "model = transformers.AutoModelForSequenceClassification.from_pretrained("
+        "'me/model', active_width=0.5, active_depth=0.5, only_active=True)\n"
+        "print(type(model).__module__, model.active, len(model.bert.encoder.layer))\n"
+    )
+    environment = {**os.environ, **elsewhere(hub, tmp_path), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.stdout.split() == ["dynabert_hf.model.modeling_dynabert", "w0.5-d0.5", "3"], done.stderr[-2000:]
+
+
+def make_tokenizer():
+    return BertTokenizer(vocab={token: index for index, token in enumerate(["[UNK]", "[PAD]", "[CLS]", "[SEP]", "a"])})
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder as a training leaves it: model, tokenizer, card, and what is nobody else's business."""
+    folder = tmp_path / "folder"
+    model = make_model()
+    model.save_pretrained(folder)
+    make_tokenizer().save_pretrained(folder)
+    write_model_card(folder, make_facts(model))
+    (folder / "checkpoint-3").mkdir()
+    for name in ("optimizer.pt", "training_args.bin", ".secret", "checkpoint-3/model.safetensors"):
+        (folder / name).write_text(TOKEN)
+    return folder
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
+
+
+def test_pushed_folder_is_complete_and_keeps_its_secrets(hub, folder):
+    before = contents(folder)
+    push_folder(folder, "me/model", revision="trial")
+    files = hub.files("me/model", "trial")
+    assert {"README.md", "config.json", "model.safetensors", "tokenizer.json", "elastic_model.py"} <= set(files)
+    assert not set(files) & {"optimizer.pt", "training_args.bin", ".secret", "checkpoint-3/model.safetensors"}
+    assert TOKEN.encode() not in b"".join(files.values())
+    assert "AutoModelForTokenClassification" in json.loads(files["config.json"])["auto_map"]
+    assert hub.files("me/model") == {}
+    assert contents(folder) == before
+    assert AutoTokenizer.from_pretrained("me/model", revision="trial").tokenize("a") == ["a"]
+
+
+@pytest.mark.parametrize("kind", ["create", "preupload", "batch", "upload", "commit"])
+def test_network_failure_is_explained_and_the_retry_works(hub, folder, kind, caplog):
+    caplog.set_level(logging.DEBUG)
+    before = contents(folder)
+    hub.failures[kind] = 1000
+    with pytest.raises(ConnectionError, match=r"Pushing to 'me/model' failed: .* Nothing on this machine was changed"):
+        push_folder(folder, "me/model")
+    assert contents(folder) == before
+    assert not hub.repositories.get("me/model") or hub.files("me/model") == {}
+    hub.failures.clear()
+    push_folder(folder, "me/model")
+    assert hub.files("me/model")["model.safetensors"] == (folder / "model.safetensors").read_bytes()
+    assert TOKEN not in caplog.text
+
+
+def test_network_failure_of_the_model_itself_is_explained(hub):
+    model = make_model()
+    hub.failures["upload"] = 1000
+    with pytest.raises(ConnectionError, match=r"Pushing to 'me/model' failed: .* The model is as it was"):
+        model.push_to_hub("me/model")
+    hub.failures.clear()
+    model.push_to_hub("me/model")
+    assert "model.safetensors" in hub.files("me/model")
+
+
+def test_short_interruption_of_an_upload_is_survived(hub, folder):
+    hub.failures["upload"] = 2
+    push_folder(folder, "me/model")
+    assert hub.files("me/model")["model.safetensors"] == (folder / "model.safetensors").read_bytes()
+
+
+def test_what_was_sent_is_not_sent_again(hub, folder):
+    hub.failures["commit"] = 1000
+    with pytest.raises(ConnectionError):
+        push_folder(folder, "me/model")
+    sent = hub.requests["PUT upload"]
+    assert sent > 0
+    hub.failures.clear()
+    push_folder(folder, "me/model")
+    assert hub.requests["PUT upload"] == sent
+
+
+def test_wrong_token_is_explained_and_not_repeated(hub, folder):
+    with pytest.raises(ConnectionError, match=r"Pushing to 'me/model' failed: .*401(.|\n)*`hf auth login`") as refused:
+        push_folder(folder, "me/model", token="hf_wrongwrongwrongwrongwrong")
+    assert "hf_wrong" not in str(refused.value)
+
+
+def test_folder_without_an_elastic_model_is_not_pushed(hub, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"has no config\.json"):
+        push_folder(tmp_path, "me/model")
+    make_model().to_backbone().save_pretrained(tmp_path)
+    with pytest.raises(FileNotFoundError, match="holds a model of type 'bert', which has one size only"):
+        push_folder(tmp_path, "me/model")
+    assert not hub.requests
+
+
+@pytest.mark.parametrize("repo_id", ["me/model", "me/model-{size}"], ids=["branches", "repositories"])
+def test_pushed_sizes_stand_alone_and_name_their_parent(hub, repo_id):
+    model = make_model()
+    facts = make_facts(model, title="Reviews")
+    sizes = ["w0.25-d0.5", "w0.5-d1"]
+    done = push_subnetworks(model, repo_id, sizes, facts=facts, parent="me/model", processing_class=make_tokenizer())
+    assert list(done) == sizes
+    for size in sizes:
+        place = {"repo": repo_id.replace("{size}", size), "revision": "main" if "{" in repo_id else size}
+        loaded = DynaBertForSequenceClassification.from_pretrained(place["repo"], revision=place["revision"])
+        with model.subnetwork(size), torch.no_grad():
+            # The rounding of float32 in another memory layout.
+            torch.testing.assert_close(loaded(**make_batch()).logits, model(**make_batch()).logits, atol=1e-5, rtol=0)
+        files = hub.files(place["repo"], place["revision"])
+        assert {"elastic_model.py", "tokenizer.json"} <= set(files)
+        assert json.loads(files["config.json"])["extracted_from"]["parent"] == "me/model"
+        card = ModelCard(files["README.md"].decode())
+        assert card.data.base_model == "me/model"
+        assert "https://huggingface.co/me/model" in card.text
+        assert [line.split()[1] for line in card.text.splitlines() if line.startswith("| `w")] == [f"`{size}`"]
+        assert len(card.data.eval_results) == 2
+
+
+@pytest.mark.parametrize("is_moved", [False, True])
+def test_pushing_an_extracted_model_does_not_tell_the_folder_of_its_parent(hub, tmp_path, is_moved):
+    make_model().save_pretrained(tmp_path / "secret-place")
+    small = DynaBertForSequenceClassification.from_pretrained(tmp_path / "secret-place").extract("w0.25-d0.5")
+    assert "secret-place" in small.config.extracted_from["parent"]
+    small.save_pretrained(tmp_path / "small")
+    if is_moved:
+        (tmp_path / "secret-place").rename(tmp_path / "elsewhere")
+    small.push_to_hub("me/pushed")
+    push_folder(tmp_path / "small", "me/folder")
+    for repo_id in ("me/pushed", "me/folder"):
+        files = hub.files(repo_id)
+        assert json.loads(files["config.json"])["extracted_from"]["size"] == "w0.25-d0.5"
+        assert b"secret-place" not in b"".join(files.values())
+
+
+def test_card_of_a_pushed_size_has_the_metrics_that_the_model_remembers(hub):
+    model = make_model()
+    model.config.metrics = {"w0.25-d0.5": {"accuracy": 0.8125, "loss": None}, "teacher": {"accuracy": 0.9}}
+    push_subnetworks(model, "me/model", ["w0.25-d0.5"])
+    card = ModelCard(hub.files("me/model", "w0.25-d0.5")["README.md"].decode())
+    assert [(result.metric_type, result.metric_value) for result in card.data.eval_results] == [("accuracy", 0.8125)]
+
+
+def examples(page, language="python"):
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+
+
+def test_examples_of_the_pages_run(hub, tmp_path, monkeypatch):
+    """As they stand, where the demo has been run and the authors' checkpoint is on the Hub."""
+    model = make_model(stock={"vocab_size": 99, "max_position_embeddings": 64})
+    folder = tmp_path / "outputs" / "demo" / "dynabert" / "model"
+    model.save_pretrained(folder)
+    make_tokenizer().save_pretrained(folder)
+    write_model_card(folder, make_facts(model))
+    publish_as_the_authors_did(tmp_path / "published", make_model(stock={"num_labels": 2}))
+    huggingface_hub.create_repo("huawei-noah/DynaBERT_SST-2")
+    huggingface_hub.upload_folder(repo_id="huawei-noah/DynaBERT_SST-2", folder_path=tmp_path / "published")
+    monkeypatch.chdir(tmp_path)
+    readme = [code for code in examples("README.md") if "extract(" in code or "push_" in code]
+    assert len(readme) == 2
+    scope = {}
+    for code in [*readme, *examples("docs/hub.md")]:
+        exec(code, scope)
+    assert {"main", "w0.5-d0.75", "w0.25-d0.5"} <= set(hub.repositories["you/dynabert-reviews"].refs)
+    assert "batch 1, 32 tokens" in (tmp_path / "with-code" / "README.md").read_text()
+    for line in examples("docs/hub.md", "bash")[0].splitlines():
+        main(shlex.split(line)[1:])
+    assert len(hub.repositories["you/dynabert-reviews"].log) == 1 + 3 * 3
+
+
+def test_size_that_does_not_exist_pushes_nothing(hub):
+    model = make_model()
+    with pytest.raises(SubNetworkError, match="leaves no attention head"):
+        push_subnetworks(model, "me/model", ["w0.5-d0.5", "w0.01-d0.5"])
+    assert not hub.requests
+
+
+def test_failure_between_sizes_names_what_is_done(hub, monkeypatch):
+    upload = huggingface_hub.HfApi.upload_folder
+
+    def upload_until_the_second(self, *, revision, **kwargs):
+        hub.failures["commit"] = 1000 * (revision == "w0.5-d0.5")
+        return upload(self, revision=revision, **kwargs)
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "upload_folder", upload_until_the_second)
+    with pytest.raises(ConnectionError, match=r"Pushed before: w0\.25-d0\.5; not pushed: w0\.5-d0\.5, w1-d0\.5\."):
+        push_subnetworks(make_model(), "me/model", ["w0.25-d0.5", "w0.5-d0.5", "w1-d0.5"])
+
+
+def test_trainer_pushes_code_and_no_token(hub, tmp_path, caplog):
+    caplog.set_level(logging.DEBUG)
+    batch = make_batch(batch=4)
+    rows = [
+        {"input_ids": ids, "attention_mask": mask, "labels": torch.tensor(number % 3)}
+        for number, (ids, mask) in enumerate(zip(batch["input_ids"], batch["attention_mask"], strict=True))
+    ]
+    args = DynaBertTrainingArguments(
+        str(tmp_path / "run"),
+        stage="finetune",
+        max_steps=1,
+        use_cpu=True,
+        report_to="none",
+        disable_tqdm=True,
+        hub_model_id="me/trained",
+        hub_token=TOKEN,
+    )
+    trainer = DynaBertTrainer(make_model(), None, args, train_dataset=rows, processing_class=make_tokenizer())
+    trainer.train()
+    trainer.push_to_hub()
+    files = hub.files("me/trained")
+    assert {"README.md", "config.json", "model.safetensors", "tokenizer.json", "elastic_model.py"} <= set(files)
+    assert json.loads(files["config.json"])["auto_map"]["AutoModel"] == "modeling_dynabert.DynaBertModel"
+    assert args.hub_token == TOKEN
+    for name, content in files.items():
+        assert TOKEN.encode() not in content, name
+    assert TOKEN not in caplog.text
+    loaded = DynaBertForSequenceClassification.from_pretrained("me/trained")
+    assert torch.equal(loaded.classifier.weight, trainer.model.classifier.weight)

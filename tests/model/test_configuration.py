@@ -1,0 +1,87 @@
+"""What an elastic checkpoint remembers, and what it refuses."""
+
+import pytest
+from helpers.tiny import BACKBONE_CONFIGS, TINY, make_config
+from transformers import AutoConfig, BertModel, DistilBertConfig
+
+import dynabert_hf
+from dynabert_hf import DynaBertConfig, DynaRobertaConfig, LayerShape, SubNetwork, SubNetworkError
+
+
+def test_a_configuration_is_made_from_a_stock_one_or_a_model(family):
+    stock = BACKBONE_CONFIGS[family](**TINY, num_labels=5)
+    config_class = getattr(dynabert_hf, f"Dyna{family}Config")
+    config = config_class.from_backbone(stock, widths=[0.5, 1.0])
+    assert config.model_type == f"dyna{family.lower()}"
+    assert (config.num_labels, config.intermediate_size, config.widths) == (5, 48, [0.5, 1.0])
+    assert config.to_backbone().to_dict() == stock.to_dict()
+    if family == "Bert":
+        assert config_class.from_backbone(BertModel(stock)).num_hidden_layers == 6
+
+
+def test_a_configuration_survives_json(family, tmp_path):
+    config = make_config(family, kept_layers={"0.5": [1, 3, 5]}, active_width=0.5, active_depth=0.75)
+    config.save_pretrained(tmp_path)
+    loaded = AutoConfig.from_pretrained(tmp_path)
+    assert type(loaded) is type(config)
+    changing = {"transformers_version": 0, "_name_or_path": ""}
+    assert {**loaded.to_dict(), **changing} == {**config.to_dict(), **changing}
+    assert loaded.active == SubNetwork(0.5, 0.75)
+
+
+def test_the_grid_of_sizes_and_the_layers_that_run():
+    config = make_config(widths=[1, 0.5], depths=[1, 0.5], kept_layers={"0.5": [1, 3, 5]}, active_depth=0.5)
+    assert [str(size) for size in config.subnetworks] == ["w0.5-d0.5", "w0.5-d1", "w1-d0.5", "w1-d1"]
+    assert config.resolve(SubNetwork(0.5, 0.5)) == tuple(LayerShape(index, 2, 24) for index in (1, 3, 5))
+    assert config.num_active_layers == 3
+
+
+@pytest.mark.parametrize("key", [str(1 / 3), 1 / 3])
+def test_layers_to_keep_are_found_for_every_depth(key, tmp_path):
+    config = make_config(depths=[1 / 3, 1.0], kept_layers={key: [1, 5]})
+    config.save_pretrained(tmp_path)
+    for same in (config, AutoConfig.from_pretrained(tmp_path)):
+        assert [layer.index for layer in same.resolve(SubNetwork(depth=1 / 3))] == [1, 5]
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ({"widths": [0.5, 7]}, r"width=7 is not a multiplier"),
+        ({"depths": [0]}, r"depth=0 is not a multiplier"),
+        ({"widths": []}, "widths is empty"),
+        ({"widths": 0.5}, r"widths=0\.5 is not possible\. Give a list"),
+        ({"widths": ["a", 1]}, "width='a' is not a multiplier"),
+        ({"kept_layers": [0, 1, 2]}, "kept_layers=.* is not possible. Give for each depth"),
+        ({"kept_layers": {"half": [0, 1, 2]}}, "kept_layers=.* is not possible. Give for each depth"),
+        ({"widths": [0.1]}, r"leaves no attention head of 4"),
+        ({"depths": [0.05]}, r"leaves no layer of 6"),
+        ({"kept_layers": {"0.5": [0, 2, 6]}}, r"kept_layers.*\[0, 2, 6\].* between 0 and 5"),
+        ({"kept_layers": {"0.5": [2, 1, 4]}}, r"kept_layers.*must increase"),
+        ({"kept_layers": {"0.5": [0, 1]}}, "has 2 layers. Depth 0.5 of 6 layers is 3"),
+        ({"format_version": 2}, "format_version=2, this release reads up to 1. Update"),
+        ({"active_width": 2}, "width=2 is not a multiplier"),
+    ],
+)
+def test_an_impossible_field_is_refused(field, message):
+    with pytest.raises(SubNetworkError, match=message):
+        make_config(**field).resolve(make_config(**field).active)
+
+
+@pytest.mark.parametrize("field", [{"active_width": 7}, {"widths": [7]}, {"kept_layers": {"0.5": [3, 2, 1]}}])
+def test_an_impossible_override_on_loading_is_refused(field, tmp_path):
+    make_config().save_pretrained(tmp_path)
+    with pytest.raises(SubNetworkError):
+        DynaBertConfig.from_pretrained(tmp_path, **field)
+
+
+def test_another_encoder_is_refused_with_those_that_are_supported(tmp_path):
+    with pytest.raises(TypeError, match=r"from 'distilbert'; it needs 'bert'\. Supported encoders are BERT .* RoBERTa"):
+        DynaBertConfig.from_backbone(DistilBertConfig())
+    with pytest.raises(TypeError, match="from 'bert'; it needs 'roberta'"):
+        DynaRobertaConfig.from_backbone(BACKBONE_CONFIGS["Bert"](**TINY))
+    DistilBertConfig().save_pretrained(tmp_path)
+    with pytest.raises(
+        SubNetworkError, match="encoder of type 'distilbert'; DynaBertConfig reads 'dynabert' and 'bert'"
+    ):
+        DynaBertConfig.from_pretrained(tmp_path)

@@ -1,0 +1,327 @@
+"""Every door of transformers and its neighbours that a BERT is taken through, with an elastic one."""
+
+import copy
+import pickle
+import warnings
+
+import pytest
+import torch
+import transformers
+from helpers.tiny import make_batch, make_model
+from transformers import AutoTokenizer, BertTokenizer, Trainer, TrainingArguments, pipeline
+from transformers.pipelines import PIPELINE_REGISTRY
+
+from dynabert_hf import DynaBertForSequenceClassification, DynaBertModel, Importance, SubNetworkError, rewire
+
+WORDS = ["[UNK]", "[PAD]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz"]
+TASKS = {
+    "text-classification": ("ForSequenceClassification", "a b c"),
+    "token-classification": ("ForTokenClassification", "a b c"),
+    "question-answering": ("ForQuestionAnswering", {"question": "a", "context": "b c"}),
+    "fill-mask": ("ForMaskedLM", "a [MASK] c"),
+    "feature-extraction": ("Model", "a b c"),
+}
+
+
+def run(model, **inputs):
+    with torch.no_grad():
+        return model(**(inputs or make_batch()))[0]
+
+
+@pytest.fixture
+def tokenizer():
+    return BertTokenizer(vocab={token: index for index, token in enumerate(WORDS)}, model_max_length=16)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_pipeline_runs_from_a_folder_at_the_saved_size(tmp_path, tokenizer, task):
+    if task not in PIPELINE_REGISTRY.get_supported_tasks():
+        pytest.skip(f"this version of transformers has no pipeline for {task}, for stock models neither")
+    head, example = TASKS[task]
+    model = make_model(head=head, stock={"num_labels": 2}).set_active(width=0.5, depth=0.5)
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    made = pipeline(task, model=str(tmp_path))
+    assert str(made.model.active) == "w0.5-d0.5"
+    small = made(example)
+    made.model.set_active(width=1.0, depth=1.0)
+    assert str(made(example)) != str(small)
+
+
+def test_questions_are_answered_from_a_folder(tmp_path, tokenizer):
+    make_model(head="ForQuestionAnswering", stock={"num_labels": 2}).save_pretrained(tmp_path)
+    loaded = transformers.AutoModelForQuestionAnswering.from_pretrained(tmp_path)
+    assert run(loaded, **tokenizer("a", "b c", return_tensors="pt")).shape == (1, 6)
+
+
+def test_tokenizer_is_found_in_our_folders(tmp_path, tokenizer, family):
+    make_model(family).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    found = AutoTokenizer.from_pretrained(tmp_path)
+    assert found("a b")["input_ids"] == tokenizer("a b")["input_ids"]
+
+
+def rows(number=8):
+    batch = make_batch(batch=number)
+    labels = torch.arange(number) % 3
+    return [
+        {"input_ids": ids, "attention_mask": mask, "labels": label}
+        for ids, mask, label in zip(batch["input_ids"], batch["attention_mask"], labels, strict=True)
+    ]
+
+
+def test_plain_trainer_trains_only_the_active_part(tmp_path):
+    model = make_model().set_active(width=0.5, depth=0.5)
+    before = copy.deepcopy(model.state_dict())
+    args = TrainingArguments(
+        str(tmp_path), max_steps=2, per_device_train_batch_size=4, report_to="none", use_cpu=True, disable_tqdm=True
+    )
+    trainer = Trainer(model, args, train_dataset=rows(), eval_dataset=rows())
+    trainer.train()
+    assert trainer.evaluate()["eval_loss"] > 0
+    after = model.state_dict()
+    assert not torch.equal(before["classifier.weight"], after["classifier.weight"])
+    assert torch.equal(
+        before["bert.encoder.layer.1.output.dense.weight"], after["bert.encoder.layer.1.output.dense.weight"]
+    )
+    again = DynaBertForSequenceClassification.from_pretrained(tmp_path / "checkpoint-2")
+    assert str(again.active) == "w0.5-d0.5"
+    assert torch.equal(again.classifier.weight, after["classifier.weight"])
+
+
+def test_accelerate_loads_and_dispatches(tmp_path):
+    accelerate = pytest.importorskip("accelerate")
+    model = make_model()
+    model.save_pretrained(tmp_path)
+    with accelerate.init_empty_weights(include_buffers=False):
+        empty = DynaBertForSequenceClassification(model.config)
+    loaded = accelerate.load_checkpoint_and_dispatch(empty, str(tmp_path), device_map={"": "cpu"}).eval()
+    for size in ("w1-d1", "w0.5-d0.5"):
+        # The rounding of float32 where weights are aligned otherwise in memory.
+        torch.testing.assert_close(run(loaded.set_active(size)), run(model.set_active(size)), rtol=0, atol=1e-5)
+
+
+def test_layers_on_disk_are_fetched_at_every_size(tmp_path):
+    accelerate = pytest.importorskip("accelerate")
+    model = make_model()
+    model.save_pretrained(tmp_path)
+    with accelerate.init_empty_weights(include_buffers=False):
+        empty = DynaBertForSequenceClassification(model.config)
+    places = {"bert.embeddings": "cpu", "bert.pooler": "cpu", "classifier": "cpu", "dropout": "cpu"}
+    places |= {f"bert.encoder.layer.{number}": "disk" if number % 2 else "cpu" for number in range(6)}
+    loaded = accelerate.load_checkpoint_and_dispatch(
+        empty, str(tmp_path), device_map=places, offload_folder=str(tmp_path / "disk")
+    ).eval()
+    for size in ("w1-d1", "w0.5-d0.75"):
+        torch.testing.assert_close(run(loaded.set_active(size)), run(model.set_active(size)), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("width", [1.0, 0.5])
+def test_only_the_active_part_is_put_on_disk(tmp_path, width):
+    pytest.importorskip("accelerate")
+    model = make_model(active_width=width, active_depth=0.5)
+    model.save_pretrained(tmp_path / "model")
+    places = {"bert.embeddings": "cpu", "bert.pooler": "cpu", "classifier": "cpu", "dropout": "cpu"}
+    places |= {f"bert.encoder.layer.{number}": "disk" if number else "cpu" for number in range(3)}
+    loaded = DynaBertForSequenceClassification.from_pretrained(
+        tmp_path / "model", only_active=True, device_map=places, offload_folder=str(tmp_path / "disk")
+    )
+    torch.testing.assert_close(run(loaded), run(model), rtol=0, atol=1e-5)
+
+
+@pytest.fixture
+def with_lora():
+    warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)  # said to peft
+    peft = pytest.importorskip("peft")
+    config = peft.LoraConfig(r=2, target_modules=["query", "value"], init_lora_weights=False, task_type="SEQ_CLS")
+    return peft.get_peft_model(make_model(), config).eval()
+
+
+def test_lora_trains_the_full_size_and_switches_depth(with_lora):
+    elastic = with_lora.get_base_model()
+    full = run(with_lora)
+    elastic.set_active(depth=0.5)
+    assert not torch.equal(run(with_lora), full)
+    elastic.set_active(depth=1.0)
+    assert torch.equal(run(with_lora), full)
+    with_lora.train()
+    with_lora(**make_batch(), labels=torch.tensor([0, 1])).loss.backward()
+    trained = {name for name, parameter in with_lora.named_parameters() if parameter.grad is not None}
+    assert trained
+    assert all("lora_" in name or "modules_to_save" in name for name in trained)
+
+
+def test_lora_refuses_another_width(with_lora):
+    elastic = with_lora.get_base_model()
+    with pytest.raises(SubNetworkError, match=r"narrower .* 0\.attention\.self\.query, .* \(merge_and_unload\)"):
+        elastic.set_active(width=0.5)
+    assert str(elastic.active) == "w1-d1"
+    run(with_lora)
+
+
+def test_lora_on_a_narrow_model_is_refused_by_name():
+    peft = pytest.importorskip("peft")
+    narrow = make_model().set_active(width=0.5)
+    narrow.add_adapter(peft.LoraConfig(r=2, target_modules=["query", "value"]))
+    with pytest.raises(SubNetworkError, match=r"narrower .* 0\.attention\.self\.query, .* \(merge_and_unload\)"):
+        run(narrow)
+    run(narrow.set_active(width=1.0))
+
+
+def test_lora_is_merged_before_weights_are_copied_or_reordered(with_lora):
+    elastic = with_lora.get_base_model()
+    for copied in (lambda: elastic.extract(depth=0.5), elastic.to_backbone):
+        with pytest.raises(ValueError, match=r"no tensor bert\.encoder.* Merge adapters first \(merge_and_unload\)"):
+            copied()
+    importance = Importance(torch.rand(6, 4), torch.rand(6, 48))
+    with pytest.raises(ValueError, match=r"layer 0 a .* for attention\.self\.query\. .* merge adapters first"):
+        rewire(elastic, importance)
+    with pytest.raises(TypeError, match="neither an elastic nor a stock BERT"):
+        rewire(with_lora, importance)
+
+
+def test_merged_lora_switches_again(with_lora):
+    full = run(with_lora)
+    merged = with_lora.merge_and_unload()
+    # Merging adds the product of the small matrices into the weights: float32 rounding.
+    torch.testing.assert_close(run(merged), full, rtol=0, atol=1e-5)
+    assert run(merged.set_active(width=0.5, depth=0.5)).isfinite().all()
+
+
+def test_sentence_transformers_wraps_the_encoder(tmp_path, tokenizer):
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    model = make_model(head="Model")
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    try:
+        from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+    except ImportError:
+        from sentence_transformers.models import Pooling, Transformer
+    words = Transformer(str(tmp_path))
+    encoder = sentence_transformers.SentenceTransformer(modules=[words, Pooling(32)], device="cpu")
+    full = encoder.encode(["a b c", "d"])
+    assert full.shape == (2, 32)
+    inner = next(module for module in encoder.modules() if isinstance(module, DynaBertModel))
+    inner.set_active(width=0.5, depth=0.5)
+    assert abs(encoder.encode(["a b c", "d"]) - full).max() > 0.01
+
+
+@pytest.mark.slow
+def test_compiled_model_switches_sizes():
+    """One graph a size; the limit of recompilations is eight by default, so twelve sizes need it raised."""
+    model = make_model()
+    expected = {size: run(model.set_active(size)) for size in model.config.subnetworks}
+    torch._dynamo.reset()
+    with torch._dynamo.config.patch(recompile_limit=16, fail_on_recompile_limit_hit=True):
+        compiled = torch.compile(model, backend="eager")
+        for _ in range(2):
+            for size, logits in expected.items():
+                model.set_active(size)
+                torch.testing.assert_close(run(compiled), logits, rtol=0, atol=1e-5)
+    torch._dynamo.reset()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", ["w1-d1", "w0.5-d0.75"])
+def test_every_size_can_be_exported(size):
+    model = make_model().set_active(size)
+    inputs = make_batch()
+    program = torch.export.export(model, (), kwargs=inputs)
+    with torch.no_grad():
+        torch.testing.assert_close(program.module()(**inputs).logits, run(model), rtol=0, atol=1e-5)
+
+
+def with_dynamic_axes(model):
+    """An extracted model as torch.export takes it, its batch and sequence axes left open."""
+    axes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    inputs = make_batch(batch=2, length=7)
+    return torch.export.export(model, (), kwargs=inputs, dynamic_shapes=dict.fromkeys(inputs, axes))
+
+
+@pytest.mark.slow
+def test_an_extracted_size_is_exported_with_open_axes_and_loads_again(tmp_path):
+    small = make_model().extract("w0.5-d0.5")
+    torch.export.save(with_dynamic_axes(small), tmp_path / "small.pt2")
+    program = torch.export.load(tmp_path / "small.pt2").module()
+    for batch, length in ((3, 11), (1, 20)):
+        inputs = make_batch(batch=batch, length=length)
+        with torch.no_grad():
+            torch.testing.assert_close(program(**inputs).logits, small(**inputs).logits, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("copies", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_copies_are_whole_and_independent(copies):
+    model = make_model().set_active(width=0.5, depth=0.5)
+    other = copies(model)
+    assert torch.equal(run(other), run(model))
+    other.set_active(width=1.0, depth=1.0)
+    assert str(model.active) == "w0.5-d0.5"
+    assert torch.equal(run(other), run(model.set_active(width=1.0, depth=1.0)))
+    assert not torch.equal(run(other), run(model.set_active(width=0.25)))
+    with torch.no_grad():
+        other.classifier.bias += 1
+    assert not torch.equal(other.classifier.bias, model.classifier.bias)
+
+
+def test_optimiser_states_are_saved_and_continue(tmp_path):
+    torch.manual_seed(0)
+    model = make_model()
+    twin = copy.deepcopy(model)
+
+    def step(model, optimizer, size):
+        with model.subnetwork(size):
+            model(**make_batch(), labels=torch.tensor([0, 1])).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    step(model, optimizer, "w0.5-d0.5")
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "state.pt")
+    step(model, optimizer, "w1-d1")
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    twin.load_state_dict(state["model"])
+    again = torch.optim.AdamW(twin.parameters(), lr=1e-2)
+    again.load_state_dict(state["optimizer"])
+    step(twin, again, "w1-d1")
+    for ours, theirs in zip(twin.parameters(), model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_quantised_loading_runs_at_every_size_or_is_refused(tmp_path):
+    pytest.importorskip("torchao")
+    from torchao.quantization import Int8WeightOnlyConfig
+
+    model = make_model()
+    model.save_pretrained(tmp_path)
+    quantised = DynaBertForSequenceClassification.from_pretrained(
+        tmp_path, quantization_config=transformers.TorchAoConfig(Int8WeightOnlyConfig()), device_map="cpu"
+    )
+    for size in ("w1-d1", "w1-d0.5", "w0.5-d0.5"):
+        # Eight bits a weight: the logits are near, not equal.
+        torch.testing.assert_close(run(quantised.set_active(size)), run(model.set_active(size)), rtol=0.1, atol=0.3)
+
+
+def test_part_is_quantised_while_it_is_loaded_but_not_cut_from_quantised_weights(tmp_path):
+    pytest.importorskip("torchao")
+    from torchao.quantization import Int8WeightOnlyConfig
+
+    model, size = make_model(), {"active_width": 0.5, "active_depth": 0.5, "only_active": True}
+    model.save_pretrained(tmp_path / "whole")
+    quantised = DynaBertForSequenceClassification.from_pretrained(
+        tmp_path / "whole",
+        **size,
+        quantization_config=transformers.TorchAoConfig(Int8WeightOnlyConfig()),
+        device_map="cpu",
+    )
+    assert len(quantised.bert.encoder.layer) == 3
+    torch.testing.assert_close(run(quantised), run(model.set_active("w0.5-d0.5")), rtol=0.1, atol=0.3)
+    whole = DynaBertForSequenceClassification.from_pretrained(
+        tmp_path / "whole",
+        quantization_config=transformers.TorchAoConfig(Int8WeightOnlyConfig()),
+        device_map="cpu",
+    )
+    whole.save_pretrained(tmp_path / "quantised")
+    again = DynaBertForSequenceClassification.from_pretrained(tmp_path / "quantised", device_map="cpu")
+    assert torch.equal(run(again), run(whole))
+    with pytest.raises(SubNetworkError, match="cannot cut weights that were saved quantised"):
+        DynaBertForSequenceClassification.from_pretrained(tmp_path / "quantised", **size, device_map="cpu")

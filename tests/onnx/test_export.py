@@ -1,0 +1,153 @@
+"""ONNX: what is written equals torch at every size, shares its weights, and is there whole or not at all."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+import torch
+from helpers.tiny import FAMILIES, HEADS, make_batch, make_model
+from transformers import BertForSequenceClassification
+
+from dynabert_hf import LayerShape, SubNetworkError, export_onnx, load_onnx, quantize_onnx
+from dynabert_hf.onnx import export as module
+from dynabert_hf.onnx import session
+
+pytest.importorskip("onnxruntime")
+IRREGULAR = (LayerShape(0, 4, 48), LayerShape(2, 1, 7), LayerShape(5, 3, 20))
+
+
+def make(family="Bert", head="ForSequenceClassification", **kwargs):
+    stock = {"stock": {"num_labels": 2}} if head == "ForQuestionAnswering" else {}
+    return make_model(family, head, **stock, **kwargs)
+
+
+def inputs_for(runner, **kwargs):
+    batch = make_batch(**kwargs)
+    batch["token_type_ids"] = torch.zeros_like(batch["input_ids"])
+    return {name: batch[name] for name in runner.input_names}
+
+
+def assert_equal_to_torch(runner, model, size, **kwargs):
+    batch = inputs_for(runner, **kwargs)
+    with torch.no_grad(), model.subnetwork(size):
+        expected = model(**batch).logits.numpy()
+    np.testing.assert_allclose(runner(**batch)["logits"], expected, rtol=0, atol=1e-4)  # the tolerance of the issue
+
+
+@pytest.mark.parametrize(
+    ("family", "head"),
+    [("Bert", "ForSequenceClassification"), ("Roberta", "ForMaskedLM"), ("Bert", "ForMultipleChoice")],
+)
+def test_an_export_equals_torch(tmp_path, family, head):
+    model = make(family, head)
+    result = export_onnx(model, tmp_path / "out", size="w0.5-d0.5")
+    assert result.max_differences["w0.5-d0.5"] <= 1e-4
+    assert b"site-packages" not in result.files["w0.5-d0.5"].read_bytes()
+    if head != "ForMultipleChoice":
+        assert_equal_to_torch(load_onnx(tmp_path / "out"), model, "w0.5-d0.5", batch=3, length=13)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_size_of_every_head_equals_torch(tmp_path, family, head, fused):
+    model = make(family, head)
+    sizes = [*model.config.subnetworks, IRREGULAR]
+    result = export_onnx(model, tmp_path / "out", sizes=sizes, fused_attention=fused)
+    assert len(result.max_differences) == 13
+    assert max(result.max_differences.values()) <= 1e-4
+
+
+@pytest.mark.parametrize("size", ["w0.25-d0.5", IRREGULAR], ids=str)
+def test_fused_attention_equals_torch_where_heads_are_cut(tmp_path, size):
+    model = make()
+    export_onnx(model, tmp_path / "out", size=size, fused_attention=True)
+    runner = load_onnx(tmp_path / "out")
+    assert_equal_to_torch(runner, model, size, batch=3, length=9)
+    (path,) = (tmp_path / "out").glob("*.onnx")
+    assert b"MultiHeadAttention" in path.read_bytes()
+
+
+def test_sizes_share_their_weights(tmp_path):
+    model = make()
+    sizes = ["w0.5-d0.5", IRREGULAR, "w1-d1"]
+    export_onnx(model, tmp_path / "all", sizes=sizes)
+    for size in sizes:
+        name = size if isinstance(size, str) else module.size_name(size)
+        assert_equal_to_torch(load_onnx(tmp_path / "all", name), model, size, batch=2, length=10)
+    export_onnx(model, tmp_path / "full", sizes=["w1-d1"])
+    assert (tmp_path / "all" / "weights.bin").stat().st_size == (tmp_path / "full" / "weights.bin").stat().st_size
+    index = json.loads((tmp_path / "all" / "index.json").read_text())
+    assert list(index["sizes"]) == ["w0.5-d0.5", module.size_name(IRREGULAR), "w1-d1"]
+
+
+def test_int8_is_measured_beside_float32(tmp_path):
+    model = make()
+    export_onnx(model, tmp_path / "out", sizes=["w0.5-d0.5", "w1-d1"])
+    batch = make_batch(batch=64, length=9)
+    with torch.no_grad():
+        labels = model(**batch).logits.argmax(-1).numpy()
+
+    def evaluate(runner):
+        return (runner(**inputs_for(runner, batch=64, length=9))["logits"].argmax(-1) == labels).mean()
+
+    results = quantize_onnx(tmp_path / "out", evaluate)
+    assert results["w1-d1"].float32_accuracy == 1.0
+    assert 0.8 < results["w1-d1"].accuracy <= 1.0
+    runner = load_onnx(tmp_path / "out", "w1-d1", int8=True)
+    assert evaluate(runner) == results["w1-d1"].accuracy
+    assert b"MatMulInteger" in results["w1-d1"].path.read_bytes()
+    entry = json.loads((tmp_path / "out" / "index.json").read_text())["sizes"]["w1-d1"]["int8"]
+    assert entry["float32_accuracy"] == 1.0
+    assert not [path for path in (tmp_path / "out").iterdir() if path.is_dir()]
+
+
+def test_a_disagreement_is_an_error_and_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "TOLERANCE", -1.0)
+    with pytest.raises(
+        RuntimeError, match=r"w1-d1: logits of ONNX Runtime differs from torch by .*Nothing was written"
+    ):
+        export_onnx(make(), tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_leaves_the_model_as_it_was(tmp_path):
+    model = make().train().set_active(width=0.5, depth=0.5)
+    before = copy.deepcopy(model)
+    export_onnx(model, tmp_path / "out")
+    assert model.training
+    assert model.config.to_dict() == before.config.to_dict()
+    assert model.config._attn_implementation == before.config._attn_implementation
+    for now, then in zip(model.parameters(), before.parameters(), strict=True):
+        assert torch.equal(now, then)
+
+
+def test_bad_targets_and_models_are_refused(tmp_path, monkeypatch):
+    model = make()
+    with pytest.raises(FileExistsError, match="exists, and nothing is overwritten"):
+        export_onnx(model, tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"cannot be written: .*Give a path in a folder where you may write"):
+        export_onnx(model, tmp_path / "file" / "out")
+    with torch.device("meta"):
+        empty = make_model()
+    with pytest.raises(ValueError, match="on the meta device"):
+        export_onnx(empty, tmp_path / "out")
+    with pytest.raises(TypeError, match=r"BertForSequenceClassification\. Only elastic models"):
+        export_onnx(BertForSequenceClassification(model.to_backbone().config), tmp_path / "out")
+    with pytest.raises(SubNetworkError, match="does not hold"):
+        export_onnx(model.extract(width=0.5), tmp_path / "out", size="w1-d1")
+    with pytest.raises(ValueError, match="Both size="):
+        export_onnx(model, tmp_path / "out", size="w1-d1", sizes="all")
+    with pytest.raises(ValueError, match="Give 'all' or a list of sizes"):
+        export_onnx(model, tmp_path / "out", sizes="w1-d1")
+    with pytest.raises(ValueError, match="sizes is empty"):
+        export_onnx(model, tmp_path / "out", sizes=[])
+    with pytest.raises(FileNotFoundError, match=r"has no index\.json"):
+        load_onnx(tmp_path)
+    monkeypatch.setattr(session, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r'pip install "dynabert_hf\[onnx\]"'):
+        export_onnx(model, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

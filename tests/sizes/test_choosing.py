@@ -1,0 +1,190 @@
+"""Choosing among candidates: values in, values out, no model."""
+
+import math
+
+import numpy as np
+import pytest
+
+from dynabert_hf import (
+    Candidate,
+    LayerShape,
+    SubNetwork,
+    grid,
+    make_candidates,
+    pareto_front,
+    read_metrics,
+    recommend,
+)
+from dynabert_hf.sizes.choosing import size_label
+
+SMALL = Candidate(SubNetwork(0.25, 0.5), accuracy=0.81, latency_ms=2.0, flops=10, parameters=100)
+MIDDLE = Candidate(SubNetwork(0.5, 0.75), accuracy=0.86, latency_ms=5.0, flops=40, parameters=300)
+WASTEFUL = Candidate(SubNetwork(0.5, 1.0), accuracy=0.85, latency_ms=7.0, flops=50, parameters=320)
+LARGE = Candidate(SubNetwork(1.0, 1.0), accuracy=0.88, latency_ms=16.0, flops=160, parameters=800)
+ALL = (LARGE, SMALL, WASTEFUL, MIDDLE)
+
+
+def test_the_front_holds_what_nothing_beats_in_order_of_cost():
+    assert pareto_front(ALL) == (SMALL, MIDDLE, LARGE)
+
+
+def test_the_front_equals_the_definition_on_random_candidates():
+    rng = np.random.default_rng(0)
+    sizes = grid(np.linspace(0.1, 1, 10), np.linspace(0.1, 1, 10))
+    random = [Candidate(s, accuracy=a, flops=f) for s, (a, f) in zip(sizes, rng.integers(0, 20, (100, 2)), strict=True)]
+
+    def beats(one, other):
+        as_good = one.accuracy >= other.accuracy and one.flops <= other.flops
+        return as_good and (one.accuracy > other.accuracy or one.flops < other.flops)
+
+    expected = {one for one in random if not any(beats(other, one) for other in random)}
+    assert set(pareto_front(random)) == expected
+
+
+def test_the_front_of_another_cost_may_differ():
+    odd = Candidate(SubNetwork(0.75, 0.5), accuracy=0.87, latency_ms=1.0, flops=170)
+    assert pareto_front([*ALL, odd], cost="latency_ms") == (odd, LARGE)
+    assert odd not in pareto_front([*ALL, odd], cost="flops")
+
+
+def test_the_most_accurate_within_a_budget_is_recommended_with_its_runner_up():
+    answer = recommend(ALL, latency_ms=8)
+    assert (answer.choice, answer.runner_up) == (MIDDLE, WASTEFUL)
+    assert "w0.5-d0.75" in answer.reason
+    assert "latency_ms at most 8 ms" in answer.reason
+    assert "most accurate of 3" in answer.reason
+
+
+def test_a_budget_is_met_by_exactly_its_amount():
+    assert recommend(ALL, latency_ms=16.0).choice == LARGE
+    assert recommend(ALL, latency_ms=math.nextafter(16.0, 0)).choice == MIDDLE
+
+
+def test_a_recommendation_is_on_the_front_whatever_the_budget():
+    for budget in range(2, 20):
+        assert recommend(ALL, latency_ms=budget).choice in pareto_front(ALL, cost="latency_ms")
+
+
+def test_of_equally_accurate_candidates_the_cheaper_is_recommended():
+    cheaper = Candidate(SubNetwork(0.5, 0.5), accuracy=0.86, latency_ms=4.0, flops=30, parameters=300)
+    assert recommend([MIDDLE, cheaper], latency_ms=8).choice == cheaper
+
+
+def test_an_allowed_drop_is_spent_on_the_cheapest_size():
+    assert recommend(ALL, max_accuracy_drop=0.02).choice == MIDDLE
+    assert recommend(ALL, max_accuracy_drop=0.0).choice == LARGE
+    assert recommend(ALL, max_accuracy_drop=0.02, reference_accuracy=0.83).choice == SMALL
+
+
+def test_an_error_is_named_and_shown_as_it_is():
+    errors = [Candidate(one.subnetwork, one.accuracy - 1, flops=one.flops) for one in ALL]
+    reason = recommend(errors, flops=45, max_accuracy_drop=0.03, quality="mse").reason
+    assert (
+        reason == "w0.5-d0.75 (mse 0.14, 40 FLOPs) is the only size within flops at most 45 FLOPs and mse at most 0.15."
+    )
+    assert "(mse 0.12, 160 FLOPs) is the best (in mse) of 4" in recommend(errors, flops=200, quality="mse").reason
+    assert (
+        "misses mse by 0.07"
+        in recommend(errors[1:2], max_accuracy_drop=0, reference_accuracy=-0.12, quality="mse").reason
+    )
+    assert "f1 at least 0.85" in recommend(ALL, max_accuracy_drop=0.03, quality="f1").reason
+
+
+def test_every_given_budget_holds_at_once():
+    answer = recommend(ALL, latency_ms=8, parameters=310, flops=60, max_accuracy_drop=0.03)
+    assert (answer.choice, answer.runner_up) == (MIDDLE, None)
+    assert "only size" in answer.reason
+
+
+def test_where_nothing_fits_the_nearest_miss_says_by_how_much():
+    answer = recommend(ALL, latency_ms=1.5)
+    assert answer.choice is None
+    assert answer.nearest_miss == SMALL
+    assert answer.missed_by == {"latency_ms": 0.5}
+    assert "misses latency_ms by 0.5 ms" in answer.reason
+    assert "contradict" not in answer.reason
+
+
+def test_budgets_that_contradict_are_named_as_such():
+    answer = recommend(ALL, latency_ms=4.9, max_accuracy_drop=0.02)
+    assert answer.choice is None
+    assert "contradict" in answer.reason
+    assert answer.nearest_miss == MIDDLE
+    assert answer.missed_by == {"latency_ms": pytest.approx(0.1)}
+
+
+def test_candidates_without_a_budgeted_cost_are_left_out_and_counted():
+    unmeasured = Candidate(SubNetwork(0.75, 1.0), accuracy=0.99)
+    answer = recommend([*ALL, unmeasured], latency_ms=20)
+    assert answer.choice == LARGE
+    assert "1 sizes were left out" in answer.reason
+
+
+@pytest.mark.parametrize("budget", [-1, 0, math.nan, math.inf, "8", True])
+def test_a_budget_that_is_no_amount_is_refused(budget):
+    with pytest.raises(ValueError, match=r"latency_ms=.* is not a budget. Give a finite number above 0, in ms"):
+        recommend(ALL, latency_ms=budget)
+
+
+@pytest.mark.parametrize("drop", [-0.01, math.nan, math.inf])
+def test_a_drop_that_is_no_drop_is_refused(drop):
+    with pytest.raises(ValueError, match=r"max_accuracy_drop=.* is not a drop"):
+        recommend(ALL, max_accuracy_drop=drop)
+
+
+def test_a_budget_for_a_cost_that_nobody_measured_is_refused():
+    with pytest.raises(ValueError, match=r"budget for memory_mb.*Measured are \['latency_ms', 'flops', 'parameters'\]"):
+        recommend(ALL, memory_mb=100)
+
+
+def test_no_candidates_no_budget_and_a_reference_without_a_drop_are_refused():
+    with pytest.raises(ValueError, match="No candidates were given"):
+        recommend([], latency_ms=1)
+    with pytest.raises(ValueError, match="No candidates were given"):
+        pareto_front([])
+    with pytest.raises(ValueError, match="No budget was given"):
+        recommend(ALL)
+    with pytest.raises(ValueError, match="without a drop from it"):
+        recommend(ALL, latency_ms=3, reference_accuracy=0.9)
+    with pytest.raises(ValueError, match=r"reference_accuracy=nan is not an accuracy"):
+        recommend(ALL, max_accuracy_drop=0.1, reference_accuracy=math.nan)
+
+
+def test_an_unknown_or_unmeasured_cost_of_the_front_is_refused():
+    with pytest.raises(ValueError, match=r"cost='speed' is not a cost. Possible is one of \['latency_ms'"):
+        pareto_front(ALL, cost="speed")
+    with pytest.raises(ValueError, match=r"not measured in memory_mb. It has \['latency_ms', 'flops', 'parameters'\]"):
+        pareto_front(ALL, cost="memory_mb")
+
+
+@pytest.mark.parametrize(("field", "amount"), [("accuracy", math.nan), ("flops", -1), ("latency_ms", math.inf)])
+def test_a_candidate_with_an_impossible_amount_is_refused(field, amount):
+    with pytest.raises(ValueError, match=rf"w1-d1 has {field}="):
+        Candidate(SubNetwork(), **{"accuracy": 0.5, field: amount})
+
+
+def test_evaluation_metrics_become_accuracies():
+    metrics = {
+        "eval_w0.25-d0.5_accuracy": 0.81,
+        "eval_w1-d1_accuracy": 0.88,
+        "eval_w1-d1_loss": 0.3,
+        "eval_mean_accuracy": 0.85,
+        "epoch": 3.0,
+    }
+    assert read_metrics(metrics) == {SubNetwork(0.25, 0.5): 0.81, SubNetwork(): 0.88}
+    assert read_metrics(metrics, metric="loss") == {SubNetwork(): 0.3}
+    with pytest.raises(ValueError, match=r"the metric 'f1'. Possible is one of \['accuracy', 'loss'\]"):
+        read_metrics(metrics, metric="f1")
+
+
+def test_candidates_come_from_a_table_or_from_any_callable():
+    layers = (LayerShape(0, 2, 20), LayerShape(3, 1, 48))
+    costs = {SubNetwork(): {"flops": 7, "latency_ms_p95": 3.0}, layers: {"parameters": 5}}
+    from_table = make_candidates({SubNetwork(): 0.9, SubNetwork(0.5): 0.8}, costs)
+    assert from_table == (Candidate(SubNetwork(), accuracy=0.9, flops=7),)
+    from_callable = make_candidates(lambda size: len(size_label(size)) / 100, costs)
+    assert [one.subnetwork for one in from_callable] == [SubNetwork(), layers]
+    assert from_callable[0].accuracy == 0.05
+    assert str(from_callable[1]) == "2 layers (3 heads, 68 neurons)"
+    with pytest.raises(ValueError, match=r"Accuracies are of \['w0.5-d1'\], costs of \['w1-d1', '2 layers"):
+        make_candidates({SubNetwork(0.5): 0.8}, costs)

@@ -1,0 +1,77 @@
+"""Counted costs against an independent count of a model of those shapes."""
+
+import pytest
+import torch
+from helpers.tiny import batch_for, make_config, make_model
+from torch.utils.flop_counter import FlopCounterMode
+
+from dynabert_hf import LayerShape, SubNetworkError, count_flops, count_parameters
+
+IRREGULAR = (LayerShape(0, 4, 48), LayerShape(2, 1, 7), LayerShape(5, 3, 20))
+
+
+def labels_for(head):
+    return {"stock": {"num_labels": 2}} if head == "ForQuestionAnswering" else {}
+
+
+def counted_by_torch(model, inputs):
+    model.set_attn_implementation("eager")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(**inputs)
+    return counter.get_total_flops()
+
+
+def test_flops_are_those_that_torch_counts(family, head):
+    model = make_model(family, head, **labels_for(head))
+    inputs = batch_for(head, batch=2, length=7)
+    num_sequences = inputs["input_ids"].numel() // 7
+    for size in (*model.config.subnetworks, IRREGULAR):
+        counted = count_flops(model, size, batch_size=num_sequences, sequence_length=7)
+        assert counted == counted_by_torch(model.extract(size), inputs)
+    assert counted == counted_by_torch(model.set_active(size), inputs)
+
+
+def test_parameters_of_the_full_size_are_those_of_the_model(family, head):
+    model = make_model(family, head)
+    count = count_parameters(model)
+    assert count.total == sum(parameter.numel() for parameter in model.parameters())
+    assert count.embeddings == sum(parameter.numel() for parameter in model.base_model.embeddings.parameters())
+    assert count.encoder == sum(parameter.numel() for parameter in model.base_model.encoder.parameters())
+
+
+def test_parameters_of_a_size_are_those_of_a_model_built_with_its_shapes(family):
+    model = make_model(family)
+    for size in (*model.config.subnetworks, IRREGULAR):
+        shapes = [vars(layer) for layer in model.config.resolve(size)]
+        small = make_model(family, stored_shape=shapes, active_layers=shapes)
+        assert count_parameters(model, size).total == sum(parameter.numel() for parameter in small.parameters())
+
+
+def test_a_configuration_counts_without_a_head(family):
+    config, model = make_config(family), make_model(family)
+    count = count_parameters(config, "w0.5-d0.5")
+    assert count.total == count.embeddings + count.encoder
+    assert count.encoder == count_parameters(model, "w0.5-d0.5").encoder
+
+
+def test_counts_are_of_the_active_size_by_default():
+    model = make_model().set_active(width=0.5, depth=0.5)
+    assert count_parameters(model) == count_parameters(model, "w0.5-d0.5")
+    assert count_flops(model) == count_flops(model, "w0.5-d0.5") < count_flops(model, "w1-d1")
+
+
+def test_counting_a_size_that_is_not_held_is_an_error():
+    model = make_model()
+    with pytest.raises(SubNetworkError, match="does not hold"):
+        count_flops(model, [LayerShape(0, 5, 48)])
+    with pytest.raises(SubNetworkError, match="does not name a sub-network"):
+        count_parameters(model, "small")
+
+
+def test_irregular_sizes_have_a_text_form():
+    from dynabert_hf.model.subnetwork import parse_size, size_name
+
+    assert size_name(IRREGULAR) == "l0h4n48-l2h1n7-l5h3n20"
+    assert parse_size(size_name(IRREGULAR)) == IRREGULAR
+    model = make_model()
+    assert model.set_active("l0h4n48-l2h1n7-l5h3n20").active == IRREGULAR

@@ -1,0 +1,204 @@
+"""Costs that are measured: of every size, runtime and number format, and what cannot be measured is refused."""
+
+import csv
+import json
+import sys
+import time
+
+import pytest
+import torch
+from helpers.tiny import make_model
+
+from dynabert_hf import LayerShape, Profile, ProfileTable, SubNetwork, count_flops, measure_latency, profile, recommend
+from dynabert_hf.sizes.profiling import time_in_turns
+from dynabert_hf.sizes.runtimes import DTYPES, RUNTIMES, prepared, why_not
+
+SIZES = ["w0.25-d0.5", "w1-d1"]
+IRREGULAR = (LayerShape(0, 4, 48), LayerShape(2, 1, 7), LayerShape(5, 3, 20))
+
+
+def make_profile(size, latency_ms=None, **fields):
+    counts = {"parameters": 10, "embedding_parameters": 4, "encoder_parameters": 5, "flops": 7}
+    return Profile(size, **counts, **{"batch_size": 1, "sequence_length": 8, **fields}, latency_ms=latency_ms)
+
+
+TABLE = ProfileTable(
+    (
+        make_profile(SubNetwork(0.5, 0.5), 1.5, latency_spread_ms=0.25, memory_mb=0.5, threads=1, runs=3),
+        make_profile(IRREGULAR, 2.5, dtype="int8", runtime="onnxruntime"),
+    ),
+    {"torch int8": "no"},
+    {"processor": "a processor"},
+)
+
+
+def test_latency_is_measured_for_every_size_in_the_order_given():
+    sizes = ["w1-d1", "w0.25-d0.5"]
+    profiles = measure_latency(make_model(), sizes, batch_size=2, sequence_length=5, rounds=3)
+    assert [profile.name for profile in profiles] == sizes
+    assert all(profile.latency_ms > 0 and profile.latency_spread_ms >= 0 for profile in profiles)
+    assert {(p.runs, p.batch_size, p.sequence_length, p.dtype, p.runtime, p.device, p.threads) for p in profiles} == {
+        (3, 2, 5, "float32", "torch", "cpu", torch.get_num_threads())
+    }
+    assert profiles[0].flops == count_flops(make_model(), "w1-d1", batch_size=2, sequence_length=5)
+
+
+def test_latency_is_measured_for_every_head(family, head):
+    model = make_model(family, head, stock={"num_labels": 2})
+    (profile,) = measure_latency(model, ["w0.5-d0.5"], sequence_length=5, rounds=1, dtype="bfloat16")
+    assert profile.dtype == "bfloat16"
+
+
+def test_memory_holds_the_weights_and_the_states_of_a_pass():
+    model = make_model()
+    small, large = measure_latency(model, ["w0.25-d0.5", "w1-d1"], sequence_length=7, rounds=1)
+    longer = measure_latency(model, ["w1-d1"], batch_size=32, sequence_length=18, rounds=1)[0]
+    weights = large.parameters * 4 / 2**20
+    assert small.memory_mb < large.memory_mb < longer.memory_mb
+    assert weights < large.memory_mb < weights + 0.1
+    # Intermediate states of one layer, (batch, seq, neurons) in float32, are alive at least twice at a time.
+    assert longer.memory_mb - weights > 2 * 32 * 18 * 48 * 4 / 2**20
+
+
+def test_a_profile_covers_every_size_and_setting_and_says_what_it_left_out(capsys):
+    model = make_model().set_active(width=0.5)
+    table = profile(model, batch_sizes=(1, 2), sequence_lengths=(5, 9), dtypes=("float32", "int8"), rounds=1, warmup=0)
+    assert [(one.name, one.batch_size, one.sequence_length) for one in table] == [
+        (str(size), batch, length) for batch in (1, 2) for length in (5, 9) for size in model.config.subnetworks
+    ]
+    assert list(table.left_out) == ["torch int8"]
+    assert "deprecated" in table.left_out["torch int8"]
+    assert table.machine["torch"] == torch.__version__
+    assert str(model.active) == "w0.5-d1"
+    bar = capsys.readouterr().err
+    assert "torch float32, 2 x 9 tokens: 100%" in bar
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_onnx_runtime_is_measured_in_float32_and_int8(dtype):
+    pytest.importorskip("onnxruntime")
+    profiles = measure_latency(
+        make_model(), SIZES, batch_size=2, sequence_length=5, runtime="onnxruntime", dtype=dtype, rounds=2
+    )
+    assert [(one.name, one.runtime, one.dtype) for one in profiles] == [(size, "onnxruntime", dtype) for size in SIZES]
+    assert all(one.latency_ms > 0 for one in profiles)
+    if sys.platform == "linux":
+        assert all(0.1 < one.memory_mb < 100 for one in profiles)
+
+
+def test_runtimes_run_the_sizes_that_they_are_said_to():
+    pytest.importorskip("onnxruntime")
+    model = make_model()
+    inputs = torch.full((2, 6), 7)
+    with (
+        prepared(model, [SubNetwork(0.5, 0.5)], runtime="torch", dtype="float32") as (in_torch,),
+        prepared(model, [SubNetwork(0.5, 0.5)], runtime="onnxruntime", dtype="float32") as (in_onnx,),
+        model.subnetwork("w0.5-d0.5"),
+    ):
+        expected = model(inputs).logits
+        assert torch.equal(in_torch(inputs).logits, expected)
+        torch.testing.assert_close(torch.tensor(in_onnx(inputs)["logits"]), expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_compiled_sizes_are_really_compiled_past_the_limit_of_recompilations(monkeypatch):
+    compiled = []
+
+    def backend(graph, inputs):
+        compiled.append(len(list(graph.graph.nodes)))
+        return graph.forward
+
+    compile_ = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda model, **kwargs: compile_(model, backend=backend, **kwargs))
+    table = profile(make_model(), runtimes=("torch.compile",), sequence_lengths=(5, 7), rounds=1)
+    assert len(table) == 24
+    assert len(compiled) >= 24
+    torch._dynamo.reset()
+
+
+def test_calls_take_turns_and_the_first_rounds_do_not_count():
+    made, rounds = [], []
+
+    def slow():
+        made.append("slow")
+        time.sleep(0.02)
+
+    times = time_in_turns([slow, lambda: made.append("fast")], rounds=2, warmup=1, step=lambda: rounds.append(1))
+    assert made == ["slow", "fast"] * 3
+    assert [len(taken) for taken in times] == [2, 2]
+    assert min(times[0]) >= 20
+    assert len(rounds) == 3
+
+
+def test_a_table_is_the_same_after_json_and_tells_csv_and_markdown(tmp_path):
+    assert ProfileTable.from_json(TABLE.to_json()) == TABLE
+    for suffix in ("json", "csv", "md"):
+        TABLE.save(tmp_path / f"table.{suffix}")
+    assert json.loads((tmp_path / "table.json").read_text())["machine"] == {"processor": "a processor"}
+    rows = list(csv.DictReader((tmp_path / "table.csv").read_text().splitlines()))
+    assert [row["size"] for row in rows] == ["w0.5-d0.5", "l0h4n48-l2h1n7-l5h3n20"]
+    assert (rows[0]["latency_ms"], rows[1]["memory_mb"]) == ("1.5", "")
+    lines = (tmp_path / "table.md").read_text().splitlines()
+    assert lines[2] == "| w0.5-d0.5 | 0.0 M | 7e-09 | torch | float32 | 1 | 8 | 1.5 | 0.25 | 0.5 |"
+    assert len({line.count("|") for line in lines}) == 1
+    with pytest.raises(ValueError, match=r"no name for a table. Possible suffixes are \['.json', '.csv', '.md'\]"):
+        TABLE.save(tmp_path / "table.xls")
+    with pytest.raises(ValueError, match="is not a table of profiles"):
+        ProfileTable.from_json('{"rows": []}')
+
+
+def test_a_table_becomes_a_data_frame(monkeypatch):
+    pytest.importorskip("pandas")
+    frame = TABLE.to_pandas()
+    assert list(frame["latency_ms"]) == [1.5, 2.5]
+    assert list(frame["size"]) == [one.name for one in TABLE]
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match=r"`pip install pandas`"):
+        TABLE.to_pandas()
+
+
+def test_one_setting_of_a_table_becomes_candidates():
+    with pytest.raises(ValueError, match=r"holds 2 settings: .*select\(\)"):
+        TABLE.candidates({"w0.5-d0.5": 0.8})
+    (one,) = TABLE.select(runtime="torch").candidates({"w0.5-d0.5": 0.8, "w1-d1": 0.9})
+    assert (one.accuracy, one.latency_ms, one.memory_mb, one.flops) == (0.8, 1.5, 0.5, 7)
+    (other,) = TABLE.select(dtype="int8").candidates(lambda size: len(size) / 10)
+    assert (other.subnetwork, other.accuracy, other.memory_mb) == (IRREGULAR, 0.3, None)
+    assert recommend([one], latency_ms=2).choice == one
+    with pytest.raises(ValueError, match=r"No profile has \{'batch_size': 3\}. Measured were"):
+        TABLE.select(batch_size=3)
+    with pytest.raises(ValueError, match=r"\['threads'\] are no fields of a setting"):
+        TABLE.select(threads=1)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"rounds": 0}, "rounds=0 is not possible"),
+        ({"batch_size": 1.5}, "batch_size=1.5 is not possible. Give a whole number"),
+        ({"sequence_length": 21}, "longer than the 20 tokens that fit"),
+        ({"runtime": "tpu"}, r"runtime='tpu' is unknown. Possible is one of \['torch', 'torch.compile', 'onnxruntime'"),
+        ({"dtype": "int4"}, r"dtype='int4' is unknown. Possible is one of \['float32'"),
+        ({"dtype": "int8"}, r"Nothing is left to measure: \{'torch int8': '.*onnxruntime runs int8"),
+        ({"runtime": "onnxruntime", "dtype": "bfloat16"}, "Nothing is left to measure.*float32, or int8"),
+    ],
+)
+def test_an_impossible_setting_is_refused(setting, message):
+    with pytest.raises(ValueError, match=message):
+        measure_latency(make_model(), **{"sequence_length": 5, **setting})
+
+
+def test_every_runtime_and_number_format_either_runs_or_says_why_not():
+    for runtime, dtypes in RUNTIMES.items():
+        assert {dtype for dtype in DTYPES if why_not(runtime, dtype) is None} == set(dtypes)
+    with (
+        pytest.raises(ValueError, match=r"torch cannot run int8: .*It runs \['float32'"),
+        prepared(make_model(), [SubNetwork()], runtime="torch", dtype="int8"),
+    ):
+        pass
+
+
+def test_a_missing_extra_is_named_before_anything_is_measured(monkeypatch):
+    monkeypatch.setattr("dynabert_hf.onnx.session.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r'pip install "dynabert_hf\[onnx\]"'):
+        measure_latency(make_model(), SIZES, runtime="onnxruntime", sequence_length=5)

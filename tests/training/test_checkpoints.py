@@ -1,0 +1,300 @@
+"""A run that is killed goes on as if it had not been, and what would go wrong is said before work is lost."""
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import HELPERS, ROOT
+from helpers.recipes import run_recipe
+from helpers.tiny import make_model
+from helpers.trainers import make_dataset, make_trainer
+from safetensors.torch import load_file
+from torch.utils.data import RandomSampler
+from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
+from transformers.trainer_pt_utils import LengthGroupedSampler
+
+from dynabert_hf.training.checkpoints import broken_part, last_whole_checkpoint
+from dynabert_hf.training.order import EpochSampler
+
+STEPWISE = {
+    "max_steps": 6,
+    "save_strategy": "steps",
+    "save_steps": 2,
+    "per_device_train_batch_size": 2,
+    "learning_rate": 1e-2,
+    "lr_scheduler_type": "constant",
+    "logging_steps": 100,
+}
+
+
+@pytest.mark.parametrize(
+    ("moments", "kills"),
+    [("chosen", 6), pytest.param("random", 5, marks=pytest.mark.slow)],
+)
+def test_a_run_that_was_killed_ends_with_the_weights_of_one_that_was_not(tmp_path, moments, kills):
+    worker = HELPERS / "recovery_worker.py"
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    command = [sys.executable, str(worker), str(tmp_path), moments]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
+    assert ran.returncode == 0, ran.stdout[-1000:] + ran.stderr[-3000:]
+    assert ran.stdout.count("killed") >= kills
+    for step in ("2-width", "3-depth", "4-finetune", "."):
+        whole, resumed = (
+            load_file(tmp_path / name / step / "model" / "model.safetensors") for name in ("whole", "killed")
+        )
+        assert all(torch.equal(resumed[weight], whole[weight]) for weight in whole), step
+    tables = [(tmp_path / name / "model" / "results.json").read_text() for name in ("whole", "killed")]
+    assert tables[0] == tables[1]
+    assert not list(tmp_path.glob("killed/**/*partial*"))
+
+
+def stepwise_trainer(folder, stage="depth", widths=(0.5, 1.0), **kwargs):
+    dropout = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
+    model = make_model(stock=dropout, widths=list(widths), depths=[0.5, 1.0])
+    return make_trainer(folder, stage, model, **{**STEPWISE, **kwargs})
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder of a finished training with three checkpoints."""
+    folder = tmp_path_factory.mktemp("trained")
+    stepwise_trainer(folder).train()
+    return folder
+
+
+@pytest.fixture
+def folder(trained, tmp_path):
+    """A copy of that folder."""
+    return shutil.copytree(trained, tmp_path / "run")
+
+
+@pytest.mark.parametrize("stage", ["width", "depth", "finetune"])
+@pytest.mark.parametrize("order", ["random", "group_by_length"])
+def test_resuming_by_hand_gives_the_weights_of_a_run_that_never_stopped(tmp_path, stage, order):
+    """Step 4 is the end of the first epoch of four batches; steps 2 and 6 are within epochs."""
+    settings = {"strategy": "sandwich", "train_sampling_strategy": order, "max_steps": 7, "save_steps": 3}
+    whole = stepwise_trainer(tmp_path, stage, **settings)
+    whole.train()
+    for step in (3, 6):
+        resumed = stepwise_trainer(tmp_path, stage, **settings)
+        resumed.train(resume_from_checkpoint=tmp_path / f"checkpoint-{step}")
+        after = resumed.model.state_dict()
+        assert all(torch.equal(after[name], weight) for name, weight in whole.model.state_dict().items()), step
+
+
+@pytest.mark.parametrize("sampler", [RandomSampler, lambda data: LengthGroupedSampler(2, data)])
+def test_the_order_of_the_data_is_that_of_seed_and_epoch(sampler):
+    data, epoch = make_dataset(12), [0]
+    order = EpochSampler(sampler(data), seed=3, epoch=lambda: epoch[0])
+    first = list(order)
+    torch.rand(5)  # what dropout draws in other amounts on each process
+    assert list(order) == first
+    assert sorted(first) == list(range(12))
+    epoch[0] = 1
+    assert list(order) != first
+    assert len(order) == 12
+
+
+def test_a_random_order_is_that_of_stock_training(tmp_path):
+    seen = []
+    for trainer_class in (type(make_trainer(tmp_path)), Trainer):
+        trainer = make_trainer(tmp_path, "finetune")
+        stock = trainer_class(
+            trainer.model, args=trainer.args, train_dataset=trainer.train_dataset, data_collator=trainer.data_collator
+        )
+        stock.state.epoch = 0
+        seen.append([batch["input_ids"].tolist() for batch in stock.get_train_dataloader()])
+    assert seen[0] == seen[1]
+
+
+def test_resuming_from_the_end_trains_no_more_unless_asked(folder):
+    whole = load_file(folder / "checkpoint-6" / "model.safetensors")
+    for max_steps in (6, 7):
+        resumed = stepwise_trainer(folder, max_steps=max_steps)
+        resumed.train(resume_from_checkpoint=folder / "checkpoint-6")
+        assert resumed.state.global_step == max_steps
+        is_same = all(torch.equal(resumed.model.state_dict()[name], weight) for name, weight in whole.items())
+        assert is_same == (max_steps == 6)
+
+
+def test_early_stopping_counts_on_after_resuming(tmp_path):
+    settings = {
+        "max_steps": 40,
+        "eval_strategy": "steps",
+        "eval_steps": 2,
+        "metric_for_best_model": "eval_worst_loss",
+        "load_best_model_at_end": True,
+        "learning_rate": 1.0,
+    }
+    whole = stepwise_trainer(tmp_path, "width", callbacks=[EarlyStoppingCallback(2)], **settings)
+    whole.train()
+    best, end = whole.state.best_global_step, whole.state.global_step
+    assert end == best + 4 < 40  # two evaluations, each two steps after the last, without a better one
+    for step in (best + 2, end):
+        resumed = stepwise_trainer(tmp_path, "width", callbacks=[EarlyStoppingCallback(2)], **settings)
+        resumed.train(resume_from_checkpoint=tmp_path / f"checkpoint-{step}")
+        assert (resumed.state.best_global_step, resumed.state.global_step) == (best, end)
+        after = resumed.model.state_dict()
+        assert all(torch.equal(after[name], weight) for name, weight in whole.model.state_dict().items())
+
+
+def test_true_resumes_from_the_last_whole_checkpoint(folder):
+    (folder / "checkpoint-6" / "optimizer.pt").unlink()
+    assert last_whole_checkpoint(folder) == folder / "checkpoint-4"
+    resumed, steps = stepwise_trainer(folder), []
+    resumed.add_callback(on_step_begin(lambda state: steps.append(state.global_step)))
+    resumed.train(resume_from_checkpoint=True)
+    assert steps == [4, 5]
+    assert broken_part(folder / "checkpoint-6") is None
+
+
+def on_step_begin(act):
+    class Callback(TrainerCallback):
+        def on_step_begin(self, args, state, control, **kwargs):
+            act(state)
+
+    return Callback()
+
+
+def test_true_without_a_whole_checkpoint_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"holds no whole checkpoint to resume from\. Train without"):
+        stepwise_trainer(tmp_path).train(resume_from_checkpoint=True)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (
+            lambda folder: (folder / "optimizer.pt").unlink(),
+            r"its optimizer\.pt is missing\. Resume from .*checkpoint-4",
+        ),
+        (
+            lambda folder: os.truncate(folder / "model.safetensors", 99),
+            r"its model\.safetensors has 99 bytes of \d+,\d+",
+        ),
+        (
+            lambda folder: (folder / "dynabert_checkpoint.json").unlink(),
+            r"no dynabert_checkpoint\.json, which is written",
+        ),
+        (lambda folder: os.truncate(folder / "dynabert_checkpoint.json", 20), r"it has no dynabert_checkpoint\.json"),
+    ],
+)
+def test_a_checkpoint_that_is_not_whole_is_refused(folder, damage, message):
+    damage(folder / "checkpoint-6")
+    with pytest.raises(ValueError, match=message):
+        stepwise_trainer(folder).train(resume_from_checkpoint=str(folder / "checkpoint-6"))
+
+
+def test_a_checkpoint_without_the_state_of_the_optimiser_is_refused(tmp_path):
+    stepwise_trainer(tmp_path, "width", save_only_model=True).train()
+    with pytest.raises(ValueError, match=r"without the state of the optimiser \(save_only_model=True\)\. There is no"):
+        stepwise_trainer(tmp_path).train(resume_from_checkpoint=str(tmp_path / "checkpoint-6"))
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"stage": "width"}, r"is of a training with \{'stage': 'depth'\}, this one has \{'stage': 'width'\}\. Resume"),
+        ({"strategy": "sandwich"}, "with {'strategy': 'grid'}, this one has {'strategy': 'sandwich'}"),
+        ({"widths": (0.25, 1.0)}, r"with \{'widths': \[0\.5, 1\.0\]\}, this one has \{'widths': \[0\.25, 1\.0\]\}"),
+    ],
+)
+def test_a_checkpoint_of_another_training_is_refused(trained, tmp_path, other, message):
+    trainer = stepwise_trainer(tmp_path, **other)
+    before = {name: weight.clone() for name, weight in trainer.model.state_dict().items()}
+    with pytest.raises(ValueError, match=message):
+        trainer.train(resume_from_checkpoint=str(trained / "checkpoint-6"))
+    assert all(torch.equal(trainer.model.state_dict()[name], weight) for name, weight in before.items())
+
+
+def test_old_checkpoints_leave_only_when_the_new_one_is_whole(tmp_path):
+    trainer = stepwise_trainer(tmp_path, "width", save_total_limit=1)
+    trainer.train()
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["checkpoint-6"]
+    seal = json.loads((tmp_path / "checkpoint-6" / "dynabert_checkpoint.json").read_text())
+    assert {"optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json", "model.safetensors"} <= set(
+        seal["files"]
+    )
+
+
+def test_the_best_checkpoint_is_named_as_it_is_on_disk(tmp_path):
+    trainer = stepwise_trainer(tmp_path, eval_strategy="steps", eval_steps=2, metric_for_best_model="eval_mean_loss")
+    trainer.train()
+    state = json.loads((tmp_path / "checkpoint-6" / "trainer_state.json").read_text())
+    assert state["best_model_checkpoint"] == str(tmp_path / f"checkpoint-{state['best_global_step']}")
+    assert Path(state["best_model_checkpoint"]).is_dir()
+
+
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors", "optimizer.pt", "dynabert_checkpoint.json"])
+def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(tmp_path, file):
+    """Writing to /dev/full fails as it does on a full disk; weights are renamed into place, which a folder refuses."""
+
+    def fill_the_disk(state):
+        if state.global_step == 3:
+            (tmp_path / "_partial" / "checkpoint-4").mkdir(parents=True)
+            path = tmp_path / "_partial" / "checkpoint-4" / file
+            path.symlink_to("/dev/full") if file != "model.safetensors" else path.mkdir()
+
+    trainer = stepwise_trainer(tmp_path, "width", save_total_limit=1)
+    trainer.add_callback(on_step_begin(fill_the_disk))
+    full = r"checkpoint of step 4 could not be written .*checkpoint-2', is kept\. Make room"
+    with pytest.raises(OSError, match=full):
+        trainer.train()
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["checkpoint-2"]
+    resumed = stepwise_trainer(tmp_path, "width")
+    resumed.train(resume_from_checkpoint=True)
+    assert resumed.state.global_step == 6
+
+
+def test_an_output_folder_that_cannot_be_made_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"file/run' cannot be written to: .*Not a directory.* Nothing was trained"):
+        stepwise_trainer(tmp_path / "file" / "run")
+    with pytest.raises(OSError, match=r"file/run' cannot be written to: .*Not a directory.* Nothing was trained"):
+        run_recipe(tmp_path / "file")
+
+
+def test_a_full_disk_is_seen_before_training(tmp_path, monkeypatch):
+    trainer = stepwise_trainer(tmp_path)
+    trainer.add_callback(on_step_begin(lambda state: pytest.fail("trained")))
+    full = lambda **where: open("/dev/full", "wb", buffering=0)  # noqa: E731, SIM115
+    monkeypatch.setattr("dynabert_hf.files.tempfile.NamedTemporaryFile", full)
+    with pytest.raises(OSError, match=r"cannot be written to: .*No space left on device\. Nothing was trained"):
+        trainer.train()
+
+
+def test_a_stage_that_cannot_be_saved_keeps_its_checkpoints(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("dynabert_hf.DynaBertForSequenceClassification.save_pretrained", save_on_a_full_disk)
+        with pytest.raises(
+            OSError, match=r"1-rewired/model' could not be written: .*No space left.* is kept\. Make room"
+        ):
+            run_recipe(tmp_path)
+    assert not (tmp_path / "run" / "1-rewired" / "model").exists()
+    assert len(run_recipe(tmp_path).rows) == 12
+
+
+def save_on_a_full_disk(model, folder):
+    Path(folder).mkdir()
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_loss_that_is_not_a_number_leaves_the_last_checkpoint(tmp_path):
+    trainer = stepwise_trainer(tmp_path)
+
+    def poison(state):
+        if state.global_step == 3:
+            trainer.teacher.classifier.bias.data.fill_(torch.nan)
+
+    trainer.add_callback(on_step_begin(poison))
+    with pytest.raises(
+        FloatingPointError, match=r"loss of w0\.5-d0\.5 is nan at step 3, on the batch that begins with"
+    ):
+        trainer.train()
+    assert last_whole_checkpoint(tmp_path) == tmp_path / "checkpoint-2"

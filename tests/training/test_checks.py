@@ -1,0 +1,129 @@
+"""Data that cannot be trained on is refused before any work."""
+
+import pytest
+from datasets import Dataset
+from helpers.recipes import run_recipe
+from helpers.tiny import make_model
+from helpers.trainers import make_dataset, make_trainer
+
+from dynabert_hf import DynaBertTrainer, DynaBertTrainingArguments
+from dynabert_hf.training.checks import check_enough, check_labels
+
+
+def labelled(labels, as_list=False):
+    rows = [{"input_ids": [5, 6], "labels": label} for label in labels]
+    return rows if as_list else Dataset.from_list(rows)
+
+
+def token_model():
+    return make_model(head="ForTokenClassification")
+
+
+@pytest.mark.parametrize("as_list", [False, True])
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([0, 2, 3], r"the label 3 in row 2\. Possible for this model are 0 to 2, since num_labels=3\. Remove"),
+        ([-1, 0], r"the label -1 in row 0\. Possible .* \(-1 often marks hidden labels\)"),
+        ([-100, 0], r"the label -100 in row 0\. Possible for this model are 0 to 2, since"),
+        ([0, 1.5], r"the label 1\.5 in row 1\. Possible"),
+        ([0.0, float("nan")], r"the label nan in row 1, which is not a finite number"),
+        (["good", "bad"], r"the label 'good' in row 0, which is not a finite number.*class_encode_column"),
+    ],
+)
+def test_labels_that_the_model_has_not_are_refused(labels, message, as_list):
+    if as_list or len({type(label) for label in labels}) == 1:
+        with pytest.raises(ValueError, match=f"train_dataset has {message}"):
+            check_labels("train_dataset", labelled(labels, as_list), make_model())
+
+
+def test_labels_of_tokens_are_checked_one_by_one():
+    check_labels("train_dataset", labelled([[-100, 0, 2], [1, -100]]), token_model())
+    with pytest.raises(ValueError, match=r"the label 7 in row 1\. Possible for this model are 0 to 2 and -100, since"):
+        check_labels("train_dataset", labelled([[-100, 0], [1, 7]]), token_model())
+
+
+@pytest.mark.parametrize(
+    ("labels", "stock"),
+    [
+        ([0.3, -4.0], {"num_labels": 1}),
+        ([0.3, 7.0], {"problem_type": "regression"}),
+        ([[1.0, 0.0, 1.0], [0.0, 0.0, 0.5]], {"problem_type": "multi_label_classification"}),
+        ([0, 2], {}),
+        ([0.0, 2.0], {}),
+    ],
+)
+def test_labels_that_the_model_can_learn_pass(labels, stock):
+    check_labels("train_dataset", labelled(labels), make_model(stock=stock))
+
+
+def test_a_regression_without_a_number_is_refused():
+    with pytest.raises(ValueError, match="the label inf in row 1, which is not a finite number"):
+        check_labels("eval_dataset", labelled([0.0, float("inf")]), make_model(stock={"num_labels": 1}))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"train_dataset": make_dataset(0)}, "train_dataset is empty. Give at least one example"),
+        ({"train_dataset": []}, "train_dataset is empty"),
+        ({"eval_dataset": make_dataset(0)}, "eval_dataset is empty"),
+        ({"eval_dataset": {"matched": make_dataset(2), "mismatched": make_dataset(0)}}, r"\['mismatched'\] is empty"),
+        ({"train_dataset": labelled([0, 5])}, "train_dataset has the label 5 in row 1"),
+        ({"eval_dataset": labelled([0, -1])}, "eval_dataset has the label -1 in row 1"),
+    ],
+)
+def test_the_trainer_refuses_data_before_training(tmp_path, given, message):
+    args = DynaBertTrainingArguments(tmp_path, stage="finetune", use_cpu=True, report_to="none")
+    with pytest.raises(ValueError, match=message):
+        DynaBertTrainer(make_model(), None, args, **given)
+
+
+def test_the_recipe_refuses_labels_before_it_makes_a_folder(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"train_dataset has the label 2 in row 1\. Possible for this model are 0 to 1"
+    ):
+        run_recipe(tmp_path, train_dataset=labelled([0, 2]))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("size", "given", "message"),
+    [
+        (1, {"batch_size": 16, "num_processes": 2}, "train_dataset has 1 examples for 2 processes"),
+        (
+            9,
+            {"batch_size": 1, "num_processes": 2},
+            r"A batch of 1 cannot be split over 2 processes\. Give a per_device",
+        ),
+        (
+            9,
+            {"batch_size": 16, "num_processes": 2, "drop_last": True},
+            "has 9 examples, a batch of all processes 16.*no",
+        ),
+    ],
+)
+def test_too_little_for_the_processes_is_refused(size, given, message):
+    with pytest.raises(ValueError, match=message):
+        check_enough(make_dataset(size), **{"drop_last": False, **given})
+
+
+def test_as_many_examples_as_processes_are_enough():
+    check_enough(make_dataset(2), batch_size=2, num_processes=2, drop_last=True)
+    check_enough(iter([]), batch_size=2, num_processes=2, drop_last=True)
+
+
+def test_the_trainer_refuses_a_training_without_a_full_batch(tmp_path):
+    with pytest.raises(ValueError, match=r"has 8 examples, a batch of all processes 9.* there would be no step at all"):
+        make_trainer(tmp_path, per_device_train_batch_size=9, dataloader_drop_last=True)
+
+
+def test_a_stage_that_does_not_exist_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"stage_arguments names \['deph'\]\. Possible are \['width', 'depth', 'fine"):
+        run_recipe(tmp_path, stage_arguments={"deph": {"num_train_epochs": 1}})
+
+
+def test_an_argument_of_a_later_stage_is_checked_before_the_first(tmp_path):
+    with pytest.raises(ValueError, match="strategy='all' is unknown"):
+        run_recipe(tmp_path, stage_arguments={"depth": {"strategy": "all"}})
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,72 @@
+"""Two processes give what one process gives."""
+
+import json
+
+import pytest
+import torch
+from accelerate.commands.config.config_args import load_config_from_file
+from helpers import HELPERS, ddp_worker
+from helpers.processes import CONFIGURATION, launch
+from safetensors.torch import load_file
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder with what one process and two processes trained, and what the two printed."""
+    folder = tmp_path_factory.mktemp("ddp")
+    ddp_worker.main(folder, 1)
+    return folder, launch(HELPERS / "ddp_worker.py", folder, 2)
+
+
+@pytest.mark.parametrize("case", ddp_worker.CASES, ids=lambda case: ddp_worker.case_name(*case))
+def test_two_processes_train_what_one_trains(trained, case):
+    name = ddp_worker.case_name(*case)
+    one, two = (load_file(trained[0] / f"{name}-{number}.safetensors") for number in (1, 2))
+    assert one.keys() == two.keys()
+    for tensor in one:
+        tolerance = 1e-6 if tensor.startswith("gradient") else 1e-5
+        torch.testing.assert_close(two[tensor], one[tensor], rtol=0, atol=tolerance, msg=f"{name}: {tensor}")
+
+
+@pytest.mark.parametrize("stage", ["width", "depth", "finetune"])
+def test_recomputed_activations_give_the_same_gradients(trained, stage):
+    kept, recomputed = (load_file(trained[0] / f"{stage}-1-{how}-2.safetensors") for how in ("kept", "recomputed"))
+    for name, tensor in kept.items():
+        torch.testing.assert_close(recomputed[name], tensor, rtol=0, atol=1e-6, msg=name)
+
+
+def test_without_the_full_network_last_two_processes_fail(trained):
+    assert trained[1].count("reversed order failed") == 2
+
+
+def test_the_recipe_on_two_processes_ends_as_on_one(trained):
+    folders = [trained[0] / f"recipe-{number}" for number in (1, 2)]
+    for step in ("1-rewired", "2-width", "3-depth", "4-finetune", "."):
+        one, two = (load_file(folder / step / "model" / "model.safetensors") for folder in folders)
+        for name, weight in one.items():
+            torch.testing.assert_close(two[name], weight, rtol=0, atol=1e-5, msg=f"{step}: {name}")
+    tables = [json.loads((folder / "model" / "results.json").read_text()) for folder in folders]
+    for one, two in zip(*(table["sub_networks"] for table in tables), strict=True):
+        assert two == pytest.approx(one, abs=1e-5)
+    assert not list(folders[1].glob("**/*partial*"))
+
+
+@pytest.mark.slow
+def test_sharded_weights_train_as_whole_ones(tmp_path):
+    """By FSDP version 2; and going on from a checkpoint as if there had been no stop."""
+    launch(HELPERS / "fsdp_worker.py", tmp_path)
+    pairs = {"resumed": load_file(tmp_path / "whole.safetensors")}
+    for stage in ("width", "depth", "finetune"):
+        one = ddp_worker.train(tmp_path, stage, 2, False, num_processes=1)
+        pairs[stage] = {name: one[f"weight of {name}"] for name in pairs["resumed"]}
+    for case, expected in pairs.items():
+        trained = load_file(tmp_path / f"{case}.safetensors")
+        for name, weight in expected.items():
+            torch.testing.assert_close(trained[name], weight, rtol=0, atol=1e-5, msg=f"{case}: {name}")
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGURATION.parent.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_configurations_are_of_this_accelerate(path):
+    """It refuses a key that it does not know."""
+    configuration = load_config_from_file(str(path))
+    assert (configuration.num_processes, configuration.num_machines) == (2, 1)

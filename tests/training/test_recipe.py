@@ -1,0 +1,286 @@
+"""The recipe in one call, on a tiny model and sentences made on the spot."""
+
+import csv
+import json
+import re
+import warnings
+
+import pytest
+import torch
+from datasets import Dataset
+from helpers.glue_tasks import save_model
+from helpers.recipes import make_sentences, make_teacher, run_recipe
+from helpers.tiny import TINY
+from huggingface_hub import ModelCard
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertConfig,
+    BertForSequenceClassification,
+    BertModel,
+    DataCollatorWithPadding,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+)
+
+from dynabert_hf import (
+    DynaBertForSequenceClassification,
+    DynaBertTrainer,
+    SubNetwork,
+    measure_importance,
+)
+from dynabert_hf.training.rewiring import Importance
+
+
+def test_the_recipe_returns_a_model_and_a_row_for_every_size(tmp_path, family):
+    teacher = make_teacher(family)
+    before = {name: weight.clone() for name, weight in teacher.state_dict().items()}
+    result = run_recipe(tmp_path, teacher, finetune=True)
+    assert [row.subnetwork for row in result.rows] == list(result.model.config.subnetworks)
+    assert result.rows[-1].subnetwork == SubNetwork()
+    assert result.rows[-1].parameters == sum(parameter.numel() for parameter in teacher.parameters())
+    assert all(0 <= row.metrics["accuracy"] <= 1 for row in result.rows)
+    assert set(result.teacher_metrics) == {"loss", "accuracy"}
+    assert all(torch.equal(weight, before[name]) for name, weight in teacher.state_dict().items())
+
+
+def test_the_table_and_the_model_are_saved(tmp_path):
+    result = run_recipe(tmp_path)
+    folder = tmp_path / "run" / "model"
+    table = json.loads((folder / "results.json").read_text())
+    rows = list(csv.DictReader((folder / "results.csv").read_text().splitlines()))
+    assert [row["accuracy"] for row in table["sub_networks"]] == [row.metrics["accuracy"] for row in result.rows]
+    assert [float(row["flops"]) for row in rows] == [row.flops for row in result.rows]
+    loaded = AutoModelForSequenceClassification.from_pretrained(folder)
+    assert torch.equal(loaded.classifier.weight, result.model.classifier.weight)
+    stored = {str(row.subnetwork): row.metrics for row in result.rows}
+    assert loaded.config.metrics == {**stored, "teacher": result.teacher_metrics}
+
+
+def test_importance_is_measured_on_batches_in_the_order_of_the_data(tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(save_model(tmp_path / "words"))
+    lengths = [9, 2, 7, 3, 8, 2, 9, 4, 6, 3, 8, 2]
+    rows = [{"input_ids": list(range(5, 5 + length)), "labels": row % 2} for row, length in enumerate(lengths)]
+    run_recipe(
+        tmp_path, train_dataset=Dataset.from_list(rows), processing_class=tokenizer, per_device_eval_batch_size=4
+    )
+    collate = DataCollatorWithPadding(tokenizer)
+    batches = [collate(rows[start : start + 4]) for start in range(0, len(rows), 4)]
+    elastic = DynaBertForSequenceClassification.from_backbone(make_teacher())
+    expected = measure_importance(elastic, batches, progress=False)
+    found = Importance.load(tmp_path / "run" / "1-rewired" / "importance.safetensors")
+    torch.testing.assert_close(found.heads, expected.heads)
+    torch.testing.assert_close(found.neurons, expected.neurons)
+
+
+def test_a_finished_run_is_not_repeated(tmp_path, monkeypatch):
+    first = run_recipe(tmp_path)
+    monkeypatch.setattr(
+        "dynabert_hf.training.trainer.DynaBertTrainer.train", lambda *args, **kwargs: pytest.fail("trained again")
+    )
+    second = run_recipe(tmp_path)
+    assert [row.metrics for row in first.rows] == [row.metrics for row in second.rows]
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    whole = run_recipe(tmp_path / "whole").model.state_dict()
+    with monkeypatch.context() as patch:
+        patch.setattr("dynabert_hf.training.recipe._Run.finish", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run_recipe(tmp_path / "cut")
+    resumed = run_recipe(tmp_path / "cut").model.state_dict()
+    assert all(torch.equal(resumed[name], weight) for name, weight in whole.items())
+
+
+def test_other_settings_in_the_same_folder_are_refused(tmp_path):
+    run_recipe(tmp_path)
+    with pytest.raises(ValueError, match=r"holds a run with .*'max_steps': 2.* now .*'max_steps': 3.* Give the same"):
+        run_recipe(tmp_path, max_steps=3)
+
+
+def test_another_model_or_other_data_in_the_same_folder_are_refused(tmp_path):
+    run_recipe(tmp_path)
+    torch.manual_seed(1)
+    other = BertForSequenceClassification(BertConfig(**TINY, num_labels=2))
+    with pytest.raises(ValueError, match=r"holds a run with {'model': '\w+'}, now {'model': '\w+'} is asked"):
+        run_recipe(tmp_path, other)
+    rows = make_sentences().to_list()
+    run_recipe(tmp_path, train_dataset=rows)
+    rows[-1] = {**rows[-1], "labels": 1 - rows[-1]["labels"]}
+    with pytest.raises(ValueError, match=r"holds a run with {'train_dataset': '\w+'}, now"):
+        run_recipe(tmp_path, train_dataset=rows)
+
+
+def test_the_result_is_pushed_once_at_the_end(tmp_path, monkeypatch):
+    pushed = []
+    monkeypatch.setattr(
+        "dynabert_hf.training.recipe.push_folder",
+        lambda folder, repo_id, **about: pushed.append((folder, repo_id, about)),
+    )
+    run_recipe(tmp_path, push_to_hub=True, hub_token="secret", hub_private_repo=True)
+    about = {"private": True, "revision": None, "token": "secret"}
+    assert pushed == [(tmp_path / "run" / "model", "run", about)]
+    assert "secret" not in (tmp_path / "run" / "run.json").read_text()
+    run_recipe(tmp_path, push_to_hub=True, hub_model_id="me/final")
+    assert pushed[1][1] == "me/final"
+
+
+def test_a_teacher_in_half_precision_is_trained_in_full(tmp_path):
+    assert run_recipe(tmp_path, make_teacher().bfloat16()).model.dtype == torch.float32
+
+
+@pytest.mark.parametrize("given", [{"train_dataset": "stream"}, {"eval_dataset": "several"}])
+def test_data_without_numbered_rows_is_refused(tmp_path, given):
+    forms = {"stream": make_sentences().to_iterable_dataset(), "several": {"one": make_sentences()}}
+    [(name, form)] = given.items()
+    with pytest.raises(ValueError, match=rf"{name} is a \w+\. The recipe needs one data set of known length"):
+        run_recipe(tmp_path, **{name: forms[form]})
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_model_with_adapters_is_refused_by_name(tmp_path):
+    peft = pytest.importorskip("peft")
+    warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)  # said to peft
+    adapted = peft.get_peft_model(make_teacher(), peft.LoraConfig(target_modules=["query"]))
+    with pytest.raises(TypeError, match=r"is a PeftModel\. Possible are .*merge_and_unload"):
+        run_recipe(tmp_path, adapted)
+
+
+@pytest.mark.parametrize(
+    ("problem_type", "metric"), [("multi_label_classification", "accuracy"), ("regression", "mse")]
+)
+def test_models_with_several_answers_are_measured(tmp_path, problem_type, metric):
+    torch.manual_seed(0)
+    teacher = BertForSequenceClassification(BertConfig(**TINY, num_labels=3, problem_type=problem_type))
+    data = make_sentences().remove_columns("labels").add_column("labels", [[1.0, 0.0, 1.0]] * 12)
+    result = run_recipe(tmp_path, teacher, train_dataset=data, eval_dataset=data)
+    assert all(row.metrics[metric] >= 0 for row in result.rows)
+
+
+def test_a_regression_model_reports_error_and_correlation(tmp_path):
+    data = make_sentences(regression=True)
+    result = run_recipe(tmp_path, make_teacher(num_labels=1), train_dataset=data, eval_dataset=data)
+    assert set(result.rows[0].metrics) == {"loss", "mse", "pearson"}
+
+
+def test_without_evaluation_data_there_are_no_metrics(tmp_path):
+    result = run_recipe(tmp_path, eval_dataset=None)
+    assert [row.metrics for row in result.rows] == [{}] * 12
+
+
+def test_a_folder_of_a_fine_tuned_model_is_a_teacher(tmp_path):
+    make_teacher().save_pretrained(tmp_path / "teacher")
+    result = run_recipe(tmp_path, tmp_path / "teacher")
+    assert type(result.model).__name__ == "DynaBertForSequenceClassification"
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"text": ["a"], "labels": [0]}, "no 'input_ids'. Tokenise it first"),
+        ({"input_ids": [[5, 6]]}, r"\['input_ids'\] but no labels"),
+        ({"input_ids": [], "labels": []}, "train_dataset is empty"),
+    ],
+)
+def test_a_data_set_that_cannot_be_trained_on_is_refused(tmp_path, columns, message):
+    with pytest.raises(ValueError, match=message):
+        run_recipe(tmp_path, train_dataset=Dataset.from_dict(columns))
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_encoder_of_another_architecture_is_refused(tmp_path):
+    config = DistilBertConfig(dim=32, n_heads=4, hidden_dim=48, n_layers=2, vocab_size=99)
+    with pytest.raises(TypeError, match=r"DistilBertForSequenceClassification.*Possible are.*BertForSequence"):
+        run_recipe(tmp_path, DistilBertForSequenceClassification(config))
+
+
+def test_a_model_without_a_task_head_is_refused(tmp_path):
+    with pytest.raises(TypeError, match=r"BertModel\. Possible are .* Fine-tune one"):
+        run_recipe(tmp_path, BertModel(BertConfig(**TINY)))
+
+
+def test_the_card_says_what_was_measured(tmp_path):
+    result = run_recipe(tmp_path, stages=("width", "depth"), finetune=True)
+    folder = tmp_path / "run" / "model"
+    card = ModelCard.load(folder / "README.md")
+    found = {each.metric_name: each.metric_value for each in card.data.eval_results}
+    assert found == {
+        f"{metric} of {row.subnetwork}": value for row in result.rows for metric, value in row.metrics.items()
+    }
+    assert len(re.findall(r"^\| `w[\d.]+-d", card.text, re.MULTILINE)) == len(result.rows)
+    assert "| `max_steps` | 2 | 2 | 2 |" in card.text
+    assert (folder / "pareto.png").stat().st_size > 1000
+    assert (folder / "grid.png").stat().st_size > 1000
+    assert str(tmp_path) not in card.text
+
+
+def test_the_card_of_the_default_recipe_tells_of_no_stage_that_was_not_trained(tmp_path):
+    run_recipe(tmp_path)
+    text = ModelCard.load(tmp_path / "run" / "model" / "README.md").text
+    assert "Stage `depth`" in text
+    assert "stage `width`" not in text
+
+
+def test_a_regression_has_a_card_with_pictures_of_its_error(tmp_path):
+    data = make_sentences(regression=True)
+    run_recipe(tmp_path, make_teacher(num_labels=1), train_dataset=data, eval_dataset=data)
+    card = ModelCard.load(tmp_path / "run" / "model" / "README.md")
+    assert "mse of w1-d1" in {each.metric_name for each in card.data.eval_results}
+    assert "![mse over cost of every size](pareto.png)" in card.text
+
+
+@pytest.mark.parametrize("is_off", [False, True])
+def test_the_table_is_shown_at_the_end_unless_bars_are_off(tmp_path, capsys, is_off):
+    run_recipe(tmp_path, max_steps=1, strategy="sandwich", widths=(0.5, 1.0), depths=(1.0,), disable_tqdm=is_off)
+    shown = "of one DynaBertForSequenceClassification" in capsys.readouterr().out
+    assert shown is not is_off
+
+
+def test_by_default_one_stage_learns_from_the_fine_tuned_model_without_dropout(tmp_path, monkeypatch):
+    seen = watch_stages(monkeypatch)
+    teacher = make_teacher()
+    teacher.config.hidden_dropout_prob = 0.2
+    result = run_recipe(tmp_path, teacher)
+    [(args, student, source)] = seen
+    assert (args.stage, args.strategy, args.teacher_width) == ("depth", "sandwich", "full")
+    assert source is teacher
+    assert {module.p for module in student.modules() if isinstance(module, torch.nn.Dropout)} == {0.0}
+    assert result.model.config.hidden_dropout_prob == result.model.bert.embeddings.dropout.p == 0.2
+
+
+def test_the_stages_of_the_paper_hand_on_their_result(tmp_path, monkeypatch):
+    seen = watch_stages(monkeypatch)
+    run_recipe(tmp_path, stages=("width", "depth"), dropout=None, finetune=True)
+    assert [args.stage for args, _, _ in seen] == ["width", "depth", "finetune"]
+    (_, _, first), (args, student, second), (_, _, third) = seen
+    assert type(first) is BertForSequenceClassification
+    assert type(second) is type(student)
+    assert second is not student
+    assert args.teacher_width == "same"
+    assert third is None
+
+
+def watch_stages(monkeypatch):
+    """The arguments, student and teacher of every stage that is trained."""
+    seen = []
+    train = DynaBertTrainer.train
+
+    def watched(self, *args, **kwargs):
+        seen.append((self.args, self.model, self.teacher))
+        return train(self, *args, **kwargs)
+
+    monkeypatch.setattr("dynabert_hf.training.trainer.DynaBertTrainer.train", watched)
+    return seen
+
+
+@pytest.mark.parametrize("stages", [(), ("width",), ("depth", "width"), "depth", ("depth", "finetune")])
+def test_impossible_stages_are_refused(tmp_path, stages):
+    with pytest.raises(ValueError, match=r"is not possible\. Give one of \('depth',\), \('width', 'depth'\)"):
+        run_recipe(tmp_path, stages=stages)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("dropout", [-0.1, 1.0])
+def test_an_impossible_dropout_is_refused(tmp_path, dropout):
+    with pytest.raises(ValueError, match=rf"dropout={dropout} is not possible\. Give a probability in \[0, 1\)"):
+        run_recipe(tmp_path, dropout=dropout)

@@ -1,0 +1,107 @@
+"""Importance and rewiring beyond the reference values, which test_reference_training.py checks."""
+
+import pytest
+import torch
+from helpers.tiny import make_batch, make_model
+
+from dynabert_hf import Importance, SubNetwork, measure_importance, rewire
+
+
+def labelled_batches(num_batches=2):
+    return [{**make_batch(seed=seed), "labels": torch.tensor([0, 2])} for seed in range(num_batches)]
+
+
+def test_rewiring_keeps_the_outputs_of_the_full_network(family):
+    model, batch = make_model(family), make_batch()
+    before = model(**batch).logits
+    importance = measure_importance(model, labelled_batches(), progress=False)
+    assert rewire(model, importance) is model
+    torch.testing.assert_close(model(**batch).logits, before, rtol=0, atol=1e-5)
+
+
+def test_rewiring_orders_heads_and_neurons_by_importance(family):
+    model = make_model(family)
+    rewire(model, measure_importance(model, labelled_batches(), progress=False))
+    again = measure_importance(model, labelled_batches(), progress=False)
+    for scores in (again.heads, again.neurons):
+        assert (scores.diff(dim=1) <= 1e-5 * scores.max()).all()
+
+
+def test_importance_adds_up_over_batches():
+    model, batches = make_model(), labelled_batches(3)
+    together = measure_importance(model, batches, progress=False)
+    alone = [measure_importance(model, [batch], progress=False) for batch in batches]
+    torch.testing.assert_close(together.heads, sum(each.heads for each in alone))
+    torch.testing.assert_close(together.neurons, sum(each.neurons for each in alone))
+
+
+def test_importance_of_a_stock_model_is_that_of_the_elastic_one():
+    model = make_model()
+    ours = measure_importance(model, labelled_batches(), progress=False)
+    stock = measure_importance(model.to_backbone(), labelled_batches(), progress=False)
+    assert torch.equal(ours.heads, stock.heads)
+    assert torch.equal(ours.neurons, stock.neurons)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_measuring_leaves_the_model_as_it_was(fails):
+    model = make_model().train().set_active(width=0.5, depth=0.5)
+    model.base_model.embeddings.requires_grad_(False)
+    model.base_model.encoder.requires_grad_(False)
+    model.classifier.weight.grad = torch.ones_like(model.classifier.weight)
+    flags = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    batches = labelled_batches()
+    if fails:
+        del batches[1]["labels"]
+        with pytest.raises(ValueError, match="gives no loss"):
+            measure_importance(model, batches, progress=False)
+    else:
+        measure_importance(model, batches, progress=False)
+    assert model.training
+    assert model.active == SubNetwork(0.5, 0.5)
+    assert {name: parameter.requires_grad for name, parameter in model.named_parameters()} == flags
+    assert torch.equal(model.classifier.weight.grad, torch.ones_like(model.classifier.weight))
+    assert all(p.grad is None for name, p in model.named_parameters() if name != "classifier.weight")
+    assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+def test_importance_reads_any_data_loader():
+    rows = [{"input_ids": torch.arange(5, 12), "labels": torch.tensor(row % 3)} for row in range(4)]
+    loader = torch.utils.data.DataLoader(rows, batch_size=2)
+    assert measure_importance(make_model(), loader, progress=False).heads.shape == (6, 4)
+
+
+def test_importance_is_saved_and_loaded(tmp_path):
+    importance = measure_importance(make_model(), labelled_batches(), progress=False)
+    importance.save(tmp_path / "importance.safetensors")
+    loaded = Importance.load(tmp_path / "importance.safetensors")
+    assert torch.equal(loaded.heads, importance.heads)
+    assert torch.equal(loaded.neurons, importance.neurons)
+
+
+def test_a_file_of_something_else_is_not_importance(tmp_path):
+    make_model().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="not 'heads' and 'neurons'"):
+        Importance.load(tmp_path / "model.safetensors")
+
+
+def test_no_batch_is_refused():
+    with pytest.raises(ValueError, match="no batch to measure importance on"):
+        measure_importance(make_model(), [], progress=False)
+
+
+def test_importance_of_another_shape_is_refused():
+    with pytest.raises(ValueError, match=r"\(6, 3\).*needs \(6, 4\)"):
+        rewire(make_model(), Importance(torch.ones(6, 3), torch.ones(6, 48)))
+
+
+def test_importance_that_is_not_finite_is_refused():
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        rewire(make_model(), Importance(torch.full((6, 4), torch.nan), torch.ones(6, 48)))
+
+
+def test_a_cut_model_is_refused():
+    layer = {"index": 0, "heads": 4, "neurons": 48}
+    model = make_model(stored_shape=[layer], active_layers=[layer])
+    with pytest.raises(ValueError, match="cut by extraction"):
+        measure_importance(model, labelled_batches(), progress=False)

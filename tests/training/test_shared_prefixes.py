@@ -1,0 +1,271 @@
+"""A step that shares work between its passes gives the gradients of separate passes, with less work."""
+
+import copy
+import gc
+import weakref
+from contextlib import nullcontext
+
+import pytest
+import torch
+from helpers.tiny import HEADS, batch_for, make_batch, make_model
+from helpers.trainers import make_trainer
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from dynabert_hf import DynaBertTrainer
+from dynabert_hf.training.shared_prefixes import share_prefixes
+
+STAGES = ("width", "depth", "finetune")
+IRREGULAR = {"kept_layers": {"0.5": [1, 2, 5], "0.75": [1, 2, 3, 5]}}
+
+
+def separate(model, sizes):
+    return nullcontext(model.subnetwork)
+
+
+def with_labels(batch):
+    return {**batch, "labels": torch.tensor([0, 2])}
+
+
+def gradients_of_step(trainer, batch, *, passes=None):
+    """The gradients of one step, by name; `passes` takes the place of the trainer's choice of sharing."""
+    if passes is not None:
+        trainer._passes = passes
+    trainer.model.zero_grad()
+    trainer.training_step(trainer.model, batch)
+    return {name: parameter.grad for name, parameter in trainer.model.named_parameters() if parameter.grad is not None}
+
+
+def assert_sharing_changes_no_gradient(trainer, batch):
+    """In double precision, where another order of sums rounds at 1e-16."""
+    trainer.model.double()
+    if trainer.teacher is not None:
+        trainer.teacher.double()
+        with torch.no_grad():
+            trainer.teacher.get_input_embeddings().weight.mul_(1.5)  # else full-size losses teach nothing
+    shared = gradients_of_step(trainer, batch)
+    expected = gradients_of_step(trainer, batch, passes=separate)
+    assert shared.keys() == expected.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(shared[name], gradient, rtol=1e-9, atol=1e-12, msg=name)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("layers", [{}, IRREGULAR], ids=["rule", "kept_layers"])
+def test_gradients_equal_those_of_separate_passes(tmp_path, family, stage, layers):
+    trainer = make_trainer(tmp_path, stage, model=make_model(family, **layers))
+    assert_sharing_changes_no_gradient(trainer, with_labels(make_batch()))
+
+
+@pytest.mark.parametrize("use_reentrant", [False, True])
+@pytest.mark.parametrize("stage", STAGES)
+def test_gradients_of_activations_computed_again_equal_those_of_separate_passes(tmp_path, stage, use_reentrant):
+    trainer = make_trainer(tmp_path, stage)
+    trainer.model.activation_checkpointing_enable({"use_reentrant": use_reentrant})
+    assert_sharing_changes_no_gradient(trainer, with_labels(make_batch()))
+
+
+@pytest.mark.parametrize("head", [head for head in HEADS if head != "Model"])
+def test_gradients_of_every_head_equal_those_of_separate_passes(tmp_path, head):
+    model = make_model(head=head, stock={"num_labels": 2 if head == "ForQuestionAnswering" else 3})
+    assert_sharing_changes_no_gradient(make_trainer(tmp_path, model=model), batch_for(head))
+
+
+def test_gradients_of_a_sandwich_step_equal_those_of_separate_passes(tmp_path):
+    trainer = make_trainer(tmp_path, strategy="sandwich")
+    assert_sharing_changes_no_gradient(trainer, with_labels(make_batch()))
+
+
+@pytest.mark.parametrize("frozen", ["embeddings", "layer.0", "query"])
+def test_gradients_beside_frozen_weights_equal_those_of_separate_passes(tmp_path, frozen):
+    trainer = make_trainer(tmp_path)
+    for name, parameter in trainer.model.named_parameters():
+        parameter.requires_grad_(frozen not in name)
+    assert_sharing_changes_no_gradient(trainer, with_labels(make_batch()))
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # said to peft
+def test_gradients_of_adapters_equal_those_of_separate_passes(tmp_path):
+    peft = pytest.importorskip("peft")
+    model = make_model(widths=[1.0])
+    model.add_adapter(peft.LoraConfig(r=2, target_modules=["query", "value"], init_lora_weights=False))
+    trainer = make_trainer(tmp_path, model=model)
+    assert_sharing_changes_no_gradient(trainer, with_labels(make_batch()))
+
+
+def test_gradients_in_bfloat16_are_those_of_separate_passes(tmp_path):
+    trainer = make_trainer(tmp_path, bf16=True)
+    batch = with_labels(make_batch())
+    shared = gradients_of_step(trainer, batch)
+    for name, gradient in gradients_of_step(trainer, batch, passes=separate).items():
+        # Sums of numbers of eight bits, in another order.
+        error = (shared[name] - gradient).norm() / gradient.norm().clamp(min=1e-3)
+        assert error < 0.02, name
+
+
+def test_dropout_is_drawn_alike_when_activations_are_computed_again(tmp_path):
+    gradients = []
+    for checkpointing in (False, True):
+        trainer = make_trainer(tmp_path, model=make_model(stock={"hidden_dropout_prob": 0.2}))
+        if checkpointing:
+            trainer.model.activation_checkpointing_enable()
+        torch.manual_seed(1)
+        gradients.append(gradients_of_step(trainer, with_labels(make_batch())))
+    for name, gradient in gradients[0].items():
+        assert torch.equal(gradients[1][name], gradient), name
+
+
+def count_runs(trainer, batch):
+    """How often the embeddings and the layers were computed in a step."""
+    base, runs = trainer.model.base_model, {"embeddings": 0, "layers": 0}
+
+    def counting(key):
+        return lambda *_: runs.update({key: runs[key] + 1})
+
+    hooks = [base.embeddings.word_embeddings.register_forward_hook(counting("embeddings"))]
+    hooks += [layer.intermediate.register_forward_hook(counting("layers")) for layer in base.encoder.layer]
+    trainer.training_step(trainer.model, batch)
+    for hook in hooks:
+        hook.remove()
+    return runs
+
+
+@pytest.mark.parametrize(
+    ("stage", "layers", "expected"),
+    [("width", {}, 4 * 6), ("depth", {}, 4 * 9), ("finetune", {}, 4 * 9), ("depth", IRREGULAR, 4 * 11)],
+)
+def test_what_sizes_have_in_common_runs_once_a_step(tmp_path, stage, layers, expected):
+    """Else a width would run 13 layers; by the rule it runs 0, 2, 4, then 1, 2, 4, then 3, 4, 5."""
+    trainer = make_trainer(tmp_path, stage, model=make_model(**layers))
+    assert count_runs(trainer, with_labels(make_batch())) == {"embeddings": 1, "layers": expected}
+
+
+class WithOwnLoss(DynaBertTrainer):
+    def compute_loss(self, *args, **kwargs):
+        return 2 * super().compute_loss(*args, **kwargs)
+
+
+class WithOwnPairLoss(DynaBertTrainer):
+    def pair_loss(self, *args, **kwargs):
+        return 2 * super().pair_loss(*args, **kwargs)
+
+
+@pytest.mark.parametrize("kind", [WithOwnLoss, WithOwnPairLoss])
+def test_a_loss_of_ones_own_gets_separate_passes(tmp_path, kind):
+    trainer = make_trainer(tmp_path, "finetune")
+    trainer.__class__ = kind
+    assert count_runs(trainer, with_labels(make_batch())) == {"embeddings": 12, "layers": 4 * 13}
+
+
+def test_a_compiled_model_gets_separate_passes(tmp_path):
+    trainer = make_trainer(tmp_path, "finetune")
+    sizes = trainer.model.config.subnetworks
+    assert not isinstance(trainer._passes(trainer.model, sizes), nullcontext)
+    assert isinstance(trainer._passes(torch.compile(trainer.model, backend="eager"), sizes), nullcontext)
+    trainer.model.base_model.encoder.layer[0].compile(backend="eager")
+    assert isinstance(trainer._passes(trainer.model, sizes), nullcontext)
+
+
+def test_outputs_and_hidden_states_are_those_of_separate_passes(family):
+    model = make_model(family)
+    sizes = model.config.subnetworks
+
+    def run(at_size, size):
+        with at_size(size), torch.no_grad():
+            output = model(**make_batch(), output_hidden_states=True)
+        return (output.logits, *output.hidden_states)
+
+    with share_prefixes(model, sizes) as at_size:
+        shared = [run(at_size, size) for size in sizes]
+    for size, states in zip(sizes, shared, strict=True):
+        for ours, theirs in zip(states, run(model.subnetwork, size), strict=True):
+            assert torch.equal(ours, theirs)
+
+
+def watch_states(model):
+    """Weak references to the outputs of all layers, as they come."""
+    seen = []
+    for layer in model.base_model.encoder.layer:
+        layer.register_forward_hook(lambda module, args, output: seen.append(weakref.ref(output)))
+    return seen
+
+
+def modules_with_own_forward(model):
+    return [name for name, module in model.named_modules() if "forward" in vars(module)]
+
+
+def test_nothing_is_kept_after_a_step(tmp_path):
+    trainer = make_trainer(tmp_path)
+    seen = watch_states(trainer.model)
+    gc.collect()
+    gc.disable()  # what only the collector would free is kept too long
+    try:
+        trainer.training_step(trainer.model, with_labels(make_batch()))
+        assert len(seen) == 4 * 13
+        assert not [state for state in seen if state() is not None]
+    finally:
+        gc.enable()
+    assert trainer.model.base_model.active_sizes.parts is None
+    assert not modules_with_own_forward(trainer.model)
+
+
+def test_states_are_let_go_when_no_later_size_needs_them():
+    model = make_model()
+    seen, sizes = watch_states(model), model.config.subnetworks
+    with share_prefixes(model, sizes) as at_size:
+        for size in sizes:
+            with at_size(size):
+                model(**make_batch()).logits.sum().backward()
+            if size.depth == 1:
+                assert not [state for state in seen if state() is not None]
+
+
+def test_a_step_that_fails_leaves_the_model_as_it_was(tmp_path):
+    trainer = make_trainer(tmp_path)
+    batch = with_labels(make_batch())
+    expected = copy.deepcopy(gradients_of_step(trainer, batch))
+    bias = trainer.teacher.classifier.bias.detach().clone()
+    trainer.teacher.classifier.bias.data.fill_(torch.nan)
+    with pytest.raises(FloatingPointError, match=r"loss of w0\.25-d0\.5 is nan"):
+        trainer.training_step(trainer.model, batch)
+    assert trainer.model.base_model.active_sizes.parts is None
+    assert not modules_with_own_forward(trainer.model)
+    assert str(trainer.model.active) == "w1-d1"
+    trainer.teacher.classifier.bias.data.copy_(bias)
+    for name, gradient in gradients_of_step(trainer, batch).items():
+        assert torch.equal(gradient, expected[name]), name
+
+
+def test_a_replaced_forward_pass_is_back_after_a_step(tmp_path):
+    trainer = make_trainer(tmp_path)
+    layer = trainer.model.base_model.encoder.layer[1]
+    layer.forward = own = layer.forward
+    trainer.training_step(trainer.model, with_labels(make_batch()))
+    assert vars(layer)["forward"] is own
+
+
+class _FullSizeGradients(TorchDispatchMode):
+    """Counts the gradients of slices that are made as large as what was cut."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += function is torch.ops.aten.slice_backward.default
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("gathers", [False, True])
+def test_narrow_passes_make_no_gradients_of_the_full_size(gathers):
+    model = make_model(head="ForTokenClassification")
+    context = model.base_model.active_sizes.gathering_gradients() if gathers else nullcontext()
+    with context, model.subnetwork("w0.5-d1"), _FullSizeGradients() as made:
+        model(**make_batch()).logits.sum().backward()
+    assert made.count == (0 if gathers else 6 * (6 + 3 * 2))
+
+
+def test_a_hook_on_a_weight_sees_the_gradients_of_every_size(tmp_path):
+    trainer = make_trainer(tmp_path, "width")
+    seen = []
+    weight = trainer.model.base_model.encoder.layer[0].output.dense.weight
+    weight.register_hook(lambda gradient: seen.append(gradient.shape))
+    trainer.training_step(trainer.model, with_labels(make_batch()))
+    assert seen == [weight.shape] * 4

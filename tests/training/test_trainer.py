@@ -1,0 +1,482 @@
+"""One step over many sizes, evaluation over all of them, and what is refused before any work."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from helpers.tiny import TINY, make_model
+from helpers.trainers import FirstGradients, accuracy, make_dataset, make_trainer
+from safetensors.torch import load_file
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    EarlyStoppingCallback,
+    default_data_collator,
+)
+
+from dynabert_hf import DynaBertTrainer, DynaBertTrainingArguments
+
+MASKED = ("input_ids", "attention_mask")
+
+
+def test_evaluation_names_every_size_the_mean_and_the_worst(tmp_path):
+    trainer = make_trainer(tmp_path, compute_metrics=accuracy)
+    metrics = trainer.evaluate()
+    sizes = trainer.model.config.subnetworks
+    values = [metrics[f"eval_{size}_accuracy"] for size in sizes]
+    losses = [metrics[f"eval_{size}_loss"] for size in sizes]
+    assert metrics["eval_mean_accuracy"] == pytest.approx(np.mean(values))
+    assert metrics["eval_worst_accuracy"] == min(values)
+    assert metrics["eval_worst_loss"] == max(losses)
+    for size, value in zip(sizes, values, strict=True):
+        with trainer.model.subnetwork(size), torch.no_grad():
+            logits = trainer.model(**{k: torch.tensor(v) for k, v in make_dataset()[:].items()}).logits
+        assert value == (logits.argmax(-1) == torch.tensor(make_dataset()["labels"])).float().mean()
+
+
+def test_prediction_covers_every_size(tmp_path):
+    trainer = make_trainer(tmp_path)
+    predictions = trainer.predict(make_dataset()).predictions
+    assert list(predictions) == [str(size) for size in trainer.model.config.subnetworks]
+    assert predictions["w0.25-d0.5"].shape == (8, 3)
+    assert not np.allclose(predictions["w0.25-d0.5"], predictions["w1-d1"])
+
+
+def test_after_training_every_example_is_evaluated(tmp_path):
+    """Also where the last batch of training was not full, by whose length accelerate would cut all others."""
+    trainer = make_trainer(tmp_path, train_dataset=make_dataset(10), num_train_epochs=1, max_steps=-1)
+    trainer.train()
+    assert len(trainer.train_dataset) % trainer.args.train_batch_size
+    predictions = trainer.predict(make_dataset(8)).predictions
+    assert {len(logits) for logits in predictions.values()} == {8}
+
+
+@pytest.mark.parametrize("settings", [{}, {"batch_eval_metrics": True}])
+def test_a_last_batch_that_is_not_full_counts_by_its_sentences(tmp_path, settings):
+    data, counted = make_dataset(9), []
+
+    def batch_accuracy(prediction, compute_result=False):
+        counted.append(len(prediction.label_ids))
+        return {"accuracy": 0.5}
+
+    metrics_of = batch_accuracy if settings else accuracy
+    trainer = make_trainer(
+        tmp_path, eval_dataset=data, compute_metrics=metrics_of, per_device_eval_batch_size=4, **settings
+    )
+    metrics = trainer.evaluate()
+    loss = trainer.model.eval()(**{name: torch.tensor(column) for name, column in data[:].items()}).loss
+    assert metrics["eval_w1-d1_loss"] == pytest.approx(loss.item(), abs=1e-6)
+    assert "eval_mean_accuracy" in metrics
+    assert not settings or counted[:3] == [4, 4, 1]
+
+
+def test_evaluation_leaves_the_active_size(tmp_path):
+    trainer = make_trainer(tmp_path, model=make_model().set_active(width=0.5))
+    trainer.evaluate()
+    assert str(trainer.model.active) == "w0.5-d1"
+
+
+@pytest.mark.parametrize(("stage", "parts"), [("depth", ("logit_loss", "hidden_loss")), ("finetune", ("loss",))])
+def test_logs_tell_the_losses_of_every_size(tmp_path, stage, parts):
+    trainer = make_trainer(tmp_path, stage)
+    trainer.train()
+    logged = trainer.state.log_history[0]
+    assert {f"{size}_{part}" for size in trainer.model.config.subnetworks for part in parts} <= logged.keys()
+
+
+@pytest.mark.parametrize("metric", ["mean_accuracy", "eval_worst_accuracy", "eval_w0.5-d0.5_accuracy", "eval_mean_mse"])
+def test_the_best_checkpoint_is_chosen_by_any_metric_and_early_stopping_too(tmp_path, metric):
+    """One evaluation without a better one ends the training, and the best weights are there again."""
+
+    def measure(prediction):
+        return {**accuracy(prediction), "mse": float(np.square(prediction.predictions).mean())}
+
+    trainer = make_trainer(
+        tmp_path,
+        model=make_model(widths=[0.5, 1.0], depths=[0.5, 1.0]),
+        compute_metrics=measure,
+        callbacks=[EarlyStoppingCallback(1)],
+        max_steps=10,
+        learning_rate=0.1,
+        eval_strategy="steps",
+        eval_steps=1,
+        save_strategy="steps",
+        save_steps=1,
+        load_best_model_at_end=True,
+        metric_for_best_model=metric,
+    )
+    trainer.train()
+    name = metric if metric.startswith("eval_") else f"eval_{metric}"
+    measured = [logs[name] for logs in trainer.state.log_history if name in logs]
+    best = min(measured) if metric.endswith("mse") else max(measured)
+    assert trainer.state.best_metric == best
+    assert trainer.state.best_global_step == 1 + measured.index(best)
+    assert trainer.state.global_step == trainer.state.best_global_step + 1 < 10
+    kept = load_file(tmp_path / f"checkpoint-{trainer.state.best_global_step}" / "model.safetensors")
+    assert all(torch.equal(trainer.model.state_dict()[name], weight) for name, weight in kept.items())
+    assert trainer.evaluate()[name] == best
+
+
+@pytest.mark.parametrize(("stage", "label_weight"), [("width", 0.0), ("depth", 0.0), ("depth", 0.5), ("finetune", 0.0)])
+def test_accumulating_two_batches_of_eight_equals_one_of_sixteen(tmp_path, stage, label_weight):
+    """The first eight sentences are padded to 7 tokens, the others to 5."""
+    gradients = []
+    for batch, steps in ((16, 1), (8, 2)):
+        first = FirstGradients()
+        trainer = make_trainer(
+            tmp_path,
+            stage,
+            model=make_model(widths=[0.5, 1.0], depths=[0.5, 1.0]),
+            train_dataset=[*pad(make_dataset(8), 7), *pad(make_dataset(8), 5)],
+            data_collator=pad_together,
+            callbacks=[first],
+            max_steps=1,
+            label_weight=label_weight,
+            train_sampling_strategy="sequential",
+            per_device_train_batch_size=batch,
+            gradient_accumulation_steps=steps,
+        )
+        trainer.train()
+        gradients.append(first.gradients)
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, rtol=0, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize(
+    ("head", "smoothing"),
+    [
+        ("ForSequenceClassification", 0.0),
+        ("ForSequenceClassification", 0.1),
+        ("ForTokenClassification", 0.0),
+        ("ForTokenClassification", 0.1),
+        ("ForQuestionAnswering", 0.0),  # transformers smooths labels of classes alone
+    ],
+)
+def test_the_loss_on_labels_is_added_with_its_weight(tmp_path, head, smoothing):
+    labels = make_dataset()["labels"]
+    own = {
+        "ForSequenceClassification": {"labels": labels},
+        "ForTokenClassification": {"labels": [[label] * 3 + [-100] * 4 for label in labels]},
+        "ForQuestionAnswering": {"start_positions": labels, "end_positions": [label + 1 for label in labels]},
+    }[head]
+    train = Dataset.from_dict({**make_dataset().remove_columns("labels").to_dict(), **own})
+    gradients = {}
+    for name, stage, weights in (
+        ("distilled", "depth", {}),
+        ("labels", "finetune", {}),
+        ("both", "depth", {"label_weight": 0.5}),
+    ):
+        first = FirstGradients()
+        trainer = make_trainer(
+            tmp_path / name,
+            stage,
+            model=make_model(head=head, stock={"num_labels": 2 if "Question" in head else 3}),
+            train_dataset=train,
+            callbacks=[first],
+            max_steps=1,
+            max_grad_norm=0.0,
+            label_smoothing_factor=smoothing,
+            train_sampling_strategy="sequential",
+            **weights,
+        )
+        trainer.train()
+        gradients[name] = first.gradients
+    assert f"{trainer.plan[0].student}_label_loss" in trainer.state.log_history[0]
+    for name, gradient in gradients["both"].items():
+        expected = gradients["distilled"][name] + 0.5 * gradients["labels"][name]
+        torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=1e-6, msg=name)
+
+
+def test_a_weight_of_labels_that_are_missing_is_refused(tmp_path):
+    trainer = make_trainer(tmp_path, train_dataset=make_dataset().remove_columns("labels"), label_weight=0.5)
+    message = (
+        r"label_weight=0.5 needs labels, but a batch has \['attention_mask', 'input_ids'\]. Name the column .*labels"
+    )
+    with pytest.raises(ValueError, match=message):
+        trainer.train()
+
+
+@pytest.mark.parametrize("stage", ["width", "depth", "finetune"])
+def test_half_precision_gives_about_the_same_gradient_for_whole_weights(tmp_path, stage):
+    gradients = []
+    for bf16 in (False, True):
+        first = FirstGradients()
+        model = make_model(widths=[0.5, 1.0], depths=[0.5, 1.0])
+        trainer = make_trainer(tmp_path, stage, model, bf16=bf16, max_steps=1, callbacks=[first])
+        trainer.train()
+        assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+        gradients.append(torch.cat([gradient.flatten() for gradient in first.gradients.values()]))
+    assert not torch.equal(*gradients)
+    assert torch.cosine_similarity(*gradients, dim=0) > 0.99
+
+
+def pad(dataset, length):
+    """Examples cut or left at a length, with what is padding by their masks."""
+    return [{name: row[name][:length] if name != "labels" else row[name] for name in row} for row in dataset]
+
+
+def pad_together(rows):
+    longest = max(len(row["input_ids"]) for row in rows)
+    filled = [{**row, **{name: row[name] + [0] * (longest - len(row[name])) for name in MASKED}} for row in rows]
+    return default_data_collator(filled)
+
+
+def test_a_sandwich_holds_the_smallest_the_largest_and_others_drawn_anew(tmp_path):
+    trainer = make_trainer(tmp_path, strategy="sandwich")
+    draws = []
+    for step in range(20):
+        trainer.state.global_step = step
+        draw = [str(pair.student) for pair in trainer.pairs_of_step()]
+        assert draw == [str(pair.student) for pair in trainer.pairs_of_step()]
+        assert (len(draw), draw[0], draw[-1]) == (4, "w0.25-d0.5", "w1-d1")
+        draws.append(tuple(draw))
+    assert len(set(draws)) > 10
+
+
+def test_the_teacher_does_not_change(tmp_path):
+    trainer = make_trainer(tmp_path)
+    before = copy.deepcopy(trainer.teacher).state_dict()
+    trainer.train()
+    assert all(torch.equal(weight, before[name]) for name, weight in trainer.teacher.state_dict().items())
+    assert not trainer.teacher.training
+    assert all(parameter.grad is None for parameter in trainer.teacher.parameters())
+
+
+def test_a_loss_that_is_not_a_number_stops_before_it_reaches_the_weights(tmp_path):
+    trainer = make_trainer(tmp_path)
+    with torch.no_grad():
+        trainer.teacher.classifier.bias.fill_(torch.nan)
+    before = copy.deepcopy(trainer.model).state_dict()
+    with pytest.raises(
+        FloatingPointError, match=r"loss of w0\.25-d0\.5 is nan at step 0, on the batch that begins with"
+    ):
+        trainer.train()
+    assert all(torch.equal(weight, before[name]) for name, weight in trainer.model.state_dict().items())
+
+
+def test_evaluation_shows_a_bar_for_each_size(tmp_path, capsys):
+    trainer = make_trainer(tmp_path, disable_tqdm=False, per_device_eval_batch_size=2)
+    trainer.evaluate()
+    bars = [line for line in capsys.readouterr().err.replace("\r", "\n").splitlines() if "/" in line]
+    assert bars
+    assert all("/4 " in bar for bar in bars)
+
+
+def stock(**kwargs):
+    return BertForSequenceClassification(BertConfig(**{**TINY, "num_labels": 3, **kwargs}))
+
+
+def stock_in_two_places():
+    model = stock()
+    model.classifier.to("meta")
+    return model
+
+
+@pytest.mark.parametrize(
+    ("stage", "teacher", "message"),
+    [
+        ("width", None, "Stage 'width' has no teacher. Give teacher=the fine-tuned model"),
+        ("depth", None, "Stage 'depth' has no teacher. Give teacher=the result of stage 'width'"),
+        ("depth", stock(), "narrows its teacher .* BertForSequenceClassification has one size"),
+        ("width", stock(hidden_size=16), "teacher has hidden_size=16, the model 32. They must be equal"),
+        ("width", stock(num_hidden_layers=2), "teacher has num_hidden_layers=2, the model 6"),
+        ("width", stock(vocab_size=50), "teacher has vocab_size=50, the model 99"),
+        ("width", stock(num_labels=2), "teacher has num_labels=2, the model 3"),
+        ("width", stock().bfloat16(), r"teacher is in torch\.bfloat16, the model in torch\.float32\. Load both with"),
+        ("width", stock().to("meta"), r"teacher is on the devices \['meta'\]\. It has to be in memory as a whole"),
+        ("width", stock_in_two_places(), r"teacher is on the devices \['cpu', 'meta'\].* load it without device_map"),
+    ],
+)
+def test_a_teacher_that_does_not_fit_is_refused(tmp_path, stage, teacher, message):
+    with pytest.raises(ValueError, match=message):
+        make_trainer(tmp_path, stage, teacher=teacher)
+
+
+def test_a_teacher_that_is_the_model_is_refused(tmp_path):
+    model = make_model()
+    with pytest.raises(ValueError, match=r"shares weights with the model.*copy\.deepcopy"):
+        make_trainer(tmp_path, model=model, teacher=model)
+
+
+def test_a_model_of_one_size_is_refused(tmp_path):
+    with pytest.raises(TypeError, match="BertForSequenceClassification, which has one size only"):
+        make_trainer(tmp_path, model=stock())
+
+
+def test_arguments_without_a_stage_are_refused():
+    with pytest.raises(TypeError, match=r"args is a NoneType\. Give DynaBertTrainingArguments"):
+        DynaBertTrainer(make_model())
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"stage": "both"}, "stage='both' is unknown. Possible is one of 'width', 'depth', 'finetune'"),
+        ({"strategy": "all"}, "strategy='all' is unknown"),
+        ({"hidden_weight": -1.0}, "hidden_weight=-1.0 is not possible"),
+        ({"label_weight": -1.0}, "label_weight=-1.0 is not possible"),
+        ({"logit_weight": float("nan")}, "logit_weight=nan is not possible"),
+        ({"logit_weight": 0.0, "hidden_weight": 0.0}, "both 0, so nothing would be learned"),
+    ],
+)
+def test_an_impossible_argument_is_refused(tmp_path, given, message):
+    with pytest.raises(ValueError, match=message):
+        DynaBertTrainingArguments(tmp_path, **given)
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("torch_compile", {"torch_compile": True}),
+        ("torch_compile", {"torch_compile_backend": "eager"}),
+        ("fsdp", {"fsdp": True, "fsdp_config": {"version": 1}}),
+        ("deepspeed", {"deepspeed": "zero2.json"}),
+    ],
+)
+def test_an_engine_that_would_train_wrongly_is_refused(tmp_path, name, given):
+    with pytest.raises(ValueError, match=rf"{name} was asked for.* not possible in training: .* Possible are one proc"):
+        DynaBertTrainingArguments(tmp_path, **given)
+
+
+@pytest.mark.parametrize("name", ["fsdp", "deepspeed"])
+def test_an_engine_that_the_launcher_asks_for_is_refused(tmp_path, name, monkeypatch):
+    monkeypatch.setenv(f"ACCELERATE_USE_{name.upper()}", "true")
+    with pytest.raises(ValueError, match=rf"{name} was asked for, by an argument or by `accelerate launch`, but"):
+        DynaBertTrainingArguments(tmp_path)
+
+
+def test_the_weights_of_the_losses_are_the_papers_unless_given(tmp_path):
+    weights = {stage: DynaBertTrainingArguments(tmp_path, stage=stage).hidden_weight for stage in ("width", "depth")}
+    assert weights == {"width": 0.1, "depth": 1.0}
+    assert DynaBertTrainingArguments(tmp_path, hidden_weight=0.7).hidden_weight == 0.7
+
+
+@pytest.mark.parametrize(
+    ("settings", "metric"),
+    [
+        ({"load_best_model_at_end": True}, "eval_mean_loss"),
+        ({"lr_scheduler_type": "reduce_lr_on_plateau"}, "eval_mean_loss"),
+        ({"metric_for_best_model": "accuracy"}, "eval_mean_accuracy"),
+        ({"metric_for_best_model": "eval_loss"}, "eval_mean_loss"),
+        ({"metric_for_best_model": "worst_accuracy"}, "worst_accuracy"),
+        ({"metric_for_best_model": "eval_other_w0.5-d1_loss"}, "eval_other_w0.5-d1_loss"),
+        ({}, None),
+    ],
+)
+def test_the_metric_to_choose_by_is_the_mean_unless_a_size_is_named(tmp_path, settings, metric):
+    args = DynaBertTrainingArguments(tmp_path, eval_strategy="epoch", save_strategy="epoch", use_cpu=True, **settings)
+    assert args.metric_for_best_model == metric
+    assert not args.greater_is_better or metric.endswith("accuracy")
+
+
+def test_the_best_checkpoint_is_loaded_without_further_words(tmp_path):
+    trainer = make_trainer(
+        tmp_path,
+        load_best_model_at_end=True,
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        max_steps=-1,
+        num_train_epochs=1,
+    )
+    trainer.train()
+    assert trainer.state.best_metric == trainer.state.log_history[-2]["eval_mean_loss"]
+
+
+def test_metrics_that_are_no_numbers_are_reported_by_size(tmp_path):
+    def report(prediction):
+        return {"classes": {"f1": 0.5}, "nothing": None, "share": np.float64(0.25)}
+
+    metrics = make_trainer(tmp_path, compute_metrics=report).evaluate()
+    assert metrics["eval_w0.5-d1_classes"] == {"f1": 0.5}
+    assert metrics["eval_mean_share"] == 0.25
+    assert "eval_mean_classes" not in metrics
+    assert "eval_mean_nothing" not in metrics
+
+
+@pytest.mark.parametrize("is_stream", [True, False])
+def test_data_sets_without_a_length_train_and_evaluate(tmp_path, is_stream):
+    class Rows(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return iter(make_dataset())
+
+    data = make_dataset().to_iterable_dataset() if is_stream else Rows()
+    trainer = make_trainer(tmp_path, train_dataset=data, eval_dataset=data, per_device_eval_batch_size=5)
+    assert trainer.train().global_step == 2
+    loss = trainer.model(**{name: torch.tensor(column) for name, column in make_dataset()[:].items()}).loss
+    assert trainer.evaluate()["eval_w1-d1_loss"] == pytest.approx(loss.item(), abs=1e-6)
+
+
+@pytest.mark.parametrize(("stage", "label_weight"), [("finetune", 0.0), ("width", 0.5)])
+def test_a_batch_without_a_labelled_token_adds_nothing(tmp_path, stage, label_weight):
+    rows = [{**row, "labels": [0] * 7 if number < 4 else [-100] * 7} for number, row in enumerate(make_dataset())]
+    trainer = make_trainer(
+        tmp_path,
+        stage,
+        make_model(head="ForTokenClassification"),
+        train_dataset=rows,
+        label_weight=label_weight,
+        train_sampling_strategy="sequential",
+    )
+    trainer.train()
+    losses = [log["loss"] for log in trainer.state.log_history if "loss" in log]
+    assert losses[0] > 0
+    assert np.isfinite(losses).all()
+    assert all(parameter.isfinite().all() for parameter in trainer.model.parameters())
+
+
+@pytest.mark.parametrize("problem_type", [None, "multi_label_classification"])
+def test_float_labels_of_several_classes_are_distilled_one_by_one(tmp_path, problem_type):
+    rows = [{**row, "labels": [1.0, 0.0, 1.0]} for row in make_dataset()]
+    model, teacher = make_model(), make_model()
+    for each in (model, teacher):
+        each.config.problem_type = problem_type
+    with torch.no_grad():
+        teacher.classifier.weight.neg_()
+    trainer = make_trainer(
+        tmp_path, model=model, teacher=teacher, train_dataset=rows, max_steps=1, teacher_width="full"
+    )
+    [batch] = [default_data_collator(rows[:4])]
+    ours, theirs = (
+        each.eval()(**{k: v for k, v in batch.items() if k != "labels"}).logits for each in (model, teacher)
+    )
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(ours, theirs.sigmoid())
+    full = trainer.plan[-1]
+    trainer.pair_loss(model, batch, full, trainer._teacher_outputs(full.teacher, batch))
+    torch.testing.assert_close(trainer._part_losses["w1-d1_logit_loss"], expected.detach())
+
+
+def test_an_encoder_without_a_head_distils_its_hidden_states(tmp_path):
+    with pytest.raises(ValueError, match=r"DynaBertModel has no head.*logit_weight=0"):
+        make_trainer(tmp_path, model=make_model(head="Model"))
+    data = make_dataset().remove_columns("labels")
+    trainer = make_trainer(
+        tmp_path, model=make_model(head="Model"), logit_weight=0, train_dataset=data, eval_dataset=None
+    )
+    trainer.train()
+    assert trainer.state.log_history[0]["w0.5-d0.5_hidden_loss"] > 0
+
+
+def test_distillation_takes_sentences_whose_labels_are_hidden(tmp_path):
+    hidden = make_dataset().remove_columns("labels").add_column("labels", [-1] * 8)
+    make_trainer(tmp_path, train_dataset=hidden).train()
+    for given in ({"stage": "finetune"}, {"label_weight": 0.5}):
+        with pytest.raises(ValueError, match="train_dataset has the label -1 in row 0"):
+            make_trainer(tmp_path, train_dataset=hidden, **given)
+
+
+def test_an_optimiser_that_has_modes_is_put_into_that_of_training(tmp_path):
+    class Moded(torch.optim.SGD):
+        is_training = False
+
+        def train(self):
+            self.is_training = True
+
+        def step(self, *args, **kwargs):
+            assert self.is_training
+            super().step(*args, **kwargs)
+
+    trainer = make_trainer(tmp_path)
+    trainer.optimizer = Moded(trainer.model.parameters(), lr=0.01)
+    trainer.train()
