@@ -184,13 +184,13 @@ class ProfileTable:
 
     def to_markdown(self) -> str:
         """The table for people, with units, in GitHub's Markdown."""
-        header = ["size", "parameters", "GFLOPs", "runtime", "dtype", "batch", "tokens", "ms", "± ms", "MB"]
-        lines = [header, ["---", "---:", "---:", "---", "---", *["---:"] * 5]]
+        header = ["size", "parameters", "GFLOPs", "runtime", "dtype", "device", "batch", "tokens", "ms", "± ms", "MB"]
+        lines = [header, ["---", "---:", "---:", *["---"] * 3, *["---:"] * 5]]
         for one in self:
             measured = (one.latency_ms, one.latency_spread_ms, one.memory_mb)
             numbers = ["" if number is None else f"{number:.4g}" for number in measured]
             counted = [f"{one.parameters / 1e6:.1f} M", f"{one.flops / 1e9:.3g}"]
-            setting = [one.runtime, one.dtype, str(one.batch_size), str(one.sequence_length)]
+            setting = [one.runtime, one.dtype, one.device, str(one.batch_size), str(one.sequence_length)]
             lines.append([one.name, *counted, *setting, *numbers])
         return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 

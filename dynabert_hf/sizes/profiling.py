@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import Size
 from .counting import count_flops, count_parameters
 from .profile_table import Profile, ProfileTable
-from .runtimes import Runner, prepared, why_not
+from .runtimes import Runner, prepared, present_device, why_not
 
 
 def profile(
@@ -33,6 +34,7 @@ def profile(
     sequence_lengths: Sequence[int] = (128,),
     runtimes: Sequence[str] = ("torch",),
     dtypes: Sequence[str] = ("float32",),
+    device: str | None = None,
     rounds: int = 30,
     warmup: int = 3,
     progress: bool = True,
@@ -41,10 +43,10 @@ def profile(
 
     The sizes take turns, one forward pass each a round, so that a slow moment of the machine falls on all of them
     alike; each is timed alone, after `warmup` rounds that do not count, without padding, with the threads that torch
-    uses now (`torch.set_num_threads`).
+    uses now (`torch.set_num_threads`). On a CUDA device the device's own events time a pass.
 
     Args:
-        model: An elastic model; it stays as it is. torch runs on its device, ONNX Runtime on the CPU.
+        model: An elastic model; it stays as it is, and where it is.
         sizes: The sizes to measure; None: all of `model.config.subnetworks`.
         batch_sizes: Sequences per forward pass.
         sequence_lengths: Tokens per sequence.
@@ -52,6 +54,8 @@ def profile(
             exports every size first).
         dtypes: Any of `float32`, `bfloat16`, `float16` and `int8`. A runtime is measured in those that it runs;
             `left_out` of the table names the others.
+        device: Where torch runs, such as `cpu` or `cuda`; None: where the model is. ONNX Runtime runs on the CPU. The
+            table says where each size ran.
         rounds: Timed forward passes of each size.
         warmup: Forward passes of each size before the timed ones.
         progress: Whether to show a progress bar.
@@ -59,7 +63,8 @@ def profile(
     Raises:
         SubNetworkError: If the model does not hold a size.
         ValueError: If a count is below one, a sequence is longer than the model has positions, a runtime or number
-            format is unknown, or no runtime that was asked for runs any of the number formats.
+            format is unknown, this machine has no such device, or no runtime that was asked for runs any of the number
+            formats.
         ImportError: If the extra of a runtime is not installed.
 
     Example:
@@ -67,6 +72,7 @@ def profile(
         >>> table.select(runtime="torch", batch_size=1).candidates(accuracies)  # doctest: +SKIP
     """
     chosen = [model._requested(size, None, None) for size in (model.config.subnetworks if sizes is None else sizes)]
+    place = model.device if device is None else present_device(device)
     shapes = list(product(batch_sizes, sequence_lengths))
     for batch_size, sequence_length in shapes:
         _check_setting(model, batch_size=batch_size, sequence_length=sequence_length, rounds=rounds)
@@ -82,12 +88,12 @@ def profile(
             if f"{runtime} {dtype}" in left_out:
                 continue
             bar.set_description(f"Preparing {len(chosen)} sizes for {runtime} in {dtype}")
-            with prepared(model, chosen, runtime=runtime, dtype=dtype) as runners:
+            with prepared(model, chosen, runtime=runtime, dtype=dtype, device=place) as runners:
                 for shape, profiles in by_shape.items():
                     bar.set_description(f"{runtime} {dtype}, {shape[0]} x {shape[1]} tokens")
                     profiles = [replace(one, runtime=runtime, dtype=dtype) for one in profiles]
                     measured += _measured(runners, profiles, _inputs(model, *shape), (warmup, rounds), bar)
-    return ProfileTable(tuple(measured), left_out, machine())
+    return ProfileTable(tuple(measured), left_out, machine(place))
 
 
 def measure_latency(
@@ -98,6 +104,7 @@ def measure_latency(
     sequence_length: int = 128,
     runtime: str = "torch",
     dtype: str | None = None,
+    device: str | None = None,
     rounds: int = 30,
     warmup: int = 3,
     progress: bool = False,
@@ -111,14 +118,15 @@ def measure_latency(
         sequence_length: Tokens per sequence, without padding.
         runtime: `torch`, `torch.compile` or `onnxruntime`.
         dtype: Number format of weights and computation; None: that of the model.
+        device: Where torch runs; None: where the model is.
         rounds: Timed forward passes of each size.
         warmup: Forward passes of each size before the timed ones.
         progress: Whether to show a progress bar.
 
     Raises:
         SubNetworkError: If the model does not hold a size.
-        ValueError: If a count is below one, the sequence is longer than the model has positions, or the runtime is
-            unknown or cannot run the number format.
+        ValueError: If a count is below one, the sequence is longer than the model has positions, the runtime is
+            unknown or cannot run the number format, or this machine has no such device.
         ImportError: If the extra of the runtime is not installed.
     """
     table = profile(
@@ -128,6 +136,7 @@ def measure_latency(
         sequence_lengths=(sequence_length,),
         runtimes=(runtime,),
         dtypes=(dtype or str(model.dtype).removeprefix("torch."),),
+        device=device,
         rounds=rounds,
         warmup=warmup,
         progress=progress,
@@ -135,8 +144,31 @@ def measure_latency(
     return list(table)
 
 
+def wall_ms(call: Callable[[], Any]) -> float:
+    """Milliseconds on the clock that a call takes."""
+    start = time.perf_counter()
+    call()
+    return (time.perf_counter() - start) * 1e3
+
+
+def event_ms(call: Callable[[], Any], device: torch.device | str = "cuda") -> float:
+    """Milliseconds on the clock of a CUDA device from the begin of a call to the end of what it started there."""
+    with torch.cuda.device(device):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        call()
+        end.record()
+        end.synchronize()
+        return start.elapsed_time(end)
+
+
 def time_in_turns(
-    calls: Sequence[Callable[[], Any]], *, rounds: int, warmup: int = 3, step: Callable[[], Any] | None = None
+    calls: Sequence[Callable[[], Any]],
+    *,
+    rounds: int,
+    warmup: int = 3,
+    step: Callable[[], Any] | None = None,
+    timer: Callable[[Callable[[], Any]], float] = wall_ms,
 ) -> list[list[float]]:
     """The milliseconds of every call: each round makes every call once, so a slow moment falls on all of them alike.
 
@@ -145,14 +177,14 @@ def time_in_turns(
         rounds: Timed calls of each.
         warmup: Calls of each before the timed ones.
         step: Called after each round.
+        timer: Makes a call and gives its milliseconds.
     """
     times: list[list[float]] = [[] for _ in calls]
     for turn in range(warmup + rounds):
         for call, taken in zip(calls, times, strict=True):
-            start = time.perf_counter()
-            call()
+            milliseconds = timer(call)
             if turn >= warmup:
-                taken.append((time.perf_counter() - start) * 1e3)
+                taken.append(milliseconds)
         if step is not None:
             step()
     return times
@@ -165,9 +197,12 @@ def _measured(
     turns: tuple[int, int],
     bar: Any,
 ) -> Iterable[Profile]:
+    place = runners[0].device  # of all: they are of one runtime
+    inputs = inputs.to(place)
     calls = [lambda runner=runner: runner(inputs) for runner in runners]
     warmup, rounds = turns
-    times = time_in_turns(calls, warmup=warmup, rounds=rounds, step=bar.update)
+    timer = partial(event_ms, device=place) if inputs.is_cuda else wall_ms
+    times = time_in_turns(calls, warmup=warmup, rounds=rounds, step=bar.update, timer=timer)
     return [
         replace(
             one,
@@ -198,7 +233,7 @@ def _inputs(model: ElasticModelMixin, batch_size: int, sequence_length: int) -> 
     """Full sequences of a token that is not padding, two choices each where the head takes choices."""
     token = 1 if model.config.pad_token_id != 1 else 2
     choices = (2,) if type(model).__name__.endswith("MultipleChoice") else ()
-    return torch.full((batch_size, *choices, sequence_length), token, device=model.device)
+    return torch.full((batch_size, *choices, sequence_length), token)
 
 
 def _interquartile_range(times: list[float]) -> float:
@@ -222,11 +257,12 @@ def counted(model: ElasticModelMixin, size: Any, batch_size: int, sequence_lengt
     )
 
 
-def machine() -> dict[str, str]:
-    """The processor as it calls itself, the system and the version of torch."""
+def machine(device: torch.device | None = None) -> dict[str, str]:
+    """The processor and, of a device of CUDA, the card as they call themselves, the system and the version of torch."""
     processor = platform.processor() or platform.machine()
     described = Path("/proc/cpuinfo")
     if described.exists():
         names = [line.partition(":")[2] for line in described.read_text().splitlines() if line.startswith("model name")]
         processor = names[0].strip() if names else processor
-    return {"processor": processor, "system": platform.system(), "torch": torch.__version__}
+    card = {"card": torch.cuda.get_device_name(device)} if device is not None and device.type == "cuda" else {}
+    return {"processor": processor, **card, "system": platform.system(), "torch": torch.__version__}

@@ -77,7 +77,7 @@ class Runner(Protocol):
     device: str
 
     def __call__(self, input_ids: torch.Tensor) -> Any:
-        """Run a batch `(batch, seq)` of full sequences, to its end."""
+        """Run a batch `(batch, seq)` of full sequences that is on its device; a GPU may still be at it afterwards."""
 
     def peak_memory_mb(self, input_ids: torch.Tensor) -> float | None:
         """What running such a batch needs, weights included, in units of 2**20 bytes; None if it cannot be told."""
@@ -92,10 +92,7 @@ class TorchRunner:
 
     def __call__(self, input_ids: torch.Tensor) -> Any:
         with torch.inference_mode():
-            outputs = self._run(input_ids=input_ids)
-        if input_ids.is_cuda:
-            torch.cuda.synchronize(input_ids.device)
-        return outputs
+            return self._run(input_ids=input_ids)
 
     def peak_memory_mb(self, input_ids: torch.Tensor) -> float:
         """Weights and buffers, and the most that one forward pass holds besides at any moment."""
@@ -130,6 +127,21 @@ class OnnxRunner:
         return int(done.stdout) / 2**20
 
 
+def present_device(name: str) -> torch.device:
+    """The device of a name.
+
+    Raises:
+        ValueError: If this machine has no such device.
+    """
+    cards = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    if name in ("cpu", *cards) or (name == "cuda" and cards):
+        return torch.device(name)
+    raise ValueError(
+        f"device={name!r} is not in this machine, as far as torch {torch.__version__} sees. Possible is one of "
+        f"{['cpu', *cards]}; give one of these, or see that torch is built for the card and the driver is installed."
+    )
+
+
 def why_not(runtime: str, dtype: str) -> str | None:
     """Why a runtime cannot run a number format; None if it can.
 
@@ -145,7 +157,12 @@ def why_not(runtime: str, dtype: str) -> str | None:
 
 @contextmanager
 def prepared(
-    model: ElasticModelMixin, sizes: Sequence[SubNetwork | tuple[LayerShape, ...]], *, runtime: str, dtype: str
+    model: ElasticModelMixin,
+    sizes: Sequence[SubNetwork | tuple[LayerShape, ...]],
+    *,
+    runtime: str,
+    dtype: str,
+    device: torch.device | None = None,
 ) -> Iterator[list[Runner]]:
     """Every size, extracted and made ready to run inside the block.
 
@@ -154,6 +171,7 @@ def prepared(
         sizes: The sizes.
         runtime: One of `RUNTIMES`.
         dtype: One of the number formats of that runtime.
+        device: Where torch runs; None: where the model is.
 
     Raises:
         ValueError: If the runtime is unknown or cannot run the number format.
@@ -166,7 +184,8 @@ def prepared(
         with tempfile.TemporaryDirectory() as folder:
             yield _onnx_runners(model, sizes, Path(folder), int8=dtype == "int8")
     else:
-        models = [model.extract(size).eval().to(dtype=getattr(torch, dtype)) for size in sizes]
+        form: dict[str, Any] = {"device": device or model.device, "dtype": getattr(torch, dtype)}
+        models = [model.extract(size).eval().to(**form) for size in sizes]
         # Each size is one compilation of the same code; past the limit, torch would silently run it uncompiled.
         many: dict[str, Any] = {
             "recompile_limit": 10_000,
@@ -191,10 +210,10 @@ def peak_allocation(run: Callable[[], Any], device: torch.device) -> int:
     On a GPU as its allocator counts them, on a CPU from the profiler's record of every allocation.
     """
     if device.type == "cuda":
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
         run()
-        return torch.cuda.max_memory_allocated() - before
+        return torch.cuda.max_memory_allocated(device) - before
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # else the profiler writes two lines to stderr each time
     with torch_profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         outputs = run()

@@ -4,13 +4,14 @@ import csv
 import json
 import sys
 import time
+from contextlib import nullcontext
 
 import pytest
 import torch
 from helpers.tiny import make_model
 
 from dynabert_hf import LayerShape, Profile, ProfileTable, SubNetwork, count_flops, measure_latency, profile, recommend
-from dynabert_hf.sizes.profiling import time_in_turns
+from dynabert_hf.sizes.profiling import event_ms, time_in_turns
 from dynabert_hf.sizes.runtimes import DTYPES, RUNTIMES, prepared, why_not
 
 SIZES = ["w0.25-d0.5", "w1-d1"]
@@ -130,6 +131,30 @@ def test_calls_take_turns_and_the_first_rounds_do_not_count():
     assert len(rounds) == 3
 
 
+def test_a_pass_on_a_card_is_timed_by_its_events(monkeypatch):
+    """From an event before the call to one after it, once that has happened; the card is told of all in this order."""
+    told = []
+
+    class Event:
+        def __init__(self, *, enable_timing):
+            assert enable_timing
+
+        def record(self):
+            told.append("record")
+
+        def synchronize(self):
+            told.append("wait")
+
+        def elapsed_time(self, end):
+            return 1.25 if end is not self else 0.0
+
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    assert event_ms(lambda: told.append("call")) == 1.25
+    assert told == ["record", "call", "record", "wait"]
+    assert time_in_turns([lambda: None] * 2, rounds=2, timer=event_ms) == [[1.25, 1.25]] * 2
+
+
 def test_a_table_is_the_same_after_json_and_tells_csv_and_markdown(tmp_path):
     assert ProfileTable.from_json(TABLE.to_json()) == TABLE
     for suffix in ("json", "csv", "md"):
@@ -139,7 +164,7 @@ def test_a_table_is_the_same_after_json_and_tells_csv_and_markdown(tmp_path):
     assert [row["size"] for row in rows] == ["w0.5-d0.5", "l0h4n48-l2h1n7-l5h3n20"]
     assert (rows[0]["latency_ms"], rows[1]["memory_mb"]) == ("1.5", "")
     lines = (tmp_path / "table.md").read_text().splitlines()
-    assert lines[2] == "| w0.5-d0.5 | 0.0 M | 7e-09 | torch | float32 | 1 | 8 | 1.5 | 0.25 | 0.5 |"
+    assert lines[2] == "| w0.5-d0.5 | 0.0 M | 7e-09 | torch | float32 | cpu | 1 | 8 | 1.5 | 0.25 | 0.5 |"
     assert len({line.count("|") for line in lines}) == 1
     with pytest.raises(ValueError, match=r"no name for a table. Possible suffixes are \['.json', '.csv', '.md'\]"):
         TABLE.save(tmp_path / "table.xls")
@@ -180,6 +205,11 @@ def test_one_setting_of_a_table_becomes_candidates():
         ({"runtime": "tpu"}, r"runtime='tpu' is unknown. Possible is one of \['torch', 'torch.compile', 'onnxruntime'"),
         ({"dtype": "int4"}, r"dtype='int4' is unknown. Possible is one of \['float32'"),
         ({"dtype": "int8"}, r"Nothing is left to measure: \{'torch int8': '.*onnxruntime runs int8"),
+        (
+            {"device": "cuda:7"},
+            r"device='cuda:7' is not in this machine, .* Possible is one of \['cpu'.*give one of these",
+        ),
+        ({"device": "gpu"}, r"device='gpu' is not in this machine"),
         ({"runtime": "onnxruntime", "dtype": "bfloat16"}, "Nothing is left to measure.*float32, or int8"),
     ],
 )
