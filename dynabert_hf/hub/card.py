@@ -49,6 +49,7 @@ RECIPE_FIELDS = (
     "strategy",
     "num_random_subnetworks",
     "teacher_width",
+    "hidden_matching",
     "logit_weight",
     "hidden_weight",
     "label_weight",

@@ -17,6 +17,7 @@ HIDDEN_WEIGHTS = {"width": 0.1, "depth": 1.0, "finetune": 0.0}
 """The paper's weight of the hidden-state loss in each stage (section 3.1)."""
 STAGES = tuple(HIDDEN_WEIGHTS)
 TEACHER_WIDTHS = ("same", "full")
+HIDDEN_MATCHINGS = ("published", "own")
 
 
 @dataclass
@@ -36,6 +37,10 @@ class DynaBertTrainingArguments(TrainingArguments):
             before stage `"finetune"`. It is a mean over the batch, of token heads over its labelled tokens.
         teacher_width: In stage `"depth"`, teacher at the student's width (`"same"`, the paper) or at full width
             (`"full"`, the published code).
+        hidden_matching: Which of the teacher's hidden states a kept layer's output is compared with: the input of the
+            next kept layer (`"published"`, as the published code) or the output of the same layer (`"own"`); the last
+            is compared with the last in both. Under `"published"` a layer that runs alike at two depths has two targets
+            for the same output, so part of the loss remains whatever the weights are; `"own"` gives it one.
         strategy: `"grid"` trains every sub-network in every step (the paper); `"sandwich"` the largest, the smallest
             and `num_random_subnetworks` others, drawn anew each step.
         num_random_subnetworks: Sub-networks drawn at random in a `"sandwich"` step.
@@ -54,6 +59,10 @@ class DynaBertTrainingArguments(TrainingArguments):
     )
     teacher_width: str = field(
         default="same", metadata={"help": f"Width of the teacher in stage depth: {', '.join(TEACHER_WIDTHS)}."}
+    )
+    hidden_matching: str = field(
+        default="published",
+        metadata={"help": f"How hidden states are matched with the teacher's: {', '.join(HIDDEN_MATCHINGS)}."},
     )
     strategy: str = field(
         default="grid", metadata={"help": f"Which sub-networks a step trains: {', '.join(STRATEGIES)}."}
@@ -76,7 +85,12 @@ class DynaBertTrainingArguments(TrainingArguments):
             self.greater_is_better = not self.metric_for_best_model.endswith(LOWER_IS_BETTER)
         _check_engines(self)
         super().__post_init__()
-        for name, possible in (("stage", STAGES), ("teacher_width", TEACHER_WIDTHS), ("strategy", STRATEGIES)):
+        for name, possible in (
+            ("stage", STAGES),
+            ("teacher_width", TEACHER_WIDTHS),
+            ("hidden_matching", HIDDEN_MATCHINGS),
+            ("strategy", STRATEGIES),
+        ):
             given = getattr(self, name)
             if given not in possible:
                 raise ValueError(f"{name}={given!r} is unknown. Possible is one of {', '.join(map(repr, possible))}.")

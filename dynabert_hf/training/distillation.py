@@ -18,6 +18,7 @@ from ..model.subnetwork import SubNetwork, SubNetworkError, grid
 
 STAGES = ("width", "depth", "finetune")
 TEACHER_WIDTHS = ("same", "full")
+HIDDEN_MATCHINGS = ("published", "own")
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,9 @@ class DistillationPair:
     teacher_hidden_layers: tuple[int, ...] = ()
 
 
-def plan_stage(config: ElasticConfigMixin, stage: str, *, teacher_width: str = "same") -> tuple[DistillationPair, ...]:
+def plan_stage(
+    config: ElasticConfigMixin, stage: str, *, teacher_width: str = "same", hidden_matching: str = "published"
+) -> tuple[DistillationPair, ...]:
     """The sub-networks that a step of a stage trains, from small to large, the full network last (section 2.2).
 
     The order is part of the contract: with several backward passes a step, distributed training synchronises gradients
@@ -48,11 +51,17 @@ def plan_stage(config: ElasticConfigMixin, stage: str, *, teacher_width: str = "
             width-adaptive model at full depth) or `"finetune"` (all sizes, from labels).
         teacher_width: In stage `"depth"`, `"same"` narrows the teacher to the student's width (the paper), `"full"`
             leaves it at full width (the published code).
+        hidden_matching: Which hidden states of the teacher a student is compared with: see `match_hidden_states`.
 
     Raises:
-        ValueError: If `stage` or `teacher_width` is unknown, or the largest trained size is not the full network.
+        ValueError: If `stage`, `teacher_width` or `hidden_matching` is unknown, or the largest trained size is not the
+            full network.
     """
-    for name, given, possible in (("stage", stage, STAGES), ("teacher_width", teacher_width, TEACHER_WIDTHS)):
+    for name, given, possible in (
+        ("stage", stage, STAGES),
+        ("teacher_width", teacher_width, TEACHER_WIDTHS),
+        ("hidden_matching", hidden_matching, HIDDEN_MATCHINGS),
+    ):
         if given not in possible:
             raise ValueError(f"{name}={given!r} is unknown. Possible is one of {', '.join(map(repr, possible))}.")
     _check_trainable(config)
@@ -60,9 +69,9 @@ def plan_stage(config: ElasticConfigMixin, stage: str, *, teacher_width: str = "
         return tuple(map(DistillationPair, config.subnetworks))
     if stage == "width":
         students = grid(config.widths, [1.0])
-        return tuple(_pair(config, student, SubNetwork()) for student in students)
+        return tuple(_pair(config, student, SubNetwork(), hidden_matching) for student in students)
     return tuple(
-        _pair(config, student, SubNetwork(width=student.width if teacher_width == "same" else 1.0))
+        _pair(config, student, SubNetwork(width=student.width if teacher_width == "same" else 1.0), hidden_matching)
         for student in config.subnetworks
     )
 
@@ -80,23 +89,27 @@ def _check_trainable(config: ElasticConfigMixin) -> None:
         )
 
 
-def _pair(config: ElasticConfigMixin, student: SubNetwork, teacher: SubNetwork) -> DistillationPair:
+def _pair(config: ElasticConfigMixin, student: SubNetwork, teacher: SubNetwork, matching: str) -> DistillationPair:
     kept = [layer.index for layer in config.resolve(student)]
-    return DistillationPair(student, teacher, match_hidden_states(kept, num_layers=config.num_hidden_layers))
+    states = match_hidden_states(kept, num_layers=config.num_hidden_layers, matching=matching)
+    return DistillationPair(student, teacher, states)
 
 
-def match_hidden_states(kept: Sequence[int], *, num_layers: int) -> tuple[int, ...]:
+def match_hidden_states(kept: Sequence[int], *, num_layers: int, matching: str = "published") -> tuple[int, ...]:
     """For the hidden states of a student with the given layers, those of its full-depth teacher to compare with.
 
-    Hidden state 0 is the embedding output, hidden state `i + 1` the output of layer `i`. Where the first layer is kept
-    (the depth rule of the published code), a student's state before a kept layer is compared with the teacher's state
-    before that layer, and the last with the last. Otherwise each kept layer is compared with its own output.
+    Hidden state 0 is the embedding output, hidden state `i + 1` the output of layer `i`. Embedding output is compared
+    with embedding output and the last state with the last, in either matching.
 
     Args:
         kept: Increasing indices of the layers that the student keeps.
         num_layers: Number of layers of the teacher.
+        matching: `"own"` compares each other kept layer with the teacher's output of the same layer. `"published"`
+            compares a student's state before a kept layer with the teacher's state before that layer, as the published
+            code does. Its depth rule always keeps the first layer; where that is left out, the matching is `"own"`,
+            because the published one would compare the embedding output with the output of a layer.
     """
-    if kept[0] == 0:
+    if matching == "published" and kept[0] == 0:
         return (*kept, num_layers)
     return (0, *(index + 1 for index in kept[:-1]), num_layers)
 

@@ -84,7 +84,9 @@ class DynaBertTrainer(RecoverableTrainer):
             )
         if not isinstance(args, DynaBertTrainingArguments):
             raise TypeError(f"args is a {type(args).__name__}. Give DynaBertTrainingArguments, which name the stage.")
-        self.plan = plan_stage(model.config, args.stage, teacher_width=args.teacher_width)
+        self.plan = plan_stage(
+            model.config, args.stage, teacher_width=args.teacher_width, hidden_matching=args.hidden_matching
+        )
         check_teacher(model, teacher, args)
         check_datasets(model, args, kwargs.get("train_dataset"), kwargs.get("eval_dataset"))
         super().__init__(model=model, args=args, **kwargs)
@@ -99,7 +101,7 @@ class DynaBertTrainer(RecoverableTrainer):
     def checkpoint_facts(self) -> dict[str, Any]:
         """What decides which sub-networks a step trains; to resume under others would be another training."""
         config, args = self.accelerator.unwrap_model(self.model).config, self.args
-        named = ("stage", "teacher_width", "strategy", "num_random_subnetworks", "seed")
+        named = ("stage", "teacher_width", "hidden_matching", "strategy", "num_random_subnetworks", "seed")
         grid = {"widths": list(config.widths), "depths": list(config.depths)}
         return {**{name: getattr(args, name) for name in named}, **grid}
 

@@ -116,7 +116,36 @@ def test_hidden_states_are_matched_from_embedding_to_last(kept, expected):
     assert match_hidden_states(kept, num_layers=6) == expected
 
 
-@pytest.mark.parametrize("given", [{"stage": "both"}, {"stage": "depth", "teacher_width": "half"}])
+@pytest.mark.parametrize(
+    ("kept", "expected"),
+    [
+        ((0, 2, 4), (0, 1, 3, 6)),
+        ((0, 1, 2, 4), (0, 1, 2, 3, 6)),
+        ((1, 3, 5), (0, 2, 4, 6)),
+        ((0, 1, 2, 3, 4, 5), (0, 1, 2, 3, 4, 5, 6)),
+    ],
+)
+def test_own_matching_compares_each_kept_layer_with_the_same_layer_and_the_last_with_the_last(kept, expected):
+    assert match_hidden_states(kept, num_layers=6, matching="own") == expected
+
+
+def test_only_under_own_matching_a_tensor_shared_between_depths_has_one_target():
+    """Layer 0 at width 1 has the same input and weights at every depth, so its output is one tensor."""
+    first_targets = {
+        matching: {
+            pair.teacher_hidden_layers[1]
+            for pair in plan_stage(make_config(), "depth", teacher_width="full", hidden_matching=matching)
+            if pair.student.width == 1.0
+        }
+        for matching in distillation.HIDDEN_MATCHINGS
+    }
+    assert first_targets == {"published": {1, 2}, "own": {1}}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"stage": "both"}, {"stage": "depth", "teacher_width": "half"}, {"stage": "depth", "hidden_matching": "next"}],
+)
 def test_an_unknown_choice_is_refused(given):
     with pytest.raises(ValueError, match=r"is unknown\. Possible is one of"):
         plan_stage(make_config(), **given)
@@ -136,3 +165,4 @@ def test_a_cut_model_is_refused():
 def test_the_arguments_name_the_stages_that_can_be_planned():
     assert arguments.STAGES == distillation.STAGES
     assert arguments.TEACHER_WIDTHS == distillation.TEACHER_WIDTHS
+    assert arguments.HIDDEN_MATCHINGS == distillation.HIDDEN_MATCHINGS

@@ -113,6 +113,7 @@ def test_depth_stage_reproduces_the_published_training(name, teacher_width, tmp_
         copy.deepcopy(student),
         stage="depth",
         teacher_width=teacher_width,
+        hidden_matching="published",
         **loss_weights(name),
     )
     assert_logged_losses_equal(trainer, name, f"stage2{teacher_width}")

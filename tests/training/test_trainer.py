@@ -86,6 +86,38 @@ def test_logs_tell_the_losses_of_every_size(tmp_path, stage, parts):
     assert {f"{size}_{part}" for size in trainer.model.config.subnetworks for part in parts} <= logged.keys()
 
 
+def test_own_matching_compares_a_kept_layer_with_the_same_layer_of_the_teacher(tmp_path):
+    """At full width the layers that run unchanged have no loss; only the last of each depth has one."""
+    model = make_model(widths=[1.0])
+    teacher = copy.deepcopy(model)
+    rows = make_dataset(4)
+    batch = {name: torch.tensor(column) for name, column in rows[:].items()}
+    with torch.no_grad():
+        target = teacher(**batch, output_hidden_states=True).hidden_states
+        with model.subnetwork(depth=0.5):  # layers 0, 2 and 4
+            states = model(**batch, output_hidden_states=True).hidden_states
+    mask = batch["attention_mask"][..., None] / batch["attention_mask"].sum(1)[:, None, None]
+    by_hand = {
+        matching: sum(
+            (mask * (states[ours] - target[theirs]) ** 2).sum() / (4 * 32) for ours, theirs in enumerate(matched)
+        )
+        for matching, matched in {"own": (0, 1, 3, 6), "published": (0, 2, 4, 6)}.items()
+    }
+    for matching, expected in by_hand.items():
+        trainer = make_trainer(
+            tmp_path,
+            model=copy.deepcopy(model),
+            teacher=teacher,
+            train_dataset=rows,
+            max_steps=1,
+            teacher_width="full",
+            hidden_matching=matching,
+        )
+        trainer.train()
+        assert trainer.state.log_history[0]["w1-d0.5_hidden_loss"] == pytest.approx(expected.item(), rel=1e-5)
+    assert by_hand["own"] < by_hand["published"]
+
+
 @pytest.mark.parametrize("metric", ["mean_accuracy", "eval_worst_accuracy", "eval_w0.5-d0.5_accuracy", "eval_mean_mse"])
 def test_the_best_checkpoint_is_chosen_by_any_metric_and_early_stopping_too(tmp_path, metric):
     """One evaluation without a better one ends the training, and the best weights are there again."""
