@@ -23,6 +23,7 @@ from huggingface_hub.utils import validate_repo_id
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import SubNetwork
 from ..sizes.counting import count_flops, count_parameters
+from ..sizes.metrics import metrics_by_size
 
 TEMPLATE = Path(__file__).with_name("card_template.md")
 
@@ -63,14 +64,6 @@ STAGES = {
     "finetune": "Stage `finetune` trained all sizes on the labels.",
 }
 """For each stage of training what it did, in words."""
-
-_TIMING = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
-
-
-def bare_metrics(metrics: Mapping[str, Any], prefix: str) -> dict[str, float]:
-    """The metrics with a prefix that are numbers, without it, and without how long the evaluation took."""
-    bare = {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
-    return {name: value for name, value in bare.items() if name not in _TIMING and isinstance(value, int | float)}
 
 
 def elastic_class_name(model: ElasticModelMixin) -> str:
@@ -170,9 +163,8 @@ class ModelCardFacts:
             **facts: The other fields of this class.
         """
         metrics = _last_evaluation(state, is_best_loaded=args.load_best_model_at_end)
-        sizes = tuple(
-            SizeFacts.counted(model, size, bare_metrics(metrics, f"eval_{size}_")) for size in model.config.subnetworks
-        )
+        by_size = metrics_by_size(metrics)
+        sizes = tuple(SizeFacts.counted(model, size, by_size.get(str(size), {})) for size in model.config.subnetworks)
         stages = {args.stage: {name: getattr(args, name) for name in RECIPE_FIELDS}}
         return cls(model_class=elastic_class_name(model), sizes=sizes, **{"stages": stages, **facts})
 
@@ -197,11 +189,12 @@ def _last_evaluation(state: Any, *, is_best_loaded: bool) -> Mapping[str, Any]:
     begins_after = max((number + 1 for number, entry in enumerate(history) if "train_runtime" in entry), default=0)
     best = state.best_global_step if is_best_loaded and state.best_model_checkpoint is not None else None
     while_training = state.global_step if best is None else best
+    found: dict[str, Any] = {}
     for number, entry in reversed(list(enumerate(history))):
         step = state.global_step if number >= begins_after else while_training
-        if entry["step"] == step and any(name.startswith("eval_w") for name in entry):
-            return entry
-    return {}
+        if entry["step"] == step and metrics_by_size(entry):  # several evaluation sets have an entry each
+            found = {**entry, **found}
+    return found
 
 
 def write_model_card(folder: str | Path, facts: ModelCardFacts) -> Path:

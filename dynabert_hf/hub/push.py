@@ -19,7 +19,8 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import SubNetwork
-from .card import ModelCardFacts, SizeFacts, bare_metrics, elastic_class_name, write_model_card
+from ..sizes.metrics import plain_metrics
+from .card import ModelCardFacts, SizeFacts, elastic_class_name, write_model_card
 
 NETWORK_ERRORS = (OSError, RuntimeError, HfHubHTTPError.__bases__[0])
 """What huggingface_hub raises when a push fails; the last is the base of all errors of its HTTP library."""
@@ -89,7 +90,7 @@ def push_subnetworks(
 def _write_card_of_size(
     folder: str, model: ElasticModelMixin, size: SubNetwork, facts: ModelCardFacts | None, **changes: Any
 ) -> None:
-    metrics = bare_metrics((model.config.metrics or {}).get(str(size), {}), "")
+    metrics = plain_metrics((model.config.metrics or {}).get(str(size), {}))
     counted = SizeFacts.counted(model, size, metrics)
     if facts is None:
         facts = ModelCardFacts(model_class=elastic_class_name(model), sizes=())

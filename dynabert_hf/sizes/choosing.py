@@ -7,14 +7,13 @@ a checkpoint stores, or from any callable; costs from `profile` or from anything
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Real
 from typing import Any
 
 from ..model.subnetwork import LayerShape, SubNetwork, parse_size
-from .metrics import LOWER_IS_BETTER
+from .metrics import SUMMARIES, is_lower_better, parse_metric_name
 
 COSTS = {"latency_ms": "ms", "flops": "FLOPs", "parameters": "parameters", "memory_mb": "MB"}
 """What a candidate can cost, with its unit, in the order in which a cost is preferred to tell the cheaper of two."""
@@ -45,7 +44,7 @@ def format_cost(cost: str, amount: float) -> str:
 
 def quality_sign(quality: str) -> int:
     """What makes more of a quality better: -1 for an error, of which candidates hold the negative; else 1."""
-    return -1 if quality.endswith(LOWER_IS_BETTER) else 1
+    return -1 if is_lower_better(quality) else 1
 
 
 @dataclass(frozen=True)
@@ -195,27 +194,34 @@ def recommend(
     return Recommendation(fitting[0], _reason(fitting, candidates, limits), runner_up)
 
 
-def read_metrics(metrics: Mapping[str, Any], *, metric: str = "accuracy") -> dict[SubNetwork, float]:
-    """One metric of every sub-network out of what `evaluate()` returns (`eval_w0.5-d0.75_accuracy`).
+def read_metrics(metrics: Mapping[str, Any], *, metric: str = "accuracy") -> dict[CandidateSize, float]:
+    """One metric of every size out of what `evaluate()` returns (`eval_w0.5-d0.75_accuracy`).
 
     Args:
-        metrics: Names to values; names that carry no sub-network are passed over. Any prefix before it is accepted.
-        metric: Which metric to read.
+        metrics: Names to values; names that carry no size are passed over. Any prefix before it is accepted.
+        metric: Which metric to read; of one of several evaluation sets with the name of the set, `matched_accuracy`.
 
     Raises:
-        ValueError: If no sub-network has that metric.
+        ValueError: If no size has that metric, or several evaluation sets have it.
     """
-    found: dict[str, dict[SubNetwork, float]] = {}
-    for name, value in metrics.items():
-        match = re.fullmatch(r"(?:.*_)?(w[0-9.e-]+-d[0-9.e-]+)_(.+)", name)
-        if match:
-            found.setdefault(match[2], {})[SubNetwork.parse(match[1])] = float(value)
-    if metric not in found:
+    parsed = [(one, float(value)) for name, value in metrics.items() if (one := parse_metric_name(name)) is not None]
+    sized = [(one, value) for one, value in parsed if one.size not in SUMMARIES]
+    splits = {one.split for one, _ in sized if one.metric == metric}
+    if len(splits) > 1:
+        possible = sorted(f"{split}_{metric}" for split in splits)
+        raise ValueError(f"Several evaluations have the metric {metric!r}. Give metric= one of {possible}.")
+    found = {
+        parse_size(one.size): value
+        for one, value in sized
+        if metric in (one.metric, f"{one.split}_{one.metric}", f"{one.split}_{one.metric}".removeprefix("eval_"))
+    }
+    if not found:
+        possible = sorted({one.metric for one, _ in sized})
         raise ValueError(
-            f"No sub-network has the metric {metric!r}. Possible is one of {sorted(found)}, read from names such as "
+            f"No sub-network has the metric {metric!r}. Possible is one of {possible}, read from names such as "
             f"'eval_w0.5-d0.75_accuracy' among {len(metrics)} metrics; give metric= one of them."
         )
-    return found[metric]
+    return found
 
 
 def read_stored_metrics(config: Any, *, metric: str = "accuracy") -> dict[CandidateSize, float]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from dataclasses import dataclass, field
 from typing import Any
 
 from transformers import TrainingArguments
 
-from ..sizes.metrics import LOWER_IS_BETTER
+from ..sizes.metrics import is_lower_better
 
 STRATEGIES = ("grid", "sandwich")
 HIDDEN_WEIGHTS = {"width": 0.1, "depth": 1.0, "finetune": 0.0}
@@ -24,10 +23,14 @@ HIDDEN_MATCHINGS = ("published", "own")
 class DynaBertTrainingArguments(TrainingArguments):
     """Arguments of `DynaBertTrainer`: those of transformers' `TrainingArguments`, and those of a stage.
 
-    The defaults are the paper's: learning rate 2e-5, 3 epochs a stage, batch size 32. `metric_for_best_model` may be
-    any metric of `evaluate()`, such as `"eval_mean_accuracy"`, `"eval_worst_accuracy"` or `"eval_w0.5-d0.75_accuracy"`;
-    `"accuracy"` alone is its mean, and None, where one is needed, the mean loss. Of errors the lowest is the best.
-    Resuming restores what callbacks such as early stopping have counted.
+    The defaults are the paper's: learning rate 2e-5, 3 epochs a stage, batch size 32. Resuming restores what callbacks
+    such as early stopping have counted.
+
+    `metric_for_best_model` may be any metric of `evaluate()`, such as `"eval_mean_accuracy"`, `"eval_worst_accuracy"`
+    or `"eval_w0.5-d0.75_accuracy"`. A name of one model stands for its mean over the sizes: `"accuracy"` is the mean
+    accuracy, `"matched_accuracy"` that of the evaluation set `matched`, and None, where one is needed, the mean loss.
+    `greater_is_better` says in which direction that metric is better. None takes it from the name: of a loss, an error
+    or a perplexity the lowest is the best, of others the highest.
 
     Args:
         stage: `"width"`, `"depth"` or `"finetune"`.
@@ -80,9 +83,8 @@ class DynaBertTrainingArguments(TrainingArguments):
     )
 
     def __post_init__(self) -> None:
-        self.metric_for_best_model = _metric_over_sizes(self)
         if self.greater_is_better is None and self.metric_for_best_model is not None:
-            self.greater_is_better = not self.metric_for_best_model.endswith(LOWER_IS_BETTER)
+            self.greater_is_better = not is_lower_better(self.metric_for_best_model)
         _check_engines(self)
         super().__post_init__()
         for name, possible in (
@@ -109,17 +111,6 @@ class DynaBertTrainingArguments(TrainingArguments):
     def __getstate__(self) -> dict[str, Any]:
         """Without the token: the trainer pickles its arguments beside the model, and pushes them with it."""
         return {**self.__dict__, "hub_token": None}
-
-
-def _metric_over_sizes(args: TrainingArguments) -> str | None:
-    """The metric to choose by, that of a size, the worst or, of a name that transformers gives one model, the mean."""
-    name = args.metric_for_best_model
-    if name is None:
-        is_needed = args.load_best_model_at_end or args.lr_scheduler_type == "reduce_lr_on_plateau"
-        return "eval_mean_loss" if is_needed else None
-    if re.search(r"(^|_)(mean|worst|w[0-9.e-]+-d[0-9.e-]+)_", name):
-        return name
-    return f"eval_mean_{name.removeprefix('eval_')}"
 
 
 def _check_engines(args: TrainingArguments) -> None:

@@ -8,42 +8,36 @@ from __future__ import annotations
 import csv
 import json
 import math
-import re
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import ProgressCallback
 
 from ..model.subnetwork import SubNetwork
+from ..sizes.metrics import SUMMARIES, MetricName, parse_metric_name
 
 _SECONDS_BETWEEN_SHOWS = 0.2
 
 
-class LoggedName(NamedTuple):
-    """What a name in the logs says: `eval_w0.5-d0.75_accuracy` is the accuracy of a size in the evaluation `eval`."""
-
-    split: str
-    size: str
-    metric: str
-
-    @property
-    def tag(self) -> str:
-        """The name for TensorBoard, whose dashboard groups by what stands before the slash: one group a metric."""
-        return f"{self.split}_{self.metric}/{self.size}"
-
-
-def parse_logged_name(name: str) -> LoggedName | None:
+def parse_logged_name(name: str) -> MetricName | None:
     """What the name of a size's loss or metric says; None for a name without a size. Losses are of the split `train`.
 
     Example:
         >>> parse_logged_name("w0.5-d0.75_logit_loss")
-        LoggedName(split='train', size='w0.5-d0.75', metric='logit_loss')
+        MetricName(split='train', size='w0.5-d0.75', metric='logit_loss')
     """
-    match = re.fullmatch(r"(?:(.+?)_)?(w[0-9.e-]+-d[0-9.e-]+)_(.+)", name)
-    return LoggedName(match[1] or "train", match[2], match[3]) if match else None
+    parsed = parse_metric_name(name)
+    if parsed is None or parsed.size in SUMMARIES:
+        return None
+    return parsed._replace(split=parsed.split or "train")
+
+
+def _tag(name: MetricName) -> str:
+    """The name for TensorBoard, whose dashboard groups by what stands before the slash: one group a metric."""
+    return f"{name.split}_{name.metric}/{name.size}"
 
 
 class SizeProgressCallback(ProgressCallback):
@@ -110,7 +104,7 @@ class SizeTensorBoardCallback(TensorBoardCallback):
         if self.tb_writer is not None and logs:
             for name, parsed in names.items():
                 if parsed is not None:
-                    self.tb_writer.add_scalar(parsed.tag, logs[name], state.global_step)
+                    self.tb_writer.add_scalar(_tag(parsed), logs[name], state.global_step)
             self.tb_writer.flush()
 
 

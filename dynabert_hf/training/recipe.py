@@ -31,10 +31,11 @@ from transformers import (
 from transformers.utils import logging
 
 from ..files import check_writable_folder, write_whole
-from ..hub.card import RECIPE_FIELDS, bare_metrics
+from ..hub.card import RECIPE_FIELDS
 from ..hub.push import push_folder
 from ..model import modeling_dynabert, modeling_dynaroberta
 from ..model.elastic_model import ElasticModelMixin
+from ..sizes.metrics import plain_metrics
 from ..tasks import default_metrics
 from .arguments import STAGES, DynaBertTrainingArguments
 from .checkpoints import last_whole_checkpoint
@@ -369,7 +370,7 @@ class _Run:
         args = self.training_arguments("finetune")
         if self.trainer_kwargs["eval_dataset"] is not None:
             metrics = DynaBertTrainer(model, None, args, **self.trainer_kwargs).evaluate()
-            teacher_metrics = bare_metrics(Trainer(teacher, args, **self.trainer_kwargs).evaluate(), "eval_")
+            teacher_metrics = plain_metrics(Trainer(teacher, args, **self.trainer_kwargs).evaluate(), "eval_")
         result = RecipeResult.from_metrics(
             model, metrics, teacher_metrics=teacher_metrics, stages=self.settings_of_stages()
         )

@@ -15,9 +15,10 @@ from rich.console import Console
 from rich.table import Table
 from transformers.utils import logging
 
-from ..hub.card import ModelCardFacts, SizeFacts, bare_metrics, write_model_card
+from ..hub.card import ModelCardFacts, SizeFacts, write_model_card
 from ..model.elastic_model import ElasticModelMixin
 from ..sizes.choosing import Candidate, quality_sign
+from ..sizes.metrics import metrics_by_size
 from ..sizes.plots import plot_grid, plot_pareto
 
 logger = logging.get_logger(__name__)
@@ -51,8 +52,9 @@ class RecipeResult:
             teacher_metrics: Metrics of the teacher on the same data, without prefix.
             stages: For each stage that was trained its settings.
         """
+        by_size = metrics_by_size(metrics, prefix)
         rows = tuple(
-            SizeFacts.counted(model, subnetwork, bare_metrics(metrics, f"{prefix}_{subnetwork}_"))
+            SizeFacts.counted(model, subnetwork, by_size.get(str(subnetwork), {}))
             for subnetwork in model.config.subnetworks
         )
         return cls(model, rows, dict(teacher_metrics or {}), {name: dict(own) for name, own in (stages or {}).items()})

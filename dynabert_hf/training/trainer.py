@@ -9,11 +9,9 @@ import random
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import DistributedType
 from accelerate.data_loader import DataLoaderStateMixin
@@ -27,10 +25,10 @@ from transformers.utils import ModelOutput, logging
 from ..hub.card import ModelCardFacts, write_model_card
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import SubNetwork
-from ..sizes.metrics import LOWER_IS_BETTER
+from ..sizes.metrics import check_asked, check_came, full_name, told_directions, with_summary
 from .arguments import DynaBertTrainingArguments
 from .callbacks import follow
-from .checkpoints import RecoverableTrainer
+from .checkpoints import RecoverableTrainer, last_whole_checkpoint
 from .checks import IGNORED, check_datasets, check_teacher
 from .distillation import DistillationPair, hidden_state_loss, plan_stage, prediction_loss
 from .shared_prefixes import share_prefixes
@@ -90,6 +88,7 @@ class DynaBertTrainer(RecoverableTrainer):
         check_teacher(model, teacher, args)
         check_datasets(model, args, kwargs.get("train_dataset"), kwargs.get("eval_dataset"))
         super().__init__(model=model, args=args, **kwargs)
+        self._check_metric_for_best_model()
         self.add_callback(_CardAtTheEnd(self))
         self.teacher: Any = None if teacher is None else teacher.eval()
         if self.teacher is not None:
@@ -97,6 +96,32 @@ class DynaBertTrainer(RecoverableTrainer):
         self.progress = follow(self)
         self._part_losses: dict[str, torch.Tensor] = {}
         self._part_counts: dict[str, int] = defaultdict(int)
+
+    @property
+    def evaluation_sets(self) -> tuple[str, ...]:
+        """The names of the evaluation sets; none where there is only one."""
+        return tuple(self.eval_dataset) if isinstance(self.eval_dataset, dict) else ()
+
+    def _check_metric_for_best_model(self) -> None:
+        if self.args.eval_strategy == "no" or self.eval_dataset is None:
+            return
+        known = ["loss"] if self.compute_metrics is None else None
+        sizes = [str(size) for size in self.accelerator.unwrap_model(self.model).config.subnetworks]
+        check_asked(self.args.metric_for_best_model, sets=self.evaluation_sets, sizes=sizes, known=known)
+
+    def evaluate(self, eval_dataset: Any = None, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """The metrics of every size, their mean and their worst, as transformers names those of one model.
+
+        Raises:
+            ValueError: If training needs a metric that did not come. A checkpoint of the work so far is saved before.
+        """
+        metrics = super().evaluate(eval_dataset, *args, **kwargs)
+        asked = self.args.metric_for_best_model
+        if self.is_in_train and eval_dataset is None and asked is not None and full_name(asked) not in metrics:
+            model: Any = self.model
+            self._save_checkpoint(model, trial=None)
+            check_came(asked, metrics, saved=str(last_whole_checkpoint(str(self.args.output_dir))))
+        return metrics
 
     def checkpoint_facts(self) -> dict[str, Any]:
         """What decides which sub-networks a step trains; to resume under others would be another training."""
@@ -331,7 +356,12 @@ class DynaBertTrainer(RecoverableTrainer):
         return EvalLoopOutput(
             predictions=predictions,
             label_ids=last.label_ids,
-            metrics=_with_summary({name: output.metrics for name, output in outputs.items()}, metric_key_prefix),
+            metrics=with_summary(
+                {name: output.metrics for name, output in outputs.items()},
+                metric_key_prefix,
+                asked=self.args.metric_for_best_model,
+                directions=told_directions(self.args, self.evaluation_sets),
+            ),
             num_samples=last.num_samples,
         )
 
@@ -374,29 +404,6 @@ class _Collated(DataLoaderStateMixin, list):
                 yield batch
         finally:
             self.end()
-
-
-def _with_summary(metrics: dict[str, dict[str, float]], prefix: str) -> dict[str, float]:
-    """All metrics of all sub-networks, and the mean and worst of each under `<prefix>_mean_...` and `_worst_...`.
-
-    Of metrics that are no numbers, such as a report by class, there is no mean.
-    """
-    merged: dict[str, float] = {}
-    values: dict[str, list[float]] = defaultdict(list)
-    for subnetwork, own in metrics.items():
-        for name, metric in own.items():
-            bare = name.removeprefix(f"{prefix}_{subnetwork}_")
-            if bare == "model_preparation_time":
-                merged[f"{prefix}_{bare}"] = metric
-                continue
-            merged[name] = metric
-            if isinstance(metric, Real):
-                values[bare].append(float(metric))
-    for bare, numbers in values.items():
-        worst = max if bare.endswith(LOWER_IS_BETTER) else min
-        merged[f"{prefix}_mean_{bare}"] = float(np.mean(numbers))
-        merged[f"{prefix}_worst_{bare}"] = float(worst(numbers))
-    return merged
 
 
 def _without_labels(inputs: dict[str, Any]) -> dict[str, Any]:

@@ -386,21 +386,19 @@ def test_the_weights_of_the_losses_are_the_papers_unless_given(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("settings", "metric"),
+    ("settings", "greater_is_better"),
     [
-        ({"load_best_model_at_end": True}, "eval_mean_loss"),
-        ({"lr_scheduler_type": "reduce_lr_on_plateau"}, "eval_mean_loss"),
-        ({"metric_for_best_model": "accuracy"}, "eval_mean_accuracy"),
-        ({"metric_for_best_model": "eval_loss"}, "eval_mean_loss"),
-        ({"metric_for_best_model": "worst_accuracy"}, "worst_accuracy"),
-        ({"metric_for_best_model": "eval_other_w0.5-d1_loss"}, "eval_other_w0.5-d1_loss"),
+        ({"load_best_model_at_end": True}, False),
+        ({"lr_scheduler_type": "reduce_lr_on_plateau"}, False),
+        ({"metric_for_best_model": "eval_matched_w0.5-d1_rmse"}, False),
+        ({"metric_for_best_model": "worst_accuracy"}, True),
+        ({"metric_for_best_model": "my_loss", "greater_is_better": True}, True),
         ({}, None),
     ],
 )
-def test_the_metric_to_choose_by_is_the_mean_unless_a_size_is_named(tmp_path, settings, metric):
+def test_the_direction_of_the_metric_to_choose_by_is_told_or_in_its_name(tmp_path, settings, greater_is_better):
     args = DynaBertTrainingArguments(tmp_path, eval_strategy="epoch", save_strategy="epoch", use_cpu=True, **settings)
-    assert args.metric_for_best_model == metric
-    assert not args.greater_is_better or metric.endswith("accuracy")
+    assert args.greater_is_better is greater_is_better
 
 
 def test_the_best_checkpoint_is_loaded_without_further_words(tmp_path):
@@ -414,6 +412,58 @@ def test_the_best_checkpoint_is_loaded_without_further_words(tmp_path):
     )
     trainer.train()
     assert trainer.state.best_metric == trainer.state.log_history[-2]["eval_mean_loss"]
+
+
+def test_a_metric_that_an_evaluation_lacks_is_named_and_the_work_is_kept(tmp_path):
+    settings = {"eval_strategy": "steps", "eval_steps": 2, "max_steps": 4, "compute_metrics": accuracy}
+    trainer = make_trainer(tmp_path, metric_for_best_model="mean_f1", **settings)
+    with pytest.raises(ValueError, match=r"'mean_f1' did not come .*'eval_mean_accuracy'.*checkpoint-2'"):
+        trainer.train()
+    whole = make_trainer(tmp_path / "whole", metric_for_best_model="accuracy", **settings)
+    whole.train()
+    resumed = make_trainer(tmp_path, metric_for_best_model="accuracy", **settings)
+    assert resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2")).global_step == 4
+    weights = whole.model.state_dict()
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in resumed.model.state_dict().items())
+
+
+@pytest.mark.parametrize("asked", ["accuracy", "eval_w0.3-d1_loss"])
+def test_a_metric_that_cannot_come_is_refused_before_training(tmp_path, asked):
+    with pytest.raises(ValueError, match=rf"metric_for_best_model='{asked}' will not come"):
+        make_trainer(tmp_path, eval_strategy="epoch", metric_for_best_model=asked)
+
+
+def test_the_worst_of_a_metric_is_in_the_direction_that_the_arguments_tell(tmp_path):
+    values = iter(np.linspace(0.1, 0.9, 12))
+    trainer = make_trainer(
+        tmp_path,
+        compute_metrics=lambda _: {"hurt": next(values)},
+        metric_for_best_model="worst_hurt",
+        greater_is_better=False,
+    )
+    assert trainer.evaluate()["eval_worst_hurt"] == 0.9
+
+
+@pytest.mark.parametrize(("asked", "best"), [("a_hurt", 0.3), ("eval_b_worst_hurt", 0.6)])
+def test_the_best_checkpoint_is_chosen_by_one_of_several_evaluation_sets(tmp_path, asked, best):
+    """Each evaluation measures set a, then b, at the two sizes each."""
+    values = iter([0.5, 0.5, 0.6, 0.6, 0.2, 0.4, 0.7, 0.7, *[0.9] * 4])
+    trainer = make_trainer(
+        tmp_path,
+        model=make_model(widths=[0.5, 1.0], depths=[1.0]),
+        compute_metrics=lambda _: {"hurt": next(values)},
+        eval_dataset={"a": make_dataset(), "b": make_dataset()},
+        max_steps=3,
+        eval_strategy="steps",
+        eval_steps=1,
+        save_strategy="steps",
+        save_steps=1,
+        load_best_model_at_end=True,
+        metric_for_best_model=asked,
+        greater_is_better=False,
+    )
+    trainer.train()
+    assert trainer.state.best_metric == pytest.approx(best, abs=1e-12)
 
 
 def test_metrics_that_are_no_numbers_are_reported_by_size(tmp_path):
