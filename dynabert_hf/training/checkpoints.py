@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.data import RandomSampler, Sampler
-from transformers import Trainer, TrainerState
+from transformers import Trainer, TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
+from transformers.utils import logging
 
 from ..files import WRITE_ERRORS, check_writable_folder
 from .order import EpochSampler
+
+logger = logging.get_logger(__name__)
 
 SEAL = "dynabert_checkpoint.json"
 """File of a whole checkpoint that names what it belongs to, and the size in bytes of all its files."""
@@ -67,6 +71,40 @@ def last_whole_checkpoint(folder: str | Path) -> Path | None:
     return next((steps[step] for step in sorted(steps, reverse=True) if broken_part(steps[step]) is None), None)
 
 
+@dataclass(frozen=True)
+class _Resumed:
+    """A checkpoint that training goes on from, and its state as it was read before rotation may remove it."""
+
+    checkpoint: Path
+    state: TrainerState
+
+    @classmethod
+    def read(cls, checkpoint: Path) -> _Resumed:
+        return cls(checkpoint, TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME)))
+
+    def is_end(self, max_steps: int) -> bool:
+        """Whether its training was over, at its last step or because it was stopped."""
+        control: Any = self.state.stateful_callbacks.get("TrainerControl", {})
+        was_stopped = control.get("args", {}).get("should_training_stop") and (
+            self.state.max_steps == max_steps  # else it was asked to train longer
+        )
+        return bool(self.state.global_step >= max_steps or was_stopped)
+
+    def best(self, output_dir: Path) -> Path | None:
+        """The best checkpoint so far, if it lies beside this one; named by `output_dir` if it lies in there.
+
+        A run may have been moved, copied or started from another working folder since its path was written down.
+        """
+        recorded = self.state.best_model_checkpoint
+        if recorded is None:
+            return None
+        beside = self.checkpoint.parent / Path(recorded).name
+        if not beside.is_dir():
+            return None
+        own = output_dir / beside.name  # rotation spares it by its path
+        return own if own.is_dir() and own.samefile(beside) else beside
+
+
 class RecoverableTrainer(Trainer):
     """transformers' `Trainer`, whose checkpoints are whole or not there, and which resumes from no other.
 
@@ -75,11 +113,13 @@ class RecoverableTrainer(Trainer):
     """
 
     _is_saving = False
+    _resumed: _Resumed | None = None
 
     def __init__(self, *args: Any, **kwargs: Any):
         if "args" in kwargs and not Path(kwargs["args"].output_dir).exists():
             check_writable_folder(kwargs["args"].output_dir)
         super().__init__(*args, **kwargs)
+        self.add_callback(_BestWhereItLies(self))
 
     def checkpoint_facts(self) -> dict[str, Any]:
         """What a checkpoint has to agree in with this training to be resumed from; JSON values."""
@@ -105,8 +145,10 @@ class RecoverableTrainer(Trainer):
                     f"output_dir={str(folder)!r} holds no whole checkpoint to resume from. Train without "
                     "resume_from_checkpoint to begin anew."
                 )
+        self._resumed = None
         if resume_from_checkpoint:
             self._check_resumable(Path(resume_from_checkpoint))
+            self._resumed = _Resumed.read(Path(resume_from_checkpoint))
         if self.args.should_save and self.args.save_strategy != "no":
             check_writable_folder(folder)
             shutil.rmtree(folder / ASIDE, ignore_errors=True)
@@ -127,20 +169,13 @@ class RecoverableTrainer(Trainer):
                 "checkpoint of this training, or load that model with from_pretrained and train it anew."
             )
 
-    def _run_epoch(self, *args: Any, resume_from_checkpoint: str | None = None, **kwargs: Any) -> None:
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         """Train an epoch, but not one step more after a checkpoint that is the last of its training."""
-        if resume_from_checkpoint and self._ended_at(Path(resume_from_checkpoint)):
+        resumed = self._resumed
+        if resumed and self.state.global_step == resumed.state.global_step and resumed.is_end(self.state.max_steps):
             self.control.should_training_stop = True
         else:
-            super()._run_epoch(*args, resume_from_checkpoint=resume_from_checkpoint, **kwargs)
-
-    def _ended_at(self, checkpoint: Path) -> bool:
-        state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
-        control: Any = state.stateful_callbacks.get("TrainerControl", {})
-        was_stopped = control.get("args", {}).get("should_training_stop") and (
-            state.max_steps == self.state.max_steps  # else it was asked to train longer
-        )
-        return bool(state.global_step >= self.state.max_steps or was_stopped)
+            super()._run_epoch(*args, **kwargs)
 
     def _get_output_dir(self, trial: Any) -> str:
         folder = super()._get_output_dir(trial)
@@ -205,3 +240,17 @@ class RecoverableTrainer(Trainer):
             sampler.batch_size *= self.args.world_size
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         return EpochSampler(sampler, seed=seed, epoch=lambda: int(self.state.epoch or 0))
+
+
+class _BestWhereItLies(TrainerCallback):
+    """Lets a training that goes on find its best checkpoint where it lies now, not where it was written."""
+
+    def __init__(self, trainer: RecoverableTrainer):
+        self.trainer = trainer
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        resumed = self.trainer._resumed
+        best = resumed.best(Path(str(args.output_dir))) if resumed else None
+        if best is not None and state.best_model_checkpoint != str(best):
+            logger.warning(f"The best checkpoint so far lies in {str(best)!r} now, and is taken from there.")
+            state.best_model_checkpoint = str(best)

@@ -5,11 +5,13 @@ or removed, a folder made, renamed or removed.
 """
 
 import io
+import itertools
 import json
 import os
 import random
 import signal
 import sys
+import traceback
 from pathlib import Path
 
 import torch
@@ -23,8 +25,16 @@ from helpers.trainers import make_dataset
 EVENTS = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "open for writing", "half written", "step")
 
 
-def run(folder):
-    """Three stages of four steps, of which three are an epoch, dropout on, a checkpoint every two steps."""
+STEPWISE = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2}
+"""Four steps a stage, of which three are an epoch, and a checkpoint every two."""
+DEFAULTS = {"num_train_epochs": 3}
+"""Three epochs of three steps a stage, saved as the recipe does: after each epoch, and one is kept."""
+BEST = {**DEFAULTS, "eval_strategy": "epoch", "load_best_model_at_end": True, "metric_for_best_model": "worst_loss"}
+"""The same, where the best epoch counts."""
+
+
+def run(folder, settings):
+    """Three stages, dropout on."""
     torch.manual_seed(0)
     config = BertConfig(**{**TINY, "num_labels": 3, "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1})
     train_dynabert(
@@ -37,16 +47,13 @@ def run(folder):
         dropout=None,
         finetune=True,
         output_dir=folder,
-        strategy="sandwich",
         num_random_subnetworks=1,
-        max_steps=4,
-        save_strategy="steps",
-        save_steps=2,
         learning_rate=1e-2,
         lr_scheduler_type="constant",
         per_device_train_batch_size=4,
         use_cpu=True,
         disable_tqdm=True,
+        **settings,
     )
 
 
@@ -83,24 +90,28 @@ def watch(happened):
     sys.addaudithook(hook)
 
 
-def attempt(folder, is_moment):
+def attempt(folder, is_moment, settings=STEPWISE):
     """Run in a child that kills itself at the first event for which `is_moment(count, name, path)`.
 
     Returns the events of a child that came to its end, None of one that was killed.
     """
     child = os.fork()
     if child == 0:
-        events = []
+        try:
+            events = []
 
-        def happened(name, path):
-            events.append((name, path))
-            if is_moment(len(events), name, path):
-                os.kill(os.getpid(), signal.SIGKILL)
+            def happened(name, path):
+                events.append((name, path))
+                if is_moment(len(events), name, path):
+                    os.kill(os.getpid(), signal.SIGKILL)
 
-        watch(happened)
-        run(folder)
-        Path(f"{folder}.json").write_text(json.dumps(events))
-        os._exit(0)
+            watch(happened)
+            run(folder, settings)
+            Path(f"{folder}.json").write_text(json.dumps(events))
+            os._exit(0)
+        finally:
+            traceback.print_exc()
+            os._exit(1)
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
         assert os.WTERMSIG(status) == signal.SIGKILL, status
@@ -135,13 +146,39 @@ def killed_at_chosen_moments(folder, events):
         print("killed")
 
 
+def killed_in_every_epoch(folder, settings):
+    """Kill in the second step of each of the nine epochs, and move the folder before each new start.
+
+    A start trains the epoch that was cut, and is killed in the next. Folders are named from where they lie, so that
+    each start has another working folder and no path of the one before.
+    """
+    for epoch in range(9):
+        os.chdir(folder.parent)
+        steps = itertools.count(1)
+        last = 2 if epoch == 0 else 5
+        is_moment = lambda count, name, path, steps=steps, last=last: name == "step" and next(steps) == last  # noqa: E731
+        assert attempt(Path(folder.name), is_moment, settings) is None
+        print("killed in epoch", epoch + 1, *sorted(path.name for path in folder.glob("*/checkpoint-*")))
+        moved = folder.parent.parent / f"place-{epoch}" / "killed"
+        moved.parent.mkdir()
+        folder = folder.rename(moved)
+    os.chdir(folder.parent)
+    assert attempt(Path(folder.name), never, settings)
+    folder.rename(folder.parent.parent / "killed")
+
+
 def main(folder, kill):
-    folder = Path(folder)
-    events = attempt(folder / "whole", never)
-    assert sum(name == "step" for name, _ in events) == 12
-    kill(folder / "killed", events)
-    assert attempt(folder / "killed", never)
+    folder = Path(folder).resolve()
+    settings = {"defaults": DEFAULTS, "best": BEST}.get(kill, STEPWISE)
+    events = attempt(folder / "whole", never, settings)
+    assert sum(name == "step" for name, _ in events) == (12 if settings is STEPWISE else 27)
+    if settings is STEPWISE:
+        {"random": killed_at_random, "chosen": killed_at_chosen_moments}[kill](folder / "killed", events)
+        assert attempt(folder / "killed", never)
+    else:
+        (folder / "place").mkdir()
+        killed_in_every_epoch(folder / "place" / "killed", settings)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], {"random": killed_at_random, "chosen": killed_at_chosen_moments}[sys.argv[2]])
+    main(sys.argv[1], sys.argv[2])

@@ -35,7 +35,8 @@ STEPWISE = {
 
 @pytest.mark.parametrize(
     ("moments", "kills"),
-    [("chosen", 6), pytest.param("random", 5, marks=pytest.mark.slow)],
+    [("chosen", 6), ("defaults", 9)]
+    + [pytest.param(moments, kills, marks=pytest.mark.slow) for moments, kills in (("best", 9), ("random", 5))],
 )
 def test_a_run_that_was_killed_ends_with_the_weights_of_one_that_was_not(tmp_path, moments, kills):
     worker = HELPERS / "recovery_worker.py"
@@ -229,6 +230,69 @@ def test_the_best_checkpoint_is_named_as_it_is_on_disk(tmp_path):
     state = json.loads((tmp_path / "checkpoint-6" / "trainer_state.json").read_text())
     assert state["best_model_checkpoint"] == str(tmp_path / f"checkpoint-{state['best_global_step']}")
     assert Path(state["best_model_checkpoint"]).is_dir()
+
+
+WITH_THE_BEST = {
+    "max_steps": 6,
+    "save_total_limit": 1,
+    "eval_strategy": "steps",
+    "eval_steps": 2,
+    "metric_for_best_model": "score",
+    "load_best_model_at_end": True,
+}
+
+
+def trainer_whose_best_is_step_2(folder):
+    scores = {}
+    trainer = stepwise_trainer(folder, compute_metrics=lambda prediction: scores["score"](prediction), **WITH_THE_BEST)
+    scores["score"] = lambda prediction: {"score": float(-trainer.state.global_step)}
+    return trainer
+
+
+def stop_in_the_sixth_step(folder):
+    """Train until then, and leave the best checkpoint and the last one."""
+    trainer = trainer_whose_best_is_step_2(folder)
+
+    def stop(state):
+        if state.global_step == 5:
+            raise KeyboardInterrupt
+
+    trainer.add_callback(on_step_begin(stop))
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    assert sorted(path.name for path in folder.glob("checkpoint-*")) == ["checkpoint-2", "checkpoint-4"]
+
+
+@pytest.mark.parametrize("how", ["moved", "copied", "named from another folder", "resumed by its whole path"])
+def test_the_best_checkpoint_is_found_where_the_run_lies_now(tmp_path, monkeypatch, how):
+    at_first = tmp_path / "first"
+    stop_in_the_sixth_step(at_first)
+    expected = load_file(at_first / "checkpoint-2" / "model.safetensors")
+    monkeypatch.chdir(tmp_path)
+    now, resume = Path("first"), True
+    if how == "moved":
+        now = at_first.rename(tmp_path / "second")
+    elif how == "copied":
+        now = Path(shutil.copytree(at_first, tmp_path / "second"))
+        (at_first / "checkpoint-2" / "model.safetensors").unlink()  # that run goes on, too, and removed it
+    elif how == "resumed by its whole path":
+        resume = str(at_first / "checkpoint-4")
+    trainer = trainer_whose_best_is_step_2(now)
+    trainer.train(resume_from_checkpoint=resume)
+    assert trainer.state.best_model_checkpoint == str(now / "checkpoint-2")
+    assert [path.name for path in now.glob("checkpoint-*")] == ["checkpoint-2"]
+    assert all(torch.equal(trainer.model.state_dict()[name], weight) for name, weight in expected.items())
+
+
+def test_a_run_killed_while_an_old_checkpoint_is_removed_goes_on_from_the_new_one(trained, tmp_path):
+    folder = shutil.copytree(trained, tmp_path / "run")
+    shutil.rmtree(folder / "checkpoint-6")
+    (folder / "checkpoint-2" / "optimizer.pt").unlink()  # half removed, and touched later than its successor
+    resumed = stepwise_trainer(folder, save_total_limit=1)
+    resumed.train(resume_from_checkpoint=last_whole_checkpoint(folder))
+    assert [path.name for path in folder.glob("checkpoint-*")] == ["checkpoint-6"]
+    whole = load_file(trained / "checkpoint-6" / "model.safetensors")
+    assert all(torch.equal(resumed.model.state_dict()[name], weight) for name, weight in whole.items())
 
 
 @pytest.mark.parametrize("file", ["config.json", "model.safetensors", "optimizer.pt", "dynabert_checkpoint.json"])
