@@ -1,50 +1,295 @@
-"""What belongs to each head: how its predictions are scored."""
+"""One row for each head: how its examples become batches, what it predicts, and how its predictions are scored.
+
+Whatever depends on the head asks here, by `task_of(model)`. How a head learns from a teacher is told by
+`training.distillation`, and what its data must look like by `training.checks`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib.util
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
-from transformers import EvalPrediction, PreTrainedModel
+import torch
+from transformers import (
+    DataCollatorForLanguageModeling,
+    DataCollatorForTokenClassification,
+    DataCollatorWithPadding,
+    EvalPrediction,
+    PreTrainedModel,
+    default_data_collator,
+)
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
 
 Metrics = Callable[[EvalPrediction], dict[str, float]]
+Collator = Callable[[list[Any]], Mapping[str, Any]]
+
+IGNORED = -100
+"""The label of tokens that do not count."""
 
 
-def default_metrics(model: PreTrainedModel) -> Metrics | None:
-    """What suits the head and its `problem_type`; None for heads without an obvious choice.
+@dataclass(frozen=True)
+class Task:
+    """What belongs to a head.
 
-    For one label a text the accuracy; for several the accuracy of all yes-or-no answers, one for each text and label;
-    for a regression the mean squared error and, of a single output, Pearson's correlation.
+    Args:
+        head: The suffix of the classes with this head.
+        pipeline: The Hub's name of the task.
+        predicts: What has a prediction of its own: `"text"`, `"token"`, `"span"` (a start and an end in a text),
+            `"choice"` (one of several texts) or `"state"` (none: vectors).
+        label_names: Columns of the labels, as the model calls them; empty for a model without a head.
+        outputs: The outputs of the model that are its predictions, by name and in order.
+        collator: Makes, of a tokenizer or None, what makes a batch of examples. Without a tokenizer nothing is padded.
+        metrics: Makes, of a model, what computes its default metrics, the most telling one first; None where there is
+            no obvious choice.
+        preprocess_logits: What to keep of the logits of a batch for these metrics, as `Trainer` takes it by
+            `preprocess_logits_for_metrics`; None: all.
     """
-    config = model.config
-    if not type(model).__name__.endswith("ForSequenceClassification"):
-        return None
-    if config.problem_type == "multi_label_classification":
-        return _accuracy_of_answers
-    if config.num_labels == 1:
+
+    head: str
+    pipeline: str
+    predicts: str
+    label_names: tuple[str, ...]
+    outputs: tuple[str, ...]
+    collator: Callable[[Any], Collator]
+    metrics: Callable[[PreTrainedModel], Metrics | None]
+    preprocess_logits: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
+
+
+def task_of(model: Any) -> Task:
+    """The task of a model, a class or the name of a class, by the suffix of its name or of that of a class it extends.
+
+    Raises:
+        TypeError: If it has a head that has no task here.
+    """
+    if isinstance(model, str):
+        names = [model]
+    else:
+        names = [each.__name__ for each in (model if isinstance(model, type) else type(model)).__mro__]
+    for name in names:
+        for head, task in TASKS.items():
+            if name.endswith(head) and not name.endswith("PreTrainedModel"):
+                return task
+    raise TypeError(
+        f"{names[0]} is no class with a head that is known here. Possible are names that end in "
+        f"{', '.join(TASKS)}. Give a model of such a class."
+    )
+
+
+def problem_type(config: Any) -> str:
+    """What a head for sequences predicts, where nothing says otherwise: a value if it has one output, else a class."""
+    if getattr(config, "problem_type", None) is not None:
+        return config.problem_type
+    return "regression" if config.num_labels == 1 else "single_label_classification"
+
+
+def has_entities(config: Any) -> bool:
+    """Whether the labels of tokens mark entities, as in `B-PER`, `I-PER` and `O`."""
+    names = [str(name) for name in (config.id2label or {}).values()]
+    return any(name != "O" for name in names) and all(name == "O" or re.match("[BIES]-", name) for name in names)
+
+
+class ChoiceCollator:
+    """Batches `(examples, choices, seq)` of examples with a list of encoded choices each, padded to the longest."""
+
+    def __init__(self, tokenizer: Any):
+        self.tokenizer = tokenizer
+
+    def __call__(self, examples: list[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        label = next((name for name in ("label", "labels") if name in examples[0]), None)
+        num_choices = len(examples[0]["input_ids"])
+        flat = [
+            {name: values[choice] for name, values in example.items() if name != label}
+            for example in examples
+            for choice in range(num_choices)
+        ]
+        padded = self.tokenizer.pad(flat, return_tensors="pt")
+        batch = {name: tensor.view(len(examples), num_choices, -1) for name, tensor in padded.items()}
+        if label is not None:
+            batch["labels"] = torch.tensor([int(example[label]) for example in examples])
+        return batch
+
+
+class MaskingCollator:
+    """Batches of masked text: 15 % of the tokens are to be predicted. Examples with labels were masked before.
+
+    Args:
+        tokenizer: A tokenizer with a mask token.
+    """
+
+    def __init__(self, tokenizer: Any):
+        self.mask = DataCollatorForLanguageModeling(tokenizer)
+        self.pad = DataCollatorForTokenClassification(tokenizer)
+
+    def __call__(self, examples: list[Any]) -> Mapping[str, Any]:
+        return (self.pad if "labels" in examples[0] else self.mask)(examples)
+
+
+def _collator(kind: Callable[[Any], Collator], tokenizer: Any) -> Collator:
+    return default_data_collator if tokenizer is None else kind(tokenizer)
+
+
+def _first(prediction: EvalPrediction) -> np.ndarray:
+    """The predictions of a head with one output, also where other outputs came along."""
+    found = prediction.predictions
+    return np.asarray(found[0] if isinstance(found, tuple) else found)
+
+
+def _text_metrics(model: PreTrainedModel) -> Metrics:
+    kind = problem_type(model.config)
+    if kind == "regression":
         return _regression_metrics
-    return _squared_error if config.problem_type == "regression" else _accuracy
+    return _answer_metrics if kind == "multi_label_classification" else _class_metrics
 
 
-def _accuracy(prediction: EvalPrediction) -> dict[str, float]:
-    return {"accuracy": float((prediction.predictions.argmax(-1) == prediction.label_ids).mean())}
+def _class_metrics(prediction: EvalPrediction) -> dict[str, float]:
+    logits, labels = _first(prediction), np.asarray(prediction.label_ids)
+    if labels.shape == logits.shape:  # several labels a text, which the configuration may leave unsaid
+        return _answer_metrics(prediction)
+    return {"accuracy": float((logits.argmax(-1) == labels.reshape(-1)).mean())}
 
 
-def _accuracy_of_answers(prediction: EvalPrediction) -> dict[str, float]:
-    """Logits and labels `(texts, labels)`; a logit above 0 is a yes."""
-    yes = np.asarray(prediction.predictions) > 0
-    return {"accuracy": float((yes == (np.asarray(prediction.label_ids) > 0.5)).mean())}
+def _answer_metrics(prediction: EvalPrediction) -> dict[str, float]:
+    """Of yes-or-no answers `(texts, labels)`: F1 of all yeses together, and the share of right answers.
+
+    The share alone hides a model that always says no. A logit above 0 is a yes.
+    """
+    yes, true = _first(prediction) > 0, np.asarray(prediction.label_ids) > 0.5
+    return {"micro_f1": _f1((yes & true).sum(), yes.sum(), true.sum()), "accuracy": float((yes == true).mean())}
 
 
-def _squared_error(prediction: EvalPrediction) -> dict[str, float]:
-    difference = prediction.predictions.reshape(-1) - prediction.label_ids.reshape(-1)
-    return {"mse": float(np.square(difference).mean())}
+def _f1(right: float, found: float, wanted: float) -> float:
+    return float(2 * right / (found + wanted)) if found + wanted else 0.0
 
 
 def _regression_metrics(prediction: EvalPrediction) -> dict[str, float]:
-    predicted, labels = prediction.predictions.reshape(-1), prediction.label_ids.reshape(-1)
+    """Pearson's correlation, of several values a text the mean of those of each, and the mean squared error."""
+    labels = np.asarray(prediction.label_ids, dtype=np.float64)
+    labels = labels.reshape(len(labels), -1)
+    predicted = _first(prediction).astype(np.float64).reshape(labels.shape)
+    correlations = [_correlation(ours, theirs) for ours, theirs in zip(predicted.T, labels.T, strict=True)]
+    return {"pearson": float(np.mean(correlations)), "mse": float(np.square(predicted - labels).mean())}
+
+
+def _correlation(predicted: np.ndarray, labels: np.ndarray) -> float:
     says_nothing = np.ptp(predicted) == 0 or np.ptp(labels) == 0  # the correlation with a constant is undefined
-    return {
-        **_squared_error(prediction),
-        "pearson": 0.0 if says_nothing else float(np.corrcoef(predicted, labels)[0, 1]),
-    }
+    return 0.0 if says_nothing else float(np.corrcoef(predicted, labels)[0, 1])
+
+
+def _token_metrics(model: PreTrainedModel) -> Metrics:
+    if not has_entities(model.config):
+        return _token_accuracy
+    if importlib.util.find_spec("seqeval") is None:
+        logger.warning_once(
+            "The labels mark entities, whose F1 needs seqeval, which is not installed. The accuracy of tokens is "
+            "measured instead. Install it by pip install 'dynabert-hf[metrics]', or give compute_metrics."
+        )
+        return _token_accuracy
+    return partial(_entity_metrics, dict(model.config.id2label or {}))
+
+
+def _token_accuracy(prediction: EvalPrediction) -> dict[str, float]:
+    labels = np.asarray(prediction.label_ids)
+    counts = labels != IGNORED
+    right = _first(prediction).argmax(-1)[counts] == labels[counts]
+    return {"accuracy": float(right.mean()) if right.size else 0.0}
+
+
+def _entity_metrics(names: Mapping[Any, str], prediction: EvalPrediction) -> dict[str, float]:
+    """F1 of whole entities as CoNLL's shared tasks have it, and the accuracy of tokens."""
+    from seqeval.metrics import f1_score
+
+    predicted, labels = _first(prediction).argmax(-1), np.asarray(prediction.label_ids)
+    counts = labels != IGNORED
+
+    def tags(ids: np.ndarray) -> list[list[str]]:
+        return [[names[int(tag)] for tag in row[own]] for row, own in zip(ids, counts, strict=True)]
+
+    f1 = f1_score(tags(labels), tags(predicted), zero_division=0)
+    return {"f1": float(f1), **_token_accuracy(prediction)}
+
+
+def _span_metrics(prediction: EvalPrediction) -> dict[str, float]:
+    """Exact match and F1 of answers as spans of tokens, each row for itself.
+
+    A row is what the model reads at once: of a long text that is one window, and an answer outside of it is the span
+    that its labels say, usually the first token. SQuAD's metrics, of texts after their normalisation, need the texts.
+    """
+    start_logits, end_logits = (np.asarray(each) for each in prediction.predictions[:2])
+    starts, ends = (np.asarray(each).reshape(-1) for each in prediction.label_ids)
+    best_until = np.maximum.accumulate(start_logits, axis=1)
+    found_ends = (best_until + end_logits).argmax(1)
+    upto = np.arange(start_logits.shape[1]) <= found_ends[:, None]
+    found_starts = np.where(upto, start_logits, -np.inf).argmax(1)
+    shared = np.minimum(ends, found_ends) - np.maximum(starts, found_starts) + 1
+    f1 = 2 * shared.clip(0) / (ends - starts + found_ends - found_starts + 2)
+    return {"f1": float(f1.mean()), "exact_match": float(((found_starts == starts) & (found_ends == ends)).mean())}
+
+
+def _choice_metrics(prediction: EvalPrediction) -> dict[str, float]:
+    return {"accuracy": float((_first(prediction).argmax(-1) == np.asarray(prediction.label_ids).reshape(-1)).mean())}
+
+
+def scores_of_words(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """What metrics need of logits over a vocabulary: `(batch, seq, 2)`, the best word and the likelihood of the true.
+
+    The likelihood is its logarithm. All logits of a data set would not fit into memory.
+    """
+    if isinstance(logits, tuple):
+        logits = logits[0]
+    true = labels.clamp(min=0)[..., None]
+    return torch.stack([logits.argmax(-1).float(), logits.float().log_softmax(-1).gather(-1, true)[..., 0]], -1)
+
+
+def _word_metrics(prediction: EvalPrediction) -> dict[str, float]:
+    """Accuracy on the masked tokens, and perplexity: the exponential of the mean loss on them."""
+    scores, labels = _first(prediction), np.asarray(prediction.label_ids)
+    if scores.shape[-1] != 2:
+        scores = scores_of_words(torch.as_tensor(scores), torch.as_tensor(labels)).numpy()
+    counts = labels != IGNORED
+    if not counts.any():
+        return {}
+    best, likelihood = scores[counts].astype(np.float64).T
+    return {"accuracy": float((best == labels[counts]).mean()), "perplexity": float(np.exp(-likelihood.mean()))}
+
+
+def _same(metrics: Metrics | None) -> Callable[[PreTrainedModel], Metrics | None]:
+    return lambda model: metrics
+
+
+_PAD, _LOGITS, _LABELS = partial(_collator, DataCollatorWithPadding), ("logits",), ("labels",)
+_PAD_LABELS = partial(_collator, DataCollatorForTokenClassification)
+_POSITIONS, _SPAN_LOGITS = ("start_positions", "end_positions"), ("start_logits", "end_logits")
+_ROWS: Sequence[Task] = (
+    Task("ForSequenceClassification", "text-classification", "text", _LABELS, _LOGITS, _PAD, _text_metrics),
+    Task("ForTokenClassification", "token-classification", "token", _LABELS, _LOGITS, _PAD_LABELS, _token_metrics),
+    Task("ForQuestionAnswering", "question-answering", "span", _POSITIONS, _SPAN_LOGITS, _PAD, _same(_span_metrics)),
+    Task(
+        "ForMultipleChoice",
+        "multiple-choice",
+        "choice",
+        _LABELS,
+        _LOGITS,
+        partial(_collator, ChoiceCollator),
+        _same(_choice_metrics),
+    ),
+    Task(
+        "ForMaskedLM",
+        "fill-mask",
+        "token",
+        _LABELS,
+        _LOGITS,
+        partial(_collator, MaskingCollator),
+        _same(_word_metrics),
+        preprocess_logits=scores_of_words,
+    ),
+    Task("Model", "feature-extraction", "state", (), ("last_hidden_state",), _PAD, _same(None)),
+)
+TASKS = {task.head: task for task in _ROWS}
+"""The tasks by the suffix of their classes; `Model`, which is a suffix of no other, comes last."""

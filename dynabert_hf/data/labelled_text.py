@@ -18,7 +18,7 @@ from transformers import DataCollatorWithPadding, EvalPrediction
 
 from ..model.configuration import longest_input
 from ..model.elastic_model import ElasticModelMixin
-from ..tasks import Metrics, _accuracy, _regression_metrics, default_metrics
+from ..tasks import problem_type, task_of
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class LabelledText:
 
     batches: tuple[Mapping[str, torch.Tensor], ...]
     labels: np.ndarray
-    metrics: Metrics
+    metrics: Any
 
     @classmethod
     def from_file(
@@ -63,9 +63,10 @@ class LabelledText:
                 text or label, or labels that the model does not know, or the model does not give one label or value a
                 text.
         """
-        metrics = default_metrics(model)
-        if metrics not in (_accuracy, _regression_metrics):
-            problem = f" of problem type {model.config.problem_type!r}" if metrics else ""
+        task, kind = task_of(model), problem_type(model.config)
+        one_answer = kind == "single_label_classification" or (kind == "regression" and model.config.num_labels == 1)
+        if task.predicts != "text" or not one_answer:
+            problem = f" of problem type {model.config.problem_type!r}" if task.predicts == "text" else ""
             raise ValueError(
                 f"A {type(model).__name__}{problem} does not give one label a text, and a file has one column of "
                 "labels. Possible are models ForSequenceClassification with one label or one value a text; evaluate "
@@ -83,7 +84,7 @@ class LabelledText:
             dict(collate([{name: encoded[name][row] for name in names} for row in order[start : start + batch_size]]))
             for start in range(0, len(order), batch_size)
         )
-        return cls(batches, labels[order], metrics)
+        return cls(batches, labels[order], task.metrics(model))
 
     def evaluate(self, model: ElasticModelMixin) -> dict[str, float]:
         """Metrics of the active size of a model, in evaluation mode, which it is left in."""

@@ -24,18 +24,9 @@ from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import SubNetwork
 from ..sizes.counting import count_flops, count_parameters
 from ..sizes.metrics import metrics_by_size
+from ..tasks import task_of
 
 TEMPLATE = Path(__file__).with_name("card_template.md")
-
-PIPELINES = {
-    "ForSequenceClassification": "text-classification",
-    "ForTokenClassification": "token-classification",
-    "ForQuestionAnswering": "question-answering",
-    "ForMultipleChoice": "multiple-choice",
-    "ForMaskedLM": "fill-mask",
-    "Model": "feature-extraction",
-}
-"""For each head the Hub's name of its task."""
 
 RECIPE_FIELDS = (
     "learning_rate",
@@ -177,7 +168,7 @@ class ModelCardFacts:
     @property
     def head(self) -> str:
         """The suffix of the model's class that names its head."""
-        return next(head for head in PIPELINES if self.model_class.endswith(head))
+        return task_of(self.model_class).head
 
 
 def _last_evaluation(state: Any, *, is_best_loaded: bool) -> Mapping[str, Any]:
@@ -239,7 +230,7 @@ def render_model_card(facts: ModelCardFacts) -> ModelCard:
 
 
 def _metadata(facts: ModelCardFacts) -> ModelCardData:
-    task, dataset = PIPELINES[facts.head], facts.dataset_id or "unknown"
+    task, dataset = task_of(facts.model_class).pipeline, facts.dataset_id or "unknown"
     results = [
         EvalResult(
             task_type=task,

@@ -21,12 +21,10 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from transformers import (
     AutoConfig,
-    DataCollatorWithPadding,
     EvalPrediction,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     Trainer,
-    default_data_collator,
 )
 from transformers.utils import logging
 
@@ -36,7 +34,7 @@ from ..hub.push import push_folder
 from ..model import modeling_dynabert, modeling_dynaroberta
 from ..model.elastic_model import ElasticModelMixin
 from ..sizes.metrics import plain_metrics
-from ..tasks import default_metrics
+from ..tasks import task_of
 from .arguments import STAGES, DynaBertTrainingArguments
 from .checkpoints import last_whole_checkpoint
 from .checks import check_enough, check_labelled, check_labels
@@ -93,9 +91,8 @@ def train_dynabert(
         eval_dataset: Tokenised data to measure every size on; None: the result has no metrics.
         importance_dataset: Data to measure importance on; None: the training data. The paper uses the development set.
         processing_class: The tokenizer, used for padding and saved with the model.
-        data_collator: Makes a batch of examples; None: pads to the longest of a batch.
-        compute_metrics: As for transformers' `Trainer`; None: accuracy, which of several labels a text is the share of
-            right yes-or-no answers, or mean squared error and, of one number, Pearson correlation for regression.
+        data_collator: Makes a batch of examples; None: that of the head's task, which pads to the longest of a batch.
+        compute_metrics: As for transformers' `Trainer`; None: those that `docs/tasks.md` lists for its head.
         widths: Width multipliers to train, 1.0 among them.
         depths: Depth multipliers to train, 1.0 among them.
         stages: Stages of distillation: `("depth",)`, all sizes from the fine-tuned model; or `("width", "depth")`,
@@ -118,7 +115,7 @@ def train_dynabert(
     _check_stages(stages)
     config = {"widths": list(widths), "depths": list(depths), **_dropout_fields(dropout)}
     teacher = _load_teacher(model)
-    elastic_class = _elastic_class(teacher)
+    elastic_class, task = _elastic_class(teacher), task_of(teacher)
     for name, dataset in (("train_dataset", train_dataset), ("eval_dataset", eval_dataset)):
         if dataset is not None:
             check_labelled(name, dataset)
@@ -134,8 +131,9 @@ def train_dynabert(
             "train_dataset": train_dataset,
             "eval_dataset": eval_dataset,
             "processing_class": processing_class,
-            "data_collator": data_collator or _default_collator(processing_class),
-            "compute_metrics": compute_metrics or default_metrics(teacher),
+            "data_collator": data_collator or task.collator(processing_class),
+            "compute_metrics": compute_metrics or (None if eval_dataset is None else task.metrics(teacher)),
+            "preprocess_logits_for_metrics": None if compute_metrics else task.preprocess_logits,
         },
     )
     run.check_settings(
@@ -232,10 +230,6 @@ def _elastic_class(teacher: PreTrainedModel) -> Any:
 def _supported() -> str:
     heads = sorted(stock.__name__ for stock in _ELASTIC_CLASSES if "For" in stock.__name__)
     return f"Possible are fine-tuned models of the classes {', '.join(heads)}. Fine-tune one of these first."
-
-
-def _default_collator(processing_class: Any) -> Callable:
-    return default_data_collator if processing_class is None else DataCollatorWithPadding(processing_class)
 
 
 def stage_defaults() -> dict[str, Any]:

@@ -3,13 +3,11 @@
 import csv
 import json
 
-import numpy as np
 import pytest
 from helpers.tiny import make_model
-from transformers import BertTokenizer, EvalPrediction
+from transformers import BertTokenizer
 
 from dynabert_hf import LabelledText
-from dynabert_hf.tasks import default_metrics
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "film", "null", "none", "7", "##7", "0", "##0"]
 BAD, GOOD = "bad", "good"
@@ -110,23 +108,6 @@ def test_a_file_that_cannot_be_read_is_refused_in_one_line(tmp_path, tokenizer, 
     with pytest.raises(ValueError, match=rf"{name}' {message}") as refused:
         LabelledText.from_file(tmp_path / name, model_of([BAD, GOOD]), tokenizer)
     assert "\n" not in str(refused.value)
-
-
-def test_default_metrics_suit_head_and_problem():
-    logits = np.array([[2.0, -1.0, 0.5], [-2.0, 1.0, -0.5]])
-    several = EvalPrediction(logits, np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]]))
-    names = ["a", "b", "c"]
-    assert default_metrics(model_of(names, problem_type="multi_label_classification"))(several) == {
-        "accuracy": pytest.approx(4 / 6)
-    }
-    squares = [1.0, 1.0, 0.25, 4.0, 0.0, 2.25]
-    assert default_metrics(model_of(names, problem_type="regression"))(several) == {
-        "mse": pytest.approx(sum(squares) / 6)
-    }
-    assert default_metrics(model_of(names))(EvalPrediction(logits, np.array([0, 2]))) == {"accuracy": 0.5}
-    one = default_metrics(model_of(["a"]))(EvalPrediction(logits[:, :1], np.array([[2.0], [-1.0]])))
-    assert one == {"mse": 0.5, "pearson": pytest.approx(1)}
-    assert default_metrics(make_model(head="ForTokenClassification")) is None
 
 
 @pytest.mark.parametrize("problem", ["multi_label_classification", "regression"])
