@@ -4,9 +4,10 @@ VENV ?= .venv
 PARALLEL := -n logical --maxprocesses 8 --dist loadfile
 BIN := $(VENV)/bin
 DEMO ?=
+DEVICE ?= cuda
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-common test-quantised test-oldest lint format clean
+.PHONY: help demo test test-slow test-gpu test-common test-quantised test-oldest lint format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -24,6 +25,9 @@ test: $(VENV)/.installed  ## the default test suite, offline
 
 test-slow: $(VENV)/.installed  ## the tests that take longer
 	$(BIN)/python -m pytest -m slow
+
+test-gpu: $(if $(GPU_PYTHON),,$(VENV)/.installed)  ## the tests of a CUDA device; GPU_PYTHON=python3: with that Python, nothing is installed
+	DYNABERT_TEST_DEVICE=$(DEVICE) $(or $(GPU_PYTHON),$(BIN)/python) -m pytest -m gpu tests/gpu
 
 test-common: $(VENV)/.installed  ## transformers' own tests of models, on ours and on stock BERT; fetches them once
 	$(BIN)/python -m pytest -m slow tests/test_transformers_common.py -rA

@@ -4,7 +4,10 @@ import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ["OMP_NUM_THREADS"] = "1"  # sums round by the number of threads, and other processes must round alike
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+if os.environ.get("DYNABERT_TEST_DEVICE") == "cuda":  # of tests/gpu, which `make test-gpu` runs
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # one card: Trainer splits batches over several
+else:
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 import huggingface_hub
 import pytest

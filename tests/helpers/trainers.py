@@ -20,6 +20,13 @@ class FirstGradients(TrainerCallback):
             self.gradients = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
 
 
+class LastGradients(TrainerCallback):
+    """Keeps copies of the gradients of the last optimiser step, after a scaler has taken its scale out."""
+
+    def on_pre_optimizer_step(self, args, state, control, model, **kwargs):
+        self.gradients = {name: parameter.grad.cpu().clone() for name, parameter in model.named_parameters()}
+
+
 def make_dataset(size=8):
     generator = torch.Generator().manual_seed(0)
     lengths = [3 + row % 4 for row in range(size)]
@@ -44,8 +51,9 @@ def make_trainer(tmp_path, stage="depth", model=None, teacher="copy", **kwargs):
         "logging_steps": 1,
         "save_strategy": "no",
         "report_to": "none",
+        "use_cpu": True,
     }
-    args = DynaBertTrainingArguments(tmp_path, stage=stage, use_cpu=True, **{**settings, **kwargs})
+    args = DynaBertTrainingArguments(tmp_path, stage=stage, **{**settings, **kwargs})
     return DynaBertTrainer(
         model, teacher, args, **{"train_dataset": make_dataset(), "eval_dataset": make_dataset(), **trainer_kwargs}
     )
