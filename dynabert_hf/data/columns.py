@@ -1,0 +1,125 @@
+"""Columns of a data set, whatever holds its rows, as Arrow arrays; and rows drawn from it.
+
+Rows that are made only when they are asked for, as by `with_transform` or in a data set of one's own, may be costly or
+random: of these only the first is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+
+LABEL_COLUMNS = ("labels", "label", "label_ids", "start_positions")
+"""What a column of labels may be called, as transformers' collators and heads read it."""
+
+
+def column_names(dataset: Any) -> list[str]:
+    """The columns of a data set; empty where no row can be read without going through the data."""
+    if isinstance(dataset, datasets.Dataset) and not _is_made_on_demand(dataset):
+        return dataset.column_names
+    return list(next((row for row in _readable_rows(dataset) if isinstance(row, Mapping)), {}))
+
+
+def label_column(dataset: Any) -> str | None:
+    """The column with the labels of a data set; None if it has none."""
+    names = column_names(dataset)
+    return next((name for name in LABEL_COLUMNS if name in names), None)
+
+
+def column(dataset: Any, name: str) -> pa.Array | None:
+    """A column of a data set, or as much of it as can be read; None if it is not there.
+
+    Raises:
+        TypeError: If the values are of different kinds.
+    """
+    if isinstance(dataset, datasets.Dataset) and not _is_made_on_demand(dataset):
+        if name not in dataset.column_names:
+            return None
+        table = dataset.select_columns([name]).with_format("arrow")[:]
+        return _plain(table[name])
+    values = [_as_plain(row.get(name)) for row in _readable_rows(dataset) if isinstance(row, Mapping)]
+    if all(value is None for value in values) and name not in column_names(dataset):
+        return None
+    try:
+        return pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise TypeError(f"Column {name!r} holds values of different kinds: {error}") from error
+
+
+def drawn_rows(dataset: Any, count: int, seed: int = 0) -> list[int]:
+    """The numbers of so many rows, drawn by the seed alone, in random order; with classes, of each its share.
+
+    Args:
+        dataset: Data of known length. Where a column of labels holds whole numbers or names, every label has the share
+            of the drawn rows that it has of all, to within one row.
+        count: How many rows; as many as there are if that is more.
+        seed: Seed of the draw.
+    """
+    generator = np.random.default_rng(seed)
+    rank = generator.permutation(len(dataset)).astype(np.float64) / max(len(dataset), 1)
+    classes = _classes(dataset)
+    if classes is not None:
+        rank = _rank_within(classes, rank, generator)
+    return generator.permutation(np.argsort(rank, kind="stable")[:count]).tolist()
+
+
+def draw(dataset: Any, count: int, seed: int = 0) -> Any:
+    """So many rows of a data set, as `drawn_rows` draws them; the data set itself if it has no more."""
+    if count >= len(dataset):
+        return dataset
+    rows = drawn_rows(dataset, count, seed)
+    if isinstance(dataset, datasets.Dataset):
+        return dataset.select(rows)
+    if isinstance(dataset, Sequence):
+        return [dataset[row] for row in rows]
+    return torch.utils.data.Subset(dataset, rows)
+
+
+def _classes(dataset: Any) -> np.ndarray | None:
+    """For every row the number of its class; None without classes."""
+    name = label_column(dataset)
+    labels = None if name is None else column(dataset, name)
+    if labels is None or len(labels) != len(dataset):
+        return None
+    kind = labels.type
+    if not (pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_string(kind)):
+        return None
+    return pc.dictionary_encode(labels, null_encoding="encode").indices.to_numpy(zero_copy_only=False)
+
+
+def _rank_within(classes: np.ndarray, rank: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """The place of each row in its class, from 0 to 1, so that the lowest of all hold every class by its share."""
+    order = np.lexsort((rank, classes))
+    counts = np.bincount(classes)
+    place = np.empty(len(classes))
+    place[order] = np.arange(len(classes)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return (place + generator.random(len(counts))[classes]) / counts[classes]
+
+
+def _is_made_on_demand(dataset: datasets.Dataset) -> bool:
+    return dataset.format["type"] == "custom"
+
+
+def _readable_rows(dataset: Any) -> Sequence[Any]:
+    is_iterable = isinstance(dataset, torch.utils.data.IterableDataset | datasets.IterableDataset)
+    if is_iterable or isinstance(dataset, Mapping | str) or not hasattr(dataset, "__getitem__"):
+        return []
+    if isinstance(dataset, list | tuple):
+        return dataset
+    return [dataset[0]] if len(dataset) else []
+
+
+def _as_plain(value: Any) -> Any:
+    return value.tolist() if isinstance(value, torch.Tensor | np.ndarray | np.generic) else value
+
+
+def _plain(values: pa.ChunkedArray) -> pa.Array:
+    """Without the types of one's own that `datasets` has for arrays of several dimensions."""
+    chunks = [chunk.storage if isinstance(chunk, pa.ExtensionArray) else chunk for chunk in values.chunks]
+    return pa.chunked_array(chunks, type=chunks[0].type if chunks else values.type).combine_chunks()
