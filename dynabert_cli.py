@@ -144,7 +144,6 @@ def _add_export(commands: Any) -> None:
     which = parser.add_mutually_exclusive_group()
     _add_sizes(which)
     which.add_argument("--all", action="store_true", help="all trained sizes, their weights stored once")
-    parser.add_argument("--fused-attention", action="store_true", help="attention as ONNX Runtime's own operator")
     parser.add_argument("--int8", action="store_true", help="an int8 version too; its accuracy is measured on --file")
     _add_data(parser, required=False)
 

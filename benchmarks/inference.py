@@ -106,7 +106,7 @@ def onnx_variants(setting, folder, sizes):
     """For each of some sizes torch, and what `export` wrote."""
     model, batch = make_model(setting.shape).eval(), batch_of(setting)
     arrays = {name: tensor.numpy() for name, tensor in batch.items()}
-    variants = {"torch": {}, "onnx": {}, "onnx fused": {}, "onnx int8": {}}
+    variants = {"torch": {}, "onnx": {}, "onnx int8": {}}
     for size in sizes or model.config.subnetworks:
         extracted = model.extract(size)
         extracted.bert.embeddings = model.bert.embeddings
@@ -120,18 +120,16 @@ def onnx_variants(setting, folder, sizes):
 def onnx_files(folder, shape, size):
     return {
         "onnx": folder / shape / "plain" / f"{size}.onnx",
-        "onnx fused": folder / shape / "fused" / f"{size}.onnx",
         "onnx int8": folder / shape / "int8" / f"{size}.onnx",
     }
 
 
 def export(shape, folder, sizes):
-    """Write sizes in float32, plain and with fused attention, and in int8 made of the plain ones."""
+    """Write sizes in float32, and in int8 made of that."""
     model = make_model(shape).eval()
     sizes = sizes or model.config.subnetworks
-    for name, fused in (("plain", False), ("fused", True)):
-        if not (folder / shape / name).exists():
-            export_onnx(model, folder / shape / name, sizes=sizes, fused_attention=fused)
+    if not (folder / shape / "plain").exists():
+        export_onnx(model, folder / shape / "plain", sizes=sizes)
     for size in sizes:
         files = onnx_files(folder, shape, size)
         files["onnx int8"].parent.mkdir(exist_ok=True)

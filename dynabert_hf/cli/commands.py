@@ -234,7 +234,6 @@ def export(arguments: Namespace, console: Console) -> None:
         arguments.output,
         sizes=sizes,
         tokenizer=_tokenizer(arguments.model),
-        fused_attention=arguments.fused_attention,
     )
     rows = {
         size: {"file": path.name, "max_difference": result.max_differences[size]} for size, path in result.files.items()

@@ -95,18 +95,12 @@ class LabelledText:
 
     def evaluate_onnx(self, runner: Any) -> dict[str, float]:
         """Metrics of a size in ONNX Runtime."""
-        logits = [runner(**_complete(batch, runner.input_names))["logits"] for batch in self.batches]
+        logits = [runner(**batch)["logits"] for batch in self.batches]
         return self.metrics(EvalPrediction(np.concatenate(logits), self.labels))
 
 
 def _on(batch: Mapping[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
     return {name: tensor.to(device) for name, tensor in batch.items()}
-
-
-def _complete(batch: Mapping[str, torch.Tensor], names: Sequence[str]) -> dict[str, torch.Tensor]:
-    """The batch with the token types that a graph wants and some tokenizers leave out: all the first."""
-    missing = {"token_type_ids": torch.zeros_like(batch["input_ids"])} if "token_type_ids" in names else {}
-    return {**missing, **batch}
 
 
 def _read(path: Path, columns: list[str]) -> Any:

@@ -19,21 +19,18 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.masking_utils import eager_mask
 
 from ..files import new_folder
 from ..model.configuration import longest_input
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import Size, size_name
-from .session import INDEX, OnnxModel, require
+from .session import INDEX, LIMITS, OnnxModel, require
 from .weights import WeightPool
 
 TOLERANCE = 1e-4
 """Largest allowed difference from torch, in units of the largest output or of 1, whichever is more."""
 
 WEIGHTS = "weights.bin"
-_FUSED = "dynabert_onnx_fused"
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,6 @@ def export_onnx(
     size: Size | None = None,
     sizes: str | Sequence[Size] | None = None,
     tokenizer: Any = None,
-    fused_attention: bool = False,
 ) -> OnnxExport:
     """Write one size, or several, as ONNX with dynamic batch and sequence axes, and check each against torch.
 
@@ -71,7 +67,6 @@ def export_onnx(
         size: The size to write; None: the active one.
         sizes: Instead of `size`: several, or `"all"` of `model.config.subnetworks`; their weights are stored once.
         tokenizer: Saved into the folder.
-        fused_attention: Whether to write attention as ONNX Runtime's own operator. Only ONNX Runtime can read it then.
 
     Raises:
         FileExistsError: If `path` exists.
@@ -91,14 +86,13 @@ def export_onnx(
     chosen = _chosen_sizes(model, size, sizes)
     with new_folder(Path(path)) as folder:
         names = [size_name(each) for each in chosen]
-        differences = _write_graphs(model, chosen, folder, shared=sizes is not None, fused=fused_attention)
+        differences = _write_graphs(model, chosen, folder, shared=sizes is not None)
         model.config.save_pretrained(folder)
         if tokenizer is not None:
             tokenizer.save_pretrained(folder)
         index = {
             "model_class": type(model).__name__,
             "tolerance": TOLERANCE,
-            "fused_attention": fused_attention,
             "sizes": {n: {"file": f"{n}.onnx", "max_difference": differences[n]} for n in names},
         }
         (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
@@ -118,16 +112,15 @@ def _chosen_sizes(model: ElasticModelMixin, size: Size | None, sizes: str | Sequ
     return list(dict.fromkeys(model._requested(each, None, None) for each in chosen))
 
 
-def _write_graphs(
-    model: ElasticModelMixin, sizes: Sequence[Any], folder: Path, *, shared: bool, fused: bool
-) -> dict[str, float]:
+def _write_graphs(model: ElasticModelMixin, sizes: Sequence[Any], folder: Path, *, shared: bool) -> dict[str, float]:
     """The largest difference from torch of each size, by its text, once every size is written and agrees."""
     pool = WeightPool(model) if shared else None
     graphs = {}
     for size in sizes:
         small = model.extract(size).float().eval()
         path = folder / f"{size_name(size)}.onnx"
-        program = _trace(small, fused=fused)
+        program = _trace(small)
+        program.model.metadata_props.update(_limits(model.config))
         for node in program.model.graph:  # stack traces, with the paths of this machine
             node.metadata_props.clear()
         if pool is None:
@@ -139,6 +132,11 @@ def _write_graphs(
     return {size_name(size): _checked_difference(model, size, folder / f"{size_name(size)}.onnx") for size in sizes}
 
 
+def _limits(config: Any) -> dict[str, str]:
+    values = {"longest_input": longest_input(config), **{name: getattr(config, name, None) for name in LIMITS[1:]}}
+    return {name: str(value) for name, value in values.items() if value is not None}
+
+
 class _Positional(nn.Module):
     """A model as the exporter wants it: tensors in, a tuple of tensors out."""
 
@@ -147,19 +145,21 @@ class _Positional(nn.Module):
         self.model, self.names = model, names
 
     def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        return self.model(**dict(zip(self.names, inputs, strict=True))).to_tuple()
+        return tuple(_outputs(self.model, dict(zip(self.names, inputs, strict=True))).values())
 
 
-def _trace(model: Any, *, fused: bool) -> Any:
+def _outputs(model: Any, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The predictions by name, without the states that a configuration may ask for beside them."""
+    return dict(model(**inputs, output_hidden_states=False, output_attentions=False, return_dict=True))
+
+
+def _trace(model: Any) -> Any:
     """The graph of an extracted model. Eager attention: its graph ran faster than that of sdpa in ONNX Runtime."""
-    if fused:
-        AttentionInterface.register(_FUSED, _fused_attention)
-        AttentionMaskInterface.register(_FUSED, eager_mask)
-    model.set_attn_implementation(_FUSED if fused else "eager")
+    model.set_attn_implementation("eager")
     inputs = _inputs(model, batch_size=2, length=min(7, longest_input(model.config)))
     names = list(inputs)
     with torch.no_grad():
-        output_names = [name for name in _reference(model, inputs, fused=fused) if name is not None]
+        output_names = list(_outputs(model, inputs))
     axes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     if inputs["input_ids"].ndim == 3:
         axes[2] = torch.export.Dim.DYNAMIC
@@ -173,32 +173,6 @@ def _trace(model: Any, *, fused: bool) -> Any:
             output_names=output_names,
             verbose=False,
         )
-
-
-def _reference(model: Any, inputs: dict[str, torch.Tensor], *, fused: bool = False) -> dict[str, torch.Tensor]:
-    if fused:  # the fused operator has no values in torch
-        model.set_attn_implementation("eager")
-    outputs = {name: value for name, value in model(**inputs).items() if torch.is_tensor(value)}
-    if fused:
-        model.set_attn_implementation(_FUSED)
-    return outputs
-
-
-def _fused_attention(
-    module: nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: Any, **kwargs: Any
-) -> tuple[torch.Tensor, None]:
-    """One operator of ONNX Runtime: `(batch, heads, seq, head_size)` in, `(batch, seq, heads, head_size)` out."""
-    batch, heads, length, head_size = query.shape
-    flat = [states.transpose(1, 2).reshape(batch, length, heads * head_size) for states in (query, key, value)]
-    context = torch.onnx.ops.symbolic(
-        "com.microsoft::MultiHeadAttention",
-        (*flat, None, None, mask),
-        {"num_heads": heads, "scale": float(kwargs["scaling"])},
-        dtype=query.dtype,
-        shape=flat[0].shape,
-        version=1,
-    )
-    return context.view(batch, length, heads, head_size), None
 
 
 @contextmanager
@@ -241,7 +215,7 @@ def _checked_difference(model: ElasticModelMixin, size: Any, path: Path) -> floa
     for batch_size, length in ((1, 1), (1, longest), (3, max(1, longest // 2)), (5, min(11, longest))):
         inputs = _inputs(small, batch_size=batch_size, length=length, choices=batch_size + 1)
         with torch.no_grad():
-            expected = _reference(small, inputs)
+            expected = _outputs(small, inputs)
         given = runner(**inputs)
         for name, tensor in expected.items():
             difference = float(np.abs(given[name] - tensor.numpy()).max())

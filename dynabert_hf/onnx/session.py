@@ -1,9 +1,10 @@
-"""Run what `onnx_export` wrote, in ONNX Runtime. Needs the extra `onnx`."""
+"""Run what `export_onnx` wrote, in ONNX Runtime. Needs the extra `onnx`."""
 
 from __future__ import annotations
 
 import json
 import os
+from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,21 @@ import numpy as np
 INDEX = "index.json"
 """The table of contents of an export."""
 
+LIMITS = ("longest_input", "vocab_size", "type_vocab_size")
+"""What a graph says of itself, so that inputs beyond it are refused by name."""
+
+_SIZES = {"input_ids": "vocab_size", "token_type_ids": "type_vocab_size"}
+_CHANGE_OUTPUTS = ("token_type_ids", "position_ids", "inputs_embeds", "encoder_hidden_states", "past_key_values")
+
 
 class OnnxModel:
-    """A size in ONNX Runtime on the CPU: call it with arrays or tensors by name, get arrays by name."""
+    """A size in ONNX Runtime on the CPU: call it as the torch model, get arrays by name."""
 
     def __init__(self, path: str | os.PathLike, *, num_threads: int | None = None):
         require("onnxruntime")
         import onnxruntime
 
+        self.path = Path(path)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         if num_threads is not None:
@@ -28,14 +36,95 @@ class OnnxModel:
         self.session = onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
         self.input_names = [value.name for value in self.session.get_inputs()]
         self.output_names = [value.name for value in self.session.get_outputs()]
+        self._axes = len(self.session.get_inputs()[0].shape)
+        limits = self.session.get_modelmeta().custom_metadata_map
+        self._limits = {name: int(limits[name]) for name in LIMITS if name in limits}
 
-    def __call__(self, **inputs: Any) -> dict[str, np.ndarray]:
-        """Outputs by name. Inputs that the graph does not know, such as labels, are passed over."""
-        missing = [name for name in self.input_names if name not in inputs]
-        if missing:
-            raise ValueError(f"The inputs {sorted(inputs)} lack {missing}. Give all of {self.input_names}.")
-        arrays = {name: np.asarray(inputs[name], dtype=np.int64) for name in self.input_names}
+    def __call__(self, *ordered: Any, **named: Any) -> dict[str, np.ndarray]:
+        """Outputs by name.
+
+        Args:
+            ordered: Inputs in the order of `input_names`, as the torch model takes them: `input_ids`, then the others.
+            named: Inputs by name: arrays, tensors or lists of whole numbers, `(batch, seq)`, with a choice axis between
+                for multiple choice. Without `attention_mask` every token counts, without `token_type_ids` all are 0.
+                What neither the graph nor the torch model computes with, such as labels, is passed over.
+
+        Raises:
+            ValueError: If `input_ids` is missing, a name is misspelt or of an input that the graph does not have, or
+                values are not whole numbers, of another shape, or beyond what the model knows.
+        """
+        by_order = dict(zip(self.input_names, ordered, strict=False))
+        if len(by_order) < len(ordered) or by_order.keys() & named.keys():
+            raise ValueError(
+                f"{len(ordered)} inputs without a name and {sorted(named)} were given. Possible are, in this order, "
+                f"{self.input_names}; give each once."
+            )
+        given = {name: value for name, value in {**by_order, **named}.items() if value is not None}
+        if "input_ids" not in given:
+            raise ValueError(
+                f"The inputs {sorted(given)} lack ['input_ids']. Possible are {self.input_names}; give at least "
+                "input_ids."
+            )
+        self._check_names(given)
+        input_ids = _whole_numbers("input_ids", given["input_ids"])
+        self._check_ids(input_ids)
+        arrays = {"input_ids": input_ids}
+        self._check_range("input_ids", input_ids)
+        for name in self.input_names[1:]:
+            if name in given:
+                arrays[name] = _whole_numbers(name, given[name])
+                if arrays[name].shape != input_ids.shape:
+                    raise ValueError(
+                        f"{name} has shape {arrays[name].shape}, and input_ids has {input_ids.shape}. Only "
+                        "equal shapes are possible; give what one call of the tokenizer returned."
+                    )
+                self._check_range(name, arrays[name])
+            else:
+                arrays[name] = np.full_like(input_ids, name == "attention_mask")
         return dict(zip(self.output_names, self.session.run(None, arrays), strict=True))
+
+    def _check_names(self, given: dict[str, Any]) -> None:
+        for name in given.keys() - set(self.input_names):
+            if name == "token_type_ids" and not np.any(given[name]):
+                continue  # the model has one type of token, and some tokenizers say so
+            if name in _CHANGE_OUTPUTS or get_close_matches(name, [*self.input_names, "attention_mask"], cutoff=0.85):
+                raise ValueError(f"{name} is no input of this graph. Possible are {self.input_names}; give only these.")
+
+    def _check_ids(self, input_ids: np.ndarray) -> None:
+        if input_ids.ndim != self._axes:
+            axes = "(batch, seq)" if self._axes == 2 else "(batch, choices, seq)"
+            raise ValueError(f"input_ids has shape {input_ids.shape}. Possible is {axes}; give a batch, padded.")
+        if not input_ids.size:
+            raise ValueError(f"input_ids has shape {input_ids.shape}. Possible is at least one token; give a text.")
+        longest = self._limits.get("longest_input")
+        if longest is not None and input_ids.shape[-1] > longest:
+            raise ValueError(
+                f"input_ids has {input_ids.shape[-1]} tokens a text. The model takes at most {longest}; tokenize with "
+                f"truncation=True, max_length={longest}."
+            )
+
+    def _check_range(self, name: str, array: np.ndarray) -> None:
+        known = self._limits.get(_SIZES.get(name, ""))
+        if known is not None and not 0 <= array.min() <= array.max() < known:
+            raise ValueError(
+                f"{name} has values from {array.min()} to {array.max()}. The model knows 0 to {known - 1}; use the "
+                "tokenizer that the model was trained with."
+            )
+
+
+def _whole_numbers(name: str, value: Any) -> np.ndarray:
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(
+            f"{name} has rows of several lengths. Possible is one length; tokenize with padding=True."
+        ) from error
+    if array.dtype.kind not in "iubf" or not np.array_equal(array, np.rint(array)):
+        raise ValueError(
+            f"{name} holds {array.dtype} that are not whole. Whole numbers are possible; give what the tokenizer "
+            "returned."
+        )
+    return array.astype(np.int64)
 
 
 def load_onnx(

@@ -112,9 +112,7 @@ class OnnxRunner:
         self.session = OnnxModel(path, num_threads=self.threads)
 
     def __call__(self, input_ids: torch.Tensor) -> Any:
-        ids = input_ids.cpu().numpy()
-        others = {"attention_mask": ids * 0 + 1, "token_type_ids": ids * 0}
-        return self.session(input_ids=ids, **others)
+        return self.session(input_ids.cpu())
 
     def peak_memory_mb(self, input_ids: torch.Tensor) -> float | None:
         """By how much the resident memory of a new process grows that loads the graph and runs it; Linux only."""

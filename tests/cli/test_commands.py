@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.hub_server import TOKEN
-from helpers.tiny import make_config, make_model
+from helpers.tiny import make_config, make_model, make_tokenizer
 from rich.console import Console
 from transformers import AutoModelForSequenceClassification, BertForSequenceClassification, BertTokenizer
 
@@ -37,8 +37,7 @@ def folder(tmp_path):
     model = make_model(stock={"num_labels": 2, "id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}})
     model.config.metrics = METRICS
     model.save_pretrained(folder)
-    (tmp_path / "vocab.txt").write_text("\n".join(WORDS))
-    BertTokenizer(str(tmp_path / "vocab.txt")).save_pretrained(folder)
+    make_tokenizer(WORDS).save_pretrained(folder)
     return folder
 
 
@@ -211,7 +210,8 @@ def test_labels_may_be_numbers_pairs_or_values(capsys, folder, tmp_path):
 def test_data_that_does_not_fit_is_refused(capsys, folder, reviews, tmp_path):
     evaluate = ["evaluate", folder, "--file"]
     assert_refused(capsys, "There is no file", *evaluate, tmp_path / "none.csv")
-    assert_refused(capsys, "ends in '.txt'", *evaluate, tmp_path / "vocab.txt")
+    (tmp_path / "reviews.txt").write_text("a good film")
+    assert_refused(capsys, "ends in '.txt'", *evaluate, tmp_path / "reviews.txt")
     assert_refused(
         capsys, "has no column ['review'], only ['text', 'label']", *evaluate, reviews, "--text-column", "review"
     )

@@ -4,8 +4,7 @@ import csv
 import json
 
 import pytest
-from helpers.tiny import make_model
-from transformers import BertTokenizer
+from helpers.tiny import make_model, make_tokenizer
 
 from dynabert_hf import LabelledText
 
@@ -14,9 +13,8 @@ BAD, GOOD = "bad", "good"
 
 
 @pytest.fixture
-def tokenizer(tmp_path):
-    (tmp_path / "vocab.txt").write_text("\n".join(WORDS))
-    return BertTokenizer(str(tmp_path / "vocab.txt"))
+def tokenizer():
+    return make_tokenizer(WORDS)
 
 
 def model_of(names, **fields):

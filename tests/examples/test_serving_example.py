@@ -8,8 +8,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from helpers.tiny import make_model
-from transformers import AutoTokenizer, BertTokenizerFast
+from helpers.tiny import make_model, make_tokenizer
+from transformers import AutoTokenizer
 
 from dynabert_hf import Candidate, LatencyController, ServingTarget, SubNetwork
 
@@ -22,8 +22,7 @@ METRICS = {"w0.25-d0.5": {"accuracy": 0.8}, "w0.5-d0.75": {"accuracy": 0.85}, "w
 
 def save(folder, metrics, model_max_length=20):
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "film", "number", "is", "good", "."]
-    (folder / "vocab.txt").write_text("\n".join(words))
-    BertTokenizerFast(str(folder / "vocab.txt"), model_max_length=model_max_length).save_pretrained(folder)
+    make_tokenizer(words, model_max_length=model_max_length).save_pretrained(folder)
     make_model(metrics=metrics, stock={"max_position_embeddings": 40}).save_pretrained(folder)
 
 

@@ -1,7 +1,7 @@
 """Tiny models whose axes all differ, with random norms and biases, so that a mistake cannot hide."""
 
 import torch
-from transformers import BertConfig, RobertaConfig
+from transformers import BertConfig, BertTokenizer, RobertaConfig
 
 import dynabert_hf
 
@@ -56,3 +56,8 @@ def make_batch(batch=2, length=7, *, choices=None, seed=0):
 def batch_for(head, **kwargs):
     """Inputs of the form that a head takes."""
     return make_batch(choices=3 if head == "ForMultipleChoice" else None, **kwargs)
+
+
+def make_tokenizer(words, **kwargs):
+    """A tokenizer that knows these words, by their numbers."""
+    return BertTokenizer(vocab={word: number for number, word in enumerate(words)}, **kwargs)

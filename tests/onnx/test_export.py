@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from helpers.tiny import FAMILIES, HEADS, make_batch, make_model
+from helpers.tiny import make_batch, make_model
 from transformers import BertForSequenceClassification
 
 from dynabert_hf import LayerShape, SubNetworkError, export_onnx, load_onnx, quantize_onnx
@@ -46,28 +46,6 @@ def test_an_export_equals_torch(tmp_path, family, head):
     assert b"site-packages" not in result.files["w0.5-d0.5"].read_bytes()
     if head != "ForMultipleChoice":
         assert_equal_to_torch(load_onnx(tmp_path / "out"), model, "w0.5-d0.5", batch=3, length=13)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("fused", [False, True])
-@pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize("family", FAMILIES)
-def test_every_size_of_every_head_equals_torch(tmp_path, family, head, fused):
-    model = make(family, head)
-    sizes = [*model.config.subnetworks, IRREGULAR]
-    result = export_onnx(model, tmp_path / "out", sizes=sizes, fused_attention=fused)
-    assert len(result.max_differences) == 13
-    assert max(result.max_differences.values()) <= 1e-4
-
-
-@pytest.mark.parametrize("size", ["w0.25-d0.5", IRREGULAR], ids=str)
-def test_fused_attention_equals_torch_where_heads_are_cut(tmp_path, size):
-    model = make()
-    export_onnx(model, tmp_path / "out", size=size, fused_attention=True)
-    runner = load_onnx(tmp_path / "out")
-    assert_equal_to_torch(runner, model, size, batch=3, length=9)
-    (path,) = (tmp_path / "out").glob("*.onnx")
-    assert b"MultiHeadAttention" in path.read_bytes()
 
 
 def test_sizes_share_their_weights(tmp_path):

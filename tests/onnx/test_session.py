@@ -1,0 +1,137 @@
+"""A size in ONNX Runtime takes what the torch model takes, gives what it gives, and refuses the rest by name."""
+
+import numpy as np
+import pytest
+import torch
+from helpers.tiny import make_batch, make_model
+
+from dynabert_hf import OnnxModel, export_onnx, load_onnx
+from dynabert_hf.onnx.quantization import write_int8
+
+pytest.importorskip("onnxruntime")
+SIZE = "w0.5-d0.5"
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """A model switched to a size, and the same size in ONNX Runtime."""
+    folder = tmp_path_factory.mktemp("onnx") / "export"
+    model = make_model()
+    export_onnx(model, folder, size=SIZE)
+    return model.set_active(SIZE), load_onnx(folder)
+
+
+@pytest.fixture
+def runner(pair):
+    return pair[1]
+
+
+def assert_equal(pair, given, expected):
+    model, runner = pair
+    with torch.no_grad():
+        logits = model(**expected).logits.numpy()
+    given = given(runner)["logits"]
+    assert given.shape == logits.shape
+    np.testing.assert_allclose(given, logits, rtol=0, atol=1e-4)  # the tolerance of an export
+
+
+def test_inputs_that_torch_does_without_may_be_left_out(pair):
+    batch = make_batch(batch=3, length=9)
+    assert_equal(pair, lambda runner: runner(**batch), batch)
+    only_ids = {"input_ids": batch["input_ids"]}
+    assert_equal(pair, lambda runner: runner(**only_ids), only_ids)
+    assert_equal(pair, lambda runner: runner(**only_ids, attention_mask=None), only_ids)
+
+
+def test_inputs_may_come_in_order_as_to_torch(pair):
+    batch = make_batch(batch=3, length=9)
+    assert_equal(pair, lambda runner: runner(*batch.values()), batch)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [lambda tensor: tensor.int(), lambda tensor: tensor.numpy().astype(np.int32), lambda tensor: tensor.tolist()],
+    ids=["torch int32", "numpy int32", "lists"],
+)
+def test_whole_numbers_of_any_form_are_taken(pair, form):
+    batch = make_batch(batch=3, length=9)
+    given = {name: form(tensor) for name, tensor in batch.items()}
+    assert_equal(pair, lambda runner: runner(**given), batch)
+    mask = batch["attention_mask"]
+    for other in (mask.bool(), mask.float()):
+        assert_equal(pair, lambda runner, other=other: runner(given["input_ids"], other), batch)
+
+
+def test_labels_and_token_types_that_say_nothing_are_passed_over(pair):
+    batch = make_batch(batch=3, length=9)
+    more = {"labels": np.zeros(3), "token_type_ids": torch.zeros_like(batch["input_ids"]), "idx": [1, 2, 3]}
+    assert_equal(pair, lambda runner: runner(**batch, **more), batch)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (
+            {"ids": [[5]]},
+            r"\['ids'\] lack \['input_ids'\]\. Possible are \['input_ids', 'attention_mask'.*give at least",
+        ),
+        ({"input_ids": [[5]], "attention_masks": [[1]]}, r"attention_masks is no input .*Possible are \['input_ids'"),
+        ({"input_ids": [[5]], "position_ids": [[3]]}, "position_ids is no input of this graph"),
+        (
+            {"input_ids": [[5, 6]], "attention_mask": [[1]]},
+            r"attention_mask has shape \(1, 1\), and input_ids has \(1, 2\)",
+        ),
+        ({"input_ids": [5, 6]}, r"shape \(2,\)\. Possible is \(batch, seq\); give a batch"),
+        ({"input_ids": np.zeros((0, 7))}, r"shape \(0, 7\)\. Possible is at least one token; give a text"),
+        ({"input_ids": [[5, 6], [7]]}, "several lengths. Possible is one length; tokenize with padding=True"),
+        ({"input_ids": [[0.5]]}, "float64 that are not whole. Whole numbers are possible"),
+        ({"input_ids": [["good"]]}, "that are not whole. Whole numbers are possible"),
+        ({"input_ids": [[5, -1]]}, "values from -1 to 5. The model knows 0 to 98; use the tokenizer"),
+        ({"input_ids": [[99]]}, "values from 99 to 99. The model knows 0 to 98; use the tokenizer"),
+        (
+            {"input_ids": [[5]], "token_type_ids": [[2]]},
+            "token_type_ids has values from 2 to 2. The model knows",
+        ),
+        ({"input_ids": [[5] * 21]}, "21 tokens a text. The model takes at most 20; tokenize with truncation=True"),
+    ],
+)
+def test_inputs_that_torch_would_not_take_are_refused_by_name(runner, inputs, message):
+    with pytest.raises(ValueError, match=message):
+        runner(**inputs)
+
+
+def test_an_input_given_twice_or_too_many_are_refused(runner):
+    for ordered, named in (([[[5]]], {"input_ids": [[5]]}), ([[[5]], [[1]], [[0]], [[0]]], {})):
+        with pytest.raises(ValueError, match=r"without a name and .*Possible are, in this order, \['input_ids'"):
+            runner(*ordered, **named)
+
+
+def test_token_types_are_refused_by_a_model_that_has_none(tmp_path):
+    export_onnx(make_model("Roberta", stock={"type_vocab_size": 1}), tmp_path / "out", size=SIZE)
+    with pytest.raises(ValueError, match="token_type_ids is no input of this graph"):
+        load_onnx(tmp_path / "out")([[5]], token_type_ids=[[1]])
+
+
+def test_int8_knows_its_limits_too(runner, tmp_path):
+    int8 = OnnxModel(write_int8(runner.path, tmp_path / "int8.onnx"))
+    with pytest.raises(ValueError, match="21 tokens a text"):
+        int8([[5] * 21])
+
+
+@pytest.mark.parametrize("head", ["Model", "ForQuestionAnswering"])
+def test_only_the_prediction_is_written_whatever_the_configuration_asks_for(tmp_path, head):
+    model = make_model(head=head, stock={"num_labels": 2})
+    plain = {"last_hidden_state", "pooler_output"} if head == "Model" else {"start_logits", "end_logits"}
+    model.set_attn_implementation("eager")
+    model.config.output_hidden_states = model.config.output_attentions = True
+    model.config.return_dict = False
+    export_onnx(model, tmp_path / "out", size=SIZE)
+    batch = make_batch(batch=3, length=9)
+    given = load_onnx(tmp_path / "out", SIZE)(**batch)
+    assert given.keys() == plain
+    with torch.no_grad(), model.subnetwork(SIZE):
+        expected = model(**batch, return_dict=True)
+    for name, array in given.items():
+        np.testing.assert_allclose(array, expected[name].numpy(), rtol=0, atol=1e-4)
+    assert (model.config.output_hidden_states, model.config.output_attentions) == (True, True)
+    assert not model.config.return_dict
