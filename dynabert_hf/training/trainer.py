@@ -17,6 +17,7 @@ from accelerate import DistributedType
 from accelerate.data_loader import DataLoaderStateMixin
 from accelerate.state import GradientState
 from accelerate.utils import find_batch_size, has_compiled_regions
+from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel, Trainer
 from transformers.trainer_callback import ProgressCallback, TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput
@@ -168,12 +169,21 @@ class DynaBertTrainer(RecoverableTrainer):
                 if pair.teacher != teacher_size:
                     teacher_size, teacher_outputs = pair.teacher, self._teacher_outputs(pair.teacher, inputs)
                 is_last = pair is pairs[-1]
-                with nullcontext() if is_last else self.accelerator.no_sync(model), at_size(pair.student):
+                with nullcontext() if is_last else self._unsynchronised(model), at_size(pair.student):
                     loss = self.pair_loss(model, inputs, pair, teacher_outputs) * share
                     self._check_finite(loss, pair, inputs)
                     self.accelerator.backward(loss)
                 total += loss.detach()
         return total
+
+    def _unsynchronised(self, model: torch.nn.Module) -> AbstractContextManager[Any]:
+        """Around a pass whose gradients other processes get later.
+
+        accelerate's own has no effect in a world of one process, where DDP still waits for every gradient of a pass.
+        """
+        if isinstance(model, DistributedDataParallel):
+            return model.no_sync()
+        return self.accelerator.no_sync(model)
 
     def _passes(self, model: torch.nn.Module, sizes: list[SubNetwork]) -> AbstractContextManager[Any]:
         """Around the passes of a step: what switches to each size, sharing work between them where that is exact.

@@ -7,7 +7,9 @@ import torch
 from accelerate.commands.config.config_args import load_config_from_file
 from helpers import HELPERS, ddp_worker
 from helpers.processes import CONFIGURATION, launch
+from helpers.trainers import make_trainer
 from safetensors.torch import load_file
+from torch.nn.parallel import DistributedDataParallel
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +39,21 @@ def test_recomputed_activations_give_the_same_gradients(trained, stage):
 
 def test_without_the_full_network_last_two_processes_fail(trained):
     assert trained[1].count("reversed order failed") == 2
+
+
+def test_one_process_in_a_group_of_its_own_trains_what_a_plain_one_trains(tmp_path):
+    """As `torchrun --nproc_per_node 1` starts it; accelerate takes it for a plain one, DDP waits for gradients."""
+    plain, alone = (make_trainer(tmp_path, "depth") for _ in range(2))
+    batch = plain.data_collator([plain.train_dataset[row] for row in range(4)])
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
+    try:
+        wrapped = DistributedDataParallel(alone.model)
+        for _ in range(2):  # the second pass finds out that the first did not reach every weight
+            assert torch.equal(alone.training_step(wrapped, batch), plain.training_step(plain.model, batch))
+    finally:
+        torch.distributed.destroy_process_group()
+    for name, weight in plain.model.named_parameters():
+        torch.testing.assert_close(alone.model.get_parameter(name).grad, weight.grad, rtol=0, atol=1e-6, msg=name)
 
 
 def test_the_recipe_on_two_processes_ends_as_on_one(trained):
