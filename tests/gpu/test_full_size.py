@@ -8,7 +8,11 @@ import torch
 from helpers.devices import to
 from helpers.tiny import batch_for, make_model
 
-pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore::UserWarning:torch._inductor.*")]
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.filterwarnings("ignore::UserWarning:torch._inductor.*"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.jit.*"),
+]
 
 KERNELS = ("eager", "sdpa", "flex_attention")
 HEADS_OF_16 = {"hidden_size": 64, "max_position_embeddings": 140, "num_labels": 2}
