@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from .training.recipe import train_dynabert
     from .training.result import RecipeResult
     from .training.rewiring import Importance, measure_importance, rewire
+    from .training.specialise import specialise
     from .training.trainer import DynaBertTrainer
 
 __version__ = "0.1.0"
@@ -79,6 +80,7 @@ _ON_FIRST_USE = {
     "training.recipe": ("train_dynabert",),
     "training.result": ("RecipeResult",),
     "training.rewiring": ("Importance", "measure_importance", "rewire"),
+    "training.specialise": ("specialise",),
     "sizes.choosing": (
         "Candidate",
         "Recommendation",
@@ -180,6 +182,7 @@ __all__ = [
     "read_stored_metrics",
     "recommend",
     "rewire",
+    "specialise",
     "train_dynabert",
     "write_model_card",
 ]

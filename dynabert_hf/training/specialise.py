@@ -1,0 +1,192 @@
+"""One size for one deployment: extracted, then distilled on alone for a part of an epoch.
+
+In the joint run a size shares its weights with all others. Alone it has them to itself, which adds quality for little
+(AutoTinyBERT, arXiv 2107.13686). What comes out is of one size; the elastic model stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
+from transformers.utils import ModelOutput
+
+from ..model.elastic_model import ElasticModelMixin
+from ..model.subnetwork import Size, SubNetwork, SubNetworkError
+from ..tasks import problem_type, task_of
+from .arguments import DynaBertTrainingArguments
+from .checks import check_datasets, check_teacher
+from .distillation import hidden_state_loss, match_hidden_states, prediction_loss
+from .recipe import stage_defaults
+
+OF_A_STAGE = ("stage", "strategy", "num_random_subnetworks", "teacher_width")
+"""Arguments that say which sizes a step trains together, which has no meaning for one."""
+
+
+def specialise(
+    model: ElasticModelMixin,
+    size: Size,
+    *,
+    train_dataset: Any,
+    teacher: PreTrainedModel | None = None,
+    processing_class: PreTrainedTokenizerBase | None = None,
+    data_collator: Callable | None = None,
+    **arguments: Any,
+) -> ElasticModelMixin:
+    """A new, stand-alone model of one size, distilled on from the full size and, where given, the fine-tuned model.
+
+    Args:
+        model: The trained elastic model, which holds its full size; it stays as it is.
+        size: The size to extract, as for `extract`.
+        train_dataset: Tokenised data; labels are needed only for `label_weight`.
+        teacher: The fine-tuned model that the elastic one was distilled from. The loss is then the mean of what is
+            learned from it and from the full size.
+        processing_class: The tokenizer, used for padding.
+        data_collator: Makes a batch of examples; None: that of the task.
+        **arguments: Fields of `DynaBertTrainingArguments`, such as `learning_rate`. Defaults are those of
+            `train_dynabert`, half an epoch and `hidden_matching="own"`. Nothing is dropped out while training.
+
+    Returns:
+        The small model, in evaluation mode, on the device of `model`.
+
+    Raises:
+        SubNetworkError: If the model does not hold the size, or was cut by extraction.
+        ValueError: If an argument is not possible, the teacher differs in shape, or the data set is empty.
+
+    Example:
+        ```python
+        small = specialise(result.model, "w0.5-d0.5", train_dataset=train, teacher=teacher, processing_class=tokenizer)
+        small.save_pretrained("small")
+        ```
+    """
+    given = sorted(set(OF_A_STAGE) & arguments.keys())
+    if given:
+        raise ValueError(
+            f"{', '.join(given)} was given, which is about training several sizes together. One size alone takes "
+            "learning_rate, num_train_epochs, the loss weights and other fields of TrainingArguments. Leave it out."
+        )
+    if model.config.stored_shape is not None:
+        raise SubNetworkError(
+            "This model was cut by extraction, so it does not hold its full size, which teaches. Give the elastic "
+            "model that it was extracted from."
+        )
+    defaults = {name: value for name, value in stage_defaults().items() if not name.startswith("save_")}
+    own = {"output_dir": "specialised", "save_strategy": "no", "num_train_epochs": 0.5, "hidden_matching": "own"}
+    one_size = {"stage": "depth", "teacher_width": "full", "strategy": "grid"}
+    args = DynaBertTrainingArguments(**{**defaults, **own, **arguments, **one_size})
+    check_datasets(model, args, train_dataset, None)
+    if teacher is not None:
+        check_teacher(model, teacher, args)
+    student = model.extract(size)
+    trainer = OneSizeTrainer(
+        student,
+        [model] if teacher is None else [model, teacher],
+        args,
+        train_dataset=train_dataset,
+        data_collator=data_collator or task_of(model).collator(processing_class),
+        processing_class=processing_class,
+    )
+    with _without_dropout(student):
+        trainer.train()
+    return student.eval().to(model.device)
+
+
+class OneSizeTrainer(Trainer):
+    """Trains a model of one size from the predictions and hidden states of teachers of full depth.
+
+    Args:
+        model: The small model, made by `extract`.
+        teachers: Models of the same network at full size, stock or elastic; the loss is the mean over them.
+        args: `DynaBertTrainingArguments`, of which the loss weights and the matching count.
+        **kwargs: As for transformers' `Trainer`.
+    """
+
+    def __init__(
+        self,
+        model: ElasticModelMixin,
+        teachers: Sequence[PreTrainedModel | ElasticModelMixin],
+        args: DynaBertTrainingArguments,
+        **kwargs: Any,
+    ):
+        super().__init__(model=model, args=args, **kwargs)
+        kept = [layer.index for layer in model.config.stored_layers]
+        matching, num_layers = args.hidden_matching, model.config.num_hidden_layers
+        self.matched = match_hidden_states(kept, num_layers=num_layers, matching=matching)
+        self.teachers = list(teachers)
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train as transformers does; the teachers are as before when it returns or raises."""
+        with ExitStack() as stack:
+            for teacher in self.teachers:
+                stack.enter_context(_teaching(teacher, self.args.device))
+            return super().train(*args, **kwargs)
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """The loss of distillation while training, and the model's own in evaluation."""
+        if not model.training:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        args: Any = self.args
+        with_states = {"output_hidden_states": args.hidden_weight > 0}
+        bare = {name: value for name, value in inputs.items() if name not in self.label_names}
+        student = model(**(inputs if args.label_weight > 0 else bare), **with_states)
+        losses = [self._loss_from(teacher, student, inputs, bare, with_states) for teacher in self.teachers]
+        loss = torch.stack(losses).mean()
+        if args.label_weight > 0:
+            loss = loss + args.label_weight * student.loss
+        return (loss, student) if return_outputs else loss
+
+    def _loss_from(
+        self, teacher: Any, student: ModelOutput, inputs: dict[str, Any], bare: dict[str, Any], wanted: dict[str, bool]
+    ) -> torch.Tensor:
+        """What the student is told by one teacher."""
+        args: Any = self.args
+        mask, labels, loss = inputs.get("attention_mask"), inputs.get("labels"), torch.zeros((), device=args.device)
+        at_full_size = teacher.subnetwork(SubNetwork()) if isinstance(teacher, ElasticModelMixin) else nullcontext()
+        with torch.no_grad(), at_full_size:
+            target = teacher(**bare, **wanted)
+        if args.logit_weight > 0:
+            told = prediction_loss(
+                student, target, problem_type=problem_type(teacher.config), attention_mask=mask, labels=labels
+            )
+            loss = loss + args.logit_weight * told
+        if args.hidden_weight > 0:
+            mask = None if mask is None else mask.flatten(0, -2)
+            states = [target.hidden_states[index] for index in self.matched]
+            loss = loss + args.hidden_weight * hidden_state_loss(student.hidden_states, states, mask)
+        return loss
+
+
+@contextmanager
+def _teaching(teacher: Any, device: torch.device) -> Iterator[None]:
+    """Inside, a teacher is on a device and in evaluation mode; at the end it is as it was."""
+    modes, before = [(module, module.training) for module in teacher.modules()], teacher.device
+    try:
+        teacher.eval().to(device)
+        yield
+    finally:
+        teacher.to(before)
+        for module, mode in modes:
+            module.training = mode
+
+
+@contextmanager
+def _without_dropout(model: torch.nn.Module) -> Iterator[None]:
+    """Inside, the dropout layers of a model drop nothing."""
+    layers = [layer for layer in model.modules() if isinstance(layer, torch.nn.Dropout)]
+    before = [layer.p for layer in layers]
+    try:
+        for layer in layers:
+            layer.p = 0.0
+        yield
+    finally:
+        for layer, probability in zip(layers, before, strict=True):
+            layer.p = probability

@@ -1,0 +1,166 @@
+"""One size distilled on alone: its loss and its step by value, and what stays as it was."""
+
+import copy
+
+import pytest
+import torch
+from helpers.tiny import make_model
+from helpers.trainers import make_dataset
+from transformers import default_data_collator
+
+from dynabert_hf import SubNetwork, SubNetworkError, specialise
+from dynabert_hf.training.specialise import OneSizeTrainer
+
+SIZE = SubNetwork(0.5, 0.5)  # layers 0, 2 and 4
+STEP = {
+    "max_steps": 1,
+    "optim": "sgd",
+    "learning_rate": 0.05,
+    "warmup_steps": 0,
+    "lr_scheduler_type": "constant",
+    "max_grad_norm": 1e9,
+    "per_device_train_batch_size": 8,
+    "use_cpu": True,
+    "disable_tqdm": True,
+}
+
+
+@pytest.fixture
+def model():
+    """An elastic model with dropout, and apart from its teacher."""
+    return make_model(stock={"hidden_dropout_prob": 0.5, "attention_probs_dropout_prob": 0.5})
+
+
+@pytest.fixture
+def teacher(model):
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(1.1)
+    return other
+
+
+def loss_by_hand(student, teachers, matched, *, logit_weight=1.0, hidden_weight=1.0, label_weight=0.0):
+    """The mean over teachers of the two losses of distillation, and the loss on labels, in a plain loop."""
+    batch = {name: torch.tensor(column) for name, column in make_dataset()[:].items()}
+    mask = batch["attention_mask"]
+    ours = student(**batch, output_hidden_states=True)
+    loss = label_weight * ours.loss
+    for teacher in teachers:
+        with torch.no_grad():
+            theirs = teacher(**batch, output_hidden_states=True)
+        logit = -(theirs.logits.softmax(-1) * ours.logits.log_softmax(-1)).sum(-1).mean()
+        hidden = sum(
+            ((mine - theirs.hidden_states[layer])[row][mask[row].bool()] ** 2).mean() / len(mask)
+            for mine, layer in zip(ours.hidden_states, matched, strict=True)
+            for row in range(len(mask))
+        )
+        loss = loss + (logit_weight * logit + hidden_weight * hidden) / len(teachers)
+    return loss
+
+
+@pytest.mark.parametrize("num_teachers", [1, 2])
+@pytest.mark.parametrize(
+    ("given", "matched"),
+    [
+        ({}, (0, 1, 3, 6)),
+        ({"hidden_matching": "published", "hidden_weight": 0.3, "logit_weight": 2.0}, (0, 2, 4, 6)),
+        ({"label_weight": 0.7}, (0, 1, 3, 6)),
+    ],
+)
+def test_a_step_is_that_of_a_plain_loop(model, teacher, tmp_path, given, matched, num_teachers):
+    expected = model.extract(SIZE).eval()  # without dropout
+    weights = {name: value for name, value in given.items() if name.endswith("weight")}
+    loss_by_hand(expected, [model, teacher][:num_teachers], matched, **weights).backward()
+    with torch.no_grad():
+        for parameter in expected.parameters():
+            if parameter.grad is not None:
+                parameter.sub_(0.05 * parameter.grad)
+    found = specialise(
+        model,
+        SIZE,
+        teacher=teacher if num_teachers == 2 else None,
+        train_dataset=make_dataset(),
+        output_dir=tmp_path,
+        **STEP,
+        **given,
+    )
+    for name, weight in expected.state_dict().items():
+        torch.testing.assert_close(found.state_dict()[name], weight, rtol=0, atol=1e-6, msg=name)
+
+
+def test_accumulated_batches_make_one_step(model, tmp_path):
+    whole = specialise(model, SIZE, train_dataset=make_dataset(), output_dir=tmp_path, **STEP)
+    halves = {**STEP, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}
+    found = specialise(model, SIZE, train_dataset=make_dataset(), output_dir=tmp_path, **halves)
+    for name, weight in whole.state_dict().items():
+        torch.testing.assert_close(found.state_dict()[name], weight, rtol=0, atol=1e-6, msg=name)
+
+
+def test_the_result_is_of_one_size_and_nearer_to_its_teacher(model, tmp_path):
+    before = model.extract(SIZE)
+    settings = {**STEP, "max_steps": 20, "optim": "adamw_torch", "learning_rate": 1e-3}
+    after = specialise(model, SIZE, train_dataset=make_dataset(), output_dir=tmp_path, **settings)
+    assert after.config.stored_layers == before.config.stored_layers
+    assert after.config.hidden_dropout_prob == 0.5
+    assert {layer.p for layer in after.modules() if isinstance(layer, torch.nn.Dropout)} == {0.5}
+    assert not after.training
+    with torch.no_grad():
+        losses = [loss_by_hand(each.eval(), [model], (0, 1, 3, 6)) for each in (before, after)]
+    assert losses[1] < losses[0]
+
+
+def test_what_was_given_is_as_before(model, teacher, tmp_path):
+    model.set_active(width=0.25).train()
+    model.bert.encoder.eval()
+    teacher.train()
+    weights, config = copy.deepcopy(model.state_dict()), copy.deepcopy(model.config)
+    modes = [[module.training for module in each.modules()] for each in (model, teacher)]
+    specialise(model, SIZE, teacher=teacher, train_dataset=make_dataset(), output_dir=tmp_path, **STEP)
+    assert all(torch.equal(model.state_dict()[name], weight) for name, weight in weights.items())
+    assert model.config.to_dict() == config.to_dict()
+    assert [[module.training for module in each.modules()] for each in (model, teacher)] == modes
+
+
+def test_labels_are_not_needed(model, tmp_path):
+    rows = make_dataset().remove_columns("labels")
+    with_labels, without = (
+        specialise(model, SIZE, train_dataset=data, output_dir=tmp_path, **STEP) for data in (make_dataset(), rows)
+    )
+    assert all(torch.equal(without.state_dict()[name], weight) for name, weight in with_labels.state_dict().items())
+
+
+def test_evaluation_reports_the_loss_on_labels(model, tmp_path):
+    small = model.extract(SIZE)
+    trainer = OneSizeTrainer(
+        small, [model], _arguments(tmp_path), eval_dataset=make_dataset(), data_collator=default_data_collator
+    )
+    batch = {name: torch.tensor(column) for name, column in make_dataset()[:].items()}
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(small.eval()(**batch).loss.item(), rel=1e-5)
+
+
+def _arguments(tmp_path):
+    from dynabert_hf import DynaBertTrainingArguments
+
+    return DynaBertTrainingArguments(
+        tmp_path, stage="depth", use_cpu=True, disable_tqdm=True, report_to="none", per_device_eval_batch_size=8
+    )
+
+
+def test_a_cut_model_is_refused(model):
+    with pytest.raises(SubNetworkError, match=r"cut by extraction.*Give the elastic model that it was extracted from"):
+        specialise(model.extract(SIZE), SIZE, train_dataset=make_dataset())
+
+
+def test_arguments_about_several_sizes_are_refused(model):
+    with pytest.raises(ValueError, match=r"strategy was given, which is about .* together.*Leave it out"):
+        specialise(model, SIZE, train_dataset=make_dataset(), strategy="sandwich")
+
+
+def test_a_size_that_cannot_be_and_another_teacher_are_refused_before_training(model, tmp_path):
+    with pytest.raises(SubNetworkError, match="width"):
+        specialise(model, "w7-d1", train_dataset=make_dataset(), output_dir=tmp_path / "run", use_cpu=True)
+    other = make_model(stock={"num_hidden_layers": 5})
+    with pytest.raises(ValueError, match="num_hidden_layers=5"):
+        specialise(model, SIZE, train_dataset=make_dataset(), teacher=other, output_dir=tmp_path / "run", use_cpu=True)
+    assert not (tmp_path / "run").exists()
