@@ -1,0 +1,122 @@
+"""Is one DynaBERT as good as models compressed one by one, on GLUE? A command trains what a table lacks and prints it.
+
+    python -m benchmarks.glue_study ideas --tasks sst2 mrpc --seeds 0 1     # ideas against the recipe, held-out rows
+    python -m benchmarks.glue_study rivals --device cuda --bf16 --minutes 9 # as far as it comes in nine minutes
+    python -m benchmarks.glue_study report                                  # all tables of what is there, as a page
+    python -m benchmarks.glue_study rivals --smoke                          # seconds, to see that everything works
+
+The configuration is `plan.py`. A call goes on where the last one stopped. Data sets and models are those of the Hub, or
+folders: `--source nyu-mll/glue=../data/glue --source sentence-transformers/all-MiniLM-L6-v2=minilm`.
+"""
+
+import argparse
+import os
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # a worker a core; two threads on a busy machine cost several times one
+
+from .jobs import CHOICE, Results
+from .plan import PLAN
+from .study import Study
+from .tables import TABLES, View
+
+HERE = Path(__file__).parent
+
+
+def parse_arguments(argv=None):
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.glue_study",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("table", choices=[*TABLES, "report"])
+    parser.add_argument("--tasks", nargs="+", metavar="TASK", help=f"some of {', '.join(PLAN.tasks)}")
+    parser.add_argument("--backbones", nargs="+", metavar="NAME", help=f"some of {', '.join(PLAN.backbones)}")
+    parser.add_argument("--ideas", nargs="+", metavar="ARM", help=f"some of {', '.join(PLAN.ideas)}")
+    parser.add_argument("--seeds", nargs="+", type=int)
+    parser.add_argument("--rows", type=int, help="train for choices on so many rows")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--bf16", action="store_true", help="train in bfloat16")
+    parser.add_argument("--minutes", type=float, help="begin no job after so many minutes")
+    parser.add_argument("--list", action="store_true", help="print the jobs that are lacking, and train nothing")
+    parser.add_argument("--source", action="append", default=[], metavar="ID=FOLDER", help="read a folder for an id")
+    parser.add_argument("--work", type=Path, default=HERE.parents[1] / "outputs" / "glue-study", help="for models")
+    parser.add_argument("--results", type=Path, default=HERE.parent / "results" / "glue_study")
+    parser.add_argument("--smoke", action="store_true", help="a tiny study in a folder beside that of the models")
+    return parser.parse_args(argv)
+
+
+def main(argv=None):
+    arguments = parse_arguments(argv)
+    view = make_view(arguments)
+    names = list(TABLES) if arguments.table == "report" else [arguments.table]
+    if arguments.list:
+        for job in lacking(view, names[0]):
+            print(job)
+        return 0
+    is_complete = arguments.table == "report" or complete(view, names[0], arguments.minutes)
+    page = "\n\n".join(section(view, name) for name in names)
+    print(page)
+    if arguments.table == "report":
+        (view.study.results.folder / "report.md").write_text(page + "\n")
+    return 0 if is_complete else 1
+
+
+def make_view(arguments):
+    plan = replace(PLAN, ideas=tuple(arguments.ideas or PLAN.ideas))
+    sources = dict(each.split("=", 1) for each in arguments.source)
+    work, results = arguments.work, arguments.results
+    if arguments.smoke:
+        from .smoke import smoke_plan
+
+        work = work.with_name("glue-study-smoke")
+        plan, results = smoke_plan(work), work / "results"
+    trainer = {"use_cpu": arguments.device == "cpu", "bf16": arguments.bf16}
+    study = Study(replace(plan, trainer={**plan.trainer, **trainer}), work, Results(results), sources)
+    choice = f"{CHOICE}-{arguments.rows}" if arguments.rows else CHOICE
+    chosen = [
+        _some_of(given, known)
+        for given, known in ((arguments.tasks, plan.tasks), (arguments.backbones, plan.backbones))
+    ]
+    return View(study, *chosen, arguments.seeds or list(plan.seeds), choice)
+
+
+def _some_of(given, known):
+    unknown = sorted(set(given or ()) - set(known))
+    if unknown:
+        sys.exit(f"{', '.join(unknown)} is not in the plan. Possible are {', '.join(known)}.")
+    return list(given or known)
+
+
+def lacking(view, name):
+    """The jobs that a table asks for and that have no result; later ones may depend on what these choose."""
+    view = replace(view, missing=[], with_claims=False)
+    TABLES[name](view)
+    return view.missing
+
+
+def complete(view, name, minutes=None):
+    """Run what a table lacks, until nothing is lacking or the time is up; whether it is complete."""
+    end = float("inf") if minutes is None else time.monotonic() + 60 * minutes
+    while jobs := lacking(view, name):
+        for job in jobs:
+            if time.monotonic() > end:
+                print(f"The time is up. {len(jobs)} jobs or more are lacking; call again to go on.", flush=True)
+                return False
+            if view.study.results.get(job) is None:  # a job may have been run for another that needs it
+                start = time.monotonic()
+                view.study.run(job)
+                print(f"{time.strftime('%H:%M:%S')} {job}: {time.monotonic() - start:.0f} s", flush=True)
+    return True
+
+
+def section(view, name):
+    title, table = TABLES[name](replace(view, missing=[]))
+    return f"## {title}\n\n{table}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,261 @@
+"""The tables of the report. What a table asks for and is not there yet is what has to be trained for it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .jobs import CHOICE, SCORE, Job
+from .statistics import Pair, bootstrap, mean_and_deviation
+from .study import Study
+
+
+@dataclass
+class View:
+    """The results of a study, in a selection; it notes which jobs were asked for in vain.
+
+    Args:
+        study: The study.
+        tasks: Names of tasks.
+        backbones: Names of backbones.
+        seeds: Seeds.
+        choice: The part that choices are made on, `"choice"` or, with fewer rows, such as `"choice-1500"`.
+        with_claims: Whether intervals are wanted, which take seconds.
+        missing: The jobs that were asked for and have no result.
+    """
+
+    study: Study
+    tasks: Sequence[str]
+    backbones: Sequence[str]
+    seeds: Sequence[int]
+    choice: str = CHOICE
+    with_claims: bool = True
+    missing: list[Job] = field(default_factory=list)
+
+    @property
+    def plan(self):
+        return self.study.plan
+
+    def numbers(self, job):
+        """The numbers of a job by size; None where it has to be run first."""
+        found = self.study.results.get(job)
+        if found is None and job not in self.missing:
+            self.missing.append(job)
+        return found
+
+    def each(self, task, backbone, name, part=SCORE):
+        """The jobs of a name, one a seed; None if one has to be run first, or the name is not known yet."""
+        if name is None:
+            return None
+        jobs = [Job(task, backbone, part, seed, name) for seed in self.seeds]
+        known = [self.numbers(job) for job in jobs]  # a list, so that every missing one is noted
+        return jobs if all(known) else None
+
+    def values(self, jobs, size, what="metric"):
+        """A number for each seed."""
+        return [self.study.results.get(job)["sizes"][size][what] for job in jobs]
+
+    def arm(self, task, backbone, name="recipe"):
+        """The name of the jobs of an arm, with the rate that was chosen; None before that."""
+        rate = self.rate(task, backbone, f"arm/{self.plan.arms[name].rate_of or name}", "divergence")
+        return rate and f"arm/{name}/{rate}"
+
+    def rival(self, task, backbone, kind, size):
+        """The name of the jobs of a rival of a size, with the rate that was chosen; None before that."""
+        own = self.plan.rivals[kind]
+        rate = self.rate(task, backbone, f"{own.rate_of or kind}/{size}", own.judge)
+        return rate and f"{kind}/{size}/{rate}"
+
+    def rate(self, task, backbone, prefix, judge):
+        """The best of the rates on held-out rows of the training split, with the first seed."""
+        found = {}
+        for rate in self.plan.backbones[backbone].rates:
+            name = f"{prefix}/{rate:g}"
+            numbers = self.numbers(Job(task, backbone, self.choice, self.seeds[0], name))
+            if numbers:
+                mean = np.mean([size[judge] for size in numbers["sizes"].values()])
+                found[f"{rate:g}"] = mean if judge == "divergence" else -mean
+        is_complete = len(found) == len(self.plan.backbones[backbone].rates)
+        return min(found, key=found.get) if is_complete else None
+
+    def pair(self, task, ours, our_size, theirs, their_size):
+        """What two models predicted, for a claim; the jobs of each, one a seed."""
+        answers = [
+            np.stack([self.study.results.answers(job)[f"{size}.prediction"] for job in jobs])
+            for jobs, size in ((ours, our_size), (theirs, their_size))
+        ]
+        labels = self.study.results.answers(ours[0].with_name("teacher"))["labels"]
+        return Pair(task, self.plan.tasks[task].metric, labels, *answers)
+
+    def claim(self, pairs):
+        """One claim with its interval; nothing while a part of it has to be run."""
+        is_known = self.with_claims and all(pair is not None for pair in pairs)
+        return str(bootstrap(pairs)) if pairs and is_known else ""
+
+
+def ideas(view):
+    """Every idea on held-out rows: divergence from the teacher and metric, means over sizes, against the recipe."""
+    rows = []
+    for backbone in view.backbones:
+        rates = view.plan.backbones[backbone].rates
+        rate = f"{rates[len(rates) // 2]:g}"
+        for task in view.tasks:
+            recipe = view.each(task, backbone, f"arm/recipe/{rate}", view.choice)
+            for name in ("recipe", *view.plan.ideas):
+                own = view.each(task, backbone, f"arm/{name}/{rate}", view.choice)
+                if recipe and own:
+                    rows.append([backbone, task, view.plan.arms[name].words, *_against(view, own, recipe)])
+    headings = [
+        "model",
+        "task",
+        "arm",
+        "sizes",
+        "divergence",
+        "ahead of the recipe, by seed",
+        "metric",
+        "ahead, points",
+    ]
+    return "Ideas, on held-out rows of the training split", markdown([*headings, "seconds"], rows)
+
+
+def _against(view, own, recipe):
+    numbers = [[view.study.results.get(job)["sizes"] for job in jobs] for jobs in (own, recipe)]
+    shared = [size for size in numbers[0][0] if size in numbers[1][0]]
+    means = {
+        what: np.array([[np.mean([by[size][what] for size in shared]) for by in jobs] for jobs in numbers])
+        for what in ("divergence", "metric")
+    }
+    (apart, apart_there), (metric, metric_there) = means["divergence"], 100 * means["metric"]
+    return [
+        len(shared),
+        mean_and_deviation(apart, 4),
+        ", ".join(f"{each:+.4f}" for each in apart_there - apart),
+        mean_and_deviation(metric, 2),
+        ", ".join(f"{each:+.2f}" for each in metric - metric_there),
+        f"{np.mean([view.study.results.get(job)['seconds'] for job in own]):.0f}",
+    ]
+
+
+def sizes(view):
+    """The teacher and every size of the recipe's model: the official metric of each task."""
+    tables = []
+    for backbone in view.backbones:
+        columns, against = {}, []
+        for task in view.tasks:
+            teacher = view.each(task, backbone, "teacher")
+            own = view.each(task, backbone, view.arm(task, backbone))
+            if not teacher or not own:
+                continue
+            columns[task] = {"teacher": view.values(teacher, "model")}
+            known = view.study.results.get(own[0])["sizes"]
+            columns[task] |= {size: view.values(own, size) for size in reversed(known)}
+            against.append(view.claim([view.pair(task, own, "w1-d1", teacher, "model")]))
+        names = next(iter(columns.values()), {})
+        rows = [
+            [
+                name,
+                *(mean_and_deviation(100 * np.array(own[name])) for own in columns.values()),
+                f"{np.mean([100 * np.mean(own[name]) for own in columns.values()]):.1f}",
+            ]
+            for name in names
+        ]
+        rows.append(["full size ahead of its teacher by", *against, ""])
+        tables.append(f"{backbone}\n\n" + markdown(["size", *columns, "mean of tasks"], rows if columns else []))
+    return "All sizes, on validation and labelled test", "\n\n".join(tables)
+
+
+def rivals(view, arm="recipe", kinds=("alone", "labels", "first")):
+    """How far each compared size is ahead of every rival, a column a task, and the mean over tasks."""
+    tables = []
+    for backbone in view.backbones:
+        rows = []
+        for kind in kinds:
+            words = view.plan.rivals[kind].words
+            by_size = {
+                size: [_pair(view, task, backbone, arm, kind, size) for task in view.tasks]
+                for size in view.plan.compared
+            }
+            rows += [[words, size, *_claims(view, pairs)] for size, pairs in by_size.items()]
+            by_task = [list(pairs) for pairs in zip(*by_size.values(), strict=True)]
+            all_ = [pair for pairs in by_task for pair in pairs]
+            rows.append([words, "mean of sizes", *(view.claim(pairs) for pairs in by_task), view.claim(all_)])
+        tables.append(f"{backbone}\n\n" + markdown(["rival", "size", *view.tasks, "mean of tasks"], rows))
+    return f"{view.plan.arms[arm].words}: points ahead of rivals, [95 % interval]", "\n\n".join(tables)
+
+
+def _claims(view, pairs):
+    """A claim for each task and one for their mean."""
+    return [*(view.claim([pair]) for pair in pairs), view.claim(pairs)]
+
+
+def _pair(view, task, backbone, arm, kind, size):
+    ours = view.each(task, backbone, view.arm(task, backbone, arm))
+    theirs = view.each(task, backbone, view.rival(task, backbone, kind, size))
+    teacher = view.each(task, backbone, "teacher")
+    return view.pair(task, ours, size, theirs, "model") if ours and theirs and teacher else None
+
+
+def equal_cost(view):
+    """The same for a run with 2.9 times the epochs, which costs what twelve rivals cost."""
+    return rivals(view, arm="long")
+
+
+def specialised(view):
+    """A size distilled on alone, against the same size as it comes from the recipe and against models distilled alone.
+
+    Two specialised sizes share a joint run, which costs what 12 / 2.9 rivals cost: half of that has each long rival.
+    """
+    against = {
+        "recipe": "the recipe's size",
+        **{kind: view.plan.rivals[kind].words for kind in ("alone", "alone-long")},
+    }
+    tables = []
+    for backbone in view.backbones:
+        rows = []
+        for size in view.plan.compared:
+            for kind, words in against.items():
+                pairs = [_specialised_pair(view, task, backbone, size, kind) for task in view.tasks]
+                rows.append([size, words, *_claims(view, pairs)])
+        tables.append(f"{backbone}\n\n" + markdown(["size", "against", *view.tasks, "mean of tasks"], rows))
+    return "Specialised sizes: points ahead, [95 % interval]", "\n\n".join(tables)
+
+
+def _specialised_pair(view, task, backbone, size, kind):
+    recipe = view.arm(task, backbone)
+    if not view.each(task, backbone, recipe):
+        return None
+    rate = f"{view.plan.backbones[backbone].rates[0]:g}"  # the lowest: the size is nearly there
+    ours = view.each(task, backbone, f"specialised/{size}/{rate}/{recipe.split('/')[-1]}")
+    theirs = view.each(task, backbone, recipe if kind == "recipe" else view.rival(task, backbone, kind, size))
+    their_size = size if kind == "recipe" else "model"
+    return view.pair(task, ours, "model", theirs, their_size) if ours and theirs else None
+
+
+def int8(view):
+    """The full model, and what int8 does to it."""
+    rows = []
+    for backbone in view.backbones:
+        for task in view.tasks:
+            teacher, small = (view.each(task, backbone, name) for name in ("teacher", "int8"))
+            if teacher and small:
+                both = [mean_and_deviation(100 * np.array(view.values(jobs, "model"))) for jobs in (teacher, small)]
+                rows.append([backbone, task, *both, view.claim([view.pair(task, small, "model", teacher, "model")])])
+    return "The full model in int8", markdown(["model", "task", "float32", "int8", "int8 ahead by"], rows)
+
+
+def markdown(headings, rows):
+    """A Markdown table, or that nothing was run."""
+    if not rows:
+        return "Not run."
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+TABLES = {
+    "ideas": ideas,
+    "sizes": sizes,
+    "rivals": rivals,
+    "equal-cost": equal_cost,
+    "specialised": specialised,
+    "int8": int8,
+}

@@ -1,0 +1,196 @@
+"""The study on tasks: its metrics and intervals by value, its parts of the data, and a tiny study as a whole."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from scipy import stats
+from sklearn import metrics as reference
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from dynabert_hf import train_dynabert
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from benchmarks.glue_study.__main__ import main, make_view, parse_arguments
+from benchmarks.glue_study.data import load_rows
+from benchmarks.glue_study.jobs import Job, Results
+from benchmarks.glue_study.metrics import METRICS, divergence
+from benchmarks.glue_study.plan import PLAN, Task
+from benchmarks.glue_study.smoke import smoke_plan
+from benchmarks.glue_study.statistics import Pair, bootstrap
+from benchmarks.glue_study.study import Study
+from benchmarks.glue_study.tables import View
+
+RANDOM = np.random.default_rng(0)
+
+
+def test_metrics_of_classes_are_those_of_scikit_learn():
+    labels, predictions = RANDOM.integers(2, size=(2, 200))
+    f1 = reference.f1_score(labels, predictions)
+    accuracy = reference.accuracy_score(labels, predictions)
+    assert METRICS["accuracy_and_f1"](predictions, labels) == pytest.approx((accuracy + f1) / 2)
+    assert METRICS["matthews"](predictions, labels) == pytest.approx(reference.matthews_corrcoef(labels, predictions))
+    assert METRICS["matthews"](np.ones(200), labels) == 0
+
+
+def test_the_correlation_is_that_of_scipy_with_ties():
+    labels, predictions = RANDOM.integers(6, size=200) / 2, RANDOM.integers(9, size=200) / 3
+    expected = (stats.pearsonr(predictions, labels)[0] + stats.spearmanr(predictions, labels)[0]) / 2
+    assert METRICS["correlation"](predictions, labels) == pytest.approx(expected)
+
+
+def test_the_divergence_is_that_of_torch_and_the_square_for_one_number():
+    logits, teacher = torch.randn(2, 50, 3, generator=torch.Generator().manual_seed(0))
+    expected = torch.nn.functional.kl_div(
+        logits.log_softmax(-1), teacher.log_softmax(-1), reduction="none", log_target=True
+    ).sum(-1)
+    np.testing.assert_allclose(divergence(logits.numpy(), teacher.numpy()), expected, atol=1e-6)
+    assert divergence([[1.0]], [[3.0]]).tolist() == [4.0]
+
+
+def pair(task, ours, theirs, labels):
+    return Pair(task, "accuracy", np.asarray(labels), np.atleast_2d(ours), np.atleast_2d(theirs))
+
+
+def test_a_claim_is_the_mean_over_tasks_of_the_mean_over_sizes():
+    labels = np.ones(4)
+    all_, half, none = np.ones(4), np.array([1, 1, 0, 0]), np.zeros(4)
+    found = bootstrap([pair("a", all_, half, labels), pair("a", all_, all_, labels), pair("b", none, half, labels)])
+    assert found.points == pytest.approx(((50 + 0) / 2 - 50) / 2)
+    assert found.low < found.points < found.high
+
+
+def test_the_interval_of_the_bootstrap_is_that_of_theory():
+    ours, theirs = RANDOM.random((2, 4000)) < 0.75
+    found = bootstrap([pair("a", ours, theirs, np.ones(4000))], num_resamples=3000)
+    deviation = 100 * np.std(ours.astype(float) - theirs) / np.sqrt(4000)
+    assert found.high - found.low == pytest.approx(2 * 1.96 * deviation, rel=0.06)  # of 3000 resamples
+
+
+def test_seeds_are_drawn_too():
+    """Where seeds differ and rows do not, the interval is that of the seeds."""
+    ours, theirs = np.array([[1, 1], [0, 0]]), np.array([[0, 0], [0, 0]])
+    found = bootstrap([pair("a", ours, theirs, np.ones(2))])
+    assert (found.points, found.low, found.high) == (50, 0, 100)
+
+
+def test_unpaired_predictions_are_refused():
+    with pytest.raises(ValueError, match=r"of a have the shapes \(\(1, 3\), \(2, 3\), \(3,\)\)"):
+        bootstrap([pair("a", np.ones((1, 3)), np.ones((2, 3)), np.ones(3))])
+
+
+@pytest.fixture
+def texts(tmp_path):
+    """A data set of 30 training rows, each a text of its own number, labelled by words."""
+    for split, first, count in (("train", 0, 30), ("validation", 100, 5), ("test", 200, 5)):
+        numbers = range(first, first + count)
+        rows = {"text": [f"word{number}" for number in numbers], "label": ["ab"[number % 2] for number in numbers]}
+        Dataset.from_dict(rows).to_parquet(tmp_path / "texts" / f"{split}.parquet")
+    return Task(str(tmp_path / "texts"), ("text",), "accuracy", num_held_out=10)
+
+
+def encode(texts, **kwargs):
+    return {"input_ids": [[int(text.removeprefix("word"))] for text in texts]}
+
+
+def numbers(rows):
+    return [ids[0] for ids in rows["input_ids"]]
+
+
+def test_choices_are_made_on_held_out_rows_that_no_seed_trains_on(texts):
+    first, second = (load_rows(texts, "choice-15", seed, encode) for seed in (0, 1))
+    assert numbers(first.scored) == numbers(second.scored)
+    assert set(numbers(first.train)) != set(numbers(second.train))
+    for rows in (first, second):
+        assert len(rows.train) == 15
+        assert not set(numbers(rows.train)) & set(numbers(rows.scored))
+        assert rows.labels.tolist() == [number % 2 for number in numbers(rows.scored)]
+        assert rows.num_labels == 2
+    assert len(load_rows(texts, "choice", 0, encode).train) == 20
+
+
+def test_scores_are_of_validation_and_labelled_test_after_training_on_all(texts):
+    rows = load_rows(texts, "score", 0, encode)
+    assert sorted(numbers(rows.train)) == list(range(30))
+    assert numbers(rows.scored) == [*range(100, 105), *range(200, 205)]
+
+
+def test_a_hidden_test_split_is_left_out(texts, tmp_path):
+    for split, label in (("train", 1), ("validation", 0), ("test", -1)):
+        rows = {"text": ["word1", "word2"], "label": [label, label]}
+        Dataset.from_dict(rows).to_parquet(tmp_path / "hidden" / f"{split}.parquet")
+    rows = load_rows(texts, "score", 0, encode, source=tmp_path / "hidden")
+    assert rows.labels.tolist() == [0, 0]
+
+
+@pytest.fixture
+def view(tmp_path):
+    return View(Study(PLAN, tmp_path, Results(tmp_path), {}), ["rte"], ["minilm"], [0, 1])
+
+
+def test_a_rate_is_chosen_when_all_are_known_and_by_what_the_model_learns(view):
+    assert view.rate("rte", "minilm", "alone/w0.5-d1", "divergence") is None
+    assert [str(job) for job in view.missing] == [
+        f"rte/minilm/choice-0: alone/w0.5-d1/{rate}" for rate in ("0.0002", "0.0004", "0.0008")
+    ]
+    for job, apart, metric in zip(list(view.missing), (0.2, 0.1, 0.3), (0.7, 0.6, 0.8), strict=True):
+        view.study.results.record(job, {"sizes": {"model": {"divergence": apart, "metric": metric}}}, {})
+    assert view.rate("rte", "minilm", "alone/w0.5-d1", "divergence") == "0.0004"
+    assert view.rate("rte", "minilm", "alone/w0.5-d1", "metric") == "0.0008"
+
+
+def test_names_that_are_not_in_the_plan_are_refused():
+    with pytest.raises(SystemExit, match=r"mnli is not in the plan\. Possible are sst2, mrpc"):
+        make_view(parse_arguments(["rivals", "--tasks", "mnli"]))
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    """The options of a tiny study, and its folder."""
+    work = tmp_path_factory.mktemp("study") / "work"
+    return ["--smoke", "--work", str(work), "--tasks", "classes"], work.with_name("glue-study-smoke")
+
+
+def test_a_tiny_study_makes_a_table_stops_when_told_and_goes_on(smoke, capsys):
+    options, folder = smoke
+    assert main(["rivals", *options, "--minutes", "0"]) == 1
+    assert "The time is up" in capsys.readouterr().out
+    assert not (folder / "results").exists()
+    assert main(["rivals", *options]) == 0
+    out = capsys.readouterr().out
+    rows = [line for line in out.splitlines() if line.startswith("| distilled alone | w0.5-d0.5 |")]
+    assert "[" in rows[0]
+    assert "classes/tiny/score-0: first/w0.5-d0.5/" in out
+    assert main(["rivals", *options]) == 0
+    assert "classes/tiny/score-0: first" not in capsys.readouterr().out  # nothing is trained again
+
+
+def test_an_arm_is_the_call_of_the_readme(smoke, tmp_path):
+    options, folder = smoke
+    main(["sizes", *options])
+    plan, results = smoke_plan(folder), Results(folder / "results")
+    job = next(
+        job
+        for rate in plan.backbones["tiny"].rates
+        if results.get(job := Job("classes", "tiny", "score", 0, f"arm/recipe/{rate:g}"))
+    )
+    tokenizer = AutoTokenizer.from_pretrained(folder / "model")
+    rows = load_rows(plan.tasks["classes"], "score", 0, tokenizer)
+    result = train_dynabert(
+        str(folder / "classes" / "tiny" / "score-0" / "teacher" / "model"),
+        train_dataset=rows.train,
+        processing_class=tokenizer,
+        learning_rate=float(job.name.split("/")[-1]),
+        num_train_epochs=1,
+        seed=0,
+        use_cpu=True,
+        disable_tqdm=True,
+        output_dir=tmp_path / "run",
+    )
+    trained = AutoModelForSequenceClassification.from_pretrained(folder / job.stem / "model")
+    weights = trained.state_dict()
+    assert all(torch.equal(weights[name], weight) for name, weight in result.model.state_dict().items())
