@@ -47,6 +47,8 @@ class DynaBertTrainingArguments(TrainingArguments):
         strategy: `"grid"` trains every sub-network in every step (the paper); `"sandwich"` the largest, the smallest
             and `num_random_subnetworks` others, drawn anew each step.
         num_random_subnetworks: Sub-networks drawn at random in a `"sandwich"` step.
+        eval_sizes: The sizes that `evaluate()` measures, also during training, such as `["w0.5-d0.75", "w1-d1"]`; None:
+            all. Each costs a pass over the evaluation data.
 
     Raises:
         ValueError: If a value is not possible, or DeepSpeed, FSDP version 1 or `torch_compile` is asked for.
@@ -73,11 +75,24 @@ class DynaBertTrainingArguments(TrainingArguments):
     num_random_subnetworks: int = field(
         default=2, metadata={"help": "Sub-networks drawn at random in a sandwich step, besides largest and smallest."}
     )
+    eval_sizes: list[str] | None = field(
+        default=None, metadata={"help": "Sizes that evaluation measures, such as w0.5-d0.75 w1-d1 (default: all)."}
+    )
     learning_rate: float = field(default=2e-5, metadata={"help": "The initial learning rate."})
     num_train_epochs: float = field(default=3.0, metadata={"help": "Epochs of this stage."})
     per_device_train_batch_size: int = field(default=32, metadata={"help": "Batch size per device for training."})
     per_device_eval_batch_size: int = field(default=32, metadata={"help": "Batch size per device for evaluation."})
 
+    eval_accumulation_steps: int | None = field(
+        default=16, metadata={"help": "Batches of predictions that the device holds before they are moved to the CPU."}
+    )
+    logging_nan_inf_filter: bool = field(
+        default=False, metadata={"help": "No effect in training, where a loss that is not finite is an error."}
+    )
+    ddp_find_unused_parameters: bool | None = field(
+        default=False,
+        metadata={"help": "Whether DDP looks for parameters without gradient; by default there are none."},
+    )
     restore_callback_states_from_checkpoint: bool = field(
         default=True, metadata={"help": "Whether resuming restores callbacks, such as the patience of early stopping."}
     )

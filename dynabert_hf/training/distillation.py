@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.nn import functional
@@ -203,6 +204,16 @@ def prediction_loss(
         if token_mask is None:
             token_mask = student.logits.new_ones(student.logits.shape[:2])
     return logit_loss(student.logits, teacher.logits, problem_type=problem_type, token_mask=token_mask)
+
+
+def kind_of_predictions(output: ModelOutput, labels: torch.Tensor | None, config: Any) -> str:
+    """What the predictions are, where the configuration does not say, as transformers tells it from the labels."""
+    if config.problem_type is not None or "start_logits" in output or output.logits.ndim != 2:
+        return config.problem_type or "single_label_classification"
+    if config.num_labels == output.logits.shape[-1] == 1:
+        return "regression"
+    is_multi_label = labels is not None and labels.is_floating_point()
+    return "multi_label_classification" if is_multi_label else "single_label_classification"
 
 
 def _real_only(logits: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:

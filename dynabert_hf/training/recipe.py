@@ -24,7 +24,6 @@ from transformers import (
     EvalPrediction,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    Trainer,
 )
 from transformers.utils import logging
 
@@ -38,6 +37,7 @@ from ..tasks import task_of
 from .arguments import STAGES, DynaBertTrainingArguments
 from .checkpoints import last_whole_checkpoint
 from .checks import check_enough, check_labelled, check_labels
+from .ordered_evaluation import OrderedEvaluation, evaluate_one_size
 from .result import RecipeResult
 from .rewiring import Importance, measure_importance, rewire
 from .trainer import DynaBertTrainer
@@ -258,12 +258,10 @@ def importance_over_processes(
     Args:
         model: The elastic model.
         dataset: Tokenised data with labels.
-        args: Batch size and device; changed, so give them to nothing else.
+        args: Batch size and device.
         trainer_kwargs: What makes batches of the data: arguments of `Trainer`.
     """
-    args.accelerator_config.even_batches = False
-    args.train_sampling_strategy = "random"  # evaluation follows it, too: in order, instead of by length
-    trainer = Trainer(model, args, **trainer_kwargs)
+    trainer = OrderedEvaluation(model, args, **trainer_kwargs)
     batches = trainer.get_eval_dataloader(dataset)
     widest = (model.config.num_attention_heads, model.config.intermediate_size)
     scores = [torch.zeros(model.config.num_hidden_layers, each) for each in widest]
@@ -363,8 +361,9 @@ class _Run:
         teacher_metrics: dict[str, float] = {}
         args = self.training_arguments("finetune")
         if self.trainer_kwargs["eval_dataset"] is not None:
-            metrics = DynaBertTrainer(model, None, args, **self.trainer_kwargs).evaluate()
-            teacher_metrics = plain_metrics(Trainer(teacher, args, **self.trainer_kwargs).evaluate(), "eval_")
+            trainer = DynaBertTrainer(model, None, args, **self.trainer_kwargs)
+            metrics = trainer.evaluate(sizes=model.config.subnetworks)
+            teacher_metrics = plain_metrics(evaluate_one_size(teacher, args, **self.trainer_kwargs), "eval_")
         result = RecipeResult.from_metrics(
             model, metrics, teacher_metrics=teacher_metrics, stages=self.settings_of_stages()
         )

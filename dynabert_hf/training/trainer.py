@@ -1,38 +1,37 @@
-"""One optimisation step over a plan of sub-networks, and evaluation over all of them.
+"""One optimisation step over a plan of sub-networks.
 
-The loop, the optimiser, the data loader and the checkpoints are those of transformers' `Trainer`.
+The loop, the optimiser, the data loader and the checkpoints are those of transformers' `Trainer`; evaluation is in
+`size_evaluation`.
 """
 
 from __future__ import annotations
 
 import random
-from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from accelerate import DistributedType
-from accelerate.data_loader import DataLoaderStateMixin
-from accelerate.state import GradientState
-from accelerate.utils import find_batch_size, has_compiled_regions
+from accelerate.utils import has_compiled_regions
 from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel, Trainer
-from transformers.trainer_callback import ProgressCallback, TrainerCallback
-from transformers.trainer_utils import EvalLoopOutput
+from transformers.trainer_callback import TrainerCallback
 from transformers.utils import ModelOutput, logging
 
 from ..hub.card import ModelCardFacts, write_model_card
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import SubNetwork
-from ..sizes.metrics import check_asked, check_came, full_name, told_directions, with_summary
+from .accounting import Items, LossLog, Shares, of_labelled
 from .arguments import DynaBertTrainingArguments
 from .callbacks import follow
-from .checkpoints import RecoverableTrainer, last_whole_checkpoint
-from .checks import IGNORED, check_datasets, check_teacher
-from .distillation import DistillationPair, hidden_state_loss, plan_stage, prediction_loss
+from .checkpoints import RecoverableTrainer
+from .checks import check_datasets, check_teacher
+from .distillation import DistillationPair, hidden_state_loss, kind_of_predictions, plan_stage, prediction_loss
+from .ordered_evaluation import unchanged
 from .shared_prefixes import share_prefixes
+from .size_evaluation import SizeEvaluation
 
 logger = logging.get_logger(__name__)
 
@@ -40,7 +39,7 @@ FOREIGN_ENGINES = (DistributedType.DEEPSPEED, DistributedType.FSDP, DistributedT
 """What holds weights or runs passes in its own way."""
 
 
-class DynaBertTrainer(RecoverableTrainer):
+class DynaBertTrainer(SizeEvaluation, RecoverableTrainer):
     """Trains all sizes of an elastic model in one stage of the recipe.
 
     A step runs forward and backward once for every sub-network of the stage's plan, from small to large, and updates
@@ -55,15 +54,16 @@ class DynaBertTrainer(RecoverableTrainer):
     Args:
         model: The elastic model to train.
         teacher: In stage `"width"` the fine-tuned model, stock or elastic, run at full size; in stage `"depth"` the
-            elastic result of stage `"width"` or, with `teacher_width="full"`, the fine-tuned model. It is moved to the
-            device of the model and put into evaluation mode. None in stage `"finetune"`.
+            elastic result of stage `"width"` or, with `teacher_width="full"`, the fine-tuned model. It runs in
+            evaluation mode on the device of the model; after training it is as before. None in stage `"finetune"`.
         args: `DynaBertTrainingArguments`.
         **kwargs: As for transformers' `Trainer`.
 
     Raises:
         TypeError: If `model` is not elastic, or `args` are not `DynaBertTrainingArguments`.
-        ValueError: If the teacher is missing, is the model itself, or differs from it in shape, dtype or device; or if
-            a data set is empty, too small for the processes, or has labels that the model cannot predict.
+        ValueError: If the teacher is missing, is the model itself, or differs from it in shape, dtype or device; if a
+            data set is empty, too small for the processes, or has labels that the model cannot predict; if one process
+            has several devices; or if `model_init` is given.
         OSError: If the output folder cannot be made.
     """
 
@@ -71,11 +71,13 @@ class DynaBertTrainer(RecoverableTrainer):
 
     def __init__(
         self,
-        model: PreTrainedModel,
+        model: PreTrainedModel | None = None,
         teacher: PreTrainedModel | None = None,
         args: DynaBertTrainingArguments | None = None,
         **kwargs: Any,
     ):
+        if kwargs.get("model_init") is not None:
+            _refuse_search("model_init was given")
         if not isinstance(model, ElasticModelMixin):
             raise TypeError(
                 f"model is a {type(model).__name__}, which has one size only. Give an elastic model; make one of a "
@@ -86,43 +88,16 @@ class DynaBertTrainer(RecoverableTrainer):
         self.plan = plan_stage(
             model.config, args.stage, teacher_width=args.teacher_width, hidden_matching=args.hidden_matching
         )
+        check_device(args)
         check_teacher(model, teacher, args)
         check_datasets(model, args, kwargs.get("train_dataset"), kwargs.get("eval_dataset"))
         super().__init__(model=model, args=args, **kwargs)
         self._check_metric_for_best_model()
         self.add_callback(_CardAtTheEnd(self))
-        self.teacher: Any = None if teacher is None else teacher.eval()
-        if self.teacher is not None:
-            self.teacher.to(self.args.device)
+        self.teacher: Any = teacher
         self.progress = follow(self)
-        self._part_losses: dict[str, torch.Tensor] = {}
-        self._part_counts: dict[str, int] = defaultdict(int)
-
-    @property
-    def evaluation_sets(self) -> tuple[str, ...]:
-        """The names of the evaluation sets; none where there is only one."""
-        return tuple(self.eval_dataset) if isinstance(self.eval_dataset, dict) else ()
-
-    def _check_metric_for_best_model(self) -> None:
-        if self.args.eval_strategy == "no" or self.eval_dataset is None:
-            return
-        known = ["loss"] if self.compute_metrics is None else None
-        sizes = [str(size) for size in self.accelerator.unwrap_model(self.model).config.subnetworks]
-        check_asked(self.args.metric_for_best_model, sets=self.evaluation_sets, sizes=sizes, known=known)
-
-    def evaluate(self, eval_dataset: Any = None, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """The metrics of every size, their mean and their worst, as transformers names those of one model.
-
-        Raises:
-            ValueError: If training needs a metric that did not come. A checkpoint of the work so far is saved before.
-        """
-        metrics = super().evaluate(eval_dataset, *args, **kwargs)
-        asked = self.args.metric_for_best_model
-        if self.is_in_train and eval_dataset is None and asked is not None and full_name(asked) not in metrics:
-            model: Any = self.model
-            self._save_checkpoint(model, trial=None)
-            check_came(asked, metrics, saved=str(last_whole_checkpoint(str(self.args.output_dir))))
-        return metrics
+        self._losses = LossLog()
+        self._shares = Shares()
 
     def checkpoint_facts(self) -> dict[str, Any]:
         """What decides which sub-networks a step trains; to resume under others would be another training."""
@@ -144,13 +119,63 @@ class DynaBertTrainer(RecoverableTrainer):
         draw = random.Random(f"{self.args.seed}-{self.state.global_step}").sample(range(len(between)), count)
         return (smallest, *(between[index] for index in sorted(draw)), largest)
 
-    def training_step(
-        self,
-        model: torch.nn.Module,
-        inputs: dict[str, Any],
-        num_items_in_batch: torch.Tensor | int | None = None,
+    def train(self, resume_from_checkpoint: str | Path | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        """Train as transformers does; the teacher and what is frozen are as before when it returns or raises.
+
+        Args:
+            resume_from_checkpoint: A checkpoint; True: the last whole one in `output_dir`.
+            *args: Passed on to transformers.
+            **kwargs: Passed on to transformers.
+
+        Raises:
+            ValueError: If there is no such checkpoint, it is not whole, or it belongs to another training.
+            OSError: If a checkpoint could not be written to `output_dir`.
+        """
+        with self._without_untaught_parts(), nullcontext() if self.teacher is None else unchanged(self.teacher):
+            return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    @contextmanager
+    def _without_untaught_parts(self) -> Iterator[None]:
+        """Freeze what no loss of this stage reaches: several processes would wait for its gradients."""
+        args, elastic = self.args, self.accelerator.unwrap_model(self.model)
+        frozen: list[torch.nn.Parameter] = []
+        if args.stage != "finetune" and args.logit_weight == args.label_weight == 0:
+            parts = [part for name, part in elastic.base_model.named_children() if name != "pooler"]
+            taught = {id(weight) for part in parts for weight in part.parameters()}
+            frozen = [weight for weight in elastic.parameters() if weight.requires_grad and id(weight) not in taught]
+        try:
+            for weight in frozen:
+                weight.requires_grad_(False)
+            yield
+        finally:
+            for weight in frozen:
+                weight.requires_grad_()
+
+    def hyperparameter_search(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Not possible: a search makes a trainer for each trial.
+
+        Raises:
+            ValueError: Always.
+        """
+        _refuse_search("hyperparameter_search was called")
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
+        """The batches of an optimiser step, and the items that its losses are means over, averaged over processes."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if not batches:
+            return batches, None
+        items = torch.stack([torch.as_tensor(number, device=device).float() for number in Items.of_all(batches)])
+        return batches, Items(*self.accelerator.reduce(items, reduction="mean").clamp(min=1))
+
+    def training_step(  # type: ignore[override]
+        self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: Items | None = None
     ) -> torch.Tensor:
         """Accumulate the gradients of every sub-network of this step on a batch; returns the summed loss, detached.
+
+        Args:
+            model: The model, perhaps wrapped.
+            inputs: The batch.
+            num_items_in_batch: What `get_batch_samples` counted in the whole step; None: the batch is the step.
 
         Raises:
             FloatingPointError: If a loss is NaN or infinite, before it reaches the weights.
@@ -159,7 +184,7 @@ class DynaBertTrainer(RecoverableTrainer):
         if callable(getattr(self.optimizer, "train", None)):  # of optimisers without a schedule
             self.optimizer.train()
         inputs = self._prepare_inputs(inputs)
-        share = self._count_items([inputs]) / num_items_in_batch if num_items_in_batch is not None else 1.0
+        self._shares = Shares.of(Items.of(inputs), num_items_in_batch)
         pairs = self.pairs_of_step()
         total = torch.zeros((), device=self.args.device)
         teacher_size, teacher_outputs = None, None
@@ -170,11 +195,18 @@ class DynaBertTrainer(RecoverableTrainer):
                     teacher_size, teacher_outputs = pair.teacher, self._teacher_outputs(pair.teacher, inputs)
                 is_last = pair is pairs[-1]
                 with nullcontext() if is_last else self._unsynchronised(model), at_size(pair.student):
-                    loss = self.pair_loss(model, inputs, pair, teacher_outputs) * share
-                    self._check_finite(loss, pair, inputs)
+                    loss = self.pair_loss(model, inputs, pair, teacher_outputs) * self._main_share
                     self.accelerator.backward(loss)
                 total += loss.detach()
+                self._losses.expect_finite(pair.student, loss, inputs)
+        if self.accelerator.sync_gradients:
+            self._losses.check_finite(self.state.global_step, self.accelerator.reduce)
         return total
+
+    @property
+    def _main_share(self) -> Any:
+        """What the loss of this batch counts for in its step."""
+        return self._shares.labelled if self.args.stage == "finetune" else self._shares.sentences
 
     def _unsynchronised(self, model: torch.nn.Module) -> AbstractContextManager[Any]:
         """Around a pass whose gradients other processes get later.
@@ -195,36 +227,25 @@ class DynaBertTrainer(RecoverableTrainer):
         losses = type(self).compute_loss, type(self).pair_loss
         has_own_loss = losses != (Trainer.compute_loss, DynaBertTrainer.pair_loss)
         is_compiled = has_compiled_regions(model) or any(module._compiled_call_impl for module in model.modules())
-        if has_own_loss or is_compiled or self.args.n_gpu > 1 or self.accelerator.distributed_type in FOREIGN_ENGINES:
+        if has_own_loss or is_compiled or self.accelerator.distributed_type in FOREIGN_ENGINES:
             return nullcontext(elastic.subnetwork)
         return share_prefixes(elastic, sizes)
-
-    def _check_finite(self, loss: torch.Tensor, pair: DistillationPair, inputs: dict[str, Any]) -> None:
-        if not torch.isfinite(loss):
-            first = {name: tensor[0].tolist() for name, tensor in inputs.items() if torch.is_tensor(tensor)}
-            raise FloatingPointError(
-                f"The loss of {pair.student} is {loss.item()} at step {self.state.global_step}, on the batch that "
-                f"begins with {first}. The weights are those of the step before, and checkpoints are kept. Look for "
-                "labels or weights that are not finite; a lower learning_rate or full precision may help."
-            )
 
     def pair_loss(
         self, model: torch.nn.Module, inputs: dict[str, Any], pair: DistillationPair, teacher: ModelOutput | None
     ) -> torch.Tensor:
         """The loss of one sub-network on a batch, the mean over its sentences; the model is at that size."""
         if teacher is None:
-            given = dict(inputs)  # compute_loss may take the labels out
-            label_loss: Any = self.compute_loss(model, given)
-            label_loss = _of_labelled(label_loss, inputs)
+            label_loss: Any = self.compute_loss(model, dict(inputs))  # which may take the labels out
+            label_loss = of_labelled(label_loss, inputs.get("labels"))
             self._record(pair, loss=label_loss)
             return label_loss
         label_loss, student = self._student_outputs(model, inputs)
-        mask = inputs.get("attention_mask")
+        mask, labels = inputs.get("attention_mask"), inputs.get("labels")
         loss: Any = 0.0
         parts: dict[str, torch.Tensor] = {}
         if self.args.logit_weight > 0:
-            labels = inputs.get("labels")
-            kind = _problem_type(student, labels, self.accelerator.unwrap_model(model).config)
+            kind = kind_of_predictions(student, labels, self.accelerator.unwrap_model(model).config)
             parts["logit_loss"] = prediction_loss(
                 student, teacher, problem_type=kind, attention_mask=mask, labels=labels
             )
@@ -235,14 +256,14 @@ class DynaBertTrainer(RecoverableTrainer):
             parts["hidden_loss"] = hidden_state_loss(student.hidden_states, matched, mask)
             loss = loss + self.args.hidden_weight * parts["hidden_loss"]
         if label_loss is not None:
-            parts["label_loss"] = label_loss
-            loss = loss + self.args.label_weight * label_loss
+            parts["label_loss"] = label_loss * (self._shares.labelled / self._shares.sentences)
+            loss = loss + self.args.label_weight * parts["label_loss"]
         self._record(pair, **parts)
         return loss
 
     def _student_outputs(self, model: torch.nn.Module, inputs: dict[str, Any]) -> tuple[torch.Tensor | None, Any]:
         """The loss on labels, where it has a weight, and the outputs of the same pass."""
-        wanted = {"output_hidden_states": self.args.hidden_weight > 0}
+        wanted = {"output_hidden_states": self.args.hidden_weight > 0, "return_dict": True}
         with self.compute_loss_context_manager():
             if self.args.label_weight == 0:
                 return None, model(**_without_labels(inputs), **wanted)
@@ -252,42 +273,29 @@ class DynaBertTrainer(RecoverableTrainer):
                     f"column of the labels {' and '.join(self.label_names)}, or give label_weight=0."
                 )
             loss, outputs = self.compute_loss(model, {**inputs, **wanted}, return_outputs=True)
-            return _of_labelled(loss, inputs), outputs
+            return of_labelled(loss, inputs.get("labels")), outputs
 
     def _teacher_outputs(self, size: SubNetwork | None, inputs: dict[str, Any]) -> ModelOutput | None:
         if size is None or self.teacher is None:
             return None
+        if self.teacher.device != self.args.device:
+            self.teacher.to(self.args.device)
+        self.teacher.eval()
         at_size = self.teacher.subnetwork(size) if isinstance(self.teacher, ElasticModelMixin) else nullcontext()
+        wanted = {"output_hidden_states": self.args.hidden_weight > 0, "return_dict": True}
         with torch.no_grad(), self.accelerator.autocast(), at_size:
-            return self.teacher(**_without_labels(inputs), output_hidden_states=self.args.hidden_weight > 0)
-
-    def _count_items(self, batches: list[dict[str, Any]]) -> int | torch.Tensor:
-        """What the losses of this stage are means over: labelled items in `finetune`, else sentences."""
-        if self.args.stage == "finetune" and "labels" in batches[0]:
-            labels = [batch["labels"] for batch in batches]
-            return sum(label.ne(IGNORED).sum() if label.ndim > 1 else len(label) for label in labels)
-        return sum(len(next(iter(batch.values()))) for batch in batches)
-
-    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor | None:
-        """Items of all batches of an optimiser step, averaged over processes, so that any split gives one gradient."""
-        if not batch_samples:
-            return None
-        items = torch.as_tensor(self._count_items(batch_samples), device=device, dtype=torch.float32)
-        return self.accelerator.reduce(items, reduction="mean").clamp(min=1)
+            return self.teacher(**_without_labels(inputs), **wanted)
 
     def _record(self, pair: DistillationPair, **losses: torch.Tensor) -> None:
+        """Keep the parts of a loss of this batch, which is that of its main share, for the logs."""
         for name, loss in losses.items():
-            name = f"{pair.student}_{name}"
-            self._part_losses[name] = self._part_losses.get(name, 0) + loss.detach()
-            self._part_counts[name] += 1
+            is_last = self.accelerator.sync_gradients
+            self._losses.add(f"{pair.student}_{name}", loss * self._main_share, ends_step=is_last)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log as transformers does, with the losses of every sub-network, averaged since they were last logged."""
         if "loss" in logs:
-            for name, loss in self._part_losses.items():
-                logs[name] = round(loss.item() / self._part_counts[name], 6)
-            self._part_losses.clear()
-            self._part_counts.clear()
+            logs.update(self._losses.pop_means(self.accelerator.reduce))
         super().log(logs, start_time)
 
     def create_model_card(  # type: ignore[override]
@@ -336,45 +344,6 @@ class DynaBertTrainer(RecoverableTrainer):
         if (folder / "config.json").exists():
             model.save_code(folder)
 
-    def evaluation_loop(
-        self,
-        dataloader: Any,
-        description: str,
-        prediction_loss_only: bool | None = None,
-        ignore_keys: list[str] | None = None,
-        metric_key_prefix: str = "eval",
-    ) -> EvalLoopOutput:
-        """transformers' evaluation loop, once for every sub-network, on one pass over the collated data."""
-        if self.args.world_size == 1:
-            dataloader = _Collated(dataloader)
-        outputs: dict[str, Any] = {}
-        model: Any = self.model
-        for subnetwork in model.config.subnetworks:
-            with model.subnetwork(subnetwork):
-                outputs[str(subnetwork)] = super().evaluation_loop(
-                    dataloader,
-                    f"{description} of {subnetwork}",
-                    prediction_loss_only,
-                    ignore_keys,
-                    f"{metric_key_prefix}_{subnetwork}",
-                )
-            for callback in self.callback_handler.callbacks:
-                if isinstance(callback, ProgressCallback):  # one bar a size; else the first would run past its end
-                    callback.on_predict(self.args, self.state, self.control)
-        last = outputs[str(subnetwork)]
-        predictions: Any = {name: output.predictions for name, output in outputs.items()}
-        return EvalLoopOutput(
-            predictions=predictions,
-            label_ids=last.label_ids,
-            metrics=with_summary(
-                {name: output.metrics for name, output in outputs.items()},
-                metric_key_prefix,
-                asked=self.args.metric_for_best_model,
-                directions=told_directions(self.args, self.evaluation_sets),
-            ),
-            num_samples=last.num_samples,
-        )
-
 
 class _CardAtTheEnd(TrainerCallback):
     """Leaves a card of what was trained and measured."""
@@ -392,47 +361,27 @@ def _as_list(given: str | list[str] | None) -> list[str]:
     return [given] if isinstance(given, str) else list(given)
 
 
-class _Collated(DataLoaderStateMixin, list):
-    """The batches of a data loader, collated once, with its data set.
-
-    It tells accelerate when it begins and ends, and which batch is the last, as a data loader does. Otherwise the
-    loader of training, which ended on a batch that was not full, would still count as the active one, and all batches
-    would be cut to that length; and a last batch that is not full would count as much in the loss as a full one.
-    """
-
-    def __init__(self, dataloader: Any):
-        super().__init__(dataloader)
-        self.dataset = dataloader.dataset
-        self.gradient_state = GradientState()
-
-    def __iter__(self) -> Iterator[Any]:
-        self.begin()
-        self.remainder = (find_batch_size(self[-1]) or 0) % (find_batch_size(self[0]) or 1) if self else 0
-        try:
-            for number, batch in enumerate(super().__iter__(), start=1):
-                self.end_of_dataloader = number == len(self)
-                yield batch
-        finally:
-            self.end()
-
-
 def _without_labels(inputs: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in inputs.items() if name not in ("labels", "start_positions", "end_positions")}
 
 
-def _problem_type(output: ModelOutput, labels: torch.Tensor | None, config: Any) -> str:
-    """What the predictions are, where the configuration does not say, as transformers tells it from the labels."""
-    if config.problem_type is not None or "start_logits" in output or output.logits.ndim != 2:
-        return config.problem_type or "single_label_classification"
-    if config.num_labels == output.logits.shape[-1] == 1:
-        return "regression"
-    is_multi_label = labels is not None and labels.is_floating_point()
-    return "multi_label_classification" if is_multi_label else "single_label_classification"
+def check_device(args: DynaBertTrainingArguments) -> None:
+    """Check that a process has one device.
+
+    Raises:
+        ValueError: If it has several, over which transformers would copy the model at every pass (`DataParallel`).
+    """
+    if args.n_gpu > 1:
+        raise ValueError(
+            f"This process has {args.n_gpu} devices, and would copy the model to each of them at every pass "
+            "(DataParallel), where means over unequal parts of a batch are wrong. Possible is one device a process: "
+            f"start {args.n_gpu} processes by accelerate launch --multi_gpu, or show one by CUDA_VISIBLE_DEVICES=0."
+        )
 
 
-def _of_labelled(loss: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:
-    """The loss on labels; 0 where no token of the batch has one, of which torch's mean is NaN."""
-    labels = inputs.get("labels")
-    if labels is None or labels.ndim < 2:
-        return loss
-    return torch.where(labels.ne(IGNORED).any(), loss, loss.nan_to_num())
+def _refuse_search(what: str) -> NoReturn:
+    raise ValueError(
+        f"{what}, but a DynaBertTrainer trains one model, which its teacher has to fit. Possible is model=. To search "
+        "for hyperparameters without model_init, make a trainer in each trial, train it, and let the search go by "
+        'trainer.evaluate()["eval_mean_loss"] (docs/training.md).'
+    )

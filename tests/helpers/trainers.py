@@ -9,7 +9,14 @@ from transformers import TrainerCallback
 from dynabert_hf import DynaBertTrainer, DynaBertTrainingArguments
 from helpers.tiny import make_model
 
-TRAINER_ARGUMENTS = ("compute_metrics", "callbacks", "train_dataset", "eval_dataset", "data_collator")
+TRAINER_ARGUMENTS = (
+    "compute_metrics",
+    "callbacks",
+    "train_dataset",
+    "eval_dataset",
+    "data_collator",
+    "compute_loss_func",
+)
 
 
 class FirstGradients(TrainerCallback):

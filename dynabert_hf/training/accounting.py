@@ -1,0 +1,138 @@
+"""What losses are counted by, so that every loss is the plain mean over its items however the items are dealt out.
+
+A batch is a part of an optimiser step, and a step is split over accumulated batches and over processes: a mean over a
+batch counts by the share of the batch in the items of its step.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from functools import wraps
+from typing import Any, NamedTuple
+
+import torch
+from accelerate.utils import find_batch_size
+
+from ..model.subnetwork import SubNetwork
+from ..tasks import IGNORED
+
+Number = Any
+"""An int, or a tensor without dimensions, which may be on a device and is not waited for."""
+
+
+class Items(NamedTuple):
+    """How many items the losses of a batch, or of a step, are means over.
+
+    Args:
+        sentences: Rows of the batch, which losses of distillation are means over.
+        labelled: Labels that count, which a loss on labels is a mean over: those of tokens that are not ignored, else
+            rows.
+    """
+
+    sentences: Number
+    labelled: Number
+
+    @classmethod
+    def of(cls, inputs: dict[str, Any]) -> Items:
+        sentences = find_batch_size(inputs) or 0
+        return cls(sentences, count_labelled(inputs.get("labels"), sentences))
+
+    @classmethod
+    def of_all(cls, batches: Iterable[dict[str, Any]]) -> Items:
+        counted = [cls.of(batch) for batch in batches]
+        return cls(*(sum(numbers) for numbers in zip(*counted, strict=True)))
+
+
+class Shares(NamedTuple):
+    """What the means over a batch count for in its step: a factor for each kind of item."""
+
+    sentences: Number = 1.0
+    labelled: Number = 1.0
+
+    @classmethod
+    def of(cls, batch: Items, step: Items | None) -> Shares:
+        return cls() if step is None else cls(*(own / all_ for own, all_ in zip(batch, step, strict=True)))
+
+
+def count_labelled(labels: torch.Tensor | None, sentences: Number) -> Number:
+    if labels is None or (labels.is_floating_point() and labels.ndim == 1):
+        return sentences
+    return labels.ne(IGNORED).sum()
+
+
+def of_labelled(loss: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
+    """The loss on labels; 0 where no token of the batch has one, of which torch's mean is NaN."""
+    if labels is None or labels.ndim < 2:
+        return loss
+    return torch.where(labels.ne(IGNORED).any(), loss, loss.nan_to_num())
+
+
+def mean_over_batch(compute_loss_func: Callable | None) -> Callable | None:
+    """A user's loss function that is told the items of its own batch, so that what it gives is a mean over the batch.
+
+    So functions that divide by `num_items_in_batch`, as transformers documents it, and functions that take a mean give
+    one gradient; what the batch counts for in a step is the trainer's business.
+    """
+    if compute_loss_func is None:
+        return None
+
+    @wraps(compute_loss_func)
+    def loss_of_batch(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+        if torch.is_tensor(labels):
+            num_items_in_batch = torch.as_tensor(count_labelled(labels, len(labels))).clamp(min=1)
+        loss: torch.Tensor = compute_loss_func(outputs, labels, num_items_in_batch=num_items_in_batch)
+        return loss
+
+    return loss_of_batch
+
+
+class LossLog:
+    """The losses of all sub-networks since they were last logged, and those of a step that are not yet known finite."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, torch.Tensor] = {}
+        self._steps: dict[str, int] = defaultdict(int)
+        self._unchecked: list[tuple[SubNetwork, torch.Tensor, dict[str, Any]]] = []
+
+    def add(self, name: str, loss: torch.Tensor, *, ends_step: bool) -> None:
+        """Count a part of a loss, as large as its share in the step; a step may have several batches."""
+        self._sums[name] = self._sums.get(name, 0) + loss.detach()
+        self._steps[name] += ends_step
+
+    def expect_finite(self, size: SubNetwork, loss: torch.Tensor, inputs: dict[str, Any]) -> None:
+        """Note a loss whose value nobody waits for yet."""
+        self._unchecked.append((size, loss.detach(), inputs))
+
+    def check_finite(self, step: int, reduce: Callable[[torch.Tensor, str], torch.Tensor]) -> None:
+        """Look at all losses that were noted, at once: this is where a step waits for the device.
+
+        Raises:
+            FloatingPointError: On all processes, if a loss on one of them is not finite.
+        """
+        noted, self._unchecked = self._unchecked, []
+        are_finite = torch.stack([loss for _, loss, _ in noted]).isfinite()
+        if reduce((~are_finite).sum(), "sum").item() == 0:
+            return
+        end = (
+            "The weights are those of the step before, and checkpoints are kept. Look for labels or weights that are "
+            "not finite; a lower learning_rate or full precision may help."
+        )
+        wrong = [number for number, is_finite in enumerate(are_finite.tolist()) if not is_finite]
+        if not wrong:
+            raise FloatingPointError(f"A loss of another process is not finite at step {step}. {end}")
+        size, loss, inputs = noted[wrong[0]]
+        first = {name: tensor[0].tolist() for name, tensor in inputs.items() if torch.is_tensor(tensor)}
+        raise FloatingPointError(
+            f"The loss of {size} is {loss.item()} at step {step}, on the batch that begins with {first}. {end}"
+        )
+
+    def pop_means(self, reduce: Callable[[torch.Tensor, str], torch.Tensor]) -> dict[str, float]:
+        """The mean of every part over the steps that had it, and over processes, since this was last asked."""
+        if not self._sums:
+            return {}
+        means = torch.stack([self._sums[name] / max(self._steps[name], 1) for name in self._sums]).float()
+        named = dict(zip(self._sums, reduce(means, "mean").tolist(), strict=True))
+        self._sums.clear()
+        self._steps.clear()
+        return {name: round(mean, 6) for name, mean in named.items()}

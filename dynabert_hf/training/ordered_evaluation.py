@@ -1,0 +1,169 @@
+"""Evaluation and prediction: in the order of the data and whole, with losses that are plain means over their items.
+
+transformers' `Trainer` evaluates by the arguments of training: in another order with `group_by_length`, without the
+last rows with `dataloader_drop_last`. On several processes it counts rows that fill up a batch, and of tokens it counts
+batches by their sentences. Here its loop runs over batches that were dealt out and collated before it begins.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, Trainer, TrainingArguments
+from transformers.trainer_utils import EvalLoopOutput, RemoveColumnsCollator
+
+from ..tasks import task_of
+from .accounting import Items, mean_over_batch, of_labelled
+from .checks import check_not_empty
+from .collated_batches import CollatedBatches, CountedRows
+from .order import OrderedLoader
+
+
+class OrderedEvaluation(Trainer):
+    """transformers' `Trainer`, whose evaluation and prediction do not depend on processes or arguments of training.
+
+    Rows are in the order of the data, none is left out and none is counted twice. A loss is the mean over sentences, of
+    token heads over labelled tokens. Predictions are the outputs of the head, whatever else the configuration asks a
+    model for. The model is as before: its weights, number format, device and mode.
+
+    Every batch is collated once, so that all sizes see the same where a collator draws at random.
+
+    Args:
+        *args: As for transformers' `Trainer`.
+        compute_loss_func: As for transformers' `Trainer`; it is told the items of its own batch.
+        **kwargs: As for transformers' `Trainer`.
+    """
+
+    def __init__(self, *args: Any, compute_loss_func: Callable | None = None, **kwargs: Any):
+        super().__init__(*args, compute_loss_func=mean_over_batch(compute_loss_func), **kwargs)
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> OrderedLoader:
+        """The batches of this process of a data set, or of one of `self.eval_dataset` by its name."""
+        if eval_dataset is None or isinstance(eval_dataset, str):
+            own: Any = self.eval_dataset
+            eval_dataset = own[eval_dataset] if isinstance(eval_dataset, str) else own
+        if eval_dataset is None:
+            raise ValueError("There is no data set to evaluate on. Give eval_dataset, here or to the trainer.")
+        return self.get_test_dataloader(eval_dataset)
+
+    def get_test_dataloader(self, test_dataset: Any) -> OrderedLoader:
+        """The batches of this process of a data set."""
+        check_not_empty("The data set to evaluate on", test_dataset)
+        collate: Any = self.data_collator
+        if self.args.remove_unused_columns:
+            columns = [*inspect.signature(self.model.forward).parameters, "label", "label_ids", *self.label_names]
+            collate = RemoveColumnsCollator(collate, columns)
+        return OrderedLoader(test_dataset, collate, self.args)
+
+    def evaluation_loop(
+        self,
+        dataloader: Any,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """transformers' evaluation loop, over batches that were collated before."""
+        model: Any = self.model
+        with unchanged(model):
+            return self.run_loop(
+                self.collate(dataloader), description, prediction_loss_only, ignore_keys, metric_key_prefix
+            )
+
+    def collate(self, dataloader: Any) -> CollatedBatches:
+        """All batches of this process, and what is known of those of the others.
+
+        Raises:
+            ValueError: If on several processes the loader is not one of this class.
+        """
+        if self.accelerator.num_processes > 1 and not isinstance(dataloader, OrderedLoader):
+            raise ValueError(
+                f"On {self.accelerator.num_processes} processes a {type(dataloader).__name__} was given to evaluate "
+                "on, whose rows may be read twice or filled up. Possible are the loaders of get_eval_dataloader and "
+                "get_test_dataloader of this class. Return one of these, or evaluate on one process."
+            )
+        return CollatedBatches.of(dataloader, self.args)
+
+    def run_loop(self, batches: CollatedBatches, *args: Any) -> EvalLoopOutput:
+        """transformers' loop once, with the rows that were filled up left out and the plain mean of the losses."""
+        self._rows = CountedRows(batches, self.accelerator.num_processes)
+        self.gather_function = self._rows.gather
+        output = super().evaluation_loop(batches.loader, *args)
+        metrics: dict[str, float] = dict(output.metrics or {})
+        name = f"{args[-1]}_loss"
+        if name in metrics:
+            metrics[name] = self._rows.mean_loss()
+        return output._replace(metrics=metrics, num_samples=sum(batches.rows))
+
+    def prediction_step(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+    ) -> tuple[Any, Any, Any]:
+        """Loss, predictions of the head and labels of a batch, as far as there are any."""
+        inputs = self._prepare_inputs(inputs)
+        labels = tuple(inputs.get(name) for name in self.label_names)
+        has_labels = len(labels) > 0 and all(label is not None for label in labels)
+        loss: Any = None
+        with torch.no_grad(), self.compute_loss_context_manager():
+            if has_labels:  # which computing the loss may take out of the inputs
+                loss, outputs = self.compute_loss(model, {**inputs, "return_dict": True}, return_outputs=True)
+                loss = of_labelled(loss.detach().mean(), inputs.get("labels"))
+            else:
+                outputs = model(**{**inputs, "return_dict": True})
+        self._rows.next(loss, Items.of(inputs).labelled)
+        if prediction_loss_only:
+            return loss, None, None
+        names = [name for name in task_of(self.model).outputs if name not in (ignore_keys or ())]
+        predictions = tuple(outputs[name] for name in names)
+        return loss, _alone(predictions), _alone(labels) if has_labels else None
+
+
+def evaluate_one_size(model: PreTrainedModel, args: TrainingArguments, **trainer_kwargs: Any) -> dict[str, float]:
+    """The metrics of a model of one size, such as a teacher, measured as those of all sizes are; it stays as it is.
+
+    Args:
+        model: A stock model, or an elastic one to measure at its active size.
+        args: What says how to evaluate.
+        **trainer_kwargs: As for transformers' `Trainer`, among them `eval_dataset`.
+    """
+    with unchanged(model):
+        return OrderedEvaluation(model, args, **trainer_kwargs).evaluate()
+
+
+@contextmanager
+def unchanged(model: torch.nn.Module) -> Iterator[None]:
+    """Inside, a model may be moved, cast and set to evaluation; at the end all that is, in place, as it was before.
+
+    So is what transformers writes into a configuration when a model runs.
+    """
+    config = vars(getattr(model, "config", model))
+    fields = {name: config.get(name, config) for name in ("problem_type", "use_cache")}
+    modules = [(module, module.training) for module in model.modules()]
+    weights = [(parameter, parameter.data) for parameter in model.parameters()]
+    buffers = [(module, *item) for module, _ in modules for item in module.named_buffers(recurse=False)]
+    try:
+        yield
+    finally:
+        for name, value in fields.items():
+            if value is config:
+                config.pop(name, None)
+            else:
+                config[name] = value
+        for module, mode in modules:
+            module.training = mode
+        for parameter, before in weights:
+            if (parameter.dtype, parameter.device) != (before.dtype, before.device):
+                parameter.data = before
+        for module, name, buffer in buffers:
+            setattr(module, name, buffer)
+
+
+def _alone(tensors: tuple[Any, ...]) -> Any:
+    return tensors[0] if len(tensors) == 1 else tensors

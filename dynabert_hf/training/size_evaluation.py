@@ -1,0 +1,161 @@
+"""Evaluation and prediction of many sizes of one model, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from transformers.trainer_callback import ProgressCallback
+from transformers.trainer_utils import EvalLoopOutput, PredictionOutput
+
+from ..model.subnetwork import LayerShape, SubNetwork, SubNetworkError, parse_size, size_name
+from ..sizes.metrics import check_asked, check_came, full_name, told_directions, with_summary
+from .checkpoints import last_whole_checkpoint
+from .ordered_evaluation import OrderedEvaluation, unchanged
+
+Size = SubNetwork | tuple[LayerShape, ...]
+
+
+class SizeEvaluation(OrderedEvaluation):
+    """Evaluates and predicts with every size of an elastic model, or with those that are asked for.
+
+    One size runs after the other, and only the predictions of one are held, unless predictions are what was asked for.
+    """
+
+    _sizes: tuple[Size, ...] | None = None
+    _keeps_predictions = False
+
+    def evaluate(
+        self,
+        eval_dataset: Any = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+        *,
+        sizes: Sequence[Size | str] | None = None,
+    ) -> dict[str, float]:
+        """The metrics of sizes, `eval_w0.5-d0.75_accuracy`, their mean, `eval_mean_accuracy`, and their worst.
+
+        Args:
+            eval_dataset: As for transformers' `Trainer`.
+            ignore_keys: As for transformers' `Trainer`.
+            metric_key_prefix: As for transformers' `Trainer`.
+            sizes: The sizes to measure; None: those of the argument `eval_sizes`, by default all.
+
+        Raises:
+            SubNetworkError: If a size is not possible.
+            ValueError: If training needs a metric that did not come. A checkpoint of the work so far is saved before.
+        """
+        with self._at(self._sizes if sizes is None else sizes, keeps_predictions=False):
+            metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+        asked = self.args.metric_for_best_model
+        if self.is_in_train and eval_dataset is None and asked is not None and full_name(asked) not in metrics:
+            model: Any = self.model
+            self._save_checkpoint(model, trial=None)
+            check_came(asked, metrics, saved=str(last_whole_checkpoint(str(self.args.output_dir))))
+        return metrics
+
+    def predict(
+        self,
+        test_dataset: Any,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "test",
+        *,
+        sizes: Sequence[Size | str] | None = None,
+    ) -> PredictionOutput:
+        """The predictions of sizes, a dictionary from their names, and their metrics where there are labels.
+
+        Args:
+            test_dataset: As for transformers' `Trainer`.
+            ignore_keys: As for transformers' `Trainer`.
+            metric_key_prefix: As for transformers' `Trainer`.
+            sizes: The sizes to predict with, whose predictions are all held in memory; None: all.
+
+        Raises:
+            SubNetworkError: If a size is not possible.
+        """
+        every_size = self._elastic().config.subnetworks
+        with self._at(every_size if sizes is None else sizes, keeps_predictions=True):
+            return super().predict(test_dataset, ignore_keys, metric_key_prefix)
+
+    def evaluation_loop(
+        self,
+        dataloader: Any,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """transformers' evaluation loop, once for every size, on batches that were collated once."""
+        batches = self.collate(dataloader)
+        model: Any = self.model
+        predictions: Any = {}
+        metrics: dict[str, Any] = {}
+        with unchanged(model):
+            for size in self._sizes or self.evaluated_sizes:
+                with model.subnetwork(size):
+                    output = self.run_loop(
+                        batches,
+                        description,
+                        prediction_loss_only,
+                        ignore_keys,
+                        f"{metric_key_prefix}_{size_name(size)}",
+                    )
+                metrics[size_name(size)] = output.metrics
+                if self._keeps_predictions:
+                    predictions[size_name(size)] = output.predictions
+                output = output._replace(predictions=predictions)  # the next size needs the room
+                for callback in self.callback_handler.callbacks:
+                    if isinstance(callback, ProgressCallback):  # one bar a size; else the first would run past its end
+                        callback.on_predict(self.args, self.state, self.control)
+        told = told_directions(self.args, self.evaluation_sets)
+        merged = with_summary(metrics, metric_key_prefix, asked=self.args.metric_for_best_model, directions=told)
+        return output._replace(metrics=merged)
+
+    @property
+    def evaluation_sets(self) -> tuple[str, ...]:
+        """The names of the evaluation sets; none where there is only one."""
+        return tuple(self.eval_dataset) if isinstance(self.eval_dataset, dict) else ()
+
+    def _check_metric_for_best_model(self) -> None:
+        if self.args.eval_strategy == "no" or self.eval_dataset is None:
+            return
+        known = ["loss"] if self.compute_metrics is None else None
+        sizes = [size_name(size) for size in self.evaluated_sizes]
+        check_asked(self.args.metric_for_best_model, sets=self.evaluation_sets, sizes=sizes, known=known)
+
+    @property
+    def evaluated_sizes(self) -> tuple[Size, ...]:
+        """The sizes that `evaluate()` measures if it is not told: those of the argument `eval_sizes`, else all."""
+        config = self._elastic().config
+        asked = self.args.eval_sizes
+        return tuple(config.subnetworks) if asked is None else _parsed(asked, config)
+
+    def _elastic(self) -> Any:
+        return self.accelerator.unwrap_model(self.model)
+
+    @contextmanager
+    def _at(self, sizes: Sequence[Size | str] | None, *, keeps_predictions: bool) -> Iterator[None]:
+        """Inside, evaluations are of these sizes, also those of several data sets."""
+        before = self._sizes, self._keeps_predictions
+        self._sizes = None if sizes is None else _parsed(sizes, self._elastic().config)
+        self._keeps_predictions = keeps_predictions
+        try:
+            yield
+        finally:
+            self._sizes, self._keeps_predictions = before
+
+
+def _parsed(sizes: Sequence[Size | str], config: Any) -> tuple[Size, ...]:
+    """Sizes, each once, which have to be possible."""
+    if isinstance(sizes, str | SubNetwork | LayerShape) or not sizes:
+        raise SubNetworkError(
+            f"sizes={sizes!r} is no list of sizes. Possible are lists such as {[str(config.subnetworks[0])]}. Give at "
+            "least one size, or None for all."
+        )
+    parsed: tuple[Size, ...] = tuple(
+        dict.fromkeys(parse_size(size) if isinstance(size, str) else size for size in sizes)
+    )
+    for size in parsed:
+        config.resolve(size)
+    return parsed

@@ -1,0 +1,114 @@
+"""Evaluates on one process or on two, and saves what was found; two are started by `accelerate launch`."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import PartialState
+from datasets import Dataset
+
+from dynabert_hf.training.ordered_evaluation import OrderedEvaluation, evaluate_one_size
+from helpers.plain_loop import HEADS, assert_equal_rows, elastic, pad, plain_loop, ragged_rows
+from helpers.trainers import make_dataset, make_trainer
+
+SETTINGS = (
+    {"train_sampling_strategy": "group_by_length", "dataloader_drop_last": True},
+    {"accelerator_config": {"split_batches": True, "even_batches": False, "dispatch_batches": False}},
+    {"per_device_eval_batch_size": 50},
+)
+"""Training's arguments, none of which evaluation may follow; with the last, the second process has no batch."""
+
+
+class Stream(torch.utils.data.IterableDataset):
+    def __init__(self, rows):
+        self.rows = rows
+
+    def __iter__(self):
+        return iter(self.rows)
+
+
+def check_evaluation(folder, head, size, settings, *, streams=False):
+    """On this process and every other: predictions, labels and losses equal those of a plain loop."""
+    model, rows = elastic(head), ragged_rows(head, size)
+    arguments = {"per_device_eval_batch_size": 4, "train_dataset": None, "eval_dataset": None, "data_collator": pad}
+    trainer = make_trainer(folder, "finetune", model, **{**arguments, **settings})
+    data = Stream(rows) if streams else Dataset.from_list(rows)
+    predicted, metrics = trainer.predict(data), trainer.evaluate(data)
+    assert metrics["eval_samples_per_second"] > 0
+    for each in model.config.subnetworks:
+        with model.subnetwork(each):
+            expected, loss = plain_loop(model, rows, batch_size=trainer.args.per_device_eval_batch_size)
+        assert_equal_rows(predicted.predictions[str(each)], expected)
+        assert predicted.metrics[f"test_{each}_loss"] == pytest.approx(loss, abs=1e-6)
+        assert metrics[f"eval_{each}_loss"] == pytest.approx(loss, abs=1e-6)
+    stock = model.to_backbone().eval()
+    of_stock = evaluate_one_size(stock, trainer.args, eval_dataset=data, data_collator=pad)
+    assert of_stock["eval_loss"] == pytest.approx(loss, abs=1e-6)
+    own = [
+        row
+        for batch in OrderedEvaluation(model, trainer.args, data_collator=pad).get_eval_dataloader(data)
+        for row in batch["input_ids"]
+    ]
+    return len(own)
+
+
+def logged_losses(folder, stage, num_processes):
+    """What training logs of sandwich steps of accumulated batches of tokens, of which some have no label."""
+    rows = ragged_rows("ForTokenClassification", 24)
+    rows[5]["labels"] = [-100] * len(rows[5]["labels"])
+    trainer = make_trainer(
+        folder,
+        stage,
+        elastic("ForTokenClassification", widths=[0.5, 0.75, 1.0]),
+        train_dataset=rows,
+        eval_dataset=None,
+        data_collator=pad,
+        label_weight=0.0 if stage == "finetune" else 0.5,
+        strategy="sandwich",
+        num_random_subnetworks=1,
+        train_sampling_strategy="sequential",
+        per_device_train_batch_size=4 // num_processes,
+        gradient_accumulation_steps=3,
+        logging_steps=2,
+        optim="sgd",
+        learning_rate=0.05,
+    )
+    trainer.train()
+    return {
+        name: value for name, value in trainer.state.log_history[0].items() if "loss" in name or name == "grad_norm"
+    }
+
+
+def stopping_message(folder):
+    """How training ends on this process where the loss of the first process alone is not finite."""
+    trainer = make_trainer(folder, train_dataset=make_dataset(), eval_dataset=None)
+    before = trainer.model.classifier.weight.clone()
+    if PartialState().is_main_process:
+        with torch.no_grad():
+            trainer.teacher.classifier.bias.fill_(torch.nan)
+    with pytest.raises(FloatingPointError) as caught:
+        trainer.train()
+    assert torch.equal(trainer.model.classifier.weight, before)
+    return str(caught.value)
+
+
+def main(folder, num_processes):
+    folder = Path(folder)
+    found = {}
+    if num_processes > 1:
+        for settings in SETTINGS:
+            for size in (9, 5):
+                found[f"{size} {settings}"] = check_evaluation(folder, "ForTokenClassification", size, settings)
+        for head in HEADS:
+            check_evaluation(folder, head, 13, {})
+        found["stream"] = check_evaluation(folder, "ForTokenClassification", 9, {}, streams=True)
+        found["message"] = stopping_message(folder)
+    found["losses"] = {stage: logged_losses(folder, stage, num_processes) for stage in ("width", "finetune")}
+    assert PartialState().num_processes == num_processes
+    (folder / f"found-{num_processes}-{PartialState().process_index}.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

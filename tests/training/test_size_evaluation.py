@@ -1,0 +1,289 @@
+"""Evaluation and prediction equal a plain loop over the rows in order, whatever training's arguments say."""
+
+import copy
+import json
+import weakref
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from helpers import HELPERS, evaluation_worker
+from helpers.plain_loop import HEADS, assert_equal_rows, elastic, pad, plain_loop, ragged_rows
+from helpers.processes import launch
+from helpers.trainers import accuracy, make_dataset, make_trainer
+from torch.nn.functional import cross_entropy
+from transformers import BertConfig, BertForSequenceClassification
+
+from dynabert_hf import SubNetwork, SubNetworkError
+from dynabert_hf.training.ordered_evaluation import OrderedEvaluation, evaluate_one_size
+
+SETTINGS = {
+    "default": {},
+    "by length": {"train_sampling_strategy": "group_by_length"},
+    "without the last": {"dataloader_drop_last": True},
+    "split": {"accelerator_config": {"split_batches": True, "even_batches": False}},
+    "by worker": {"dataloader_num_workers": 2, "dataloader_persistent_workers": True},
+    "all at once": {"per_device_eval_batch_size": 50},
+}
+
+
+def make_evaluator(tmp_path, model, **settings):
+    arguments = {"per_device_eval_batch_size": 4, "train_dataset": None, "eval_dataset": None, "data_collator": pad}
+    return make_trainer(tmp_path, "finetune", model, **{**arguments, **settings})
+
+
+@pytest.mark.parametrize(
+    ("head", "setting"),
+    [*((head, "default") for head in HEADS), *(("ForTokenClassification", one) for one in SETTINGS)],
+)
+def test_evaluation_equals_a_plain_loop_over_the_rows(tmp_path, head, setting):
+    model, rows = elastic(head), ragged_rows(head)
+    trainer = make_evaluator(tmp_path, model, **SETTINGS[setting])
+    data = Dataset.from_list(rows) if setting != "default" else rows
+    predicted = trainer.predict(data)
+    metrics = trainer.evaluate(data)
+    for size in model.config.subnetworks:
+        with model.subnetwork(size):
+            expected, loss = plain_loop(model, rows)
+        assert_equal_rows(predicted.predictions[str(size)], expected)
+        assert predicted.metrics[f"test_{size}_loss"] == pytest.approx(loss, abs=1e-6)
+        assert metrics[f"eval_{size}_loss"] == pytest.approx(loss, abs=1e-6)
+    if head != "ForQuestionAnswering":
+        for found, row in zip(predicted.label_ids, rows, strict=True):
+            np.testing.assert_allclose(found.flatten()[: np.size(row["labels"])], row["labels"])
+
+
+@pytest.mark.parametrize("kind", ["stream", "own"])
+def test_data_that_can_only_be_iterated_are_in_order(tmp_path, kind):
+    class Rows(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return iter(ragged_rows("ForTokenClassification"))
+
+    rows = list(Rows())
+    data = Rows() if kind == "own" else Dataset.from_list(rows).to_iterable_dataset(num_shards=3)
+    model = elastic("ForTokenClassification")
+    trainer = make_evaluator(tmp_path, model, dataloader_num_workers=2)
+    predicted = trainer.predict(data)
+    expected, loss = plain_loop(model, rows)
+    assert_equal_rows(predicted.predictions["w1-d1"], expected)
+    assert predicted.metrics["test_w1-d1_loss"] == pytest.approx(loss, abs=1e-6)
+
+
+def token_loss(outputs, labels, num_items_in_batch):
+    return cross_entropy(outputs.logits.flatten(0, 1), labels.flatten(), reduction="sum") / num_items_in_batch
+
+
+@pytest.mark.parametrize("settings", [{"compute_loss_func": token_loss}, {"label_smoothing_factor": 0.2}])
+@pytest.mark.parametrize("stage", ["finetune", "depth"])
+def test_a_loss_of_ones_own_is_a_mean_over_labelled_tokens(tmp_path, stage, settings):
+    model, rows = elastic("ForTokenClassification"), ragged_rows("ForTokenClassification")
+    batch = pad(rows)
+    with torch.no_grad():
+        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+    expected = cross_entropy(
+        logits.flatten(0, 1), batch["labels"].flatten(), label_smoothing=settings.get("label_smoothing_factor", 0.0)
+    )
+    trainer = make_trainer(
+        tmp_path, stage, model, data_collator=pad, per_device_eval_batch_size=4, eval_dataset=rows, **settings
+    )
+    assert trainer.evaluate()["eval_w1-d1_loss"] == pytest.approx(expected.item(), abs=1e-6)
+
+
+def test_all_sizes_see_the_same_draws_of_a_collator(tmp_path):
+    drawn = []
+
+    def masking(rows):
+        batch = pad(rows)
+        batch["input_ids"][torch.rand(batch["input_ids"].shape) < 0.5] = 1
+        drawn.append(batch)
+        return batch
+
+    model = elastic("ForSequenceClassification")
+    predicted = make_evaluator(tmp_path, model, data_collator=masking).predict(ragged_rows("ForSequenceClassification"))
+    assert len(drawn) == 3
+    for size in model.config.subnetworks:
+        with model.subnetwork(size), torch.no_grad():
+            logits = torch.cat([model(**batch).logits for batch in drawn])
+        np.testing.assert_allclose(predicted.predictions[str(size)], logits, rtol=0, atol=1e-5)
+
+
+def test_evaluation_draws_nothing_that_training_would_draw(tmp_path):
+    trainer = make_evaluator(
+        tmp_path, elastic("ForSequenceClassification"), eval_dataset=make_dataset(), data_collator=None
+    )
+    before = torch.get_rng_state()
+    trainer.evaluate()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("extra", ["output_hidden_states", "output_attentions"])
+def test_metrics_get_the_predictions_of_the_head_alone(tmp_path, extra):
+    seen = []
+
+    def measure(prediction):
+        seen.append(prediction.predictions.shape)
+        return accuracy(prediction)
+
+    models = [elastic("ForSequenceClassification") for _ in range(2)]
+    models[1].set_attn_implementation("eager")
+    setattr(models[1].config, extra, True)
+    plain, told = (
+        make_evaluator(
+            tmp_path, model, compute_metrics=measure, eval_dataset=make_dataset(), data_collator=None
+        ).evaluate()
+        for model in models
+    )
+    assert set(seen) == {(8, 3)}
+    assert told["eval_w0.5-d0.5_accuracy"] == plain["eval_w0.5-d0.5_accuracy"]
+    assert told["eval_w0.5-d0.5_loss"] == pytest.approx(plain["eval_w0.5-d0.5_loss"], abs=1e-6)
+
+
+def state_of(model):
+    return {name: (weight.dtype, weight.clone()) for name, weight in model.state_dict(keep_vars=True).items()}
+
+
+@pytest.mark.parametrize("settings", [{}, {"bf16_full_eval": True}, {"fp16_full_eval": True}])
+def test_what_is_measured_is_as_before(tmp_path, settings):
+    model = elastic("ForSequenceClassification").set_active(width=0.5).train()
+    model.bert.encoder.layer[0].eval()
+    stock = BertForSequenceClassification(
+        BertConfig(hidden_size=32, num_attention_heads=4, intermediate_size=48, num_labels=3)
+    ).train()
+    trainer = make_evaluator(tmp_path, model, eval_dataset=make_dataset(), data_collator=None, **settings)
+    for each, measure in (
+        (model, trainer.evaluate),
+        (stock, lambda: evaluate_one_size(stock, trainer.args, eval_dataset=make_dataset())),
+    ):
+        weights, modes = state_of(each), [module.training for module in each.modules()]
+        config, parameters = copy.deepcopy(each.config.to_dict()), list(each.parameters())
+        loss = next(value for name, value in measure().items() if name.endswith("loss"))
+        assert np.isfinite(loss)
+        for name, weight in each.state_dict(keep_vars=True).items():
+            assert weight.dtype == weights[name][0]
+            assert torch.equal(weight, weights[name][1]), name
+        assert all(one is two for one, two in zip(each.parameters(), parameters, strict=True))
+        assert [module.training for module in each.modules()] == modes
+        assert each.config.to_dict() == config
+    assert str(model.active) == "w0.5-d1"
+
+
+def test_half_precision_is_what_is_measured_if_asked(tmp_path):
+    model = elastic("ForSequenceClassification")
+    rows = make_dataset()
+    whole, half = (
+        make_evaluator(tmp_path, model, data_collator=None, **settings).predict(rows).predictions["w1-d1"]
+        for settings in ({}, {"bf16_full_eval": True})
+    )
+    assert not np.array_equal(whole, half)
+    np.testing.assert_allclose(whole, half, atol=0.05)
+
+
+def test_a_model_of_one_size_is_measured_in_the_same_way(tmp_path):
+    rows = ragged_rows("ForTokenClassification")
+    model = elastic("ForTokenClassification")
+    args = make_evaluator(tmp_path, model, dataloader_drop_last=True).args
+    stock = model.to_backbone()
+    metrics = evaluate_one_size(stock, args, eval_dataset=rows, data_collator=pad)
+    assert metrics["eval_loss"] == pytest.approx(plain_loop(stock.eval(), rows)[1], abs=1e-6)
+
+
+def test_some_sizes_are_measured_if_asked(tmp_path):
+    model = elastic("ForSequenceClassification")
+    trainer = make_evaluator(
+        tmp_path, model, eval_dataset={"one": make_dataset(), "two": make_dataset(5)}, data_collator=None
+    )
+    every = trainer.evaluate()
+    some = trainer.evaluate(sizes=["w0.5-d1", SubNetwork()])
+    losses = [every["eval_two_w0.5-d1_loss"], every["eval_two_w1-d1_loss"]]
+    assert {name for name in some if name.endswith("loss")} == {
+        f"eval_{data}_{what}_loss" for data in ("one", "two") for what in ("w0.5-d1", "w1-d1", "mean", "worst")
+    }
+    assert some["eval_two_mean_loss"] == pytest.approx(np.mean(losses))
+    assert list(trainer.predict(make_dataset(), sizes=["w0.5-d1"]).predictions) == ["w0.5-d1"]
+    assert list(trainer.predict(make_dataset()).predictions) == [str(size) for size in model.config.subnetworks]
+
+
+def test_training_measures_the_sizes_of_its_argument(tmp_path):
+    trainer = make_trainer(tmp_path, "finetune", eval_sizes=["w0.5-d1"], eval_strategy="epoch", num_train_epochs=1)
+    trainer.train()
+    names = {name for log in trainer.state.log_history for name in log if name.startswith("eval_") and "loss" in name}
+    assert names == {"eval_w0.5-d1_loss", "eval_mean_loss", "eval_worst_loss"}
+    with pytest.raises(ValueError, match=r"w1-d1 is no size|w0.5-d1"):
+        make_trainer(
+            tmp_path, "finetune", eval_sizes=["w0.5-d1"], eval_strategy="epoch", metric_for_best_model="w1-d1_loss"
+        )
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ("w1-d1", "sizes='w1-d1' is no list of sizes. Possible are lists such as"),
+        ([], "at least one size"),
+        (["w2-d1"], "2"),
+    ],
+)
+def test_sizes_that_are_not_possible_are_refused(tmp_path, sizes, message):
+    with pytest.raises(SubNetworkError, match=message):
+        make_evaluator(tmp_path, elastic("ForSequenceClassification")).evaluate(make_dataset(), sizes=sizes)
+
+
+def test_the_predictions_of_one_size_are_let_go_before_the_next(tmp_path):
+    alive = []
+
+    def measure(prediction):
+        alive.append(weakref.ref(prediction.predictions))
+        assert [one() is not None for one in alive].count(True) == 1
+        return {}
+
+    trainer = make_evaluator(
+        tmp_path, elastic("ForSequenceClassification"), compute_metrics=measure, data_collator=None
+    )
+    trainer.evaluate(make_dataset())
+    assert len(alive) == 4
+
+
+def test_no_data_to_evaluate_on_are_refused(tmp_path):
+    trainer = make_evaluator(tmp_path, elastic("ForSequenceClassification"))
+    with pytest.raises(ValueError, match=r"There is no data set to evaluate on\. Give eval_dataset"):
+        trainer.evaluate()
+    with pytest.raises(ValueError, match=r"The data set to evaluate on is empty\. Give at least one example"):
+        trainer.predict([])
+
+
+def test_batches_for_importance_are_whole_and_in_order(tmp_path):
+    model = elastic("ForSequenceClassification")
+    args = make_evaluator(tmp_path, model, dataloader_drop_last=True, train_sampling_strategy="group_by_length").args
+    batches = list(OrderedEvaluation(model, args, data_collator=pad).get_eval_dataloader(ragged_rows("Regression")))
+    assert torch.cat([batch["labels"] for batch in batches]).tolist() == pytest.approx([row / 7 for row in range(9)])
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """What two processes found, each by itself, and what one did."""
+    folder = tmp_path_factory.mktemp("two")
+    launch(HELPERS / "evaluation_worker.py", folder, 2)
+    evaluation_worker.main(folder, 1)
+    return [json.loads((folder / f"found-{name}.json").read_text()) for name in ("2-0", "2-1", "1-0")]
+
+
+def test_two_processes_evaluate_as_a_plain_loop_does(found):
+    """They check it themselves; here, that every row was read by one of them."""
+    first, second, _ = found
+    for case in (case for case in first if case not in ("losses", "message")):
+        assert first[case] + second[case] == (5 if case.startswith("5") else 9), case
+    assert second[f"5 {evaluation_worker.SETTINGS[-1]}"] == 0
+
+
+@pytest.mark.parametrize("stage", ["width", "finetune"])
+def test_two_processes_log_the_losses_of_one(found, stage):
+    first, second, one = (each["losses"][stage] for each in found)
+    assert len([name for name in one if name.startswith("w")]) >= 2
+    assert first == pytest.approx(one, abs=2e-6)
+    assert second == first
+
+
+def test_a_loss_that_is_not_finite_stops_all_processes(found):
+    first, second, _ = found
+    assert "loss of w0.25-d0.5 is nan at step 0, on the batch that begins with" in first["message"]
+    assert "A loss of another process is not finite at step 0. The weights are those" in second["message"]
