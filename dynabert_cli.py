@@ -97,7 +97,7 @@ def _add_recommend(commands: Any) -> None:
         dynabert recommend MODEL --latency-ms 5
         dynabert recommend MODEL --latency-ms 5 --profile profile.json --runtime onnxruntime --dtype int8
         dynabert recommend MODEL --parameters 16e6 --flops 1e9
-        dynabert recommend MODEL --max-accuracy-drop 0.01 --plot sizes.png
+        dynabert recommend MODEL --max-drop 0.01 --plot sizes.png
         """,
     )
     budgets = parser.add_argument_group("budgets")
@@ -105,9 +105,19 @@ def _add_recommend(commands: Any) -> None:
     budgets.add_argument("--parameters", type=float, metavar="N", help="largest number of parameters")
     budgets.add_argument("--flops", type=float, metavar="N", help="largest number of floating-point operations")
     budgets.add_argument("--memory-mb", type=float, metavar="MB", help="largest peak memory")
-    budgets.add_argument("--max-accuracy-drop", type=float, metavar="X", help="largest loss against the best size")
+    budgets.add_argument(
+        "--max-drop",
+        "--max-accuracy-drop",
+        type=float,
+        metavar="X",
+        help="by how much the metric may be worse than that of the best size",
+    )
     _add_setting(parser)
     parser.add_argument("--metric", help="stored metric to choose by (default: the first that is no loss)")
+    direction = parser.add_mutually_exclusive_group()
+    told = "where the name of the metric does not say it"
+    direction.add_argument("--lower-is-better", action="store_true", help=told)
+    direction.add_argument("--higher-is-better", action="store_true", help=told)
     parser.add_argument("--profile", metavar="FILE", help="costs that `dynabert profile --output FILE.json` saved")
     parser.add_argument("--plot", metavar="FILE", help="draw accuracy over cost, as .png, .svg or .pdf")
 

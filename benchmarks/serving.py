@@ -23,12 +23,12 @@ import transformers
 from matplotlib.figure import Figure
 
 from dynabert_hf import (
-    Candidate,
     DynaBertConfig,
     DynaBertForSequenceClassification,
     LatencyController,
     ServingTarget,
     SubNetwork,
+    make_records,
     measure_latency,
 )
 from dynabert_hf.sizes.serving import p95
@@ -66,7 +66,7 @@ def load(processes):
 def measured_table(model, *, rounds, length):
     """The sizes with their latencies on this machine as it is now, and the declared accuracies."""
     profiles = measure_latency(model, rounds=rounds, sequence_length=length)
-    return [Candidate(p.subnetwork, ACCURACIES[p.name], latency_ms=p.latency_ms) for p in profiles]
+    return make_records(ACCURACIES, profiles)
 
 
 def serve(answer, *, seconds, per_second, length, draw):
@@ -191,7 +191,7 @@ def main():
     arms = {"full size": run_arm(full, arguments), "controller": run_arm(controlled, arguments)}
     report = {
         "setting": {name: value for name, value in vars(arguments).items() if not isinstance(value, Path)},
-        "table": {str(one): {"accuracy": one.accuracy, "latency_ms": one.latency_ms} for one in table},
+        "table": {str(one): {**one.metrics, "latency_ms": one.latency_ms} for one in table},
         "arms": {
             name: {phase: facts(served, arguments.p95_ms) for phase, served in phases.items()}
             for name, phases in arms.items()

@@ -38,23 +38,16 @@ from .model.subnetwork import LayerShape, SubNetwork, SubNetworkError, grid
 
 if TYPE_CHECKING:
     from .data.labelled_text import LabelledText
-    from .hub.card import ModelCardFacts, SizeFacts, write_model_card
+    from .hub.card import ModelCardFacts, write_model_card
     from .hub.push import push_folder, push_subnetworks
     from .onnx.export import OnnxExport, export_onnx
     from .onnx.quantization import QuantizedSize, quantize_onnx
     from .onnx.session import OnnxModel, load_onnx
-    from .sizes.choosing import (
-        Candidate,
-        Recommendation,
-        make_candidates,
-        pareto_front,
-        read_metrics,
-        read_stored_metrics,
-        recommend,
-    )
+    from .sizes.choosing import Recommendation, pareto_front, read_metrics, read_stored_metrics, recommend
     from .sizes.counting import ParameterCount, count_flops, count_parameters
-    from .sizes.profile_table import Profile, ProfileTable
+    from .sizes.profile_table import ProfileTable
     from .sizes.profiling import measure_latency, profile
+    from .sizes.records import SizeRecord, make_records
     from .sizes.serving import LatencyController, ServingReport, ServingTarget
     from .training.arguments import DynaBertTrainingArguments
     from .training.distillation import DistillationPair, hidden_state_loss, logit_loss, plan_stage
@@ -71,25 +64,18 @@ _ON_FIRST_USE = {
     "training.distillation": ("DistillationPair", "hidden_state_loss", "logit_loss", "plan_stage"),
     "data.labelled_text": ("LabelledText",),
     "hub.push": ("push_folder", "push_subnetworks"),
-    "hub.card": ("ModelCardFacts", "SizeFacts", "write_model_card"),
+    "hub.card": ("ModelCardFacts", "write_model_card"),
     "onnx.export": ("OnnxExport", "export_onnx"),
     "onnx.session": ("OnnxModel", "load_onnx"),
     "onnx.quantization": ("QuantizedSize", "quantize_onnx"),
-    "sizes.profile_table": ("Profile", "ProfileTable"),
+    "sizes.profile_table": ("ProfileTable",),
     "sizes.profiling": ("measure_latency", "profile"),
     "training.recipe": ("train_dynabert",),
     "training.result": ("RecipeResult",),
     "training.rewiring": ("Importance", "measure_importance", "rewire"),
     "training.specialise": ("specialise",),
-    "sizes.choosing": (
-        "Candidate",
-        "Recommendation",
-        "make_candidates",
-        "pareto_front",
-        "read_metrics",
-        "read_stored_metrics",
-        "recommend",
-    ),
+    "sizes.choosing": ("Recommendation", "pareto_front", "read_metrics", "read_stored_metrics", "recommend"),
+    "sizes.records": ("SizeRecord", "make_records"),
     "sizes.serving": ("LatencyController", "ServingReport", "ServingTarget"),
     "training.trainer": ("DynaBertTrainer",),
     "training.arguments": ("DynaBertTrainingArguments",),
@@ -124,65 +110,5 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-__all__ = [
-    "Candidate",
-    "DistillationPair",
-    "DynaBertConfig",
-    "DynaBertForMaskedLM",
-    "DynaBertForMultipleChoice",
-    "DynaBertForQuestionAnswering",
-    "DynaBertForSequenceClassification",
-    "DynaBertForTokenClassification",
-    "DynaBertModel",
-    "DynaBertTrainer",
-    "DynaBertTrainingArguments",
-    "DynaRobertaConfig",
-    "DynaRobertaForMaskedLM",
-    "DynaRobertaForMultipleChoice",
-    "DynaRobertaForQuestionAnswering",
-    "DynaRobertaForSequenceClassification",
-    "DynaRobertaForTokenClassification",
-    "DynaRobertaModel",
-    "ElasticModelMixin",
-    "Importance",
-    "LabelledText",
-    "LatencyController",
-    "LayerShape",
-    "ModelCardFacts",
-    "OnnxExport",
-    "OnnxModel",
-    "ParameterCount",
-    "Profile",
-    "ProfileTable",
-    "QuantizedSize",
-    "RecipeResult",
-    "Recommendation",
-    "ServingReport",
-    "ServingTarget",
-    "SizeFacts",
-    "SubNetwork",
-    "SubNetworkError",
-    "count_flops",
-    "count_parameters",
-    "export_onnx",
-    "grid",
-    "hidden_state_loss",
-    "load_onnx",
-    "logit_loss",
-    "make_candidates",
-    "measure_importance",
-    "measure_latency",
-    "pareto_front",
-    "plan_stage",
-    "profile",
-    "push_folder",
-    "push_subnetworks",
-    "quantize_onnx",
-    "read_metrics",
-    "read_stored_metrics",
-    "recommend",
-    "rewire",
-    "specialise",
-    "train_dynabert",
-    "write_model_card",
-]
+_HERE = {name for name, value in globals().items() if str(getattr(value, "__module__", "")).startswith(f"{__name__}.")}
+__all__ = sorted({name for name in _HERE if not name.startswith("_")}.union(*_ON_FIRST_USE.values()))

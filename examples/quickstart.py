@@ -34,9 +34,8 @@ from transformers import (
     set_seed,
 )
 
-from dynabert_hf import SubNetwork, measure_latency, train_dynabert
+from dynabert_hf import SizeRecord, SubNetwork, measure_latency, train_dynabert
 from dynabert_hf.files import write_whole
-from dynabert_hf.sizes.choosing import Candidate
 from dynabert_hf.sizes.plots import plot_pareto
 
 SENTENCES = ["A warm, funny film that never lets go.", "Dull, predictable and far too long."]
@@ -247,13 +246,13 @@ def run(arguments):
 
 def measured_rows(result, *, rounds):
     """One record a size, from small to large: what it achieves, counts and takes."""
-    sizes = [row.subnetwork for row in result.rows]
+    sizes = [row.size for row in result.rows]
     latencies = measure_latency(result.model, sizes, batch_size=1, sequence_length=LATENCY_LENGTH, rounds=rounds)
     full = latencies[-1].latency_ms
     return [
         {
-            "width": row.subnetwork.width,
-            "depth": row.subnetwork.depth,
+            "width": row.size.width,
+            "depth": row.size.depth,
             "accuracy": row.metrics["accuracy"],
             "parameters": row.parameters,
             "flops": row.flops,
@@ -267,7 +266,7 @@ def measured_rows(result, *, rounds):
 def write_card(result, report, folder, arguments):
     """The card for the Hub: what the recipe knows, and what only this script does."""
     rows = [
-        replace(row, latency_ms=measured["latency_ms"])
+        replace(row, costs={**row.costs, "latency_ms": measured["latency_ms"]})
         for row, measured in zip(result.rows, report["sub_networks"], strict=True)
     ]
     is_embedded = not (arguments.dataset or arguments.train_file)
@@ -309,17 +308,15 @@ def show(console, report):
 
 def plot(report, path):
     """Accuracy over measured latency, one curve a depth."""
-    candidates = [
-        Candidate(
+    records = [
+        SizeRecord(
             SubNetwork(row["width"], row["depth"]),
-            row["accuracy"],
-            parameters=row["parameters"],
-            flops=row["flops"],
-            latency_ms=row["latency_ms"],
+            {"accuracy": row["accuracy"]},
+            {name: row[name] for name in ("parameters", "flops", "latency_ms")},
         )
         for row in report["sub_networks"]
     ]
-    plot_pareto(candidates, path, cost="latency_ms", teacher=report["teacher"]["accuracy"])
+    plot_pareto(records, path, cost="latency_ms", teacher=report["teacher"]["accuracy"])
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def make_controller(model, target):
     """A controller with the accuracies that the checkpoint stores and latencies measured now."""
     accuracies = read_stored_metrics(model.config)
     table = profile(model, list(accuracies), sequence_lengths=(LENGTH,))
-    return LatencyController(model, table.candidates(accuracies), target)
+    return LatencyController(model, table.with_metrics(accuracies), target)
 
 
 def make_handler(controller, tokenizer):
@@ -76,7 +76,7 @@ def describe(report):
         "active": str(report.active),
         "p95_ms": report.p95_ms,
         "slowness": report.slowness,
-        "mean_accuracy": report.mean_accuracy,
+        "mean_accuracy": report.mean_metric,
         "served": {str(size): number for size, number in report.served.items()},
     }
 

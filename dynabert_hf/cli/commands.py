@@ -21,7 +21,6 @@ from transformers.utils import logging
 
 from ..data.labelled_text import LabelledText
 from ..files import check_writable_file, new_folder
-from ..hub.card import ModelCardFacts
 from ..hub.push import push_folder, push_subnetworks
 from ..model import modeling_dynabert, modeling_dynaroberta
 from ..model.configuration import ElasticConfigMixin, longest_input
@@ -29,12 +28,15 @@ from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import parse_size, size_name
 from ..onnx.export import export_onnx
 from ..onnx.quantization import quantize_onnx
-from ..sizes.choosing import COSTS, check_budgets, quality_sign, read_stored_metrics, recommend
+from ..sizes.choosing import best_of, check_budgets, read_stored_metrics, recommend
 from ..sizes.counting import count_flops, count_parameters
 from ..sizes.evaluation import store_metrics
+from ..sizes.metrics import LOWER, in_telling_order
 from ..sizes.plots import plot_pareto
-from ..sizes.profile_table import SETTING, ProfileTable, check_suffix
-from ..sizes.profiling import counted, profile
+from ..sizes.profile_table import ProfileTable, check_suffix
+from ..sizes.profiling import profile
+from ..sizes.records import COSTS, SETTING, SizeRecord
+from ..sizes.tables import quantity, table_of
 from .tables import (
     answer_as_json,
     precision_note,
@@ -42,8 +44,6 @@ from .tables import (
     print_setting,
     print_sizes,
     print_table,
-    quantity,
-    table_of,
 )
 
 NOTHING_FITS = 3
@@ -167,30 +167,50 @@ def recommend_size(arguments: Namespace, console: Console) -> int:
     """The best size within the budgets."""
     given = {cost: getattr(arguments, cost) for cost in COSTS}
     budgets = {cost: budget for cost, budget in given.items() if budget is not None}
-    drop = arguments.max_accuracy_drop
+    drop = arguments.max_drop
     check_budgets(budgets, drop)
     if arguments.plot:
         _check_picture(arguments.plot)
     model = _shell(arguments.model)
     metric = arguments.metric or _default_metric(model.config)
+    greater_is_better = _told_direction(arguments, model.config, metric)
     stored = read_stored_metrics(model.config, metric=metric)
-    quality = {size: quality_sign(metric) * value for size, value in stored.items()}
-    costs = _costs(arguments, model, list(quality))
-    candidates = costs.candidates(quality)
-    best = None if drop is None else max(quality.values())  # also where the best size was not profiled
-    answer = recommend(candidates, **budgets, max_accuracy_drop=drop, reference_accuracy=best, quality=metric)
-    one = costs.profiles[0]
-    note = precision_note(metric, one.dtype)
+    costs = _costs(arguments, model, list(stored))
+    records = costs.with_metrics(stored, metric=metric)
+    best = None
+    if drop is not None:  # also where the best size was not profiled
+        best = best_of(metric, stored.values(), greater_is_better=greater_is_better)
+    told: dict[str, Any] = {"metric": metric, "greater_is_better": greater_is_better}
+    answer = recommend(records, **budgets, max_drop=drop, reference=best, **told)
+    one = costs.records[0]
+    note = precision_note(metric, one.setting.get("dtype", "float32"))
     if arguments.json:
-        _print_json({**answer_as_json(answer, metric=metric), "setting": one.setting, "note": note})
+        _print_json(
+            {
+                **answer_as_json(answer, metric=metric),
+                "setting": {name: one.setting.get(name) for name in SETTING},
+                "note": note,
+            }
+        )
     else:
-        print_answer(console, answer, candidates, metric=metric)
+        print_answer(console, answer, records, **told)
         print_setting(console, one)
         if note:
             console.print(note, soft_wrap=True)
     if arguments.plot:
-        cost = "flops" if one.latency_ms is None else "latency_ms"
-        plot_pareto(candidates, arguments.plot, cost=cost, quality=metric)
+        cost = next(iter(budgets), "flops" if one.latency_ms is None else "latency_ms")
+        title = f"{metric.replace('_', ' ').capitalize()} of the sizes of {Path(arguments.model).name}"
+        teacher = (model.config.metrics or {}).get("teacher", {}).get(metric)
+        plot_pareto(
+            [record for record in records if cost in record.costs],
+            arguments.plot,
+            cost=cost,
+            budget=budgets.get(cost),
+            choice=answer.choice,
+            teacher=teacher,
+            title=title,
+            **told,
+        )
     return 0 if answer.choice else NOTHING_FITS
 
 
@@ -268,7 +288,7 @@ def push(arguments: Namespace, console: Console) -> None:
             arguments.repository,
             arguments.sizes,
             processing_class=_tokenizer(arguments.model),
-            facts=ModelCardFacts(type(model).__name__, sizes=(), title="DynaBERT"),
+            facts=None,
             private=private,
         )
     else:
@@ -399,18 +419,29 @@ def _costs(arguments: Namespace, model: ElasticModelMixin, sizes: Sequence[Any])
         given.get(name, [default])[0]
         for name, default in (("batch_size", 1), ("sequence_length", _usual_length(model)))
     ]
-    return ProfileTable(tuple(counted(model, size, *shape) for size in sizes))
+    batch_size, sequence_length = shape
+    return ProfileTable(
+        tuple(SizeRecord.counted(model, size, batch_size=batch_size, sequence_length=sequence_length) for size in sizes)
+    )
+
+
+def _told_direction(arguments: Namespace, config: Any, metric: str) -> bool | None:
+    """Whether more of a metric is better, as the command line or the model tells; None if neither does."""
+    if arguments.lower_is_better or arguments.higher_is_better:
+        return bool(arguments.higher_is_better)
+    direction = (config.metric_directions or {}).get(metric)
+    return None if direction is None else direction != LOWER
 
 
 def _default_metric(config: Any) -> str:
-    """The first stored metric that is no loss."""
+    """The most telling stored metric."""
     stored = [own for name, own in (config.metrics or {}).items() if name != "teacher"]
     names = [name for own in stored for name in own]
     if not names:
         raise ValueError(
             "The model stores no metrics to choose by. Measure them with `dynabert evaluate MODEL --file FILE --store`."
         )
-    return next((name for name in names if not name.endswith("loss")), names[0])
+    return in_telling_order(names)[0]
 
 
 def _weights_mb(folder: Path) -> float:

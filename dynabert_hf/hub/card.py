@@ -9,7 +9,8 @@ import math
 import platform
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,9 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from ..model.elastic_model import ElasticModelMixin
-from ..model.subnetwork import SubNetwork
-from ..sizes.counting import count_flops, count_parameters
-from ..sizes.metrics import metrics_by_size
+from ..model.subnetwork import LayerShape, SubNetwork, size_name
+from ..sizes.metrics import in_telling_order, is_loss, is_lower_better, metrics_by_size
+from ..sizes.records import SizeRecord
 from ..tasks import task_of
 
 TEMPLATE = Path(__file__).with_name("card_template.md")
@@ -63,37 +64,13 @@ def elastic_class_name(model: ElasticModelMixin) -> str:
 
 
 @dataclass(frozen=True)
-class SizeFacts:
-    """What was measured of one size.
-
-    Args:
-        subnetwork: The size.
-        metrics: Its metrics, such as `{"accuracy": 0.87}`.
-        parameters: Parameters of the extracted model.
-        flops: Floating-point operations of a forward pass on one sequence of 128 tokens.
-        latency_ms: Time of a forward pass in milliseconds; None if it was not measured.
-    """
-
-    subnetwork: SubNetwork
-    metrics: Mapping[str, float]
-    parameters: int
-    flops: int
-    latency_ms: float | None = None
-
-    @classmethod
-    def counted(cls, model: ElasticModelMixin, subnetwork: SubNetwork, metrics: Mapping[str, float]) -> SizeFacts:
-        """What was measured of a size of a model, with its costs counted from its shapes."""
-        return cls(subnetwork, metrics, count_parameters(model, subnetwork).total, count_flops(model, subnetwork))
-
-
-@dataclass(frozen=True)
 class ModelCardFacts:
     """All that a card says, measured or given; what is None or empty is left out.
 
     Args:
         model_class: Name of the model's class.
-        sizes: A row for every size, in the order of the table.
-        title: Heading of the card.
+        sizes: A record for every size, from small to large; the table shows them from large to small.
+        title: Heading of the card; None: made of what is known of model and data.
         model_id: Id on the Hub, as the example names it.
         revision: Branch on the Hub, if not the main one.
         parent: Id of the model that this one was extracted from.
@@ -102,17 +79,21 @@ class ModelCardFacts:
         teacher_metrics: Metrics of the fine-tuned model that was the first teacher.
         dataset_id: Id of the data set on the Hub.
         dataset_name: Its name for people.
+        train_rows: How many rows training used.
+        eval_rows: How many rows the metrics were measured on; of several evaluation sets for each.
         license: Id of a license, such as `apache-2.0`.
         language: Code of a language, such as `en`.
         stages: For each stage that was trained the settings by name, of which the card shows `RECIPE_FIELDS`.
         pictures: For each picture of the card what it shows, and its file in the folder of the model.
         latency_setting: How latency was measured, in words.
         tags: More tags for the Hub to find the model by.
+        directions: In which direction a metric is better, `lower` or `higher`, where its name does not say it.
+        has_tokenizer: Whether the tokenizer lies beside the model, so that the example can use it.
     """
 
     model_class: str
-    sizes: tuple[SizeFacts, ...]
-    title: str = "Elastic model"
+    sizes: tuple[SizeRecord, ...]
+    title: str | None = None
     model_id: str | None = None
     revision: str | None = None
     parent: str | None = None
@@ -121,27 +102,28 @@ class ModelCardFacts:
     teacher_metrics: Mapping[str, float] = field(default_factory=dict)
     dataset_id: str | None = None
     dataset_name: str | None = None
+    train_rows: int | None = None
+    eval_rows: int | Mapping[str, int] | None = None
     license: str | None = None
     language: str | None = None
     stages: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     pictures: Mapping[str, str] = field(default_factory=dict)
     latency_setting: str | None = None
     tags: tuple[str, ...] = ()
+    directions: Mapping[str, str] = field(default_factory=dict)
+    has_tokenizer: bool = False
 
     @classmethod
-    def from_rows(cls, model: ElasticModelMixin, rows: Iterable[Any], **facts: Any) -> ModelCardFacts:
-        """Facts of a model from the rows of a result, such as those of `train_dynabert`.
+    def from_records(cls, model: ElasticModelMixin, records: Iterable[SizeRecord], **facts: Any) -> ModelCardFacts:
+        """Facts of a model from the records of its sizes, such as those of `train_dynabert`.
 
         Args:
             model: The elastic model.
-            rows: Objects with the attributes of `SizeFacts`; `latency_ms` may be missing.
+            records: What was measured and counted of its sizes, from small to large.
             **facts: The other fields of this class.
         """
-        sizes = tuple(
-            SizeFacts(row.subnetwork, dict(row.metrics), row.parameters, row.flops, getattr(row, "latency_ms", None))
-            for row in rows
-        )
-        return cls(model_class=elastic_class_name(model), sizes=sizes, **facts)
+        told = {"directions": model.config.metric_directions or {}, **facts}
+        return cls(model_class=elastic_class_name(model), sizes=tuple(records), **told)
 
     @classmethod
     def from_training(cls, model: ElasticModelMixin, args: Any, state: Any, **facts: Any) -> ModelCardFacts:
@@ -155,15 +137,31 @@ class ModelCardFacts:
         """
         metrics = _last_evaluation(state, is_best_loaded=args.load_best_model_at_end)
         by_size = metrics_by_size(metrics)
-        sizes = tuple(SizeFacts.counted(model, size, by_size.get(str(size), {})) for size in model.config.subnetworks)
+        records = [
+            SizeRecord.counted(model, size, by_size.get(size_name(size), {})) for size in model.config.subnetworks
+        ]
         stages = {args.stage: {name: getattr(args, name) for name in RECIPE_FIELDS}}
-        return cls(model_class=elastic_class_name(model), sizes=sizes, **{"stages": stages, **facts})
+        return cls.from_records(model, records, **{"stages": stages, **facts})
 
     @property
     def metric(self) -> str | None:
-        """The metric to compare sizes by: the first that is not a loss."""
-        names = [name for size in self.sizes for name in size.metrics]
-        return next((name for name in names if not name.endswith("loss")), next(iter(names), None))
+        """The metric to compare sizes by: the most telling one; None if nothing was measured."""
+        return next(iter(self.metrics), None)
+
+    @property
+    def metrics(self) -> list[str]:
+        """The names of all metrics, the most telling first and losses last."""
+        return in_telling_order(name for size in self.sizes for name in size.metrics)
+
+    @property
+    def heading(self) -> str:
+        """The title that was given, else one that names model and data as far as they are known."""
+        if self.title is not None:
+            return self.title
+        model = self.base_model.rpartition("/")[2] if self.base_model and is_hub_id(self.base_model) else "DynaBERT"
+        data = self.dataset_name or self.dataset_id
+        sizes = f" in {len(self.sizes)} sizes" if len(self.sizes) > 1 else ""
+        return f"{model}{sizes}" + (f", {data}" if data else "")
 
     @property
     def head(self) -> str:
@@ -194,6 +192,8 @@ def write_model_card(folder: str | Path, facts: ModelCardFacts) -> Path:
     Raises:
         ValueError: If the card would contain an access token.
     """
+    if not facts.has_tokenizer:
+        facts = replace(facts, has_tokenizer=(Path(folder) / "tokenizer_config.json").exists())
     card = render_model_card(facts)
     path = Path(folder) / "README.md"
     card.save(path)
@@ -210,15 +210,15 @@ def render_model_card(facts: ModelCardFacts) -> ModelCard:
         _metadata(facts),
         template_path=str(TEMPLATE),
         facts=facts,
-        auto_class="AutoModel" + facts.head.removeprefix("Model"),
-        revision=f', revision="{facts.revision}"' if facts.revision else "",
-        example=facts.sizes[0].subnetwork if facts.sizes else SubNetwork(0.5, 0.5),
+        example=_example(facts),
+        small=_as_arguments(facts.sizes[0].size if facts.sizes else SubNetwork(0.5, 0.5), prefix="active_"),
         summary=_summary(facts),
         table=_size_table(facts),
         measured=_how_measured(facts),
         made=_how_made(facts),
         recipe=_stage_table(facts),
         versions=_versions(),
+        lowest=_lowest_version(),
         limits=_limits(facts),
     )
     if re.search(r"\bhf_[A-Za-z0-9]{20,}", str(card)):
@@ -229,37 +229,77 @@ def render_model_card(facts: ModelCardFacts) -> ModelCard:
     return card
 
 
+def _example(facts: ModelCardFacts) -> str:
+    """Python that loads the model, switches it to its smallest size and, where that is short, uses it."""
+    auto_class = "AutoModel" + facts.head.removeprefix("Model")
+    place = facts.model_id or "path/to/this/folder"
+    revision = f', revision="{facts.revision}"' if facts.revision else ""
+    use = _USES.get(task_of(facts.model_class).pipeline) if facts.has_tokenizer else None
+    names = [auto_class, *(["AutoTokenizer"] if use else []), *(["pipeline"] if use and "pipeline(" in use else [])]
+    lines = [
+        f"from transformers import {', '.join(names)}",
+        "",
+        f"model = {auto_class}.from_pretrained(",
+        f'    "{place}"{revision}, trust_remote_code=True',
+        ")",
+    ]
+    size = facts.sizes[0].size if facts.sizes else SubNetwork(0.5, 0.5)
+    lines.append(f"model.set_active({_as_arguments(size)})  # any size of the table, at any time")
+    if use:
+        lines += [f'tokenizer = AutoTokenizer.from_pretrained("{place}"{revision})', use]
+    return "\n".join(lines)
+
+
+_USES = {
+    "text-classification": 'print(pipeline("text-classification", model, tokenizer=tokenizer)("An example."))',
+    "token-classification": 'print(pipeline("token-classification", model, tokenizer=tokenizer)("An example."))',
+    "fill-mask": """print(pipeline("fill-mask", model, tokenizer=tokenizer)(f"An {tokenizer.mask_token}."))""",
+    "question-answering": 'print(model(**tokenizer("Who came?", "Ann came.", return_tensors="pt")))',
+    "feature-extraction": 'print(model(**tokenizer("An example.", return_tensors="pt")).last_hidden_state)',
+}
+"""For a task a line that uses `model` and `tokenizer`."""
+
+
+def _as_arguments(size: SubNetwork | tuple[LayerShape, ...], *, prefix: str = "") -> str:
+    """What names a size in a call."""
+    if isinstance(size, SubNetwork):
+        return f"{prefix}width={size.width}, {prefix}depth={size.depth}"
+    if prefix:
+        return f"{prefix}layers={[dict(vars(layer)) for layer in size]}"
+    return f'"{size_name(size)}"'
+
+
 def _metadata(facts: ModelCardFacts) -> ModelCardData:
+    """What the Hub reads; of the metrics those of the largest and the smallest size, the table has all."""
     task, dataset = task_of(facts.model_class).pipeline, facts.dataset_id or "unknown"
     results = [
         EvalResult(
             task_type=task,
             dataset_type=dataset,
             dataset_name=facts.dataset_name or facts.dataset_id or "evaluation data",
-            metric_type=metric,
-            metric_name=f"{metric} of {size.subnetwork}",
-            metric_value=value,
+            metric_type=facts.metric,
+            metric_name=f"{facts.metric} of {record.name}",
+            metric_value=round(record.metrics[facts.metric], 4),
         )
-        for size in facts.sizes
-        for metric, value in size.metrics.items()
-        if math.isfinite(value)
+        for record in dict.fromkeys([*facts.sizes[-1:], *facts.sizes[:1]])
+        if facts.metric is not None and math.isfinite(record.metrics.get(facts.metric, math.nan))
     ]
-    metrics = sorted({name for size in facts.sizes for name in size.metrics if not name.endswith("loss")})
+    metrics = sorted(name for name in facts.metrics if not is_loss(name))
     return ModelCardData(
         language=facts.language,
         license=facts.license,
         library_name="transformers",
         pipeline_tag=task,
-        base_model=facts.parent or (facts.base_model if _is_hub_id(facts.base_model) else None),
+        base_model=facts.parent or (facts.base_model if is_hub_id(facts.base_model) else None),
         datasets=[facts.dataset_id] if facts.dataset_id else None,
         metrics=metrics or None,
         tags=list(dict.fromkeys(["dynabert", "elastic", "distillation", *facts.tags])),
-        model_name=facts.title if results else None,
+        model_name=facts.heading if results else None,
         eval_results=results or None,
     )
 
 
-def _is_hub_id(name: str | None) -> bool:
+def is_hub_id(name: str | None) -> bool:
     if not name or Path(name).exists() or name.count("/") > 1:
         return False
     try:
@@ -275,34 +315,59 @@ def _table(header: list[str], rows: list[list[str]]) -> str:
 
 
 def _size_table(facts: ModelCardFacts) -> str:
-    metrics = list(dict.fromkeys(name for size in facts.sizes for name in size.metrics))
-    metrics.sort(key=lambda name: name.endswith("loss"))  # last
-    has_latency = any(size.latency_ms is not None for size in facts.sizes)
+    """All sizes from large to small, then their mean and the teacher."""
+    metrics = facts.metrics
+    has_latency = any(record.latency_ms is not None for record in facts.sizes)
     header = ["size", "width", "depth", *metrics, "parameters", "FLOPs", *(["latency"] if has_latency else [])]
     rows = []
-    for size in facts.sizes:
-        cells = [f"`{size.subnetwork}`", f"{size.subnetwork.width:g}", f"{size.subnetwork.depth:g}"]
-        cells += [f"{size.metrics[name]:.4f}" if name in size.metrics else "" for name in metrics]
-        cells += [f"{size.parameters / 1e6:.2f} M", f"{size.flops / 1e9:.3f} G"]
+    for record in reversed(facts.sizes):
+        cells = [f"`{record.name}`", *_width_and_depth(record.size), *_values(record.metrics, metrics)]
+        cells.append("" if record.parameters is None else f"{record.parameters / 1e6:.2f} M")
+        cells.append("" if record.flops is None else f"{record.flops / 1e9:.3f} G")
         if has_latency:
-            cells.append("" if size.latency_ms is None else f"{size.latency_ms:.1f} ms")
+            cells.append("" if record.latency_ms is None else f"{record.latency_ms:.1f} ms")
         rows.append(cells)
+    others = {}
+    if metrics and len(facts.sizes) > 1:
+        values = {name: [record.metrics[name] for record in facts.sizes if name in record.metrics] for name in metrics}
+        others["mean of the sizes"] = {name: math.fsum(own) / len(own) for name, own in values.items()}
+    if facts.teacher_metrics:
+        others["teacher"] = dict(facts.teacher_metrics)
+    for name, own in others.items():
+        cells = [name, "", "", *_values(own, metrics)]
+        rows.append(cells + [""] * (len(header) - len(cells)))
     return _table(header, rows)
+
+
+def _values(metrics: Mapping[str, float], names: Iterable[str]) -> list[str]:
+    return [f"{metrics[name]:.4f}" if name in metrics else "" for name in names]
+
+
+def _width_and_depth(size: SubNetwork | tuple[LayerShape, ...]) -> list[str]:
+    """The multipliers, or of layer shapes how many heads and layers there are."""
+    if isinstance(size, SubNetwork):
+        return [f"{size.width:g}", f"{size.depth:g}"]
+    heads = sorted({layer.heads for layer in size})
+    return [f"{heads[0]}-{heads[-1]} heads" if len(heads) > 1 else f"{heads[0]} heads", f"{len(size)} layers"]
 
 
 def _summary(facts: ModelCardFacts) -> str:
     family = "RoBERTa" if "Roberta" in facts.model_class else "BERT"
-    widths = sorted({size.subnetwork.width for size in facts.sizes})
-    depths = sorted({size.subnetwork.depth for size in facts.sizes})
     if not facts.sizes:
         return f"One {family} that holds many usable sizes (DynaBERT), chosen at run time."
     if len(facts.sizes) == 1:
-        return f"One size, `{facts.sizes[0].subnetwork}`, of an elastic {family} (DynaBERT), extracted to stand alone."
-    return (
-        f"One {family} that holds {len(facts.sizes)} usable sizes (DynaBERT): every layer can run with "
-        f"{_list(widths)} of its attention heads and feed-forward neurons, and the network with {_list(depths)} of its "
-        "layers. A size is chosen at run time, without loading anything again."
-    )
+        return f"One size, `{facts.sizes[0].name}`, of an elastic {family} (DynaBERT), extracted to stand alone."
+    regular = [record.size for record in facts.sizes if isinstance(record.size, SubNetwork)]
+    text = f"One {family} that holds {len(facts.sizes)} usable sizes (DynaBERT)"
+    if len(regular) < len(facts.sizes):
+        text += ", some or all of which keep heads and neurons layer by layer."
+    else:
+        widths, depths = ({getattr(size, of) for size in regular} for of in ("width", "depth"))
+        text += (
+            f": every layer can run with {_list(sorted(widths))} of its attention heads and feed-forward neurons, and "
+            f"the network with {_list(sorted(depths))} of its layers."
+        )
+    return text + " A size is chosen at run time, without loading anything again."
 
 
 def _list(multipliers: list[float]) -> str:
@@ -311,29 +376,43 @@ def _list(multipliers: list[float]) -> str:
 
 
 def _how_measured(facts: ModelCardFacts) -> str:
-    on = facts.dataset_name or facts.dataset_id
     sentences = []
     if facts.metric:
-        sentences.append(f"Metrics were measured on {on}." if on else "Metrics were measured on the evaluation data.")
-    sentences.append("FLOPs are of one forward pass on one sequence of 128 tokens; parameters are those of the size.")
+        on = facts.dataset_name or facts.dataset_id or "the evaluation data"
+        sentences.append(f"Metrics were measured on {_rows_of(facts.eval_rows)}{on}.")
+        lower = [name for name in facts.metrics if is_lower_better(name, facts.directions)]
+        if lower:
+            sentences.append(f"Lower is better for {' and '.join(lower)}.")
+    lengths = {record.setting.get("sequence_length") for record in facts.sizes} - {None}
+    of = f"{lengths.pop()} tokens" if len(lengths) == 1 else "the length that was measured"
+    sentences.append(f"FLOPs are of one forward pass on one sequence of {of}; parameters are those of the size.")
     if facts.latency_setting:
         sentences.append(f"Latency: {facts.latency_setting}.")
     if facts.teacher_metrics:
-        values = ", ".join(f"{name} {value:.4f}" for name, value in facts.teacher_metrics.items())
-        sentences.append(f"The fine-tuned model that all sizes learned from: {values}.")
+        sentences.append("The teacher is the fine-tuned model that all sizes learned from.")
     return " ".join(sentences)
+
+
+def _rows_of(rows: int | Mapping[str, int] | None) -> str:
+    if rows is None:
+        return ""
+    if isinstance(rows, Mapping):
+        return f"{' and '.join(f'{count} rows ({name})' for name, count in rows.items())} of "
+    return f"{rows} rows of "
 
 
 def _how_made(facts: ModelCardFacts) -> str:
     """What is known of the making; empty if that is nothing."""
     sentences = []
-    if _is_hub_id(facts.base_model):
+    if is_hub_id(facts.base_model):
         sentences.append(f"Training began with [{facts.base_model}](https://huggingface.co/{facts.base_model}).")
     if facts.rewired:
         sentences.append(
             "The attention heads and feed-forward neurons of the fine-tuned model were ordered by importance, so that "
             "the important ones are shared by more sizes."
         )
+    if facts.train_rows is not None and facts.stages:
+        sentences.append(f"Training used {facts.train_rows} rows.")
     sentences += [STAGES[stage] for stage in facts.stages if stage in STAGES]
     return " ".join(sentences)
 
@@ -361,6 +440,16 @@ def _versions() -> str:
     modules = {"transformers": transformers, "torch": torch, "huggingface_hub": huggingface_hub}
     named = [f"{name} {module.__version__}" for name, module in modules.items()]
     return ", ".join([f"Python {platform.python_version()}", *named])
+
+
+def _lowest_version() -> str:
+    """From which release of transformers on the model loads, as the package was published with; empty if unknown."""
+    try:
+        needs = metadata.requires("dynabert_hf") or []
+    except metadata.PackageNotFoundError:
+        return ""
+    found = [re.match(r"transformers\b.*?>=\s*([\d.]+)", each) for each in needs]
+    return next((f"It needs transformers {match[1]} or newer." for match in found if match), "")
 
 
 def _limits(facts: ModelCardFacts) -> list[str]:

@@ -18,9 +18,10 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
 from ..model.elastic_model import ElasticModelMixin
-from ..model.subnetwork import SubNetwork
+from ..model.subnetwork import Size, size_name
 from ..sizes.metrics import plain_metrics
-from .card import ModelCardFacts, SizeFacts, elastic_class_name, write_model_card
+from ..sizes.records import SizeRecord, as_size
+from .card import ModelCardFacts, elastic_class_name, write_model_card
 
 NETWORK_ERRORS = (OSError, RuntimeError, HfHubHTTPError.__bases__[0])
 """What huggingface_hub raises when a push fails; the last is the base of all errors of its HTTP library."""
@@ -29,7 +30,7 @@ NETWORK_ERRORS = (OSError, RuntimeError, HfHubHTTPError.__bases__[0])
 def push_subnetworks(
     model: ElasticModelMixin,
     repo_id: str,
-    sizes: Iterable[SubNetwork | str],
+    sizes: Iterable[Size],
     *,
     processing_class: Any = None,
     facts: ModelCardFacts | None = None,
@@ -58,15 +59,15 @@ def push_subnetworks(
         SubNetworkError: If a size is not in the model. Nothing has been pushed then.
         ConnectionError: If the Hub cannot be reached or refuses; says which sizes were pushed.
     """
-    wanted = [SubNetwork.parse(size) if isinstance(size, str) else size for size in sizes]
-    for size in wanted:
+    wanted = {size_name(size): size for size in map(as_size, sizes)}
+    for size in wanted.values():
         model.config.resolve(size)
     separate = "{size}" in repo_id
     parent = parent or (None if separate else repo_id)
     api, done = HfApi(token=token), {}
-    for size in wanted:
-        place = repo_id.replace("{size}", str(size))
-        branch = None if separate else str(size)
+    for name, size in wanted.items():
+        place = repo_id.replace("{size}", name)
+        branch = None if separate else name
         with tempfile.TemporaryDirectory() as folder:
             extracted = model.extract(size)
             extracted.config.extracted_from["parent"] = parent  # else where it lies on this machine
@@ -78,24 +79,25 @@ def push_subnetworks(
                 place = api.create_repo(place, private=private, exist_ok=True).repo_id
                 if branch:
                     api.create_branch(place, branch=branch, exist_ok=True)
-                message = f"Add size {size}"
-                done[str(size)] = str(
+                message = f"Add size {name}"
+                done[name] = str(
                     api.upload_folder(repo_id=place, folder_path=folder, revision=branch, commit_message=message)
                 )
             except NETWORK_ERRORS as error:
-                raise _push_error(place, error, done=list(done), left=wanted[len(done) :]) from error
+                raise _push_error(place, error, done=list(done), left=list(wanted)[len(done) :]) from error
     return done
 
 
 def _write_card_of_size(
-    folder: str, model: ElasticModelMixin, size: SubNetwork, facts: ModelCardFacts | None, **changes: Any
+    folder: str, model: ElasticModelMixin, size: Any, facts: ModelCardFacts | None, **changes: Any
 ) -> None:
-    metrics = plain_metrics((model.config.metrics or {}).get(str(size), {}))
-    counted = SizeFacts.counted(model, size, metrics)
+    name = size_name(size)
+    record = SizeRecord.counted(model, size, plain_metrics((model.config.metrics or {}).get(name, {})))
     if facts is None:
-        facts = ModelCardFacts(model_class=elastic_class_name(model), sizes=())
-    rows = tuple(row for row in facts.sizes if row.subnetwork == size) or (counted,)
-    write_model_card(folder, replace(facts, sizes=rows, title=f"{facts.title}, {size}", pictures={}, **changes))
+        facts = ModelCardFacts(elastic_class_name(model), (), directions=model.config.metric_directions or {})
+    records = tuple(one for one in facts.sizes if one.size == size) or (record,)
+    heading = f"{facts.heading}, {name}"
+    write_model_card(folder, replace(facts, sizes=records, title=heading, pictures={}, **changes))
 
 
 def push_folder(

@@ -129,6 +129,7 @@ class ElasticConfigMixin(_Config):
         stored_shape: Layers physically present after extraction (`LayerShape` fields as dictionaries); None: all.
         metrics: For each size, by its text (`"w0.5-d0.75"`), and for `"teacher"` the metrics measured on held-out data,
             for instance `{"w0.5-d0.75": {"accuracy": 0.86}}`.
+        metric_directions: For metrics whose names do not say it, whether `"lower"` or `"higher"` is better.
         extracted_from: After extraction where this network came from: `parent` (name or path, None if it has none),
             `size` (as text) and `metrics` (of that size, None if the parent had none).
         format_version: Version of these fields.
@@ -145,6 +146,7 @@ class ElasticConfigMixin(_Config):
     kept_layers: dict[str, list[int]] | None = None
     stored_shape: list[dict[str, int]] | None = None
     metrics: dict[str, dict[str, Any]] | None = None
+    metric_directions: dict[str, str] | None = None
     extracted_from: dict[str, Any] | None = None
     format_version: int = FORMAT_VERSION
 

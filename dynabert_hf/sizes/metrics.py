@@ -210,6 +210,16 @@ def is_lower_better(metric: str, greater_is_better: Mapping[str, str] | bool | N
     return direction_of(metric, greater_is_better) == LOWER
 
 
+def is_loss(metric: str) -> bool:
+    """Whether a metric is the loss of training, which says least to people."""
+    return metric == "loss" or metric.endswith("_loss")
+
+
+def in_telling_order(metrics: Iterable[str]) -> list[str]:
+    """The names of metrics, each once, in their order but losses last."""
+    return sorted(dict.fromkeys(metrics), key=is_loss)
+
+
 def told_directions(args: Any, sets: Iterable[str] = ()) -> dict[str, str]:
     """What training arguments tell of a metric by `metric_for_best_model` and `greater_is_better`.
 

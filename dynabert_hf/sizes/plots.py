@@ -1,4 +1,4 @@
-"""Figures from candidates. Needs the extra `plots`.
+"""Figures of sizes from their records. Needs the extra `plots`.
 
 Each function returns a matplotlib `Figure` made without pyplot, so that nothing global changes and no window opens, and
 saves it where a path is given. Depths differ by colour and by marker; all colours are safe for colour-blind readers.
@@ -6,12 +6,15 @@ saves it where a path is given. Depths differ by colour and by marker; all colou
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from ..model.subnetwork import SubNetwork
-from .choosing import COSTS, Candidate, amount_of, pareto_front, quality_sign
+from .choosing import pareto_front
+from .metrics import is_lower_better
+from .records import COSTS, SizeRecord, cost_of, format_cost, metric_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,143 +33,150 @@ _LABEL_OFFSETS = ((-7, 7), (0, 11), (-10, 0), (8, -11), (0, -14), (-16, 16), (12
 
 
 def plot_pareto(
-    candidates: Iterable[Candidate],
+    records: Iterable[SizeRecord],
     path: str | PathLike | None = None,
     *,
+    metric: str = "accuracy",
     cost: str = "flops",
     teacher: float | None = None,
+    budget: float | None = None,
+    choice: SizeRecord | None = None,
     title: str | None = None,
-    quality: str = "accuracy",
+    greater_is_better: bool | None = None,
 ) -> Figure:
-    """Accuracy over cost, one curve a depth; the Pareto front is ringed and named.
+    """A metric over cost, one curve a depth; the Pareto front is ringed and named.
+
+    Better is always above: of an error the axis runs downwards.
 
     Args:
-        candidates: What to draw. Candidates whose layers differ are drawn as points of their own.
+        records: What to draw. Sizes whose layers differ are drawn as points of their own.
         path: Where to save the picture; the suffix decides the format. Not saved if None.
+        metric: The vertical axis.
         cost: The horizontal axis: `latency_ms`, `flops`, `parameters` or `memory_mb`.
-        teacher: Accuracy of the teacher, drawn as a line.
+        teacher: The metric of the teacher, drawn as a line.
+        budget: The largest amount of the cost, drawn as a line.
+        choice: The size to mark as chosen.
         title: Title of the picture.
-        quality: What the accuracy of the candidates is, such as `pearson`. Of an error (a name that ends as `loss` or
-            `mse` does) candidates and teacher hold the negative; the axis shows it as it is, better still above.
+        greater_is_better: The direction of the metric; None: as its name says.
 
     Raises:
-        ValueError: If there is no candidate, the cost is unknown, or some candidate was not measured in it.
+        ValueError: If there is no record, the cost is unknown, some size was not measured in metric or cost, or the
+            direction of the metric is not known.
         ImportError: If matplotlib is not installed.
     """
-    candidates = list(candidates)
-    front = pareto_front(candidates, cost=cost)
-    shown = _quality_text(quality)
+    records = list(records)
+    front = pareto_front(records, metric=metric, cost=cost, greater_is_better=greater_is_better)
+    is_lower = is_lower_better(metric, greater_is_better)
     figure, axes = _figure((8.0, 5.2))
-    for number, (label, members) in enumerate(_curves(candidates).items()):
+    for number, (label, members) in enumerate(_curves(records).items()):
         colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
-        members.sort(key=lambda one: amount_of(one, cost))
+        members.sort(key=lambda one: cost_of(one, cost))
         style = "" if label == "layers differ" else "-"
-        axes.plot(*_points(members, cost), style, marker=marker, markersize=6, color=colour, label=label, zorder=3)
-    ring = {"facecolors": "none", "edgecolors": "#222222", "linewidths": 1.4}
-    axes.scatter(*_points(front, cost), s=130, zorder=4, label="Pareto front", **ring)
+        # Hollow, and each depth smaller than the one before: equal points show as one marker within the other.
+        look = {"markersize": max(9.5 - 1.5 * number, 4), "markerfacecolor": "none", "markeredgewidth": 1.7}
+        axes.plot(*_points(members, metric, cost), style, marker=marker, color=colour, label=label, zorder=3, **look)
+    ring = {"facecolors": "none", "edgecolors": "#222222", "linewidths": 1.2}
+    axes.scatter(*_points(front, metric, cost), s=190, zorder=4, label="Pareto front", **ring)
+    if choice is not None:
+        at = _points([choice], metric, cost)
+        axes.scatter(*at, s=260, marker="*", color="#E69F00", edgecolors="#222222", zorder=6, label=f"choice: {choice}")
     if teacher is not None:
-        axes.axhline(
-            teacher, color="#555555", linestyle=(0, (5, 3)), linewidth=1.2, label=f"teacher ({shown(teacher)})"
+        line = {"color": "#555555", "linestyle": (0, (5, 3)), "linewidth": 1.2}
+        axes.axhline(teacher, label=f"teacher ({teacher:.4g})", **line)
+    if budget is not None:
+        axes.axvline(
+            budget, color="#D55E00", linestyle=":", linewidth=1.6, label=f"budget ({format_cost(cost, budget)})"
         )
-    _frame(axes, x=_COST_NAMES[cost], y=_quality_name(quality), title=title)
+    largest = max([cost_of(one, cost) for one in records] + ([budget] if budget is not None else []))
+    _frame(axes, x=_scale_cost_axis(axes, cost, largest), y=_metric_name(metric, is_lower), title=title)
     axes.grid(color="#dddddd", linewidth=0.7)
-    if cost in ("flops", "parameters"):
-        axes.xaxis.set_major_formatter(_engineering_formatter())
-    if quality_sign(quality) < 0:
-        axes.yaxis.set_major_formatter(lambda value, _: shown(value))
     axes.margins(0.09, 0.12)
+    if is_lower:
+        axes.invert_yaxis()
     axes.legend(loc="lower right", frameon=True, framealpha=0.95, edgecolor="#cccccc")
-    _name_points(axes, front, candidates, cost)
+    _name_points(axes, front, records, metric, cost)
     return _finish(figure, path)
 
 
 def plot_grid(
-    candidates: Iterable[Candidate],
+    records: Iterable[SizeRecord],
     path: str | PathLike | None = None,
     *,
     metric: str = "accuracy",
+    teacher: float | None = None,
     title: str | None = None,
-    quality: str = "accuracy",
+    greater_is_better: bool | None = None,
 ) -> Figure:
-    """A heat map of one metric, width along and depth up; sizes without a value stay empty.
+    """A heat map of one metric or cost, width along and depth up; sizes without a value stay empty.
+
+    Colours span at least a twentieth of the largest value, so that values close to each other look alike.
 
     Args:
-        candidates: What to draw. Candidates whose layers differ have no place in a grid and are left out.
+        records: What to draw. Sizes whose layers differ have no place in a grid and are left out.
         path: Where to save the picture; the suffix decides the format. Not saved if None.
-        metric: `accuracy` or a cost: `latency_ms`, `flops`, `parameters`, `memory_mb`.
+        metric: A metric, or a cost: `latency_ms`, `flops`, `parameters`, `memory_mb`.
+        teacher: The metric of the teacher, drawn as a cell above the grid.
         title: Title of the picture.
-        quality: What the accuracy of the candidates is, as for `plot_pareto`.
+        greater_is_better: The direction of the metric; None: as its name says.
 
     Raises:
-        ValueError: If the metric is unknown or no candidate with a width and a depth has it.
+        ValueError: If no size with a width and a depth has the metric or cost.
         ImportError: If matplotlib is not installed.
     """
-    if metric != "accuracy" and metric not in COSTS:
-        raise ValueError(f"metric={metric!r} is unknown. Possible is one of {['accuracy', *COSTS]}; give one of them.")
-    values = {
-        (one.subnetwork.depth, one.subnetwork.width): getattr(one, metric)
-        for one in candidates
-        if isinstance(one.subnetwork, SubNetwork) and getattr(one, metric) is not None
-    }
+    of = "costs" if metric in COSTS else "metrics"
+    found = [(one.size, getattr(one, of)) for one in records if isinstance(one.size, SubNetwork)]
+    values = {(size.depth, size.width): own[metric] for size, own in found if metric in own}
     if not values:
-        raise ValueError(f"No candidate with a width and a depth has a value for {metric}. Measure it first.")
+        known = sorted({name for _, own in found for name in own}) or "nothing"
+        raise ValueError(
+            f"No size with a width and a depth has a value for {metric}. They have {known}; give metric= one of these, "
+            "or measure it first."
+        )
     depths, widths = (sorted({key[axis] for key in values}) for axis in (0, 1))
     rows = [[values.get((depth, width), float("nan")) for width in widths] for depth in depths]
-    figure, axes = _figure((2.6 + 1.05 * len(widths), 1.7 + 0.75 * len(depths)))
-    name = {"accuracy": _quality_name(quality), **_COST_NAMES}[metric]
-    colours = "viridis" if metric == "accuracy" else "viridis_r"
-    text = _cell_text(metric, quality)
-    image = _heat_map(axes, rows, colours=colours, text=text)
-    figure.colorbar(image, ax=axes, label=name, pad=0.02, format=lambda value, _: text(value))
+    names = [f"{depth:g}" for depth in depths]
+    if teacher is not None:
+        rows.append([float("nan")] * (len(widths) - 1) + [teacher])
+        names.append("teacher")
+    figure, axes = _figure((2.8 + 1.05 * len(widths), 1.7 + 0.75 * len(rows)))
+    is_lower = metric in COSTS or is_lower_better(metric, greater_is_better)
+    image = _heat_map(axes, rows, colours="viridis_r" if is_lower else "viridis", text=_cell_text(metric))
+    name = _COST_NAMES[metric] if metric in COSTS else _metric_name(metric, is_lower)
+    figure.colorbar(image, ax=axes, label=name, pad=0.02, format=lambda value, _: _cell_text(metric)(value))
     axes.set_xticks(range(len(widths)), [f"{width:g}" for width in widths])
-    axes.set_yticks(range(len(depths)), [f"{depth:g}" for depth in depths])
+    axes.set_yticks(range(len(rows)), names)
     _frame(axes, x="Width", y="Depth", title=title)
     return _finish(figure, path)
 
 
-def _neuron_curves(axes: Axes, neurons: Any) -> None:
-    """Share of a layer's importance that its most important neurons hold, one curve a layer."""
-    from matplotlib import colormaps
-
-    num_layers, num_neurons = neurons.shape
-    shares = neurons.sort(dim=1, descending=True).values.cumsum(dim=1)
-    shares = shares / shares[:, -1:].clamp_min(1e-30)
-    kept = [100 * (index + 1) / num_neurons for index in range(num_neurons)]
-    for layer, share in enumerate(shares.tolist()):
-        colour = colormaps["viridis"](0.92 * layer / max(num_layers - 1, 1))
-        axes.plot([0, *kept], [0, *(100 * part for part in share)], color=colour, linewidth=1.6, label=f"layer {layer}")
-    axes.plot([0, 100], [0, 100], color="#888888", linestyle=(0, (2, 2)), linewidth=1.0, label="all alike")
-    axes.set(xlim=(0, 100), ylim=(0, 102))
-    axes.grid(color="#dddddd", linewidth=0.7)
-    axes.legend(loc="lower right", fontsize=8, frameon=True, framealpha=0.95, ncols=1 + num_layers // 7)
-    _frame(axes, x="Most important neurons kept (%)", y="Share of the importance (%)", title="Feed-forward neurons")
-
-
-def _curves(candidates: Sequence[Candidate]) -> dict[str, list[Candidate]]:
-    """Candidates by depth, the shallowest first, and those whose layers differ last."""
-    depths = sorted({one.subnetwork.depth for one in candidates if isinstance(one.subnetwork, SubNetwork)})
-    curves: dict[str, list[Candidate]] = {f"depth {depth:g}": [] for depth in depths}
-    for one in candidates:
-        label = f"depth {one.subnetwork.depth:g}" if isinstance(one.subnetwork, SubNetwork) else "layers differ"
+def _curves(records: Sequence[SizeRecord]) -> dict[str, list[SizeRecord]]:
+    """Sizes by depth, the shallowest first, and those whose layers differ last."""
+    depths = sorted({one.size.depth for one in records if isinstance(one.size, SubNetwork)})
+    curves: dict[str, list[SizeRecord]] = {f"depth {depth:g}": [] for depth in depths}
+    for one in records:
+        label = f"depth {one.size.depth:g}" if isinstance(one.size, SubNetwork) else "layers differ"
         curves.setdefault(label, []).append(one)
     return curves
 
 
-def _points(candidates: Sequence[Candidate], cost: str) -> tuple[list[float], list[float]]:
-    return [amount_of(one, cost) for one in candidates], [one.accuracy for one in candidates]
+def _points(records: Sequence[SizeRecord], metric: str, cost: str) -> tuple[list[float], list[float]]:
+    return [cost_of(one, cost) for one in records], [metric_of(one, metric) for one in records]
 
 
-def _name_points(axes: Axes, front: Sequence[Candidate], candidates: Sequence[Candidate], cost: str) -> None:
-    """Name the front's points where there is room: no name covers a point, another name or the legend."""
+def _name_points(
+    axes: Axes, front: Sequence[SizeRecord], records: Sequence[SizeRecord], metric: str, cost: str
+) -> None:
+    """Name the front's points where there is room: no name covers a point, a line, another name or the legend."""
     figure = axes.figure
     figure.draw_without_rendering()
     taken = [axes.get_legend().get_window_extent()]
-    centres = axes.transData.transform(list(zip(*_points(candidates, cost), strict=True)))
-    for candidate in reversed(front):
-        point = (amount_of(candidate, cost), candidate.accuracy)
+    centres = axes.transData.transform(list(zip(*_points(records, metric, cost), strict=True)))
+    lines = [line.get_transform().transform_path(line.get_path()) for line in axes.get_lines()]
+    for record in reversed(front):
+        point = (cost_of(record, cost), metric_of(record, metric))
         for x, y in _LABEL_OFFSETS:
             name = axes.annotate(
-                str(candidate) if isinstance(candidate.subnetwork, SubNetwork) else "layers differ",
+                str(record) if isinstance(record.size, SubNetwork) else "layers differ",
                 point,
                 (x, y),
                 textcoords="offset points",
@@ -176,10 +186,11 @@ def _name_points(axes: Axes, front: Sequence[Candidate], candidates: Sequence[Ca
                 zorder=5,
                 bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.85},
             )
-            box = name.get_window_extent().padded(8)
-            frame = axes.bbox
+            tight = name.get_window_extent()
+            box, frame = tight.padded(8), axes.bbox
             inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
-            if inside and not box.count_overlaps(taken) and not box.count_contains(centres):
+            hides = box.count_contains(centres) or any(line.intersects_bbox(tight, filled=False) for line in lines)
+            if inside and not box.count_overlaps(taken) and not hides:
                 taken.append(box)
                 break
             name.remove()
@@ -187,7 +198,10 @@ def _name_points(axes: Axes, front: Sequence[Candidate], candidates: Sequence[Ca
 
 def _heat_map(axes: Axes, rows: list[list[float]], *, colours: str, text: Any = None) -> Any:
     """Draw `rows` from bottom to top, and each value in its cell if `text` formats it; returns the image."""
-    image: Any = axes.imshow(rows, origin="lower", aspect="auto", cmap=colours)
+    finite = [value for row in rows for value in row if math.isfinite(value)] or [0.0]
+    middle, half = (max(finite) + min(finite)) / 2, (max(finite) - min(finite)) / 2
+    half = max(half, 0.025 * max(map(abs, finite))) or 1.0
+    image: Any = axes.imshow(rows, origin="lower", aspect="auto", cmap=colours, vmin=middle - half, vmax=middle + half)
     axes.set_facecolor("#eeeeee")
     axes.tick_params(length=0)
     for side in axes.spines.values():
@@ -201,30 +215,37 @@ def _heat_map(axes: Axes, rows: list[list[float]], *, colours: str, text: Any = 
     return image
 
 
-def _cell_text(metric: str, quality: str) -> Any:
-    if metric in ("flops", "parameters"):
-        return _engineering_formatter()
-    sign = quality_sign(quality)
-    return lambda value: f"{sign * value:.3f}" if metric == "accuracy" else f"{value:.3g}"
+def _cell_text(name: str) -> Callable[[float], str]:
+    if name in ("flops", "parameters"):
+        from matplotlib.ticker import EngFormatter
+
+        return EngFormatter(places=2, sep=" ")
+    return lambda value: f"{value:.3g}" if name in COSTS else f"{value:.3f}"
 
 
-def _quality_name(quality: str) -> str:
-    name = quality.upper() if quality in ("f1", "mse", "rmse", "mae") else quality.replace("_", " ").capitalize()
-    return f"{name} (lower is better)" if quality_sign(quality) < 0 else name
+def _metric_name(metric: str, is_lower: bool) -> str:
+    name = metric.upper() if metric in ("f1", "mse", "rmse", "mae") else metric.replace("_", " ").capitalize()
+    return f"{name} (lower is better)" if is_lower else name
 
 
-def _quality_text(quality: str) -> Callable[[float], str]:
-    sign = quality_sign(quality)
-    return lambda value: f"{sign * value:.4g}"
+def _scale_cost_axis(axes: Axes, cost: str, largest: float) -> str:
+    """Give the axis of a cost one unit for all its ticks, and return its name with that unit."""
+    if cost not in ("flops", "parameters"):
+        return _COST_NAMES[cost]
+    factor, unit = next(
+        ((factor, unit) for factor, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")) if largest >= factor),
+        (1.0, ""),
+    )
+    axes.locator_params(axis="x", steps=[1, 2, 5, 10])
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value / factor:g}")
+    if cost == "flops":
+        return f"Operations of one forward pass ({unit}FLOPs)"
+    return (
+        f"Parameters ({ {'T': 'trillions', 'G': 'billions', 'M': 'millions', 'k': 'thousands'}.get(unit, 'number') })"
+    )
 
 
-def _engineering_formatter() -> Any:
-    from matplotlib.ticker import EngFormatter
-
-    return EngFormatter(places=2, sep=" ")
-
-
-def _figure(size: tuple[float, float], *, columns: int = 1) -> tuple[Figure, Any]:
+def _figure(size: tuple[float, float]) -> tuple[Figure, Any]:
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -234,7 +255,7 @@ def _figure(size: tuple[float, float], *, columns: int = 1) -> tuple[Figure, Any
         ) from error
     figure = Figure(figsize=size, layout="constrained", dpi=150)
     FigureCanvasAgg(figure)
-    return figure, figure.subplots(1, columns)
+    return figure, figure.subplots()
 
 
 def _frame(axes: Axes, *, x: str, y: str, title: str | None) -> None:

@@ -9,68 +9,30 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from ..model.subnetwork import LayerShape, SubNetwork, parse_size, size_name
-from .choosing import Candidate, make_candidates
+from .records import SETTING, SizeRecord, make_records
 
-
-@dataclass(frozen=True)
-class Profile:
-    """The costs of one sub-network under one setting. What was not measured is None.
-
-    Args:
-        subnetwork: The size, as layer shapes where no width and depth describe it.
-        parameters: Number of parameters, the head included.
-        embedding_parameters: Those of the embeddings.
-        encoder_parameters: Those of the layers.
-        flops: Floating-point operations of one forward pass, as `count_flops` counts them.
-        batch_size: Sequences per forward pass.
-        sequence_length: Tokens per sequence.
-        runtime: What runs the model: `torch`, `torch.compile` or `onnxruntime`.
-        dtype: Number format of weights and computation: `float32`, `bfloat16`, `float16` or `int8`.
-        device: Where it runs.
-        threads: Threads used within one operation.
-        latency_ms: Median time of a forward pass in milliseconds.
-        latency_spread_ms: Interquartile range of that time in milliseconds.
-        memory_mb: Peak memory in units of 2**20 bytes. In torch weights and what a forward pass holds at most; in ONNX
-            Runtime by how much a new process grows that loads the graph and runs it, which is more than its tensors.
-        runs: Number of timed forward passes.
-    """
-
-    subnetwork: SubNetwork | tuple[LayerShape, ...]
-    parameters: int
-    embedding_parameters: int
-    encoder_parameters: int
-    flops: int
-    batch_size: int
-    sequence_length: int
-    runtime: str = "torch"
-    dtype: str = "float32"
-    device: str = "cpu"
-    threads: int | None = None
-    latency_ms: float | None = None
-    latency_spread_ms: float | None = None
-    memory_mb: float | None = None
-    runs: int | None = None
-
-    @property
-    def name(self) -> str:
-        """The size as text, `w0.5-d0.75`."""
-        return size_name(self.subnetwork)
-
-    @property
-    def setting(self) -> dict[str, Any]:
-        """What was the same for every size measured together with this one."""
-        return {name: getattr(self, name) for name in SETTING}
-
-
-SETTING = ("runtime", "dtype", "batch_size", "sequence_length")
-"""The fields that tell one setting of a table from another."""
-
+COLUMNS = {
+    "parameters": "costs",
+    "embedding_parameters": "costs",
+    "encoder_parameters": "costs",
+    "flops": "costs",
+    "batch_size": "setting",
+    "sequence_length": "setting",
+    "runtime": "setting",
+    "dtype": "setting",
+    "device": "setting",
+    "threads": "setting",
+    "latency_ms": "costs",
+    "latency_spread_ms": "costs",
+    "memory_mb": "costs",
+    "runs": "setting",
+}
+"""The columns of a table after the size, and which part of a record each of them is."""
 
 SUFFIXES = (".json", ".csv", ".md")
 """What a table can be saved as."""
@@ -78,47 +40,51 @@ SUFFIXES = (".json", ".csv", ".md")
 
 @dataclass(frozen=True)
 class ProfileTable:
-    """Profiles of several sizes under one or more settings.
+    """What several sizes cost under one or more settings.
 
     Args:
-        profiles: One for each size and setting.
+        records: One for each size and setting.
         left_out: For each runtime and number format that was asked for and does not exist together, why not.
         machine: What it was measured on.
     """
 
-    profiles: tuple[Profile, ...]
+    records: tuple[SizeRecord, ...]
     left_out: Mapping[str, str] = field(default_factory=dict)
     machine: Mapping[str, str] = field(default_factory=dict)
 
-    def __iter__(self) -> Iterator[Profile]:
-        return iter(self.profiles)
+    def __iter__(self) -> Iterator[SizeRecord]:
+        return iter(self.records)
 
     def __len__(self) -> int:
-        return len(self.profiles)
+        return len(self.records)
 
     def select(self, **setting: Any) -> ProfileTable:
         """The part of the table with these values, such as `runtime="torch", batch_size=1`.
 
         Raises:
-            ValueError: If no profile has them, or a name is no field of a setting.
+            ValueError: If no record has them, or a name is no field of a setting.
         """
         unknown = [name for name in setting if name not in SETTING]
         if unknown:
             raise ValueError(f"{unknown} are no fields of a setting. Possible are {list(SETTING)}.")
         wanted = setting.items()
-        found = tuple(one for one in self if all(getattr(one, name) == value for name, value in wanted))
+        found = tuple(one for one in self if all(one.setting.get(name) == value for name, value in wanted))
         if not found:
-            raise ValueError(f"No profile has {setting}. Measured were {self.settings}; choose among these.")
-        return replace(self, profiles=found)
+            raise ValueError(f"No size was measured under {setting}. Possible are {self.settings}; choose among them.")
+        return replace(self, records=found)
 
-    def candidates(self, accuracy: Mapping[Any, float] | Callable[[Any], float]) -> tuple[Candidate, ...]:
-        """What `recommend` and `pareto_front` choose from.
+    def with_metrics(
+        self, metrics: Mapping[Any, Any] | Callable[[Any], Any], *, metric: str = "accuracy"
+    ) -> tuple[SizeRecord, ...]:
+        """What `recommend` and `pareto_front` choose from: the sizes of this table that have metrics, with them.
 
         Args:
-            accuracy: Accuracy of a size, as a table by size or by its text, or as a function that measures it.
+            metrics: For a size, or its text, its metrics by name, as `model.config.metrics` holds them, or the value of
+                one; or a function of a size that measures these.
+            metric: What a metric is called that is given as one value.
 
         Raises:
-            ValueError: If the table holds several settings, whose costs would be mixed, or no size has an accuracy.
+            ValueError: If the table holds several settings, whose costs would be mixed, or no size has metrics.
         """
         settings = self.settings
         if len(settings) != 1:
@@ -126,20 +92,19 @@ class ProfileTable:
                 f"The table holds {len(settings)} settings: {settings}. Take one of them: with select(), or on the "
                 "command line with --runtime, --dtype, --batch-size and --sequence-length."
             )
-        if isinstance(accuracy, Mapping):
-            accuracy = {
-                parse_size(size) if isinstance(size, str) else size: number for size, number in accuracy.items()
-            }
-        return make_candidates(accuracy, {one.subnetwork: asdict(one) for one in self})
+        return make_records(metrics, self.records, metric=metric)
 
     @property
     def settings(self) -> list[dict[str, Any]]:
         """The settings that were measured, in their order."""
-        return [dict(setting) for setting in dict.fromkeys(tuple(one.setting.items()) for one in self)]
+        settings = dict.fromkeys(tuple((name, one.setting.get(name)) for name in SETTING) for one in self)
+        return [dict(setting) for setting in settings]
 
     def rows(self) -> list[dict[str, Any]]:
-        """A dictionary for each profile, its size as text."""
-        return [{"size": one.name, **{name: getattr(one, name) for name in _COLUMNS}} for one in self]
+        """A dictionary for each record, its size as text; what was not measured is None."""
+        return [
+            {"size": one.name, **{name: getattr(one, part).get(name) for name, part in COLUMNS.items()}} for one in self
+        ]
 
     def to_pandas(self) -> Any:
         """The table as a `pandas.DataFrame`.
@@ -169,15 +134,15 @@ class ProfileTable:
         """
         try:
             content = json.loads(text)
-            profiles = [Profile(parse_size(row.pop("size")), **row) for row in content["profiles"]]
-            return cls(tuple(profiles), content["left_out"], content["machine"])
+            records = tuple(_record(row) for row in content["profiles"])
+            return cls(records, content["left_out"], content["machine"])
         except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
             raise ValueError(f"The text is not a table of profiles ({error!r}). Give what to_json wrote.") from error
 
     def to_csv(self) -> str:
         """The table as CSV text with a header."""
         text = io.StringIO()
-        writer = csv.DictWriter(text, ["size", *_COLUMNS], lineterminator="\n")
+        writer = csv.DictWriter(text, ["size", *COLUMNS], lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows())
         return text.getvalue()
@@ -187,10 +152,11 @@ class ProfileTable:
         header = ["size", "parameters", "GFLOPs", "runtime", "dtype", "device", "batch", "tokens", "ms", "± ms", "MB"]
         lines = [header, ["---", "---:", "---:", *["---"] * 3, *["---:"] * 5]]
         for one in self:
-            measured = (one.latency_ms, one.latency_spread_ms, one.memory_mb)
+            measured = [one.costs.get(name) for name in ("latency_ms", "latency_spread_ms", "memory_mb")]
             numbers = ["" if number is None else f"{number:.4g}" for number in measured]
-            counted = [f"{one.parameters / 1e6:.1f} M", f"{one.flops / 1e9:.3g}"]
-            setting = [one.runtime, one.dtype, one.device, str(one.batch_size), str(one.sequence_length)]
+            counted = [f"{(one.parameters or 0) / 1e6:.1f} M", f"{(one.flops or 0) / 1e9:.3g}"]
+            names = ("runtime", "dtype", "device", "batch_size", "sequence_length")
+            setting = [str(one.setting.get(name, "")) for name in names]
             lines.append([one.name, *counted, *setting, *numbers])
         return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
@@ -215,4 +181,13 @@ def check_suffix(path: str | PathLike) -> None:
         raise ValueError(f"{str(path)!r} is no name for a table. Possible suffixes are {list(SUFFIXES)}; give one.")
 
 
-_COLUMNS = [column.name for column in fields(Profile) if column.name != "subnetwork"]
+def _record(row: Mapping[str, Any]) -> SizeRecord:
+    """The record that a row of a table was made of."""
+    unknown = [name for name in row if name not in ("size", *COLUMNS)]
+    if unknown:
+        raise KeyError(unknown[0])
+    parts: dict[str, dict[str, Any]] = {"costs": {}, "setting": {}}
+    for name, part in COLUMNS.items():
+        if row.get(name) is not None:
+            parts[part][name] = row[name]
+    return SizeRecord(row["size"], {}, **parts)

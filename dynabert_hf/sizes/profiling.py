@@ -1,12 +1,11 @@
 """What sub-networks cost when they run: latency and peak memory over sizes and settings.
 
-Counts come from `counting`, what runs a size from `runtimes`; choosing among the costs is left to `search`.
+Counts come from `counting`, what runs a size from `runtimes`; choosing among the costs is left to `choosing`.
 """
 
 from __future__ import annotations
 
 import platform
-import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -15,14 +14,15 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from tqdm.auto import tqdm
 
 from ..model.configuration import longest_input
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import Size
-from .counting import count_flops, count_parameters
-from .profile_table import Profile, ProfileTable
+from .profile_table import ProfileTable
+from .records import SizeRecord
 from .runtimes import Runner, prepared, present_device, why_not
 
 
@@ -69,30 +69,36 @@ def profile(
 
     Example:
         >>> table = profile(model, batch_sizes=(1, 8), runtimes=("torch", "onnxruntime"))  # doctest: +SKIP
-        >>> table.select(runtime="torch", batch_size=1).candidates(accuracies)  # doctest: +SKIP
+        >>> table.select(runtime="torch", batch_size=1).with_metrics(model.config.metrics)  # doctest: +SKIP
     """
     chosen = [model._requested(size, None, None) for size in (model.config.subnetworks if sizes is None else sizes)]
     place = model.device if device is None else present_device(device)
     shapes = list(product(batch_sizes, sequence_lengths))
     for batch_size, sequence_length in shapes:
         _check_setting(model, batch_size=batch_size, sequence_length=sequence_length, rounds=rounds)
-    by_shape = {shape: [counted(model, size, *shape) for size in chosen] for shape in shapes}
+    by_shape = {
+        (batch_size, length): [
+            SizeRecord.counted(model, size, batch_size=batch_size, sequence_length=length) for size in chosen
+        ]
+        for batch_size, length in shapes
+    }
     asked = list(product(runtimes, dtypes))
     reasons = {f"{runtime} {dtype}": why_not(runtime, dtype) for runtime, dtype in asked}
     left_out = {name: reason for name, reason in reasons.items() if reason}
     if len(left_out) == len(asked):
         raise ValueError(f"Nothing is left to measure: {left_out or 'no runtime or no number format was given'}.")
-    measured: list[Profile] = []
+    measured: list[SizeRecord] = []
     with tqdm(total=(len(asked) - len(left_out)) * len(shapes) * (warmup + rounds), disable=not progress) as bar:
         for runtime, dtype in asked:
             if f"{runtime} {dtype}" in left_out:
                 continue
             bar.set_description(f"Preparing {len(chosen)} sizes for {runtime} in {dtype}")
             with prepared(model, chosen, runtime=runtime, dtype=dtype, device=place) as runners:
-                for shape, profiles in by_shape.items():
+                for shape, records in by_shape.items():
                     bar.set_description(f"{runtime} {dtype}, {shape[0]} x {shape[1]} tokens")
-                    profiles = [replace(one, runtime=runtime, dtype=dtype) for one in profiles]
-                    measured += _measured(runners, profiles, _inputs(model, *shape), (warmup, rounds), bar)
+                    run = {"runtime": runtime, "dtype": dtype}
+                    records = [replace(one, setting={**one.setting, **run}) for one in records]
+                    measured += _measured(runners, records, _inputs(model, *shape), (warmup, rounds), bar)
     return ProfileTable(tuple(measured), left_out, machine(place))
 
 
@@ -108,8 +114,8 @@ def measure_latency(
     rounds: int = 30,
     warmup: int = 3,
     progress: bool = False,
-) -> list[Profile]:
-    """What `profile` measures, under one setting: a `Profile` for each size, in the order given.
+) -> list[SizeRecord]:
+    """What `profile` measures, under one setting: a `SizeRecord` for each size, in the order given.
 
     Args:
         model: An elastic model.
@@ -192,29 +198,28 @@ def time_in_turns(
 
 def _measured(
     runners: Sequence[Runner],
-    profiles: Sequence[Profile],
+    records: Sequence[SizeRecord],
     inputs: torch.Tensor,
     turns: tuple[int, int],
     bar: Any,
-) -> Iterable[Profile]:
+) -> Iterable[SizeRecord]:
     place = runners[0].device  # of all: they are of one runtime
     inputs = inputs.to(place)
     calls = [lambda runner=runner: runner(inputs) for runner in runners]
     warmup, rounds = turns
     timer = partial(event_ms, device=place) if inputs.is_cuda else wall_ms
     times = time_in_turns(calls, warmup=warmup, rounds=rounds, step=bar.update, timer=timer)
-    return [
-        replace(
-            one,
-            device=runner.device,
-            threads=torch.get_num_threads(),
-            latency_ms=statistics.median(taken),
-            latency_spread_ms=_interquartile_range(taken),
-            memory_mb=runner.peak_memory_mb(inputs),
-            runs=rounds,
-        )
-        for one, runner, taken in zip(profiles, runners, times, strict=True)
-    ]
+    made = []
+    for one, runner, taken in zip(records, runners, times, strict=True):
+        lower, middle, upper = np.percentile(taken, [25, 50, 75]).tolist()
+        costs = {
+            "latency_ms": middle,
+            "latency_spread_ms": upper - lower,
+            "memory_mb": runner.peak_memory_mb(inputs),
+        }
+        where = {"device": runner.device, "threads": torch.get_num_threads(), "runs": rounds}
+        made.append(replace(one, costs={**one.costs, **costs}, setting={**one.setting, **where}))
+    return made
 
 
 def _check_setting(model: ElasticModelMixin, **counts: int) -> None:
@@ -234,27 +239,6 @@ def _inputs(model: ElasticModelMixin, batch_size: int, sequence_length: int) -> 
     token = 1 if model.config.pad_token_id != 1 else 2
     choices = (2,) if type(model).__name__.endswith("MultipleChoice") else ()
     return torch.full((batch_size, *choices, sequence_length), token)
-
-
-def _interquartile_range(times: list[float]) -> float:
-    if len(times) < 2:
-        return 0.0
-    lower, _, upper = statistics.quantiles(times, n=4)
-    return upper - lower
-
-
-def counted(model: ElasticModelMixin, size: Any, batch_size: int, sequence_length: int) -> Profile:
-    """What can be said of a size without running it."""
-    count = count_parameters(model, size)
-    return Profile(
-        subnetwork=size,
-        parameters=count.total,
-        embedding_parameters=count.embeddings,
-        encoder_parameters=count.encoder,
-        flops=count_flops(model, size, batch_size=batch_size, sequence_length=sequence_length),
-        batch_size=batch_size,
-        sequence_length=sequence_length,
-    )
 
 
 def machine(device: torch.device | None = None) -> dict[str, str]:

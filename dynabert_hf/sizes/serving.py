@@ -17,10 +17,12 @@ from functools import cached_property
 from threading import Lock
 from typing import Any
 
+import numpy as np
 import torch
 
 from ..model.elastic_model import ElasticModelMixin
-from .choosing import Candidate, format_cost, pareto_front
+from .choosing import pareto_front
+from .records import SizeRecord, format_cost
 
 _REMEMBERED = 100
 """Requests that an estimate rests on at most: enough that a p95 is not made by one of them."""
@@ -31,8 +33,7 @@ _HOLDS_AFTER, _MOST_PATIENT = 5, 32
 
 def p95(amounts: Iterable[float]) -> float:
     """The smallest of some amounts that at least 95 % of them do not exceed; of fewer than twenty the largest."""
-    ordered = sorted(amounts)
-    return ordered[math.ceil(0.95 * len(ordered)) - 1]
+    return float(np.percentile(list(amounts), 95, method="inverted_cdf"))
 
 
 @dataclass(frozen=True)
@@ -43,18 +44,18 @@ class ServedRequest:
         done: When it was done, in seconds.
         waited_ms: How long it had waited before its size was chosen, in milliseconds.
         took_ms: How long it then took, in milliseconds.
-        candidate: The size that served it.
+        record: The size that served it.
     """
 
     done: float
     waited_ms: float
     took_ms: float
-    candidate: Candidate
+    record: SizeRecord
 
     @cached_property
     def slowness(self) -> float:
         """How many times as long it took as the table says."""
-        return self.took_ms / self.candidate.latency_ms  # type: ignore[operator]
+        return self.took_ms / self.record.latency_ms  # type: ignore[operator]
 
 
 @dataclass(frozen=True)
@@ -105,30 +106,39 @@ class SizeChooser:
     each time that one did not hold, so that a steady load sees ever fewer changes.
 
     Args:
-        candidates: The table: sizes with accuracy and `latency_ms`. Those that another beats in both are left out.
+        records: The table: sizes with the metric and `latency_ms`. Those that another beats in both are left out.
         target: What to keep.
+        metric: What a size is to be good in.
+        greater_is_better: The direction of the metric; None: as its name says.
 
     Raises:
-        ValueError: If a candidate has no latency, fewer than two are left, or none keeps the target on a machine as
+        ValueError: If a record has no latency, fewer than two are left, or none keeps the target on a machine as
             fast as that of the table.
     """
 
-    def __init__(self, candidates: Iterable[Candidate], target: ServingTarget):
+    def __init__(
+        self,
+        records: Iterable[SizeRecord],
+        target: ServingTarget,
+        *,
+        metric: str = "accuracy",
+        greater_is_better: bool | None = None,
+    ):
         self.target = target
-        self.candidates = pareto_front(candidates, cost="latency_ms")
+        self.records = pareto_front(records, metric=metric, cost="latency_ms", greater_is_better=greater_is_better)
         self._check()
         self._recent: deque[ServedRequest] = deque(maxlen=_REMEMBERED)
-        self._patience = [target.patience_s] * len(self.candidates)
-        self._entered = [-math.inf] * len(self.candidates)
+        self._patience = [target.patience_s] * len(self.records)
+        self._entered = [-math.inf] * len(self.records)
         self._possible_since: float | None = None
         self._crowded_ms: float | None = None
-        self._level = len(self.candidates) - 1
+        self._level = len(self.records) - 1
         self._level = self._fitting_level(-math.inf)
         self.changes = 0
 
     def _check(self) -> None:
-        fastest = self.candidates[0]
-        if len(self.candidates) < 2:
+        fastest = self.records[0]
+        if len(self.records) < 2:
             raise ValueError(
                 f"There is nothing to choose: {fastest} is at least as fast and as accurate as all others. Give sizes "
                 "of which the slower ones are more accurate, measured with measure_latency and evaluate()."
@@ -143,9 +153,9 @@ class SizeChooser:
             )
 
     @property
-    def active(self) -> Candidate:
+    def active(self) -> SizeRecord:
         """The size chosen last."""
-        return self.candidates[self._level]
+        return self.records[self._level]
 
     def observe(self, request: ServedRequest) -> None:
         """Take note of a request that is done."""
@@ -155,16 +165,16 @@ class SizeChooser:
         """The requests that say something about now."""
         return [request for request in self._recent if now - request.done <= self.target.window_s]
 
-    def expected_p95_ms(self, candidate: Candidate, now: float) -> float:
+    def expected_p95_ms(self, record: SizeRecord, now: float) -> float:
         """The p95 of the recent requests, had all of them run at this size; without any, the latency in the table.
 
         Of fewer than twenty requests that would be the slowest; it is left out, since one alone may be an accident.
         """
-        latency_ms: Any = candidate.latency_ms
+        latency_ms: Any = record.latency_ms
         expected = sorted(r.waited_ms + r.slowness * latency_ms for r in self.recent(now))
         return p95(expected[:-1] if len(expected) < 20 else expected) if len(expected) > 1 else latency_ms
 
-    def choose(self, now: float, *, queue_length: int = 0) -> Candidate:
+    def choose(self, now: float, *, queue_length: int = 0) -> SizeRecord:
         """The size for a request that begins now.
 
         Args:
@@ -187,9 +197,9 @@ class SizeChooser:
         return level
 
     def _keeps_target(self, level: int, now: float, share: float, longest_ms: float = math.inf) -> bool:
-        candidate, p95_ms = self.candidates[level], self.target.p95_ms
-        in_time = p95_ms is None or self.expected_p95_ms(candidate, now) <= share * p95_ms
-        return in_time and candidate.latency_ms <= longest_ms  # type: ignore[operator]
+        record, p95_ms = self.records[level], self.target.p95_ms
+        in_time = p95_ms is None or self.expected_p95_ms(record, now) <= share * p95_ms
+        return in_time and record.latency_ms <= longest_ms  # type: ignore[operator]
 
     def _longest_for_queue(self, queue_length: int) -> float:
         """The latency in the table that the queue allows: of a too long one that of the size which filled it, or less.
@@ -216,7 +226,7 @@ class SizeChooser:
         larger, most = self._level + 1, self.target.max_queue
         quiet = most is None or queue_length <= most / 2
         share = 1 - 2 * self.target.margin
-        if larger == len(self.candidates) or not quiet or not self._keeps_target(larger, now, share):
+        if larger == len(self.records) or not quiet or not self._keeps_target(larger, now, share):
             self._possible_since = None
             return
         if self._possible_since is None:
@@ -240,15 +250,16 @@ class ServingReport:
         slowness: How many times as long as in the table the recent requests took, at the p95; None if there are none.
         served: For each size how many requests it served.
         changes: How often the size changed.
-        mean_accuracy: Of the sizes, as the table has it, over the requests served; None if there are none.
+        mean_metric: What the sizes achieve in the metric, as the table has it, averaged over the requests served; None
+            if there are none.
     """
 
-    active: Candidate
+    active: SizeRecord
     p95_ms: float | None
     slowness: float | None
-    served: Mapping[Candidate, int]
+    served: Mapping[SizeRecord, int]
     changes: int
-    mean_accuracy: float | None
+    mean_metric: float | None
 
 
 class LatencyController:
@@ -259,9 +270,11 @@ class LatencyController:
 
     Args:
         model: An elastic model; it stays as it is.
-        candidates: The table of sizes: accuracy, and latency measured at the batch size and length of the requests,
-            for instance from `make_candidates` or a profile. If requests differ, at a typical one.
+        records: The table of sizes: accuracy, and latency measured at the batch size and length of the requests,
+            for instance from `make_records` or a profile. If requests differ, at a typical one.
         target: What to keep.
+        metric: What a size is to be good in.
+        greater_is_better: The direction of the metric; None: as its name says.
         clock: The time in seconds.
 
     Raises:
@@ -269,7 +282,7 @@ class LatencyController:
         ValueError: If the table leaves nothing to choose, or the target is out of reach.
 
     Example:
-        >>> controller = LatencyController(model, candidates, ServingTarget(p95_ms=20))  # doctest: +SKIP
+        >>> controller = LatencyController(model, records, ServingTarget(p95_ms=20))  # doctest: +SKIP
         >>> with controller.request() as sized:  # doctest: +SKIP
         ...     logits = sized(**inputs).logits
     """
@@ -277,18 +290,21 @@ class LatencyController:
     def __init__(
         self,
         model: ElasticModelMixin,
-        candidates: Iterable[Candidate],
+        records: Iterable[SizeRecord],
         target: ServingTarget,
         *,
+        metric: str = "accuracy",
+        greater_is_better: bool | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ):
         self.clock = clock
-        self._chooser = SizeChooser(candidates, target)
-        sizes = [candidate.subnetwork for candidate in self._chooser.candidates]
+        self.metric = metric
+        self._chooser = SizeChooser(records, target, metric=metric, greater_is_better=greater_is_better)
+        sizes = [record.size for record in self._chooser.records]
         self.models = {size: model.share(size).eval() for size in sizes}
         self._lock = Lock()
         self._running = 0
-        self._served: Counter[Candidate] = Counter()
+        self._served: Counter[SizeRecord] = Counter()
 
     @contextmanager
     def request(self, *, arrived: float | None = None, queue_length: int = 0) -> Iterator[ElasticModelMixin]:
@@ -310,17 +326,17 @@ class LatencyController:
                 f"arrived={arrived!r} is later than now, {started!r}. Give a time that controller.clock() told."
             )
         with self._lock:
-            candidate = self._chooser.choose(started, queue_length=queue_length + self._running)
+            record = self._chooser.choose(started, queue_length=queue_length + self._running)
             self._running += 1
         try:
-            yield self.models[candidate.subnetwork]
+            yield self.models[record.size]
             done = self.clock()
         finally:
             with self._lock:
                 self._running -= 1
         with self._lock:
-            self._chooser.observe(ServedRequest(done, 1e3 * (started - arrived), 1e3 * (done - started), candidate))
-            self._served[candidate] += 1
+            self._chooser.observe(ServedRequest(done, 1e3 * (started - arrived), 1e3 * (done - started), record))
+            self._served[record] += 1
 
     def run(self, inputs: Mapping[str, Any], *, arrived: float | None = None, queue_length: int = 0) -> Any:
         """The outputs for some inputs at the size of the moment, without gradients.
@@ -346,5 +362,5 @@ class LatencyController:
             slowness=p95(r.slowness for r in recent) if recent else None,
             served=dict(served),
             changes=changes,
-            mean_accuracy=sum(c.accuracy * n for c, n in served.items()) / total if total else None,
+            mean_metric=sum(c.metrics[self.metric] * n for c, n in served.items()) / total if total else None,
         )

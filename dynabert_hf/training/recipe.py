@@ -32,13 +32,13 @@ from ..hub.card import RECIPE_FIELDS
 from ..hub.push import push_folder
 from ..model import modeling_dynabert, modeling_dynaroberta
 from ..model.elastic_model import ElasticModelMixin
-from ..sizes.metrics import plain_metrics
+from ..sizes.metrics import plain_metrics, told_directions
 from ..tasks import task_of
 from .arguments import STAGES, DynaBertTrainingArguments
 from .checkpoints import last_whole_checkpoint
 from .checks import check_enough, check_labelled, check_labels
 from .ordered_evaluation import OrderedEvaluation, evaluate_one_size
-from .result import RecipeResult
+from .result import RecipeResult, count_rows
 from .rewiring import Importance, measure_importance, rewire
 from .trainer import DynaBertTrainer
 
@@ -365,7 +365,13 @@ class _Run:
             metrics = trainer.evaluate(sizes=model.config.subnetworks)
             teacher_metrics = plain_metrics(evaluate_one_size(teacher, args, **self.trainer_kwargs), "eval_")
         result = RecipeResult.from_metrics(
-            model, metrics, teacher_metrics=teacher_metrics, stages=self.settings_of_stages()
+            model,
+            metrics,
+            teacher_metrics=teacher_metrics,
+            stages=self.settings_of_stages(),
+            directions=told_directions(args),
+            train_rows=count_rows(self.trainer_kwargs["train_dataset"]),
+            eval_rows=count_rows(self.trainer_kwargs["eval_dataset"]),
         )
         result.record()
         if PartialState().is_main_process:

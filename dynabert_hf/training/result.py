@@ -1,8 +1,10 @@
-"""What a run of the recipe made: a row for every size, as a table, as files and on the card of the model."""
+"""What a run of the recipe made: a record for every size, as a table, as files and on the card of the model."""
 
 from __future__ import annotations
 
 import csv
+import html
+import io
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -15,23 +17,38 @@ from rich.console import Console
 from rich.table import Table
 from transformers.utils import logging
 
-from ..hub.card import ModelCardFacts, SizeFacts, write_model_card
+from ..hub.card import ModelCardFacts, write_model_card
 from ..model.elastic_model import ElasticModelMixin
-from ..sizes.choosing import Candidate, quality_sign
-from ..sizes.metrics import metrics_by_size
+from ..model.subnetwork import SubNetwork, size_name
+from ..sizes.metrics import in_telling_order, is_lower_better, metrics_by_size, worst_of
 from ..sizes.plots import plot_grid, plot_pareto
+from ..sizes.records import SizeRecord
+from ..sizes.tables import quantity, table_of
 
 logger = logging.get_logger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RecipeResult:
-    """What `train_dynabert` made: model, a row for every size, the teacher's metrics, the settings of the stages."""
+    """What `train_dynabert` made. Printed, and in a notebook, it is the table of the sizes.
+
+    Attributes:
+        model: The elastic model.
+        rows: A record for every size, from small to large.
+        teacher_metrics: Metrics of the fine-tuned model that was the first teacher.
+        stages: For each stage that was trained its settings.
+        directions: In which direction a metric is better, `lower` or `higher`, where its name does not say it.
+        train_rows: How many rows training used, where that is known.
+        eval_rows: How many rows the metrics were measured on; of several evaluation sets for each.
+    """
 
     model: ElasticModelMixin
-    rows: tuple[SizeFacts, ...]
+    rows: tuple[SizeRecord, ...]
     teacher_metrics: dict[str, float]
     stages: dict[str, dict[str, Any]] = field(default_factory=dict)
+    directions: dict[str, str] = field(default_factory=dict)
+    train_rows: int | None = None
+    eval_rows: int | Mapping[str, int] | None = None
 
     @classmethod
     def from_metrics(
@@ -42,6 +59,7 @@ class RecipeResult:
         prefix: str = "eval",
         teacher_metrics: Mapping[str, float] | None = None,
         stages: Mapping[str, Mapping[str, Any]] | None = None,
+        **facts: Any,
     ) -> RecipeResult:
         """The result that an evaluation of all sizes makes of a model.
 
@@ -51,13 +69,14 @@ class RecipeResult:
             prefix: What the names of the metrics begin with.
             teacher_metrics: Metrics of the teacher on the same data, without prefix.
             stages: For each stage that was trained its settings.
+            **facts: The other attributes of this class, such as `eval_rows`.
         """
         by_size = metrics_by_size(metrics, prefix)
         rows = tuple(
-            SizeFacts.counted(model, subnetwork, by_size.get(str(subnetwork), {}))
-            for subnetwork in model.config.subnetworks
+            SizeRecord.counted(model, size, by_size.get(size_name(size), {})) for size in model.config.subnetworks
         )
-        return cls(model, rows, dict(teacher_metrics or {}), {name: dict(own) for name, own in (stages or {}).items()})
+        settings = {name: dict(own) for name, own in (stages or {}).items()}
+        return cls(model, rows, dict(teacher_metrics or {}), settings, **facts)
 
     @property
     def summary(self) -> dict[str, dict[str, float]]:
@@ -68,7 +87,7 @@ class RecipeResult:
                 values.setdefault(name, []).append(value)
         return {
             "mean": {name: math.fsum(numbers) / len(numbers) for name, numbers in values.items()},
-            "worst": {name: (min if quality_sign(name) > 0 else max)(numbers) for name, numbers in values.items()},
+            "worst": {name: worst_of(name, numbers, self.directions) for name, numbers in values.items()},
         }
 
     def record(self) -> None:
@@ -76,75 +95,114 @@ class RecipeResult:
 
         They travel with the checkpoint from then on; those that are not finite are left out.
         """
-        table = {"teacher": self.teacher_metrics, **{str(row.subnetwork): row.metrics for row in self.rows}}
+        table = {"teacher": self.teacher_metrics, **{row.name: row.metrics for row in self.rows}}
         finite = {
             name: {metric: value for metric, value in own.items() if math.isfinite(value)}
             for name, own in table.items()
         }
         self.model.config.metrics = {name: own for name, own in finite.items() if own} or None
+        self.model.config.metric_directions = self.directions or None
 
     def save(self, folder: str | Path) -> None:
         """Write everything as `results.json` and the table as `results.csv` into a folder.
 
-        A metric that is not finite is `null` in the one and empty in the other.
+        A metric that is not finite is `null` in the one and empty in the other. A size of layer shapes has neither
+        width nor depth.
         """
-        records = [
-            {
-                "size": str(row.subnetwork),
-                "width": row.subnetwork.width,
-                "depth": row.subnetwork.depth,
-                **_finite(row.metrics),
-                "parameters": row.parameters,
-                "flops": row.flops,
-            }
-            for row in self.rows
-        ]
+        records = []
+        for row in self.rows:
+            size = row.size if isinstance(row.size, SubNetwork) else None
+            records.append(
+                {
+                    "size": row.name,
+                    "width": size.width if size else None,
+                    "depth": size.depth if size else None,
+                    **_finite(row.metrics),
+                    "parameters": row.parameters,
+                    "flops": row.flops,
+                }
+            )
         folder = Path(folder)
         content = {
             "teacher": _finite(self.teacher_metrics),
             **{name: _finite(metrics) for name, metrics in self.summary.items()},
             "sub_networks": records,
             "stages": self.stages,
+            "train_rows": self.train_rows,
+            "eval_rows": self.eval_rows,
         }
         (folder / "results.json").write_text(json.dumps(content, indent=2, default=str))
         with (folder / "results.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(records[0]))
+            writer = csv.DictWriter(file, list(dict.fromkeys(name for record in records for name in record)))
             writer.writeheader()
             writer.writerows(records)
 
+    def table(self) -> Table:
+        """The sizes from large to small, with the teacher and the mean and worst of all sizes."""
+        full = max(row.flops or 0 for row in self.rows)
+        return table_of(
+            [
+                {
+                    "size": str(row),
+                    **self._cells(row.metrics),
+                    "params": quantity(row.parameters or 0),
+                    "GFLOPs": f"{(row.flops or 0) / 1e9:.3g}",
+                    "of full": f"{(row.flops or 0) / full:.0%}",
+                }
+                for row in reversed(self.rows)
+            ],
+            last=[
+                {"size": name, **self._cells(own)}
+                for name, own in {**self.summary, "teacher": self.teacher_metrics}.items()
+                if own
+            ],
+        )
+
+    def _cells(self, metrics: Mapping[str, float]) -> dict[str, str]:
+        names = in_telling_order(name for row in self.rows for name in row.metrics)
+        return {name: f"{metrics[name]:.4f}" if name in metrics else "" for name in names}
+
     def show(self, console: Console | None = None) -> None:
-        """Print the table in the terminal, from large to small, with the teacher and the mean and worst of all sizes.
+        """Print the table in the terminal.
 
         Args:
             console: Where to print; None: the standard output.
         """
-        metrics = list(self.summary["mean"])
-        table = Table(title=f"{len(self.rows)} sizes of one {type(self.model).__name__}")
-        for heading in ("size", *metrics, "parameters", "GFLOPs", "of full"):
-            table.add_column(heading, justify="left" if heading == "size" else "right")
-        full = max(row.flops for row in self.rows)
-        for row in reversed(self.rows):
-            costs = (f"{row.parameters / 1e6:.1f} M", f"{row.flops / 1e9:.2f}", f"{row.flops / full:.0%}")
-            table.add_row(str(row.subnetwork), *_cells(row.metrics, metrics), *costs)
-        if metrics:
-            table.add_section()
-            table.add_row("mean", *_cells(self.summary["mean"], metrics))
-            table.add_row("worst", *_cells(self.summary["worst"], metrics))
-        if self.teacher_metrics:
-            table.add_row("teacher", *_cells(self.teacher_metrics, metrics))
-        (console or Console()).print(table)
+        (console or Console()).print(f"{len(self.rows)} sizes of one {type(self.model).__name__}", self.table())
 
-    def write_card(self, folder: str | Path, *, rows: Iterable[Any] | None = None, **facts: Any) -> Path:
+    def __repr__(self) -> str:
+        console = Console(width=80, file=io.StringIO(), color_system=None)
+        self.show(console)
+        return str(console.file.getvalue()).rstrip()
+
+    def _repr_html_(self) -> str:
+        """The table for a notebook."""
+        table = self.table()
+        cells = [[str(column.header) for column in table.columns]]
+        cells += map(list, zip(*(map(str, column.cells) for column in table.columns), strict=True))
+        rows = ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in cells]
+        return "<table>" + "".join(f"<tr>{row}</tr>" for row in rows) + "</table>"
+
+    def write_card(self, folder: str | Path, *, rows: Iterable[SizeRecord] | None = None, **facts: Any) -> Path:
         """Write the card of the model as `README.md`, with its pictures if matplotlib is installed.
 
         Args:
             folder: Folder of the model.
-            rows: Rows that say more than those of this result, such as `latency_ms`.
+            rows: Records that say more than those of this result, such as `latency_ms`.
             **facts: Other fields of `ModelCardFacts`, such as `dataset_name` and `license`.
         """
-        known = {"title": "DynaBERT", "teacher_metrics": self.teacher_metrics, "stages": self.stages, **facts}
-        card = ModelCardFacts.from_rows(self.model, self.rows if rows is None else rows, **known)
+        own = ("teacher_metrics", "stages", "directions", "train_rows", "eval_rows")
+        known = {**{name: getattr(self, name) for name in own}, **facts}
+        card = ModelCardFacts.from_records(self.model, self.rows if rows is None else rows, **known)
         return write_model_card(folder, replace(card, pictures=_draw(card, Path(folder))))
+
+
+def count_rows(dataset: Any) -> int | dict[str, int] | None:
+    """How many rows a data set has, or each of several; None if there is none or it does not know."""
+    if isinstance(dataset, dict):
+        counts = {name: count_rows(each) for name, each in dataset.items()}
+        return {name: count for name, count in counts.items() if isinstance(count, int)} or None
+    return len(dataset) if hasattr(dataset, "__len__") else None
 
 
 def _draw(card: ModelCardFacts, folder: Path) -> dict[str, str]:
@@ -155,29 +213,26 @@ def _draw(card: ModelCardFacts, folder: Path) -> dict[str, str]:
     if find_spec("matplotlib") is None:
         logger.warning('No pictures without matplotlib. Install it with `pip install "dynabert_hf[plots]"`.')
         return {}
-    measured = [size for size in card.sizes if math.isfinite(size.metrics.get(metric, math.nan))]
+    measured = [row for row in card.sizes if math.isfinite(row.metrics.get(metric, math.nan))]
     if len(measured) < len(card.sizes):
-        left_out = [str(size.subnetwork) for size in card.sizes if size not in measured]
+        left_out = [str(row) for row in card.sizes if row not in measured]
         logger.warning(f"Sizes without a finite {metric} are not in the pictures: {', '.join(left_out)}.")
     if not measured:
         return {}
-    cost = "flops" if any(size.latency_ms is None for size in measured) else "latency_ms"
-    candidates = [_candidate(size, metric) for size in measured]
-    teacher = card.teacher_metrics.get(metric)
-    if teacher is not None:
-        teacher = quality_sign(metric) * teacher if math.isfinite(teacher) else None
-    plot_pareto(candidates, folder / "pareto.png", cost=cost, teacher=teacher, quality=metric)
-    plot_grid(candidates, folder / "grid.png", quality=metric)
-    return {f"{metric} over cost of every size": "pareto.png", f"{metric} by width and depth": "grid.png"}
-
-
-def _candidate(size: SizeFacts, metric: str) -> Candidate:
-    value = quality_sign(metric) * size.metrics[metric]
-    return Candidate(size.subnetwork, value, size.parameters, size.flops, size.latency_ms)
-
-
-def _cells(metrics: Mapping[str, float], names: Iterable[str]) -> list[str]:
-    return [f"{metrics[name]:.4f}" if name in metrics else "" for name in names]
+    teacher = card.teacher_metrics.get(metric, math.nan)
+    told: dict[str, Any] = {
+        "metric": metric,
+        "teacher": teacher if math.isfinite(teacher) else None,
+        "greater_is_better": not is_lower_better(metric, card.directions),
+        "title": f"{metric.replace('_', ' ').capitalize()}, {card.heading}",
+    }
+    cost = "flops" if any(row.latency_ms is None for row in measured) else "latency_ms"
+    plot_pareto(measured, folder / "pareto.png", cost=cost, **told)
+    pictures = {f"{metric} over cost of every size": "pareto.png"}
+    if any(isinstance(row.size, SubNetwork) for row in measured):
+        plot_grid(measured, folder / "grid.png", **told)
+        pictures[f"{metric} by width and depth"] = "grid.png"
+    return pictures
 
 
 def _finite(metrics: Mapping[str, float]) -> dict[str, float | None]:

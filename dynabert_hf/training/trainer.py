@@ -23,6 +23,7 @@ from transformers.utils import ModelOutput, logging
 from ..hub.card import ModelCardFacts, write_model_card
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import SubNetwork
+from ..sizes.metrics import told_directions
 from .accounting import Items, LossLog, Shares, of_labelled
 from .arguments import DynaBertTrainingArguments
 from .callbacks import follow
@@ -30,6 +31,7 @@ from .checkpoints import RecoverableTrainer
 from .checks import check_datasets, check_teacher
 from .distillation import DistillationPair, hidden_state_loss, kind_of_predictions, plan_stage, prediction_loss
 from .ordered_evaluation import unchanged
+from .result import RecipeResult, count_rows
 from .shared_prefixes import share_prefixes
 from .size_evaluation import SizeEvaluation
 
@@ -298,6 +300,15 @@ class DynaBertTrainer(SizeEvaluation, RecoverableTrainer):
             logs.update(self._losses.pop_means(self.accelerator.reduce))
         super().log(logs, start_time)
 
+    def remember_metrics(self) -> None:
+        """Store what was measured of the weights as they are in the configuration of the model, in place."""
+        model: Any = self.accelerator.unwrap_model(self.model)
+        facts = ModelCardFacts.from_training(model, self.args, self.state)
+        rows = tuple(record for record in facts.sizes if record.metrics)
+        if rows:
+            told = told_directions(self.args, self.evaluation_sets)
+            RecipeResult(model, rows, {}, directions=told).record()
+
     def create_model_card(  # type: ignore[override]
         self,
         *,
@@ -333,8 +344,11 @@ class DynaBertTrainer(SizeEvaluation, RecoverableTrainer):
             "language": language,
             "license": license,
             "tags": tuple(_as_list(tags)),
-            "title": model_name or folder.name,
+            "title": model_name,
             "model_id": self.hub_model_id,
+            "train_rows": count_rows(self.train_dataset),
+            "eval_rows": count_rows(self.eval_dataset),
+            "directions": told_directions(self.args, self.evaluation_sets),
             "base_model": finetuned_from or model.config.name_or_path,
             "dataset_id": next(iter(_as_list(dataset_tags)), None),
             "dataset_name": next(iter(_as_list(dataset)), None),
@@ -352,6 +366,7 @@ class _CardAtTheEnd(TrainerCallback):
         self.trainer = trainer
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.trainer.remember_metrics()
         self.trainer.create_model_card()
 
 

@@ -264,7 +264,7 @@ def test_profile_saves_what_recommend_reads(capsys, folder, tmp_path):
     assert answer["choice"]["size"] == "w1-d1"
     assert answer["runner_up"]["size"] == "w0.5-d1"
     assert answer["setting"] == {"runtime": "torch", "dtype": "float32", "batch_size": 2, "sequence_length": 5}
-    assert_refused(capsys, "No profile has {'runtime': 'onnxruntime'}", *choose, "--runtime", "onnxruntime")
+    assert_refused(capsys, "No size was measured under {'runtime': 'onnxruntime'}", *choose, "--runtime", "onnxruntime")
 
 
 def test_recommend_counts_what_needs_no_measuring_and_measures_what_does(capsys, folder, tmp_path):
@@ -305,6 +305,21 @@ def test_recommend_says_where_metrics_are_of_another_number_format(capsys, folde
     note = "The stored accuracy was measured in float32; in int8 it may differ; see `dynabert export --int8`."
     assert run_json(capsys, *command)["note"] == note
     assert note in run(capsys, *command)[1].splitlines()
+
+
+def test_recommend_asks_for_a_direction_that_nobody_told(capsys, folder):
+    config = json.loads((folder / "config.json").read_text())
+    metrics = {"w0.5-d1": {"hurt": 0.1}, "w1-d1": {"hurt": 0.3}}
+    (folder / "config.json").write_text(json.dumps({**config, "metrics": metrics}))
+    command = ["recommend", folder, "--flops", 1e9]
+    assert_refused(capsys, "direction of the metric 'hurt' is not known", *command)
+    assert run_json(capsys, *command, "--lower-is-better")["choice"]["size"] == "w0.5-d1"
+    assert run_json(capsys, *command, "--higher-is-better")["choice"]["size"] == "w1-d1"
+    told = {**config, "metrics": metrics, "metric_directions": {"hurt": "lower"}}
+    (folder / "config.json").write_text(json.dumps(told))
+    answer = run_json(capsys, *command, "--max-drop", 0.1)
+    assert (answer["choice"]["size"], answer["choice"]["hurt"]) == ("w0.5-d1", 0.1)
+    assert "hurt at most 0.2" in answer["reason"]
 
 
 def test_recommend_shows_an_error_as_it_is(capsys, folder):

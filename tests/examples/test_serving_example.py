@@ -11,7 +11,7 @@ import pytest
 from helpers.tiny import make_model, make_tokenizer
 from transformers import AutoTokenizer
 
-from dynabert_hf import Candidate, LatencyController, ServingTarget, SubNetwork
+from dynabert_hf import LatencyController, ServingTarget, SizeRecord, SubNetwork
 
 spec = importlib.util.spec_from_file_location("serving_example", Path(__file__).parents[2] / "examples" / "serving.py")
 example = sys.modules["serving_example"] = importlib.util.module_from_spec(spec)
@@ -56,7 +56,7 @@ def test_the_example_cuts_a_long_text_where_the_tokenizer_knows_no_length(tmp_pa
 @pytest.fixture
 def connection(tmp_path):
     save(tmp_path, None)
-    sizes = [Candidate(SubNetwork(width), accuracy=width, latency_ms=width) for width in (0.5, 1.0)]
+    sizes = [SizeRecord(SubNetwork(width), {"accuracy": width}, {"latency_ms": width}) for width in (0.5, 1.0)]
     controller = LatencyController(make_model(), sizes, ServingTarget(p95_ms=60000))
     handler = example.make_handler(controller, AutoTokenizer.from_pretrained(tmp_path))
     with example.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:

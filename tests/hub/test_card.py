@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import huggingface_hub
@@ -14,8 +15,8 @@ from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
 from transformers import SchedulerType
 
-from dynabert_hf import DynaBertForSequenceClassification, DynaBertTrainer, DynaBertTrainingArguments
-from dynabert_hf.hub.card import ModelCardFacts, SizeFacts, render_model_card, write_model_card
+from dynabert_hf import DynaBertForSequenceClassification, DynaBertTrainer, DynaBertTrainingArguments, SizeRecord
+from dynabert_hf.hub.card import ModelCardFacts, render_model_card, write_model_card
 
 
 def test_card_holds_the_measured_values(tmp_path):
@@ -24,20 +25,47 @@ def test_card_holds_the_measured_values(tmp_path):
     card = ModelCard.load(write_model_card(tmp_path, facts))
     _, results = model_index_to_eval_results(card.data.to_dict().get("model-index") or card.data["model-index"])
     found = {result.metric_name: result.metric_value for result in results}
-    rows = [line.split("|")[1:-1] for line in card.text.splitlines() if line.startswith("| `w")]
+    ends = (facts.sizes[-1], facts.sizes[0])
+    assert found == {f"accuracy of {one.name}": round(one.metrics["accuracy"], 4) for one in ends}
+    lines = [line.split("|")[1:-1] for line in card.text.splitlines() if line.startswith("| ")]
+    rows = [[cell.strip() for cell in line] for line in lines if line[0].startswith(" `w")]
     assert len(rows) == len(facts.sizes) == 12
-    for cells, size in zip(rows, facts.sizes, strict=True):
-        name, width, depth, accuracy, loss, parameters, flops, latency = (cell.strip() for cell in cells)
-        assert name == f"`{size.subnetwork}`"
-        assert (float(width), float(depth)) == (size.subnetwork.width, size.subnetwork.depth)
-        assert accuracy == f"{size.metrics['accuracy']:.4f}"
-        assert loss == f"{size.metrics['loss']:.4f}"
-        assert parameters == f"{size.parameters / 1e6:.2f} M"
-        assert flops == f"{size.flops / 1e9:.3f} G"
-        assert latency == f"{size.latency_ms:.1f} ms"
-        assert found[f"accuracy of {size.subnetwork}"] == size.metrics["accuracy"]
-        assert found[f"loss of {size.subnetwork}"] == size.metrics["loss"]
-    assert "accuracy 0.9877" in card.text
+    for cells, one in zip(rows, reversed(facts.sizes), strict=True):
+        name, width, depth, accuracy, loss, parameters, flops, latency = cells
+        assert name == f"`{one.name}`"
+        assert (float(width), float(depth)) == (one.size.width, one.size.depth)
+        assert accuracy == f"{one.metrics['accuracy']:.4f}"
+        assert loss == f"{one.metrics['loss']:.4f}"
+        assert parameters == f"{one.parameters / 1e6:.2f} M"
+        assert flops == f"{one.flops / 1e9:.3f} G"
+        assert latency == f"{one.latency_ms:.1f} ms"
+    others = {line[0].strip(): [cell.strip() for cell in line[3:5]] for line in lines}
+    mean = [sum(one.metrics[name] for one in facts.sizes) / 12 for name in ("accuracy", "loss")]
+    assert others["mean of the sizes"] == [f"{value:.4f}" for value in mean]
+    assert others["teacher"] == ["0.9877", ""]
+
+
+def test_card_says_on_how_many_rows_and_from_which_release_on(tmp_path):
+    facts = make_facts(make_model(), train_rows=3668, eval_rows=300, stages={"width": {}})
+    text = str(render_model_card(facts))
+    assert "Metrics were measured on 300 rows of Reviews." in text
+    assert "Training used 3668 rows." in text
+    assert re.search(r"It needs transformers [\d.]+ or newer\.", text)
+    several = replace(facts, eval_rows={"matched": 20, "mismatched": 30})
+    assert "measured on 20 rows (matched) and 30 rows (mismatched) of Reviews." in str(render_model_card(several))
+
+
+@pytest.mark.parametrize(
+    ("changes", "heading"),
+    [
+        ({"base_model": "google-bert/bert-base-uncased"}, "bert-base-uncased in 12 sizes, Reviews"),
+        ({"dataset_name": None}, "DynaBERT in 12 sizes, me/reviews"),
+        ({"base_model": "/somewhere/here", "dataset_name": None, "dataset_id": None}, "DynaBERT in 12 sizes"),
+        ({"title": "Mine"}, "Mine"),
+    ],
+)
+def test_the_heading_names_model_and_data_as_far_as_they_are_known(changes, heading):
+    assert f"\n# {heading}\n" in str(render_model_card(make_facts(make_model(), **changes)))
 
 
 def test_card_has_the_metadata_that_the_hub_reads(tmp_path, head):
@@ -77,7 +105,7 @@ def test_card_of_a_class_of_ones_own_names_the_class_that_loads_it(tmp_path):
     class Reviews(DynaBertForSequenceClassification):
         pass
 
-    facts = ModelCardFacts.from_rows(Reviews(make_model().config), ())
+    facts = ModelCardFacts.from_records(Reviews(make_model().config), ())
     assert "AutoModelForSequenceClassification" in str(render_model_card(facts))
 
 
@@ -147,11 +175,16 @@ def test_card_at_the_end_of_training_holds_what_is_measured_then(tmp_path):
     trainer = train(tmp_path, make_model(), eval_strategy="steps", eval_steps=1)
     card = ModelCard.load(tmp_path / "README.md")
     measured = trainer.evaluate()
-    found = results_on(card)
-    assert len(found) == 24
-    for size in trainer.model.config.subnetworks:
-        for metric in ("accuracy", "loss"):
-            assert found[f"{metric} of {size}"] == measured[f"eval_{size}_{metric}"]
+    sizes = trainer.model.config.subnetworks
+    ends = {f"accuracy of {size}": round(measured[f"eval_{size}_accuracy"], 4) for size in (sizes[-1], sizes[0])}
+    assert results_on(card) == ends
+    for size in sizes:
+        accuracy, loss = (f"{measured[f'eval_{size}_{name}']:.4f}" for name in ("accuracy", "loss"))
+        assert f"| `{size}` | {size.width:g} | {size.depth:g} | {accuracy} | {loss} |" in card.text
+        stored = trainer.model.config.metrics[str(size)]
+        assert stored == {name: measured[f"eval_{size}_{name}"] for name in ("accuracy", "loss")}
+    assert "measured on 4 rows of the evaluation data" in card.text
+    assert "Training used 4 rows." in card.text
     assert "| `learning_rate` | 0.001 |" in card.text
     assert "trained all sizes on the labels" in card.text
     assert str(tmp_path) not in str(card)
@@ -191,10 +224,10 @@ def test_card_of_a_training_knows_which_weights_were_measured(log, is_best_loade
 
 def test_metric_that_is_no_number_stays_out_of_the_metadata():
     model = make_model()
-    rows = [SizeFacts(size, {"mse": float("nan")}, 1, 1) for size in model.config.subnetworks]
-    card = render_model_card(ModelCardFacts.from_rows(model, rows))
+    rows = [SizeRecord.counted(model, size, {"mse": float("nan")}) for size in model.config.subnetworks]
+    card = render_model_card(ModelCardFacts.from_records(model, rows))
     assert "model-index" not in card.data.to_dict()
-    assert card.text.count("| nan |") == 12
+    assert card.text.count("| nan |") == 13  # with the mean
 
 
 def test_card_says_only_what_is_known_of_the_making():

@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import huggingface_hub
@@ -25,6 +26,7 @@ from dynabert_hf import (
     DynaBertForSequenceClassification,
     DynaBertTrainer,
     DynaBertTrainingArguments,
+    SizeRecord,
     SubNetworkError,
 )
 from dynabert_hf.hub.card import write_model_card
@@ -207,7 +209,8 @@ def test_folder_without_an_elastic_model_is_not_pushed(hub, tmp_path):
 def test_pushed_sizes_stand_alone_and_name_their_parent(hub, repo_id):
     model = make_model()
     facts = make_facts(model, title="Reviews")
-    sizes = ["w0.25-d0.5", "w0.5-d1"]
+    sizes = ["w0.25-d0.5", "w0.5-d1", "l0h1n7-l3h2n5"]
+    facts = replace(facts, sizes=(*facts.sizes, SizeRecord.counted(model, sizes[2], {"accuracy": 0.625})))
     done = push_subnetworks(model, repo_id, sizes, facts=facts, parent="me/model", processing_class=make_tokenizer())
     assert list(done) == sizes
     for size in sizes:
@@ -222,8 +225,8 @@ def test_pushed_sizes_stand_alone_and_name_their_parent(hub, repo_id):
         card = ModelCard(files["README.md"].decode())
         assert card.data.base_model == "me/model"
         assert "https://huggingface.co/me/model" in card.text
-        assert [line.split()[1] for line in card.text.splitlines() if line.startswith("| `w")] == [f"`{size}`"]
-        assert len(card.data.eval_results) == 2
+        assert [line.split()[1] for line in card.text.splitlines() if line.startswith("| `")][:1] == [f"`{size}`"]
+        assert [each.metric_name for each in card.data.eval_results] == [f"accuracy of {size}"]
 
 
 @pytest.mark.parametrize("is_moved", [False, True])

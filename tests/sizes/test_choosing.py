@@ -6,21 +6,28 @@ import numpy as np
 import pytest
 
 from dynabert_hf import (
-    Candidate,
     LayerShape,
+    SizeRecord,
     SubNetwork,
     grid,
-    make_candidates,
+    make_records,
     pareto_front,
     read_metrics,
     recommend,
 )
-from dynabert_hf.sizes.choosing import size_label
+from dynabert_hf.sizes.records import COSTS
 
-SMALL = Candidate(SubNetwork(0.25, 0.5), accuracy=0.81, latency_ms=2.0, flops=10, parameters=100)
-MIDDLE = Candidate(SubNetwork(0.5, 0.75), accuracy=0.86, latency_ms=5.0, flops=40, parameters=300)
-WASTEFUL = Candidate(SubNetwork(0.5, 1.0), accuracy=0.85, latency_ms=7.0, flops=50, parameters=320)
-LARGE = Candidate(SubNetwork(1.0, 1.0), accuracy=0.88, latency_ms=16.0, flops=160, parameters=800)
+
+def one(size, **numbers):
+    """A record of what a size achieves and costs."""
+    costs = {name: numbers.pop(name) for name in list(numbers) if name in COSTS}
+    return SizeRecord(size, numbers, costs)
+
+
+SMALL = one(SubNetwork(0.25, 0.5), accuracy=0.81, latency_ms=2.0, flops=10, parameters=100)
+MIDDLE = one(SubNetwork(0.5, 0.75), accuracy=0.86, latency_ms=5.0, flops=40, parameters=300)
+WASTEFUL = one(SubNetwork(0.5, 1.0), accuracy=0.85, latency_ms=7.0, flops=50, parameters=320)
+LARGE = one(SubNetwork(1.0, 1.0), accuracy=0.88, latency_ms=16.0, flops=160, parameters=800)
 ALL = (LARGE, SMALL, WASTEFUL, MIDDLE)
 
 
@@ -31,18 +38,20 @@ def test_the_front_holds_what_nothing_beats_in_order_of_cost():
 def test_the_front_equals_the_definition_on_random_candidates():
     rng = np.random.default_rng(0)
     sizes = grid(np.linspace(0.1, 1, 10), np.linspace(0.1, 1, 10))
-    random = [Candidate(s, accuracy=a, flops=f) for s, (a, f) in zip(sizes, rng.integers(0, 20, (100, 2)), strict=True)]
+    random = [
+        one(s, accuracy=int(a), flops=int(f)) for s, (a, f) in zip(sizes, rng.integers(0, 20, (100, 2)), strict=True)
+    ]
 
-    def beats(one, other):
-        as_good = one.accuracy >= other.accuracy and one.flops <= other.flops
-        return as_good and (one.accuracy > other.accuracy or one.flops < other.flops)
+    def beats(a, b):
+        as_good = a.metrics["accuracy"] >= b.metrics["accuracy"] and a.flops <= b.flops
+        return as_good and (a.metrics["accuracy"] > b.metrics["accuracy"] or a.flops < b.flops)
 
-    expected = {one for one in random if not any(beats(other, one) for other in random)}
+    expected = {each for each in random if not any(beats(other, each) for other in random)}
     assert set(pareto_front(random)) == expected
 
 
 def test_the_front_of_another_cost_may_differ():
-    odd = Candidate(SubNetwork(0.75, 0.5), accuracy=0.87, latency_ms=1.0, flops=170)
+    odd = one(SubNetwork(0.75, 0.5), accuracy=0.87, latency_ms=1.0, flops=170)
     assert pareto_front([*ALL, odd], cost="latency_ms") == (odd, LARGE)
     assert odd not in pareto_front([*ALL, odd], cost="flops")
 
@@ -66,32 +75,58 @@ def test_a_recommendation_is_on_the_front_whatever_the_budget():
 
 
 def test_of_equally_accurate_candidates_the_cheaper_is_recommended():
-    cheaper = Candidate(SubNetwork(0.5, 0.5), accuracy=0.86, latency_ms=4.0, flops=30, parameters=300)
+    cheaper = one(SubNetwork(0.5, 0.5), accuracy=0.86, latency_ms=4.0, flops=30, parameters=300)
     assert recommend([MIDDLE, cheaper], latency_ms=8).choice == cheaper
 
 
 def test_an_allowed_drop_is_spent_on_the_cheapest_size():
-    assert recommend(ALL, max_accuracy_drop=0.02).choice == MIDDLE
-    assert recommend(ALL, max_accuracy_drop=0.0).choice == LARGE
-    assert recommend(ALL, max_accuracy_drop=0.02, reference_accuracy=0.83).choice == SMALL
+    assert recommend(ALL, max_drop=0.02).choice == MIDDLE
+    assert recommend(ALL, max_drop=0.0).choice == LARGE
+    assert recommend(ALL, max_drop=0.02, reference=0.83).choice == SMALL
+
+
+ERRORS = [one(each.size, mse=1 - each.metrics["accuracy"], flops=each.flops) for each in ALL]
 
 
 def test_an_error_is_named_and_shown_as_it_is():
-    errors = [Candidate(one.subnetwork, one.accuracy - 1, flops=one.flops) for one in ALL]
-    reason = recommend(errors, flops=45, max_accuracy_drop=0.03, quality="mse").reason
+    reason = recommend(ERRORS, flops=45, max_drop=0.03, metric="mse").reason
     assert (
         reason == "w0.5-d0.75 (mse 0.14, 40 FLOPs) is the only size within flops at most 45 FLOPs and mse at most 0.15."
     )
-    assert "(mse 0.12, 160 FLOPs) is the best (in mse) of 4" in recommend(errors, flops=200, quality="mse").reason
-    assert (
-        "misses mse by 0.07"
-        in recommend(errors[1:2], max_accuracy_drop=0, reference_accuracy=-0.12, quality="mse").reason
-    )
-    assert "f1 at least 0.85" in recommend(ALL, max_accuracy_drop=0.03, quality="f1").reason
+    assert "(mse 0.12, 160 FLOPs) is the best (in mse) of 4" in recommend(ERRORS, flops=200, metric="mse").reason
+    missed = recommend(ERRORS[1:2], max_drop=0, reference=0.12, metric="mse").reason
+    assert "misses mse by 0.07" in missed
+    f1 = [one(each.size, f1=each.metrics["accuracy"], flops=each.flops) for each in ALL]
+    assert "f1 at least 0.85" in recommend(f1, max_drop=0.03, metric="f1").reason
+
+
+def test_a_metric_is_chosen_by_in_its_direction():
+    """The same numbers, named once as a share and once as an error, and once as what the caller says they are."""
+    small, large = (dict.fromkeys(("accuracy", "brier", "hurt"), value) for value in (0.1, 0.3))
+    both = [SizeRecord("w0.5-d1", small, {"flops": 1}), SizeRecord("w1-d1", large, {"flops": 2})]
+    told = {"accuracy": {}, "brier": {}, "hurt": {"greater_is_better": False}}
+    choices = {name: recommend(both, flops=9, metric=name, **given).choice.name for name, given in told.items()}
+    assert choices == {"accuracy": "w1-d1", "brier": "w0.5-d1", "hurt": "w0.5-d1"}
+    assert pareto_front(both, metric="brier") == (both[0],)
+    assert pareto_front(both, metric="hurt", greater_is_better=True) == tuple(both)
+
+
+@pytest.mark.parametrize("choose", [pareto_front, lambda records, **given: recommend(records, flops=9, **given)])
+def test_a_direction_that_nobody_told_is_asked_for(choose):
+    with pytest.raises(
+        ValueError, match=r"direction of the metric 'hurt' is not known.*Give greater_is_better=True or"
+    ):
+        choose([SizeRecord("w1-d1", {"hurt": 0.1}, {"flops": 1})], metric="hurt")
+
+
+@pytest.mark.parametrize(("metrics", "said"), [({"f1": 1}, r"It has \['f1'\]"), ({"accuracy": math.nan}, "=nan")])
+def test_a_size_without_the_metric_is_refused(metrics, said):
+    with pytest.raises(ValueError, match=said):
+        recommend([*ALL, SizeRecord("w1-d1", metrics, {"flops": 1})], flops=9)
 
 
 def test_every_given_budget_holds_at_once():
-    answer = recommend(ALL, latency_ms=8, parameters=310, flops=60, max_accuracy_drop=0.03)
+    answer = recommend(ALL, latency_ms=8, parameters=310, flops=60, max_drop=0.03)
     assert (answer.choice, answer.runner_up) == (MIDDLE, None)
     assert "only size" in answer.reason
 
@@ -106,7 +141,7 @@ def test_where_nothing_fits_the_nearest_miss_says_by_how_much():
 
 
 def test_budgets_that_contradict_are_named_as_such():
-    answer = recommend(ALL, latency_ms=4.9, max_accuracy_drop=0.02)
+    answer = recommend(ALL, latency_ms=4.9, max_drop=0.02)
     assert answer.choice is None
     assert "contradict" in answer.reason
     assert answer.nearest_miss == MIDDLE
@@ -114,7 +149,7 @@ def test_budgets_that_contradict_are_named_as_such():
 
 
 def test_candidates_without_a_budgeted_cost_are_left_out_and_counted():
-    unmeasured = Candidate(SubNetwork(0.75, 1.0), accuracy=0.99)
+    unmeasured = one(SubNetwork(0.75, 1.0), accuracy=0.99)
     answer = recommend([*ALL, unmeasured], latency_ms=20)
     assert answer.choice == LARGE
     assert "1 sizes were left out" in answer.reason
@@ -128,8 +163,8 @@ def test_a_budget_that_is_no_amount_is_refused(budget):
 
 @pytest.mark.parametrize("drop", [-0.01, math.nan, math.inf])
 def test_a_drop_that_is_no_drop_is_refused(drop):
-    with pytest.raises(ValueError, match=r"max_accuracy_drop=.* is not a drop"):
-        recommend(ALL, max_accuracy_drop=drop)
+    with pytest.raises(ValueError, match=r"max_drop=.* is not a drop"):
+        recommend(ALL, max_drop=drop)
 
 
 def test_a_budget_for_a_cost_that_nobody_measured_is_refused():
@@ -138,16 +173,16 @@ def test_a_budget_for_a_cost_that_nobody_measured_is_refused():
 
 
 def test_no_candidates_no_budget_and_a_reference_without_a_drop_are_refused():
-    with pytest.raises(ValueError, match="No candidates were given"):
+    with pytest.raises(ValueError, match="No records were given"):
         recommend([], latency_ms=1)
-    with pytest.raises(ValueError, match="No candidates were given"):
+    with pytest.raises(ValueError, match="No records were given"):
         pareto_front([])
     with pytest.raises(ValueError, match="No budget was given"):
         recommend(ALL)
     with pytest.raises(ValueError, match="without a drop from it"):
-        recommend(ALL, latency_ms=3, reference_accuracy=0.9)
-    with pytest.raises(ValueError, match=r"reference_accuracy=nan is not an accuracy"):
-        recommend(ALL, max_accuracy_drop=0.1, reference_accuracy=math.nan)
+        recommend(ALL, latency_ms=3, reference=0.9)
+    with pytest.raises(ValueError, match=r"reference=nan is no value of a metric"):
+        recommend(ALL, max_drop=0.1, reference=math.nan)
 
 
 def test_an_unknown_or_unmeasured_cost_of_the_front_is_refused():
@@ -155,12 +190,6 @@ def test_an_unknown_or_unmeasured_cost_of_the_front_is_refused():
         pareto_front(ALL, cost="speed")
     with pytest.raises(ValueError, match=r"not measured in memory_mb. It has \['latency_ms', 'flops', 'parameters'\]"):
         pareto_front(ALL, cost="memory_mb")
-
-
-@pytest.mark.parametrize(("field", "amount"), [("accuracy", math.nan), ("flops", -1), ("latency_ms", math.inf)])
-def test_a_candidate_with_an_impossible_amount_is_refused(field, amount):
-    with pytest.raises(ValueError, match=rf"w1-d1 has {field}="):
-        Candidate(SubNetwork(), **{"accuracy": 0.5, field: amount})
 
 
 def test_evaluation_metrics_become_accuracies():
@@ -177,14 +206,16 @@ def test_evaluation_metrics_become_accuracies():
         read_metrics(metrics, metric="f1")
 
 
-def test_candidates_come_from_a_table_or_from_any_callable():
+def test_records_come_from_a_table_or_from_any_callable():
     layers = (LayerShape(0, 2, 20), LayerShape(3, 1, 48))
     costs = {SubNetwork(): {"flops": 7, "latency_ms_p95": 3.0}, layers: {"parameters": 5}}
-    from_table = make_candidates({SubNetwork(): 0.9, SubNetwork(0.5): 0.8}, costs)
-    assert from_table == (Candidate(SubNetwork(), accuracy=0.9, flops=7),)
-    from_callable = make_candidates(lambda size: len(size_label(size)) / 100, costs)
-    assert [one.subnetwork for one in from_callable] == [SubNetwork(), layers]
-    assert from_callable[0].accuracy == 0.05
-    assert str(from_callable[1]) == "2 layers (3 heads, 68 neurons)"
-    with pytest.raises(ValueError, match=r"Accuracies are of \['w0.5-d1'\], costs of \['w1-d1', '2 layers"):
-        make_candidates({SubNetwork(0.5): 0.8}, costs)
+    assert make_records({SubNetwork(): 0.9, SubNetwork(0.5): 0.8}, costs) == (
+        SizeRecord(SubNetwork(), {"accuracy": 0.9}, {"flops": 7, "latency_ms_p95": 3.0}),
+    )
+    stored = {"teacher": {"mse": 0.1}, "w1-d1": {"mse": 0.2, "report": {}}, "l0h2n20-l3h1n48": {"mse": 0.3}}
+    assert [each.metrics for each in make_records(stored, costs)] == [{"mse": 0.2}, {"mse": 0.3}]
+    from_callable = make_records(lambda size: len(str(size)) / 100, costs, metric="length")
+    assert [each.size for each in from_callable] == [SubNetwork(), layers]
+    assert from_callable[0].metrics == {"length": 0.05}
+    with pytest.raises(ValueError, match=r"Metrics are of \['w0.5-d1'\], costs of \['w1-d1', '2 layers"):
+        make_records({SubNetwork(0.5): 0.8}, costs)

@@ -2,63 +2,119 @@
 
 import pytest
 
-from dynabert_hf import Candidate, LayerShape, grid
+from dynabert_hf import LayerShape, SizeRecord, grid
 from dynabert_hf.sizes.plots import plot_grid, plot_pareto
 
-CANDIDATES = [
-    Candidate(size, 0.8 + 0.05 * size.width * size.depth, flops=int(1e9 * size.width * size.depth), latency_ms=3.0)
+RECORDS = [
+    SizeRecord(
+        size,
+        {"accuracy": 0.8 + 0.05 * size.width * size.depth, "mse": 0.2 - 0.05 * size.width * size.depth},
+        {"flops": int(1e9 * size.width * size.depth), "latency_ms": 3.0},
+    )
     for size in grid([0.5, 1.0], [0.5, 1.0])
 ]
+IRREGULAR = SizeRecord(
+    (LayerShape(0, 4, 48), LayerShape(2, 1, 7)), {"accuracy": 0.9, "mse": 0.1}, {"flops": 10, "latency_ms": 1.0}
+)
+
+
+def legend(figure):
+    return figure.axes[0].get_legend_handles_labels()[1]
 
 
 def test_a_pareto_picture_has_a_curve_for_each_depth_and_the_teacher(tmp_path):
-    figure = plot_pareto(CANDIDATES, tmp_path / "sizes.png", teacher=0.86)
-    labels = figure.axes[0].get_legend_handles_labels()[1]
-    assert set(labels) == {"depth 0.5", "depth 1", "Pareto front", "teacher (0.86)"}
+    figure = plot_pareto(RECORDS, tmp_path / "sizes.png", teacher=0.86)
+    assert set(legend(figure)) == {"depth 0.5", "depth 1", "Pareto front", "teacher (0.86)"}
     names = {text.get_text() for text in figure.axes[0].texts}
     assert "w0.5-d0.5" in names
     assert (tmp_path / "sizes.png").stat().st_size > 10_000
 
 
 def test_a_picture_of_an_error_shows_it_as_it_is_and_better_above():
-    errors = [Candidate(one.subnetwork, one.accuracy - 1, flops=one.flops) for one in CANDIDATES]
-    axes = plot_pareto(errors, teacher=-0.25, quality="eval_mse").axes[0]
-    assert axes.get_ylabel() == "Eval mse (lower is better)"
+    axes = plot_pareto(RECORDS, metric="mse", teacher=0.25).axes[0]
+    assert axes.get_ylabel() == "MSE (lower is better)"
     assert "teacher (0.25)" in axes.get_legend_handles_labels()[1]
-    shown = [float(label.get_text()) for label in axes.get_yticklabels()]
-    assert shown == sorted(shown, reverse=True)
-    assert min(shown) > 0
-    assert [cell.get_text() for cell in plot_grid(errors, quality="eval_mse").axes[0].texts][-1] == "0.150"
+    bottom, top = axes.get_ylim()
+    assert bottom > top > 0
+    assert [cell.get_text() for cell in plot_grid(RECORDS, metric="mse").axes[0].texts][-1] == "0.150"
 
 
-def test_a_picture_names_the_quality_it_shows():
-    assert plot_pareto(CANDIDATES, quality="matthews_correlation").axes[0].get_ylabel() == "Matthews correlation"
+def test_a_picture_of_costs_has_one_unit_an_axis():
+    axes = plot_pareto(RECORDS).axes[0]
+    axes.figure.draw_without_rendering()
+    assert axes.get_xlabel() == "Operations of one forward pass (GFLOPs)"
+    shown = [float(label.get_text()) for label in axes.get_xticklabels()]
+    assert shown == [pytest.approx(tick / 1e9) for tick in axes.get_xticks()]
+
+
+def test_the_budget_and_the_choice_are_marked():
+    figure = plot_pareto(RECORDS, budget=0.6e9, choice=RECORDS[2])
+    assert {"budget (600 MFLOPs)", f"choice: {RECORDS[2]}"} <= set(legend(figure))
+    (line,) = [each for each in figure.axes[0].get_lines() if str(each.get_label()).startswith("budget")]
+    assert list(line.get_xdata()) == [0.6e9, 0.6e9]
+
+
+def test_of_equal_points_both_are_seen():
+    """Markers are hollow, and of one size at most in one depth."""
+    lines = plot_pareto(RECORDS).axes[0].get_lines()[:2]
+    assert {line.get_markerfacecolor() for line in lines} == {"none"}
+    assert lines[0].get_markersize() != lines[1].get_markersize()
+
+
+def test_no_name_hides_a_point_or_a_line():
+    axes = plot_pareto(RECORDS, teacher=0.86).axes[0]
+    axes.figure.draw_without_rendering()
+    assert axes.texts
+    for name in axes.texts:
+        box = name.get_window_extent()
+        for line in axes.get_lines():
+            path = line.get_transform().transform_path(line.get_path())
+            assert not path.intersects_bbox(box, filled=False)
+
+
+def test_a_picture_names_the_metric_it_shows():
+    records = [SizeRecord(one.size, {"matthews_correlation": 0.5}, one.costs) for one in RECORDS]
+    assert plot_pareto(records, metric="matthews_correlation").axes[0].get_ylabel() == "Matthews correlation"
 
 
 def test_sizes_whose_layers_differ_are_points_of_their_own():
-    irregular = Candidate((LayerShape(0, 4, 48), LayerShape(2, 1, 7)), 0.9, flops=10)
-    figure = plot_pareto([*CANDIDATES, irregular])
-    assert "layers differ" in figure.axes[0].get_legend_handles_labels()[1]
+    figure = plot_pareto([*RECORDS, IRREGULAR], metric="mse")
+    (points,) = [line for line in figure.axes[0].get_lines() if line.get_label() == "layers differ"]
+    assert (list(points.get_xdata()), list(points.get_ydata())) == ([10], [0.1])
+    assert len(plot_grid([*RECORDS, IRREGULAR]).axes[0].texts) == 4
+
+
+def test_the_teacher_is_in_the_heat_map():
+    axes = plot_grid(RECORDS, teacher=0.875).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["0.5", "1", "teacher"]
+    assert [cell.get_text() for cell in axes.texts][-1] == "0.875"
+
+
+def test_colours_do_not_blow_two_points_up():
+    near = [SizeRecord(size, {"accuracy": 0.8 + 0.01 * size.width}) for size in grid([0.5, 1.0], [1.0])]
+    low, high = plot_grid(near).axes[0].images[0].get_clim()
+    assert high - low == pytest.approx(0.05 * 0.81)
+    assert (low + high) / 2 == pytest.approx(0.8075)
 
 
 @pytest.mark.parametrize(("metric", "cell"), [("accuracy", "0.850"), ("flops", "1.00 G"), ("latency_ms", "3")])
 def test_a_grid_picture_shows_each_value(metric, cell):
-    axes = plot_grid(CANDIDATES, metric=metric).axes[0]
+    axes = plot_grid(RECORDS, metric=metric).axes[0]
     assert len(axes.texts) == 4
     assert axes.texts[-1].get_text() == cell
 
 
 def test_an_unknown_metric_is_refused():
-    with pytest.raises(ValueError, match="metric='speed' is unknown"):
-        plot_grid(CANDIDATES, metric="speed")
+    with pytest.raises(ValueError, match=r"has a value for speed. They have \['accuracy', 'mse'\]; give metric="):
+        plot_grid(RECORDS, metric="speed")
 
 
 def test_a_cost_that_was_not_measured_is_refused():
     with pytest.raises(ValueError, match="memory_mb"):
-        plot_pareto(CANDIDATES, cost="memory_mb")
+        plot_pareto(RECORDS, cost="memory_mb")
 
 
 def test_without_matplotlib_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match=r'pip install "dynabert_hf\[plots\]"'):
-        plot_grid(CANDIDATES)
+        plot_grid(RECORDS)

@@ -10,7 +10,16 @@ import pytest
 import torch
 from helpers.tiny import make_model
 
-from dynabert_hf import LayerShape, Profile, ProfileTable, SubNetwork, count_flops, measure_latency, profile, recommend
+from dynabert_hf import (
+    LayerShape,
+    ProfileTable,
+    SizeRecord,
+    SubNetwork,
+    count_flops,
+    measure_latency,
+    profile,
+    recommend,
+)
 from dynabert_hf.sizes.profiling import event_ms, time_in_turns
 from dynabert_hf.sizes.runtimes import DTYPES, RUNTIMES, prepared, why_not
 
@@ -18,15 +27,19 @@ SIZES = ["w0.25-d0.5", "w1-d1"]
 IRREGULAR = (LayerShape(0, 4, 48), LayerShape(2, 1, 7), LayerShape(5, 3, 20))
 
 
-def make_profile(size, latency_ms=None, **fields):
-    counts = {"parameters": 10, "embedding_parameters": 4, "encoder_parameters": 5, "flops": 7}
-    return Profile(size, **counts, **{"batch_size": 1, "sequence_length": 8, **fields}, latency_ms=latency_ms)
-
-
+COUNTS = {"parameters": 10, "embedding_parameters": 4, "encoder_parameters": 5, "flops": 7}
+SETTING = {"runtime": "torch", "dtype": "float32", "device": "cpu", "batch_size": 1, "sequence_length": 8}
 TABLE = ProfileTable(
     (
-        make_profile(SubNetwork(0.5, 0.5), 1.5, latency_spread_ms=0.25, memory_mb=0.5, threads=1, runs=3),
-        make_profile(IRREGULAR, 2.5, dtype="int8", runtime="onnxruntime"),
+        SizeRecord(
+            SubNetwork(0.5, 0.5),
+            {},
+            {**COUNTS, "latency_ms": 1.5, "latency_spread_ms": 0.25, "memory_mb": 0.5},
+            {**SETTING, "threads": 1, "runs": 3},
+        ),
+        SizeRecord(
+            IRREGULAR, {}, {**COUNTS, "latency_ms": 2.5}, {**SETTING, "dtype": "int8", "runtime": "onnxruntime"}
+        ),
     ),
     {"torch int8": "no"},
     {"processor": "a processor"},
@@ -37,17 +50,24 @@ def test_latency_is_measured_for_every_size_in_the_order_given():
     sizes = ["w1-d1", "w0.25-d0.5"]
     profiles = measure_latency(make_model(), sizes, batch_size=2, sequence_length=5, rounds=3)
     assert [profile.name for profile in profiles] == sizes
-    assert all(profile.latency_ms > 0 and profile.latency_spread_ms >= 0 for profile in profiles)
-    assert {(p.runs, p.batch_size, p.sequence_length, p.dtype, p.runtime, p.device, p.threads) for p in profiles} == {
-        (3, 2, 5, "float32", "torch", "cpu", torch.get_num_threads())
-    }
+    assert all(each.latency_ms > 0 and each.costs["latency_spread_ms"] >= 0 for each in profiles)
+    for each in profiles:
+        assert each.setting == {
+            "runs": 3,
+            "batch_size": 2,
+            "sequence_length": 5,
+            "threads": torch.get_num_threads(),
+            "dtype": "float32",
+            "runtime": "torch",
+            "device": "cpu",
+        }
     assert profiles[0].flops == count_flops(make_model(), "w1-d1", batch_size=2, sequence_length=5)
 
 
 def test_latency_is_measured_for_every_head(family, head):
     model = make_model(family, head, stock={"num_labels": 2})
     (profile,) = measure_latency(model, ["w0.5-d0.5"], sequence_length=5, rounds=1, dtype="bfloat16")
-    assert profile.dtype == "bfloat16"
+    assert profile.setting["dtype"] == "bfloat16"
 
 
 def test_memory_holds_the_weights_and_the_states_of_a_pass():
@@ -64,7 +84,7 @@ def test_memory_holds_the_weights_and_the_states_of_a_pass():
 def test_a_profile_covers_every_size_and_setting_and_says_what_it_left_out(capsys):
     model = make_model().set_active(width=0.5)
     table = profile(model, batch_sizes=(1, 2), sequence_lengths=(5, 9), dtypes=("float32", "int8"), rounds=1, warmup=0)
-    assert [(one.name, one.batch_size, one.sequence_length) for one in table] == [
+    assert [(one.name, one.setting["batch_size"], one.setting["sequence_length"]) for one in table] == [
         (str(size), batch, length) for batch in (1, 2) for length in (5, 9) for size in model.config.subnetworks
     ]
     assert list(table.left_out) == ["torch int8"]
@@ -81,7 +101,8 @@ def test_onnx_runtime_is_measured_in_float32_and_int8(dtype):
     profiles = measure_latency(
         make_model(), SIZES, batch_size=2, sequence_length=5, runtime="onnxruntime", dtype=dtype, rounds=2
     )
-    assert [(one.name, one.runtime, one.dtype) for one in profiles] == [(size, "onnxruntime", dtype) for size in SIZES]
+    assert [one.name for one in profiles] == SIZES
+    assert {(one.setting["runtime"], one.setting["dtype"]) for one in profiles} == {("onnxruntime", dtype)}
     assert all(one.latency_ms > 0 for one in profiles)
     if sys.platform == "linux":
         assert all(0.1 < one.memory_mb < 100 for one in profiles)
@@ -182,15 +203,15 @@ def test_a_table_becomes_a_data_frame(monkeypatch):
         TABLE.to_pandas()
 
 
-def test_one_setting_of_a_table_becomes_candidates():
+def test_one_setting_of_a_table_is_chosen_from():
     with pytest.raises(ValueError, match=r"holds 2 settings: .*select\(\)"):
-        TABLE.candidates({"w0.5-d0.5": 0.8})
-    (one,) = TABLE.select(runtime="torch").candidates({"w0.5-d0.5": 0.8, "w1-d1": 0.9})
-    assert (one.accuracy, one.latency_ms, one.memory_mb, one.flops) == (0.8, 1.5, 0.5, 7)
-    (other,) = TABLE.select(dtype="int8").candidates(lambda size: len(size) / 10)
-    assert (other.subnetwork, other.accuracy, other.memory_mb) == (IRREGULAR, 0.3, None)
+        TABLE.with_metrics({"w0.5-d0.5": 0.8})
+    (one,) = TABLE.select(runtime="torch").with_metrics({"w0.5-d0.5": {"accuracy": 0.8, "f1": 0.7}, "w1-d1": {}})
+    assert (one.metrics, one.latency_ms, one.memory_mb, one.flops) == ({"accuracy": 0.8, "f1": 0.7}, 1.5, 0.5, 7)
+    (other,) = TABLE.select(dtype="int8").with_metrics(lambda size: len(size) / 10, metric="f1")
+    assert (other.size, other.metrics, other.memory_mb) == (IRREGULAR, {"f1": 0.3}, None)
     assert recommend([one], latency_ms=2).choice == one
-    with pytest.raises(ValueError, match=r"No profile has \{'batch_size': 3\}. Measured were"):
+    with pytest.raises(ValueError, match=r"No size was measured under \{'batch_size': 3\}. Possible are"):
         TABLE.select(batch_size=3)
     with pytest.raises(ValueError, match=r"\['threads'\] are no fields of a setting"):
         TABLE.select(threads=1)

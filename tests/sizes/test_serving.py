@@ -9,12 +9,12 @@ import pytest
 import torch
 from helpers.tiny import make_batch, make_model
 
-from dynabert_hf import Candidate, LatencyController, ServingTarget, SubNetwork, SubNetworkError
+from dynabert_hf import LatencyController, ServingTarget, SizeRecord, SubNetwork, SubNetworkError
 from dynabert_hf.sizes.serving import ServedRequest, SizeChooser, p95
 
 # width, depth, accuracy, latency in milliseconds; the fourth is beaten by the third
 TABLE = tuple(
-    Candidate(SubNetwork(width, depth), accuracy, latency_ms=latency)
+    SizeRecord(SubNetwork(width, depth), {"accuracy": accuracy}, {"latency_ms": latency})
     for width, depth, accuracy, latency in (
         (0.25, 0.5, 0.83, 2.0),
         (0.5, 0.5, 0.84, 3.0),
@@ -50,7 +50,7 @@ def serve(controller, clock, *, seconds, slowness, draw):
     served, end = [], clock.now + seconds
     while clock.now < end:
         with controller.request() as model:
-            size = next(one for one in TABLE if one.subnetwork == model.active)
+            size = next(one for one in TABLE if one.size == model.active)
             latency = size.latency_ms * slowness(size) * noise(draw)
             clock.now += latency / 1e3
         served.append((latency, size))
@@ -88,8 +88,8 @@ def test_the_target_is_kept_under_load_that_the_full_size_misses():
     assert report.active is FULL
     assert report.changes == 3  # straight down, and two steps up
     assert sum(report.served.values()) == sum(map(len, phases))
-    served = [size.accuracy for phase in phases for _, size in phase]
-    assert report.mean_accuracy == pytest.approx(sum(served) / len(served))
+    served = [size.metrics["accuracy"] for phase in phases for _, size in phase]
+    assert report.mean_metric == pytest.approx(sum(served) / len(served))
     assert report.slowness < 1.5
 
 
@@ -134,7 +134,7 @@ def serve_queue(controller, clock, *, seconds, per_second, draw, fixed=None):
         clock.now = max(clock.now, arrival)
         waiting = sum(start + later <= clock.now for later in arrivals[number + 1 : number + 500])
         with controller.request(arrived=arrival, queue_length=waiting) as model:
-            size = fixed or next(one for one in TABLE if one.subnetwork == model.active)
+            size = fixed or next(one for one in TABLE if one.size == model.active)
             clock.now += size.latency_ms * noise(draw) / 1e3
         served.append((waiting, 1e3 * (clock.now - arrival), size))
     return served
@@ -154,8 +154,10 @@ def test_a_queue_that_the_full_size_would_fill_stays_short(target):
     for served in (quiet, rush, after):
         assert p95(waiting for waiting, _, _ in served) <= 4
         assert p95(latency for _, latency, _ in served) <= 60
-    accuracies = [sum(size.accuracy for _, _, size in served) / len(served) for served in (quiet, rush, after)]
-    assert accuracies[0] == pytest.approx(FULL.accuracy)
+    accuracies = [
+        sum(size.metrics["accuracy"] for _, _, size in served) / len(served) for served in (quiet, rush, after)
+    ]
+    assert accuracies[0] == pytest.approx(FULL.metrics["accuracy"])
     assert accuracies[1] > 0.845
     assert after[-1][2] is FULL
 
@@ -250,9 +252,9 @@ def test_threads_are_served_at_once_with_the_outputs_of_their_size():
 def test_the_requests_inside_are_part_of_the_queue():
     controller = make_controller(Clock(), max_queue=1)
     with controller.request() as first, controller.request() as second:
-        assert first.active == second.active == FULL.subnetwork
+        assert first.active == second.active == FULL.size
         with controller.request() as third:
-            assert third.active == TABLE[2].subnetwork  # two others: half the time
+            assert third.active == TABLE[2].size  # two others: half the time
     assert sum(controller.report().served.values()) == 3
 
 
@@ -270,7 +272,7 @@ def test_a_request_that_fails_is_not_counted_and_leaves_no_trace():
             fail()
     report = controller.report()
     assert (report.active, report.served, report.changes) == (FULL, {}, 0)
-    assert (report.p95_ms, report.slowness, report.mean_accuracy) == (None, None, None)
+    assert (report.p95_ms, report.slowness, report.mean_metric) == (None, None, None)
 
 
 @pytest.mark.parametrize(
@@ -297,11 +299,11 @@ def test_an_impossible_target_is_refused(target, message):
 def test_a_table_that_leaves_no_choice_is_refused():
     model, target = make_model(), ServingTarget(p95_ms=16)
     with pytest.raises(ValueError, match=r"nothing to choose: w0\.75-d1 is at least as fast and as accurate"):
-        LatencyController(model, [TABLE[4], Candidate(SubNetwork(), 0.5, latency_ms=9.0)], target)
+        LatencyController(model, [TABLE[4], SizeRecord("w1-d1", {"accuracy": 0.5}, {"latency_ms": 9.0})], target)
     with pytest.raises(ValueError, match=r"w1-d1 was not measured in latency_ms"):
-        LatencyController(model, [TABLE[0], Candidate(SubNetwork(), 0.9)], target)
+        LatencyController(model, [TABLE[0], SizeRecord("w1-d1", {"accuracy": 0.9})], target)
     with pytest.raises(ValueError, match=r"w0\.5-d0\.5 has latency_ms=0\. Give measured latencies"):
-        LatencyController(model, [Candidate(SubNetwork(0.5, 0.5), 0.8, latency_ms=0.0), FULL], target)
+        LatencyController(model, [SizeRecord("w0.5-d0.5", {"accuracy": 0.8}, {"latency_ms": 0.0}), FULL], target)
     with pytest.raises(ValueError, match=r"p95_ms=2 is out of reach: the fastest size, w0\.25-d0\.5, takes 2 ms"):
         LatencyController(model, TABLE, ServingTarget(p95_ms=2))
     with pytest.raises(SubNetworkError, match="does not hold"):

@@ -36,8 +36,8 @@ def test_the_recipe_returns_a_model_and_a_row_for_every_size(tmp_path, family):
     teacher = make_teacher(family)
     before = {name: weight.clone() for name, weight in teacher.state_dict().items()}
     result = run_recipe(tmp_path, teacher, finetune=True)
-    assert [row.subnetwork for row in result.rows] == list(result.model.config.subnetworks)
-    assert result.rows[-1].subnetwork == SubNetwork()
+    assert [row.size for row in result.rows] == list(result.model.config.subnetworks)
+    assert result.rows[-1].size == SubNetwork()
     assert result.rows[-1].parameters == sum(parameter.numel() for parameter in teacher.parameters())
     assert all(0 <= row.metrics["accuracy"] <= 1 for row in result.rows)
     assert set(result.teacher_metrics) == {"loss", "accuracy"}
@@ -53,7 +53,7 @@ def test_the_table_and_the_model_are_saved(tmp_path):
     assert [float(row["flops"]) for row in rows] == [row.flops for row in result.rows]
     loaded = AutoModelForSequenceClassification.from_pretrained(folder)
     assert torch.equal(loaded.classifier.weight, result.model.classifier.weight)
-    stored = {str(row.subnetwork): row.metrics for row in result.rows}
+    stored = {str(row.size): row.metrics for row in result.rows}
     assert loaded.config.metrics == {**stored, "teacher": result.teacher_metrics}
 
 
@@ -204,9 +204,10 @@ def test_the_card_says_what_was_measured(tmp_path):
     folder = tmp_path / "run" / "model"
     card = ModelCard.load(folder / "README.md")
     found = {each.metric_name: each.metric_value for each in card.data.eval_results}
-    assert found == {
-        f"{metric} of {row.subnetwork}": value for row in result.rows for metric, value in row.metrics.items()
-    }
+    ends = (result.rows[-1], result.rows[0])
+    assert found == {f"accuracy of {row.name}": round(row.metrics["accuracy"], 4) for row in ends}
+    assert "Metrics were measured on 8 rows of the evaluation data." in card.text
+    assert "Training used 12 rows." in card.text
     assert len(re.findall(r"^\| `w[\d.]+-d", card.text, re.MULTILINE)) == len(result.rows)
     assert "| `max_steps` | 2 | 2 | 2 |" in card.text
     assert (folder / "pareto.png").stat().st_size > 1000
@@ -225,7 +226,7 @@ def test_a_regression_has_a_card_with_pictures_of_its_correlation(tmp_path):
     data = make_sentences(regression=True)
     run_recipe(tmp_path, make_teacher(num_labels=1), train_dataset=data, eval_dataset=data)
     card = ModelCard.load(tmp_path / "run" / "model" / "README.md")
-    assert {"pearson of w1-d1", "mse of w1-d1"} <= {each.metric_name for each in card.data.eval_results}
+    assert {"pearson of w0.25-d0.5", "pearson of w1-d1"} == {each.metric_name for each in card.data.eval_results}
     assert "![pearson over cost of every size](pareto.png)" in card.text
 
 

@@ -8,7 +8,7 @@ import pytest
 from helpers.tiny import make_model
 from rich.console import Console
 
-from dynabert_hf import DynaBertConfig, RecipeResult, SubNetwork, read_stored_metrics
+from dynabert_hf import DynaBertConfig, RecipeResult, SizeRecord, SubNetwork, read_stored_metrics
 
 
 def make_result(missing=(), **kwargs):
@@ -24,7 +24,7 @@ def make_result(missing=(), **kwargs):
 
 def test_a_result_has_the_metrics_and_costs_of_every_size():
     result = make_result()
-    assert [row.subnetwork for row in result.rows] == list(result.model.config.subnetworks)
+    assert [row.size for row in result.rows] == list(result.model.config.subnetworks)
     assert result.rows[0].metrics == {"accuracy": 0.70, "mse": 0.40}
     assert result.rows[-1].parameters == sum(parameter.numel() for parameter in result.model.parameters())
     assert result.rows[0].flops < result.rows[-1].flops
@@ -45,7 +45,7 @@ def test_files_hold_every_size_the_summary_the_teacher_and_the_settings(tmp_path
     assert content["stages"] == {"width": {"learning_rate": 2e-5}}
     table = list(csv.DictReader((tmp_path / "results.csv").read_text().splitlines()))
     for record, line, row in zip(content["sub_networks"], table, result.rows, strict=True):
-        assert SubNetwork.parse(record["size"]) == row.subnetwork == SubNetwork.parse(line["size"])
+        assert SubNetwork.parse(record["size"]) == row.size == SubNetwork.parse(line["size"])
         assert {name: record[name] for name in row.metrics} == row.metrics
         assert float(line["mse"]) == row.metrics["mse"]
         assert (record["parameters"], int(line["flops"])) == (row.parameters, row.flops)
@@ -58,7 +58,7 @@ def test_recorded_metrics_travel_with_the_checkpoint(tmp_path):
     config = DynaBertConfig.from_pretrained(tmp_path)
     assert config.metrics["teacher"] == {"accuracy": 0.9, "mse": 0.1}
     stored = read_stored_metrics(config, metric="mse")
-    assert stored == {row.subnetwork: row.metrics["mse"] for row in result.rows[1:]}  # the first is not finite
+    assert stored == {row.size: row.metrics["mse"] for row in result.rows[1:]}  # the first is not finite
     assert result.model.extract("w0.5-d0.5").config.extracted_from["metrics"] == config.metrics["w0.5-d0.5"]
     with pytest.raises(ValueError, match=r"stores no 'f1' of any size. It stores \['accuracy', 'mse'\]"):
         read_stored_metrics(config, metric="f1")
@@ -84,11 +84,57 @@ def test_without_matplotlib_a_word_says_why_there_are_no_pictures(tmp_path, capl
 
 
 def test_the_shown_table_has_every_size_the_summary_and_the_teacher(capsys):
-    make_result().show(Console(width=100))
-    lines = [line.replace("│", " ").split() for line in capsys.readouterr().out.splitlines()]
-    cells = {line[0]: line[1:] for line in lines if len(line) > 2}
+    result = make_result()
+    result.show(Console(width=80))
+    shown = capsys.readouterr().out
+    cells = {line.split()[0]: line.split()[1:] for line in shown.splitlines() if line.strip()}
     assert cells["w1-d1"][:2] == ["0.8100", "0.2900"]
     assert cells["w1-d1"][-1] == "100%"
     assert cells["mean"] == ["0.7550", "0.3450"]
     assert cells["worst"] == ["0.7000", "0.4000"]
     assert cells["teacher"] == ["0.9000", "0.1000"]
+    names = [name for name in cells if name.startswith("w") and "-d" in name]
+    assert names == [row.name for row in reversed(result.rows)]
+    assert str(result).split() == repr(result).split() == shown.split()
+    assert "<td>w0.25-d0.5</td><td>0.7000</td>" in result._repr_html_()
+
+
+def test_a_table_with_many_metrics_fits_80_columns_and_ends_with_the_loss():
+    model = make_model()
+    names = ("loss", "matthews_correlation", "spearman_correlation", "accuracy")
+    metrics = {f"eval_{size}_{name}": 0.5 for size in model.config.subnetworks for name in names}
+    lines = str(RecipeResult.from_metrics(model, metrics)).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert all(any(line.startswith(f"{size} ") for line in lines) for size in model.config.subnetworks)
+    header = " ".join(lines[1:4]).split()
+    assert header.index("accuracy") < header.index("loss") < header.index("params")
+
+
+def test_a_direction_that_was_told_travels_with_the_checkpoint(tmp_path):
+    model = make_model(widths=[0.5, 1.0], depths=[1.0])
+    metrics = {"eval_w0.5-d1_hurt": 0.1, "eval_w1-d1_hurt": 0.3}
+    result = RecipeResult.from_metrics(model, metrics, directions={"hurt": "lower"})
+    assert result.summary["worst"] == {"hurt": 0.3}
+    result.record()
+    result.model.save_pretrained(tmp_path)
+    assert DynaBertConfig.from_pretrained(tmp_path).metric_directions == {"hurt": "lower"}
+    text = result.write_card(tmp_path).read_text()
+    assert "Lower is better for hurt." in text
+
+
+def test_sizes_of_layer_shapes_have_table_files_card_and_pictures(tmp_path):
+    model = make_model()
+    sizes = ("l0h1n7-l3h2n5", "l0h4n48-l2h1n7-l5h3n20")
+    rows = tuple(SizeRecord.counted(model, size, {"f1": 0.25 + n / 2}) for n, size in enumerate(sizes))
+    result = RecipeResult(model, rows, {"f1": 0.9})
+    result.save(tmp_path)
+    text = result.write_card(tmp_path, dataset_name="tags").read_text()
+    assert "| `l0h1n7-l3h2n5` | 1-2 heads | 2 layers | 0.2500 |" in text
+    assert "| `l0h4n48-l2h1n7-l5h3n20` | 1-4 heads | 3 layers | 0.7500 |" in text
+    assert 'model.set_active("l0h1n7-l3h2n5")' in text
+    assert "2 layers (3 heads, 12 neurons)" in str(result)
+    assert [line.split(",")[:3] for line in (tmp_path / "results.csv").read_text().splitlines()[1:]] == [
+        [size, "", ""] for size in sizes
+    ]
+    assert (tmp_path / "pareto.png").exists()
+    assert not (tmp_path / "grid.png").exists()

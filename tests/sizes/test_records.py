@@ -1,0 +1,55 @@
+"""One record for a size with numbers, whatever describes the size."""
+
+import math
+
+import pytest
+from helpers.tiny import make_model
+
+from dynabert_hf import LayerShape, SizeRecord, SubNetwork, SubNetworkError, count_flops, count_parameters
+
+IRREGULAR = (LayerShape(0, 4, 48), LayerShape(2, 1, 7), LayerShape(5, 3, 20))
+
+
+@pytest.mark.parametrize(
+    ("size", "name", "label"),
+    [
+        (SubNetwork(0.5, 0.75), "w0.5-d0.75", "w0.5-d0.75"),
+        (IRREGULAR, "l0h4n48-l2h1n7-l5h3n20", "3 layers (8 heads, 75 neurons)"),
+    ],
+)
+def test_a_size_is_given_as_a_value_or_as_its_text(size, name, label):
+    record = SizeRecord(size, {"f1": 0.5}, {"flops": 7, "memory_mb": None})
+    assert (record.name, str(record), record.size) == (name, label, size)
+    assert SizeRecord(name, {"f1": 0.5}, {"flops": 7}) == record
+    assert hash(record) == hash(SizeRecord(list(size) if isinstance(size, tuple) else size))
+    assert (record.flops, record.memory_mb, record.latency_ms, record.parameters) == (7, None, None, None)
+
+
+@pytest.mark.parametrize("size", ["w0.5-d0.5", IRREGULAR])
+def test_what_can_be_counted_is_counted(size):
+    model = make_model()
+    record = SizeRecord.counted(model, size, {"f1": 0.5}, batch_size=2, sequence_length=9)
+    assert record.parameters == count_parameters(model, size).total == model.extract(size).num_parameters()
+    assert record.flops == count_flops(model, size, batch_size=2, sequence_length=9)
+    assert record.setting == {"batch_size": 2, "sequence_length": 9}
+    assert record.metrics == {"f1": 0.5}
+
+
+@pytest.mark.parametrize(("cost", "amount"), [("flops", -1), ("latency_ms", math.inf), ("parameters", "7")])
+def test_an_impossible_cost_is_refused(cost, amount):
+    with pytest.raises(ValueError, match=rf"w1-d1 has {cost}=.* It must be a finite number of at least 0"):
+        SizeRecord("w1-d1", {}, {cost: amount})
+
+
+def test_what_is_no_metric_or_no_size_is_refused():
+    with pytest.raises(ValueError, match=r"w1-d1 has report=\{\}. A metric is a number; leave out what is none"):
+        SizeRecord("w1-d1", {"report": {}})
+    with pytest.raises(SubNetworkError, match="does not name a sub-network"):
+        SizeRecord("large")
+
+
+def test_what_is_given_to_a_record_stays_its_own():
+    metrics = {"f1": 0.5}
+    record = SizeRecord("w1-d1", metrics)
+    metrics["f1"] = 0.1
+    assert record.metrics == {"f1": 0.5}
