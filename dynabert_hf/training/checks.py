@@ -1,28 +1,25 @@
 """What is wrong with a data set or a teacher, said before any work.
 
-The checks of data sets look at the columns of a `datasets.Dataset` and at every item of a list; of other data sets,
-whose items may be made only when they are asked for, at the first.
+What rows and labels must look like is told by `data.inputs` and `data.labels`, and how much of a data set is looked at
+by `data.columns`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
-import datasets
-import numpy as np
-import torch
 from transformers import PreTrainedModel
 from transformers.utils import logging
 
+from ..data.columns import column_names, label_column
+from ..data.inputs import check_inputs
+from ..data.labels import check_labels
 from ..model.elastic_model import ElasticModelMixin
+from ..tasks import task_of
 from .arguments import DynaBertTrainingArguments
 
 logger = logging.get_logger(__name__)
-
-LABEL_COLUMNS = ("labels", "label", "label_ids", "start_positions")
-IGNORED = -100
-"""The label of tokens that do not count."""
 
 
 def check_datasets(model: Any, args: DynaBertTrainingArguments, train_dataset: Any, eval_dataset: Any) -> None:
@@ -37,6 +34,7 @@ def check_datasets(model: Any, args: DynaBertTrainingArguments, train_dataset: A
     for name, dataset in named.items():
         if dataset is not None:
             check_not_empty(name, dataset)
+            check_inputs(name, dataset, model)
             if name != "train_dataset" or args.stage == "finetune" or args.label_weight > 0:
                 check_labels(name, dataset, model)
     if train_dataset is not None:
@@ -98,28 +96,56 @@ def check_teacher(model: ElasticModelMixin, teacher: PreTrainedModel | None, arg
         )
 
 
-def check_labelled(name: str, dataset: Any) -> None:
-    """Check that a data set can be trained on.
+def check_recipe_data(
+    teacher: PreTrainedModel, data: Mapping[str, Any], *, labelled: Collection[str], has_own_batches: bool = False
+) -> None:
+    """Check the data sets of the recipe: readable by row number, tokenised, and labelled where labels are needed.
+
+    Args:
+        teacher: The model that is distilled.
+        data: The data sets by the names of the recipe's arguments; those that are None are left out.
+        labelled: The names of those that need labels.
+        has_own_batches: Whether a collator of the user's own makes the batches, and may make columns.
 
     Raises:
-        ValueError: If it is empty, is not tokenised or has no labels.
+        ValueError: If one of them is not so.
     """
+    task = task_of(teacher)
+    makes_labels = has_own_batches or task.head == "ForMaskedLM"
+    for name, dataset in data.items():
+        if dataset is None:
+            continue
+        _check_readable(name, dataset)
+        columns = column_names(dataset)
+        if "input_ids" not in columns and not has_own_batches:
+            raise ValueError(
+                f"{name} has the columns {sorted(columns)} but no 'input_ids'. Tokenise it first: "
+                "dataset.map(lambda rows: tokenizer(rows['text'], truncation=True), batched=True)."
+            )
+        check_inputs(name, dataset, teacher)
+        if name not in labelled:
+            continue
+        if label_column(dataset) is None and not makes_labels:
+            if task.predicts == "span":
+                raise ValueError(
+                    f"{name} has the columns {sorted(columns)} but no start_positions and end_positions, the tokens of "
+                    "each answer. Add them as the model reads them, 0 and 0 where a row has no answer."
+                )
+            without = ", or give an importance_dataset with labels and train without" if name == "train_dataset" else ""
+            raise ValueError(
+                f"{name} has the columns {sorted(columns)} but no labels. Rename the column that holds them to "
+                f"'labels'{without}."
+            )
+        check_labels(name, dataset, teacher)
+
+
+def _check_readable(name: str, dataset: Any) -> None:
     if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")) or isinstance(dataset, Mapping):
         raise ValueError(
             f"{name} is a {type(dataset).__name__}. The recipe needs one data set of known length, whose rows can be "
             "read by their number: give a datasets.Dataset or a list, or train the stages by DynaBertTrainer."
         )
     check_not_empty(name, dataset)
-    columns = set(dataset[0])
-    if "input_ids" not in columns:
-        raise ValueError(
-            f"{name} has the columns {sorted(columns)} but no 'input_ids'. Tokenise it first: "
-            "dataset.map(lambda rows: tokenizer(rows['text'], truncation=True), batched=True)."
-        )
-    if not columns & set(LABEL_COLUMNS):
-        raise ValueError(
-            f"{name} has the columns {sorted(columns)} but no labels. Rename the column that holds them to 'labels'."
-        )
 
 
 def check_not_empty(name: str, dataset: Any) -> None:
@@ -130,42 +156,6 @@ def check_not_empty(name: str, dataset: Any) -> None:
     """
     if hasattr(dataset, "__len__") and len(dataset) == 0:
         raise ValueError(f"{name} is empty. Give at least one example.")
-
-
-def check_labels(name: str, dataset: Any, model: PreTrainedModel) -> None:
-    """Check the labels of a data set against what a model for classification can predict.
-
-    Args:
-        name: What to call the data set in errors.
-        dataset: Data set with a column of labels; without one nothing is checked.
-        model: The model that is to learn it, with one of the heads for sequences or tokens.
-
-    Raises:
-        ValueError: If a label is not one of the model's classes, or not a finite number.
-    """
-    head = type(model).__name__
-    labels = list(_labels(dataset))
-    if not labels or not head.endswith(("ForSequenceClassification", "ForTokenClassification")):
-        return
-    for row, label in enumerate(labels):
-        values = np.asarray(label)
-        if values.dtype.kind not in "biuf" or not np.isfinite(values).all():
-            raise ValueError(
-                f"{name} has the label {_short(label)} in row {row}, which is not a finite number. Remove the row, or "
-                "number the classes: dataset.class_encode_column('labels')."
-            )
-    num_labels: int = model.config.num_labels or 1
-    if num_labels == 1 or model.config.problem_type in ("regression", "multi_label_classification"):
-        return
-    ignored = (IGNORED,) if head.endswith("ForTokenClassification") else ()
-    for row, label in enumerate(labels):
-        wrong = [value for value in np.ravel(label).tolist() if not _is_class(value, num_labels, ignored)]
-        if wrong:
-            raise ValueError(
-                f"{name} has the label {wrong[0]} in row {row}. Possible for this model are 0 to {num_labels - 1}"
-                f"{' and -100' if ignored else ''}, since num_labels={num_labels}. Remove the row (-1 often marks "
-                "hidden labels), or fine-tune a model with as many classes."
-            )
 
 
 def check_enough(dataset: Any, *, batch_size: int, num_processes: int, drop_last: bool) -> None:
@@ -198,22 +188,3 @@ def check_enough(dataset: Any, *, batch_size: int, num_processes: int, drop_last
             "dataloader_drop_last leaves out a batch that is not full: there would be no step at all. Give a smaller "
             "per_device_train_batch_size, or dataloader_drop_last=False."
         )
-
-
-def _labels(dataset: Any) -> Iterable[Any]:
-    if isinstance(dataset, torch.utils.data.IterableDataset):
-        return []
-    if isinstance(dataset, datasets.Dataset):
-        column = next((column for column in LABEL_COLUMNS if column in dataset.column_names), None)
-        return [] if column is None else dataset[column]
-    items = dataset if isinstance(dataset, Sequence) else [dataset[0]] if hasattr(dataset, "__getitem__") else []
-    return [item[column] for item in items for column in LABEL_COLUMNS if column in item]
-
-
-def _is_class(value: Any, num_labels: int, ignored: tuple[int, ...]) -> bool:
-    return value in ignored or (0 <= value < num_labels and value == int(value))
-
-
-def _short(label: Any) -> str:
-    text = repr(label)
-    return text if len(text) <= 40 else f"{text[:40]}…"

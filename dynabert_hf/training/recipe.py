@@ -27,6 +27,8 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from ..data.inputs import check_paddable
+from ..data.labels import CastLabels
 from ..files import check_writable_folder, write_whole
 from ..hub.card import RECIPE_FIELDS
 from ..hub.push import push_folder
@@ -36,7 +38,7 @@ from ..sizes.metrics import plain_metrics, told_directions
 from ..tasks import task_of
 from .arguments import STAGES, DynaBertTrainingArguments
 from .checkpoints import last_whole_checkpoint
-from .checks import check_enough, check_labelled, check_labels
+from .checks import check_enough, check_recipe_data
 from .ordered_evaluation import OrderedEvaluation, evaluate_one_size
 from .result import RecipeResult, count_rows
 from .rewiring import Importance, measure_importance, rewire
@@ -87,9 +89,11 @@ def train_dynabert(
     Args:
         model: The fine-tuned stock model, or the folder or Hub id of one with a sequence classification head. It is the
             first teacher and does not change.
-        train_dataset: Tokenised training data with labels.
-        eval_dataset: Tokenised data to measure every size on; None: the result has no metrics.
-        importance_dataset: Data to measure importance on; None: the training data. The paper uses the development set.
+        train_dataset: Tokenised training data. Distillation needs no labels; they are needed for `finetune=True`, a
+            `label_weight`, and where importance is measured on these data.
+        eval_dataset: Tokenised data with labels to measure every size on; None: the result has no metrics.
+        importance_dataset: Data with labels to measure importance on; None: the training data. The paper uses the
+            development set.
         processing_class: The tokenizer, used for padding and saved with the model.
         data_collator: Makes a batch of examples; None: that of the head's task, which pads to the longest of a batch.
         compute_metrics: As for transformers' `Trainer`; None: those that `docs/tasks.md` lists for its head.
@@ -116,10 +120,14 @@ def train_dynabert(
     config = {"widths": list(widths), "depths": list(depths), **_dropout_fields(dropout)}
     teacher = _load_teacher(model)
     elastic_class, task = _elastic_class(teacher), task_of(teacher)
-    for name, dataset in (("train_dataset", train_dataset), ("eval_dataset", eval_dataset)):
-        if dataset is not None:
-            check_labelled(name, dataset)
-            check_labels(name, dataset, teacher)
+    data = {"train_dataset": train_dataset, "eval_dataset": eval_dataset, "importance_dataset": importance_dataset}
+    each_arguments = [arguments, *(stage_arguments or {}).values()]
+    learns_labels = finetune or any(own.get("label_weight", 0) > 0 for own in each_arguments)
+    labelled = set(data) if learns_labels or importance_dataset is None else set(data) - {"train_dataset"}
+    check_recipe_data(teacher, data, labelled=labelled, has_own_batches=data_collator is not None)
+    if data_collator is None and processing_class is None:
+        for name, dataset in data.items():
+            check_paddable(name, dataset)
     publishing = {name: arguments.pop(name) for name in list(arguments) if name in PUBLISHING}
     run = _Run(
         output_dir=Path(output_dir),
@@ -131,7 +139,7 @@ def train_dynabert(
             "train_dataset": train_dataset,
             "eval_dataset": eval_dataset,
             "processing_class": processing_class,
-            "data_collator": data_collator or task.collator(processing_class),
+            "data_collator": CastLabels(data_collator or task.collator(processing_class), teacher),
             "compute_metrics": compute_metrics or (None if eval_dataset is None else task.metrics(teacher)),
             "preprocess_logits_for_metrics": None if compute_metrics else task.preprocess_logits,
         },
@@ -361,9 +369,9 @@ class _Run:
         teacher_metrics: dict[str, float] = {}
         args = self.training_arguments("finetune")
         if self.trainer_kwargs["eval_dataset"] is not None:
-            trainer = DynaBertTrainer(model, None, args, **self.trainer_kwargs)
-            metrics = trainer.evaluate(sizes=model.config.subnetworks)
-            teacher_metrics = plain_metrics(evaluate_one_size(teacher, args, **self.trainer_kwargs), "eval_")
+            evaluation = {**self.trainer_kwargs, "train_dataset": None}  # whose labels are not looked at here
+            metrics = DynaBertTrainer(model, None, args, **evaluation).evaluate(sizes=model.config.subnetworks)
+            teacher_metrics = plain_metrics(evaluate_one_size(teacher, args, **evaluation), "eval_")
         result = RecipeResult.from_metrics(
             model,
             metrics,

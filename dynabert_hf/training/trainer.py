@@ -20,10 +20,12 @@ from transformers import PreTrainedModel, Trainer
 from transformers.trainer_callback import TrainerCallback
 from transformers.utils import ModelOutput, logging
 
+from ..data.labels import CastLabels
 from ..hub.card import ModelCardFacts, write_model_card
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import SubNetwork
 from ..sizes.metrics import told_directions
+from ..tasks import task_of
 from .accounting import Items, LossLog, Shares, of_labelled
 from .arguments import DynaBertTrainingArguments
 from .callbacks import follow
@@ -59,7 +61,8 @@ class DynaBertTrainer(SizeEvaluation, RecoverableTrainer):
             elastic result of stage `"width"` or, with `teacher_width="full"`, the fine-tuned model. It runs in
             evaluation mode on the device of the model; after training it is as before. None in stage `"finetune"`.
         args: `DynaBertTrainingArguments`.
-        **kwargs: As for transformers' `Trainer`.
+        **kwargs: As for transformers' `Trainer`. Without a `data_collator` batches are made as the head takes them, and
+            labels are cast to what its loss takes.
 
     Raises:
         TypeError: If `model` is not elastic, or `args` are not `DynaBertTrainingArguments`.
@@ -93,7 +96,8 @@ class DynaBertTrainer(SizeEvaluation, RecoverableTrainer):
         check_device(args)
         check_teacher(model, teacher, args)
         check_datasets(model, args, kwargs.get("train_dataset"), kwargs.get("eval_dataset"))
-        super().__init__(model=model, args=args, **kwargs)
+        collator = kwargs.pop("data_collator", None) or task_of(model).collator(kwargs.get("processing_class"))
+        super().__init__(model=model, args=args, data_collator=CastLabels(collator, model), **kwargs)
         self._check_metric_for_best_model()
         self.add_callback(_CardAtTheEnd(self))
         self.teacher: Any = teacher

@@ -7,59 +7,11 @@ from helpers.tiny import make_model
 from helpers.trainers import make_dataset, make_trainer
 
 from dynabert_hf import DynaBertTrainer, DynaBertTrainingArguments
-from dynabert_hf.training.checks import check_enough, check_labels
+from dynabert_hf.training.checks import check_enough
 
 
-def labelled(labels, as_list=False):
-    rows = [{"input_ids": [5, 6], "labels": label} for label in labels]
-    return rows if as_list else Dataset.from_list(rows)
-
-
-def token_model():
-    return make_model(head="ForTokenClassification")
-
-
-@pytest.mark.parametrize("as_list", [False, True])
-@pytest.mark.parametrize(
-    ("labels", "message"),
-    [
-        ([0, 2, 3], r"the label 3 in row 2\. Possible for this model are 0 to 2, since num_labels=3\. Remove"),
-        ([-1, 0], r"the label -1 in row 0\. Possible .* \(-1 often marks hidden labels\)"),
-        ([-100, 0], r"the label -100 in row 0\. Possible for this model are 0 to 2, since"),
-        ([0, 1.5], r"the label 1\.5 in row 1\. Possible"),
-        ([0.0, float("nan")], r"the label nan in row 1, which is not a finite number"),
-        (["good", "bad"], r"the label 'good' in row 0, which is not a finite number.*class_encode_column"),
-    ],
-)
-def test_labels_that_the_model_has_not_are_refused(labels, message, as_list):
-    if as_list or len({type(label) for label in labels}) == 1:
-        with pytest.raises(ValueError, match=f"train_dataset has {message}"):
-            check_labels("train_dataset", labelled(labels, as_list), make_model())
-
-
-def test_labels_of_tokens_are_checked_one_by_one():
-    check_labels("train_dataset", labelled([[-100, 0, 2], [1, -100]]), token_model())
-    with pytest.raises(ValueError, match=r"the label 7 in row 1\. Possible for this model are 0 to 2 and -100, since"):
-        check_labels("train_dataset", labelled([[-100, 0], [1, 7]]), token_model())
-
-
-@pytest.mark.parametrize(
-    ("labels", "stock"),
-    [
-        ([0.3, -4.0], {"num_labels": 1}),
-        ([0.3, 7.0], {"problem_type": "regression"}),
-        ([[1.0, 0.0, 1.0], [0.0, 0.0, 0.5]], {"problem_type": "multi_label_classification"}),
-        ([0, 2], {}),
-        ([0.0, 2.0], {}),
-    ],
-)
-def test_labels_that_the_model_can_learn_pass(labels, stock):
-    check_labels("train_dataset", labelled(labels), make_model(stock=stock))
-
-
-def test_a_regression_without_a_number_is_refused():
-    with pytest.raises(ValueError, match="the label inf in row 1, which is not a finite number"):
-        check_labels("eval_dataset", labelled([0.0, float("inf")]), make_model(stock={"num_labels": 1}))
+def labelled(labels):
+    return Dataset.from_list([{"input_ids": [5, 6], "labels": label} for label in labels])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,197 @@
+"""Labels of the kind that a head takes: cast where that is safe, and refused before any work where it is not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from transformers import PreTrainedModel
+
+from ..tasks import IGNORED, Collator, problem_type, task_of
+from .columns import column_names
+from .inputs import check_equal_lengths, depth_of, first_outside, first_where, read_column
+
+SPAN = ("start_positions", "end_positions")
+
+
+def check_labels(name: str, dataset: Any, model: PreTrainedModel) -> None:
+    """Check the labels of a data set against what the head of a model can predict.
+
+    Args:
+        name: What to call the data set in errors.
+        dataset: Data with labels; without them nothing is checked.
+        model: The model that is to learn or predict them.
+
+    Raises:
+        ValueError: If a label is missing, is not a finite number, is none of the model's classes, or a row has more or
+            fewer labels than the head takes.
+    """
+    predicts = task_of(model).predicts
+    if predicts == "span":
+        _check_spans(name, dataset)
+        return
+    for of in ("labels", "label", "label_ids"):
+        values = read_column(name, dataset, of) if of in column_names(dataset) else None
+        if values is None or predicts == "state":
+            continue
+        _check_numbers(name, of, values, model)
+        if predicts == "text":
+            _check_texts(name, of, values, model)
+        elif predicts == "token":
+            _check_tokens(name, of, values, dataset, model)
+        else:
+            ids = read_column(name, dataset, "input_ids")
+            choices = model.config.num_labels if ids is None else pc.list_value_length(ids)[0].as_py()
+            _check_classes(name, values, choices, since="choices")
+
+
+class CastLabels:
+    """A collator whose labels have the type that the loss of a head takes: whole numbers for classes, else floats.
+
+    Labels whose values do not allow it are refused before, by `check_labels`.
+
+    Args:
+        collator: What makes a batch of examples.
+        model: The model that takes the batches.
+    """
+
+    def __init__(self, collator: Collator, model: PreTrainedModel):
+        self.collator = collator.collator if isinstance(collator, CastLabels) else collator
+        self.predicts, self.config = task_of(model).predicts, model.config
+
+    def __call__(self, examples: list[Any]) -> Mapping[str, Any]:
+        batch: Any = self.collator(examples)
+        for name in ("labels", *SPAN):
+            if torch.is_tensor(batch.get(name)):
+                batch[name] = self._cast(batch[name])
+        return batch
+
+    def _cast(self, labels: torch.Tensor) -> torch.Tensor:
+        if self.predicts != "text":
+            return labels.long()
+        if problem_type(self.config) != "single_label_classification" or _is_multi_hot(self.config, labels.shape[1:]):
+            return labels.float()
+        return labels.long().reshape(-1)
+
+
+def _is_multi_hot(config: Any, shape: tuple[int, ...]) -> bool:
+    """Whether labels of this shape a text are several yes-or-no answers, where the configuration leaves it unsaid."""
+    return config.problem_type is None and config.num_labels > 1 and tuple(shape) == (config.num_labels,)
+
+
+def _check_numbers(name: str, of: str, values: pa.Array, model: PreTrainedModel) -> None:
+    """No label is missing, and all are finite numbers."""
+    leaves = values
+    while depth_of(leaves.type):
+        if leaves.null_count:
+            break
+        leaves = leaves.flatten()
+    kind = leaves.type
+    is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+    if is_number and not leaves.null_count and (not pa.types.is_floating(kind) or pc.all(pc.is_finite(leaves)).as_py()):
+        return
+    found = first_where(values, lambda value: not isinstance(value, int | float) or not abs(value) < float("inf"))
+    if found is None:
+        return
+    row, label = found
+    if label is None:
+        raise ValueError(f"{name} has no label in {of!r} of row {row}. Give every row one, or leave the row out.")
+    what = f"the label {_short(label)} in row {row}, which is not a finite number"
+    raise ValueError(f"{name} has {what}. {_numbering(of, label, model)}.")
+
+
+def _numbering(of: str, label: Any, model: PreTrainedModel) -> str:
+    if not isinstance(label, str):
+        return "Remove the row, or give it a number"
+    if re.fullmatch(r"-?\d+(\.\d+)?", label):
+        return f"It is a number as text: dataset.cast_column({of!r}, datasets.Value('float32'))"
+    names = _short(model.config.id2label)
+    return (
+        f"Number the classes as the model does, {names}: "
+        f"dataset.map(lambda row: {{{of!r}: model.config.label2id[row[{of!r}]]}})"
+    )
+
+
+def _check_texts(name: str, of: str, values: pa.Array, model: PreTrainedModel) -> None:
+    config, depth = model.config, depth_of(values.type)
+    kind, width = problem_type(config), config.num_labels
+    if depth == 1 and len(values) and _is_multi_hot(config, (pc.list_value_length(values)[0].as_py(),)):
+        kind = "multi_label_classification"
+    if kind == "single_label_classification":
+        width = 1
+    wrong_width = first_where(pc.list_value_length(values), lambda count: count != width) if depth == 1 else None
+    if depth > 1 or wrong_width or (depth == 0 and width > 1):
+        row = wrong_width[0] if wrong_width else 0
+        each = "one number" if width == 1 else f"a list of {width} numbers"
+        raise ValueError(
+            f"{name} has the label {_short(values[row].as_py())} in row {row}. This model, of problem type {kind!r} "
+            f"with num_labels={config.num_labels}, takes {each} in a row. Give labels of that form, or set the "
+            "config.problem_type of the model."
+        )
+    if kind == "multi_label_classification":
+        found = first_outside(values, 0, 1, whole=False)
+        if found is not None:
+            raise ValueError(
+                f"{name} has {found[1]!r} among the labels of row {found[0]}. With several labels a row, each is a "
+                "no or a yes, from 0 to 1. Give 1 for the labels that a row has, and 0 for all others."
+            )
+    elif kind == "single_label_classification":
+        _check_classes(name, values, config.num_labels)
+
+
+def _check_classes(
+    name: str, values: pa.Array, count: int, *, since: str = "num_labels", ignored: int | None = None
+) -> None:
+    """All labels are whole numbers from 0 to below a count, though they may be written as floats or booleans."""
+    found = first_outside(values, 0, count - 1, ignored=ignored)
+    if found is not None:
+        also = "" if ignored is None else f" and {ignored}"
+        raise ValueError(
+            f"{name} has the label {found[1]} in row {found[0]}. Possible for this model are 0 to {count - 1}{also}, "
+            f"since {since}={count}. Remove the row (-1 often marks hidden labels), or fine-tune a model with as many "
+            "classes."
+        )
+
+
+def _check_tokens(name: str, of: str, values: pa.Array, dataset: Any, model: PreTrainedModel) -> None:
+    ids = read_column(name, dataset, "input_ids")
+    if ids is not None:
+        hint = (
+            "Give one for every token, -100 where it does not count; word_ids() of the encoded words tells whose it is"
+        )
+        check_equal_lengths(name, of, values, ids, hint=hint)
+    since = "vocab_size" if task_of(model).head == "ForMaskedLM" else "num_labels"
+    _check_classes(name, values, getattr(model.config, since), since=since, ignored=IGNORED)
+
+
+def _check_spans(name: str, dataset: Any) -> None:
+    starts, ends = (read_column(name, dataset, of) if of in column_names(dataset) else None for of in SPAN)
+    if starts is None and ends is None:
+        return
+    for of, values in zip(SPAN, (starts, ends), strict=True):
+        if values is None:
+            raise ValueError(f"{name} has no column {of!r}, only the other end of each answer. Give both.")
+        if not pa.types.is_integer(values.type) and not pa.types.is_floating(values.type):
+            raise ValueError(
+                f"{name} has {of!r} of type {values.type}. An answer has one number of a token there. Give the first "
+                "answer of each row."
+            )
+    ids = read_column(name, dataset, "input_ids")
+    lengths = [None] * len(starts) if ids is None else pc.list_value_length(ids).to_pylist()
+    for row, (start, end, length) in enumerate(zip(starts.to_pylist(), ends.to_pylist(), lengths, strict=True)):
+        is_known = start is not None and end is not None and start == int(start) and end == int(end)
+        if not is_known or not 0 <= start <= end or (length is not None and end >= length):
+            raise ValueError(
+                f"{name} has an answer from token {start} to {end} in row {row}, of {length} tokens. Possible are "
+                "tokens of the row, the end not before the start. Give 0 and 0, the first token, where a row has no "
+                "answer."
+            )
+
+
+def _short(label: Any) -> str:
+    text = repr(label)
+    return text if len(text) <= 60 else f"{text[:60]}…"
