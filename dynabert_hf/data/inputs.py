@@ -30,18 +30,19 @@ def check_inputs(name: str, dataset: Any, model: PreTrainedModel) -> None:
     ids = read_column(name, dataset, "input_ids")
     if ids is None:
         return
+    config: Any = model.config
     has_choices = task_of(model).predicts == "choice"
     _check_nesting(name, ids, model, depth=2 if has_choices else 1)
     if has_choices:
         _check_choices(name, ids)
-    _check_lengths(name, ids, longest_input(model.config))
-    _check_ids(name, "input_ids", ids, model.config.vocab_size, since="vocab_size")
+    _check_lengths(name, ids, longest_input(config))
+    _check_ids(name, "input_ids", ids, config.vocab_size, since="vocab_size")
     for other in ("attention_mask", "token_type_ids"):
         values = read_column(name, dataset, other)
         if values is not None:
             check_equal_lengths(name, other, values, ids, hint="Give one for every token, as the tokenizer makes them")
             if other == "token_type_ids":
-                _check_ids(name, other, values, model.config.type_vocab_size, since="type_vocab_size")
+                _check_ids(name, other, values, config.type_vocab_size, since="type_vocab_size")
 
 
 def read_column(name: str, dataset: Any, of: str) -> pa.Array | None:

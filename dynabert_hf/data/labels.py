@@ -45,8 +45,8 @@ def check_labels(name: str, dataset: Any, model: PreTrainedModel) -> None:
             _check_tokens(name, of, values, dataset, model)
         else:
             ids = read_column(name, dataset, "input_ids")
-            choices = model.config.num_labels if ids is None else pc.list_value_length(ids)[0].as_py()
-            _check_classes(name, values, choices, since="choices")
+            if ids is not None and len(ids):
+                _check_classes(name, values, pc.list_value_length(ids)[0].as_py(), since="choices")
 
 
 class CastLabels:
@@ -60,7 +60,7 @@ class CastLabels:
     """
 
     def __init__(self, collator: Collator, model: PreTrainedModel):
-        self.collator = collator.collator if isinstance(collator, CastLabels) else collator
+        self.collator: Collator = collator.collator if isinstance(collator, CastLabels) else collator
         self.predicts, self.config = task_of(model).predicts, model.config
 
     def __call__(self, examples: list[Any]) -> Mapping[str, Any]:
@@ -118,7 +118,8 @@ def _numbering(of: str, label: Any, model: PreTrainedModel) -> str:
 
 def _check_texts(name: str, of: str, values: pa.Array, model: PreTrainedModel) -> None:
     config, depth = model.config, depth_of(values.type)
-    kind, width = problem_type(config), config.num_labels
+    kind, num_labels = problem_type(config), config.num_labels or 1
+    width = num_labels
     if depth == 1 and len(values) and _is_multi_hot(config, (pc.list_value_length(values)[0].as_py(),)):
         kind = "multi_label_classification"
     if kind == "single_label_classification":
@@ -129,7 +130,7 @@ def _check_texts(name: str, of: str, values: pa.Array, model: PreTrainedModel) -
         each = "one number" if width == 1 else f"a list of {width} numbers"
         raise ValueError(
             f"{name} has the label {_short(values[row].as_py())} in row {row}. This model, of problem type {kind!r} "
-            f"with num_labels={config.num_labels}, takes {each} in a row. Give labels of that form, or set the "
+            f"with num_labels={num_labels}, takes {each} in a row. Give labels of that form, or set the "
             "config.problem_type of the model."
         )
     if kind == "multi_label_classification":
@@ -140,7 +141,7 @@ def _check_texts(name: str, of: str, values: pa.Array, model: PreTrainedModel) -
                 "no or a yes, from 0 to 1. Give 1 for the labels that a row has, and 0 for all others."
             )
     elif kind == "single_label_classification":
-        _check_classes(name, values, config.num_labels)
+        _check_classes(name, values, num_labels)
 
 
 def _check_classes(
@@ -170,11 +171,12 @@ def _check_tokens(name: str, of: str, values: pa.Array, dataset: Any, model: Pre
 
 def _check_spans(name: str, dataset: Any) -> None:
     starts, ends = (read_column(name, dataset, of) if of in column_names(dataset) else None for of in SPAN)
-    if starts is None and ends is None:
+    if starts is None or ends is None:
+        if starts is not ends:
+            missing = SPAN[0] if starts is None else SPAN[1]
+            raise ValueError(f"{name} has no column {missing!r}, only the other end of each answer. Give both.")
         return
     for of, values in zip(SPAN, (starts, ends), strict=True):
-        if values is None:
-            raise ValueError(f"{name} has no column {of!r}, only the other end of each answer. Give both.")
         if not pa.types.is_integer(values.type) and not pa.types.is_floating(values.type):
             raise ValueError(
                 f"{name} has {of!r} of type {values.type}. An answer has one number of a token there. Give the first "
