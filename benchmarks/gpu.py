@@ -1,0 +1,426 @@
+"""What training and inference cost on a GPU at the shapes of BERT-base, beside stock modules on the same card.
+
+    python benchmarks/gpu.py                    # all that has no result yet; --part tests, step or inference: only that
+    python benchmarks/gpu.py --minutes 9        # begins nothing after nine minutes; the same call again goes on
+    python benchmarks/gpu.py --table            # what was measured, as Markdown
+    python benchmarks/gpu.py --smoke            # tiny shapes, in seconds, on a CPU
+
+Each job is kept when it is done, in benchmarks/results/gpu-<card>.json. Weights are random, nothing is fetched, and
+there is no dropout. All that is compared takes turns in one process, on the card's own clock; a ratio is the median of
+those of the rounds.
+
+`step` is a step of stage `depth` in bfloat16 without the optimiser. Its `parts` are forward and backward of a stock
+model of every size in it and forward of the teacher's sizes, one after the other; `compiled` compiles each layer by
+itself. `inference` runs every size elastic, extracted and as a stock model of equal shapes: as it is, by torch.compile,
+and with CUDA graphs (mode "reduce-overhead").
+"""
+
+import argparse
+import copy
+import json
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch.profiler import ProfilerActivity
+from torch.profiler import profile as torch_profile
+from training import SHAPES, stock_model
+
+from dynabert_hf import (
+    DynaBertConfig,
+    DynaBertForSequenceClassification,
+    DynaBertTrainer,
+    DynaBertTrainingArguments,
+    SubNetwork,
+)
+from dynabert_hf.sizes.profiling import event_ms, machine, time_in_turns, wall_ms
+from dynabert_hf.sizes.runtimes import peak_allocation
+
+ROOT = Path(__file__).parents[1]
+CHOSEN = ("w0.25-d0.5", "w0.5-d0.75", "w1-d1")
+"""Compiled first: a size takes up to minutes."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Shapes of the model and its input, and how often to time."""
+
+    shape: dict[str, int]
+    widths: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
+    depths: tuple[float, ...] = (0.5, 0.75, 1.0)
+    length: int = 128
+    train_batch: int = 32
+    batches: tuple[int, ...] = (1, 8, 64)
+    rounds: int = 20
+    warmup: int = 5
+    passes: int = 10
+    backend: str = "inductor"
+
+    def config(self) -> DynaBertConfig:
+        """Without dropout, so that gradients can be compared."""
+        grid = {"widths": list(self.widths), "depths": list(self.depths)}
+        return DynaBertConfig(**self.shape, **grid, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+
+
+BASE = Setting(SHAPES["base"])
+SMOKE = Setting(
+    {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48, "vocab_size": 200},
+    widths=(0.5, 1.0),
+    depths=(0.5, 1.0),
+    length=9,
+    train_batch=4,
+    batches=(1, 2),
+    rounds=1,
+    warmup=1,
+    passes=2,
+    backend="eager",
+)
+
+
+class Bench:
+    """A device, a setting, and what both parts make of them."""
+
+    def __init__(self, device: torch.device, setting: Setting):
+        self.device, self.setting = device, setting
+        self.timer = partial(event_ms, device=device) if device.type == "cuda" else wall_ms
+
+    def model(self) -> DynaBertForSequenceClassification:
+        torch.manual_seed(0)
+        return DynaBertForSequenceClassification(self.setting.config()).to(self.device)
+
+    def batch(self, size: int) -> dict[str, torch.Tensor]:
+        """Full sentences, as a tokenizer gives them."""
+        shape = (size, self.setting.length)
+        ids = torch.randint(5, self.setting.shape.get("vocab_size", 30000), shape, device=self.device)
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+    def stock(self, config: DynaBertConfig, size: SubNetwork) -> Any:
+        """A stock model of the shapes of a size, without dropout as well."""
+        model = stock_model(config, size).to(self.device)
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        return model
+
+    def in_turns(self, calls: dict[Any, Callable[[], Any]], *, passes: int = 1) -> dict[Any, list[float]]:
+        """Milliseconds of each call, by its name, one a round."""
+
+        def repeated(call: Callable[[], Any]) -> Callable[[], None]:
+            return lambda: [call() for _ in range(passes)] and None
+
+        rounds = {"rounds": self.setting.rounds, "warmup": self.setting.warmup}
+        times = time_in_turns([repeated(call) for call in calls.values()], timer=self.timer, **rounds)
+        return {name: [ms / passes for ms in taken] for name, taken in zip(calls, times, strict=True)}
+
+    def peak_mb(self, run: Callable[[], Any]) -> float:
+        """The most that a call holds beyond what was there before, in units of 2**20 bytes."""
+        return peak_allocation(run, self.device) / 2**20
+
+
+@contextmanager
+def many_graphs():
+    """More compilations of one function than torch's limit; to hit the raised one is an error, no silent eager run."""
+    torch._dynamo.reset()
+    limits = {"recompile_limit": 1000, "accumulated_recompile_limit": 10_000, "fail_on_recompile_limit_hit": True}
+    with torch._dynamo.config.patch(limits):
+        yield
+    torch._dynamo.reset()
+
+
+@contextmanager
+def compiled_layers(model: Any, backend: str):
+    """Each layer's forward pass compiled by itself: regions, between which hooks and shared prefixes still work."""
+    layers = list(model.base_model.encoder.layer)
+    with many_graphs():
+        for layer in layers:
+            layer.forward = torch.compile(layer.forward, dynamic=False, backend=backend)
+        try:
+            yield
+        finally:
+            for layer in layers:
+                del layer.forward
+
+
+class StepBench(Bench):
+    """Steps of a strategy, and the stock modules that do the same work one after the other."""
+
+    def __init__(self, device: torch.device, setting: Setting, strategy: str, folder: str):
+        super().__init__(device, setting)
+        elastic = self.model()
+        labels = torch.zeros(setting.train_batch, dtype=torch.long, device=device)
+        self.inputs = {**self.batch(setting.train_batch), "labels": labels}
+        args = DynaBertTrainingArguments(
+            folder,
+            stage="depth",
+            strategy=strategy,
+            bf16=True,
+            use_cpu=device.type == "cpu",
+            report_to="none",
+            disable_tqdm=True,
+        )
+        self.trainer = DynaBertTrainer(elastic, copy.deepcopy(elastic), args)
+        self.elastic = self.trainer.accelerator.prepare_model(elastic)
+        self.sizes = elastic.config.subnetworks
+
+    def step(self) -> None:
+        self.elastic.zero_grad(set_to_none=True)
+        self.trainer.training_step(self.elastic, self.inputs)
+
+    def eager_and_parts(self) -> dict[str, Any]:
+        """The step beside its parts, where its time goes, what it waits for, and the optimisers."""
+        students = {size: self.stock(self.elastic.config, size).train() for size in self.sizes}
+        plan = self.trainer.pairs_of_step()
+        teachers = dict.fromkeys(pair.teacher for pair in plan)
+        calls: dict[Any, Callable[[], Any]] = {"step": self.step}
+        calls |= {("train", pair.student): partial(self._train, students[pair.student]) for pair in plan}
+        calls |= {("teach", size): partial(self._teach, students[size]) for size in teachers}
+        times = self.in_turns(calls)
+        parts = [sum(taken) for taken in zip(*(times[name] for name in calls if name != "step"), strict=True)]
+        ratios = [step / part for step, part in zip(times["step"], parts, strict=True)]
+        del students, calls
+        return {
+            "sizes": [str(pair.student) for pair in plan],
+            "step_ms": statistics.median(times["step"]),
+            "parts_ms": statistics.median(parts),
+            "step_over_parts": statistics.median(ratios),
+            "step_peak_mb": self.peak_mb(self.step),
+            **where_time_goes(self.step, self.device),
+            "waits_per_step": waits(self.step, self.device),
+            "optimizer_ms": self._optimizers(),
+        }
+
+    def compiled(self) -> dict[str, Any]:
+        """The step with compiled layers beside the eager one, their gradients, and how many graphs there are."""
+        self.step()
+        exact = torch.cat([parameter.grad.flatten() for parameter in self.elastic.parameters()])
+        plain = [layer.forward for layer in self.elastic.base_model.encoder.layer]
+        start = time.perf_counter()
+        with compiled_layers(self.elastic, self.setting.backend):
+            self.step()
+            seconds = time.perf_counter() - start
+            found = torch.cat([parameter.grad.flatten() for parameter in self.elastic.parameters()])
+            compiled = [layer.forward for layer in self.elastic.base_model.encoder.layer]
+            calls = {"eager": partial(self._step_by, plain), "compiled": partial(self._step_by, compiled)}
+            times = self.in_turns(calls)
+            graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+            self._step_by(compiled)
+            where = where_time_goes(self.step, self.device)
+        ratios = [one / other for one, other in zip(times["compiled"], times["eager"], strict=True)]
+        return {
+            "eager_ms": statistics.median(times["eager"]),
+            "compiled_ms": statistics.median(times["compiled"]),
+            "compiled_over_eager": statistics.median(ratios),
+            "graphs": graphs,
+            "seconds_to_compile": seconds,
+            "gradients_differ_by": ((found - exact).norm() / exact.norm()).item(),
+            **where,
+        }
+
+    def _step_by(self, forwards: list[Callable[..., Any]]) -> None:
+        for layer, forward in zip(self.elastic.base_model.encoder.layer, forwards, strict=True):
+            layer.forward = forward
+        self.step()
+
+    def _train(self, model: Any) -> None:
+        model.zero_grad(set_to_none=True)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            loss = model(**self.inputs).loss
+        loss.backward()
+
+    def _teach(self, model: Any) -> None:
+        inputs = {name: tensor for name, tensor in self.inputs.items() if name != "labels"}
+        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16):
+            model(**inputs)
+
+    def _optimizers(self) -> dict[str, float]:
+        """Milliseconds of AdamW's step by implementation."""
+        self.step()
+        kinds = {"for-loop": {"foreach": False}, "foreach": {"foreach": True}, "fused": {"fused": True}}
+        steps = {
+            name: torch.optim.AdamW(self.elastic.parameters(), lr=0.0, **kind).step for name, kind in kinds.items()
+        }
+        return {name: statistics.median(taken) for name, taken in self.in_turns(steps).items()}
+
+
+def where_time_goes(run: Callable[[], Any], device: torch.device) -> dict[str, Any]:
+    """The share of the time in which the card computes, the kernels that take most of it, and how many there are.
+
+    On a CPU, where operations take the place of kernels, only to see that this works.
+    """
+    is_card = device.type == "cuda"
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if is_card else [])]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the profiler's own, about its first cycle
+        with torch_profile(activities=activities) as recorded:
+            run()
+            if is_card:
+                torch.cuda.synchronize(device)
+    events = list(recorded.events())
+    kind = torch.autograd.DeviceType.CUDA if is_card else torch.autograd.DeviceType.CPU
+    kernels = [event for event in events if event.device_type == kind]
+    spans = [(event.time_range.start, event.time_range.end) for event in kernels]
+    whole = max(event.time_range.end for event in events) - min(event.time_range.start for event in events)
+    totals: dict[str, float] = {}
+    for event in kernels:
+        totals[event.name] = totals.get(event.name, 0.0) + event.time_range.elapsed_us()
+    longest = sorted(totals, key=totals.__getitem__, reverse=True)[:12]
+    return {
+        "share_card_computes": busy(spans) / whole,
+        "kernels": len(kernels),
+        "longest_kernels_ms": {name: totals[name] / 1e3 for name in longest},
+    }
+
+
+def busy(spans: list[tuple[float, float]]) -> float:
+    """How much of the time some span covers; overlaps count once."""
+    total, reached = 0.0, float("-inf")
+    for start, end in sorted(spans):
+        total += max(0.0, end - max(start, reached))
+        reached = max(reached, end)
+    return total
+
+
+def waits(run: Callable[[], Any], device: torch.device) -> int | None:
+    """How often the CPU waits for the card, as torch's own check of synchronisation tells; None on a CPU."""
+    if device.type != "cuda":
+        return None
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        run()
+        torch.cuda.set_sync_debug_mode("default")
+    return sum("synchroniz" in str(warning.message) for warning in told)
+
+
+class InferenceBench(Bench):
+    """Sizes as parts of the elastic model, extracted, and as stock models."""
+
+    MODES = {"eager": None, "compiled": "default", "graphs": "reduce-overhead"}
+
+    def measure(self, batch_size: int, mode: str, sizes: list[SubNetwork]) -> dict[str, Any]:
+        """For each size milliseconds and peak memory of each variant, and the ratios of elastic to the others."""
+        elastic, batch = self.model().to(torch.bfloat16).eval(), self.batch(batch_size)
+        calls: dict[Any, Callable[[], Any]] = {}
+        with many_graphs(), torch.inference_mode():
+            run_elastic = self._as(elastic, mode)
+            for size in sizes:
+                stock = self.stock(elastic.config, size).to(torch.bfloat16).eval()
+                calls["elastic", size] = lambda size=size: elastic.set_active(size) and run_elastic(**batch)
+                calls["extracted", size] = partial(self._as(elastic.extract(size), mode), **batch)
+                calls["stock", size] = partial(self._as(stock, mode), **batch)
+            times = self.in_turns(calls, passes=self.setting.passes)
+            return {str(size): self._row(calls, times, size, batch_size) for size in sizes}
+
+    def _as(self, model: Any, mode: str) -> Callable[..., Any]:
+        if mode == "eager":
+            return model
+        backend = self.setting.backend
+        kind = {"mode": self.MODES[mode]} if backend == "inductor" else {}
+        return torch.compile(model, dynamic=False, backend=backend, **kind)
+
+    def _row(self, calls: dict, times: dict, size: SubNetwork, batch_size: int) -> dict[str, float]:
+        row: dict[str, float] = {}
+        for variant in ("elastic", "extracted", "stock"):
+            taken = times[variant, size]
+            ratios = [one / other for one, other in zip(times["elastic", size], taken, strict=True)]
+            row[f"{variant}_ms"] = statistics.median(taken)
+            row[f"{variant}_sequences_per_second"] = 1e3 * batch_size / statistics.median(taken)
+            row[f"{variant}_peak_mb"] = self.peak_mb(calls[variant, size])
+            if variant != "elastic":
+                row[f"elastic_over_{variant}"] = statistics.median(ratios)
+        return row
+
+
+def run_tests(device: torch.device) -> dict[str, Any]:
+    """`make test-gpu`, with the Python that runs this."""
+    command = ["make", "test-gpu", f"GPU_PYTHON={sys.executable}", f"DEVICE={device.type}"]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    print(ran.stdout[-6000:], ran.stderr[-2000:])
+    told = [line for line in ran.stdout.splitlines() if re.match(r"(FAILED|ERROR|SKIPPED)|\d+ \w+.* in ", line)]
+    return {"exit_status": ran.returncode, "outcome": told}
+
+
+def make_jobs(device: torch.device, setting: Setting) -> dict[str, Callable[[], dict[str, Any]]]:
+    """Everything to measure, by name, in order; the first word is the part."""
+
+    def step(strategy: str, kind: str) -> dict[str, Any]:
+        with tempfile.TemporaryDirectory() as folder:
+            return getattr(StepBench(device, setting, strategy, folder), kind)()
+
+    jobs: dict[str, Callable[[], dict[str, Any]]] = {"tests": partial(run_tests, device)}
+    for kind in ("eager_and_parts", "compiled"):
+        for strategy in ("sandwich", "grid"):
+            jobs[f"step {strategy} {kind}"] = partial(step, strategy, kind)
+    bench = InferenceBench(device, setting)
+    every = list(setting.config().subnetworks)
+    chosen = [size for size in every if str(size) in CHOSEN]
+    for batch_size in setting.batches:
+        jobs[f"inference {batch_size} eager"] = partial(bench.measure, batch_size, "eager", every)
+    for size in [*chosen, *(size for size in every if size not in chosen)]:
+        for batch_size in setting.batches:
+            for mode in ("compiled", "graphs"):
+                name = f"inference {batch_size} {mode} {size}"
+                jobs[name] = partial(bench.measure, batch_size, mode, [size])
+    return jobs
+
+
+def table(results: dict[str, Any]) -> str:
+    """What was measured, a list of numbers a job."""
+    lines = [f"## {', '.join(f'{name} {value}' for name, value in results['machine'].items())}", ""]
+    for name, found in results["jobs"].items():
+        rows = found if all(isinstance(row, dict) for row in found.values()) else {"": found}
+        for size, row in rows.items():
+            cells = (f"{key} {value:.4g}" for key, value in row.items() if isinstance(value, int | float))
+            lines.append(f"- {name} {size}: {', '.join(cells)}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", choices=["tests", "step", "inference"], help="default: all of them")
+    parser.add_argument("--only", metavar="TEXT", help="only jobs whose name contains this")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no job after this time")
+    parser.add_argument("--again", action="store_true", help="also what has a result")
+    parser.add_argument("--output", type=Path, help="default: benchmarks/results/gpu-<card>.json")
+    parser.add_argument("--table", action="store_true", help="print what was measured, measure nothing")
+    parser.add_argument("--smoke", action="store_true", help="tiny shapes, on a CPU")
+    arguments = parser.parse_args()
+    if not arguments.smoke and not torch.cuda.is_available():
+        parser.error(f"torch {torch.__version__} sees no CUDA device. Run it where there is one, or give --smoke.")
+    device = torch.device("cpu" if arguments.smoke else "cuda")
+    card = "smoke" if arguments.smoke else re.sub(r"\W+", "-", torch.cuda.get_device_name().lower())
+    output = arguments.output or ROOT / "benchmarks" / "results" / f"gpu-{card}.json"
+    versions = {**machine(device), "transformers": transformers.__version__}
+    results = json.loads(output.read_text()) if output.exists() else {"machine": versions, "jobs": {}}
+    if arguments.table:
+        print(table(results))
+        return
+    start = time.perf_counter()
+    for name, job in make_jobs(device, SMOKE if arguments.smoke else BASE).items():
+        is_wanted = name.split()[0] == (arguments.part or name.split()[0]) and (arguments.only or "") in name
+        if not is_wanted or (name in results["jobs"] and not arguments.again):
+            continue
+        if time.perf_counter() - start > 60 * arguments.minutes:
+            print(f"Time is up before {name!r}; the same call goes on there.")
+            break
+        print(f"{name} ...", flush=True)
+        results["jobs"][name] = job()
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(json.dumps(results, indent=2) + "\n")
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()
