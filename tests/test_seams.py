@@ -38,14 +38,12 @@ FUNCTIONS = {
     f"{TRAINER}:Trainer._save_checkpoint": (("self", "model", "trial"), f"{TRAINER}:Trainer._maybe_log_save_evaluate"),
     f"{TRAINER}:Trainer._push_from_checkpoint": (("self", "checkpoint_folder"), f"{TRAINER}:Trainer._save_checkpoint"),
     f"{TRAINER}:Trainer._get_train_sampler": (("self", "train_dataset"), f"{TRAINER}:Trainer.get_train_dataloader"),
-    f"{TRAINER}:Trainer._get_num_items_in_batch": (
-        ("self", "batch_samples", "device"),
-        f"{TRAINER}:Trainer.get_batch_samples",
-    ),
     f"{TRAINER}:Trainer._prepare_inputs": (("self", "inputs"), None),
     "transformers.trainer_utils:rotate_checkpoints": (("output_dir",), None),
     "accelerate.utils:has_compiled_regions": (("module",), None),
     "accelerate.utils:find_batch_size": (("data",), None),
+    "accelerate.utils:recursively_apply": (("func", "data"), None),
+    "transformers.trainer_utils:RemoveColumnsCollator": (("data_collator", "signature_columns"), None),
 }
 
 ATTRIBUTES = {
@@ -66,8 +64,6 @@ ATTRIBUTES = {
     "training_bar": lambda: "training_bar" in vars(_of(f"{CALLBACKS}:ProgressCallback")()),
     "prediction_bar": lambda: "prediction_bar" in vars(_of(f"{CALLBACKS}:ProgressCallback")()),
     "tb_writer": lambda: "tb_writer" in inspect.getsource(_of("transformers.integrations:TensorBoardCallback.on_log")),
-    "DataLoaderStateMixin": lambda: _of("accelerate.data_loader:DataLoaderStateMixin").begin,
-    "GradientState": lambda: _of("accelerate.state:GradientState")()._add_dataloader,
     "LengthGroupedSampler": lambda: (
         {"batch_size", "lengths", "generator"}
         <= set(inspect.signature(_of("transformers.trainer_pt_utils:LengthGroupedSampler")).parameters)
