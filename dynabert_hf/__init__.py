@@ -16,9 +16,9 @@ from transformers import (
     AutoModelForTokenClassification,
 )
 
-from .model.configuration import DynaBertConfig, DynaRobertaConfig
 from .model.elastic_model import ElasticModelMixin
 from .model.modeling_dynabert import (
+    DynaBertConfig,
     DynaBertForMaskedLM,
     DynaBertForMultipleChoice,
     DynaBertForQuestionAnswering,
@@ -27,6 +27,7 @@ from .model.modeling_dynabert import (
     DynaBertModel,
 )
 from .model.modeling_dynaroberta import (
+    DynaRobertaConfig,
     DynaRobertaForMaskedLM,
     DynaRobertaForMultipleChoice,
     DynaRobertaForQuestionAnswering,

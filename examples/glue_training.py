@@ -8,15 +8,15 @@ from typing import Any
 
 import torch
 from glue_data import InputError, TextData, relabel
-from transformers import AutoConfig, AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification
 
-import dynabert_hf
 from dynabert_hf import (
     DynaBertTrainer,
     DynaBertTrainingArguments,
     ElasticModelMixin,
     rewire,
 )
+from dynabert_hf.families import elastic_class_of, read_config
 from dynabert_hf.files import write_whole
 from dynabert_hf.hub.card import RECIPE_FIELDS
 from dynabert_hf.training.checkpoints import last_whole_checkpoint
@@ -102,7 +102,7 @@ def load_model(name, labels, model_args, *, new_head, revision="main"):
     """
     download = {"cache_dir": model_args.cache_dir, "token": model_args.token, "revision": revision}
     try:
-        config = AutoConfig.from_pretrained(name, **download)
+        config = read_config(name, **download)
     except (OSError, ValueError) as error:
         raise InputError(f"The model {name!r} cannot be loaded: {error}") from error
     if config.model_type not in ARCHITECTURES:
@@ -157,7 +157,7 @@ def align_labels(data, config, warn):
 
 def one_size(model):
     """An elastic copy of a stock model that holds its full size alone."""
-    return getattr(dynabert_hf, f"Dyna{type(model).__name__}").from_backbone(model, widths=[1.0], depths=[1.0])
+    return elastic_class_of(model).from_backbone(model, widths=[1.0], depths=[1.0])
 
 
 def make_elastic(model, model_args, given):
@@ -172,7 +172,7 @@ def make_elastic(model, model_args, given):
                     "fine-tuned model."
                 )
         return model
-    return getattr(dynabert_hf, f"Dyna{type(model).__name__}").from_backbone(model, **wanted)
+    return elastic_class_of(model).from_backbone(model, **wanted)
 
 
 def finetune_teacher(job, model):

@@ -26,6 +26,7 @@ from transformers import AutoTokenizer, DataCollatorWithPadding, default_data_co
 from transformers.utils import logging
 
 from dynabert_hf import RecipeResult, push_folder, train_dynabert
+from dynabert_hf.families import longest_input
 from dynabert_hf.hub.push import NETWORK_ERRORS
 
 SCORES = Path(__file__).with_name("metrics") / "glue_scores.py"
@@ -129,7 +130,7 @@ def shortened(data, data_args):
 def tokenised(splits, tokenizer, config, data_args):
     """The splits as the model reads them."""
     length = data_args.max_seq_length
-    possible = config.max_position_embeddings - (config.pad_token_id + 1 if "roberta" in config.model_type else 0)
+    possible = longest_input(config)
     if length > possible:
         logger.warning(
             f"--max_seq_length {length} is more than the {possible} tokens of the model; texts are cut to these."

@@ -19,7 +19,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from dynabert_hf import LatencyController, ServingTarget, profile, read_stored_metrics
-from dynabert_hf.model.configuration import longest_input
+from dynabert_hf.families import longest_input
 
 LENGTH = 32  # tokens at which the table is measured; give the usual length of your requests
 

@@ -5,7 +5,16 @@ from pathlib import Path
 
 import dynabert_hf
 
-ROOMS = (("model",), ("tasks", "files"), ("data",), ("onnx",), ("sizes",), ("hub",), ("training",), ("cli",))
+ROOMS = (
+    ("model",),
+    ("families", "tasks", "files"),
+    ("data",),
+    ("onnx",),
+    ("sizes",),
+    ("hub",),
+    ("training",),
+    ("cli",),
+)
 PACKAGE = Path(dynabert_hf.__file__).parent
 
 

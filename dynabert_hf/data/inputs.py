@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from transformers import PreTrainedModel
 
-from ..model.configuration import longest_input
+from ..families import longest_input
 from ..tasks import task_of
 from .columns import column
 

@@ -1,7 +1,6 @@
 """Reading checkpoint files: what is wrong with them is said before anything is allocated, and parts are read alone.
 
-Works on the shapes that the files announce and on the names of BERT's and RoBERTa's parameters. Finding, downloading
-and assigning stay with transformers.
+Works on the shapes that the files announce. Finding, downloading and assigning stay with transformers.
 """
 
 from __future__ import annotations
@@ -18,13 +17,9 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from torch import nn
-from transformers import PreTrainedConfig
 
-from .elastic import LINEARS
-from .subnetwork import LayerShape
-
-_LAYER = re.compile(r"encoder\.layer\.(\d+)\.(.+)")
-
+from .anatomy import layer_axes, linear_shape
+from .subnetwork import LayerShape, SubNetworkError
 
 _DTYPES = {
     "F64": torch.float64,
@@ -43,7 +38,7 @@ _BLOCK = 2**20
 
 
 class FileTensor:
-    """A tensor in a safetensors file, of which leading parts can be read into memory of their own.
+    """A tensor in a safetensors file, of which some rows and leading columns can be read into memory of their own.
 
     Mapping the file, as safetensors does, would leave every page that was touched among the memory of the process.
 
@@ -62,9 +57,10 @@ class FileTensor:
             raise TypeError(
                 f"{self.file!r} holds elements of a type that cannot be read in part. Load the whole model."
             )
-        part = torch.empty([each.stop for each in slices], dtype=self.dtype)
+        first = slices[0].start or 0 if slices else 0
+        part = torch.empty([each.stop - (each.start or 0) for each in slices], dtype=self.dtype)
         with open(self.file, "rb", buffering=0) as file:
-            file.seek(self.offset)
+            file.seek(self.offset + first * math.prod(self.shape[1:]) * part.element_size())
             if part.shape[1:] == self.shape[1:]:
                 _read_into(file, part)
             else:
@@ -94,14 +90,19 @@ class TensorPart:
     Args:
         source: What reads slices: a `FileTensor` or a tensor.
         shape: Size of the part, at most that of the tensor.
+        blocks: Number of blocks of rows, of each of which the first are read.
     """
 
-    def __init__(self, source: Any, shape: Sequence[int]):
-        self.source, self.shape = source, tuple(shape)
+    def __init__(self, source: Any, shape: Sequence[int], *, blocks: int = 1):
+        self.source, self.shape, self.blocks = source, tuple(shape), blocks
 
     def __getitem__(self, everything: Any) -> torch.Tensor:
-        part = self.source[tuple(slice(size) for size in self.shape)]
-        return part.clone() if isinstance(self.source, torch.Tensor) else part
+        if self.blocks == 1:
+            part = self.source[tuple(slice(size) for size in self.shape)]
+            return part.clone() if isinstance(self.source, torch.Tensor) else part
+        rows, inner = self.shape[0] // self.blocks, tuple(slice(size) for size in self.shape[1:])
+        starts = range(0, self.source.shape[0], self.source.shape[0] // self.blocks)
+        return torch.cat([self.source[(slice(start, start + rows), *inner)] for start in starts])
 
 
 def check_location(files: Iterable[str], folder: Any) -> None:
@@ -145,7 +146,7 @@ def _is_zip(file: str) -> bool:
 
 
 def _plain_name(name: str, prefix: str) -> str:
-    """The name of a parameter of BERT today, without the prefix that only models with a head have."""
+    """The name that a parameter has today, without the prefix that only models with a head have."""
     name = name.removeprefix(f"{prefix}.")
     return re.sub(r"LayerNorm\.(gamma|beta)$", lambda old: f"LayerNorm.{_TODAY[old[1]]}", name)
 
@@ -153,14 +154,19 @@ def _plain_name(name: str, prefix: str) -> str:
 _TODAY = {"gamma": "weight", "beta": "bias"}
 
 
+def _layer_pattern(config: Any) -> re.Pattern[str]:
+    """Finds in the name of a tensor the number of its layer, and its path there."""
+    return re.compile(rf"(?:^|(?<=\.)){re.escape(config.anatomy.layers)}\.(\d+)\.(.+)")
+
+
 def check_shapes(
-    config: PreTrainedConfig, stored: Sequence[LayerShape], shapes: Mapping[str, Sequence[int]], *, prefix: str
+    config: Any, expected: Mapping[str, Sequence[int]], shapes: Mapping[str, Sequence[int]], *, prefix: str
 ) -> None:
     """Compare the sizes of the encoder that the configuration promises with those that the files announce.
 
     Args:
         config: The configuration.
-        stored: The layers that it says are stored.
+        expected: Shape of each tensor of the base model that it describes.
         shapes: Shape of each tensor in the files.
         prefix: What the names of a model with a head begin with.
 
@@ -168,20 +174,22 @@ def check_shapes(
         RuntimeError: If the files hold another size than the configuration says.
     """
     found = {_plain_name(name, prefix): tuple(shape) for name, shape in shapes.items()}
-    numbers = {int(match[1]) for match in map(_LAYER.fullmatch, found) if match}
+    numbers, promised = (
+        {match[1] for match in map(_layer_pattern(config).match, names) if match} for names in (found, expected)
+    )
     if not numbers:
         return  # no encoder at all; transformers reports what is missing
-    if config.stored_shape is not None and len(numbers) > len(stored):
+    if config.stored_shape is not None and len(numbers) > len(promised):
         raise RuntimeError(
-            f"The configuration says that {len(stored)} layers are stored, the checkpoint holds {len(numbers)}. "
+            f"The configuration says that {len(promised)} layers are stored, the checkpoint holds {len(numbers)}. "
             + _ADVICE
         )
-    for name, shape in _expected_shapes(config, stored):
+    for name, size in expected.items():
         given = found.get(name)
-        if given != shape and not (given is None and name.startswith("embeddings.")):
+        if given != tuple(size) and not (given is None and not name.startswith(f"{config.anatomy.layers}.")):
             holds = "does not hold it" if given is None else f"holds it as {given}"
             raise RuntimeError(
-                f"The configuration says that {name} is of size {shape}, the checkpoint {holds}. {_ADVICE}"
+                f"The configuration says that {name} is of size {tuple(size)}, the checkpoint {holds}. {_ADVICE}"
             )
 
 
@@ -191,31 +199,8 @@ _ADVICE = (
 )
 
 
-def _linear_shape(config: PreTrainedConfig, layer: LayerShape, path: str, kind: str) -> tuple[int, ...]:
-    """Shape of the weight or bias of one of the six linears of a layer."""
-    head_size = config.hidden_size // config.num_attention_heads
-    axes = (config.hidden_size, layer.heads * head_size, layer.neurons)
-    in_axis, out_axis = LINEARS[path]
-    return (axes[out_axis], axes[in_axis]) if kind == "weight" else (axes[out_axis],)
-
-
-def _expected_shapes(config: PreTrainedConfig, stored: Sequence[LayerShape]) -> Iterator[tuple[str, tuple[int, ...]]]:
-    for name, size in (
-        ("word", config.vocab_size),
-        ("position", config.max_position_embeddings),
-        ("token_type", config.type_vocab_size),
-    ):
-        yield f"embeddings.{name}_embeddings.weight", (size, config.hidden_size)
-    for number, layer in enumerate(stored):
-        for kind in ("weight", "bias"):
-            for path in LINEARS:
-                yield f"encoder.layer.{number}.{path}.{kind}", _linear_shape(config, layer, path, kind)
-            for path in ("attention.output", "output"):
-                yield f"encoder.layer.{number}.{path}.LayerNorm.{kind}", (config.hidden_size,)
-
-
 def active_parts(
-    config: PreTrainedConfig,
+    config: Any,
     tensors: Iterable[tuple[str, Any, tuple[int, ...]]],
     *,
     stored: Sequence[LayerShape],
@@ -228,20 +213,32 @@ def active_parts(
         tensors: From `open_tensors`.
         stored: Layers in the files.
         kept: Layers to read, each fitting into the stored layer of its index.
+
+    Raises:
+        SubNetworkError: If the files name the weights otherwise than the model does.
     """
     position = {layer.index: number for number, layer in enumerate(kept)}
+    pattern, seen = _layer_pattern(config), set()
     parts = {}
     for name, source, shape in tensors:
-        match = _LAYER.search(name)
+        match, role = pattern.search(name), None
         if match:
             number = position.get(stored[int(match[1])].index)
             if number is None:
                 continue
             path, _, kind = match[2].rpartition(".")
-            if path in LINEARS:
-                shape = _linear_shape(config, kept[number], path, kind)
+            role = config.anatomy.linears.get(path)
+            if role is not None:
+                seen.add(path)
+                shape = linear_shape(role, layer_axes(config, kept[number]))[: 2 if kind == "weight" else 1]
             name = f"{name[: match.start(1)]}{number}{name[match.end(1) :]}"
-        parts[name] = TensorPart(source, shape)
+        parts[name] = TensorPart(source, shape, blocks=role.blocks if role else 1)
+    unseen = [path for path, role in config.anatomy.linears.items() if path not in seen and not role.is_optional]
+    if unseen:
+        raise SubNetworkError(
+            f"only_active=True cannot cut this checkpoint: it does not hold {unseen[0]} under that name. Load the "
+            "whole model, save it, and load the part from there."
+        )
     return parts
 
 

@@ -1,4 +1,4 @@
-"""Configurations of elastic BERT and RoBERTa: the stock ones plus what an elastic checkpoint remembers.
+"""What an elastic configuration has beside a stock one: all that an elastic checkpoint remembers.
 
 That is the sizes it was trained for, the size in force, and after extraction the layers that are physically present.
 The counts of the stock part (`num_hidden_layers`, `num_attention_heads`, `intermediate_size`) always describe the
@@ -8,16 +8,15 @@ full-size network, so that a width or depth means the same sub-network before an
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from huggingface_hub.dataclasses import strict
-from transformers import BertConfig, PreTrainedConfig, RobertaConfig
+from transformers import PreTrainedConfig
 
-from .subnetwork import LayerShape, Size, SubNetwork, SubNetworkError, grid, number_text, parse_size, size_name
+from .anatomy import Anatomy, head_group
+from .subnetwork import AnySize, LayerShape, Size, SubNetwork, SubNetworkError, grid, number_text, parse_size, size_name
 
 FORMAT_VERSION = 1
 """Version of the elastic fields. A checkpoint with a higher one was written by a later release."""
@@ -34,44 +33,8 @@ _LARGEST = {
 }
 """Far above any encoder. Only larger ones are refused without a look at the weights, which decide about the others."""
 
-_OTHER_FIELDS = {
-    "auto_map",
-    "attn_implementation",
-    "model_type",
-    "name_or_path",
-    "num_labels",
-    "output_attentions",
-    "quantization_config",
-    "torch_dtype",
-    # What transformers 4 and published BERTs wrote, and transformers 5 keeps without a field for it.
-    "bad_words_ids",
-    "cross_attention_hidden_size",
-    "directionality",
-    "finetuning_task",
-    "gradient_checkpointing",
-    "output_past",
-    "pooler_fc_size",
-    "pooler_num_attention_heads",
-    "pooler_num_fc_layers",
-    "pooler_size_per_head",
-    "pooler_type",
-    "position_embedding_type",
-    "prefix",
-    "pruned_heads",
-    "sep_token_id",
-    "task_specific_params",
-    "tf_legacy_loss",
-    "tie_encoder_decoder",
-    "tokenizer_class",
-    "torchscript",
-    "use_bfloat16",
-    "use_cache",
-}
-"""Fields without a declaration that a file may have."""
 
-_SUPPORTED = (
-    "Supported encoders are BERT (DynaBert... classes) and RoBERTa (DynaRoberta... classes); use the family that fits."
-)
+_SUPPORTED = "Supported encoders are BERT and RoBERTa; use the Dyna... class of the family that fits."
 
 
 def _layer_shapes(layers: Sequence[dict[str, int]]) -> tuple[LayerShape, ...]:
@@ -82,6 +45,15 @@ def _layer_shapes(layers: Sequence[dict[str, int]]) -> tuple[LayerShape, ...]:
             f"{list(layers)!r} does not describe layers. Possible is a list with an entry like "
             "{'index': 0, 'heads': 12, 'neurons': 3072} for each layer."
         ) from error
+
+
+def _size_texts(given: Any) -> list[str] | None:
+    """The listed sizes as JSON can hold them, each once."""
+    if given is None:
+        return None
+    if isinstance(given, str):
+        raise SubNetworkError(f"sizes={given!r} is not possible. Give a list of sizes, such as ['w0.6-d1'].")
+    return list(dict.fromkeys(size_name(parse_size(size) if isinstance(size, str) else size) for size in given))
 
 
 def _kept_layers(given: Any) -> dict[str, list[int]] | None:
@@ -121,6 +93,8 @@ class ElasticConfigMixin(_Config):
     Args:
         widths: Width multipliers that the network was or will be trained for, each in (0, 1].
         depths: Depth multipliers that the network was or will be trained for, each in (0, 1].
+        sizes: Texts of sizes that it was or will be trained for besides every width at every depth, such as `"w0.6-d1"`
+            or `"l0h12n3072-l5h6n1000"`.
         active_width: Width multiplier in force.
         active_depth: Depth multiplier in force.
         active_layers: Layers in force where no width and depth describe them (`LayerShape` fields as dictionaries).
@@ -138,8 +112,13 @@ class ElasticConfigMixin(_Config):
         SubNetworkError: If a field asks for a sub-network that cannot exist, or was written by a later release.
     """
 
+    if TYPE_CHECKING:
+        anatomy: ClassVar[Anatomy]  # of each family
+        backbone_config_class: ClassVar[type[PreTrainedConfig]]
+
     widths: list[float | int] | tuple[float | int, ...] = (0.25, 0.5, 0.75, 1.0)
     depths: list[float | int] | tuple[float | int, ...] = (0.5, 0.75, 1.0)
+    sizes: list[Any] | tuple[Any, ...] | None = None
     active_width: float | int = 1.0
     active_depth: float | int = 1.0
     active_layers: list[dict[str, int]] | None = None
@@ -151,8 +130,6 @@ class ElasticConfigMixin(_Config):
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self, **kwargs: Any) -> None:
-        if kwargs.get("model_type") == self.model_type:
-            self._warn_about_unknown(kwargs)
         self._check_family(kwargs.pop("model_type", self.model_type))
         if self._auto_class is None:
             kwargs.pop("auto_map", None)  # names files of the folder read, which another folder need not have
@@ -161,6 +138,7 @@ class ElasticConfigMixin(_Config):
         self._check_format()
         self.widths = [subnetwork.width for subnetwork in grid(self.widths, [1.0])]
         self.depths = [subnetwork.depth for subnetwork in grid([1.0], self.depths)]
+        self.sizes = _size_texts(self.sizes)
         self.kept_layers = _kept_layers(self.kept_layers)
         if self.stored_shape is None:
             self._check_grid()
@@ -193,24 +171,13 @@ class ElasticConfigMixin(_Config):
                 f"{self.model_type!r} and {self.backbone_config_class.model_type!r}. {_SUPPORTED}"
             )
 
-    def _warn_about_unknown(self, extra: dict[str, Any]) -> None:
-        """Fields of a file that we wrote and this release does not know come from a later one; they are kept."""
-        unknown = sorted(name for name in extra if name not in _OTHER_FIELDS and not name.startswith("_"))
-        if unknown:
-            warnings.warn(
-                f"The configuration has the fields {unknown}, which this release of dynabert_hf does not know. They "
-                "are kept and have no effect. If a later release wrote them, update with `pip install -U dynabert_hf`; "
-                "to silence this, remove them from config.json.",
-                stacklevel=2,
-            )
-
     def _check_counts(self, num_labels: Any) -> None:
         """Before anything is made of them: a file could ask for more than any memory holds."""
-        counts = {name: getattr(self, name) for name in _LARGEST if name != "num_labels"}
+        counts = {name: getattr(self, name) for name in _LARGEST if name != "num_labels" and hasattr(self, name)}
         if num_labels is not None:
             counts["num_labels"] = num_labels
         for name, count in counts.items():
-            least = 0 if name == "num_labels" else 1
+            least = 0 if name in ("num_labels", "type_vocab_size") else 1
             if not isinstance(count, int) or not least <= count <= _LARGEST[name]:
                 raise SubNetworkError(
                     f"{name}={count!r} is not possible. It must be an integer from {least} to {_LARGEST[name]}; "
@@ -259,7 +226,7 @@ class ElasticConfigMixin(_Config):
         return self._by_rule(SubNetwork())
 
     @property
-    def active(self) -> SubNetwork | tuple[LayerShape, ...]:
+    def active(self) -> AnySize:
         """The size in force: a sub-network, or layer shapes where no width and depth describe it."""
         if self.active_layers is None:
             return SubNetwork(self.active_width, self.active_depth)
@@ -271,10 +238,21 @@ class ElasticConfigMixin(_Config):
         return len(self.resolve(self.active))
 
     @property
-    def subnetworks(self) -> tuple[SubNetwork, ...]:
-        """The sizes that the network was trained for, from small to large; after extraction those that are left."""
-        everything = grid(self.widths, self.depths)
-        return everything if self.stored_shape is None else tuple(filter(self.holds, everything))
+    def subnetworks(self) -> tuple[AnySize, ...]:
+        """The sizes that the network was trained for, from small to large; after extraction those that are left.
+
+        They are every width at every depth, and those of `sizes`.
+        """
+        everything: Any = grid(self.widths, self.depths)
+        if self.sizes:
+            listed = (parse_size(text) for text in self.sizes)
+            everything = sorted(dict.fromkeys((*everything, *listed)), key=self._share)
+        return tuple(size for size in everything if self.stored_shape is None or self.holds(size))
+
+    def _share(self, size: AnySize) -> float:
+        """About which share of the layers of the whole network a size has."""
+        layers = self._by_rule(size) if isinstance(size, SubNetwork) else size
+        return sum(each.heads / self.num_attention_heads + each.neurons / self.intermediate_size for each in layers)
 
     def holds(self, size: Size) -> bool:
         """Whether the weights of this size are present."""
@@ -307,23 +285,32 @@ class ElasticConfigMixin(_Config):
             )
         if not layers:
             raise SubNetworkError("No layer was given. Give at least one LayerShape.")
+        group = head_group(self)
+        for layer in layers:
+            if layer.heads % group:
+                raise SubNetworkError(
+                    f"{layer} is not possible: {group} attention heads share keys and values in this network, and are "
+                    f"kept or cut together. Give a multiple of {group} heads."
+                )
         return layers
 
     def _by_rule(self, subnetwork: SubNetwork) -> tuple[LayerShape, ...]:
         overrides = {float(depth): indices for depth, indices in (self.kept_layers or {}).items()}
-        return subnetwork.layers(
+        group = head_group(self)
+        layers = subnetwork.layers(
             num_layers=self.num_hidden_layers,
-            num_heads=self.num_attention_heads,
+            num_heads=self.num_attention_heads // group,
             num_neurons=self.intermediate_size,
             kept_layers=overrides.get(subnetwork.depth),
         )
+        return tuple(LayerShape(layer.index, layer.heads * group, layer.neurons) for layer in layers)
 
     @classmethod
     def from_backbone(cls, backbone: Any, **kwargs: Any) -> ElasticConfigMixin:
         """An elastic configuration of the same network as `backbone`, a stock configuration or a model with one.
 
         Args:
-            backbone: `BertConfig` or `RobertaConfig`, or a model that has it.
+            backbone: A configuration of the stock class, or a model that has it.
             **kwargs: Fields of this class, such as `widths` and `depths`.
 
         Raises:
@@ -357,10 +344,15 @@ class ElasticConfigMixin(_Config):
         values = _constructor_fields(self)
         for field in fields(ElasticConfigMixin):
             values.pop(field.name, None)
-        values.update(num_hidden_layers=len(stored), intermediate_size=neurons.pop())
+        values.update(self._stock_counts(len(stored), neurons.pop()))
         made = self.backbone_config_class(**values)
         made._attn_implementation_internal = self._attn_implementation_internal
         return made
+
+    def _stock_counts(self, num_layers: int, num_neurons: int) -> dict[str, Any]:
+        """The fields of a stock configuration that a cut in depth or neurons changes."""
+        counts = {"num_hidden_layers": num_layers, "intermediate_size": num_neurons}
+        return {self.attribute_map.get(name, name): count for name, count in counts.items()}
 
     def extract(self, size: Size) -> ElasticConfigMixin:
         """A new configuration of the network that remains when only the layers of `size` are kept.
@@ -385,7 +377,7 @@ class ElasticConfigMixin(_Config):
             made.metrics = {key: value for key, value in self.metrics.items() if key == "teacher" or made.holds(key)}
         return made
 
-    def _record_active(self, size: SubNetwork | tuple[LayerShape, ...]) -> None:
+    def _record_active(self, size: AnySize) -> None:
         """Remember the size in force, already checked; past the validation of every assignment, for speed."""
         if isinstance(size, SubNetwork):
             self.__dict__.update(active_width=size.width, active_depth=size.depth, active_layers=None)
@@ -393,35 +385,8 @@ class ElasticConfigMixin(_Config):
             self.__dict__["active_layers"] = [dict(vars(layer)) for layer in size]
 
 
-def longest_input(config: ElasticConfigMixin) -> int:
-    """The most tokens that fit; RoBERTa counts positions from after that of the padding token."""
-    return config.max_position_embeddings - (config.pad_token_id + 1 if "roberta" in config.model_type else 0)
-
-
 def _constructor_fields(config: PreTrainedConfig) -> dict[str, Any]:
     values = copy.deepcopy(config.to_dict())
     for name in ("model_type", "transformers_version", "architectures", "auto_map"):
         values.pop(name, None)
     return values
-
-
-@strict
-class DynaBertConfig(ElasticConfigMixin, BertConfig):
-    """Configuration of an elastic BERT: `BertConfig` plus the fields of `ElasticConfigMixin`.
-
-    Example:
-        >>> config = DynaBertConfig(widths=[0.5, 1.0], depths=[1.0])
-        >>> [str(subnetwork) for subnetwork in config.subnetworks]
-        ['w0.5-d1', 'w1-d1']
-    """
-
-    model_type = "dynabert"
-    backbone_config_class = BertConfig
-
-
-@strict
-class DynaRobertaConfig(ElasticConfigMixin, RobertaConfig):
-    """Configuration of an elastic RoBERTa: `RobertaConfig` plus the fields of `ElasticConfigMixin`."""
-
-    model_type = "dynaroberta"
-    backbone_config_class = RobertaConfig

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .elastic import LINEARS
+from .anatomy import Anatomy, leading_part
 
 
 def new_model(model_class: type, config: Any, source: nn.Module, positions: Sequence[int] | None = None) -> Any:
@@ -35,11 +35,11 @@ def new_model(model_class: type, config: Any, source: nn.Module, positions: Sequ
             f"This {type(source).__name__} is on the meta device, where tensors have shapes but no values, so there is "
             "nothing to copy. Load its weights with from_pretrained first."
         )
-    pooler = {"add_pooling_layer": source.pooler is not None} if hasattr(source, "pooler") else {}
     with torch.device("meta"):
-        model = model_class(config, **pooler)
+        model = model_class(config, **pooler_of(source))
+    elastic: Any = config if hasattr(config, "anatomy") else source.config
     leading = {
-        name: _leading(state, _source_name(name, positions), target.shape)
+        name: _leading(state, name, target.shape, anatomy=elastic.anatomy, positions=positions)
         for name, target in model.state_dict().items()
     }
     model.load_state_dict(leading, assign=True)
@@ -48,30 +48,38 @@ def new_model(model_class: type, config: Any, source: nn.Module, positions: Sequ
     return model.train(source.training)
 
 
-def _leading(state: dict[str, torch.Tensor], name: str, shape: torch.Size) -> torch.Tensor:
-    """A copy of the leading part of a tensor of that name; only those of the elastic linears may be larger."""
-    tensor = state.get(name)
+def pooler_of(base: Any) -> dict[str, bool]:
+    """The argument that says whether a base model has a pooler, where it may have one; heads take no such argument."""
+    may_have_one = base.base_model is base and hasattr(base, "pooler")
+    return {"add_pooling_layer": base.pooler is not None} if may_have_one else {}
+
+
+def _leading(
+    state: dict[str, torch.Tensor],
+    name: str,
+    shape: torch.Size,
+    *,
+    anatomy: Anatomy,
+    positions: Sequence[int] | None,
+) -> torch.Tensor:
+    """A copy of the leading part of a tensor for a new model; only those of elastic linears may be larger there."""
+    before, layers, after = name.partition(f"{anatomy.layers}.")
+    position, _, rest = after.partition(".")
+    role = anatomy.linears.get(rest.rpartition(".")[0]) if layers else None
+    source = f"{before}{layers}{positions[int(position)]}.{rest}" if layers and positions is not None else name
+    tensor = state.get(source)
     if tensor is None:
         raise ValueError(
-            f"The model has no tensor {name}: an adapter, a quantised layer or a module of your own stands in its "
+            f"The model has no tensor {source}: an adapter, a quantised layer or a module of your own stands in its "
             "place. Merge adapters first (merge_and_unload), and quantise or replace modules in the copy."
         )
-    is_elastic = "encoder.layer." in name and name.rpartition(".")[0].endswith(tuple(f".{path}" for path in LINEARS))
-    if tensor.shape != shape and not is_elastic:
+    if tensor.shape != shape and role is None:
         raise ValueError(
-            f"The configuration says that {name} is of size {tuple(shape)}, the model holds it as "
+            f"The configuration says that {source} is of size {tuple(shape)}, the model holds it as "
             f"{tuple(tensor.shape)}. Make the configuration say what the model is (num_labels, vocab_size, "
             "max_position_embeddings, type_vocab_size), and call again."
         )
-    return tensor[tuple(map(slice, shape))].clone()
-
-
-def _source_name(name: str, positions: Sequence[int] | None) -> str:
-    before, layer, after = name.partition("encoder.layer.")
-    if positions is None or not layer:
-        return name
-    position, _, rest = after.partition(".")
-    return f"{before}{layer}{positions[int(position)]}.{rest}"
+    return leading_part(tensor, shape, blocks=role.blocks if role else 1).clone()
 
 
 def _copy_buffers(model: nn.Module, source: nn.Module) -> None:
@@ -87,7 +95,8 @@ def shared_model(source: Any) -> Any:
     """A new model of modules and configuration of its own, on the same parameters and buffers as `source`.
 
     The modules' tables of parameters and buffers are the same too, not only what stands in them: whatever puts
-    something else there, such as `to(device)` does with buffers, does it for both models.
+    something else there, such as `to(device)` does with buffers, does it for both models. No public way does that:
+    assigned one by one, parameters would part at the next `load_state_dict(assign=True)`, and buffers at `to(device)`.
     """
     tables = [table for module in source.modules() for table in (module._parameters, module._buffers)]
     return copy.deepcopy(source, {id(table): table for table in tables})

@@ -1,36 +1,33 @@
-"""Slicing and layer skipping: the one place that knows where the six linears of a layer are.
+"""Slicing and layer skipping: linears that compute with their leading part, and a list of layers that skips some.
 
-The sizes in force live in one `ActiveSizes` object per model, which every elastic module of that model reads. Switching
-replaces one tuple; no module is visited, no weight is copied or masked.
+The size in force lives in one `ActiveSizes` object per model, which every elastic module of that model reads. Switching
+replaces a few tuples; no module is visited, no weight is copied or masked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
+from itertools import islice
+from types import MethodType
 from typing import Any
 
 import torch
 from torch import nn
-from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
+from torch.nn.functional import linear
 from transformers.utils.output_capturing import OutputRecorder
 
+from .anatomy import Anatomy, Role, head_size, layer_axes, leading_part, linear_shape
 from .subnetwork import LayerShape, SubNetworkError
 
-HIDDEN, HEADS, NEURONS = range(3)
-"""The three axes of a layer; an `ElasticLinear` maps one to another."""
+Window = tuple[int, int]
+"""The leading rows of each block, and the leading columns, that a linear computes with."""
 
-LINEARS = {
-    "attention.self.query": (HIDDEN, HEADS),
-    "attention.self.key": (HIDDEN, HEADS),
-    "attention.self.value": (HIDDEN, HEADS),
-    "attention.output.dense": (HEADS, HIDDEN),
-    "intermediate.dense": (HIDDEN, NEURONS),
-    "output.dense": (NEURONS, HIDDEN),
-}
-"""Path of each elastic linear in a layer of BERT or RoBERTa: its input axis and its output axis."""
+Parts = list[tuple[torch.Tensor, torch.Tensor | None]]
+"""The leading part of weight and bias of each block of a linear."""
+
+_MOST_PREPARED = 256  # sizes, the trained ones included
+_MOST_KEPT = 16  # parts of one linear
 
 
 @dataclass(frozen=True)
@@ -39,125 +36,130 @@ class PreparedSize:
 
     Args:
         positions: Which of the stored layers run, increasing.
-        axes: For each stored layer its size on the three axes, `(hidden, heads * head_size, neurons)`.
-        is_full_width: Whether that is all that is stored of each layer.
+        layers: For each stored layer what it keeps; all of it where it does not run.
+        windows: For each linear of each stored layer what it computes with; None: all that is stored.
+        is_full_width: Whether every linear computes with all that is stored.
     """
 
     positions: tuple[int, ...]
-    axes: tuple[tuple[int, int, int], ...]
+    layers: tuple[LayerShape, ...]
+    windows: tuple[Window | None, ...]
     is_full_width: bool
 
 
 class ActiveSizes:
-    """What is switched on now in one model.
+    """What is switched on now in one model: a `PreparedSize`, spread out for speed.
+
+    Args:
+        config: The elastic configuration of the model.
 
     Attributes:
-        positions: Which of the stored layers run, increasing.
-        axes: For each stored layer its current size on the three axes, `(hidden, heads * head_size, neurons)`.
-        is_full_width: Whether that is all that is stored of each layer.
-        prepared: Every size that was ever prepared, by its name.
-        parts: While gradients are gathered, the leading parts of weights in use, by linear and size; else None.
+        prepared: Sizes that were switched to before, by their name; the trained ones stay.
+        sharing: What a trainer sets to share work between passes, see `training.shared_prefixes`; else None.
     """
 
-    def __init__(self, stored: Sequence[LayerShape], *, hidden_size: int, head_size: int):
-        self.hidden_size, self.head_size = hidden_size, head_size
-        self._position = {layer.index: position for position, layer in enumerate(stored)}
-        self._stored_axes = tuple(self._axes(layer) for layer in stored)
-        self.prepared: dict[Hashable, PreparedSize] = {}
-        self.parts: dict[Hashable, tuple[torch.Tensor, torch.Tensor]] | None = None
-        self.switch(self.prepare(None, tuple(stored)))
+    positions: tuple[int, ...]
+    layers: tuple[LayerShape, ...]
+    windows: tuple[Window | None, ...]
+    is_full_width: bool
 
-    def _axes(self, layer: LayerShape) -> tuple[int, int, int]:
-        return self.hidden_size, layer.heads * self.head_size, layer.neurons
+    def __init__(self, config: Any):
+        self.config, self.stored, self.head_size = config, config.stored_layers, head_size(config)
+        self.roles: tuple[Role, ...] = tuple(config.anatomy.linears.values())
+        self.prepared: dict[Hashable, PreparedSize] = {}
+        self.sharing: Any = None
+        for size in config.subnetworks:  # so that switching to one takes as little the first time
+            self.prepare(size, config.resolve(size))
+        self._num_trained = len(self.prepared)
+        self.switch(self.prepare(None, self.stored))
 
     def prepare(self, name: Hashable, layers: Sequence[LayerShape]) -> PreparedSize:
         """Work out once what a size means; each layer must fit into the stored layer of its index."""
-        positions = tuple(self._position[layer.index] for layer in layers)
-        axes = list(self._stored_axes)
-        for position, layer in zip(positions, layers, strict=True):
-            axes[position] = self._axes(layer)
-        self.prepared[name] = PreparedSize(positions, tuple(axes), tuple(axes) == self._stored_axes)
-        return self.prepared[name]
+        if len(self.prepared) >= _MOST_PREPARED:
+            self.prepared = dict(islice(self.prepared.items(), self._num_trained))
+        place = {layer.index: position for position, layer in enumerate(self.stored)}
+        kept = list(self.stored)
+        for layer in layers:
+            kept[place[layer.index]] = layer
+        windows = tuple(window for pair in zip(kept, self.stored, strict=True) for window in self._windows(*pair))
+        size = PreparedSize(tuple(place[layer.index] for layer in layers), tuple(kept), windows, not any(windows))
+        self.prepared[name] = size
+        return size
+
+    def _windows(self, layer: LayerShape, stored: LayerShape) -> Iterator[Window | None]:
+        axes, all_axes = layer_axes(self.config, layer), layer_axes(self.config, stored)
+        for role in self.roles:
+            window = axes[role.outputs], axes[role.inputs]
+            yield None if window == (all_axes[role.outputs], all_axes[role.inputs]) else window
 
     def switch(self, size: PreparedSize) -> None:
         """Switch to a prepared size."""
-        self.positions, self.axes, self.is_full_width = size.positions, size.axes, size.is_full_width
-
-    @contextmanager
-    def gathering_gradients(self) -> Iterator[None]:
-        """Inside, backward passes at smaller widths add to the leading part of a weight's `grad` and to nothing else.
-
-        Else autograd makes a gradient of the full size, zero outside of that part, at every pass, and adds all of it.
-        Gradients then reach `grad` alone, and not who asks `torch.autograd.grad` for those of the weights.
-        """
-        self.parts = {}
-        try:
-            yield
-        finally:
-            self.parts = None
+        self.positions, self.layers = size.positions, size.layers
+        self.windows, self.is_full_width = size.windows, size.is_full_width
 
 
 class ElasticLinear(nn.Linear):
-    """A linear layer that computes with the leading rows and columns that are switched on.
+    """A linear layer that computes with the leading rows of its blocks and the leading columns that are switched on.
 
-    At its full size it runs the stock computation on the stock weight, so that it is bit-equal to `nn.Linear`;
-    below, on views of it.
+    A stock linear becomes one by `become`. At its full size it runs the stock computation on the stock weight, so that
+    it is bit-equal to `nn.Linear`; below, on views of it.
     """
 
-    _kept: dict[tuple[int, int], tuple[int, int, tuple[torch.Tensor, torch.Tensor]]]
+    active: ActiveSizes
+    number: int
+    blocks: int
+    _kept: dict[Window, tuple[int, int, Parts]]
 
-    def __init__(self, linear: nn.Linear, active: ActiveSizes, *, position: int, axes: tuple[int, int]):
-        nn.Module.__init__(self)
-        self.active, self.position = active, position
-        self.in_axis, self.out_axis = axes
-        sizes = active.axes[position]
-        self.in_features, self.out_features = sizes[self.in_axis], sizes[self.out_axis]
-        self.weight, self.bias = self._leading(linear.weight), self._leading(linear.bias)
-        self._kept = {}
-
-    def _leading(self, parameter: Any) -> Any:
-        """The part of a linear's weight or bias that is stored here, the parameter itself where that is all of it."""
-        shape = (self.out_features, self.in_features)[: parameter.ndim]
-        if tuple(parameter.shape) == shape:
-            return parameter
-        part = parameter.detach()[tuple(slice(size) for size in shape)].clone()
-        return nn.Parameter(part, requires_grad=parameter.requires_grad)
+    @classmethod
+    def become(cls, stock: nn.Linear, active: ActiveSizes, *, number: int, blocks: int) -> None:
+        """Make a stock linear elastic, in place; `number` is its place among the windows of a size."""
+        stock.__class__ = cls
+        stock.__dict__.update(active=active, number=number, blocks=blocks, _kept={})
+        if "_old_forward" in stock.__dict__:  # accelerate's hooks, which move weights, call that
+            stock.__dict__["_old_forward"] = MethodType(cls.forward, stock)
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
-        sizes = self.active.axes[self.position]
-        rows, columns = sizes[self.out_axis], sizes[self.in_axis]
-        if rows == self.out_features and columns == self.in_features:
-            return nn.functional.linear(states, self.weight, self.bias)
-        part = self._trained_part if torch.is_grad_enabled() else self._kept_part
-        return nn.functional.linear(states, *part(rows, columns))
+        window = self.active.windows[self.number]
+        if window is None:
+            return linear(states, self.weight, self.bias)
+        parts = self._trained_parts(window) if torch.is_grad_enabled() else self._kept_parts(window)
+        if len(parts) == 1:
+            return linear(states, *parts[0])
+        return torch.cat([linear(states, *part) for part in parts], -1)
 
-    def _trained_part(self, rows: int, columns: int) -> tuple[torch.Tensor, torch.Tensor]:
-        parts = self.active.parts
-        if parts is None:
-            return self.weight[:rows, :columns], self.bias[:rows]
-        key = (self, rows, columns)
-        if key not in parts:
-            parts[key] = _gathering_part(self.weight, rows, columns), _gathering_part(self.bias, rows)
-        return parts[key]
+    def slices(self, window: Window) -> list[tuple[slice, slice]]:
+        """Rows and columns of the leading part of each block."""
+        rows, columns = window
+        starts = range(0, self.out_features, self.out_features // self.blocks)
+        return [(slice(start, start + rows), slice(columns)) for start in starts]
 
-    def _kept_part(self, rows: int, columns: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The leading part of weight and bias, kept for the next pass: making it takes as long as a small product.
+    def parts(self, window: Window) -> Parts:
+        """Views of the leading part of weight and bias, for each block."""
+        weight, bias = self.weight, self.bias
+        return [(weight[place], None if bias is None else bias[place[0]]) for place in self.slices(window)]
+
+    def _trained_parts(self, window: Window) -> Parts:
+        sharing = self.active.sharing
+        return self.parts(window) if sharing is None else sharing.parts(self, window)
+
+    def _kept_parts(self, window: Window) -> Parts:
+        """The parts, kept for the next pass: making them takes as long as a small product.
 
         Not kept are what a compiler or tracer sees, and views that hold memory which hooks move weights out of. A kept
         view holds the memory that it is of, so no other weight can have its address.
         """
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return self.parts(window)
         weight, bias = self._parameters.get("weight"), self._parameters.get("bias")
-        is_traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
-        is_moved = "_hf_hook" in self.__dict__
-        if is_moved:
+        if "_hf_hook" in self.__dict__ or type(weight) is not nn.Parameter:
             self._kept = {}
-        if is_traced or is_moved or type(weight) is not nn.Parameter or bias is None:
-            return self.weight[:rows, :columns], self.bias[:rows]
-        kept = self._kept.get((rows, columns))
-        if kept is None or kept[0] != weight.data_ptr() or kept[1] != bias.data_ptr():
-            kept = weight.data_ptr(), bias.data_ptr(), (weight[:rows, :columns], bias[:rows])
-            current = {size: other for size, other in self._kept.items() if other[:2] == kept[:2]}
-            self._kept = {**current, (rows, columns): kept}
+            return self.parts(window)
+        address = weight.data_ptr(), 0 if bias is None else bias.data_ptr()
+        kept = self._kept.get(window)
+        if kept is None or kept[:2] != address:
+            kept = *address, self.parts(window)
+            current = {size: other for size, other in self._kept.items() if other[:2] == address}
+            self._kept = {**(current if len(current) < _MOST_KEPT else {}), window: kept}
         return kept[2]
 
     def _apply(self, *args: Any, **kwargs: Any) -> Any:
@@ -168,79 +170,105 @@ class ElasticLinear(nn.Linear):
         return {**self.__dict__, "_kept": {}}
 
 
-def _gathering_part(parameter: torch.Tensor, *sizes: int) -> torch.Tensor:
-    """The leading part of a parameter, as a leaf whose gradients are added to the leading part of the parameter's."""
-    window = tuple(slice(size) for size in sizes)
-    is_watched = parameter._backward_hooks or parameter._post_accumulate_grad_hooks
-    if not parameter.requires_grad or is_watched:
-        return parameter[window]
+class CountsHeads:
+    """In front of a stock attention that remembers how many heads it has: asks for the number in force instead."""
 
-    def gather(part: Any) -> None:
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-        parameter.grad[window].add_(part.grad)
-        part.grad = None
+    active: ActiveSizes
+    position: int
 
-    part = parameter.detach()[window].requires_grad_()
-    part.register_post_accumulate_grad_hook(gather)
-    return part
+    @property
+    def num_attention_heads(self) -> int:
+        """Heads that run now."""
+        return self.active.layers[self.position].heads
+
+    @property
+    def all_head_size(self) -> int:
+        """Size of all of them together."""
+        return self.num_attention_heads * self.active.head_size
 
 
-class ElasticEncoder(nn.Module):
-    """The stack of layers, of which a forward pass walks only those that are switched on.
+class ElasticLayers(nn.ModuleList):
+    """The list of layers: who walks it, as every stock forward pass does, meets those that are switched on.
 
-    Takes over the layers of a stock encoder under their names, `layer.0.attention.self.query.weight` and so on.
+    It takes the place of a stock encoder's list, so that nothing of an encoder is written again. An index is that of a
+    stored layer, `len` is their number, and `stored` is all of them.
 
     Args:
-        layers: The stock encoder's layers, of the full size.
-        stored: The shapes to keep, one per kept layer.
-        active: Where the current size is read from; holds `stored` when given.
+        base: The stock base model, of the full size. Its list is replaced, in place.
+        active: Where the current size is read from.
+        anatomy: What a layer is made of.
     """
 
-    def __init__(self, layers: Any, stored: Sequence[LayerShape], active: ActiveSizes):
-        super().__init__()
-        self.active = active
-        self.layer = nn.ModuleList(layers[shape.index] for shape in stored)
-        for position, layer in enumerate(self.layer):
-            layer.attention.self.layer_idx = position
-            for path, axes in LINEARS.items():
+    def __init__(self, base: nn.Module, active: ActiveSizes, anatomy: Anatomy):
+        stock = anatomy.stored_layers(base)
+        super().__init__(stock[shape.index] for shape in active.stored)
+        self.active, self.is_elastic = active, False
+        self._places: list[tuple[int, str, Role, Any, str]] = []
+        for position, (layer, shape) in enumerate(zip(self.stored, active.stored, strict=True)):
+            for path, role, module in anatomy.linears_of(layer):
+                _cut(module, role, layer_axes(active.config, shape))
                 parent, _, name = path.rpartition(".")
-                stock = attrgetter(path)(layer)
-                elastic = ElasticLinear(stock, active, position=position, axes=axes)
-                setattr(attrgetter(parent)(layer), name, elastic)
-        self._places = [
-            (f"{position}.{path}", layer.get_submodule(path.rpartition(".")[0])._modules, path.rpartition(".")[2])
-            for position, layer in enumerate(self.layer)
-            for path in LINEARS
-        ]
+                self._places.append((position, path, role, layer.get_submodule(parent)._modules, name))
+            if anatomy.attention_class is not None:
+                attention = layer.get_submodule(anatomy.attention)
+                for name in ("num_attention_heads", "all_head_size"):
+                    del attention.__dict__[name]
+                attention.__class__ = anatomy.attention_class
+                attention.active, attention.position = active, position
+        parent, _, name = anatomy.layers.rpartition(".")
+        setattr(base.get_submodule(parent), name, self)
+
+    @property
+    def stored(self) -> list[Any]:
+        """All layers, also those that do not run."""
+        return list(self._modules.values())
+
+    def make_elastic(self) -> None:
+        """Let the linears compute with a part of their weights, in place. Before, they are stock ones.
+
+        What stands in the place of a linear, such as an adapter or a quantised one, stays as it is.
+        """
+        numbers = {path: number for number, path in enumerate(self.active.config.anatomy.linears)}
+        for position, path, role, modules, name in self._places:
+            if type(modules[name]) is nn.Linear:
+                number = position * len(numbers) + numbers[path]
+                ElasticLinear.become(modules[name], self.active, number=number, blocks=role.blocks)
+        self.is_elastic = True
 
     def check_linears(self) -> None:
         """Refuse a size below the stored widths where something else has taken the place of an elastic linear.
 
         An adapter or a quantised layer may, and knows no widths. Looks into the parents' tables, for speed.
         """
-        for path, modules, name in self._places:
+        for position, path, _, modules, name in self._places:
             if not isinstance(modules[name], ElasticLinear):
                 raise SubNetworkError(
                     f"A size narrower than this model is asked for, but an adapter or a quantised layer stands in "
-                    f"layer {path}, and that knows one width only. Possible are all depths at full width; for other "
-                    "widths merge adapters first (merge_and_unload), or extract the size and adapt that."
+                    f"layer {position}.{path}, and that knows one width only. Possible are all depths at full width; "
+                    "for other widths merge adapters first (merge_and_unload), or extract the size and adapt that."
                 )
 
-    def forward(
-        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, *, use_cache=None, **kwargs
-    ) -> BaseModelOutputWithPastAndCrossAttentions:
-        if not (self.active.is_full_width or torch.compiler.is_compiling()):
+    def __iter__(self) -> Iterator[Any]:
+        active = self.active
+        if not (active.is_full_width or torch.compiler.is_compiling()):
             self.check_linears()  # an adapter may have come after the size
-        for position in self.active.positions:
-            hidden_states = self.layer[position](hidden_states, attention_mask, **kwargs)
-        return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=hidden_states)
+        stored = self.stored
+        layers = [stored[position] for position in active.positions]
+        return iter(layers if active.sharing is None else active.sharing.walk(layers))
+
+    def __getitem__(self, index: Any) -> Any:
+        return list(self)[index] if isinstance(index, slice) else super().__getitem__(index)
 
 
-def layer_linears(layers: Iterable[nn.Module]) -> Iterator[dict[str, nn.Linear]]:
-    """For each layer of an encoder, stock or elastic, its six linears by path."""
-    for layer in layers:
-        yield {path: attrgetter(path)(layer) for path in LINEARS}
+def _cut(stock: nn.Linear, role: Role, axes: Sequence[int]) -> None:
+    """Leave of a stock linear, in place, the leading part that a layer of these sizes has."""
+    rows, columns = linear_shape(role, axes)
+    stock.out_features, stock.in_features = rows, columns
+    for name, shape in (("weight", (rows, columns)), ("bias", (rows,))):
+        whole = stock._parameters[name]
+        if whole is not None and tuple(whole.shape) != shape:
+            part = leading_part(whole.detach(), shape, blocks=role.blocks).clone()
+            setattr(stock, name, nn.Parameter(part, requires_grad=whole.requires_grad))
 
 
 def layer_recorder(layer_class: type[nn.Module]) -> OutputRecorder:

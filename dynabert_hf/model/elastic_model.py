@@ -7,41 +7,23 @@ the package, so that they also work where only the files shipped with a checkpoi
 from __future__ import annotations
 
 import copy
-import json
-import re
-import shutil
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from huggingface_hub.errors import HfHubHTTPError
+import torch
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
-from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
 
 from .checkpoint import active_parts, check_finite, check_location, check_shapes, open_tensors
 from .configuration import ElasticConfigMixin
-from .copies import new_model, shared_model
-from .elastic import ActiveSizes, ElasticEncoder
-from .subnetwork import LayerShape, Size, SubNetwork, SubNetworkError, parse_size
-
-SHIPPED_FILES = (
-    "subnetwork.py",
-    "configuration.py",
-    "elastic.py",
-    "checkpoint.py",
-    "copies.py",
-    "elastic_model.py",
-    "modeling_dynabert.py",
-    "modeling_dynaroberta.py",
-)
-"""The modules that a model takes along where this package may be missing."""
-
-_IS_COPY = __name__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}.")
-
+from .copies import new_model, pooler_of, shared_model
+from .elastic import ActiveSizes, ElasticLayers
+from .shipping import IS_COPY, PUSH_ARGUMENTS, prepare_upload, push, save_code
+from .subnetwork import AnySize, LayerShape, Size, SubNetwork, SubNetworkError, parse_size
 
 if TYPE_CHECKING:  # the mixin always stands before a stock model class
     _Model = PreTrainedModel
@@ -74,26 +56,28 @@ class ElasticModelMixin(_Model):
         config = copy.deepcopy(config)  # the active size is the model's own, never shared through a configuration
         _check_architecture(config)
         checkpointing = getattr(config, "gradient_checkpointing", False)  # an old switch that is read once and deleted
-        self.stored_in_files = config.stored_layers
+        self.config_in_files = config
         if only_active:
             config = config.extract(config.active)
         super().__init__(config, *args, **kwargs)
         if self._is_base:
-            stored = config.stored_layers
-            head_size = config.hidden_size // config.num_attention_heads
-            self.active_sizes = ActiveSizes(stored, hidden_size=config.hidden_size, head_size=head_size)
-            for size in config.subnetworks:  # so that switching to one takes as little the first time
-                self.active_sizes.prepare(size, config.resolve(size))
-            self.encoder = ElasticEncoder(self.get_submodule("encoder.layer"), stored, self.active_sizes)
+            self.active_sizes = ActiveSizes(config)
+            layers = ElasticLayers(self, self.active_sizes, config.anatomy)
+            if config.stored_shape is None:  # else they stay stock linears until a smaller size is asked for
+                layers.make_elastic()
         else:
-            stock = getattr(self, self.base_model_prefix)
-            base = self.elastic_base_class(config, add_pooling_layer=stock.pooler is not None)
+            base = self.elastic_base_class(config, **pooler_of(getattr(self, self.base_model_prefix)))
             setattr(self, self.base_model_prefix, base)
             self.config = base.config
         if checkpointing:
             self.config.gradient_checkpointing = True
         self.post_init()
         self._switch(config.active)
+
+    @property
+    def elastic_layers(self) -> ElasticLayers:
+        """The list of layers, whose iteration gives those that run now; `stored` of it is all of them."""
+        return self.base_model.get_submodule(self.config.anatomy.layers)
 
     @property
     def _is_base(self) -> bool:
@@ -105,7 +89,7 @@ class ElasticModelMixin(_Model):
         return type(self).__mro__[type(self).__mro__.index(ElasticModelMixin) + 1]
 
     @property
-    def active(self) -> SubNetwork | tuple[LayerShape, ...]:
+    def active(self) -> AnySize:
         """The size that runs now: a `SubNetwork`, or layer shapes where no width and depth describe it."""
         return self.config.active
 
@@ -138,9 +122,7 @@ class ElasticModelMixin(_Model):
         self._switch(self._requested(size, width, depth))
         return self
 
-    def _requested(
-        self, size: Size | None, width: float | None, depth: float | None
-    ) -> SubNetwork | tuple[LayerShape, ...]:
+    def _requested(self, size: Size | None, width: float | None, depth: float | None) -> AnySize:
         """The one size that the three arguments of the public methods name."""
         if size is not None:
             if width is not None or depth is not None:
@@ -161,11 +143,13 @@ class ElasticModelMixin(_Model):
             active = SubNetwork()
         return SubNetwork(active.width if width is None else width, active.depth if depth is None else depth)
 
-    def _switch(self, size: SubNetwork | tuple[LayerShape, ...]) -> None:
+    def _switch(self, size: AnySize) -> None:
         active = self.base_model.active_sizes
         prepared = active.prepared.get(size) or active.prepare(size, self.config.resolve(size))
         if not prepared.is_full_width:
-            self.base_model.encoder.check_linears()
+            if not self.elastic_layers.is_elastic:
+                self.elastic_layers.make_elastic()
+            self.elastic_layers.check_linears()
         active.switch(prepared)
         self.config._record_active(size)
 
@@ -223,7 +207,7 @@ class ElasticModelMixin(_Model):
         """A new elastic model with copies of the weights of a stock one of the same head.
 
         Args:
-            backbone: A stock BERT or RoBERTa model.
+            backbone: A stock model.
             **kwargs: Fields of the elastic configuration, such as `widths` and `depths`.
 
         Raises:
@@ -243,7 +227,8 @@ class ElasticModelMixin(_Model):
     ) -> ElasticModelMixin:
         """A new, stand-alone model of this class that holds copies of the weights of one size and nothing else.
 
-        It runs at that size, and is elastic below it: widths and depths mean the same sub-networks as in this model.
+        It runs at that size on stock linears, which `quantize_dynamic` and other tools know by their type, and is
+        elastic below it: widths and depths mean the same sub-networks as in this model.
         Its configuration says in `extracted_from` where it came from. This model stays as it is.
 
         Args:
@@ -299,11 +284,15 @@ class ElasticModelMixin(_Model):
     def _load_pretrained_model(
         model: Any, state_dict: Any, checkpoint_files: Any, load_config: Any, *args: Any, **kwargs: Any
     ) -> Any:
-        """Between finding the files and allocating memory for them: check them, and read only what is active."""
+        """Between finding the files and allocating memory for them: check them, and read only what is active.
+
+        Only here does transformers know the files of a Hub id, revision, variant, subfolder or index of shards.
+        """
         of_encoder = checkpoint_files and state_dict is None and not args and not kwargs  # else of an adapter
         quantizer = load_config.hf_quantizer
         is_prequantised = quantizer is not None and quantizer.pre_quantized
-        if is_prequantised and model.stored_in_files != model.config.stored_layers:
+        config, in_files = model.config, model.config_in_files
+        if is_prequantised and in_files.stored_layers != config.stored_layers:
             raise SubNetworkError(
                 "only_active=True cannot cut weights that were saved quantised. Load the whole model, or the part from "
                 "a checkpoint that is not quantised."
@@ -311,12 +300,14 @@ class ElasticModelMixin(_Model):
         if of_encoder and not is_prequantised:
             check_location(checkpoint_files, load_config.pretrained_model_name_or_path)
             tensors = list(open_tensors(checkpoint_files))
-            config, stored = model.config, model.stored_in_files
             if not load_config.ignore_mismatched_sizes:
+                with torch.device("meta"):
+                    promised = type(model.base_model)(in_files, **pooler_of(model.base_model)).state_dict()
+                expected = {name: tensor.shape for name, tensor in promised.items()}
                 shapes = {name: shape for name, _, shape in tensors}
-                check_shapes(config, stored, shapes, prefix=model.base_model_prefix)
-            if stored != config.stored_layers:
-                state_dict = active_parts(config, tensors, stored=stored, kept=config.stored_layers)
+                check_shapes(config, expected, shapes, prefix=model.base_model_prefix)
+            if in_files.stored_layers != config.stored_layers:
+                state_dict = active_parts(config, tensors, stored=in_files.stored_layers, kept=config.stored_layers)
                 checkpoint_files = None  # weights that go to disk would be read from there, under other names
         loaded = PreTrainedModel._load_pretrained_model(
             model, state_dict, checkpoint_files, load_config, *args, **kwargs
@@ -326,7 +317,7 @@ class ElasticModelMixin(_Model):
         return loaded
 
     def to_backbone(self) -> PreTrainedModel:
-        """A new stock BERT or RoBERTa model with copies of all stored weights.
+        """A new stock model with copies of all stored weights.
 
         Raises:
             SubNetworkError: If heads were cut or layers differ, which a stock model cannot express.
@@ -340,6 +331,7 @@ class ElasticModelMixin(_Model):
         *args: Any,
         save_original_format: bool = False,
         with_code: bool = False,
+        push_to_hub: bool = False,
         **kwargs: Any,
     ) -> None:
         """Save as transformers does, under today's parameter names also if the model was loaded from older ones.
@@ -354,13 +346,17 @@ class ElasticModelMixin(_Model):
             save_original_format: Whether to keep the parameter names of the file that the model came from.
             with_code: Also save the code, see `save_code`. Always done where the model itself runs from such code,
                 and when pushing to the Hub.
+            push_to_hub: Push afterwards; `push_to_hub` says by which further arguments.
             **kwargs: Passed on to transformers.
         """
+        wanted = {name: kwargs.pop(name) for name in list(kwargs) if name in PUSH_ARGUMENTS} if push_to_hub else {}
         kwargs["save_original_format"] = save_original_format
         super().save_pretrained(save_directory, is_main_process, *args, **kwargs)
         is_whole = (Path(save_directory) / "config.json").exists()  # of a model with an adapter only that is saved
-        if (with_code or _IS_COPY) and is_main_process and is_whole:
+        if (with_code or IS_COPY or push_to_hub) and is_main_process and is_whole:
             self.save_code(save_directory)
+        if push_to_hub and is_main_process:
+            self.push_to_hub(wanted.pop("repo_id", Path(save_directory).name), **wanted)
 
     def save_code(self, folder: Any) -> None:
         """Put the code of the elastic classes beside a model saved in `folder`, and name it in its configuration.
@@ -368,59 +364,29 @@ class ElasticModelMixin(_Model):
         Afterwards the Auto classes load every head of this family from there with `trust_remote_code=True`, where
         this package is not installed. Where it is, its own classes win and the copies stay unread.
         """
-        here = Path(__file__).parent
-        for name in SHIPPED_FILES:
-            if (here / name).exists():  # where a model runs from such copies, the other family's file may be absent
-                shutil.copyfile(here / name, Path(folder) / name)
-        path = Path(folder) / "config.json"
-        config = json.loads(path.read_text(encoding="utf-8"))
-        config["auto_map"] = _auto_map(type(self.base_model))
-        path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        save_code(type(self.base_model), folder)
 
     def prepare_upload(self, folder: Any) -> None:
         """Make a saved model ready for the Hub: with its code, and without the path on this machine of its parent."""
-        self.save_code(folder)
-        path = Path(folder) / "config.json"
-        config = json.loads(path.read_text(encoding="utf-8"))
-        origin = config.get("extracted_from") or {}
-        if origin.get("parent") and not _may_be_hub_id(origin["parent"]):
-            origin["parent"] = None
-            path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        prepare_upload(type(self.base_model), folder)
 
-    def push_to_hub(self, repo_id: str, **kwargs: Any) -> Any:  # type: ignore[override]
-        """Push as transformers does, with the code.
+    def push_to_hub(self, repo_id: str, *, max_shard_size: int | str = "50GB", **kwargs: Any) -> Any:  # type: ignore[override]
+        """Save with the code, and push that to the Hub.
+
+        Args:
+            repo_id: Where to; the repository is made if it does not exist.
+            max_shard_size: Largest size of one weight file.
+            **kwargs: As in transformers: `private`, `token`, `revision`, `create_pr`, `commit_message`,
+                `commit_description` and `tags`.
 
         Raises:
             ConnectionError: If the Hub cannot be reached or refuses.
         """
-        try:
-            return super().push_to_hub(repo_id, **kwargs)  # type: ignore[arg-type]
-        except (OSError, RuntimeError, HfHubHTTPError.__bases__[0]) as error:  # the last: any error of the HTTP library
-            raise ConnectionError(
-                f"Pushing to {repo_id!r} failed: {error}. The model is as it was. See whether the network, the token "
-                "(`hf auth login`) and your rights to the repository are in order, and call again."
-            ) from error
-
-    def _upload_modified_files(self, working_dir: Any, *args: Any, **kwargs: Any) -> Any:
-        """Every push of a model ends here, with the folder that goes to the Hub."""
-        if (Path(working_dir) / "config.json").exists():
-            self.prepare_upload(working_dir)
-        return super()._upload_modified_files(working_dir, *args, **kwargs)
-
-
-def _may_be_hub_id(text: str) -> bool:
-    return bool(re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", text)) and not Path(text).exists()
-
-
-def _auto_map(base_class: type[ElasticModelMixin]) -> dict[str, str]:
-    """For each Auto class the class of this family that it loads, as `file.Class`."""
-    module = sys.modules[base_class.__module__]
-    family = base_class.__name__.removesuffix("Model")
-    loaded = {"AutoConfig": base_class.config_class}
-    for name, value in vars(module).items():
-        if name.startswith(family):
-            loaded["Auto" + name.removeprefix(family).replace("For", "ModelFor")] = value
-    return {auto: f"{value.__module__.rpartition('.')[2]}.{value.__name__}" for auto, value in loaded.items()}
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder, max_shard_size=max_shard_size)
+            if (Path(folder) / "config.json").exists():
+                self.prepare_upload(folder)
+            return push(folder, repo_id, **kwargs)
 
 
 def _check_architecture(config: ElasticConfigMixin) -> None:
@@ -430,7 +396,7 @@ def _check_architecture(config: ElasticConfigMixin) -> None:
             f"num_attention_heads={config.num_attention_heads} does not divide hidden_size={config.hidden_size}. "
             f"Possible numbers of heads are {possible}; change one of the two."
         )
-    if config.is_decoder or config.add_cross_attention:
+    if getattr(config, "is_decoder", False) or getattr(config, "add_cross_attention", False):
         raise SubNetworkError(
             "is_decoder or add_cross_attention is set. Elastic models are encoders only; set both to False."
         )

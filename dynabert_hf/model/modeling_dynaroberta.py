@@ -1,10 +1,12 @@
-"""Elastic RoBERTa: the stock classes with `ElasticModelMixin` in front.
+"""Elastic RoBERTa: what its layers are made of, its configuration, and the stock classes with the mixin in front.
 
 Parameter names are those of RoBERTa, so stock checkpoints load as they are. Decoders and pre-training heads other than
 masked language modelling are left out.
 """
 
+from huggingface_hub.dataclasses import strict
 from transformers import (
+    RobertaConfig,
     RobertaForMaskedLM,
     RobertaForMultipleChoice,
     RobertaForQuestionAnswering,
@@ -14,9 +16,25 @@ from transformers import (
 )
 from transformers.models.roberta.modeling_roberta import RobertaLayer, RobertaSelfAttention
 
-from .configuration import DynaRobertaConfig
+from .anatomy import BERT_LINEARS, Anatomy
+from .configuration import ElasticConfigMixin
 from .elastic import layer_recorder
 from .elastic_model import ElasticModelMixin
+
+
+@strict
+class DynaRobertaConfig(ElasticConfigMixin, RobertaConfig):
+    """Configuration of an elastic RoBERTa: `RobertaConfig` plus the fields of `ElasticConfigMixin`.
+
+    Example:
+        >>> config = DynaRobertaConfig(widths=[0.5, 1.0], depths=[1.0])
+        >>> [str(subnetwork) for subnetwork in config.subnetworks]
+        ['w0.5-d1', 'w1-d1']
+    """
+
+    model_type = "dynaroberta"
+    backbone_config_class = RobertaConfig
+    anatomy = Anatomy("encoder.layer", BERT_LINEARS, skips_padding_positions=True)
 
 
 class DynaRobertaModel(ElasticModelMixin, RobertaModel):

@@ -160,6 +160,9 @@ def _multipliers(name: str, given: Iterable[float]) -> list[float]:
     return sorted({_check_multiplier(name, multiplier) for multiplier in given})
 
 
+AnySize = SubNetwork | tuple[LayerShape, ...]
+"""A size as models, trainers and records hold it."""
+
 Size = SubNetwork | str | Sequence[LayerShape]
 """What names a size to a model: a sub-network, its text form, or the shape of every kept layer."""
 

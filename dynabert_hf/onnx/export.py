@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..families import longest_input
 from ..files import new_folder
-from ..model.configuration import longest_input
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import Size, size_name
 from .session import INDEX, LIMITS, OnnxModel, require

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..model.elastic import HIDDEN, LINEARS, layer_linears
+from ..model.anatomy import HIDDEN
 from ..model.elastic_model import ElasticModelMixin
 
 _STORED = ".stored"  # ends the names of weights that the graph turns
@@ -40,9 +40,9 @@ class WeightPool:
 
     def __post_init__(self) -> None:
         turned = set()
-        for linears in layer_linears(self.model.base_model.encoder.layer):
-            for path, linear in linears.items():
-                if LINEARS[path][0] != HIDDEN:
+        for layer in self.model.elastic_layers.stored:
+            for _, role, linear in self.model.config.anatomy.linears_of(layer):
+                if role.inputs != HIDDEN:
                     turned.add(id(linear.weight))
         for parameter in self.model.parameters():
             array = parameter.detach().float().cpu().numpy()

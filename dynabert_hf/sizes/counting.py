@@ -5,18 +5,21 @@ Running and timing it is left to `profiling`.
 
 from __future__ import annotations
 
-import math
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
+import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
+from ..families import elastic_classes, longest_input
+from ..model.anatomy import layer_axes, linear_shape
 from ..model.configuration import ElasticConfigMixin
-from ..model.elastic import HEADS, HIDDEN, LINEARS, NEURONS
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import LayerShape, Size
-
-_HEADS_ON_EVERY_TOKEN = ("ForTokenClassification", "ForQuestionAnswering", "ForMaskedLM")
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class ParameterCount:
 
     Args:
         total: All of them, the head included; tied weights once.
-        embeddings: Word, position and type embeddings and their norm.
+        embeddings: All of the base model but its layers and its pooler: embeddings, their norm, what layers share.
         encoder: The layers that the sub-network keeps.
     """
 
@@ -48,9 +51,18 @@ def count_parameters(
         SubNetworkError: If the model does not hold this size.
     """
     config: Any = getattr(model_or_config, "config", model_or_config)
-    embeddings = _embedding_parameters(config)
-    encoder = sum(_layer_parameters(config, layer) for layer in _layers(config, size))
-    head = _head_parameters(model_or_config) if isinstance(model_or_config, nn.Module) else 0
+    layers = config.resolve(config.active if size is None else size)
+    is_model = isinstance(model_or_config, nn.Module)
+    base_class = next((each for each in elastic_classes() if each.config_class is type(config)), None)
+    twin = _twin_of(type(model_or_config) if is_model else base_class, config)
+    base = twin.base_model
+    everything, in_base = _count(twin.parameters()), _count(base.parameters())
+    pooler = getattr(base, "pooler", None)
+    in_pooler = 0 if pooler is None else _count(pooler.parameters())
+    stored = dict(zip((layer.index for layer in config.stored_layers), base.elastic_layers.stored, strict=True))
+    embeddings = in_base - in_pooler - sum(_count(layer.parameters()) for layer in stored.values())
+    encoder = sum(_layer_parameters(config, layer, stored[layer.index]) for layer in layers)
+    head = everything - in_base + in_pooler if is_model else 0
     return ParameterCount(total=embeddings + encoder + head, embeddings=embeddings, encoder=encoder)
 
 
@@ -73,50 +85,46 @@ def count_flops(
     Raises:
         SubNetworkError: If the model does not hold this size.
     """
-    layers = _layers(model.config, size)
-    positions = batch_size * sequence_length
-    linears = sum(rows * columns for layer in layers for rows, columns in _linear_shapes(model.config, layer))
-    attention = sum(2 * sequence_length * layer.heads * _head_size(model.config) for layer in layers)
-    head_positions = positions if type(model).__name__.endswith(_HEADS_ON_EVERY_TOKEN) else batch_size
-    head = sum(
-        module.in_features * module.out_features for module in _head_modules(model) if isinstance(module, nn.Linear)
-    )
-    return 2 * (positions * (linears + attention) + head_positions * head)
+    config = model.config
+    layers = config.resolve(config.active if size is None else size)
+    changes = {} if sequence_length <= longest_input(config) else {"max_position_embeddings": 2 * sequence_length}
+    twin = _twin_of(type(model), config, **changes)
+    choices = (1,) if "MultipleChoice" in type(model).__name__ else ()
+    input_ids = torch.zeros((batch_size, *choices, sequence_length), dtype=torch.long, device="meta")
+    distinct = {(layer.heads, layer.neurons): layer for layer in reversed(layers)}  # layers of one shape cost the same
+    run = sorted(distinct.values(), key=lambda layer: layer.index)
+    with torch.no_grad(), twin.subnetwork(run), FlopCounterMode(display=False) as counter:
+        twin(input_ids=input_ids)
+    by_module = {name: sum(counts.values()) for name, counts in counter.get_flop_counts().items()}
+    names = {module: name for name, module in twin.named_modules(prefix=type(twin).__name__)}
+    stored = dict(zip((layer.index for layer in config.stored_layers), twin.elastic_layers.stored, strict=True))
+    cost = {shape: by_module[names[stored[layer.index]]] for shape, layer in distinct.items()}
+    rest = counter.get_total_flops() - sum(cost.values())
+    return rest + sum(cost[layer.heads, layer.neurons] for layer in layers)
 
 
-def _layers(config: ElasticConfigMixin, size: Size | None) -> tuple[LayerShape, ...]:
-    return config.resolve(config.active if size is None else size)
+def _twin_of(model_class: Any, config: ElasticConfigMixin, **changes: Any) -> Any:
+    """A model of the shapes that a configuration describes, without weights."""
+    others = {"metrics": None, "extracted_from": None, "active_layers": config.stored_shape}
+    config_class: Any = type(config)
+    return _twin(model_class, config_class, json.dumps({**config.to_dict(), **others, **changes}, default=str))
 
 
-def _head_size(config: ElasticConfigMixin) -> int:
-    return config.hidden_size // config.num_attention_heads
+@lru_cache(maxsize=8)
+def _twin(model_class: Any, config_class: Any, fields: str) -> Any:
+    config = config_class.from_dict(json.loads(fields), attn_implementation="eager")
+    with torch.device("meta"):
+        return model_class(config).eval()
 
 
-def _linear_shapes(config: ElasticConfigMixin, layer: LayerShape) -> list[tuple[int, int]]:
-    """Outputs and inputs of the six linears of a layer."""
-    sizes = {HIDDEN: config.hidden_size, HEADS: layer.heads * _head_size(config), NEURONS: layer.neurons}
-    return [(sizes[output], sizes[input_]) for input_, output in LINEARS.values()]
+def _count(parameters: Iterable[nn.Parameter]) -> int:
+    return sum(parameter.numel() for parameter in parameters)
 
 
-def _layer_parameters(config: ElasticConfigMixin, layer: LayerShape) -> int:
-    two_norms = 4 * config.hidden_size
-    return two_norms + sum(rows * columns + rows for rows, columns in _linear_shapes(config, layer))
-
-
-def _embedding_parameters(config: ElasticConfigMixin) -> int:
-    rows = config.vocab_size + config.max_position_embeddings + config.type_vocab_size
-    norm = 2
-    return (rows + norm) * config.hidden_size
-
-
-def _head_modules(model: ElasticModelMixin) -> list[nn.Module]:
-    """The modules outside embeddings and encoder: the head and the pooler."""
-    base = model.base_model
-    backbone = {id(module) for part in (base.embeddings, base.encoder) for module in part.modules()}
-    return [module for module in model.modules() if id(module) not in backbone]
-
-
-def _head_parameters(model: ElasticModelMixin) -> int:
-    tied = {id(parameter) for parameter in model.base_model.embeddings.parameters()}
-    own = {id(p): p for module in _head_modules(model) for p in module.parameters(recurse=False)}
-    return sum(math.prod(parameter.shape) for key, parameter in own.items() if key not in tied)
+def _layer_parameters(config: ElasticConfigMixin, shape: LayerShape, stored: nn.Module) -> int:
+    """Parameters of a layer cut to a shape: all that are stored, less what its linears lose."""
+    count, axes = _count(stored.parameters()), layer_axes(config, shape)
+    for _, role, linear in config.anatomy.linears_of(stored):
+        rows, columns = linear_shape(role, axes)
+        count += rows * (columns + (linear.bias is not None)) - _count(linear.parameters())
+    return count

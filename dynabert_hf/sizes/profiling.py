@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from ..model.configuration import longest_input
+from ..families import longest_input
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import Size
 from .profile_table import ProfileTable

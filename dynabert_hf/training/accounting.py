@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from accelerate.utils import find_batch_size
 
-from ..model.subnetwork import SubNetwork
+from ..model.subnetwork import AnySize
 from ..tasks import IGNORED
 
 Number = Any
@@ -93,14 +93,14 @@ class LossLog:
     def __init__(self) -> None:
         self._sums: dict[str, torch.Tensor] = {}
         self._steps: dict[str, int] = defaultdict(int)
-        self._unchecked: list[tuple[SubNetwork, torch.Tensor, dict[str, Any]]] = []
+        self._unchecked: list[tuple[AnySize, torch.Tensor, dict[str, Any]]] = []
 
     def add(self, name: str, loss: torch.Tensor, *, ends_step: bool) -> None:
         """Count a part of a loss, as large as its share in the step; a step may have several batches."""
         self._sums[name] = self._sums.get(name, 0) + loss.detach()
         self._steps[name] += ends_step
 
-    def expect_finite(self, size: SubNetwork, loss: torch.Tensor, inputs: dict[str, Any]) -> None:
+    def expect_finite(self, size: AnySize, loss: torch.Tensor, inputs: dict[str, Any]) -> None:
         """Note a loss whose value nobody waits for yet."""
         self._unchecked.append((size, loss.detach(), inputs))
 

@@ -16,7 +16,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import ProgressCallback
 
-from ..model.subnetwork import SubNetwork
+from ..model.subnetwork import AnySize, size_name
 from ..sizes.metrics import SUMMARIES, MetricName, parse_metric_name
 
 _SECONDS_BETWEEN_SHOWS = 0.2
@@ -45,11 +45,11 @@ class SizeProgressCallback(ProgressCallback):
 
     _shown_at = 0.0
 
-    def show_size(self, size: SubNetwork) -> None:
+    def show_size(self, size: AnySize) -> None:
         """Tell which size is in work now; costs next to nothing, and nothing where there is no bar."""
         if self.training_bar is None:
             return
-        self.training_bar.set_postfix_str(str(size), refresh=False)
+        self.training_bar.set_postfix_str(size_name(size), refresh=False)
         now = time.monotonic()
         if now - self._shown_at >= _SECONDS_BETWEEN_SHOWS:
             self._shown_at = now

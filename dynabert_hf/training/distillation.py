@@ -15,7 +15,7 @@ from torch.nn import functional
 from transformers.utils import ModelOutput
 
 from ..model.configuration import ElasticConfigMixin
-from ..model.subnetwork import SubNetwork, SubNetworkError, grid
+from ..model.subnetwork import AnySize, SubNetwork, SubNetworkError, grid
 
 STAGES = ("width", "depth", "finetune")
 TEACHER_WIDTHS = ("same", "full")
@@ -33,7 +33,7 @@ class DistillationPair:
             hidden state that it is compared with.
     """
 
-    student: SubNetwork
+    student: AnySize
     teacher: SubNetwork | None = None
     teacher_hidden_layers: tuple[int, ...] = ()
 
@@ -72,9 +72,14 @@ def plan_stage(
         students = grid(config.widths, [1.0])
         return tuple(_pair(config, student, SubNetwork(), hidden_matching) for student in students)
     return tuple(
-        _pair(config, student, SubNetwork(width=student.width if teacher_width == "same" else 1.0), hidden_matching)
+        _pair(config, student, SubNetwork(width=_teacher_width(student, teacher_width)), hidden_matching)
         for student in config.subnetworks
     )
+
+
+def _teacher_width(student: AnySize, rule: str) -> float:
+    """Layers that differ have no one width, and learn from the full one."""
+    return student.width if rule == "same" and isinstance(student, SubNetwork) else 1.0
 
 
 def _check_trainable(config: ElasticConfigMixin) -> None:
@@ -90,7 +95,7 @@ def _check_trainable(config: ElasticConfigMixin) -> None:
         )
 
 
-def _pair(config: ElasticConfigMixin, student: SubNetwork, teacher: SubNetwork, matching: str) -> DistillationPair:
+def _pair(config: ElasticConfigMixin, student: AnySize, teacher: SubNetwork, matching: str) -> DistillationPair:
     kept = [layer.index for layer in config.resolve(student)]
     states = match_hidden_states(kept, num_layers=config.num_hidden_layers, matching=matching)
     return DistillationPair(student, teacher, states)

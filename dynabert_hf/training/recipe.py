@@ -20,7 +20,6 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from transformers import (
-    AutoConfig,
     EvalPrediction,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -29,10 +28,10 @@ from transformers.utils import logging
 
 from ..data.inputs import check_paddable
 from ..data.labels import CastLabels
+from ..families import backbone_class_of, elastic_classes, how_to_load, read_config
 from ..files import check_writable_folder, write_whole
 from ..hub.card import RECIPE_FIELDS
 from ..hub.push import push_folder
-from ..model import modeling_dynabert, modeling_dynaroberta
 from ..model.elastic_model import ElasticModelMixin
 from ..sizes.metrics import plain_metrics, told_directions
 from ..tasks import task_of
@@ -164,12 +163,7 @@ def train_dynabert(
     return run.finish(elastic_class.from_pretrained(last, **dropout_of_teacher), teacher)
 
 
-_ELASTIC_CLASSES = {
-    elastic.__mro__[elastic.__mro__.index(ElasticModelMixin) + 1]: elastic
-    for module in (modeling_dynabert, modeling_dynaroberta)
-    for elastic in vars(module).values()
-    if isinstance(elastic, type) and elastic.__name__.startswith("Dyna") and issubclass(elastic, PreTrainedModel)
-}
+_ELASTIC_CLASSES = {backbone_class_of(elastic): elastic for elastic in elastic_classes()}
 """For each stock class the elastic one."""
 
 
@@ -221,11 +215,13 @@ def _load_teacher(model: PreTrainedModel | str | Path) -> PreTrainedModel:
             f"The model is a {type(model).__name__}. {_supported()} Of a model with adapters give what "
             "merge_and_unload() returns."
         )
-    architectures = AutoConfig.from_pretrained(model).architectures or []
+    architectures = read_config(model).architectures
+    if not architectures:
+        raise TypeError(f"{str(model)!r} holds no named architecture. {how_to_load(model)}")
     for stock_class in _ELASTIC_CLASSES:
         if stock_class.__name__ in architectures:
             return stock_class.from_pretrained(model, dtype=torch.float32)
-    raise TypeError(f"{str(model)!r} holds {architectures or 'no named architecture'}. {_supported()}")
+    raise TypeError(f"{str(model)!r} holds {architectures}. {_supported()}")
 
 
 def _elastic_class(teacher: PreTrainedModel) -> Any:

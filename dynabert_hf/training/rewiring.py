@@ -18,7 +18,8 @@ from torch import nn
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
-from ..model.elastic import layer_linears
+from ..families import anatomy_of
+from ..model.anatomy import HEADS, HIDDEN, KEYS, NEURONS, Role, head_group, head_size
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import SubNetwork
 
@@ -67,7 +68,7 @@ def measure_importance(
     as before when the function returns or raises.
 
     Args:
-        model: An elastic or stock BERT or RoBERTa with a task head.
+        model: An elastic or stock model of a supported family, with a task head.
         batches: Batches as dictionaries of tensors with `labels`, for instance a data loader. Passed over once.
         progress: Whether to show a progress bar.
 
@@ -75,16 +76,10 @@ def measure_importance(
         ValueError: If a batch has no labels, there is no batch, or the model was cut by extraction.
     """
     layers = _full_layers(model)
-    linears = list(layer_linears(layers))
-    weights = [
-        parameter
-        for linear in linears
-        for parameter in (
-            linear["intermediate.dense"].weight,
-            linear["intermediate.dense"].bias,
-            linear["output.dense"].weight,
-        )
-    ]
+    heads_out = [next(linear for role, linear in layer if role.inputs == HEADS) for layer in layers]
+    neuron_weights = [_neuron_weights(layer) for layer in layers]
+    weights = [parameter for layer in neuron_weights for _, parameter in layer]
+    size = head_size(model.config)
     head_scores, neuron_scores = None, None
     with ExitStack() as stack:
         if isinstance(model, ElasticModelMixin):
@@ -93,14 +88,13 @@ def measure_importance(
         for parameter in weights:
             stack.callback(parameter.requires_grad_, parameter.requires_grad)
             parameter.requires_grad_()
-        contexts = [stack.enter_context(_RecordedInput(linear["attention.output.dense"])) for linear in linears]
+        contexts = [stack.enter_context(_RecordedInput(linear)) for linear in heads_out]
         model.eval()
         for batch in tqdm(batches, desc="Measuring importance", disable=not progress):
             loss = _loss(model, batch)
             gradients = torch.autograd.grad(loss, [context.states for context in contexts] + weights)
-            head_size = model.config.hidden_size // model.config.num_attention_heads
-            heads = _head_importance(contexts, gradients[: len(contexts)], head_size)
-            neurons = _neuron_importance(weights, gradients[len(contexts) :])
+            heads = _head_importance(contexts, gradients[: len(contexts)], size)
+            neurons = _neuron_importance(neuron_weights, gradients[len(contexts) :])
             head_scores = heads if head_scores is None else head_scores + heads
             neuron_scores = neurons if neuron_scores is None else neuron_scores + neurons
     if head_scores is None or neuron_scores is None:
@@ -127,27 +121,33 @@ class _RecordedInput:
         return (self.states,)
 
 
-def _full_layers(model: PreTrainedModel) -> Any:
+Layer = list[tuple[Role, nn.Linear]]
+"""The linears of a layer, each with its role."""
+
+
+def _full_layers(model: PreTrainedModel) -> list[Layer]:
     if isinstance(model, ElasticModelMixin) and model.config.stored_shape is not None:
         raise ValueError(
             "This model was cut by extraction. Importance and rewiring are of a full network: use the model that it "
             "was extracted from."
         )
-    encoder = getattr(model.base_model, "encoder", None)
-    if encoder is None:
-        raise TypeError(
-            f"A {type(model).__name__} is neither an elastic nor a stock BERT or RoBERTa. Give one of them; of a model "
-            "with adapters that is what merge_and_unload() returns."
-        )
-    layers = encoder.layer
-    for number, linears in enumerate(layer_linears(layers)):
-        for path, linear in linears.items():
+    anatomy, layers = anatomy_of(model), []
+    for number, layer in enumerate(anatomy.stored_layers(model.base_model)):
+        linears = list(anatomy.linears_of(layer))
+        for path, _, linear in linears:
             if not isinstance(linear, nn.Linear) or not linear.weight.is_floating_point():
                 raise ValueError(
                     f"In layer {number} a {type(linear).__name__} stands for {path}. Importance and rewiring are of "
                     "plain weights: merge adapters first (merge_and_unload), and quantise afterwards."
                 )
+        layers.append([(role, linear) for _, role, linear in linears])
     return layers
+
+
+def _neuron_weights(layer: Layer) -> list[tuple[Role, torch.Tensor]]:
+    """The parameters into the neurons of a layer, and the weights out of them."""
+    into = [(role, each) for role, linear in layer if role.outputs == NEURONS for each in linear.parameters()]
+    return into + [(role, linear.weight) for role, linear in layer if role.inputs == NEURONS]
 
 
 def _loss(model: PreTrainedModel, batch: Mapping[str, Any]) -> torch.Tensor:
@@ -170,16 +170,22 @@ def _head_importance(
     return torch.stack([product.flatten(0, -2).sum(0).view(-1, head_size).sum(1).abs() for product in products])
 
 
-def _neuron_importance(weights: list[torch.Tensor], gradients: tuple[torch.Tensor, ...]) -> torch.Tensor:
-    """`(layers, neurons)`, from incoming weights, their bias, and outgoing weights of each layer in turn."""
-    products = [weight.detach() * gradient for weight, gradient in zip(weights, gradients, strict=True)]
-    incoming, bias, outgoing = products[0::3], products[1::3], products[2::3]
-    return torch.stack(
-        [
-            (into.sum(1) + offset).abs() + out.sum(0).abs()
-            for into, offset, out in zip(incoming, bias, outgoing, strict=True)
-        ]
-    )
+def _neuron_importance(
+    layers: list[list[tuple[Role, torch.Tensor]]], gradients: tuple[torch.Tensor, ...]
+) -> torch.Tensor:
+    """`(layers, neurons)`, from incoming weights with their bias, and outgoing weights, of each layer in turn."""
+    left, scores = iter(gradients), []
+    for layer in layers:
+        incoming, outgoing = [], []
+        for role, parameter in layer:
+            product = parameter.detach() * next(left)
+            if role.outputs == NEURONS:
+                rows = product.sum(1) if product.ndim == 2 else product
+                incoming += rows.unflatten(0, (role.blocks, -1)).unbind()
+            else:
+                outgoing.append(product.sum(0))
+        scores.append(sum(incoming[1:], incoming[0]).abs() + sum(outgoing[1:], outgoing[0]).abs())
+    return torch.stack(scores)
 
 
 @torch.no_grad()
@@ -190,7 +196,7 @@ def rewire(model: PreTrainedModel, importance: Importance) -> PreTrainedModel:
     rewiring, not before: its states would belong to other neurons.
 
     Args:
-        model: An elastic or stock BERT or RoBERTa.
+        model: An elastic or stock model of a supported family.
         importance: What `measure_importance` returned for it.
 
     Raises:
@@ -198,10 +204,8 @@ def rewire(model: PreTrainedModel, importance: Importance) -> PreTrainedModel:
     """
     layers = _full_layers(model)
     config = model.config
-    expected = (
-        (config.num_hidden_layers, config.num_attention_heads),
-        (config.num_hidden_layers, config.intermediate_size),
-    )
+    num_neurons = next(linear.in_features for role, linear in layers[0] if role.inputs == NEURONS)
+    expected = (len(layers), config.num_attention_heads), (len(layers), num_neurons)
     given = tuple(importance.heads.shape), tuple(importance.neurons.shape)
     if given != expected:
         raise ValueError(
@@ -210,23 +214,32 @@ def rewire(model: PreTrainedModel, importance: Importance) -> PreTrainedModel:
         )
     if not (importance.heads.isfinite().all() and importance.neurons.isfinite().all()):
         raise ValueError("The importance holds NaN or infinity. Check the loss of the batches that it was measured on.")
-    head_size = config.hidden_size // config.num_attention_heads
-    for linears, heads, neurons in zip(layer_linears(layers), importance.heads, importance.neurons, strict=True):
-        head_order = heads.argsort(descending=True, stable=True)
-        head_rows = (head_order[:, None] * head_size + torch.arange(head_size)).flatten()
-        neuron_order = neurons.argsort(descending=True, stable=True)
-        for name in ("query", "key", "value"):
-            _permute_outputs(linears[f"attention.self.{name}"], head_rows)
-        _permute_inputs(linears["attention.output.dense"], head_rows)
-        _permute_outputs(linears["intermediate.dense"], neuron_order)
-        _permute_inputs(linears["output.dense"], neuron_order)
+    group, size = head_group(config), head_size(config)
+    head_scores = importance.heads.unflatten(1, (-1, group)).sum(2)
+    for layer, heads, neurons in zip(layers, head_scores, importance.neurons, strict=True):
+        order = heads.argsort(descending=True, stable=True)
+        orders = {
+            HEADS: _spread(order, group * size),
+            KEYS: _spread(order, size),
+            NEURONS: neurons.argsort(descending=True, stable=True),
+        }
+        for role, linear in layer:
+            if role.outputs != HIDDEN:
+                _permute_outputs(linear, orders[role.outputs], blocks=role.blocks)
+            if role.inputs != HIDDEN:
+                _permute_inputs(linear, orders[role.inputs])
     return model
 
 
-def _permute_outputs(linear: nn.Linear, order: torch.Tensor) -> None:
+def _spread(order: torch.Tensor, unit: int) -> torch.Tensor:
+    """The order of rows where each thing that is ordered takes so many of them."""
+    return (order[:, None] * unit + torch.arange(unit)).flatten()
+
+
+def _permute_outputs(linear: nn.Linear, order: torch.Tensor, *, blocks: int) -> None:
     order = order.to(linear.weight.device)
-    linear.weight.copy_(linear.weight[order])
-    linear.bias.copy_(linear.bias[order])
+    for parameter in linear.parameters():
+        parameter.copy_(parameter.unflatten(0, (blocks, -1))[:, order].flatten(0, 1))
 
 
 def _permute_inputs(linear: nn.Linear, order: torch.Tensor) -> None:

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
+from ..model.elastic import ElasticLinear, Parts, Window
 from ..model.elastic_model import ElasticModelMixin
-from ..model.subnetwork import LayerShape, SubNetwork
+from ..model.subnetwork import LayerShape, Size
 
 Prefix = tuple[LayerShape, ...]
 """The layers that led to a hidden state; none led to the embedding output."""
@@ -24,17 +24,19 @@ Prefix = tuple[LayerShape, ...]
 
 @contextmanager
 def share_prefixes(
-    model: ElasticModelMixin, sizes: Sequence[SubNetwork]
-) -> Iterator[Callable[[SubNetwork], AbstractContextManager[Any]]]:
-    """Let the passes of several sizes on one batch share their embedding pass and their equal leading layers.
+    model: ElasticModelMixin, sizes: Sequence[Size]
+) -> Iterator[Callable[[Size], AbstractContextManager[Any]]]:
+    """Let the passes of several sizes on one batch share their embedding output and their equal leading layers.
 
-    Each shared part runs forward once, in the first pass that needs it, and backward once, in the last: until then the
-    gradients of the others gather at its output. The summed gradients are those of separate passes up to rounding. With
-    dropout, sizes that share a layer share the draw of its dropout. Gradients of weights at a smaller width are added
-    straight into the leading part of the gradient, without a buffer of the full size at every pass.
+    Each shared layer runs forward once, in the first pass that needs it, and all that is shared runs backward once, in
+    the last: until then the gradients of the others gather at its output. The summed gradients are those of separate
+    passes up to rounding. With dropout, sizes that share a layer share the draw of its dropout. Gradients of weights at
+    a smaller width are added straight into the leading part of the gradient, without a buffer of the full size at every
+    pass. Only the latter is done where the layers of a family are given tensors with gradients beside their states, or
+    have hooks of yours before them or in their backward pass.
 
     Inside, every pass calls the model once, on the same batch, and where it goes backward it does so before the next.
-    Modules and hooks see the usual calls, also of layers that are not computed again.
+    Forward hooks of layers see the usual calls, also where a layer is not computed again.
 
     Args:
         model: An elastic model, not compiled.
@@ -49,99 +51,165 @@ def share_prefixes(
         ...         with at_size(size):
         ...             model(**batch).loss.backward()
     """
-    passes = _SharedPasses([model.config.resolve(size) for size in sizes])
-    encoder = model.base_model.encoder
-    with ExitStack() as stack:
-        stack.enter_context(_forward_through(model.base_model.embeddings, passes.embed))
-        for layer in encoder.layer:
-            stack.enter_context(_forward_through(layer, passes.apply))
-        stack.enter_context(encoder.active.gathering_gradients())
+    layers = model.elastic_layers.stored
+    passes = _SharedPasses(
+        [model.config.resolve(size) for size in sizes],
+        device=model.device,
+        shares_layers=not (model.config.anatomy.passes_gradients_beside or any(map(_is_watched, layers))),
+    )
+    active = model.base_model.active_sizes
 
-        @contextmanager
-        def at_size(size: SubNetwork) -> Iterator[ElasticModelMixin]:
-            with model.subnetwork(size), passes.turn(sizes.index(size)):
-                yield model
+    @contextmanager
+    def at_size(size: Size) -> Iterator[ElasticModelMixin]:
+        with model.subnetwork(size), passes.turn(sizes.index(size)):
+            yield model
 
-        yield at_size
-
-
-@contextmanager
-def _forward_through(module: nn.Module, run: Callable[..., torch.Tensor]) -> Iterator[None]:
-    """Replace the forward pass of a module by `run(forward, *args, **kwargs)`.
-
-    The module is still called, so that the hooks by which transformers records hidden states fire.
-    """
-    before = module.__dict__.get("forward")
-    module.forward = partial(run, module.forward)
+    active.sharing = passes
     try:
-        yield
+        yield at_size
     finally:
-        del module.forward
-        if before is not None:
-            module.forward = before
+        active.sharing = None
 
 
 @dataclass(frozen=True)
 class _SharedState:
     """The output of a part that several passes share.
 
-    Attributes:
-        attached: The output in the graph of the pass that computed it, for the last pass that needs it.
+    Args:
+        attached: The states in the graph of the pass that computed them, for the last pass that needs them.
         leaf: The same values cut off, for the passes before; their gradients gather in its `grad`.
+        beside: What the part gave beside its states, where it gives a tuple.
     """
 
     attached: torch.Tensor
     leaf: torch.Tensor
+    beside: tuple[Any, ...] | None
 
     @classmethod
-    def of(cls, output: torch.Tensor) -> _SharedState:
-        if not output.requires_grad:
-            return cls(output, output)
-        leaf = output.detach().requires_grad_()
-        output.register_hook(lambda gradient: gradient if leaf.grad is None else gradient + leaf.grad)
-        return cls(output, leaf)
+    def of(cls, given: Any) -> _SharedState:
+        states, beside = (given[0], tuple(given[1:])) if isinstance(given, tuple) else (given, None)
+        if not states.requires_grad:
+            return cls(states, states, beside)
+        leaf = states.detach().requires_grad_()
+        states.register_hook(lambda gradient: gradient if leaf.grad is None else gradient + leaf.grad)
+        return cls(states, leaf, beside)
 
 
 class _SharedPasses:
-    """Walks the tree of prefixes, one pass after the other.
+    """What the model's layers and linears ask while passes share work: walks the tree of prefixes, pass after pass.
 
     Args:
         paths: The layers of each pass.
+        device: Where the model runs.
+        shares_layers: Whether layers are shared; else only gradients are gathered.
     """
 
-    def __init__(self, paths: Sequence[Prefix]):
-        self.paths = paths
+    def __init__(self, paths: Sequence[Prefix], *, device: torch.device, shares_layers: bool):
+        self.paths, self.device, self.shares_layers = paths, device, shares_layers
         walks = [(path[:length], turn) for turn, path in enumerate(paths) for length in range(len(path) + 1)]
         self.last = dict(walks)
         self.first = dict(reversed(walks))
         self.states: dict[Prefix, _SharedState] = {}
+        self.gathering: dict[tuple[ElasticLinear, Window], Parts] = {}
+        self.embedding = ExitStack()
 
     @contextmanager
     def turn(self, number: int) -> Iterator[None]:
         """The pass of this number; what no later one needs is let go at its end."""
         self.number = number
         try:
-            yield
+            with self.embedding:
+                if number and self.shares_layers:  # this pass does not use its embedding output, nor what that draws
+                    devices = [] if self.device.type == "cpu" else [self.device]
+                    self.embedding.enter_context(torch.random.fork_rng(devices, device_type=self.device.type))
+                yield
         finally:
             self.states = {prefix: state for prefix, state in self.states.items() if self.last[prefix] > number}
 
-    def embed(self, forward: Callable[..., torch.Tensor], *args: Any, **kwargs: Any) -> torch.Tensor:
+    def walk(self, layers: Sequence[nn.Module]) -> Iterator[Any]:
+        """What the encoder's loop meets in the place of its layers."""
+        self.embedding.close()
         self.prefix: Prefix = ()
-        return self._run(lambda: forward(*args, **kwargs))
+        return iter([_SharedLayer(layer, self) for layer in layers] if self.shares_layers else layers)
 
-    def apply(
-        self, forward: Callable[..., torch.Tensor], hidden_states: torch.Tensor, *args: Any, **kwargs: Any
-    ) -> torch.Tensor:
+    def run(self, layer: nn.Module, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        """The output of a layer, computed where this pass is the first that needs it."""
+        if not self.prefix and len(self.paths) > 1:
+            hidden_states = self._state(lambda: hidden_states)
         parent, self.prefix = self.prefix, self.paths[self.number][: len(self.prefix) + 1]
-        if parent in self.states and self.last[parent] == self.last[self.prefix]:
-            hidden_states = self.states[parent].attached
-        return self._run(lambda: forward(hidden_states, *args, **kwargs))
-
-    def _run(self, compute: Callable[[], torch.Tensor]) -> torch.Tensor:
-        """The state after the current prefix, computed where this pass is the first that needs it."""
         if self.first[self.prefix] == self.last[self.prefix]:
-            return compute()
-        if self.number == self.first[self.prefix]:
+            return layer(hidden_states, *args, **kwargs)
+        goes_backward_with = parent in self.states and self.last[parent] == self.last[self.prefix]
+        states = self.states[parent].attached if goes_backward_with else hidden_states
+        given = self._state(lambda: layer.forward(states, *args, **kwargs))
+        _tell_hooks(layer, (hidden_states, *args), kwargs, given)
+        return given
+
+    def _state(self, compute: Callable[[], Any]) -> Any:
+        """What the part that ends at the current prefix gives to this pass."""
+        if self.prefix not in self.states:
             self.states[self.prefix] = _SharedState.of(compute())
         state = self.states[self.prefix]
-        return state.attached if self.number == self.last[self.prefix] else state.leaf
+        states = state.attached if self.number == self.last[self.prefix] else state.leaf
+        return states if state.beside is None else (states, *state.beside)
+
+    def parts(self, linear: ElasticLinear, window: Window) -> Parts:
+        """What a linear computes with: the leading parts of its weights, as leaves whose gradients gather in theirs.
+
+        Else autograd makes a gradient of the full size, zero outside of that part, at every pass, and adds all of it.
+        Gradients then reach `grad` alone, and not who asks `torch.autograd.grad` for those of the weights.
+        """
+        key = (linear, window)
+        if key not in self.gathering:
+            self.gathering[key] = [
+                (_gathering(linear.weight, place), None if linear.bias is None else _gathering(linear.bias, place[:1]))
+                for place in linear.slices(window)
+            ]
+        return self.gathering[key]
+
+
+class _SharedLayer:
+    """Stands for a layer in the encoder's loop.
+
+    Args:
+        layer: The layer, whose attributes it has.
+        passes: What runs it.
+    """
+
+    def __init__(self, layer: nn.Module, passes: _SharedPasses):
+        self._layer, self._passes = layer, passes
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._layer, name)
+
+    def __call__(self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        return self._passes.run(self._layer, hidden_states, *args, **kwargs)
+
+
+def _is_watched(layer: nn.Module) -> bool:
+    """Whether hooks of a layer are called before it, or in its backward pass."""
+    return bool(layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks)
+
+
+def _tell_hooks(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+    """Call the forward hooks of a layer with a state that is cut off: transformers records hidden states by them."""
+    for number, hook in layer._forward_hooks.items():
+        takes_kwargs = number in layer._forward_hooks_with_kwargs
+        hook(layer, args, kwargs, output) if takes_kwargs else hook(layer, args, output)
+
+
+def _gathering(parameter: torch.Tensor, place: tuple[slice, ...]) -> torch.Tensor:
+    """A part of a parameter as a leaf, whose gradients are added to that place of the parameter's."""
+    is_watched = parameter._backward_hooks or parameter._post_accumulate_grad_hooks
+    if not parameter.requires_grad or is_watched:
+        return parameter[place]
+
+    def gather(leaf: Any) -> None:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        parameter.grad[place].add_(leaf.grad)
+        leaf.grad = None
+
+    leaf = parameter.detach()[place].requires_grad_()
+    leaf.register_post_accumulate_grad_hook(gather)
+    return leaf

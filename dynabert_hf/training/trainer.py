@@ -23,7 +23,7 @@ from transformers.utils import ModelOutput, logging
 from ..data.labels import CastLabels
 from ..hub.card import ModelCardFacts, write_model_card
 from ..model.elastic_model import ElasticModelMixin
-from ..model.subnetwork import SubNetwork
+from ..model.subnetwork import SubNetwork, size_name
 from ..sizes.metrics import told_directions
 from ..tasks import task_of
 from .accounting import Items, LossLog, Shares, of_labelled
@@ -296,7 +296,7 @@ class DynaBertTrainer(SizeEvaluation, RecoverableTrainer):
         """Keep the parts of a loss of this batch, which is that of its main share, for the logs."""
         for name, loss in losses.items():
             is_last = self.accelerator.sync_gradients
-            self._losses.add(f"{pair.student}_{name}", loss * self._main_share, ends_step=is_last)
+            self._losses.add(f"{size_name(pair.student)}_{name}", loss * self._main_share, ends_step=is_last)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log as transformers does, with the losses of every sub-network, averaged since they were last logged."""

@@ -85,3 +85,27 @@ def test_another_encoder_is_refused_with_those_that_are_supported(tmp_path):
         SubNetworkError, match="encoder of type 'distilbert'; DynaBertConfig reads 'dynabert' and 'bert'"
     ):
         DynaBertConfig.from_pretrained(tmp_path)
+
+
+def test_listed_sizes_are_trained_sizes_besides_the_grid(tmp_path):
+    layers = (LayerShape(1, 3, 20), LayerShape(4, 1, 7))
+    config = make_config(widths=[0.5, 1.0], depths=[1.0], sizes=["w0.75-d0.5", layers, "w1-d1", "w0.75-d0.5"])
+    assert config.sizes == ["w0.75-d0.5", "l1h3n20-l4h1n7", "w1-d1"]
+    expected = (layers, SubNetwork(0.75, 0.5), SubNetwork(0.5, 1.0), SubNetwork(1.0, 1.0))
+    assert config.subnetworks == expected
+    config.save_pretrained(tmp_path)
+    assert type(config).from_pretrained(tmp_path).subnetworks == expected
+    assert config.extract("w0.75-d0.5").subnetworks == (SubNetwork(0.75, 0.5),)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ("w0.5-d1", r"sizes='w0\.5-d1' is not possible\. Give a list of sizes"),
+        (["small"], "'small' does not name a sub-network"),
+        (["l9h1n1"], "must increase and lie between 0 and 5"),
+    ],
+)
+def test_listed_sizes_that_cannot_be_are_refused(sizes, message):
+    with pytest.raises(SubNetworkError, match=message):
+        make_config(sizes=sizes)

@@ -14,7 +14,15 @@ from transformers import BertConfig, BertForSequenceClassification, BertModel, D
 from transformers.utils.output_capturing import OutputRecorder
 
 import dynabert_hf
-from dynabert_hf import DynaBertForSequenceClassification, DynaBertModel, LayerShape, SubNetwork, SubNetworkError
+from dynabert_hf import (
+    DynaBertForSequenceClassification,
+    DynaBertModel,
+    LayerShape,
+    SubNetwork,
+    SubNetworkError,
+    plan_stage,
+)
+from dynabert_hf.model.elastic import ElasticLinear
 
 TWO_LABELS = {"stock": {"num_labels": 2}}
 
@@ -47,7 +55,7 @@ def test_the_full_size_equals_the_stock_model_to_the_last_bit(family, head, atte
 def test_gradients_outside_the_active_slice_are_exactly_zero(family):
     model = make_model(family).set_active(width=0.5, depth=0.5)
     model(**make_batch(), labels=torch.tensor([0, 2])).loss.backward()
-    for index, layer in enumerate(model.base_model.encoder.layer):
+    for index, layer in enumerate(model.elastic_layers.stored):
         query, output = layer.attention.self.query.weight.grad, layer.output.dense.weight.grad
         if index in (0, 2, 4):
             assert query[:16].any()
@@ -65,7 +73,7 @@ def test_small_sizes_are_part_of_larger_ones(family):
     assert all(a.fits_in(b) for a, b in zip(small, large, strict=True))
     before = model.set_active(width=0.25)(**make_batch()).logits
     with torch.no_grad():
-        for layer in model.base_model.encoder.layer:
+        for layer in model.elastic_layers.stored:
             layer.intermediate.dense.weight[12:].zero_()
             layer.attention.self.value.weight[8:].zero_()
     assert torch.equal(model(**make_batch()).logits, before)
@@ -338,8 +346,8 @@ def test_kept_views_hold_no_memory_that_the_weights_left_and_are_not_saved():
     model = make_model()
     without_gradients(model)
     linear = model.bert.encoder.layer[0].intermediate.dense
-    ((_, _, views),) = linear._kept.values()
-    assert views[0].data_ptr() == linear.weight.data_ptr()
+    ((_, _, ((weight, _),)),) = linear._kept.values()
+    assert weight.data_ptr() == linear.weight.data_ptr()
     assert not copy.deepcopy(linear)._kept
     model.double()
     assert not linear._kept
@@ -359,3 +367,24 @@ def test_nothing_is_kept_where_hooks_move_the_weights():
     cpu_offload(model, execution_device=torch.device("cpu"))
     assert torch.equal(without_gradients(model), expected)
     assert not any(getattr(module, "_kept", None) for module in model.modules())
+
+
+def test_sizes_that_were_once_asked_for_are_not_kept_for_ever():
+    model = make_model()
+    for neurons in range(1, 49):
+        for heads in (1, 2, 3, 4):
+            for index in (0, 5):
+                with torch.no_grad():
+                    model.set_active([LayerShape(index, heads, neurons)])(**make_batch(batch=1))
+    assert len(model.base_model.active_sizes.prepared) <= 256
+    assert all(size in model.base_model.active_sizes.prepared for size in model.config.subnetworks)
+    assert max(len(module._kept) for module in model.modules() if isinstance(module, ElasticLinear)) <= 16
+    assert model.set_active([LayerShape(0, 1, 1)]).active == (LayerShape(0, 1, 1),)
+
+
+def test_layer_shapes_are_trained_with_the_grid():
+    layers = (LayerShape(1, 3, 20), LayerShape(4, 1, 7))
+    model = make_model(widths=[0.5, 1.0], depths=[1.0], sizes=[layers])
+    assert [pair.student for pair in plan_stage(model.config, "finetune")] == [layers, *model.config.subnetworks[1:]]
+    pair = plan_stage(model.config, "depth")[0]
+    assert (pair.student, pair.teacher) == (layers, SubNetwork(1.0, 1.0))

@@ -231,3 +231,41 @@ def test_extraction_works_for_every_head(family, head):
         given = small(**batch_for(head)).to_tuple()
     for left, right in zip(given, expected, strict=True):
         torch.testing.assert_close(left, right, rtol=0, atol=1e-6)
+
+
+def test_an_extracted_model_stands_on_stock_linears_until_it_is_made_smaller(family):
+    model = make_model(family)
+    for size in ("w1-d1", "w0.5-d0.5"):
+        small = model.extract(size)
+        linears = [module for module in small.modules() if isinstance(module, torch.nn.Linear)]
+        assert {type(linear) for linear in linears} == {torch.nn.Linear}
+        expected = logits(model.set_active("w0.25-d0.5"))
+        torch.testing.assert_close(logits(small.set_active("w0.25-d0.5")), expected, rtol=0, atol=1e-6)
+        assert logits(small.set_active(size)).shape == (2, 3)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:torch.quantize_per_tensor:UserWarning")  # torch's own
+@pytest.mark.parametrize("size", ["w1-d1", "w0.5-d0.5"])
+def test_dynamic_quantisation_quantises_an_extracted_model(family, size):
+    from torch.ao.nn.quantized.dynamic import Linear
+    from torch.ao.quantization import quantize_dynamic
+
+    model = make_model(family).set_active(size)
+    small = model.extract()
+    quantised = quantize_dynamic(small, {torch.nn.Linear}, dtype=torch.qint8)
+    assert sum(isinstance(module, Linear) for module in quantised.modules()) == sum(
+        isinstance(module, torch.nn.Linear) for module in small.modules()
+    )
+    torch.testing.assert_close(logits(quantised), logits(model), rtol=0, atol=0.1)  # of eight bits
+    with pytest.raises(SubNetworkError, match="an adapter or a quantised layer stands in layer"):
+        quantised.set_active("w0.25-d0.5")
+
+
+def test_an_extracted_model_whose_weights_hooks_move_is_elastic_below_its_size():
+    from accelerate import cpu_offload
+
+    model = make_model()
+    small = model.extract("w0.75-d0.5")
+    cpu_offload(small, execution_device=torch.device("cpu"))
+    expected = logits(model.set_active("w0.25-d0.5"))
+    torch.testing.assert_close(logits(small.set_active("w0.25-d0.5")), expected, rtol=0, atol=1e-6)

@@ -283,11 +283,13 @@ def test_active_width_that_is_no_multiplier_is_refused(saved, value):
     assert type(refused.value).__name__ in ("StrictDataclassFieldValidationError", "SubNetworkError")
 
 
-def test_unknown_field_is_kept_and_warned_about(saved):
-    edit_config(saved, field_of_the_future=[1, 2])
-    with pytest.warns(UserWarning, match=r"\['field_of_the_future'\], which this release .* remove them from config"):
+def test_field_of_ones_own_is_kept_without_a_word(saved):
+    edit_config(saved, sentence_transformers={"version": "5.0"}, emb_size=312)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
         model = DynaBertForSequenceClassification.from_pretrained(saved)
-    assert model.config.field_of_the_future == [1, 2]
+    assert model.config.sentence_transformers == {"version": "5.0"}
+    assert model.config.emb_size == 312
 
 
 def shape_of(saved, folder, **size):

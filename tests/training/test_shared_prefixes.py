@@ -11,7 +11,7 @@ from helpers.tiny import HEADS, batch_for, make_batch, make_model
 from helpers.trainers import make_trainer
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dynabert_hf import DynaBertTrainer
+from dynabert_hf import DynaBertTrainer, SubNetwork
 from dynabert_hf.training.shared_prefixes import share_prefixes
 
 STAGES = ("width", "depth", "finetune")
@@ -115,14 +115,14 @@ def test_dropout_is_drawn_alike_when_activations_are_computed_again(tmp_path):
 
 
 def count_runs(trainer, batch):
-    """How often the embeddings and the layers were computed in a step."""
+    """How often in a step the embeddings went backward, and the layers were computed."""
     base, runs = trainer.model.base_model, {"embeddings": 0, "layers": 0}
 
     def counting(key):
         return lambda *_: runs.update({key: runs[key] + 1})
 
-    hooks = [base.embeddings.word_embeddings.register_forward_hook(counting("embeddings"))]
-    hooks += [layer.intermediate.register_forward_hook(counting("layers")) for layer in base.encoder.layer]
+    hooks = [base.embeddings.word_embeddings.weight.register_post_accumulate_grad_hook(counting("embeddings"))]
+    hooks += [layer.intermediate.register_forward_hook(counting("layers")) for layer in base.elastic_layers.stored]
     trainer.training_step(trainer.model, batch)
     for hook in hooks:
         hook.remove()
@@ -184,7 +184,7 @@ def test_outputs_and_hidden_states_are_those_of_separate_passes(family):
 def watch_states(model):
     """Weak references to the outputs of all layers, as they come."""
     seen = []
-    for layer in model.base_model.encoder.layer:
+    for layer in model.elastic_layers.stored:
         layer.register_forward_hook(lambda module, args, output: seen.append(weakref.ref(output)))
     return seen
 
@@ -204,7 +204,7 @@ def test_nothing_is_kept_after_a_step(tmp_path):
         assert not [state for state in seen if state() is not None]
     finally:
         gc.enable()
-    assert trainer.model.base_model.active_sizes.parts is None
+    assert trainer.model.base_model.active_sizes.sharing is None
     assert not modules_with_own_forward(trainer.model)
 
 
@@ -227,7 +227,7 @@ def test_a_step_that_fails_leaves_the_model_as_it_was(tmp_path):
     trainer.teacher.classifier.bias.data.fill_(torch.nan)
     with pytest.raises(FloatingPointError, match=r"loss of w0\.25-d0\.5 is nan"):
         trainer.training_step(trainer.model, batch)
-    assert trainer.model.base_model.active_sizes.parts is None
+    assert trainer.model.base_model.active_sizes.sharing is None
     assert not modules_with_own_forward(trainer.model)
     assert str(trainer.model.active) == "w1-d1"
     trainer.teacher.classifier.bias.data.copy_(bias)
@@ -256,8 +256,9 @@ class _FullSizeGradients(TorchDispatchMode):
 @pytest.mark.parametrize("gathers", [False, True])
 def test_narrow_passes_make_no_gradients_of_the_full_size(gathers):
     model = make_model(head="ForTokenClassification")
-    context = model.base_model.active_sizes.gathering_gradients() if gathers else nullcontext()
-    with context, model.subnetwork("w0.5-d1"), _FullSizeGradients() as made:
+    size = SubNetwork(0.5, 1.0)
+    passes = share_prefixes(model, [size]) if gathers else nullcontext(model.subnetwork)
+    with passes as at_size, at_size(size), _FullSizeGradients() as made:
         model(**make_batch()).logits.sum().backward()
     assert made.count == (0 if gathers else 6 * (6 + 3 * 2))
 
@@ -269,3 +270,33 @@ def test_a_hook_on_a_weight_sees_the_gradients_of_every_size(tmp_path):
     weight.register_hook(lambda gradient: seen.append(gradient.shape))
     trainer.training_step(trainer.model, with_labels(make_batch()))
     assert seen == [weight.shape] * 4
+
+
+def test_hooks_before_a_layer_or_in_its_backward_pass_see_every_pass():
+    model, seen = make_model(), []
+    sizes = model.config.subnetworks
+    layer = model.elastic_layers.stored[0]
+    layer.register_forward_pre_hook(lambda module, args: seen.append("forward"))
+    layer.register_full_backward_hook(lambda module, before, after: seen.append("backward"))
+    with share_prefixes(model, sizes) as at_size:
+        for size in sizes:
+            with at_size(size):
+                model(**make_batch()).logits.sum().backward()
+    assert seen == ["forward", "backward"] * 12
+
+
+def test_the_draws_of_dropout_are_those_of_embeddings_that_run_once():
+    model = make_model(stock={"hidden_dropout_prob": 0.2}, widths=[1.0]).train()
+    sizes = model.config.subnetworks
+    torch.manual_seed(1)
+    torch.nn.functional.dropout(torch.zeros(2, 7, 32), 0.2)
+    for _ in range(9 * 2):  # of the nine layers of three depths, after attention and after the neurons
+        torch.nn.functional.dropout(torch.zeros(2, 7, 32), 0.2)
+    torch.nn.functional.dropout(torch.zeros(3, 2, 32), 0.2)  # before the classifier
+    expected = torch.rand(1)
+    torch.manual_seed(1)
+    with share_prefixes(model, sizes) as at_size:
+        for size in sizes:
+            with at_size(size):
+                model(**make_batch())
+    assert torch.equal(torch.rand(1), expected)

@@ -1,0 +1,103 @@
+"""The families of encoders that can be made elastic: the one look-up from a stock class to its elastic class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+
+from .model import modeling_dynabert, modeling_dynaroberta
+from .model.anatomy import Anatomy
+from .model.elastic_model import ElasticModelMixin
+
+MODULES = (modeling_dynabert, modeling_dynaroberta)
+"""One module a family, with its configuration, its base model and its heads."""
+
+
+def elastic_classes() -> Iterator[type[ElasticModelMixin]]:
+    """Every elastic class, family by family: the base model, then the heads."""
+    for module in MODULES:
+        for value in vars(module).values():
+            if isinstance(value, type) and issubclass(value, ElasticModelMixin) and value.__name__.startswith("Dyna"):
+                yield value
+
+
+def elastic_class_of(model: PreTrainedModel | type[PreTrainedModel]) -> type[ElasticModelMixin]:
+    """The class that makes a model of this class elastic; of an elastic model its own.
+
+    Raises:
+        TypeError: If its family or its head is not supported.
+    """
+    wanted = model if isinstance(model, type) else type(model)
+    if issubclass(wanted, ElasticModelMixin):
+        return wanted
+    for elastic_class in elastic_classes():
+        if backbone_class_of(elastic_class) is wanted:
+            return elastic_class
+    config_class = getattr(wanted, "config_class", None)
+    heads = [
+        backbone_class_of(each) for each in elastic_classes() if backbone_class_of(each).config_class is config_class
+    ]
+    possible = [head.__name__ for head in heads] or supported_types()
+    kind = "Of this family these are" if heads else "Supported types are"
+    raise TypeError(f"A {wanted.__name__} cannot be made elastic. {kind} {', '.join(possible)}; use one of them.")
+
+
+def backbone_class_of(elastic_class: type[ElasticModelMixin]) -> Any:
+    """The stock class that an elastic class makes elastic."""
+    return elastic_class.__mro__[elastic_class.__mro__.index(ElasticModelMixin) + 1]
+
+
+def supported_types() -> list[str]:
+    """The stock model types that can be made elastic, as `config.json` names them."""
+    return list(dict.fromkeys(each.config_class.backbone_config_class.model_type for each in elastic_classes()))
+
+
+def read_config(name: Any, **kwargs: Any) -> PreTrainedConfig:
+    """The configuration of a folder or Hub id, stock or elastic; takes what `AutoConfig.from_pretrained` takes.
+
+    Raises:
+        ValueError: If it does not say of which type the model is.
+    """
+    try:
+        return AutoConfig.from_pretrained(name, **kwargs)
+    except ValueError as error:
+        if "model_type" not in str(error):
+            raise
+        raise ValueError(f"{str(name)!r} does not say of which type its model is. {how_to_load(name)}") from error
+
+
+def how_to_load(name: Any) -> str:
+    """What to do with a checkpoint that does not say what it is."""
+    return (
+        "So are those of DynaBERT's authors: load it by "
+        f"DynaBertForSequenceClassification.from_pretrained({str(name)!r}), or by the elastic class that fits, and "
+        "give that model, or save it and give the folder."
+    )
+
+
+def anatomy_of(model: PreTrainedModel | PreTrainedConfig) -> Anatomy:
+    """What a layer of an elastic or stock model, or of one with this configuration, is made of.
+
+    Raises:
+        TypeError: If its family is not supported.
+    """
+    config: Any = getattr(model, "config", model)
+    is_plain = isinstance(model, PreTrainedModel | PreTrainedConfig)  # and not one with adapters around it
+    if is_plain and hasattr(config, "anatomy"):
+        return config.anatomy
+    for each in elastic_classes():
+        if is_plain and type(config) is each.config_class.backbone_config_class:
+            return each.config_class.anatomy
+    raise TypeError(
+        f"A {type(model).__name__} is neither an elastic nor a stock BERT or one of its kin. Supported types are "
+        f"{', '.join(supported_types())}. Give a model of one of them; of a model with adapters that is what "
+        "merge_and_unload() returns."
+    )
+
+
+def longest_input(config: Any) -> int:
+    """The most tokens that fit into an elastic or stock model with this configuration."""
+    unused = (config.pad_token_id or 0) + 1 if anatomy_of(config).skips_padding_positions else 0
+    return config.max_position_embeddings - unused

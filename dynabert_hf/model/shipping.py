@@ -1,0 +1,130 @@
+"""What a model takes along where this package may be missing: its code, beside its weights, and on the Hub.
+
+Every relative import here has the form `from .name import Thing`, and every shipped file lies in this one folder: that
+is how transformers copies code.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import create_repo, metadata_update, upload_folder
+from huggingface_hub.errors import HfHubHTTPError
+from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
+
+CORE_FILES = (
+    "subnetwork.py",
+    "anatomy.py",
+    "configuration.py",
+    "elastic.py",
+    "checkpoint.py",
+    "copies.py",
+    "shipping.py",
+    "elastic_model.py",
+)
+"""The modules that a model of any family takes along, beside that of its family."""
+
+IS_COPY = __name__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}.")
+"""Whether this module is such a copy itself."""
+
+PUSH_ARGUMENTS = (
+    "repo_id",
+    "private",
+    "token",
+    "revision",
+    "create_pr",
+    "commit_message",
+    "commit_description",
+    "tags",
+)
+
+
+def shipped_files(base_class: type) -> tuple[str, ...]:
+    """The files that a model of this family takes along."""
+    return (*CORE_FILES, f"{base_class.__module__.rpartition('.')[2]}.py")
+
+
+def save_code(base_class: type, folder: str | Path) -> None:
+    """Put the code of a family beside a model saved in `folder`, and name it in its configuration."""
+    for name in shipped_files(base_class):
+        shutil.copyfile(Path(__file__).with_name(name), Path(folder) / name)
+    config = _read_config(folder)
+    config["auto_map"] = _auto_map(base_class)
+    _write_config(folder, config)
+
+
+def prepare_upload(base_class: type, folder: str | Path) -> None:
+    """Make a saved model ready for the Hub: with its code, and without the path on this machine of its parent."""
+    save_code(base_class, folder)
+    config = _read_config(folder)
+    origin = config.get("extracted_from") or {}
+    if origin.get("parent") and not _may_be_hub_id(origin["parent"]):
+        origin["parent"] = None
+        _write_config(folder, config)
+
+
+def push(
+    folder: str | Path,
+    repo_id: str,
+    *,
+    private: bool | None = None,
+    token: str | None = None,
+    revision: str | None = None,
+    create_pr: bool = False,
+    commit_message: str = "Upload elastic model",
+    commit_description: str | None = None,
+    tags: list[str] | None = None,
+) -> Any:
+    """Push a folder to the Hub, and return what the Hub says of the commit.
+
+    Raises:
+        ConnectionError: If the Hub cannot be reached or refuses.
+    """
+    try:
+        repo_id = create_repo(repo_id, private=private, token=token, exist_ok=True).repo_id
+        commit = upload_folder(
+            repo_id=repo_id,
+            folder_path=folder,
+            token=token,
+            revision=revision,
+            create_pr=create_pr,
+            commit_message=commit_message,
+            commit_description=commit_description,
+        )
+        if tags:
+            metadata_update(repo_id, {"tags": tags}, token=token, revision=revision, overwrite=True)
+    except (OSError, RuntimeError, HfHubHTTPError.__bases__[0]) as error:  # the last: any error of the HTTP library
+        raise ConnectionError(
+            f"Pushing to {repo_id!r} failed: {error}. The model is as it was. See whether the network, the token "
+            "(`hf auth login`) and your rights to the repository are in order, and call again."
+        ) from error
+    return commit
+
+
+def _read_config(folder: str | Path) -> dict[str, Any]:
+    return json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+
+
+def _write_config(folder: str | Path, config: dict[str, Any]) -> None:
+    text = json.dumps(config, indent=2, sort_keys=True) + "\n"
+    (Path(folder) / "config.json").write_text(text, encoding="utf-8")
+
+
+def _may_be_hub_id(text: str) -> bool:
+    return bool(re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", text)) and not Path(text).exists()
+
+
+def _auto_map(base_class: Any) -> dict[str, str]:
+    """For each Auto class the class of this family that it loads, as `file.Class`."""
+    module = sys.modules[base_class.__module__]
+    family = base_class.__name__.removesuffix("Model")
+    loaded = {"AutoConfig": base_class.config_class}
+    for name, value in vars(module).items():
+        if name.startswith(family) and name != f"{family}Config":
+            loaded["Auto" + name.removeprefix(family).replace("For", "ModelFor")] = value
+    return {auto: f"{value.__module__.rpartition('.')[2]}.{value.__name__}" for auto, value in loaded.items()}

@@ -1,0 +1,66 @@
+"""One look-up from a stock class to its elastic class, and what is refused by it."""
+
+import json
+
+import pytest
+import transformers
+from helpers.tiny import HEADS, TINY
+from transformers import AutoConfig, GPT2Config, GPT2Model, T5Config, T5ForSequenceClassification
+
+from dynabert_hf import AUTO_CLASSES
+from dynabert_hf.families import anatomy_of, backbone_class_of, elastic_class_of, elastic_classes, read_config
+
+
+def test_every_stock_class_has_its_elastic_class(family, head):
+    stock = getattr(transformers, f"{family}{head}")
+    elastic = elastic_class_of(stock)
+    assert elastic.__name__ == f"Dyna{family}{head}"
+    assert elastic_class_of(elastic) is elastic
+    assert backbone_class_of(elastic) is stock
+
+
+def test_auto_classes_know_every_elastic_class():
+    known = {model_class for classes in AUTO_CLASSES.values() for model_class in classes}
+    assert known == set(elastic_classes())
+    for each in elastic_classes():
+        assert type(AutoConfig.for_model(each.config_class.model_type)) is each.config_class
+        assert anatomy_of(each.config_class.backbone_config_class()) is each.config_class.anatomy
+
+
+@pytest.mark.parametrize(
+    "stock",
+    [
+        GPT2Model(GPT2Config(n_embd=32, n_head=4, n_layer=1, vocab_size=99)),
+        T5ForSequenceClassification(T5Config(d_model=32, d_kv=8, d_ff=48, num_heads=4, num_layers=1, vocab_size=99)),
+    ],
+    ids=["decoder", "encoder-decoder"],
+)
+def test_a_family_that_is_not_supported_is_refused_with_those_that_are(stock):
+    with pytest.raises(
+        TypeError, match=rf"A {type(stock).__name__} cannot be made elastic\. Supported types .* bert, ro"
+    ):
+        elastic_class_of(stock)
+    with pytest.raises(
+        TypeError, match=rf"A {type(stock).__name__} is neither an elastic .* Supported types .* bert, ro"
+    ):
+        anatomy_of(stock)
+
+
+def test_a_head_that_is_not_supported_is_refused_with_those_of_its_family():
+    stock = transformers.BertForNextSentencePrediction(transformers.BertConfig(**TINY))
+    with pytest.raises(TypeError, match=r"Of this family these are BertModel, .*BertForMaskedLM.*; use one of them"):
+        elastic_class_of(stock)
+
+
+def test_a_checkpoint_that_does_not_say_what_it_is_is_refused_with_what_to_do(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(TINY))
+    with pytest.raises(
+        ValueError, match=r"does not say of which type .* DynaBertForSequenceClassification\.from_pretr"
+    ):
+        read_config(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({**TINY, "model_type": "bert"}))
+    assert read_config(tmp_path).hidden_size == 32
+
+
+def test_every_head_is_there():
+    assert set(HEADS) <= {each.__name__.removeprefix("DynaBert") for each in elastic_classes()}
