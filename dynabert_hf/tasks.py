@@ -95,6 +95,11 @@ def has_entities(config: Any) -> bool:
     return any(name != "O" for name in names) and all(name == "O" or re.match("[BIES]-", name) for name in names)
 
 
+def has_generic_names(config: Any) -> bool:
+    """Whether nobody named the classes, so that they are `LABEL_0`, `LABEL_1` and so on."""
+    return all(name == f"LABEL_{number}" for number, name in (config.id2label or {}).items())
+
+
 class ChoiceCollator:
     """Batches `(examples, choices, seq)` of examples with a list of encoded choices each, padded to the longest."""
 

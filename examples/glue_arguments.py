@@ -38,6 +38,12 @@ class ModelArguments:
             '{"teacher": {"learning_rate": 5e-5}, "depth": {"num_train_epochs": 2}}.'
         },
     )
+    label_order: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Names of the model's classes in the order of its outputs, if it calls them LABEL_0 and so on."
+        },
+    )
     tokenizer_name: str | None = field(default=None, metadata={"help": "Tokenizer (default: that of the model)."})
     model_revision: str = field(default="main", metadata={"help": "Branch, tag or commit of the model."})
     cache_dir: str | None = field(default=None, metadata={"help": "Where downloads and prepared data are kept."})
@@ -90,11 +96,11 @@ class DataArguments:
     pad_to_max_length: bool = field(
         default=False, metadata={"help": "Pad to max_seq_length, not to the longest of a batch."}
     )
-    max_train_samples: int | None = field(default=None, metadata={"help": "Training examples to use."})
-    max_eval_samples: int | None = field(default=None, metadata={"help": "Examples of each evaluation to use."})
-    max_predict_samples: int | None = field(default=None, metadata={"help": "Examples of each test split to use."})
+    max_train_samples: int | None = field(default=None, metadata={"help": "Training examples to draw."})
+    max_eval_samples: int | None = field(default=None, metadata={"help": "Examples of each evaluation to draw."})
+    max_predict_samples: int | None = field(default=None, metadata={"help": "Examples of each test split to draw."})
     max_importance_samples: int = field(
-        default=1024, metadata={"help": "Training examples on which rewiring measures importance."}
+        default=1024, metadata={"help": "Training examples, drawn by the seed, on which rewiring measures importance."}
     )
     overwrite_cache: bool = field(default=False, metadata={"help": "Tokenise again what was tokenised before."})
 
@@ -161,6 +167,8 @@ def _check_together(model, data, given):
             raise ValueError(f"--{unheeded[0]} was given without --do_train. Give that, too, or leave it out.")
     if model.teacher_name_or_path and stage not in ("width", "depth"):
         raise ValueError("--teacher_name_or_path is heeded with --stage width or depth only. Leave it out.")
+    if model.label_order and model.finetune_teacher:
+        raise ValueError("--label_order was given with --finetune_teacher, whose new head has the order of the data.")
     if model.finetune and stage:
         raise ValueError(f"--finetune was given with --stage {stage}. Give --stage finetune on its result.")
     if model.finetune_teacher and stage == "finetune":

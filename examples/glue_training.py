@@ -16,9 +16,11 @@ from dynabert_hf import (
     ElasticModelMixin,
     rewire,
 )
+from dynabert_hf.data.columns import draw
 from dynabert_hf.families import elastic_class_of, read_config
 from dynabert_hf.files import write_whole
 from dynabert_hf.hub.card import RECIPE_FIELDS
+from dynabert_hf.tasks import has_generic_names
 from dynabert_hf.training.checkpoints import last_whole_checkpoint
 from dynabert_hf.training.recipe import importance_over_processes, stage_defaults
 
@@ -56,9 +58,8 @@ class Job:
 
     @property
     def importance_data(self):
-        """The first training examples, on which importance is measured."""
-        train = self.data.splits["train"]
-        return train.select(range(min(self.data_args.max_importance_samples, len(train))))
+        """The training examples, drawn by the seed, on which importance is measured."""
+        return draw(self.data.splits["train"], self.data_args.max_importance_samples, self.training_args.seed)
 
     @property
     def is_main(self):
@@ -121,15 +122,25 @@ def load_model(name, labels, model_args, *, new_head, revision="main"):
             "fine-tune it with a new head, or a model that was fine-tuned on this task."
         )
     settings = {"num_labels": num_labels, "problem_type": "regression" if labels is None else None}
-    if labels is not None and (new_head or _is_generic(config)):
-        settings |= {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
+    names = labels if new_head else model_args.label_order if labels is not None else None
+    if names is not None:
+        if not new_head:
+            _check_label_order(name, names, labels, config)
+        settings |= {"id2label": dict(enumerate(names)), "label2id": {label: i for i, label in enumerate(names)}}
     return AutoModelForSequenceClassification.from_pretrained(
         name, dtype=torch.float32, ignore_mismatched_sizes=new_head, **settings, **download
     )
 
 
-def _is_generic(config):
-    return all(name.startswith("LABEL_") for name in config.id2label.values())
+def _check_label_order(name, names, labels, config):
+    """The names that were given are those of the data, for a model that has none of its own."""
+    if sorted(names) != sorted(labels):
+        raise InputError(f"--label_order {' '.join(names)} was given, but the labels of the data are {list(labels)}.")
+    own = [config.id2label[index] for index in range(config.num_labels)]
+    if not has_generic_names(config) and own != list(names):
+        raise InputError(
+            f"--label_order {' '.join(names)} was given, but {name!r} itself calls its classes {own}. Leave it out."
+        )
 
 
 def align_labels(data, config, warn):
@@ -138,9 +149,17 @@ def align_labels(data, config, warn):
     Args:
         data: `TextData`.
         config: Configuration of the model.
-        warn: Told in one sentence if the names differ.
+        warn: Told in a few sentences if the model has no names or others.
     """
     if data.labels is None:
+        return data
+    if has_generic_names(config):
+        if list(data.labels) != [str(number) for number in range(config.num_labels)]:
+            warn(
+                f"The model calls its classes {', '.join(config.id2label.values())}, which does not tell their order. "
+                f"They are taken to be {list(data.labels)}. If that is not the order that the model was trained in, "
+                "its accuracy is meaningless: give the right one by --label_order."
+            )
         return data
     ours = [name.lower() for name in data.labels]
     theirs = [config.id2label[index].lower() for index in range(config.num_labels)]

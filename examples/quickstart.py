@@ -35,6 +35,7 @@ from transformers import (
 )
 
 from dynabert_hf import SizeRecord, SubNetwork, measure_latency, train_dynabert
+from dynabert_hf.data.columns import draw
 from dynabert_hf.files import write_whole
 from dynabert_hf.sizes.plots import plot_pareto
 
@@ -89,13 +90,10 @@ def load_data(arguments, settings):
         data = DatasetDict(train=data["train"], test=data["test"])
     else:
         data = load_named(arguments)
-        if num_train is not None and num_train < len(data["train"]):
-            split = data["train"].train_test_split(
-                train_size=num_train, seed=arguments.seed, stratify_by_column="label"
-            )
-            data["train"] = split["train"]
+        if num_train is not None:
+            data["train"] = draw(data["train"], num_train, arguments.seed)
     if settings["num_test"] is not None:
-        data["test"] = data["test"].select(range(min(settings["num_test"], len(data["test"]))))
+        data["test"] = draw(data["test"], settings["num_test"], arguments.seed)
     return data
 
 
@@ -216,7 +214,7 @@ def run(arguments):
         teacher,
         train_dataset=data["train"],
         eval_dataset=data["test"],
-        importance_dataset=data["train"].select(range(min(1024, len(data["train"])))),
+        importance_dataset=draw(data["train"], 1024, arguments.seed),
         processing_class=tokenizer,
         output_dir=folder / "dynabert",
         seed=arguments.seed,

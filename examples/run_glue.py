@@ -26,8 +26,10 @@ from transformers import AutoTokenizer, DataCollatorWithPadding, default_data_co
 from transformers.utils import logging
 
 from dynabert_hf import RecipeResult, push_folder, train_dynabert
+from dynabert_hf.data.columns import drawn_rows
 from dynabert_hf.families import longest_input
 from dynabert_hf.hub.push import NETWORK_ERRORS
+from dynabert_hf.tasks import has_generic_names
 
 SCORES = Path(__file__).with_name("metrics") / "glue_scores.py"
 SUBMISSION = {
@@ -88,7 +90,7 @@ def prepare(model_args, data_args, training_args, given):
         model_args.tokenizer_name or model_args.model_name_or_path, revision=revision, **download
     )
     with training_args.main_process_first(desc="tokenising"):
-        splits = tokenised(shortened(data, data_args), tokenizer, model.config, data_args)
+        splits = tokenised(shortened(data, data_args, training_args.seed), tokenizer, model.config, data_args)
     trainer_kwargs = {
         "processing_class": tokenizer,
         "data_collator": default_data_collator if data_args.pad_to_max_length else DataCollatorWithPadding(tokenizer),
@@ -116,15 +118,23 @@ def load_data(data_args, **download):
     return load_files(files, **columns, cache_dir=download["cache_dir"])
 
 
-def shortened(data, data_args):
-    """The splits, cut to as many examples as were asked for."""
+def shortened(data, data_args, seed):
+    """The splits, with as many examples as were asked for, drawn by the seed; those of a test keep order and number."""
     limits = {"train": data_args.max_train_samples}
     limits |= dict.fromkeys(data.evaluations.values(), data_args.max_eval_samples)
     limits |= dict.fromkeys(data.tests, data_args.max_predict_samples)
     for split, limit in limits.items():
-        if limit is not None and limit < len(data.splits[split]):
-            data.splits[split] = data.splits[split].select(range(limit))
+        part = data.splits[split]
+        if limit is None or limit >= len(part):
+            continue
+        rows = drawn_rows(part, limit, seed)
+        data.splits[split] = part.select(rows) if split not in data.tests else numbered(part, sorted(rows))
     return data.splits
+
+
+def numbered(part, rows):
+    """These rows of a test split, and in a column `row` which ones they are."""
+    return part.select(rows).add_column("row", rows)
 
 
 def tokenised(splits, tokenizer, config, data_args):
@@ -204,7 +214,9 @@ def load_teacher(job):
     if name is None:
         return None
     teacher = load_model(name, job.data.labels, job.model_args, new_head=False)
-    if job.data.labels is not None:
+    if has_generic_names(teacher.config):
+        align_labels(job.data, teacher.config, logger.warning)
+    elif job.data.labels is not None:
         order = [teacher.config.id2label[index].lower() for index in range(teacher.config.num_labels)]
         if order != [label.lower() for label in job.data.labels]:
             raise InputError(
@@ -299,13 +311,15 @@ def predict(job, model):
         output = trainer.predict(job.data.splits[split], metric_key_prefix=split)
         if not job.is_main:
             continue
+        data = job.data.splits[split]
+        rows = data["row"] if "row" in data.column_names else range(len(data))
         for size, values in output.predictions.items():
             path = job.output_dir / "predictions" / size / f"{SUBMISSION.get(task, {}).get(split, split)}.tsv"
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("w", newline="") as file:
                 writer = csv.writer(file, delimiter="\t", lineterminator="\n")
                 writer.writerow(["index", "prediction"])
-                writer.writerows(enumerate(written(values, labels, task)))
+                writer.writerows(zip(rows, written(values, labels, task), strict=True))
         if "label" in job.data.splits[split].column_names:
             path = job.output_dir / f"{split}_results.json"
             path.write_text(json.dumps(output.metrics, indent=2))

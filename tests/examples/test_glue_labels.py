@@ -1,0 +1,101 @@
+"""Whose label is whose, and which rows are drawn, in examples/run_glue.py."""
+
+import csv
+import json
+from types import SimpleNamespace
+
+import pytest
+import run_glue
+from datasets import Dataset, DatasetDict
+from glue_data import InputError, TextData
+from glue_training import align_labels, load_model
+from helpers.glue_tasks import glue, save_model, sentiment_rows, write_csv
+
+NAMES = ("entailment", "neutral", "contradiction")
+
+
+def load(folder, labels=NAMES, order=None, **config):
+    arguments = SimpleNamespace(cache_dir=None, token=None, label_order=order)
+    return load_model(save_model(folder, labels=len(labels), **config), labels, arguments, new_head=False)
+
+
+def make_data(labels=NAMES):
+    features = Dataset.from_dict({"text": ["a"] * 6, "label": [labels[row % len(labels)] for row in range(6)]})
+    splits = DatasetDict(train=features.class_encode_column("label"))
+    return TextData(splits, labels, {}, ())
+
+
+def test_a_model_without_names_is_said_and_keeps_its_names(tmp_path):
+    model, said = load(tmp_path), []
+    data = align_labels(make_data(), model.config, said.append)
+    assert data.labels == NAMES
+    assert model.config.id2label == {0: "LABEL_0", 1: "LABEL_1", 2: "LABEL_2"}
+    assert "LABEL_0, LABEL_1, LABEL_2, which does not tell their order" in said[0]
+    assert "give the right one by --label_order" in said[0]
+
+
+def test_numbers_as_labels_have_an_order_of_their_own(tmp_path):
+    said = []
+    align_labels(make_data(("0", "1")), load(tmp_path, ("0", "1")).config, said.append)
+    assert not said
+
+
+def test_the_order_that_was_given_names_the_classes_and_moves_the_labels(tmp_path):
+    order = ["contradiction", "entailment", "neutral"]
+    model, said = load(tmp_path, order=order), []
+    assert list(model.config.id2label.values()) == order
+    before = make_data()
+    data = align_labels(before, model.config, said.append)
+    train = data.splits["train"]
+    names = before.splits["train"].features["label"].int2str(before.splits["train"]["label"][:])
+    assert [order[label] for label in train["label"]] == names
+    assert not said
+
+
+@pytest.mark.parametrize(
+    ("order", "config", "message"),
+    [
+        (
+            ["yes", "no", "neutral"],
+            {},
+            r"--label_order yes no neutral was given, but the labels of the data are \['entail",
+        ),
+        (list(NAMES), {"id2label": dict(enumerate(NAMES[::-1]))}, r"itself calls its classes \['contra.*Leave it out"),
+    ],
+)
+def test_an_order_that_cannot_be_is_refused(tmp_path, order, config, message):
+    with pytest.raises(InputError, match=message):
+        load(tmp_path, order=order, **config)
+
+
+def test_an_order_has_no_place_beside_a_new_head(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        glue("--task_name", "sst2", "--finetune_teacher", "--label_order", "bad", "good", "--model_name_or_path",
+            "none", "--output_dir", tmp_path / "out")  # fmt: skip
+    assert "--label_order was given with --finetune_teacher" in capsys.readouterr().err
+
+
+def test_samples_are_drawn_over_all_labels_and_those_of_a_test_keep_their_numbers():
+    rows = Dataset.from_dict({"text": [str(row) for row in range(60)], "label": [row // 20 for row in range(60)]})
+    data = TextData(DatasetDict(train=rows, validation=rows, test=rows), NAMES, {"": "validation"}, ("test",))
+    arguments = SimpleNamespace(max_train_samples=6, max_eval_samples=9, max_predict_samples=12)
+    splits = run_glue.shortened(data, arguments, seed=1)
+    assert {split: len(part) for split, part in splits.items()} == {"train": 6, "validation": 9, "test": 12}
+    assert sorted(splits["train"]["label"]) == [0, 0, 1, 1, 2, 2]
+    assert splits["test"]["row"] == sorted(splits["test"]["row"])
+    assert [int(text) for text in splits["test"]["text"]] == splits["test"]["row"][:]
+
+
+def test_predictions_of_drawn_rows_stand_under_the_numbers_of_the_rows(tmp_path):
+    model, path = save_model(tmp_path / "model"), write_csv(tmp_path / "data.csv", sentiment_rows(12))
+    found = {}
+    for name, more in (("all", []), ("some", ["--max_predict_samples", "5", "--seed", "3"])):
+        out = tmp_path / name
+        glue("--train_file", path, "--test_file", path, "--do_predict", "--model_name_or_path", model,
+            "--output_dir", out, *more)  # fmt: skip
+        table = (out / "predictions" / "w1-d1" / "test.tsv").read_text().splitlines()
+        found[name] = {row["index"]: row["prediction"] for row in csv.DictReader(table, delimiter="\t")}
+    assert len(found["some"]) == 5
+    assert list(found["some"]) != [str(row) for row in range(5)]
+    assert found["some"].items() <= found["all"].items()
+    assert len(json.loads((tmp_path / "some" / "test_results.json").read_text())) > 1
