@@ -4,10 +4,21 @@ VENV ?= .venv
 PARALLEL := -n logical --maxprocesses 8 --dist loadfile
 BIN := $(VENV)/bin
 DEMO ?=
+TESTS ?= tests/test_seams.py $(addprefix tests/model/test_,$(addsuffix .py,configuration elastic_model extract loading \
+	remote_code saved)) tests/training/test_trainer.py tests/training/test_recipe.py
+
+define BORROW
+import sys, sysconfig
+from pathlib import Path
+here = Path(sysconfig.get_path("purelib"))
+there = Path(sys.argv[1]).resolve() / here.relative_to(sys.prefix)
+(here / "borrowed.pth").write_text(f"import site; site.addsitedir({str(there)!r})\n")
+endef
+export BORROW
 DEVICE ?= cuda
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-gpu test-common test-quantised test-oldest lint format clean
+.PHONY: help demo test test-slow test-gpu test-common test-quantised test-oldest test-newest lint format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -36,13 +47,17 @@ test-quantised: $(VENV)/.installed  ## loading in eight bits; torchao is fetched
 	$(BIN)/pip install --quiet --no-deps --target $(VENV)/torchao torchao==0.18.0
 	PYTHONPATH=$(VENV)/torchao $(BIN)/python -m pytest tests/test_doors.py -k quantised
 
-test-oldest: .venv-oldest/.installed  ## the default test suite on the oldest transformers that is supported
-	.venv-oldest/bin/python -m pytest $(PARALLEL)
+test-oldest: .venv-oldest/.installed  ## the core of the suite on the oldest transformers; TESTS=tests for all of it
+	.venv-oldest/bin/python -m pytest $(PARALLEL) $(TESTS)
 
-.venv-oldest/.installed: setup.cfg constraints.txt constraints-oldest.txt
-	$(PYTHON) -m venv .venv-oldest
-	.venv-oldest/bin/pip install --quiet -c constraints.txt -e ".[dev,onnx,plots]"
-	.venv-oldest/bin/pip install --quiet -r constraints-oldest.txt
+test-newest: .venv-newest/.installed  ## the same on the newest transformers
+	.venv-newest/bin/python -m pytest $(PARALLEL) $(TESTS)
+
+# Only what constraints-oldest.txt and constraints-newest.txt name is installed; the rest is found in the environment.
+.venv-%/.installed: constraints-%.txt $(VENV)/.installed
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/pip install --quiet --no-deps -r $<
+	.venv-$*/bin/python -c "$$BORROW" $(VENV)
 	touch $@
 
 lint: $(VENV)/.installed  ## style and types
@@ -55,4 +70,4 @@ format: $(VENV)/.installed  ## mend style where it can be done by itself
 	$(BIN)/ruff format .
 
 clean:  ## remove the environment and what builds and tools left
-	rm -rf $(VENV) .venv-oldest build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-oldest .venv-newest build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -22,7 +22,16 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=f"`dynabert COMMAND --help` has examples. {_EXIT_CODES}.",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for add in (_add_show, _add_evaluate, _add_profile, _add_recommend, _add_extract, _add_export, _add_push):
+    for add in (
+        _add_show,
+        _add_evaluate,
+        _add_profile,
+        _add_recommend,
+        _add_extract,
+        _add_specialise,
+        _add_export,
+        _add_push,
+    ):
         add(commands)
     return parser
 
@@ -137,6 +146,27 @@ def _add_extract(commands: Any) -> None:
     parser.add_argument(
         "--stock", action="store_true", help="as a plain BERT or RoBERTa; possible where no heads are cut"
     )
+
+
+def _add_specialise(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "specialise",
+        "extract one size and distil it on alone, from the full size and, if given, the fine-tuned model",
+        """
+        dynabert specialise MODEL small --size w0.25-d0.5 --file train.csv
+        dynabert specialise MODEL small --size w0.5-d0.5 --file train.csv --teacher finetuned --epochs 1
+        dynabert specialise MODEL small --size w0.5-d0.5 --file pairs.jsonl --text-column premise hypothesis
+        """,
+    )
+    parser.add_argument("output", metavar="OUTPUT", help="folder to make")
+    parser.add_argument("--size", required=True, help="such as w0.5-d0.75")
+    parser.add_argument("--teacher", metavar="MODEL", help="folder or Hub id of the fine-tuned model")
+    parser.add_argument("--epochs", type=float, default=0.5, metavar="N", help="default 0.5")
+    parser.add_argument("--learning-rate", type=float, default=1e-4, metavar="X", help="default 1e-4")
+    parser.add_argument("--train-batch-size", type=count, default=32, metavar="N", help="texts a batch (default 32)")
+    parser.add_argument("--file", required=True, help="text to learn on, without labels: csv, json, jsonl or parquet")
+    parser.add_argument("--text-column", nargs="+", default=["text"], metavar="COLUMN", help="one, or two of a pair")
 
 
 def _add_export(commands: Any) -> None:

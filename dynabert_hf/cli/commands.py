@@ -7,6 +7,7 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from tqdm.auto import tqdm
 from transformers import AutoTokenizer
 from transformers.utils import logging
 
-from ..data.labelled_text import LabelledText
+from ..data.labelled_text import LabelledText, tokenised_texts
 from ..families import elastic_classes, longest_input, read_config
 from ..files import check_writable_file, new_folder
 from ..hub.push import push_folder, push_subnetworks
@@ -37,6 +38,7 @@ from ..sizes.profile_table import ProfileTable, check_suffix
 from ..sizes.profiling import profile
 from ..sizes.records import COSTS, SETTING, SizeRecord
 from ..sizes.tables import quantity, table_of
+from ..training.specialise import specialise
 from .tables import (
     answer_as_json,
     precision_note,
@@ -244,6 +246,37 @@ def extract(arguments: Namespace, console: Console) -> None:
     )
 
 
+def specialise_size(arguments: Namespace, console: Console) -> None:
+    """One size, distilled on alone, as a model of its own."""
+    with new_folder(Path(arguments.output)) as folder:
+        model, tokenizer = _load(arguments.model), _needed_tokenizer(arguments)
+        model.config.resolve(arguments.size)
+        rows = tokenised_texts(arguments.file, model, tokenizer, text_columns=arguments.text_column)
+        teacher = None if arguments.teacher is None else type(model).from_pretrained(arguments.teacher)
+        with redirect_stdout(sys.stderr):  # where the trainer's bar and logs belong
+            small = specialise(
+                model,
+                arguments.size,
+                teacher=teacher,
+                train_dataset=rows,
+                processing_class=tokenizer,
+                num_train_epochs=arguments.epochs,
+                learning_rate=arguments.learning_rate,
+                per_device_train_batch_size=arguments.train_batch_size,
+            )
+        small.save_pretrained(folder, with_code=True)
+        tokenizer.save_pretrained(folder)
+    about = {"folder": arguments.output, "size": arguments.size, "parameters": small.num_parameters()}
+    if arguments.json:
+        _print_json({**about, "texts": len(rows), "epochs": arguments.epochs})
+        return
+    learned = f"distilled on {len(rows)} texts for {arguments.epochs:g} epochs"
+    console.print(
+        f"{arguments.output}: {arguments.size}, {quantity(small.num_parameters())} parameters, {learned}",
+        soft_wrap=True,
+    )
+
+
 def export(arguments: Namespace, console: Console) -> None:
     """Sizes as ONNX, and in int8 with its accuracy if asked."""
     model = _load(arguments.model)
@@ -349,14 +382,18 @@ def _tokenizer(name: str) -> Any:
     return AutoTokenizer.from_pretrained(name)
 
 
-def _labelled_text(arguments: Namespace, model: ElasticModelMixin) -> LabelledText:
+def _needed_tokenizer(arguments: Namespace) -> Any:
     tokenizer = _tokenizer(arguments.model)
     if tokenizer is None:
         raise ValueError(f"{arguments.model!r} has no tokenizer. Save the one that it was trained with beside it.")
+    return tokenizer
+
+
+def _labelled_text(arguments: Namespace, model: ElasticModelMixin) -> LabelledText:
     return LabelledText.from_file(
         arguments.file,
         model,
-        tokenizer,
+        _needed_tokenizer(arguments),
         text_columns=arguments.text_column,
         label_column=arguments.label_column,
         batch_size=arguments.eval_batch_size,
@@ -454,6 +491,7 @@ _COMMANDS: dict[str, Callable[[Namespace, Console], int | None]] = {
     "profile": profile_sizes,
     "recommend": recommend_size,
     "extract": extract,
+    "specialise": specialise_size,
     "export": export,
     "push": push,
 }

@@ -74,14 +74,11 @@ class LabelledText:
             )
         rows = _read(Path(path), [*text_columns, label_column])
         labels = _label_ids(list(rows[label_column]), label_column, model.config)
-        length = min(longest_input(model.config), tokenizer.model_max_length)
-        texts = [_texts(list(rows[column]), column) for column in text_columns]
-        encoded = tokenizer(*texts, truncation=True, max_length=length)
+        encoded = _tokenised(rows, model, tokenizer, text_columns)
         order = sorted(range(len(labels)), key=lambda row: -len(encoded["input_ids"][row]))
         collate = DataCollatorWithPadding(tokenizer)
-        names = [name for name in encoded if name in ("input_ids", "attention_mask", "token_type_ids")]
         batches = tuple(
-            dict(collate([{name: encoded[name][row] for name in names} for row in order[start : start + batch_size]]))
+            dict(collate([{name: encoded[name][row] for name in encoded} for row in order[start : start + batch_size]]))
             for start in range(0, len(order), batch_size)
         )
         return cls(batches, labels[order], task.metrics(model))
@@ -97,6 +94,33 @@ class LabelledText:
         """Metrics of a size in ONNX Runtime."""
         logits = [runner(**batch)["logits"] for batch in self.batches]
         return self.metrics(EvalPrediction(np.concatenate(logits), self.labels))
+
+
+def tokenised_texts(
+    path: str | PathLike, model: ElasticModelMixin, tokenizer: Any, *, text_columns: Sequence[str] = ("text",)
+) -> list[dict[str, list[int]]]:
+    """The texts of a csv, json, jsonl or parquet file as inputs of a model, to learn on without labels.
+
+    Args:
+        path: The file.
+        model: The model, which knows how much text it takes.
+        tokenizer: Its tokenizer.
+        text_columns: The column of the text, or the two of a pair.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file has another suffix, cannot be read, has no rows, not these columns, or a row without
+            text.
+    """
+    encoded = _tokenised(_read(Path(path), list(text_columns)), model, tokenizer, text_columns)
+    return [dict(zip(encoded, row, strict=True)) for row in zip(*encoded.values(), strict=True)]
+
+
+def _tokenised(rows: Any, model: ElasticModelMixin, tokenizer: Any, text_columns: Sequence[str]) -> dict[str, list]:
+    length = min(longest_input(model.config), tokenizer.model_max_length)
+    texts = [_texts(list(rows[column]), column) for column in text_columns]
+    encoded = tokenizer(*texts, truncation=True, max_length=length)
+    return {name: encoded[name] for name in encoded if name in ("input_ids", "attention_mask", "token_type_ids")}
 
 
 def _on(batch: Mapping[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:

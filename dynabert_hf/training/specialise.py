@@ -20,6 +20,7 @@ from ..tasks import problem_type, task_of
 from .arguments import DynaBertTrainingArguments
 from .checks import check_datasets, check_teacher
 from .distillation import hidden_state_loss, match_hidden_states, prediction_loss
+from .ordered_evaluation import unchanged
 from .recipe import stage_defaults
 
 OF_A_STAGE = ("stage", "strategy", "num_random_subnetworks", "teacher_width")
@@ -121,7 +122,8 @@ class OneSizeTrainer(Trainer):
         """Train as transformers does; the teachers are as before when it returns or raises."""
         with ExitStack() as stack:
             for teacher in self.teachers:
-                stack.enter_context(_teaching(teacher, self.args.device))
+                stack.enter_context(unchanged(teacher))
+                teacher.eval().to(self.args.device)
             return super().train(*args, **kwargs)
 
     def compute_loss(
@@ -163,19 +165,6 @@ class OneSizeTrainer(Trainer):
             states = [target.hidden_states[index] for index in self.matched]
             loss = loss + args.hidden_weight * hidden_state_loss(student.hidden_states, states, mask)
         return loss
-
-
-@contextmanager
-def _teaching(teacher: Any, device: torch.device) -> Iterator[None]:
-    """Inside, a teacher is on a device and in evaluation mode; at the end it is as it was."""
-    modes, before = [(module, module.training) for module in teacher.modules()], teacher.device
-    try:
-        teacher.eval().to(device)
-        yield
-    finally:
-        teacher.to(before)
-        for module, mode in modes:
-            module.training = mode
 
 
 @contextmanager

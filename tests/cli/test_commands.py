@@ -82,7 +82,7 @@ def assert_refused(capsys, message, *arguments):
 def test_help_of_every_command_has_examples_and_loads_no_torch():
     code = """if True:
         import contextlib, io, sys, dynabert_cli
-        for command in ("show", "evaluate", "profile", "recommend", "extract", "export", "push", None):
+        for command in ("show", "evaluate", "profile", "recommend", "extract", "specialise", "export", "push", None):
             text = io.StringIO()
             with contextlib.suppress(SystemExit), contextlib.redirect_stdout(text):
                 dynabert_cli.main([command, "--help"] if command else ["--help"])

@@ -58,7 +58,8 @@ def test_saving_without_code_names_no_code(tmp_path):
 
 def test_only_the_main_process_writes_code(tmp_path):
     make_model().save_pretrained(tmp_path, is_main_process=False, with_code=True)
-    assert not list(tmp_path.iterdir())
+    written = {path.name for path in tmp_path.iterdir()}
+    assert not written - {"model.safetensors"}  # before transformers 5.23 every process writes the weights
 
 
 def test_a_model_of_which_only_the_adapter_is_saved_needs_no_code(tmp_path):

@@ -1,0 +1,72 @@
+"""`dynabert specialise`: the folder that it leaves, by value, and what it refuses."""
+
+import json
+
+import pytest
+import torch
+from helpers.tiny import make_model, make_tokenizer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertForSequenceClassification
+
+from dynabert_cli import main
+from dynabert_hf import specialise
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "film", "a", "very"]
+TEXTS = ["a good film", "very bad", "bad bad film", "good", "a very very good film", "film"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A saved elastic model with its tokenizer, the fine-tuned one beside it, and texts without labels."""
+    model = make_model(stock={"num_labels": 2})
+    model.save_pretrained(tmp_path / "model")
+    model.to_backbone().save_pretrained(tmp_path / "teacher")
+    make_tokenizer(WORDS).save_pretrained(tmp_path / "model")
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
+    return tmp_path
+
+
+def command(folder, *more):
+    paths = [str(folder / name) for name in ("model", "small")]
+    return ["specialise", *paths, "--file", str(folder / "texts.jsonl"), *more]
+
+
+@pytest.mark.parametrize("with_teacher", [False, True])
+def test_the_command_is_the_call(folder, capsys, with_teacher):
+    options = ["--teacher", str(folder / "teacher")] if with_teacher else []
+    sizes = ["--size", "w0.5-d0.5", "--epochs", "2", "--learning-rate", "1e-3", "--train-batch-size", "2"]
+    assert main(command(folder, *sizes, *options, "--json")) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["size"], told["texts"], told["epochs"]) == ("w0.5-d0.5", 6, 2)
+
+    model = AutoModelForSequenceClassification.from_pretrained(folder / "model")
+    tokenizer = AutoTokenizer.from_pretrained(folder / "model")
+    expected = specialise(
+        model,
+        "w0.5-d0.5",
+        teacher=BertForSequenceClassification.from_pretrained(folder / "teacher") if with_teacher else None,
+        train_dataset=[dict(tokenizer(text)) for text in TEXTS],
+        processing_class=tokenizer,
+        num_train_epochs=2,
+        learning_rate=1e-3,
+        per_device_train_batch_size=2,
+        disable_tqdm=True,
+        output_dir=folder / "training",
+    )
+    found = AutoModelForSequenceClassification.from_pretrained(folder / "small")
+    assert found.config.stored_layers == expected.config.stored_layers
+    assert all(torch.equal(found.state_dict()[name], weight) for name, weight in expected.state_dict().items())
+    assert not torch.equal(found.classifier.weight, model.classifier.weight)
+    assert AutoTokenizer.from_pretrained(folder / "small")("good film").input_ids == tokenizer("good film").input_ids
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--size", "w7-d1"], "width"),
+        (["--size", "w0.5-d0.5", "--text-column", "sentence"], "has no column ['sentence'], only ['text']"),
+    ],
+)
+def test_what_cannot_be_is_refused_and_leaves_nothing(folder, capsys, options, message):
+    assert main(command(folder, *options)) == 1
+    assert message in capsys.readouterr().err
+    assert not (folder / "small").exists()
