@@ -7,6 +7,7 @@ import warnings
 import pytest
 import torch
 import transformers
+from helpers.adapters import add_adapter
 from helpers.tiny import make_batch, make_model
 from transformers import AutoTokenizer, BertTokenizer, Trainer, TrainingArguments, pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
@@ -160,9 +161,8 @@ def test_lora_refuses_another_width(with_lora):
 
 
 def test_lora_on_a_narrow_model_is_refused_by_name():
-    peft = pytest.importorskip("peft")
     narrow = make_model().set_active(width=0.5)
-    narrow.add_adapter(peft.LoraConfig(r=2, target_modules=["query", "value"]))
+    add_adapter(narrow, target_modules=["query", "value"])
     with pytest.raises(SubNetworkError, match=r"narrower .* 0\.attention\.self\.query, .* \(merge_and_unload\)"):
         run(narrow)
     run(narrow.set_active(width=1.0))

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.adapters import add_adapter
 from helpers.strangers import check_report, run_stranger, save_every_head
 from helpers.tiny import make_model
 from transformers import AutoConfig, AutoModelForSequenceClassification
@@ -63,9 +64,8 @@ def test_only_the_main_process_writes_code(tmp_path):
 
 
 def test_a_model_of_which_only_the_adapter_is_saved_needs_no_code(tmp_path):
-    peft = pytest.importorskip("peft")
     model = make_model()
-    model.add_adapter(peft.LoraConfig(r=2, target_modules=["query"]))
+    add_adapter(model, target_modules=["query"])
     model.save_pretrained(tmp_path, with_code=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
 

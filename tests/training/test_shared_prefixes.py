@@ -7,6 +7,7 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+from helpers.adapters import add_adapter
 from helpers.tiny import HEADS, batch_for, make_batch, make_model
 from helpers.trainers import make_trainer
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -85,9 +86,8 @@ def test_gradients_beside_frozen_weights_equal_those_of_separate_passes(tmp_path
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # said to peft
 def test_gradients_of_adapters_equal_those_of_separate_passes(tmp_path):
-    peft = pytest.importorskip("peft")
     model = make_model(widths=[1.0])
-    model.add_adapter(peft.LoraConfig(r=2, target_modules=["query", "value"], init_lora_weights=False))
+    add_adapter(model, target_modules=["query", "value"], init_lora_weights=False)
     trainer = make_trainer(tmp_path, model=model)
     assert_sharing_changes_no_gradient(trainer, with_labels(make_batch()))
 
