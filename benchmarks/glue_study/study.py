@@ -17,7 +17,7 @@ from transformers import (
     set_seed,
 )
 
-from dynabert_hf import measure_importance, rewire
+from dynabert_hf import count_flops, measure_importance, rewire
 from dynabert_hf.training.recipe import _elastic_class
 
 from .data import load_rows
@@ -155,7 +155,10 @@ class Case:
     def scored(self, model, cost, sizes=None):
         """Numbers and answers of a trained model."""
         logits = predict(model.to(self.device), self.rows.scored, self.collator, sizes)
-        return self.scored_logits(logits, cost)
+        numbers, answers = self.scored_logits(logits, cost)
+        for size in sizes or ():
+            numbers["sizes"][str(size)]["flops"] = count_flops(model, size)
+        return numbers, answers
 
     def scored_logits(self, logits, cost):
         path = self.study.work / self.job.folder / "teacher.npy"

@@ -140,14 +140,14 @@ def sizes(view):
     """The teacher and every size of the recipe's model: the official metric of each task."""
     tables = []
     for backbone in view.backbones:
-        columns, against = {}, []
+        columns, against, known = {}, [], {}
         for task in view.tasks:
             teacher = view.each(task, backbone, "teacher")
             own = view.each(task, backbone, view.arm(task, backbone))
             if not teacher or not own:
                 continue
-            columns[task] = {"teacher": view.values(teacher, "model")}
             known = view.study.results.get(own[0])["sizes"]
+            columns[task] = {"teacher": view.values(teacher, "model")}
             columns[task] |= {size: view.values(own, size) for size in reversed(known)}
             against.append(view.claim([view.pair(task, own, "w1-d1", teacher, "model")]))
         names = next(iter(columns.values()), {})
@@ -156,11 +156,13 @@ def sizes(view):
                 name,
                 *(mean_and_deviation(100 * np.array(own[name])) for own in columns.values()),
                 f"{np.mean([100 * np.mean(own[name]) for own in columns.values()]):.1f}",
+                f"{known[name]['flops'] / 1e9:.2f}" if name in known else "",
             ]
             for name in names
         ]
-        rows.append(["full size ahead of its teacher by", *against, ""])
-        tables.append(f"{backbone}\n\n" + markdown(["size", *columns, "mean of tasks"], rows if columns else []))
+        rows.append(["full size ahead of its teacher by", *against, "", ""])
+        headings = ["size", *columns, "mean of tasks", "GFLOPs (128 tokens)"]
+        tables.append(f"{backbone}\n\n" + markdown(headings, rows if columns else []))
     return "All sizes, on validation and labelled test", "\n\n".join(tables)
 
 
@@ -231,6 +233,28 @@ def _specialised_pair(view, task, backbone, size, kind):
     return view.pair(task, ours, "model", theirs, their_size) if ours and theirs else None
 
 
+def cost(view):
+    """Seconds of training: one run of all sizes, and as many rivals, whose cost goes by floating-point operations."""
+    rows = []
+    for backbone in view.backbones:
+        for task in view.tasks:
+            own = view.each(task, backbone, view.arm(task, backbone))
+            rivals = [
+                view.each(task, backbone, view.rival(task, backbone, "alone", size)) for size in view.plan.compared
+            ]
+            if not own or None in rivals:
+                continue
+            first = view.study.results.get(own[0])
+            flops = {size: numbers["flops"] for size, numbers in first["sizes"].items()}
+            joint = np.mean([view.study.results.get(job)["seconds"] for job in own])
+            alone = sum(np.mean([view.study.results.get(job)["seconds"] for job in jobs]) for jobs in rivals)
+            all_ = alone * sum(flops.values()) / sum(flops[size] for size in view.plan.compared)
+            times = [f"{seconds:.0f}" for seconds in (joint, alone, all_)]
+            rows.append([backbone, task, first["device"], *times, f"{all_ / joint:.1f}"])
+    headings = ["model", "task", "device", "all sizes in one run, s", f"{len(view.plan.compared)} rivals, s"]
+    return "What training costs", markdown([*headings, "a rival for every size, s", "ratio"], rows)
+
+
 def int8(view):
     """The full model, and what int8 does to it."""
     rows = []
@@ -257,5 +281,6 @@ TABLES = {
     "rivals": rivals,
     "equal-cost": equal_cost,
     "specialised": specialised,
+    "cost": cost,
     "int8": int8,
 }

@@ -169,6 +169,20 @@ def test_a_tiny_study_makes_a_table_stops_when_told_and_goes_on(smoke, capsys):
     assert "classes/tiny/score-0: first" not in capsys.readouterr().out  # nothing is trained again
 
 
+def test_the_other_tables_and_the_page_of_all(smoke, capsys):
+    options, folder = smoke
+    assert main(["specialised", *options]) == 0
+    assert main(["cost", *options]) == 0
+    assert main(["report", *options]) == 0
+    page = (folder / "results" / "report.md").read_text()
+    row = next(line for line in page.splitlines() if line.startswith("| w0.5-d0.5 | distilled alone, half the cost"))
+    assert "[" in row
+    cost = next(line for line in page.splitlines() if line.startswith("| tiny | classes | cpu |"))
+    joint, alone, all_, ratio = map(float, cost.split("|")[4:8])
+    assert all_ > alone > 0
+    assert ratio == pytest.approx(all_ / joint, rel=0.5)  # of whole seconds
+
+
 def test_an_arm_is_the_call_of_the_readme(smoke, tmp_path):
     options, folder = smoke
     main(["sizes", *options])
