@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from dynabert_hf import count_flops, measure_importance, rewire
-from dynabert_hf.training.recipe import _elastic_class
+from dynabert_hf.families import elastic_class_of
 
 from .data import load_rows
 from .jobs import Job, Results
@@ -179,7 +179,7 @@ class Case:
 
 def elastic_of(model):
     """An elastic copy of a stock model."""
-    return _elastic_class(model).from_backbone(model)
+    return elastic_class_of(model).from_backbone(model)
 
 
 def cost(clock, steps):
