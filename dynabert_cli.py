@@ -18,20 +18,13 @@ def build_parser() -> argparse.ArgumentParser:
     """Everything that the command line takes."""
     parser = argparse.ArgumentParser(
         prog="dynabert",
-        description="Measure, choose, extract, export and publish the sizes of an elastic BERT or RoBERTa.",
+        description="Measure, choose, use, extract, export and publish the sizes of an elastic BERT or RoBERTa.",
         epilog=f"`dynabert COMMAND --help` has examples. {_EXIT_CODES}.",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for add in (
-        _add_show,
-        _add_evaluate,
-        _add_profile,
-        _add_recommend,
-        _add_extract,
-        _add_specialise,
-        _add_export,
-        _add_push,
-    ):
+    for add in (_add_show, _add_evaluate, _add_predict, _add_profile, _add_recommend):
+        add(commands)
+    for add in (_add_extract, _add_specialise, _add_export, _add_push):
         add(commands)
     return parser
 
@@ -79,6 +72,22 @@ def _add_evaluate(commands: Any) -> None:
         action="store_true",
         help="add the metrics to those in the config.json of the model, for show and recommend",
     )
+
+
+def _add_predict(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "predict",
+        "say what a size predicts for texts, with scores",
+        """
+        dynabert predict MODEL --file texts.csv
+        dynabert predict MODEL --file pairs.jsonl --text-column premise hypothesis --size w0.5-d0.5
+        dynabert predict MODEL --file questions.csv --text-column question context --output answers.jsonl
+        """,
+    )
+    _add_text(parser, required=True)
+    parser.add_argument("--size", help="such as w0.5-d0.75 (default: the active one)")
+    parser.add_argument("--output", metavar="FILE", help="write a line of JSON for each row there, as .jsonl")
 
 
 def _add_profile(commands: Any) -> None:
@@ -212,11 +221,16 @@ def _add_sizes(parser: Any, what: str = "such as w0.5-d0.75; may be repeated") -
 
 
 def _add_data(parser: Any, *, required: bool) -> None:
-    group = parser.add_argument_group("labelled text")
+    group = _add_text(parser, required=required)
+    group.add_argument("--label-column", default="label", metavar="COLUMN", help="names or numbers of the labels")
+
+
+def _add_text(parser: Any, *, required: bool) -> Any:
+    group = parser.add_argument_group("text")
     group.add_argument("--file", required=required, help="csv, json, jsonl or parquet")
     group.add_argument("--text-column", nargs="+", default=["text"], metavar="COLUMN", help="one, or two of a pair")
-    group.add_argument("--label-column", default="label", metavar="COLUMN", help="names or numbers of the labels")
     group.add_argument("--eval-batch-size", type=count, default=32, metavar="N", help="texts a batch (default 32)")
+    return group
 
 
 def _add_setting(parser: Any) -> None:

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 from transformers import AutoTokenizer
 from transformers.utils import logging
 
-from ..data.labelled_text import LabelledText, tokenised_texts
+from ..data.labelled_text import LabelledText, read_texts, tokenised_texts
 from ..families import elastic_classes, longest_input, read_config
 from ..files import check_writable_file, new_folder
 from ..hub.push import push_folder, push_subnetworks
@@ -39,6 +39,7 @@ from ..sizes.profiling import profile
 from ..sizes.records import COSTS, SETTING, SizeRecord
 from ..sizes.tables import quantity, table_of
 from ..training.specialise import specialise
+from .predictions import predict_texts
 from .tables import (
     answer_as_json,
     precision_note,
@@ -148,6 +149,37 @@ def evaluate(arguments: Namespace, console: Console) -> None:
     console.print(table_of([{"size": size, **own} for size, own in reversed(metrics.items())]))
     stored = "; stored" if arguments.store else ""
     console.print(f"{len(text.labels)} texts of {arguments.file}{stored}", soft_wrap=True)
+
+
+def predict(arguments: Namespace, console: Console) -> None:
+    """What one size predicts for texts."""
+    if arguments.output:
+        if Path(arguments.output).suffix != ".jsonl":
+            raise ValueError(f"{arguments.output!r} is no name for predictions. Give one that ends in .jsonl.")
+        check_writable_file(arguments.output)
+    model = _load(arguments.model)
+    if arguments.size:
+        model.set_active(arguments.size)
+    columns = arguments.text_column
+    rows = read_texts(Path(arguments.file), columns)
+    found = predict_texts(model, _needed_tokenizer(arguments), rows, batch_size=arguments.eval_batch_size)
+    records = [{**dict(zip(columns, row, strict=True)), **one} for row, one in zip(rows, found, strict=True)]
+    if arguments.json:
+        _print_json(records)
+    elif not arguments.output:
+        console.print(table_of([{name: _short(value) for name, value in record.items()} for record in records]))
+        console.print(f"{len(records)} rows of {arguments.file}, size {size_name(model.active)}", soft_wrap=True)
+    if arguments.output:
+        lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+        Path(arguments.output).write_text(lines, encoding="utf-8")
+
+
+def _short(value: Any) -> Any:
+    """A value for a cell: numbers as they are, the rest as text of 40 signs at most."""
+    if isinstance(value, int | float):
+        return value
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 40 else text[:39] + "…"
 
 
 def profile_sizes(arguments: Namespace, console: Console) -> None:
@@ -488,6 +520,7 @@ def _weights_mb(folder: Path) -> float:
 _COMMANDS: dict[str, Callable[[Namespace, Console], int | None]] = {
     "show": show,
     "evaluate": evaluate,
+    "predict": predict,
     "profile": profile_sizes,
     "recommend": recommend_size,
     "extract": extract,

@@ -116,6 +116,17 @@ def tokenised_texts(
     return [dict(zip(encoded, row, strict=True)) for row in zip(*encoded.values(), strict=True)]
 
 
+def read_texts(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
+    """The texts of a csv, json, jsonl or parquet file, a row each, from these columns.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file cannot be read, has no rows, not these columns, or a row without text.
+    """
+    rows = _read(path, list(columns))
+    return list(zip(*(_texts(list(rows[column]), column) for column in columns), strict=True))
+
+
 def _tokenised(rows: Any, model: ElasticModelMixin, tokenizer: Any, text_columns: Sequence[str]) -> dict[str, list]:
     length = min(longest_input(model.config), tokenizer.model_max_length)
     texts = [_texts(list(rows[column]), column) for column in text_columns]

@@ -82,7 +82,7 @@ def assert_refused(capsys, message, *arguments):
 def test_help_of_every_command_has_examples_and_loads_no_torch():
     code = """if True:
         import contextlib, io, sys, dynabert_cli
-        for command in ("show", "evaluate", "profile", "recommend", "extract", "specialise", "export", "push", None):
+        for command in ("show", "evaluate", "predict", "profile", "recommend", "extract", "specialise", "export", "push", None):
             text = io.StringIO()
             with contextlib.suppress(SystemExit), contextlib.redirect_stdout(text):
                 dynabert_cli.main([command, "--help"] if command else ["--help"])
@@ -229,6 +229,81 @@ def test_data_that_does_not_fit_is_refused(capsys, folder, reviews, tmp_path):
 def test_a_file_that_cannot_be_read_is_refused_in_one_line(capsys, folder, tmp_path):
     (tmp_path / "latin.csv").write_bytes(b"text,label\ncaf\xe9,bad\n")
     assert_refused(capsys, "cannot be read as csv: 'utf-8' codec", "evaluate", folder, "--file", tmp_path / "latin.csv")
+
+
+def test_predict_says_what_a_size_predicts_for_each_text(capsys, folder, reviews, tmp_path):
+    records = run_json(capsys, "predict", folder, "--file", reviews, "--size", "w0.5-d0.5", "--eval-batch-size", 4)
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval().set_active("w0.5-d0.5")
+    tokenizer = BertTokenizer.from_pretrained(folder)
+    texts = [row["text"] for row in csv.DictReader(reviews.read_text().splitlines())]
+    assert [record["text"] for record in records] == texts
+    for record in records:
+        with torch.no_grad():
+            shares = model(**tokenizer(record["text"], return_tensors="pt")).logits[0].softmax(-1)  # without padding
+        assert record["label"] == ["bad", "good"][int(shares.argmax())]
+        assert record["score"] == pytest.approx(float(shares.max()), abs=1e-6)
+    code, out, _ = run(capsys, "predict", folder, "--file", reviews, "--output", tmp_path / "said.jsonl")
+    assert (code, out) == (0, "")
+    written = [json.loads(line) for line in (tmp_path / "said.jsonl").read_text().splitlines()]
+    assert [record["text"] for record in written] == texts
+    _, out, _ = run(capsys, "predict", folder, "--file", reviews)
+    assert "6 rows" in out
+    assert "size w1-d1" in out
+    assert max(map(len, out.splitlines()[:-1])) <= 80
+    assert_refused(
+        capsys, "is no name for predictions", "predict", folder, "--file", reviews, "--output", tmp_path / "x.txt"
+    )
+
+
+def save_with_head(folder, place, head, **stock):
+    model = make_model(head=head, stock=stock)
+    model.save_pretrained(place)
+    BertTokenizer.from_pretrained(folder).save_pretrained(place)
+    return model.eval(), BertTokenizer.from_pretrained(folder)
+
+
+def test_predict_answers_questions_with_the_likeliest_span(capsys, folder, tmp_path):
+    model, tokenizer = save_with_head(folder, tmp_path / "qa", "ForQuestionAnswering", num_labels=2)
+    write(tmp_path / "q.csv", [{"question": "very bad", "context": "a good film a bad film"}])
+    command = ["predict", tmp_path / "qa", "--file", tmp_path / "q.csv", "--text-column", "question", "context"]
+    [found] = run_json(capsys, *command)
+    with torch.no_grad():
+        outputs = model(**tokenizer("very bad", "a good film a bad film", return_tensors="pt"))
+    start, end = (logits[0, 4:10] for logits in (outputs.start_logits, outputs.end_logits))  # after [CLS] q q [SEP]
+    spans = [(float(start[i] + end[j]), i, j) for i in range(6) for j in range(i, 6)]
+    _, first, last = max(spans)
+    assert found["answer"] == " ".join(["a", "good", "film", "a", "bad", "film"][first : last + 1])
+    assert_refused(capsys, "1 columns of text were given, but question-answering takes 2", *command[:-1])
+
+
+def test_predict_tells_values_labels_and_entities(capsys, folder, tmp_path):
+    write(tmp_path / "t.csv", [{"text": "a good film"}, {"text": "very bad"}])
+    texts = ["a good film", "very bad"]
+
+    def said(place):
+        return run_json(capsys, "predict", tmp_path / place, "--file", tmp_path / "t.csv")
+
+    model, tokenizer = save_with_head(folder, tmp_path / "value", "ForSequenceClassification", num_labels=1)
+    with torch.no_grad():
+        values = [float(model(**tokenizer(text, return_tensors="pt")).logits) for text in texts]
+    assert [record["value"] for record in said("value")] == pytest.approx(values, abs=1e-5)
+    several = {"num_labels": 3, "problem_type": "multi_label_classification"}
+    model, tokenizer = save_with_head(folder, tmp_path / "several", "ForSequenceClassification", **several)
+    for text, record in zip(texts, said("several"), strict=True):
+        with torch.no_grad():
+            shares = model(**tokenizer(text, return_tensors="pt")).logits[0].sigmoid().tolist()
+        scores = {f"LABEL_{number}": share for number, share in enumerate(shares)}
+        assert record["scores"] == pytest.approx(scores, abs=1e-5)
+        assert set(record["labels"]) == {name for name in scores if scores[name] > 0.5}
+    model, tokenizer = save_with_head(folder, tmp_path / "tags", "ForTokenClassification", num_labels=3)
+    for text, record in zip(texts, said("tags"), strict=True):
+        with torch.no_grad():
+            best = model(**tokenizer(text, return_tensors="pt")).logits[0, 1:-1].argmax(-1).tolist()
+        assert [each["word"] for each in record["entities"]] == text.split()
+        assert [each["entity"] for each in record["entities"]] == [f"LABEL_{number}" for number in best]
+    save_with_head(folder, tmp_path / "choice", "ForMultipleChoice")
+    said = ("predict", tmp_path / "choice", "--file", tmp_path / "t.csv")
+    assert_refused(capsys, "predicts nothing of single texts. Possible are the tasks text-classification", *said)
 
 
 def test_stored_metrics_are_added_to_those_that_stay(capsys, folder, reviews):

@@ -1,0 +1,104 @@
+"""What one size of a model says of texts: labels with scores, values, entities, words or answers, a record a row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import transformers
+
+from ..families import longest_input
+from ..tasks import has_entities, problem_type, task_of
+
+pipeline: Any = transformers.pipeline
+LONGEST_ANSWER = 30
+"""Tokens of an answer at most."""
+
+
+def predict_texts(model: Any, tokenizer: Any, rows: Sequence[Sequence[str]], *, batch_size: int) -> list[dict]:
+    """The predictions of the active size for texts, or for pairs of texts.
+
+    Args:
+        model: An elastic model, in evaluation mode.
+        tokenizer: Its tokenizer.
+        rows: A text a row, or two of a pair; for questions first the question, then the text with the answer.
+        batch_size: Rows a batch; more only saves time.
+
+    Raises:
+        ValueError: If the head of the model predicts nothing of single texts, or needs another number of texts.
+    """
+    task = task_of(model).pipeline
+    possible = {
+        "text-classification": (1, 2),
+        "token-classification": (1,),
+        "fill-mask": (1,),
+        "question-answering": (2,),
+    }
+    if task not in possible:
+        raise ValueError(
+            f"A {type(model).__name__} predicts nothing of single texts. Possible are the tasks {', '.join(possible)}; "
+            "of another head take its outputs in Python."
+        )
+    if len(rows[0]) not in possible[task]:
+        raise ValueError(
+            f"{len(rows[0])} columns of text were given, but {task} takes {' or '.join(map(str, possible[task]))}. "
+            "Name them with --text-column; for questions the column of the question, then that of the text."
+        )
+    longest = min(longest_input(model.config), tokenizer.model_max_length)
+    tokenizer.model_max_length = longest
+    if task == "question-answering":
+        return [_answer(model, tokenizer, *row) for row in rows]
+    if task == "text-classification":
+        return _classify(model, tokenizer, rows, batch_size)
+    texts = [row[0] for row in rows]
+    if task == "fill-mask":
+        found = pipeline(task, model, tokenizer=tokenizer, top_k=1)(texts)
+        return [{"word": first["token_str"], "score": first["score"]} for first in map(_first, found)]
+    told = {"aggregation_strategy": "simple"} if has_entities(model.config) else {}
+    tagged = pipeline(task, model, tokenizer=tokenizer, batch_size=batch_size, **told)(texts)
+    names = ("entity_group", "entity", "word", "score", "start", "end")
+    kept = ([{name: _plain(each[name]) for name in names if name in each} for each in tags] for tags in tagged)
+    return [{"entities": tags} for tags in kept]
+
+
+def _classify(model: Any, tokenizer: Any, rows: Sequence[Sequence[str]], batch_size: int) -> list[dict]:
+    kind = problem_type(model.config)
+    how = {"regression": "none", "multi_label_classification": "sigmoid"}.get(kind, "softmax")
+    classify = pipeline("text-classification", model, tokenizer=tokenizer, function_to_apply=how, top_k=None)
+    inputs = [dict(zip(("text", "text_pair"), row, strict=False)) for row in rows]
+    scored = classify(inputs, batch_size=batch_size, truncation=True)
+    if kind == "regression" and model.config.num_labels == 1:
+        return [{"value": each[0]["score"]} for each in scored]
+    if kind == "single_label_classification":
+        return [dict(each[0]) for each in scored]
+    scores = [{one["label"]: one["score"] for one in each} for each in scored]
+    if kind == "regression":
+        return [{"values": each} for each in scores]
+    return [{"labels": [name for name in each if each[name] > 0.5], "scores": each} for each in scores]
+
+
+def _answer(model: Any, tokenizer: Any, question: str, text: str) -> dict[str, Any]:
+    """The span of a text with the highest product of probabilities as start and end."""
+    encoded = tokenizer(question, text, truncation="only_second", return_offsets_mapping=True, return_tensors="pt")
+    offsets = encoded.pop("offset_mapping")[0].tolist()
+    of_text = torch.tensor([part == 1 for part in encoded.sequence_ids(0)])
+    with torch.inference_mode():
+        outputs = model(**encoded.to(model.device))
+    start, end = (
+        logits[0].float().cpu().masked_fill(~of_text, -torch.inf).softmax(-1)
+        for logits in (outputs.start_logits, outputs.end_logits)
+    )
+    spans = (start[:, None] * end[None, :]).triu().tril(LONGEST_ANSWER - 1)
+    first, last = divmod(int(spans.argmax()), len(end))
+    begins, ends = offsets[first][0], offsets[last][1]
+    return {"answer": text[begins:ends], "score": float(spans.max()), "start": begins, "end": ends}
+
+
+def _first(found: Any) -> Any:
+    """The best word of a text; of a text with several masks that of the first."""
+    return found[0] if isinstance(found[0], dict) else found[0][0]
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else value
