@@ -8,7 +8,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from transformers.utils import logging
 from ..data.labelled_text import LabelledText, read_texts, tokenised_texts
 from ..families import elastic_classes, longest_input, read_config
 from ..files import check_writable_file, new_folder
+from ..hub.card import ModelCardFacts, refresh_sizes
 from ..hub.push import push_folder, push_subnetworks
 from ..model.configuration import ElasticConfigMixin
 from ..model.elastic_model import ElasticModelMixin
@@ -38,6 +39,7 @@ from ..sizes.profile_table import ProfileTable, check_suffix
 from ..sizes.profiling import profile
 from ..sizes.records import COSTS, SETTING, SizeRecord
 from ..sizes.tables import quantity, table_of
+from ..training.result import draw_pictures
 from ..training.specialise import specialise
 from .predictions import predict_texts
 from .tables import (
@@ -140,6 +142,7 @@ def evaluate(arguments: Namespace, console: Console) -> None:
             metrics[size_name(size)] = text.evaluate(model)
     if arguments.store:
         kept = store_metrics(config_file, metrics)
+        _refresh_card(arguments, model, metrics, num_rows=len(text.labels))
         if kept:
             note = f"Other metrics of {', '.join(kept)} stay as they were stored; they may come from other data."
             print(note, file=sys.stderr)
@@ -149,6 +152,17 @@ def evaluate(arguments: Namespace, console: Console) -> None:
     console.print(table_of([{"size": size, **own} for size, own in reversed(metrics.items())]))
     stored = "; stored" if arguments.store else ""
     console.print(f"{len(text.labels)} texts of {arguments.file}{stored}", soft_wrap=True)
+
+
+def _refresh_card(arguments: Namespace, model: Any, metrics: dict[str, dict[str, float]], *, num_rows: int) -> None:
+    """Show on the card beside a model what was measured just now, and on which rows."""
+    names = list(dict.fromkeys([*map(size_name, model.config.subnetworks), *metrics]))
+    records = [SizeRecord.counted(model, name, metrics.get(name, {})) for name in names]
+    told = {"dataset_name": Path(arguments.file).name, "eval_rows": num_rows}
+    facts = ModelCardFacts.from_records(model, records, **told)
+    folder = Path(arguments.model)
+    if refresh_sizes(folder, facts):
+        refresh_sizes(folder, replace(facts, pictures=draw_pictures(facts, folder)))
 
 
 def predict(arguments: Namespace, console: Console) -> None:

@@ -11,7 +11,7 @@ import transformers
 from ..families import longest_input
 from ..tasks import has_entities, problem_type, task_of
 
-pipeline: Any = transformers.pipeline
+pipeline: Any = transformers.pipeline  # typed for the classes of transformers alone
 LONGEST_ANSWER = 30
 """Tokens of an answer at most."""
 

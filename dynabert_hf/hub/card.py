@@ -200,6 +200,27 @@ def write_model_card(folder: str | Path, facts: ModelCardFacts) -> Path:
     return path
 
 
+def refresh_sizes(folder: str | Path, facts: ModelCardFacts) -> bool:
+    """Put the sizes of some facts in place of those on the card in a folder; the rest of the card stays as it is.
+
+    Returns:
+        Whether there is a card with sizes. Nothing is written if not.
+    """
+    path = Path(folder) / "README.md"
+    heading, text = "\n## Sizes\n", path.read_text(encoding="utf-8") if path.is_file() else ""
+    before, found, after = text.partition(heading)
+    if not found or not text.startswith("---\n"):
+        return False
+    _, next_heading, rest = after.partition("\n## ")
+    pictures = "".join(f"\n![{name}]({file})\n" for name, file in facts.pictures.items())
+    section = f"\n{_size_table(facts)}\n\n{_how_measured(facts)}\n{pictures}"
+    card = ModelCard(before + heading + section + next_heading + rest)
+    card.data.model_name = card.data.model_name or facts.heading
+    card.data.eval_results = _metadata(facts).eval_results
+    card.save(path)
+    return True
+
+
 def render_model_card(facts: ModelCardFacts) -> ModelCard:
     """The card of a model, with the metadata that the Hub reads.
 

@@ -194,7 +194,7 @@ class RecipeResult:
         own = ("teacher_metrics", "stages", "directions", "train_rows", "eval_rows")
         known = {**{name: getattr(self, name) for name in own}, **facts}
         card = ModelCardFacts.from_records(self.model, self.rows if rows is None else rows, **known)
-        return write_model_card(folder, replace(card, pictures=_draw(card, Path(folder))))
+        return write_model_card(folder, replace(card, pictures=draw_pictures(card, Path(folder))))
 
 
 def count_rows(dataset: Any) -> int | dict[str, int] | None:
@@ -205,7 +205,7 @@ def count_rows(dataset: Any) -> int | dict[str, int] | None:
     return len(dataset) if hasattr(dataset, "__len__") else None
 
 
-def _draw(card: ModelCardFacts, folder: Path) -> dict[str, str]:
+def draw_pictures(card: ModelCardFacts, folder: Path) -> dict[str, str]:
     """Pictures of the sizes in the folder of the model; where none can be drawn, a word says why."""
     metric = card.metric
     if metric is None:

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.cards import make_facts
 from helpers.hub_server import TOKEN
 from helpers.tiny import make_config, make_model, make_tokenizer
+from huggingface_hub import ModelCard
 from rich.console import Console
 from transformers import AutoModelForSequenceClassification, BertForSequenceClassification, BertTokenizer
 
@@ -20,6 +22,7 @@ import dynabert_cli
 from dynabert_cli import main
 from dynabert_hf import ProfileTable
 from dynabert_hf.cli import commands, tables
+from dynabert_hf.hub.card import write_model_card
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "film", "a", "very"]
 METRICS = {
@@ -82,7 +85,8 @@ def assert_refused(capsys, message, *arguments):
 def test_help_of_every_command_has_examples_and_loads_no_torch():
     code = """if True:
         import contextlib, io, sys, dynabert_cli
-        for command in ("show", "evaluate", "predict", "profile", "recommend", "extract", "specialise", "export", "push", None):
+        names = "show evaluate predict profile recommend extract specialise export push".split()
+        for command in (*names, None):
             text = io.StringIO()
             with contextlib.suppress(SystemExit), contextlib.redirect_stdout(text):
                 dynabert_cli.main([command, "--help"] if command else ["--help"])
@@ -304,6 +308,32 @@ def test_predict_tells_values_labels_and_entities(capsys, folder, tmp_path):
     save_with_head(folder, tmp_path / "choice", "ForMultipleChoice")
     said = ("predict", tmp_path / "choice", "--file", tmp_path / "t.csv")
     assert_refused(capsys, "predicts nothing of single texts. Possible are the tasks text-classification", *said)
+
+
+def test_stored_metrics_stand_on_the_card_with_the_rows_they_are_of(capsys, folder, reviews):
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    facts = make_facts(model, base_model="google-bert/bert-base-uncased", stages={"width": {"seed": 7}}, eval_rows=300)
+    before = write_model_card(folder, facts).read_text()
+    assert "measured on 300 rows of Reviews" in before
+    metrics = run_json(capsys, "evaluate", folder, "--file", reviews, "--store")
+    after = (folder / "README.md").read_text()
+    assert "Metrics were measured on 6 rows of reviews.csv." in after
+    assert "300 rows" not in after
+    for size in metrics:
+        [line] = [line for line in after.splitlines() if line.startswith(f"| `{size}` |")]
+        assert line.split("|")[4].strip() == f"{metrics[size]['accuracy']:.4f}"
+    results = {each.metric_name: each.metric_value for each in ModelCard.load(folder / "README.md").data.eval_results}
+    ends = ("w1-d1", "w0.25-d0.5")
+    assert results == {f"accuracy of {size}": round(metrics[size]["accuracy"], 4) for size in ends}
+    rest = [text.partition("## How it was made")[2] for text in (before, after)]
+    assert rest[0] == rest[1] != ""
+    assert before.partition("# ")[2].partition("## Sizes")[0] in after
+
+
+def test_a_card_that_somebody_wrote_stays_as_it_is(capsys, folder, reviews):
+    (folder / "README.md").write_text("# Mine\n\nWords.\n")
+    run_json(capsys, "evaluate", folder, "--file", reviews, "--store", "--size", "w1-d1")
+    assert (folder / "README.md").read_text() == "# Mine\n\nWords.\n"
 
 
 def test_stored_metrics_are_added_to_those_that_stay(capsys, folder, reviews):
