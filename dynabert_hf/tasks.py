@@ -9,8 +9,8 @@ from __future__ import annotations
 import importlib.util
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from transformers import (
     PreTrainedModel,
     default_data_collator,
 )
+from transformers.trainer_pt_utils import nested_concat
 from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
@@ -264,6 +265,24 @@ def _word_metrics(prediction: EvalPrediction) -> dict[str, float]:
     return {"accuracy": float((best == labels[counts]).mean()), "perplexity": float(np.exp(-likelihood.mean()))}
 
 
+def _of_whole_arrays(make: Callable[[PreTrainedModel], Metrics | None]) -> Callable[[PreTrainedModel], Metrics | None]:
+    """Metrics that take predictions in batches, too, as they come with `eval_do_concat_batches=False`."""
+
+    def made(model: PreTrainedModel) -> Metrics | None:
+        metrics = make(model)
+        return None if metrics is None else lambda prediction: metrics(_joined(prediction))
+
+    return made
+
+
+def _joined(prediction: EvalPrediction) -> EvalPrediction:
+    predictions, labels = (
+        reduce(partial(nested_concat, padding_index=IGNORED), part) if isinstance(part, list) else part
+        for part in (prediction.predictions, prediction.label_ids)
+    )
+    return EvalPrediction(predictions=predictions, label_ids=labels)
+
+
 def _same(metrics: Metrics | None) -> Callable[[PreTrainedModel], Metrics | None]:
     return lambda model: metrics
 
@@ -296,5 +315,5 @@ _ROWS: Sequence[Task] = (
     ),
     Task("Model", "feature-extraction", "state", (), ("last_hidden_state",), _PAD, _same(None)),
 )
-TASKS = {task.head: task for task in _ROWS}
+TASKS = {task.head: replace(task, metrics=_of_whole_arrays(task.metrics)) for task in _ROWS}
 """The tasks by the suffix of their classes; `Model`, which is a suffix of no other, comes last."""

@@ -240,3 +240,12 @@ def test_metrics_of_masked_words_are_those_of_the_loss(is_reduced):
         "perplexity": pytest.approx(math.exp(loss), rel=1e-5),
     }
     assert scores_of_words(logits, labels).shape == (4, 7, 2)
+
+
+def test_default_metrics_take_batches_that_were_left_apart():
+    metrics = task_of("BertForTokenClassification").metrics(make_model(head="ForTokenClassification"))
+    draw = np.random.default_rng(0)
+    logits = [draw.normal(size=(2, 5, 3)), draw.normal(size=(1, 7, 3))]
+    labels = [draw.integers(0, 3, (2, 5)), draw.integers(0, 3, (1, 7))]
+    right = sum((one.argmax(-1) == two).sum() for one, two in zip(logits, labels, strict=True))
+    assert metrics(EvalPrediction(predictions=logits, label_ids=labels)) == {"accuracy": pytest.approx(right / 17)}

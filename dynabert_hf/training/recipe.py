@@ -336,7 +336,11 @@ class _Run:
 
     def rewire(self, teacher: PreTrainedModel, dataset: Any, config: Mapping[str, Any]) -> ElasticModelMixin:
         """An elastic copy of the teacher, heads and neurons ordered by their importance, which is saved beside it."""
-        model = self.elastic_class.from_backbone(teacher, **config)
+        extra = {
+            "output_hidden_states": False,
+            "output_attentions": False,
+        }  # asked of the teacher, by whoever studied it
+        model = self.elastic_class.from_backbone(teacher, **config, **extra)
         importance = importance_over_processes(model, dataset, self.training_arguments("width"), self.trainer_kwargs)
         if PartialState().is_main_process:
             (self.output_dir / "1-rewired").mkdir(exist_ok=True)

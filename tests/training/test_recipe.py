@@ -285,3 +285,17 @@ def test_impossible_stages_are_refused(tmp_path, stages):
 def test_an_impossible_dropout_is_refused(tmp_path, dropout):
     with pytest.raises(ValueError, match=rf"dropout={dropout} is not possible\. Give a probability in \[0, 1\)"):
         run_recipe(tmp_path, dropout=dropout)
+
+
+def test_extra_outputs_of_the_teacher_are_not_asked_of_the_result(tmp_path):
+    results = []
+    for number, extra in enumerate(({}, {"output_hidden_states": True, "output_attentions": True})):
+        teacher = make_teacher()
+        teacher.set_attn_implementation("eager")
+        teacher.config.update(extra)
+        results.append(run_recipe(tmp_path / str(number), teacher=teacher))
+        assert {name: getattr(teacher.config, name) for name in extra} == extra
+    plain, told = results
+    assert [row.metrics["accuracy"] for row in told.rows] == [row.metrics["accuracy"] for row in plain.rows]
+    assert not told.model.config.output_hidden_states
+    assert not told.model.config.output_attentions
