@@ -257,6 +257,9 @@ def test_dynamic_quantisation_quantises_an_extracted_model(family, size):
         isinstance(module, torch.nn.Linear) for module in small.modules()
     )
     torch.testing.assert_close(logits(quantised), logits(model), rtol=0, atol=0.1)  # of eight bits
+    if size == "w1-d1":
+        stock = quantize_dynamic(model.to_backbone().eval(), {torch.nn.Linear}, dtype=torch.qint8)
+        assert torch.equal(logits(quantised), logits(stock))
     with pytest.raises(SubNetworkError, match="an adapter or a quantised layer stands in layer"):
         quantised.set_active("w0.25-d0.5")
 
