@@ -142,7 +142,7 @@ def many_graphs():
 @contextmanager
 def compiled_layers(model: Any, backend: str):
     """Each layer's forward pass compiled by itself: regions, between which hooks and shared prefixes still work."""
-    layers = list(model.base_model.encoder.layer)
+    layers = list(model.elastic_layers.stored)
     with many_graphs():
         for layer in layers:
             layer.forward = torch.compile(layer.forward, dynamic=False, backend=backend)
@@ -205,13 +205,13 @@ class StepBench(Bench):
         """The step with compiled layers beside the eager one, their gradients, and how many graphs there are."""
         self.step()
         exact = torch.cat([parameter.grad.flatten() for parameter in self.elastic.parameters()])
-        plain = [layer.forward for layer in self.elastic.base_model.encoder.layer]
+        plain = [layer.forward for layer in self.elastic.elastic_layers.stored]
         start = time.perf_counter()
         with compiled_layers(self.elastic, self.setting.backend):
             self.step()
             seconds = time.perf_counter() - start
             found = torch.cat([parameter.grad.flatten() for parameter in self.elastic.parameters()])
-            compiled = [layer.forward for layer in self.elastic.base_model.encoder.layer]
+            compiled = [layer.forward for layer in self.elastic.elastic_layers.stored]
             calls = {"eager": partial(self._step_by, plain), "compiled": partial(self._step_by, compiled)}
             times = self.in_turns(calls)
             graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
@@ -229,7 +229,7 @@ class StepBench(Bench):
         }
 
     def _step_by(self, forwards: list[Callable[..., Any]]) -> None:
-        for layer, forward in zip(self.elastic.base_model.encoder.layer, forwards, strict=True):
+        for layer, forward in zip(self.elastic.elastic_layers.stored, forwards, strict=True):
             layer.forward = forward
         self.step()
 

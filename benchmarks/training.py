@@ -48,7 +48,7 @@ def stock_model(config, size):
         BertConfig(**{**fields, "num_hidden_layers": len(layers), "intermediate_size": neurons})
     )
     inner = heads * config.hidden_size // config.num_attention_heads
-    for layer in model.elastic_layers.stored:
+    for layer in model.bert.encoder.layer:
         for name in ("query", "key", "value"):
             setattr(layer.attention.self, name, nn.Linear(config.hidden_size, inner))
         layer.attention.output.dense = nn.Linear(inner, config.hidden_size)
