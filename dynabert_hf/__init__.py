@@ -39,7 +39,8 @@ from .model.subnetwork import LayerShape, SubNetwork, SubNetworkError, grid
 
 if TYPE_CHECKING:
     from .data.labelled_text import LabelledText
-    from .hub.card import ModelCardFacts, write_model_card
+    from .hub.card import write_model_card
+    from .hub.facts import ModelCardFacts
     from .hub.push import push_folder, push_subnetworks
     from .onnx.export import OnnxExport, export_onnx
     from .onnx.quantization import QuantizedSize, quantize_onnx
@@ -65,7 +66,8 @@ _ON_FIRST_USE = {
     "training.distillation": ("DistillationPair", "hidden_state_loss", "logit_loss", "plan_stage"),
     "data.labelled_text": ("LabelledText",),
     "hub.push": ("push_folder", "push_subnetworks"),
-    "hub.card": ("ModelCardFacts", "write_model_card"),
+    "hub.card": ("write_model_card",),
+    "hub.facts": ("ModelCardFacts",),
     "onnx.export": ("OnnxExport", "export_onnx"),
     "onnx.session": ("OnnxModel", "load_onnx"),
     "onnx.quantization": ("QuantizedSize", "quantize_onnx"),

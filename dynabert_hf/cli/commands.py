@@ -23,7 +23,8 @@ from transformers.utils import logging
 from ..data.labelled_text import LabelledText, read_texts, tokenised_texts
 from ..families import elastic_classes, longest_input, read_config
 from ..files import check_writable_file, new_folder
-from ..hub.card import ModelCardFacts, refresh_sizes
+from ..hub.card import refresh_sizes
+from ..hub.facts import ModelCardFacts
 from ..hub.push import push_folder, push_subnetworks
 from ..model.configuration import ElasticConfigMixin
 from ..model.elastic_model import ElasticModelMixin

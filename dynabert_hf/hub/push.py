@@ -21,7 +21,8 @@ from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import Size, size_name
 from ..sizes.metrics import plain_metrics
 from ..sizes.records import SizeRecord, as_size
-from .card import ModelCardFacts, elastic_class_name, write_model_card
+from .card import write_model_card
+from .facts import ModelCardFacts, elastic_class_name
 
 NETWORK_ERRORS = (OSError, RuntimeError, HfHubHTTPError.__bases__[0])
 """What huggingface_hub raises when a push fails; the last is the base of all errors of its HTTP library."""

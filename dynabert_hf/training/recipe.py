@@ -30,7 +30,7 @@ from ..data.inputs import check_paddable
 from ..data.labels import CastLabels
 from ..families import backbone_class_of, elastic_classes, how_to_load, read_config
 from ..files import check_writable_folder, write_whole
-from ..hub.card import RECIPE_FIELDS
+from ..hub.facts import RECIPE_FIELDS
 from ..hub.push import push_folder
 from ..model.elastic_model import ElasticModelMixin
 from ..sizes.metrics import plain_metrics, told_directions

@@ -17,7 +17,8 @@ from rich.console import Console
 from rich.table import Table
 from transformers.utils import logging
 
-from ..hub.card import ModelCardFacts, write_model_card
+from ..hub.card import write_model_card
+from ..hub.facts import ModelCardFacts
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import SubNetwork, size_name
 from ..sizes.metrics import in_telling_order, is_lower_better, metrics_by_size, worst_of

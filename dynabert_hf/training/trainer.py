@@ -21,7 +21,8 @@ from transformers.trainer_callback import TrainerCallback
 from transformers.utils import ModelOutput, logging
 
 from ..data.labels import CastLabels
-from ..hub.card import ModelCardFacts, write_model_card
+from ..hub.card import write_model_card
+from ..hub.facts import ModelCardFacts
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import SubNetwork, size_name
 from ..sizes.metrics import told_directions

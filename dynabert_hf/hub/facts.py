@@ -1,0 +1,176 @@
+"""The measured facts of which the card of a model is made. What the card looks like is told by `card`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+
+from ..model.elastic_model import ElasticModelMixin
+from ..model.subnetwork import size_name
+from ..sizes.metrics import in_telling_order, metrics_by_size
+from ..sizes.records import SizeRecord
+from ..tasks import task_of
+
+RECIPE_FIELDS = (
+    "learning_rate",
+    "num_train_epochs",
+    "max_steps",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "warmup_steps",
+    "weight_decay",
+    "max_grad_norm",
+    "lr_scheduler_type",
+    "strategy",
+    "num_random_subnetworks",
+    "teacher_width",
+    "hidden_matching",
+    "logit_weight",
+    "hidden_weight",
+    "label_weight",
+    "seed",
+)
+"""The settings of a stage that a card names. A list of its own, since arguments also hold tokens and paths."""
+
+
+def elastic_class_name(model: ElasticModelMixin) -> str:
+    """Name of the class of the package that a model is of, also for a subclass of it with another name."""
+    return f"Dyna{model.backbone_class.__name__}"
+
+
+@dataclass(frozen=True)
+class ModelCardFacts:
+    """All that a card says, measured or given; what is None or empty is left out.
+
+    Args:
+        model_class: Name of the model's class.
+        sizes: A record for every size, from small to large; the table shows them from large to small.
+        title: Heading of the card; None: made of what is known of model and data.
+        model_id: Id on the Hub, as the example names it.
+        revision: Branch on the Hub, if not the main one.
+        parent: Id of the model that this one was extracted from.
+        base_model: Id of the model that training began with; a path on this machine is left out.
+        rewired: Whether heads and neurons were ordered by importance before training.
+        teacher_metrics: Metrics of the fine-tuned model that was the first teacher.
+        dataset_id: Id of the data set on the Hub.
+        dataset_name: Its name for people.
+        train_rows: How many rows training used.
+        eval_rows: How many rows the metrics were measured on; of several evaluation sets for each.
+        license: Id of a license, such as `apache-2.0`.
+        language: Code of a language, such as `en`.
+        stages: For each stage that was trained the settings by name, of which the card shows `RECIPE_FIELDS`.
+        pictures: For each picture of the card what it shows, and its file in the folder of the model.
+        latency_setting: How latency was measured, in words.
+        tags: More tags for the Hub to find the model by.
+        directions: In which direction a metric is better, `lower` or `higher`, where its name does not say it.
+        has_tokenizer: Whether the tokenizer lies beside the model, so that the example can use it.
+    """
+
+    model_class: str
+    sizes: tuple[SizeRecord, ...]
+    title: str | None = None
+    model_id: str | None = None
+    revision: str | None = None
+    parent: str | None = None
+    base_model: str | None = None
+    rewired: bool = False
+    teacher_metrics: Mapping[str, float] = field(default_factory=dict)
+    dataset_id: str | None = None
+    dataset_name: str | None = None
+    train_rows: int | None = None
+    eval_rows: int | Mapping[str, int] | None = None
+    license: str | None = None
+    language: str | None = None
+    stages: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    pictures: Mapping[str, str] = field(default_factory=dict)
+    latency_setting: str | None = None
+    tags: tuple[str, ...] = ()
+    directions: Mapping[str, str] = field(default_factory=dict)
+    has_tokenizer: bool = False
+
+    @classmethod
+    def from_records(cls, model: ElasticModelMixin, records: Iterable[SizeRecord], **facts: Any) -> ModelCardFacts:
+        """Facts of a model from the records of its sizes, such as those of `train_dynabert`.
+
+        Args:
+            model: The elastic model.
+            records: What was measured and counted of its sizes, from small to large.
+            **facts: The other fields of this class.
+        """
+        told = {"directions": model.config.metric_directions or {}, **facts}
+        return cls(model_class=elastic_class_name(model), sizes=tuple(records), **told)
+
+    @classmethod
+    def from_training(cls, model: ElasticModelMixin, args: Any, state: Any, **facts: Any) -> ModelCardFacts:
+        """Facts of a model as its training left it; metrics are of the last evaluation of these very weights.
+
+        Args:
+            model: The elastic model that was trained.
+            args: The training arguments.
+            state: The `TrainerState` after training.
+            **facts: The other fields of this class.
+        """
+        metrics = _last_evaluation(state, is_best_loaded=args.load_best_model_at_end)
+        by_size = metrics_by_size(metrics)
+        records = [
+            SizeRecord.counted(model, size, by_size.get(size_name(size), {})) for size in model.config.subnetworks
+        ]
+        stages = {args.stage: {name: getattr(args, name) for name in RECIPE_FIELDS}}
+        return cls.from_records(model, records, **{"stages": stages, **facts})
+
+    @property
+    def metric(self) -> str | None:
+        """The metric to compare sizes by: the most telling one; None if nothing was measured."""
+        return next(iter(self.metrics), None)
+
+    @property
+    def metrics(self) -> list[str]:
+        """The names of all metrics, the most telling first and losses last."""
+        return in_telling_order(name for size in self.sizes for name in size.metrics)
+
+    @property
+    def heading(self) -> str:
+        """The title that was given, else one that names model and data as far as they are known."""
+        if self.title is not None:
+            return self.title
+        model = self.base_model.rpartition("/")[2] if self.base_model and is_hub_id(self.base_model) else "DynaBERT"
+        data = self.dataset_name or self.dataset_id
+        sizes = f" in {len(self.sizes)} sizes" if len(self.sizes) > 1 else ""
+        return f"{model}{sizes}" + (f", {data}" if data else "")
+
+    @property
+    def head(self) -> str:
+        """The suffix of the model's class that names its head."""
+        return task_of(self.model_class).head
+
+
+def _last_evaluation(state: Any, *, is_best_loaded: bool) -> Mapping[str, Any]:
+    """The metrics in the log of a training that were measured on the weights it ended with; empty if none were.
+
+    After training an evaluation is logged with the number of the last step, whichever weights were loaded as the best.
+    """
+    history = state.log_history
+    begins_after = max((number + 1 for number, entry in enumerate(history) if "train_runtime" in entry), default=0)
+    best = state.best_global_step if is_best_loaded and state.best_model_checkpoint is not None else None
+    while_training = state.global_step if best is None else best
+    found: dict[str, Any] = {}
+    for number, entry in reversed(list(enumerate(history))):
+        step = state.global_step if number >= begins_after else while_training
+        if entry["step"] == step and metrics_by_size(entry):  # several evaluation sets have an entry each
+            found = {**entry, **found}
+    return found
+
+
+def is_hub_id(name: str | None) -> bool:
+    if not name or Path(name).exists() or name.count("/") > 1:
+        return False
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return True
