@@ -18,6 +18,8 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # a worker a core; two threads on a busy machine cost several times one
 
+import torch
+
 from .jobs import CHOICE, Results
 from .plan import PLAN
 from .study import Study
@@ -51,6 +53,8 @@ def parse_arguments(argv=None):
 
 def main(argv=None):
     arguments = parse_arguments(argv)
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        sys.exit("--device cuda was given, but torch sees no GPU here. Leave it out to train on the processor.")
     view = make_view(arguments)
     names = list(TABLES) if arguments.table == "report" else [arguments.table]
     if arguments.list:

@@ -6,7 +6,7 @@ import numpy as np
 
 from .metrics import METRICS
 
-NUM_RESAMPLES = 2000
+NUM_RESAMPLES = 1000
 
 
 @dataclass(frozen=True)

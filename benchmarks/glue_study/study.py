@@ -17,8 +17,9 @@ from transformers import (
     set_seed,
 )
 
-from dynabert_hf import count_flops, measure_importance, rewire
+from dynabert_hf import Importance, count_flops, measure_importance, rewire
 from dynabert_hf.families import elastic_class_of
+from dynabert_hf.files import write_whole
 
 from .data import load_rows
 from .jobs import Job, Results
@@ -123,8 +124,11 @@ class Case:
     def rewired(self):
         """An elastic copy of the teacher, as the recipe begins with."""
         model = elastic_of(self.teacher()).to(self.device)
-        batches = DataLoader(self.rows.train, batch_size=32, collate_fn=self.collator)
-        return rewire(model, measure_importance(model, batches, progress=False))
+        path = self.study.work / self.job.folder / "importance.safetensors"
+        if not path.exists():  # of the teacher, so all rivals share it
+            batches = DataLoader(self.rows.train, batch_size=32, collate_fn=self.collator)
+            write_whole(path, measure_importance(model, batches, progress=False).save)
+        return rewire(model, Importance.load(path))
 
     def fit(self, model, rate, epochs, **settings):
         """Fine-tune a model on labels; what it cost."""

@@ -148,6 +148,12 @@ def test_names_that_are_not_in_the_plan_are_refused():
         make_view(parse_arguments(["rivals", "--tasks", "mnli"]))
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_gpu_that_is_not_there_is_refused():
+    with pytest.raises(SystemExit, match="sees no GPU here"):
+        main(["rivals", "--smoke", "--device", "cuda"])
+
+
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
     """The options of a tiny study, and its folder."""
