@@ -222,13 +222,18 @@ def _add_sizes(parser: Any, what: str = "such as w0.5-d0.75; may be repeated") -
 
 def _add_data(parser: Any, *, required: bool) -> None:
     group = _add_text(parser, required=required)
-    group.add_argument("--label-column", default="label", metavar="COLUMN", help="names or numbers of the labels")
+    group.add_argument("--label-column", metavar="COLUMN", help="names or numbers (default label; of words: tags)")
+    group.add_argument(
+        "--label-order", nargs="+", metavar="NAME", help="the classes of a model that has no names for them"
+    )
 
 
 def _add_text(parser: Any, *, required: bool) -> Any:
     group = parser.add_argument_group("text")
     group.add_argument("--file", required=required, help="csv, json, jsonl or parquet")
-    group.add_argument("--text-column", nargs="+", default=["text"], metavar="COLUMN", help="one, or two of a pair")
+    group.add_argument(
+        "--text-column", nargs="+", metavar="COLUMN", help="text (default), or two of a pair; of labelled words: tokens"
+    )
     group.add_argument("--eval-batch-size", type=count, default=32, metavar="N", help="texts a batch (default 32)")
     return group
 

@@ -175,7 +175,7 @@ def predict(arguments: Namespace, console: Console) -> None:
     model = _load(arguments.model)
     if arguments.size:
         model.set_active(arguments.size)
-    columns = arguments.text_column
+    columns = arguments.text_column or ["text"]
     rows = read_texts(Path(arguments.file), columns)
     found = predict_texts(model, _needed_tokenizer(arguments), rows, batch_size=arguments.eval_batch_size)
     records = [{**dict(zip(columns, row, strict=True)), **one} for row, one in zip(rows, found, strict=True)]
@@ -298,7 +298,7 @@ def specialise_size(arguments: Namespace, console: Console) -> None:
     with new_folder(Path(arguments.output)) as folder:
         model, tokenizer = _load(arguments.model), _needed_tokenizer(arguments)
         model.config.resolve(arguments.size)
-        rows = tokenised_texts(arguments.file, model, tokenizer, text_columns=arguments.text_column)
+        rows = tokenised_texts(arguments.file, model, tokenizer, text_columns=arguments.text_column or ["text"])
         teacher = None if arguments.teacher is None else type(model).from_pretrained(arguments.teacher)
         with redirect_stdout(sys.stderr):  # where the trainer's bar and logs belong
             small = specialise(
@@ -443,6 +443,7 @@ def _labelled_text(arguments: Namespace, model: ElasticModelMixin) -> LabelledTe
         _needed_tokenizer(arguments),
         text_columns=arguments.text_column,
         label_column=arguments.label_column,
+        label_order=arguments.label_order,
         batch_size=arguments.eval_batch_size,
     )
 

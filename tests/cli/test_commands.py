@@ -224,10 +224,10 @@ def test_data_that_does_not_fit_is_refused(capsys, folder, reviews, tmp_path):
     make_model(head="ForTokenClassification").save_pretrained(tmp_path / "tokens")
     assert_refused(capsys, "has no tokenizer", "evaluate", tmp_path / "tokens", "--file", reviews)
     BertTokenizer.from_pretrained(folder).save_pretrained(tmp_path / "tokens")
-    assert_refused(capsys, "does not give one label a text", "evaluate", tmp_path / "tokens", "--file", reviews)
+    assert_refused(capsys, "has no column ['tokens', 'tags']", "evaluate", tmp_path / "tokens", "--file", reviews)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "problem_type": "multi_label_classification"}))
-    assert_refused(capsys, "a file has one column of labels", *evaluate, reviews)
+    assert_refused(capsys, "The model gives a text several labels or values", *evaluate, reviews)
 
 
 def test_a_file_that_cannot_be_read_is_refused_in_one_line(capsys, folder, tmp_path):

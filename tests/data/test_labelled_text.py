@@ -4,9 +4,11 @@ import csv
 import json
 
 import pytest
+import torch
 from helpers.tiny import make_model, make_tokenizer
 
 from dynabert_hf import LabelledText
+from dynabert_hf.data import labelled_text
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "film", "null", "none", "7", "##7", "0", "##0"]
 BAD, GOOD = "bad", "good"
@@ -59,12 +61,12 @@ def test_booleans_are_names_or_else_numbers(tmp_path, tokenizer, names, ids):
 
 
 def test_a_csv_is_read_as_it_is_written(tmp_path, tokenizer):
-    texts = ["007", "null", "None", ""]
-    path = write(tmp_path, ".csv", ["01", "02", "01", "02"], texts)
+    texts = ["007", "null", "None"]
+    path = write(tmp_path, ".csv", ["01", "02", "01"], texts)
     text = LabelledText.from_file(path, model_of(["00", "01", "02"]), tokenizer, batch_size=1)
     read = [tokenizer.decode(batch["input_ids"][0], skip_special_tokens=True) for batch in text.batches]
-    assert read == ["007", "null", "none", ""]
-    assert text.labels.tolist() == [1, 2, 1, 2]
+    assert read == ["007", "null", "none"]
+    assert text.labels.tolist() == [1, 2, 1]
 
 
 @pytest.mark.parametrize(
@@ -108,8 +110,109 @@ def test_a_file_that_cannot_be_read_is_refused_in_one_line(tmp_path, tokenizer, 
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("cell", ["", "  "])
+def test_an_empty_cell_is_no_text(tmp_path, tokenizer, cell):
+    path = write(tmp_path, ".csv", ["bad", "good"], ["film", cell])
+    with pytest.raises(ValueError, match=r"Row 2 has no text in column 'text'"):
+        LabelledText.from_file(path, model_of([BAD, GOOD]), tokenizer)
+
+
 @pytest.mark.parametrize("problem", ["multi_label_classification", "regression"])
-def test_a_file_of_one_label_is_refused_where_a_text_has_several(tmp_path, tokenizer, problem):
-    message = f"problem type '{problem}' does not give one label a text, and a file has one column of labels"
-    with pytest.raises(ValueError, match=message):
+def test_a_label_where_a_text_has_several_is_refused(tmp_path, tokenizer, problem):
+    with pytest.raises(
+        ValueError, match=r"has 'a' in row 1\. The model gives a text several labels or values\. Give a l"
+    ):
         LabelledText.from_file(write(tmp_path, ".csv", ["a"]), model_of(["a", "b"], problem_type=problem), tokenizer)
+
+
+@pytest.mark.parametrize("labels", [[["a"], ["c", "a"], []], [[1, 0, 0], [1, 0, 1], [0, 0, 0]]])
+def test_several_labels_are_names_or_a_no_or_yes_each(tmp_path, tokenizer, labels):
+    model = model_of(["a", "b", "c"], problem_type="multi_label_classification")
+    path = write(tmp_path, ".jsonl", labels, ["film", "film a", "film a film"])
+    text = LabelledText.from_file(path, model, tokenizer, batch_size=2)
+    assert text.labels.tolist() == [[0, 0, 0], [1, 0, 1], [1, 0, 0]]  # the longest text first
+    assert list(text.evaluate(model)) == ["micro_f1", "accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([["a"], ["d"]], r"the label 'd' in row 2\. The model knows .*; give those that a text has"),
+        ([[1, 0, 0], [1, 0]], r"the label \[1, 0\] in row 1\. .* takes a list of 3 numbers"),
+        ([[1, 0, 0], [2, 0, 0]], r"has 2 among the labels of row 1"),
+    ],
+)
+def test_labels_that_a_text_cannot_have_are_refused(tmp_path, tokenizer, labels, message):
+    model = model_of(["a", "b", "c"], problem_type="multi_label_classification")
+    with pytest.raises(ValueError, match=message):
+        LabelledText.from_file(write(tmp_path, ".jsonl", labels), model, tokenizer)
+
+
+def tagger():
+    names = ["x", "y", "z"]
+    return make_model(head="ForTokenClassification", stock={"id2label": dict(enumerate(names)), "num_labels": 3})
+
+
+def write_tags(folder, rows):
+    path = folder / "tags.jsonl"
+    path.write_text("\n".join(json.dumps({"tokens": words, "tags": tags}) for words, tags in rows))
+    return path
+
+
+@pytest.mark.parametrize("names", [["x", "y", "z"], [0, 1, 2]])
+def test_words_are_scored_by_their_first_token_as_one_by_one(tmp_path, tokenizer, names):
+    rows = [(["film", "unknown", "a"], [0, 2, 1]), (["a"] * 9, [1] * 9), (["film"], [2])]
+    path = write_tags(tmp_path, [(words, [names[tag] for tag in tags]) for words, tags in rows])
+    model, right = tagger(), []
+    text = LabelledText.from_file(path, model, tokenizer, batch_size=2)
+    for size in model.config.subnetworks:
+        right = []
+        with model.subnetwork(size):
+            found = text.evaluate(model)
+            for words, tags in rows:
+                encoded = tokenizer(words, is_split_into_words=True, return_tensors="pt")
+                with torch.no_grad():
+                    best = model(**encoded).logits[0].argmax(-1)
+                places = encoded.word_ids()
+                right += [best[places.index(word)].item() == tag for word, tag in enumerate(tags)]
+        assert found == {"accuracy": pytest.approx(sum(right) / len(right))}
+    assert (text.labels != -100).sum() == 13
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([(["film"], ["x"]), (["a", "film"], ["x"])], r"Row 2 has the words \['a', 'film'\] and the labels \['x'\]"),
+        ([(["film"], ["w"])], r"the label 'w' in row 1\. The model knows .*names of all labels, or the numbers of all"),
+        ([("film", "x")], r"Row 1 has the words 'film' and the labels 'x'.* Give two lists of the same length"),
+    ],
+)
+def test_words_and_labels_that_do_not_fit_are_refused(tmp_path, tokenizer, rows, message):
+    with pytest.raises(ValueError, match=message):
+        LabelledText.from_file(write_tags(tmp_path, rows), tagger(), tokenizer)
+
+
+def test_words_that_are_cut_off_are_counted(tmp_path, tokenizer, monkeypatch):
+    said = []
+    monkeypatch.setattr(labelled_text.logger, "warning", said.append)
+    text = LabelledText.from_file(write_tags(tmp_path, [(["a"] * 30, ["x"] * 30)]), tagger(), tokenizer)
+    assert (text.labels != -100).sum() == 18
+    assert said == ["12 of 30 words stand after token 20 of their row, and are not measured."]
+
+
+def test_a_head_that_gives_no_labels_is_refused(tmp_path, tokenizer):
+    model = make_model(head="ForQuestionAnswering", stock={"num_labels": 2})
+    with pytest.raises(
+        ValueError, match=r"does not give labels to a text or its words.*DynaBertTrainer\(...\).evaluate"
+    ):
+        LabelledText.from_file(write(tmp_path, ".csv", ["a"]), model, tokenizer)
+
+
+def test_the_order_of_classes_without_names_is_taken_as_given(tmp_path, tokenizer):
+    path = write(tmp_path, ".csv", ["no", "yes", "no"])
+    model = make_model(stock={"num_labels": 2})
+    assert LabelledText.from_file(path, model, tokenizer, label_order=["yes", "no"]).labels.tolist() == [1, 0, 1]
+    with pytest.raises(ValueError, match=r"label_order=\['yes'\] was given for the classes .* Give as many names"):
+        LabelledText.from_file(path, model, tokenizer, label_order=["yes"])
+    with pytest.raises(ValueError, match="only to a model that calls its classes LABEL_0"):
+        LabelledText.from_file(path, model_of([BAD, GOOD]), tokenizer, label_order=["yes", "no"])
