@@ -82,8 +82,9 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     try:
         _remove(partial)
         write(partial)
-        _remove(path)
-        partial.rename(path)
+        if path.is_dir():
+            shutil.rmtree(path)
+        partial.replace(path)
     except WRITE_ERRORS as error:
         raise OSError(
             f"{str(path)!r} could not be written: {error}. All that was saved before is kept. Make room, and run again "

@@ -9,7 +9,7 @@ from glue_data import TEXT_COLUMNS
 from transformers import HfArgumentParser
 
 from dynabert_hf import DynaBertTrainingArguments
-from dynabert_hf.training.recipe import stage_defaults
+from dynabert_hf.training.stages import stage_defaults
 
 
 @dataclass
@@ -29,6 +29,9 @@ class ModelArguments:
     )
     dropout: float | None = field(default=0.0, metadata={"help": "Dropout while sizes are trained."})
     finetune: bool = field(default=False, metadata={"help": "End with fine-tuning all sizes on the labels."})
+    keep_stages: bool = field(
+        default=False, metadata={"help": "Keep the checkpoints and models of the stages of a finished run."}
+    )
     widths: list[float] = field(default_factory=lambda: [0.25, 0.5, 0.75, 1.0], metadata={"help": "Widths to train."})
     depths: list[float] = field(default_factory=lambda: [0.5, 0.75, 1.0], metadata={"help": "Depths to train."})
     stage_arguments: str | None = field(

@@ -22,7 +22,8 @@ from dynabert_hf.files import write_whole
 from dynabert_hf.hub.card import RECIPE_FIELDS
 from dynabert_hf.tasks import has_generic_names
 from dynabert_hf.training.checkpoints import last_whole_checkpoint
-from dynabert_hf.training.recipe import importance_over_processes, stage_defaults
+from dynabert_hf.training.importance import importance_over_processes
+from dynabert_hf.training.stages import stage_defaults
 
 ARCHITECTURES = ("bert", "roberta", "dynabert", "dynaroberta")
 NOT_OF_A_STAGE = (

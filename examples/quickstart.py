@@ -214,7 +214,6 @@ def run(arguments):
         teacher,
         train_dataset=data["train"],
         eval_dataset=data["test"],
-        importance_dataset=draw(data["train"], 1024, arguments.seed),
         processing_class=tokenizer,
         output_dir=folder / "dynabert",
         seed=arguments.seed,

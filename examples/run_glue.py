@@ -234,6 +234,8 @@ def train_all_stages(job, teacher):
         train_dataset=job.data.splits["train"],
         eval_dataset=job.data.splits[first] if job.training_args.do_eval else None,
         importance_dataset=job.importance_data,
+        max_importance_samples=None,
+        keep_stages=job.model_args.keep_stages,
         widths=tuple(job.model_args.widths),
         depths=tuple(job.model_args.depths),
         stages=tuple(job.model_args.stages),

@@ -6,13 +6,14 @@ by `data.columns`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import warnings
+from collections.abc import Mapping
 from typing import Any
 
 from transformers import PreTrainedModel
 from transformers.utils import logging
 
-from ..data.columns import column_names, label_column
+from ..data.columns import column_names
 from ..data.inputs import check_inputs
 from ..data.labels import check_labels
 from ..model.elastic_model import ElasticModelMixin
@@ -96,56 +97,56 @@ def check_teacher(model: ElasticModelMixin, teacher: PreTrainedModel | None, arg
         )
 
 
-def check_recipe_data(
-    teacher: PreTrainedModel, data: Mapping[str, Any], *, labelled: Collection[str], has_own_batches: bool = False
-) -> None:
-    """Check the data sets of the recipe: readable by row number, tokenised, and labelled where labels are needed.
+def check_rows(name: str, dataset: Any, model: PreTrainedModel, *, has_own_batches: bool = False) -> None:
+    """Check that the rows of a data set can be read by their number, are tokenised, and are inputs of a model.
 
     Args:
-        teacher: The model that is distilled.
-        data: The data sets by the names of the recipe's arguments; those that are None are left out.
-        labelled: The names of those that need labels.
+        name: What to call the data set in errors.
+        dataset: The data set.
+        model: The model that reads it.
         has_own_batches: Whether a collator of the user's own makes the batches, and may make columns.
 
     Raises:
-        ValueError: If one of them is not so.
+        ValueError: If something is not so, or there is no row.
     """
-    task = task_of(teacher)
-    makes_labels = has_own_batches or task.head == "ForMaskedLM"
-    for name, dataset in data.items():
-        if dataset is None:
-            continue
-        _check_readable(name, dataset)
-        columns = column_names(dataset)
-        if "input_ids" not in columns and not has_own_batches:
-            raise ValueError(
-                f"{name} has the columns {sorted(columns)} but no 'input_ids'. Tokenise it first: "
-                "dataset.map(lambda rows: tokenizer(rows['text'], truncation=True), batched=True)."
-            )
-        check_inputs(name, dataset, teacher)
-        if name not in labelled:
-            continue
-        if label_column(dataset) is None and not makes_labels:
-            if task.predicts == "span":
-                raise ValueError(
-                    f"{name} has the columns {sorted(columns)} but no start_positions and end_positions, the tokens of "
-                    "each answer. Add them as the model reads them, 0 and 0 where a row has no answer."
-                )
-            without = ", or give an importance_dataset with labels and train without" if name == "train_dataset" else ""
-            raise ValueError(
-                f"{name} has the columns {sorted(columns)} but no labels. Rename the column that holds them to "
-                f"'labels'{without}."
-            )
-        check_labels(name, dataset, teacher)
-
-
-def _check_readable(name: str, dataset: Any) -> None:
     if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")) or isinstance(dataset, Mapping):
         raise ValueError(
             f"{name} is a {type(dataset).__name__}. The recipe needs one data set of known length, whose rows can be "
             "read by their number: give a datasets.Dataset or a list, or train the stages by DynaBertTrainer."
         )
     check_not_empty(name, dataset)
+    columns = column_names(dataset)
+    if "input_ids" not in columns and not has_own_batches:
+        raise ValueError(
+            f"{name} has the columns {sorted(columns)} but no 'input_ids'. Tokenise it first: "
+            "dataset.map(lambda rows: tokenizer(rows['text'], truncation=True), batched=True)."
+        )
+    check_inputs(name, dataset, model)
+
+
+def how_to_label(model: PreTrainedModel) -> str:
+    """What the columns of labels have to be called."""
+    if task_of(model).predicts == "span":
+        return (
+            "Add start_positions and end_positions, the tokens of each answer as the model reads them, 0 and 0 where a "
+            "row has no answer"
+        )
+    return "Rename the column that holds them to 'labels'"
+
+
+def warn_of_equal_sizes(config: Any) -> None:
+    """Warn of sizes that are the same network, since a small model has too few heads or layers to tell them apart."""
+    names: dict[Any, list[str]] = {}
+    for size in config.subnetworks:
+        names.setdefault(config.resolve(size), []).append(str(size))
+    same = [" and ".join(each) for each in names.values() if len(each) > 1]
+    if same:
+        warnings.warn(
+            f"Some sizes are the same network under several names: {'; '.join(same)}. With "
+            f"{config.num_attention_heads} heads and {config.num_hidden_layers} layers there are {len(names)} different"
+            " ones, and the same ones are trained and measured alike. Give fewer widths or depths to silence this.",
+            stacklevel=4,
+        )
 
 
 def check_not_empty(name: str, dataset: Any) -> None:

@@ -21,7 +21,7 @@ from .arguments import DynaBertTrainingArguments
 from .checks import check_datasets, check_teacher
 from .distillation import hidden_state_loss, match_hidden_states, prediction_loss
 from .ordered_evaluation import unchanged
-from .recipe import stage_defaults
+from .stages import stage_defaults
 
 OF_A_STAGE = ("stage", "strategy", "num_random_subnetworks", "teacher_width")
 """Arguments that say which sizes a step trains together, which has no meaning for one."""

@@ -79,7 +79,7 @@ def test_single_stages_end_at_the_weights_of_the_one_command(tmp_path, reviews):
     model = save_model(tmp_path / "base", head=False)
     whole, width, depth, last = (tmp_path / name for name in ("whole", "width", "depth", "last"))
     glue(*reviews, "--model_name_or_path", model, "--finetune_teacher", "--stages", "width", "depth", "--finetune",
-        "--output_dir", whole)  # fmt: skip
+        "--keep_stages", "--output_dir", whole)  # fmt: skip
     glue(*reviews, "--stage", "width", "--model_name_or_path", whole / "0-teacher" / "model", "--tokenizer_name", model,
         "--output_dir", width)  # fmt: skip
     glue(*reviews, "--stage", "depth", "--model_name_or_path", width, "--teacher_name_or_path", width, "--output_dir",

@@ -82,6 +82,7 @@ def run_recipe(folder, *, num_processes):
         stages=("width", "depth"),
         dropout=None,
         finetune=True,
+        keep_stages=True,
         output_dir=folder,
         strategy="sandwich",
         num_random_subnetworks=1,

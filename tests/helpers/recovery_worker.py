@@ -46,6 +46,7 @@ def run(folder, settings):
         stages=("width", "depth"),
         dropout=None,
         finetune=True,
+        keep_stages=True,
         output_dir=folder,
         num_random_subnetworks=1,
         learning_rate=1e-2,

@@ -85,7 +85,7 @@ def test_a_finished_run_is_not_repeated(tmp_path, monkeypatch):
 def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
     whole = run_recipe(tmp_path / "whole").model.state_dict()
     with monkeypatch.context() as patch:
-        patch.setattr("dynabert_hf.training.recipe._Run.finish", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("dynabert_hf.training.recipe.measure", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             run_recipe(tmp_path / "cut")
     resumed = run_recipe(tmp_path / "cut").model.state_dict()

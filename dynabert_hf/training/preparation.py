@@ -1,0 +1,226 @@
+"""A run of the recipe as a value, settled and checked before any work."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedModel
+from transformers.utils import logging
+
+from ..data.columns import column_names, draw, label_column
+from ..data.inputs import check_paddable
+from ..data.labels import check_labels
+from ..families import elastic_class_of
+from ..model.subnetwork import SubNetwork
+from ..tasks import problem_type, task_of
+from .arguments import DynaBertTrainingArguments
+from .checks import check_enough, check_rows, how_to_label, warn_of_equal_sizes
+from .run_folder import REWIRED, RunFolder, decisive, fingerprint_of_rows, fingerprint_of_weights
+from .stages import Stage
+from .teacher import GRID
+
+logger = logging.get_logger(__name__)
+
+DROPOUT_FIELDS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
+"""The fields of a configuration that are probabilities of dropout."""
+
+EXTRA_OUTPUTS = ("output_hidden_states", "output_attentions")
+"""The fields that ask for more outputs, of the teacher, by whoever studied it."""
+
+ONLY_IN_TRAINING = ("train_dataset", "callbacks", "optimizer_cls_and_kwargs")
+"""What a trainer that only measures is not given."""
+
+
+@dataclass(frozen=True)
+class ImportanceData:
+    """Data to measure importance on.
+
+    Args:
+        name: The argument that they were given by.
+        dataset: All of them.
+        max_samples: Rows to draw; None: all.
+        labels: `"data"`, or `"predictions"` of the fine-tuned model.
+    """
+
+    name: str
+    dataset: Any
+    max_samples: int | None
+    labels: str
+
+    def drawn(self, seed: int) -> Any:
+        """The rows to measure on."""
+        return self.dataset if self.max_samples is None else draw(self.dataset, self.max_samples, seed)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A run of the recipe.
+
+    Args:
+        teacher: The fine-tuned stock model.
+        folder: Where everything is left.
+        grid: Fields of the elastic configuration that say which sizes there are; the others have its defaults.
+        dropout: Dropout while training; None: the teacher's.
+        stages: The stages to train, in order.
+        evaluation: How to measure.
+        importance: What to measure importance on.
+        publishing: Where the result is pushed to.
+        trainer_kwargs: What a trainer takes beside a model, a teacher and arguments.
+        has_own_batches: Whether the collator is the user's own.
+    """
+
+    teacher: PreTrainedModel
+    folder: RunFolder
+    grid: Mapping[str, Any]
+    dropout: float | None
+    stages: tuple[Stage, ...]
+    evaluation: DynaBertTrainingArguments
+    importance: ImportanceData
+    publishing: Mapping[str, Any]
+    trainer_kwargs: Mapping[str, Any]
+    has_own_batches: bool
+
+    @property
+    def elastic_class(self) -> Any:
+        """The class of the result."""
+        return elastic_class_of(self.teacher)
+
+    @property
+    def dropout_of_teacher(self) -> dict[str, Any]:
+        """The fields of dropout that the result has in the end."""
+        return {
+            name: getattr(self.teacher.config, name) for name in DROPOUT_FIELDS if hasattr(self.teacher.config, name)
+        }
+
+    @property
+    def elastic_fields(self) -> dict[str, Any]:
+        """What the configuration has while training that the teacher's has not."""
+        dropout = {} if self.dropout is None else dict.fromkeys(self.dropout_of_teacher, float(self.dropout))
+        return {**copy.deepcopy(dict(self.grid)), **dropout, **dict.fromkeys(EXTRA_OUTPUTS, False)}
+
+    @property
+    def measuring_kwargs(self) -> dict[str, Any]:
+        """What a trainer takes that only measures."""
+        return {name: value for name, value in self.trainer_kwargs.items() if name not in ONLY_IN_TRAINING}
+
+    def settings(self) -> dict[str, dict[str, Any]]:
+        """For each step, by its folder, what decides its result beside the steps before it."""
+        config = self.elastic_class.config_class.from_backbone(self.teacher.config, **self.elastic_fields)
+        settings = {
+            REWIRED: {
+                "model": fingerprint_of_weights(self.teacher),
+                **{name: getattr(config, name) for name in (*GRID, *self.dropout_of_teacher)},
+                self.importance.name: fingerprint_of_rows(self.importance.dataset),
+                "max_importance_samples": self.importance.max_samples,
+                "importance_labels": self.importance.labels,
+            }
+        }
+        optimizer = self.trainer_kwargs["optimizer_cls_and_kwargs"]
+        for stage in self.stages:
+            settings[stage.folder.name] = {
+                "train_dataset": fingerprint_of_rows(self.trainer_kwargs["train_dataset"]),
+                "optimizer": None if optimizer is None else [optimizer[0].__qualname__, optimizer[1]],
+                **decisive(stage.arguments),
+            }
+        return settings
+
+    def has_labels(self, dataset: Any) -> bool:
+        """Whether a data set has a column of labels, or its batches have labels that the collator makes."""
+        task = task_of(self.teacher)
+        if label_column(dataset) is not None:
+            return True
+        if not self.has_own_batches and task.head != "ForMaskedLM":
+            return False
+        args, collate = self.evaluation, copy.copy(self.trainer_kwargs["data_collator"].collator)
+        row = dict(dataset[0])
+        wanted = tuple(args.label_names or task.label_names)
+        if args.remove_unused_columns:
+            known = {*inspect.signature(self.teacher.forward).parameters, *wanted}
+            row = {name: value for name, value in row.items() if name in known}
+        batch = collate([row])
+        return all(batch.get(name) is not None for name in wanted)
+
+
+def check(recipe: Recipe) -> None:
+    """Check all that can be known before any work. Nothing is written.
+
+    Raises:
+        ValueError: If something is not possible, or the folder holds another run.
+        SubNetworkError: If a width, depth or kept layer is not possible.
+    """
+    dropout = recipe.dropout
+    if dropout is not None and not 0 <= dropout < 1:
+        raise ValueError(f"dropout={dropout!r} is not possible. Give a probability in [0, 1), or None.")
+    config = recipe.elastic_class.config_class.from_backbone(recipe.teacher.config, **recipe.elastic_fields)
+    if SubNetwork() not in config.subnetworks:
+        raise ValueError(
+            f"widths={config.widths} and depths={config.depths} leave out the full size. Possible are multipliers in "
+            "(0, 1], and 1.0 has to be among them, since the full size is trained in every step. Add 1.0."
+        )
+    warn_of_equal_sizes(config)
+    _check_data(recipe)
+    recipe.folder.check(recipe.settings())
+
+
+def _check_data(recipe: Recipe) -> None:
+    """Check the rows of all data, and their labels where something is learned or measured from them."""
+    train, evaluation = (recipe.trainer_kwargs[name] for name in ("train_dataset", "eval_dataset"))
+    named = {"train_dataset": train, "eval_dataset": evaluation, recipe.importance.name: recipe.importance.dataset}
+    has_padding = recipe.has_own_batches or recipe.trainer_kwargs["processing_class"] is not None
+    for name, dataset in named.items():
+        if dataset is not None:
+            check_rows(name, dataset, recipe.teacher, has_own_batches=recipe.has_own_batches)
+            if not has_padding:
+                check_paddable(name, dataset)
+    for stage in recipe.stages:
+        args = stage.arguments
+        check_enough(
+            train,
+            batch_size=args.train_batch_size * (1 if args.accelerator_config.split_batches else args.world_size),
+            num_processes=args.world_size,
+            drop_last=args.dataloader_drop_last,
+        )
+        if stage.needs_labels:
+            reason = "stage 'finetune'" if stage.name == "finetune" else f"label_weight={args.label_weight}"
+            if not recipe.has_labels(train):
+                raise ValueError(
+                    f"train_dataset has no labels, but {reason} learns from them. Stages of distillation can do "
+                    f"without. {how_to_label(recipe.teacher)}, or leave that out."
+                )
+            check_labels("train_dataset", train, recipe.teacher)
+    if evaluation is not None:
+        if recipe.has_labels(evaluation):
+            check_labels("eval_dataset", evaluation, recipe.teacher)
+        else:
+            advice = how_to_label(recipe.teacher)
+            logger.warning(f"eval_dataset has no labels, so the result has no metrics. {advice} if it has some.")
+    _check_importance(recipe)
+
+
+def _check_importance(recipe: Recipe) -> None:
+    data = recipe.importance
+    if data.labels not in ("data", "predictions"):
+        raise ValueError(f"importance_labels={data.labels!r} is unknown. Give 'data' or 'predictions'.")
+    if data.max_samples is not None and data.max_samples < 1:
+        raise ValueError(
+            f"max_importance_samples={data.max_samples} is not possible. Give at least 1, or None for all rows."
+        )
+    if data.labels == "predictions":
+        if task_of(recipe.teacher).predicts == "text" and problem_type(recipe.teacher.config) == "regression":
+            raise ValueError(
+                "importance_labels='predictions' is not possible for a regression, whose error against its own "
+                "predictions is 0. Give importance_dataset with labels."
+            )
+        return
+    if not recipe.has_labels(data.dataset):
+        raise ValueError(
+            f"{data.name} has the columns {sorted(column_names(data.dataset))} but no labels, by which importance is "
+            "measured. Distillation needs none, so a few hundred labelled rows as importance_dataset are enough. "
+            f"{how_to_label(recipe.teacher)}, give these, or importance_labels='predictions' to take what the "
+            "fine-tuned model says instead."
+        )
+    check_labels(data.name, data.dataset, recipe.teacher)

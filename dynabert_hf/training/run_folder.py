@@ -1,0 +1,225 @@
+"""The folder of a run of the recipe: what it was made with, what is done, and what may go when all is done."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from ..files import check_writable_folder, write_whole
+from ..model.elastic_model import ElasticModelMixin
+from .arguments import DynaBertTrainingArguments
+from .checkpoints import ASIDE
+
+REWIRED = "1-rewired"
+"""Where a run leaves the rewired model and its importance."""
+
+DECIDE_WEIGHTS = (
+    # what a step learns
+    "stage",
+    "logit_weight",
+    "hidden_weight",
+    "label_weight",
+    "hidden_matching",
+    "teacher_width",
+    "strategy",
+    "num_random_subnetworks",
+    "label_smoothing_factor",
+    "label_names",
+    "neftune_noise_alpha",
+    # from which examples, in which order
+    "seed",
+    "data_seed",
+    "train_sampling_strategy",
+    "length_column_name",
+    "dataloader_drop_last",
+    "dataloader_in_order",
+    "remove_unused_columns",
+    "ignore_data_skip",
+    "auto_find_batch_size",
+    # how it changes the weights
+    "max_steps",
+    "num_train_epochs",
+    "optim",
+    "optim_args",
+    "optim_target_modules",
+    "learning_rate",
+    "lr_scheduler_type",
+    "lr_scheduler_kwargs",
+    "warmup_steps",
+    "weight_decay",
+    "adam_beta1",
+    "adam_beta2",
+    "adam_epsilon",
+    "max_grad_norm",
+    "bf16",
+    "fp16",
+    # which weights are taken at the end
+    "load_best_model_at_end",
+)
+"""The training arguments that a run must have in common with the one that it goes on with.
+
+All others may differ, such as those of logging, saving, data loading and evaluation. The batch size counts as the
+examples of a step, over devices, processes and accumulation together.
+"""
+
+DECIDE_THE_BEST = ("metric_for_best_model", "greater_is_better", "eval_strategy", "eval_steps", "save_strategy")
+"""Those that must be the same, too, where evaluation has a say: in the best checkpoint, or in a plateau schedule."""
+
+
+def decisive(args: DynaBertTrainingArguments) -> dict[str, Any]:
+    """The values of the arguments that decide the weights of a stage."""
+    follows_evaluation = args.load_best_model_at_end or args.lr_scheduler_type == "reduce_lr_on_plateau"
+    names = DECIDE_WEIGHTS + (DECIDE_THE_BEST if follows_evaluation else ())
+    is_split = args.accelerator_config.split_batches
+    in_a_step = args.train_batch_size * args.gradient_accumulation_steps * (1 if is_split else args.world_size)
+    return {name: getattr(args, name) for name in names if hasattr(args, name)} | {"examples_in_a_step": in_a_step}
+
+
+def fingerprint_of_weights(model: torch.nn.Module) -> str:
+    """What tells the weights of one model from those of another."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
+
+
+def fingerprint_of_rows(dataset: Any) -> str | None:
+    """What tells data from others: its length, and its first, middle and last rows.
+
+    None for data whose rows may be made anew whenever they are asked for.
+    """
+    if isinstance(dataset, datasets.Dataset):
+        dataset = dataset.with_format(None)
+    elif not isinstance(dataset, Sequence):
+        return None
+    rows = [dataset[number] for number in (0, len(dataset) // 2, len(dataset) - 1)]
+    return hashlib.sha256(json.dumps([len(dataset), *rows], default=str, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of a run.
+
+    What a step leaves there, a checkpoint or its model, belongs to the settings that it was made with. They stand in
+    `run.json`, and other ones are refused from then on. What failed before it left anything may be called again with
+    any.
+
+    Args:
+        path: The folder.
+    """
+
+    path: Path
+
+    @property
+    def model(self) -> Path:
+        """Where the result lies. It is there as a whole when the run is finished, and not before."""
+        return self.path / "model"
+
+    @property
+    def settings_file(self) -> Path:
+        """Where the settings of every step stand."""
+        return self.path / "run.json"
+
+    def is_finished(self) -> bool:
+        """Whether the result is there; the same on all processes, whatever each of them sees."""
+        [is_done] = broadcast_object_list([self.model.exists()])
+        return bool(is_done)
+
+    def check(self, settings: Mapping[str, Mapping[str, Any]]) -> None:
+        """Check that nothing in the folder was made with other settings, or by something else. Nothing is written.
+
+        Args:
+            settings: For each step of the run, by its folder and in order, what decides its result.
+
+        Raises:
+            ValueError: If something was.
+        """
+        now = _as_json(settings)
+        if not self.settings_file.exists():
+            if self.model.exists():
+                raise ValueError(
+                    f"output_dir={str(self.path)!r} holds a folder 'model' that no run of the recipe left, and that "
+                    "would be overwritten. Give another output_dir, or move that folder."
+                )
+            return
+        before = json.loads(self.settings_file.read_text(encoding="utf-8"))
+        bound = list(before) if self.model.exists() else self._with_results(list(before))
+        changed: dict[str, tuple[Any, Any]] = {}
+        if list(now)[: len(bound)] != bound or (self.model.exists() and list(now) != bound):
+            changed["steps"] = (list(before), list(now))
+        for step in bound:
+            changed |= _differences(before[step], now.get(step, {}))
+        if changed:
+            was, asked = ({name: values[index] for name, values in changed.items()} for index in (0, 1))
+            raise ValueError(
+                f"output_dir={str(self.path)!r} holds a run with {was}, now {asked} is asked. Give the same settings "
+                "to go on with it, or another output_dir."
+            )
+
+    def open(self, settings: Mapping[str, Mapping[str, Any]]) -> None:
+        """Make the folder and write down the settings of its run, which were checked.
+
+        Raises:
+            OSError: If it cannot be made or written to.
+        """
+        PartialState().wait_for_everyone()  # until all have checked
+        if PartialState().is_main_process:
+            check_writable_folder(self.path)
+            content = json.dumps(_as_json(settings), indent=2)
+            write_whole(self.settings_file, lambda partial: partial.write_text(content, encoding="utf-8"))
+        PartialState().wait_for_everyone()
+
+    def once(self, step: str, elastic_class: Any, make: Callable[[], ElasticModelMixin]) -> ElasticModelMixin:
+        """The model of a finished step, loaded if it is there and else made and saved, whole or not at all."""
+        folder = self.path / step / "model"
+        [is_done] = broadcast_object_list([folder.exists()])  # all processes go one way, whatever each of them sees
+        if not is_done:
+            made = make()
+            if PartialState().is_main_process:
+                folder.parent.mkdir(exist_ok=True)
+                write_whole(folder, made.save_pretrained)
+            PartialState().wait_for_everyone()
+        return elastic_class.from_pretrained(folder)
+
+    def remove_what_only_resuming_needs(self, steps: Iterable[str]) -> None:
+        """Remove checkpoints and the models of steps, now that the result is there; logs and importance stay."""
+        if PartialState().is_main_process:
+            for step in steps:
+                folder = self.path / step
+                for name in (f"{PREFIX_CHECKPOINT_DIR}-*", ASIDE, "model"):
+                    for path in folder.glob(name):
+                        shutil.rmtree(path, ignore_errors=True)
+                if folder.is_dir() and not any(folder.iterdir()):
+                    folder.rmdir()
+        PartialState().wait_for_everyone()
+
+    def _with_results(self, steps: list[str]) -> list[str]:
+        """The steps up to the last one that has left a checkpoint or a model."""
+        left = [
+            number
+            for number, step in enumerate(steps)
+            if (self.path / step / "model").exists() or any((self.path / step).glob(f"{PREFIX_CHECKPOINT_DIR}-*"))
+        ]
+        return steps[: left[-1] + 1] if left else []
+
+
+def _as_json(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    as_json: dict[str, dict[str, Any]] = json.loads(json.dumps(settings, default=str))
+    return as_json
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The settings that both know and that differ; what one does not know came or went with a release."""
+    return {name: (before[name], now[name]) for name in now if name in before and before[name] != now[name]}

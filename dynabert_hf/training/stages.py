@@ -1,0 +1,241 @@
+"""The stages of the recipe as values, each with its folder and its own arguments, made once before any work.
+
+Here what a caller gave becomes arguments: the recipe's defaults, then prepared `args`, then single arguments, then
+those of a stage alone. Nothing that was given is changed.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainingArguments
+from transformers.utils import logging
+
+from .arguments import HIDDEN_WEIGHTS, STAGES, DynaBertTrainingArguments
+
+logger = logging.get_logger(__name__)
+
+FOLDERS = {"width": "2-width", "depth": "3-depth", "finetune": "4-finetune"}
+"""Where in the folder of a run a stage leaves what it makes."""
+
+ARGUMENTS = tuple(field.name for field in fields(DynaBertTrainingArguments) if field.init)
+
+PUBLISHING = tuple(name for name in ARGUMENTS if name.startswith(("push_to_hub", "hub_")))
+"""The training arguments that say where a result is pushed to, which is here that of the whole run."""
+
+OF_THE_RUN = ("stage", "output_dir")
+"""The training arguments that the recipe itself sets for each stage."""
+
+NEW_NAMES = {
+    "tokenizer": "processing_class",
+    "evaluation_strategy": "eval_strategy",
+    "group_by_length": "train_sampling_strategy='group_by_length'",
+    "lr": "learning_rate",
+    "epochs": "num_train_epochs",
+    "batch_size": "per_device_train_batch_size",
+}
+"""What people also call an argument."""
+
+REFUSED = {
+    "model_init": "The recipe trains the one model that it is given. Give that, and call train_dynabert once a trial",
+    "optimizers": "An optimiser belongs to one model, and each stage has its own. Give optimizer_cls_and_kwargs",
+    "stage": "The recipe runs several. Name them by stages and finetune, and arguments of one by stage_arguments",
+}
+"""What a trainer takes and the recipe cannot, with the reason and the way out."""
+
+NOT_IN_EVALUATION = {
+    "save_strategy": "no",
+    "eval_strategy": "no",
+    "load_best_model_at_end": False,
+    "metric_for_best_model": None,
+    "greater_is_better": None,
+    "lr_scheduler_type": "linear",
+    "report_to": "none",
+}
+"""What has no meaning outside of training, some of it only together."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of training.
+
+    Args:
+        name: `"width"`, `"depth"` or `"finetune"`.
+        folder: Where it leaves checkpoints, logs and its model.
+        arguments: How it trains.
+    """
+
+    name: str
+    folder: Path
+    arguments: DynaBertTrainingArguments
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether it learns from labels, alone or beside a teacher."""
+        return self.name == "finetune" or self.arguments.label_weight > 0
+
+
+def stage_defaults() -> dict[str, Any]:
+    """The training arguments in which the recipe differs from `DynaBertTrainingArguments`, for all stages."""
+    return {
+        "strategy": "sandwich",
+        "learning_rate": 1e-4,
+        "warmup_steps": 0.1,
+        "train_sampling_strategy": "group_by_length",
+        "logging_steps": 25,
+        "save_strategy": "epoch",
+        "save_total_limit": 1,
+        "report_to": "none",
+        "dataloader_pin_memory": torch.accelerator.is_available(),
+    }
+
+
+def check_names(given: Iterable[str], *, own: Iterable[str]) -> None:
+    """Check that arguments are known.
+
+    Args:
+        given: Names that are no parameters of `train_dynabert`.
+        own: Its parameters, for what may have been meant.
+
+    Raises:
+        TypeError: If one is unknown, or is one of a trainer that the recipe cannot take.
+    """
+    for name in given:
+        if name in REFUSED:
+            raise TypeError(f"{name} is not possible. {REFUSED[name]}, or train the stages by DynaBertTrainer.")
+        if name not in ARGUMENTS:
+            near = NEW_NAMES.get(name) or next(iter(get_close_matches(name, [*own, *ARGUMENTS], 1)), None)
+            meant = f" Give {near} instead, if that was meant." if near else " Leave it out."
+            raise TypeError(
+                f"{name} is no argument of train_dynabert. Possible are its parameters, which are also those of "
+                f"DynaBertTrainer but for the teacher, and the fields of DynaBertTrainingArguments.{meant}"
+            )
+
+
+def check_stages(names: Sequence[str], own: Mapping[str, Mapping[str, Any]]) -> None:
+    """Check the names of stages, and the arguments of single ones.
+
+    Raises:
+        ValueError: If they are not possible, or something is given for a stage that is unknown.
+        TypeError: If an argument is unknown.
+    """
+    possible = (("depth",), ("width", "depth"))
+    if isinstance(names, str) or tuple(names) not in possible:
+        raise ValueError(f"stages={names!r} is not possible. Give one of {', '.join(map(str, possible))}.")
+    unknown = sorted(own.keys() - set(STAGES))
+    if unknown:
+        raise ValueError(
+            f"stage_arguments names {unknown}. Possible are {list(STAGES)}; give each what its training takes."
+        )
+    for stage, arguments in own.items():
+        check_names(arguments, own=())
+        fixed = [name for name in (*OF_THE_RUN, *PUBLISHING) if name in arguments]
+        if fixed:
+            raise ValueError(
+                f"stage_arguments[{stage!r}] has {fixed[0]}, which is one for all stages. Possible are the other "
+                f"fields of DynaBertTrainingArguments. Leave {fixed[0]} out there."
+            )
+
+
+def given_arguments(args: TrainingArguments | None, single: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What was given for all stages, and what was given about publishing; copies, by name.
+
+    Args:
+        args: Prepared arguments, of transformers or of this package; all that they hold counts as given.
+        single: Arguments given one by one, which go before those.
+
+    Raises:
+        TypeError: If `args` are no training arguments.
+    """
+    if args is not None and not isinstance(args, TrainingArguments):
+        raise TypeError(
+            f"args is a {type(args).__name__}. Possible are TrainingArguments and DynaBertTrainingArguments. Give one "
+            "of them, or their fields one by one."
+        )
+    prepared = {} if args is None else {each.name: getattr(args, each.name) for each in fields(args) if each.init}
+    if isinstance(args, DynaBertTrainingArguments):
+        if args.hidden_weight == HIDDEN_WEIGHTS[args.stage]:
+            del prepared["hidden_weight"]  # each stage has its own
+        if args.teacher_width == "same":
+            del prepared["teacher_width"]  # the default, which one stage alone cannot have
+    merged = {name: copy.deepcopy(value) for name, value in {**prepared, **single}.items() if name in ARGUMENTS}
+    publishing = {name: merged.pop(name) for name in PUBLISHING if name in merged}
+    return {name: value for name, value in merged.items() if name not in OF_THE_RUN}, publishing
+
+
+def warn_of_unheeded(publishing: Mapping[str, Any]) -> None:
+    """Say which arguments about the Hub have no effect."""
+    defaults = {each.name: each.default for each in fields(DynaBertTrainingArguments)}
+    unheeded = [
+        name
+        for name in ("hub_strategy", "hub_always_push")
+        if name in publishing and publishing[name] != defaults[name] and publishing[name] is not None
+    ]
+    if unheeded:
+        logger.warning(
+            f"{' and '.join(unheeded)} has no effect: with push_to_hub=True train_dynabert pushes the result once, at "
+            "its end. Leave it out, or train the stages by DynaBertTrainer to push while training."
+        )
+
+
+def make_stages(
+    names: Sequence[str], *, folder: Path, given: Mapping[str, Any], own: Mapping[str, Mapping[str, Any]]
+) -> tuple[Stage, ...]:
+    """The stages of a run, in order. Making their arguments starts the processes.
+
+    Args:
+        names: Their names.
+        folder: Folder of the run.
+        given: Training arguments of all stages, which go before the recipe's.
+        own: For a stage arguments of its own, which go before all.
+
+    Raises:
+        ValueError: If an argument is not possible.
+    """
+    return tuple(
+        Stage(name, folder / FOLDERS[name], _stage_arguments(name, names, folder / FOLDERS[name], given, own))
+        for name in names
+    )
+
+
+def _stage_arguments(
+    name: str,
+    names: Sequence[str],
+    folder: Path,
+    given: Mapping[str, Any],
+    own: Mapping[str, Mapping[str, Any]],
+) -> DynaBertTrainingArguments:
+    of_run = {"stage": name, "output_dir": str(folder)}
+    teacher = {} if "width" in names else {"teacher_width": "full"}
+    merged = {**stage_defaults(), **teacher, **given, **own.get(name, {}), **of_run}
+    args = DynaBertTrainingArguments(**copy.deepcopy(merged))
+    if name == "depth" and "width" not in names and args.teacher_width == "same":
+        raise ValueError(
+            "teacher_width='same' needs the result of stage 'width' as a teacher, but stages=('depth',) has the "
+            "fine-tuned model, which has one width. Give stages=('width', 'depth'), or leave teacher_width out."
+        )
+    if args.fsdp or os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
+        raise ValueError(
+            "fsdp was asked for, but the recipe keeps a whole model on every process. Possible are one process "
+            "and DDP (distributed_type: MULTI_GPU); train each stage by DynaBertTrainer to shard its model."
+        )
+    return args
+
+
+def evaluation_arguments(folder: Path, given: Mapping[str, Any]) -> DynaBertTrainingArguments:
+    """How the recipe measures importance and sizes: by what was given for all stages, but nothing of training.
+
+    Args:
+        folder: Folder of the run; nothing is written there.
+        given: Training arguments of all stages.
+    """
+    no_teacher = {"stage": "finetune", "output_dir": str(folder)}
+    merged = {**stage_defaults(), **given, **NOT_IN_EVALUATION, **no_teacher}
+    return DynaBertTrainingArguments(**copy.deepcopy(merged))

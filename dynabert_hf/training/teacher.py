@@ -1,0 +1,73 @@
+"""The fine-tuned model that the recipe begins with: found and checked."""
+
+from __future__ import annotations
+
+import copy
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from ..families import backbone_class_of, elastic_classes, how_to_load, read_config
+from ..model.elastic_model import ElasticModelMixin
+
+GRID = ("widths", "depths", "kept_layers")
+"""The fields of an elastic configuration that say which sizes there are."""
+
+
+def load_teacher(model: PreTrainedModel | str | Path) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """The stock model that was given or named, in float32, and the grid of sizes of one that is elastic.
+
+    An elastic model that was cut by extraction counts as a model of its own, without a grid.
+
+    Args:
+        model: A stock or elastic model, or the folder or Hub id of one.
+
+    Raises:
+        TypeError: If it is no model of a supported class with a head, or its checkpoint does not say which.
+    """
+    if not isinstance(model, PreTrainedModel):
+        model = _from_pretrained(model)
+    grid: dict[str, Any] = {}
+    if isinstance(model, ElasticModelMixin):
+        if model.config.stored_shape is None:
+            grid = {name: copy.deepcopy(getattr(model.config, name)) for name in GRID}
+        origin, model = model.name_or_path, model.to_backbone()
+        model.name_or_path = str(origin or "")
+    check_teacher_class(model)
+    return (model if model.dtype == torch.float32 else copy.deepcopy(model).float()), grid
+
+
+def check_teacher_class(model: PreTrainedModel) -> None:
+    """Check that a model can be made elastic and has a head.
+
+    Raises:
+        TypeError: If that is not so.
+    """
+    if type(model) not in map(backbone_class_of, elastic_classes()) or model.base_model is model:
+        raise TypeError(f"The model is a {type(model).__name__}. {_supported()}")
+
+
+def _from_pretrained(name: Any) -> PreTrainedModel:
+    """The stock or elastic model of a folder or Hub id, with the head that its checkpoint was saved with."""
+    if not isinstance(name, str | os.PathLike):
+        raise TypeError(
+            f"The model is a {type(name).__name__}. {_supported()} Of a model with adapters give what "
+            "merge_and_unload() returns."
+        )
+    architectures = read_config(name).architectures
+    if not architectures:
+        raise TypeError(f"{str(name)!r} holds no named architecture. {how_to_load(name)}")
+    for elastic_class in elastic_classes():
+        for model_class in (backbone_class_of(elastic_class), elastic_class):
+            if model_class.__name__ in architectures:
+                return model_class.from_pretrained(name, dtype=torch.float32)
+    raise TypeError(f"{str(name)!r} holds {architectures}. {_supported()}")
+
+
+def _supported() -> str:
+    names = [backbone_class_of(elastic_class).__name__ for elastic_class in elastic_classes()]
+    heads = sorted(name for name in names if "For" in name)
+    return f"Possible are fine-tuned models of the classes {', '.join(heads)}. Fine-tune one of these first."

@@ -1,0 +1,174 @@
+"""What the recipe needs of models and data: grids of elastic models, labels only where something is learned."""
+
+import json
+
+import pytest
+import torch
+from datasets import Dataset
+from helpers.recipes import make_sentences, make_teacher, run_recipe
+from helpers.tiny import TINY
+from transformers import BertConfig, BertForSequenceClassification, BertForTokenClassification
+from transformers import default_data_collator as collate
+
+from dynabert_hf import DynaBertForSequenceClassification, DynaBertForTokenClassification, measure_importance
+from dynabert_hf.data.columns import draw
+from dynabert_hf.training.rewiring import Importance
+
+OWN_GRID = {"widths": [0.5, 1.0], "depths": [0.5, 1.0], "kept_layers": {"0.5": [0, 2, 5]}}
+
+
+def grid_of(result):
+    return {name: getattr(result.model.config, name) for name in OWN_GRID}
+
+
+def assert_equal_weights(one, two):
+    assert all(torch.equal(weight, two.state_dict()[name]) for name, weight in one.state_dict().items())
+
+
+def test_an_elastic_model_keeps_its_grid_as_an_object_and_as_a_folder(tmp_path):
+    model = DynaBertForSequenceClassification.from_backbone(make_teacher(), **OWN_GRID)
+    model.save_pretrained(tmp_path / "elastic")
+    one = run_recipe(tmp_path / "object", model)
+    two = run_recipe(tmp_path / "folder", tmp_path / "elastic")
+    three = run_recipe(tmp_path / "given", make_teacher(), **OWN_GRID)
+    assert grid_of(one) == grid_of(two) == grid_of(three) == OWN_GRID
+    assert_equal_weights(one.model, two.model)
+    assert_equal_weights(one.model, three.model)
+    other = run_recipe(tmp_path / "other", model, widths=(0.25, 1.0))
+    assert grid_of(other) == {**OWN_GRID, "widths": [0.25, 1.0]}
+    assert {name: getattr(model.config, name) for name in OWN_GRID} == OWN_GRID
+
+
+def test_a_model_that_was_cut_in_depth_begins_with_a_grid_of_its_own(tmp_path):
+    model = DynaBertForSequenceClassification.from_backbone(make_teacher(), **OWN_GRID).extract(width=1.0, depth=0.5)
+    result = run_recipe(tmp_path, model)
+    assert grid_of(result) == {"widths": [0.25, 0.5, 0.75, 1.0], "depths": [0.5, 0.75, 1.0], "kept_layers": None}
+    assert result.model.config.num_hidden_layers == 3
+
+
+@pytest.mark.parametrize("fields", [{}, {"model_type": "bert"}])
+def test_a_published_checkpoint_that_names_no_head_is_refused_with_the_way_to_load_it(tmp_path, fields):
+    folder = tmp_path / "published"
+    make_teacher().save_pretrained(folder)
+    (folder / "config.json").write_text(json.dumps({**TINY, "finetuning_task": "sst-2", **fields}))
+    with pytest.raises((TypeError, ValueError), match=r"DynaBertForSequenceClassification\.from_pretrained"):
+        run_recipe(tmp_path, folder)
+    result = run_recipe(tmp_path, DynaBertForSequenceClassification.from_pretrained(folder))
+    expected = run_recipe(tmp_path / "stock")
+    assert_equal_weights(result.model, expected.model)
+
+
+def test_sizes_that_are_the_same_network_are_said(tmp_path):
+    small = BertConfig(**{**TINY, "num_attention_heads": 2, "num_hidden_layers": 2})
+    torch.manual_seed(0)
+    message = (
+        r"same network under several names: w0\.25-d0\.5 and w0\.5-d0\.5; w0\.25-d0\.75 and .* 2 heads and 2 layers"
+    )
+    with pytest.warns(UserWarning, match=message):
+        run_recipe(tmp_path, BertForSequenceClassification(small), eval_dataset=None)
+
+
+def test_distillation_is_the_same_without_labels(tmp_path):
+    data, labelled = make_sentences(), make_sentences(8)
+    hidden = data.remove_columns("labels").add_column("labels", [-1] * len(data))
+    results = [
+        run_recipe(tmp_path / str(number), train_dataset=each, importance_dataset=labelled)
+        for number, each in enumerate((data, data.remove_columns("labels"), hidden))
+    ]
+    for other in results[1:]:
+        assert_equal_weights(results[0].model, other.model)
+        assert [row.metrics for row in other.rows] == [row.metrics for row in results[0].rows]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, r"train_dataset has the columns \['input_ids'\] but no labels, by which .* importance_dataset are enough"),
+        ({"importance_dataset": "unlabelled"}, "importance_dataset has the columns"),
+        ({"importance_dataset": "hidden"}, "importance_dataset has the label -1 in row 0"),
+        ({"importance_dataset": "labelled", "finetune": True}, "has no labels, but stage 'finetune' learns from them"),
+        ({"importance_dataset": "labelled", "label_weight": 0.5}, r"has no labels, but label_weight=0\.5 learns from"),
+    ],
+)
+def test_missing_labels_are_said_before_any_work(tmp_path, given, message):
+    labelled = make_sentences(8)
+    unlabelled = labelled.remove_columns("labels")
+    forms = {
+        "labelled": labelled,
+        "unlabelled": unlabelled,
+        "hidden": unlabelled.add_column("labels", [-1] * len(unlabelled)),
+    }
+    given = {name: forms.get(value, value) if isinstance(value, str) else value for name, value in given.items()}
+    with pytest.raises(ValueError, match=message):
+        run_recipe(tmp_path, train_dataset=unlabelled, **given)
+    assert not (tmp_path / "run").exists()
+
+
+def test_evaluation_data_without_labels_give_no_metrics(tmp_path):
+    result = run_recipe(tmp_path, eval_dataset=make_sentences(8).remove_columns("labels"))
+    assert [row.metrics for row in result.rows] == [{}] * 12
+    assert result.teacher_metrics == {}
+
+
+def importance_of(teacher, rows):
+    """On the rows as one batch."""
+    elastic = DynaBertForSequenceClassification.from_backbone(teacher)
+    return measure_importance(elastic, [collate(list(rows))], progress=False)
+
+
+def assert_found(tmp_path, expected):
+    found = Importance.load(tmp_path / "run" / "1-rewired" / "importance.safetensors")
+    torch.testing.assert_close(found.heads, expected.heads)
+    torch.testing.assert_close(found.neurons, expected.neurons)
+
+
+def test_importance_is_measured_on_rows_drawn_by_the_seed(tmp_path):
+    ordered = Dataset.from_list(sorted(make_sentences(40).to_list(), key=lambda row: row["labels"]))
+    run_recipe(tmp_path, train_dataset=ordered, max_importance_samples=6, seed=7)
+    drawn = draw(ordered, 6, 7)
+    assert sorted(drawn["labels"]) == [0, 0, 0, 1, 1, 1]
+    assert_found(tmp_path, importance_of(make_teacher(), drawn))
+
+
+def test_predictions_stand_in_for_labels_if_asked(tmp_path):
+    data, teacher = make_sentences(), make_teacher(num_labels=3).eval()
+    with torch.no_grad():
+        predicted = teacher(input_ids=torch.tensor(data["input_ids"])).logits.argmax(-1).tolist()
+    unlabelled = data.remove_columns("labels")
+    run_recipe(tmp_path, teacher, train_dataset=unlabelled, eval_dataset=None, importance_labels="predictions")
+    assert_found(tmp_path, importance_of(teacher, unlabelled.add_column("labels", predicted)))
+
+
+def test_predictions_of_a_regression_say_nothing_about_importance(tmp_path):
+    data = make_sentences().remove_columns("labels")
+    with pytest.raises(ValueError, match=r"importance_labels='predictions' is not possible for a regression"):
+        run_recipe(tmp_path, make_teacher(num_labels=1), train_dataset=data, importance_labels="predictions")
+
+
+def test_predictions_of_tokens_leave_out_padding(tmp_path):
+    torch.manual_seed(0)
+    teacher = BertForTokenClassification(BertConfig(**TINY, num_labels=3)).eval()
+    ids = torch.tensor(make_sentences(4)["input_ids"])
+    mask = torch.ones_like(ids)
+    mask[0, 4:] = 0
+    with torch.no_grad():
+        labels = teacher(input_ids=ids, attention_mask=mask).logits.argmax(-1).masked_fill(mask == 0, -100)
+    rows = Dataset.from_dict({"input_ids": ids.tolist(), "attention_mask": mask.tolist()})
+    run_recipe(tmp_path, teacher, train_dataset=rows, eval_dataset=None, importance_labels="predictions")
+    elastic = DynaBertForTokenClassification.from_backbone(teacher)
+    batch = {"input_ids": ids, "attention_mask": mask, "labels": labels}
+    assert_found(tmp_path, measure_importance(elastic, [batch], progress=False))
+
+
+def test_labels_that_the_collator_makes_count(tmp_path):
+    def labelled(rows):
+        return {**collate([{"input_ids": row["input_ids"]} for row in rows]), "labels": torch.tensor([0] * len(rows))}
+
+    result = run_recipe(
+        tmp_path,
+        train_dataset=make_sentences().remove_columns("labels"),
+        eval_dataset=make_sentences(8).remove_columns("labels"),
+        data_collator=labelled,
+        label_weight=0.5,
+    )
+    assert set(result.rows[0].metrics) == {"loss", "accuracy"}

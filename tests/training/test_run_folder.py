@@ -1,0 +1,160 @@
+"""The folder of a run: what binds it, what a finished one keeps, and what a second call does."""
+
+import json
+import os
+
+import pytest
+import torch
+from helpers.recipes import make_sentences, make_teacher, run_recipe
+from safetensors.torch import load_file
+from transformers import TrainerCallback
+
+from dynabert_hf import DynaBertTrainer
+
+EPOCHS = {"max_steps": -1, "num_train_epochs": 3, "learning_rate": 1e-2}
+
+
+class StopAt(TrainerCallback):
+    """Interrupts a run at a step."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            raise KeyboardInterrupt
+
+
+def interrupt(tmp_path, step, **kwargs):
+    with pytest.raises(KeyboardInterrupt):
+        run_recipe(tmp_path, callbacks=[StopAt(step)], **kwargs)
+
+
+def weights(folder):
+    return load_file(folder / "run" / "model" / "model.safetensors")
+
+
+def assert_equal(one, two):
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_a_run_goes_on_under_arguments_that_decide_no_weight(tmp_path):
+    run_recipe(tmp_path / "whole", **EPOCHS)
+    interrupt(tmp_path / "cut", 5, **EPOCHS)
+    other = {
+        "logging_steps": 7,
+        "dataloader_num_workers": 1,
+        "disable_tqdm": False,
+        "per_device_eval_batch_size": 3,
+        "save_total_limit": 2,
+        "report_to": [],
+    }
+    run_recipe(tmp_path / "cut", **{**EPOCHS, **other}, eval_dataset=make_sentences(4))
+    assert_equal(weights(tmp_path / "cut"), weights(tmp_path / "whole"))
+
+
+def test_what_decides_weights_is_refused_once_there_is_a_checkpoint(tmp_path):
+    interrupt(tmp_path, 5, **EPOCHS)
+    with pytest.raises(ValueError, match=r"holds a run with {'learning_rate': 0\.01}, now {'learning_rate': 0\.02} is"):
+        run_recipe(tmp_path, **{**EPOCHS, "learning_rate": 2e-2})
+    with pytest.raises(ValueError, match=r"{'examples_in_a_step': 4}, now {'examples_in_a_step': 8} is asked"):
+        run_recipe(tmp_path, **EPOCHS, gradient_accumulation_steps=2)
+    with pytest.raises(ValueError, match=r"{'steps': \['1-rewired', '3-depth'\]}, now {'steps': \['1-rewired', '2-w"):
+        run_recipe(tmp_path, **EPOCHS, stages=("width", "depth"), stage_arguments={"depth": {"teacher_width": "full"}})
+
+
+def test_arguments_may_change_as_long_as_a_stage_has_left_nothing(tmp_path):
+    """As after running out of memory in the first step."""
+    interrupt(tmp_path / "cut", 1, max_steps=2, learning_rate=1e-3)
+    result = run_recipe(tmp_path / "cut", max_steps=3, learning_rate=1e-2, per_device_train_batch_size=2)
+    expected = run_recipe(tmp_path / "new", max_steps=3, learning_rate=1e-2, per_device_train_batch_size=2)
+    assert_equal(result.model.state_dict(), expected.model.state_dict())
+    with pytest.raises(ValueError, match=r"{'model': '\w+', .*'learning_rate': 0\.01"):
+        run_recipe(tmp_path / "cut", make_teacher(num_labels=3), max_steps=3)
+
+
+@pytest.mark.parametrize(
+    ("first", "message"),
+    [
+        ({"widths": ()}, "widths is empty"),
+        ({"widths": (0.5,)}, r"leave out the full size\. Possible are .* Add 1\.0"),
+        ({"depths": (0.01, 1.0)}, "leaves no layer"),
+        ({"kept_layers": {"0.5": [0, 9, 10]}}, "kept_layers"),
+        ({"max_importance_samples": 0}, r"max_importance_samples=0 is not possible\. Give at least 1"),
+        ({"importance_labels": "guessed"}, r"importance_labels='guessed' is unknown\. Give 'data' or 'predictions'"),
+    ],
+)
+def test_a_call_that_is_refused_writes_nothing(tmp_path, first, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        run_recipe(tmp_path, **first)
+    assert not (tmp_path / "run").exists()
+    assert run_recipe(tmp_path).rows
+
+
+def test_a_finished_run_keeps_its_result_and_no_more(tmp_path):
+    run_recipe(tmp_path, stages=("width", "depth"), finetune=True, **EPOCHS)
+    folder = tmp_path / "run"
+    left = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    of_stages = [name for name in left if not name.startswith("model/")]
+    assert of_stages == [
+        "1-rewired/importance.safetensors",
+        *(f"{stage}/{name}" for stage in ("2-width", "3-depth", "4-finetune")
+          for name in ("README.md", "history.csv", "history.json")),
+        "run.json",
+    ]  # fmt: skip
+    assert [name for name in left if name.endswith("model.safetensors")] == ["model/model.safetensors"]
+
+
+def test_by_default_only_the_folders_of_what_was_trained_are_made(tmp_path):
+    run_recipe(tmp_path, keep_stages=True, save_strategy="epoch", **EPOCHS)
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["1-rewired", "3-depth", "model", "run.json"]
+    assert (tmp_path / "run" / "3-depth" / "model" / "model.safetensors").exists()
+    assert (tmp_path / "run" / "3-depth" / "checkpoint-9" / "optimizer.pt").exists()
+
+
+def test_a_second_call_returns_the_result_and_leaves_the_files(tmp_path, monkeypatch):
+    first = run_recipe(tmp_path)
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in _files(tmp_path / "run" / "model")}
+    monkeypatch.setattr(DynaBertTrainer, "train", lambda *args, **kwargs: pytest.fail("trained again"))
+    second = run_recipe(tmp_path)
+    assert [row.metrics for row in second.rows] == [row.metrics for row in first.rows]
+    assert second.teacher_metrics == first.teacher_metrics
+    assert second.stages == first.stages
+    assert_equal(second.model.state_dict(), first.model.state_dict())
+    assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in before} == before
+
+
+def _files(folder):
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def test_a_finished_run_is_measured_on_other_data_without_touching_its_weights(tmp_path):
+    run_recipe(tmp_path, eval_dataset=None)
+    path = tmp_path / "run" / "model" / "model.safetensors"
+    before = path.stat().st_mtime_ns
+    result = run_recipe(tmp_path, eval_dataset=make_sentences(10))
+    again = run_recipe(tmp_path / "other", eval_dataset=make_sentences(10))
+    assert [row.metrics for row in result.rows] == [row.metrics for row in again.rows]
+    folders = [tmp_path / "run" / "model", tmp_path / "other" / "run" / "model"]
+    for name in ("results.json", "config.json"):
+        one, two = (json.loads((folder / name).read_text()) for folder in folders)
+        assert one == two, name
+    assert path.stat().st_mtime_ns == before
+
+
+def test_a_run_killed_before_its_stages_were_removed_removes_them_when_called_again(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("dynabert_hf.training.run_folder.shutil.rmtree", lambda *args, **kwargs: None)
+        run_recipe(tmp_path)
+    assert (tmp_path / "run" / "3-depth" / "model").exists()
+    run_recipe(tmp_path)
+    assert not (tmp_path / "run" / "3-depth" / "model").exists()
+
+
+def test_a_model_of_ones_own_in_the_folder_is_not_overwritten(tmp_path):
+    make_teacher().save_pretrained(tmp_path / "run" / "model")
+    before = os.listdir(tmp_path / "run" / "model")
+    with pytest.raises(ValueError, match=r"holds a folder 'model' that no run of the recipe left.* Give another"):
+        run_recipe(tmp_path)
+    assert os.listdir(tmp_path / "run" / "model") == before

@@ -1,0 +1,170 @@
+"""Arguments of the recipe: what is taken, what is refused by name, and what each stage makes of it."""
+
+import copy
+import logging
+from dataclasses import fields
+
+import pytest
+import torch
+from helpers.recipes import SETTINGS, make_sentences, make_teacher, run_recipe
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments
+
+from dynabert_hf import DynaBertTrainer, DynaBertTrainingArguments
+from dynabert_hf.training.run_folder import DECIDE_THE_BEST, DECIDE_WEIGHTS
+from dynabert_hf.training.stages import OF_THE_RUN, PUBLISHING, evaluation_arguments, given_arguments, make_stages
+
+DECIDE_NO_WEIGHTS = """
+    accelerator_config activation_checkpointing activation_checkpointing_kwargs average_tokens_across_devices
+    batch_eval_metrics bf16_full_eval dataloader_multiprocessing_context dataloader_num_workers
+    dataloader_persistent_workers dataloader_pin_memory dataloader_prefetch_factor ddp_backend ddp_broadcast_buffers
+    ddp_bucket_cap_mb ddp_find_unused_parameters ddp_static_graph ddp_timeout debug deepspeed disable_tqdm do_eval
+    do_predict do_train enable_jit_checkpoint eval_accumulation_steps eval_delay eval_do_concat_batches
+    eval_on_start eval_sizes eval_use_gather_object fp16_full_eval fsdp fsdp_config full_determinism
+    gradient_accumulation_steps gradient_checkpointing gradient_checkpointing_kwargs include_for_metrics
+    include_num_input_tokens_seen liger_kernel_config local_rank log_level log_level_replica log_on_each_node
+    logging_dir logging_first_step logging_nan_inf_filter logging_steps logging_strategy parallelism_config
+    per_device_eval_batch_size per_device_train_batch_size place_model_on_device prediction_loss_only project
+    ray_scope report_to restore_callback_states_from_checkpoint resume_from_checkpoint run_name save_on_each_node
+    save_only_model save_safetensors save_steps save_total_limit skip_memory_metrics tf32 torch_compile
+    torch_compile_backend torch_compile_mode torch_empty_cache_steps trackio_bucket_id trackio_space_id
+    trackio_static_space_id use_cache use_cpu use_liger_kernel warmup_ratio
+""".split()  # noqa: SIM905
+"""The rest of the training arguments, of any release; a batch counts by the examples of a step."""
+
+
+def test_of_every_training_argument_it_is_said_whether_it_decides_weights():
+    said = {*DECIDE_WEIGHTS, *DECIDE_THE_BEST, *DECIDE_NO_WEIGHTS, *PUBLISHING, *OF_THE_RUN}
+    assert {each.name for each in fields(DynaBertTrainingArguments)} - said == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("learning_rat", r"learning_rat is no argument of train_dynabert\. Possible are .* Give learning_rate instead"),
+        ("tokenizer", r"tokenizer is no argument of .*DynaBertTrainer .* Give processing_class instead"),
+        ("compute_metric", "Give compute_metrics instead"),
+        ("quux", r"quux is no argument of .* fields of DynaBertTrainingArguments\. Leave it out"),
+        ("model_init", r"model_init is not possible\. .* call train_dynabert once a trial, or .* DynaBertTrainer\."),
+        ("optimizers", r"optimizers is not possible\. .* Give optimizer_cls_and_kwargs, or"),
+        ("stage", r"stage is not possible\. .* Name them by stages and finetune"),
+    ],
+)
+def test_an_unknown_argument_is_refused_with_the_nearest_one(tmp_path, name, message):
+    with pytest.raises(TypeError, match=message):
+        run_recipe(tmp_path, **{name: None})
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("own", "error", "message"),
+    [
+        ({"deep": {}}, ValueError, r"stage_arguments names \['deep'\]\. Possible are \['width', 'depth', 'finetune'\]"),
+        ({"depth": {"max_step": 1}}, TypeError, "Give max_steps instead"),
+        ({"depth": {"output_dir": "x"}}, ValueError, r"\['depth'\] has output_dir, which is one for all stages"),
+        ({"depth": {"push_to_hub": True}}, ValueError, "has push_to_hub, which is one for all stages"),
+    ],
+)
+def test_impossible_arguments_of_one_stage_are_refused(tmp_path, own, error, message):
+    with pytest.raises(error, match=message):
+        run_recipe(tmp_path, stage_arguments=own)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_teacher_of_the_same_width_needs_the_stage_that_makes_it(tmp_path):
+    with pytest.raises(ValueError, match=r"teacher_width='same' needs the result of stage 'width' .* Give stages="):
+        run_recipe(tmp_path, teacher_width="same")
+    assert not (tmp_path / "run").exists()
+
+
+def test_prepared_arguments_train_as_single_ones_and_stay_as_they_are(tmp_path):
+    settings = {**SETTINGS, "learning_rate": 3e-3, "seed": 5, "report_to": "none"}
+    args = DynaBertTrainingArguments(str(tmp_path / "two" / "run"), **settings)
+    before = copy.deepcopy(args.to_dict())
+    data = {"train_dataset": make_sentences(), "finetune": True, "stages": ("width", "depth")}
+    one = run_recipe(tmp_path / "one", **data, **settings, strategy="grid", warmup_steps=0,
+                     train_sampling_strategy="random", save_strategy="steps", save_total_limit=None)  # fmt: skip
+    two = run_recipe(tmp_path / "two", args=args, **data)
+    assert args.to_dict() == before
+    assert one.stages == two.stages
+    assert two.stages["width"]["hidden_weight"] == 0.1
+    assert two.stages["depth"]["hidden_weight"] == 1.0
+    assert_equal_weights(one.model, two.model)
+
+
+def assert_equal_weights(one, two):
+    assert all(torch.equal(weight, two.state_dict()[name]) for name, weight in one.state_dict().items())
+
+
+def test_stock_arguments_leave_what_they_do_not_know_to_the_recipe(tmp_path):
+    args = TrainingArguments(str(tmp_path), learning_rate=7e-4, use_cpu=True)
+    [stage] = make_stages(("depth",), folder=tmp_path, given=given_arguments(args, {})[0], own={"depth": {"seed": 3}})
+    assert (stage.arguments.learning_rate, stage.arguments.seed) == (7e-4, 3)
+    assert (stage.arguments.strategy, stage.arguments.teacher_width) == ("sandwich", "full")
+    assert stage.arguments.per_device_train_batch_size == args.per_device_train_batch_size == 8
+    assert stage.folder == tmp_path / "3-depth"
+    assert not stage.folder.exists()
+
+
+def test_evaluation_takes_nothing_of_training(tmp_path):
+    given = {
+        "use_cpu": True,
+        "lr_scheduler_type": "reduce_lr_on_plateau",
+        "eval_strategy": "epoch",
+        "load_best_model_at_end": True,
+        "metric_for_best_model": "worst_loss",
+        "per_device_eval_batch_size": 3,
+    }
+    args = evaluation_arguments(tmp_path / "run", given)
+    assert (args.per_device_eval_batch_size, args.eval_strategy, args.load_best_model_at_end) == (3, "no", False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_the_push_at_the_end_does_not_heed_is_said(tmp_path, caplog):
+    logging.getLogger("dynabert_hf").propagate = True
+    with caplog.at_level("WARNING"):
+        run_recipe(tmp_path, hub_strategy="checkpoint", max_steps=1)
+    assert "hub_strategy has no effect: with push_to_hub=True train_dynabert pushes the result once" in caplog.text
+
+
+class Steps(TrainerCallback):
+    """Counts steps."""
+
+    def __init__(self):
+        self.count = 0
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.count += 1
+
+
+def test_callbacks_loss_and_optimiser_are_those_of_every_stage(tmp_path, monkeypatch):
+    """Early stopping counts anew in each stage; with a learning rate of 0 nothing gets better after the first epoch."""
+    steps, stopping, losses = Steps(), EarlyStoppingCallback(2), []
+
+    def label_loss(outputs, labels, num_items_in_batch=None):
+        losses.append(outputs.logits.shape[0])
+        return torch.nn.functional.cross_entropy(outputs.logits, labels)
+
+    seen = []
+    create = DynaBertTrainer.create_optimizer
+    monkeypatch.setattr(
+        DynaBertTrainer, "create_optimizer", lambda self, *args: seen.append(create(self, *args)) or seen[-1]
+    )
+    run_recipe(
+        tmp_path, stages=("width", "depth"), max_steps=-1, num_train_epochs=9, eval_strategy="epoch",
+        load_best_model_at_end=True, metric_for_best_model="mean_loss", callbacks=[steps, stopping], label_weight=0.5,
+        compute_loss_func=label_loss, optimizer_cls_and_kwargs=(torch.optim.SGD, {"lr": 0.0}),
+    )  # fmt: skip
+    assert steps.count == 2 * 3 * 3
+    assert stopping.early_stopping_patience_counter == 0
+    assert [type(each) for each in seen] == [torch.optim.SGD] * 2
+    assert losses
+
+
+def test_the_teacher_is_left_in_the_mode_that_it_was_given_in(tmp_path):
+    teacher = make_teacher().train()
+    teacher.bert.encoder.layer[0].eval()
+    modes = [module.training for module in teacher.modules()]
+    config = teacher.config.to_dict()
+    run_recipe(tmp_path, teacher)
+    assert [module.training for module in teacher.modules()] == modes
+    assert teacher.config.to_dict() == config
