@@ -1,4 +1,4 @@
-"""DynaBERT for Hugging Face Transformers: one BERT or RoBERTa that holds many sizes, adjustable in width and depth.
+"""DynaBERT for Hugging Face Transformers: one encoder that holds many sizes, adjustable in width and depth.
 
 Importing the package makes the elastic classes known to transformers' Auto classes.
 """
@@ -6,16 +6,9 @@ Importing the package makes the elastic classes known to transformers' Auto clas
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoModelForMaskedLM,
-    AutoModelForMultipleChoice,
-    AutoModelForQuestionAnswering,
-    AutoModelForSequenceClassification,
-    AutoModelForTokenClassification,
-)
+from transformers import AutoConfig
 
+from .families import AUTO_CLASSES, elastic_classes
 from .model.elastic_model import ElasticModelMixin
 from .model.modeling_dynabert import (
     DynaBertConfig,
@@ -26,6 +19,75 @@ from .model.modeling_dynabert import (
     DynaBertForTokenClassification,
     DynaBertModel,
 )
+from .model.modeling_dynacamembert import (
+    DynaCamembertConfig,
+    DynaCamembertForMaskedLM,
+    DynaCamembertForMultipleChoice,
+    DynaCamembertForQuestionAnswering,
+    DynaCamembertForSequenceClassification,
+    DynaCamembertForTokenClassification,
+    DynaCamembertModel,
+)
+from .model.modeling_dynadebertav2 import (
+    DynaDebertaV2Config,
+    DynaDebertaV2ForMaskedLM,
+    DynaDebertaV2ForMultipleChoice,
+    DynaDebertaV2ForQuestionAnswering,
+    DynaDebertaV2ForSequenceClassification,
+    DynaDebertaV2ForTokenClassification,
+    DynaDebertaV2Model,
+)
+from .model.modeling_dynadistilbert import (
+    DynaDistilBertConfig,
+    DynaDistilBertForMaskedLM,
+    DynaDistilBertForMultipleChoice,
+    DynaDistilBertForQuestionAnswering,
+    DynaDistilBertForSequenceClassification,
+    DynaDistilBertForTokenClassification,
+    DynaDistilBertModel,
+)
+from .model.modeling_dynaelectra import (
+    DynaElectraConfig,
+    DynaElectraForMaskedLM,
+    DynaElectraForMultipleChoice,
+    DynaElectraForPreTraining,
+    DynaElectraForQuestionAnswering,
+    DynaElectraForSequenceClassification,
+    DynaElectraForTokenClassification,
+    DynaElectraModel,
+)
+from .model.modeling_dynaeurobert import (
+    DynaEuroBertConfig,
+    DynaEuroBertForMaskedLM,
+    DynaEuroBertForSequenceClassification,
+    DynaEuroBertForTokenClassification,
+    DynaEuroBertModel,
+)
+from .model.modeling_dynamodernbert import (
+    DynaModernBertConfig,
+    DynaModernBertForMaskedLM,
+    DynaModernBertForMultipleChoice,
+    DynaModernBertForQuestionAnswering,
+    DynaModernBertForSequenceClassification,
+    DynaModernBertForTokenClassification,
+    DynaModernBertModel,
+)
+from .model.modeling_dynampnet import (
+    DynaMPNetConfig,
+    DynaMPNetForMaskedLM,
+    DynaMPNetForMultipleChoice,
+    DynaMPNetForQuestionAnswering,
+    DynaMPNetForSequenceClassification,
+    DynaMPNetForTokenClassification,
+    DynaMPNetModel,
+)
+from .model.modeling_dynanomicbert import (
+    DynaNomicBertConfig,
+    DynaNomicBertForMaskedLM,
+    DynaNomicBertForSequenceClassification,
+    DynaNomicBertForTokenClassification,
+    DynaNomicBertModel,
+)
 from .model.modeling_dynaroberta import (
     DynaRobertaConfig,
     DynaRobertaForMaskedLM,
@@ -34,6 +96,15 @@ from .model.modeling_dynaroberta import (
     DynaRobertaForSequenceClassification,
     DynaRobertaForTokenClassification,
     DynaRobertaModel,
+)
+from .model.modeling_dynaxlmroberta import (
+    DynaXLMRobertaConfig,
+    DynaXLMRobertaForMaskedLM,
+    DynaXLMRobertaForMultipleChoice,
+    DynaXLMRobertaForQuestionAnswering,
+    DynaXLMRobertaForSequenceClassification,
+    DynaXLMRobertaForTokenClassification,
+    DynaXLMRobertaModel,
 )
 from .model.subnetwork import LayerShape, SubNetwork, SubNetworkError, grid
 
@@ -85,18 +156,8 @@ _ON_FIRST_USE = {
 }
 """What trains, measures and publishes, by module. It is imported when first used: loading a model needs none of it."""
 
-AUTO_CLASSES = {
-    AutoModel: (DynaBertModel, DynaRobertaModel),
-    AutoModelForMaskedLM: (DynaBertForMaskedLM, DynaRobertaForMaskedLM),
-    AutoModelForMultipleChoice: (DynaBertForMultipleChoice, DynaRobertaForMultipleChoice),
-    AutoModelForQuestionAnswering: (DynaBertForQuestionAnswering, DynaRobertaForQuestionAnswering),
-    AutoModelForSequenceClassification: (DynaBertForSequenceClassification, DynaRobertaForSequenceClassification),
-    AutoModelForTokenClassification: (DynaBertForTokenClassification, DynaRobertaForTokenClassification),
-}
-"""For each Auto class the elastic classes that it loads."""
-
-for _config_class in (DynaBertConfig, DynaRobertaConfig):
-    AutoConfig.register(_config_class.model_type, _config_class, exist_ok=True)
+for _class in elastic_classes():
+    AutoConfig.register(_class.config_class.model_type, _class.config_class, exist_ok=True)
 for _auto_class, _model_classes in AUTO_CLASSES.items():
     for _model_class in _model_classes:
         _auto_class.register(_model_class.config_class, _model_class, exist_ok=True)

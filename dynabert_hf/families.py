@@ -5,17 +5,52 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoModelForMultipleChoice,
+    AutoModelForPreTraining,
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 
-from .model import modeling_dynabert, modeling_dynaroberta
+from .model import (
+    modeling_dynabert,
+    modeling_dynacamembert,
+    modeling_dynadebertav2,
+    modeling_dynadistilbert,
+    modeling_dynaelectra,
+    modeling_dynaeurobert,
+    modeling_dynamodernbert,
+    modeling_dynampnet,
+    modeling_dynanomicbert,
+    modeling_dynaroberta,
+    modeling_dynaxlmroberta,
+)
 from .model.anatomy import Anatomy
 from .model.elastic_model import ElasticModelMixin
 
-MODULES = (modeling_dynabert, modeling_dynaroberta)
+MODULES = (
+    modeling_dynabert,
+    modeling_dynaroberta,
+    modeling_dynaxlmroberta,
+    modeling_dynacamembert,
+    modeling_dynaelectra,
+    modeling_dynadistilbert,
+    modeling_dynampnet,
+    modeling_dynadebertav2,
+    modeling_dynamodernbert,
+    modeling_dynanomicbert,
+    modeling_dynaeurobert,
+)
 """One module a family, with its configuration, its base model and its heads."""
 
 
-def elastic_classes() -> Iterator[type[ElasticModelMixin]]:
+def elastic_classes() -> Iterator[Any]:
     """Every elastic class, family by family: the base model, then the heads."""
     for module in MODULES:
         for value in vars(module).values():
@@ -23,7 +58,22 @@ def elastic_classes() -> Iterator[type[ElasticModelMixin]]:
                 yield value
 
 
-def elastic_class_of(model: PreTrainedModel | type[PreTrainedModel]) -> type[ElasticModelMixin]:
+AUTO_CLASSES: dict[Any, tuple[Any, ...]] = {
+    auto_class: tuple(each for each in elastic_classes() if each.__name__.endswith(suffix))
+    for suffix, auto_class in (
+        ("Model", AutoModel),
+        ("ForMaskedLM", AutoModelForMaskedLM),
+        ("ForMultipleChoice", AutoModelForMultipleChoice),
+        ("ForPreTraining", AutoModelForPreTraining),
+        ("ForQuestionAnswering", AutoModelForQuestionAnswering),
+        ("ForSequenceClassification", AutoModelForSequenceClassification),
+        ("ForTokenClassification", AutoModelForTokenClassification),
+    )
+}
+"""For each Auto class the elastic classes that it loads."""
+
+
+def elastic_class_of(model: PreTrainedModel | type[PreTrainedModel]) -> Any:
     """The class that makes a model of this class elastic; of an elastic model its own.
 
     Raises:
@@ -44,7 +94,7 @@ def elastic_class_of(model: PreTrainedModel | type[PreTrainedModel]) -> type[Ela
     raise TypeError(f"A {wanted.__name__} cannot be made elastic. {kind} {', '.join(possible)}; use one of them.")
 
 
-def backbone_class_of(elastic_class: type[ElasticModelMixin]) -> Any:
+def backbone_class_of(elastic_class: Any) -> Any:
     """The stock class that an elastic class makes elastic."""
     return elastic_class.__mro__[elastic_class.__mro__.index(ElasticModelMixin) + 1]
 

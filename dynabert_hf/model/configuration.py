@@ -34,7 +34,10 @@ _LARGEST = {
 """Far above any encoder. Only larger ones are refused without a look at the weights, which decide about the others."""
 
 
-_SUPPORTED = "Supported encoders are BERT and RoBERTa; use the Dyna... class of the family that fits."
+_SUPPORTED = (
+    "Supported encoders are BERT and its kin RoBERTa, XLM-RoBERTa, CamemBERT, ELECTRA, DistilBERT, MPNet, DeBERTa-v2, "
+    "ModernBERT, NomicBERT and EuroBERT; use the Dyna... class of the family that fits."
+)
 
 
 def _layer_shapes(layers: Sequence[dict[str, int]]) -> tuple[LayerShape, ...]:

@@ -139,6 +139,8 @@ class ElasticModelMixin(_Model):
                 "or width= and depth=."
             )
         active = self.active
+        if width is None and depth is None:
+            return active
         if not isinstance(active, SubNetwork):
             active = SubNetwork()
         return SubNetwork(active.width if width is None else width, active.depth if depth is None else depth)

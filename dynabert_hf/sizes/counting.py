@@ -87,14 +87,17 @@ def count_flops(
     """
     config = model.config
     layers = config.resolve(config.active if size is None else size)
-    changes = {} if sequence_length <= longest_input(config) else {"max_position_embeddings": 2 * sequence_length}
+    changes: dict[str, Any] = {}
+    if sequence_length > longest_input(config):
+        changes["max_position_embeddings"] = 2 * sequence_length
     twin = _twin_of(type(model), config, **changes)
     choices = (1,) if "MultipleChoice" in type(model).__name__ else ()
-    input_ids = torch.zeros((batch_size, *choices, sequence_length), dtype=torch.long, device="meta")
+    width = twin.get_input_embeddings().weight.shape[1]  # some models look for padding among ids, which have no values
+    embeddings = torch.empty((batch_size, *choices, sequence_length, width), device="meta")
     distinct = {(layer.heads, layer.neurons): layer for layer in reversed(layers)}  # layers of one shape cost the same
     run = sorted(distinct.values(), key=lambda layer: layer.index)
     with torch.no_grad(), twin.subnetwork(run), FlopCounterMode(display=False) as counter:
-        twin(input_ids=input_ids)
+        twin(inputs_embeds=embeddings)
     by_module = {name: sum(counts.values()) for name, counts in counter.get_flop_counts().items()}
     names = {module: name for name, module in twin.named_modules(prefix=type(twin).__name__)}
     stored = dict(zip((layer.index for layer in config.stored_layers), twin.elastic_layers.stored, strict=True))

@@ -193,7 +193,8 @@ def rewire(model: PreTrainedModel, importance: Importance) -> PreTrainedModel:
     """Reorder heads and neurons of every layer in place, the most important first, and return the model.
 
     The outputs of the full network do not change beyond rounding; those of its sub-networks do. Make an optimiser after
-    rewiring, not before: its states would belong to other neurons.
+    rewiring, not before: its states would belong to other neurons. Where all layers share a table with a column per
+    head, as in MPNet, they get one order of heads, by the sum of the importance over layers.
 
     Args:
         model: An elastic or stock model of a supported family.
@@ -216,6 +217,11 @@ def rewire(model: PreTrainedModel, importance: Importance) -> PreTrainedModel:
         raise ValueError("The importance holds NaN or infinity. Check the loss of the batches that it was measured on.")
     group, size = head_group(config), head_size(config)
     head_scores = importance.heads.unflatten(1, (-1, group)).sum(2)
+    table = anatomy_of(model).head_table
+    if table:  # its columns are the heads of every layer, so there is one order of heads for all
+        head_scores = head_scores.sum(0).expand_as(head_scores)
+        order = head_scores[0].argsort(descending=True, stable=True)
+        _permute_inputs(model.base_model.get_submodule(table), order)
     for layer, heads, neurons in zip(layers, head_scores, importance.neurons, strict=True):
         order = heads.argsort(descending=True, stable=True)
         orders = {
@@ -242,5 +248,5 @@ def _permute_outputs(linear: nn.Linear, order: torch.Tensor, *, blocks: int) -> 
         parameter.copy_(parameter.unflatten(0, (blocks, -1))[:, order].flatten(0, 1))
 
 
-def _permute_inputs(linear: nn.Linear, order: torch.Tensor) -> None:
-    linear.weight.copy_(linear.weight[:, order.to(linear.weight.device)])
+def _permute_inputs(module: Any, order: torch.Tensor) -> None:
+    module.weight.copy_(module.weight[:, order.to(module.weight.device)])

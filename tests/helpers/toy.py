@@ -55,9 +55,12 @@ class ToyModel(ToyPreTrained):
         self.stack = nn.ModuleDict({"blocks": nn.ModuleList(ToyBlock(config) for _ in range(config.num_hidden_layers))})
         self.post_init()
 
-    def forward(self, input_ids, attention_mask=None, **kwargs):
+    def get_input_embeddings(self):
+        return self.words
+
+    def forward(self, input_ids=None, attention_mask=None, inputs_embeds=None, **kwargs):
         mask = None if attention_mask is None else attention_mask.bool()[:, None, None]
-        states = self.words(input_ids)
+        states = self.words(input_ids) if inputs_embeds is None else inputs_embeds
         for block in self.stack["blocks"]:
             (states,) = block(states, mask)
         return BaseModelOutput(last_hidden_state=states)
@@ -70,8 +73,8 @@ class ToyForSequenceClassification(ToyPreTrained):
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
         self.post_init()
 
-    def forward(self, input_ids, attention_mask=None, labels=None, **kwargs):
-        logits = self.classifier(self.toy(input_ids, attention_mask).last_hidden_state[:, 0])
+    def forward(self, input_ids=None, attention_mask=None, labels=None, **kwargs):
+        logits = self.classifier(self.toy(input_ids, attention_mask, **kwargs).last_hidden_state[:, 0])
         loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
         return SequenceClassifierOutput(loss=loss, logits=logits)
 

@@ -29,7 +29,7 @@ def test_every_head_runs_where_the_package_is_missing(tmp_path):
 def test_auto_map_names_every_head_of_the_family(tmp_path, family):
     make_model(family).save_pretrained(tmp_path, with_code=True)
     auto_map = json.loads((tmp_path / "config.json").read_text())["auto_map"]
-    assert set(auto_map) == AUTO_CLASSES
+    assert set(auto_map) == AUTO_CLASSES - {"AutoModelForPreTraining"}
     for reference in auto_map.values():
         file, name = reference.split(".")
         assert (tmp_path / f"{file}.py").read_text().count(f"class {name}(") == 1

@@ -225,3 +225,9 @@ def test_one_model_object_serves_several_threads_at_one_size(head):
     with frequent_thread_switches(), ThreadPoolExecutor(4) as pool:
         for result in pool.map(lambda _: outputs(model, batch_for(head)), range(40)):
             assert_equal(result, expected)
+
+
+def test_what_is_asked_for_nothing_is_of_the_layers_in_force():
+    model = make_model().set_active(IRREGULAR)
+    assert model.extract().active == IRREGULAR
+    assert model.share().active == IRREGULAR

@@ -1,0 +1,74 @@
+"""Elastic ModernBERT: what its layers are made of, its configuration, and the stock classes with the mixin in front.
+
+Parameter names are those of ModernBERT, so stock checkpoints load as they are.
+Queries, keys and values are one fused linear, and so are gate and values of the feed-forward part.
+"""
+
+from huggingface_hub.dataclasses import strict
+from transformers import (
+    ModernBertConfig,
+    ModernBertForMaskedLM,
+    ModernBertForMultipleChoice,
+    ModernBertForQuestionAnswering,
+    ModernBertForSequenceClassification,
+    ModernBertForTokenClassification,
+    ModernBertModel,
+)
+from transformers.models.modernbert.modeling_modernbert import ModernBertAttention, ModernBertEncoderLayer
+
+from .anatomy import HEADS, HIDDEN, NEURONS, Anatomy, Role
+from .configuration import ElasticConfigMixin
+from .elastic import layer_recorder
+from .elastic_model import ElasticModelMixin
+
+
+@strict
+class DynaModernBertConfig(ElasticConfigMixin, ModernBertConfig):
+    """Configuration of an elastic ModernBERT: `ModernBertConfig` plus the fields of `ElasticConfigMixin`."""
+
+    model_type = "dynamodernbert"
+    backbone_config_class = ModernBertConfig
+    anatomy = Anatomy(
+        "layers",
+        {
+            "attn.Wqkv": Role(HIDDEN, HEADS, blocks=3),
+            "attn.Wo": Role(HEADS, HIDDEN),
+            "mlp.Wi": Role(HIDDEN, NEURONS, blocks=2),
+            "mlp.Wo": Role(NEURONS, HIDDEN),
+        },
+    )
+
+
+class DynaModernBertModel(ElasticModelMixin, ModernBertModel):
+    """Elastic `ModernBertModel`: hidden states of the active size, `(batch, seq, hidden)`."""
+
+    config_class = DynaModernBertConfig
+    _can_record_outputs = {
+        "hidden_states": layer_recorder(ModernBertEncoderLayer),
+        "attentions": ModernBertAttention,
+    }
+
+
+class _DynaModernBertHead(ElasticModelMixin):
+    config_class = DynaModernBertConfig
+    elastic_base_class = DynaModernBertModel
+
+
+class DynaModernBertForSequenceClassification(_DynaModernBertHead, ModernBertForSequenceClassification):
+    """Elastic `ModernBertForSequenceClassification`: logits `(batch, num_labels)`."""
+
+
+class DynaModernBertForTokenClassification(_DynaModernBertHead, ModernBertForTokenClassification):
+    """Elastic `ModernBertForTokenClassification`: logits `(batch, seq, num_labels)`."""
+
+
+class DynaModernBertForQuestionAnswering(_DynaModernBertHead, ModernBertForQuestionAnswering):
+    """Elastic `ModernBertForQuestionAnswering`: start and end logits `(batch, seq)`."""
+
+
+class DynaModernBertForMultipleChoice(_DynaModernBertHead, ModernBertForMultipleChoice):
+    """Elastic `ModernBertForMultipleChoice`: logits `(batch, num_choices)`."""
+
+
+class DynaModernBertForMaskedLM(_DynaModernBertHead, ModernBertForMaskedLM):
+    """Elastic `ModernBertForMaskedLM`: logits `(batch, seq, vocab)`."""

@@ -1,0 +1,189 @@
+"""Every family: its full size is the stock model, its sizes are masked ones, and every door gives the same."""
+
+from contextlib import nullcontext
+
+import pytest
+import torch
+from helpers.backbones import CONFIGS, HEADS, irregular, make_backbone, make_stock, masked, run
+from helpers.tiny import make_batch
+from torch.utils.flop_counter import FlopCounterMode
+
+import dynabert_hf
+from dynabert_hf import LayerShape, SubNetworkError, count_flops, count_parameters, measure_importance, rewire
+from dynabert_hf.model.anatomy import KEYS, layer_axes, linear_shape
+from dynabert_hf.training.shared_prefixes import share_prefixes
+
+BATCH = {**make_batch(), "labels": torch.tensor([0, 2])}
+SOME_SIZES = ("w0.25-d0.5", "w0.5-d0.75", "w0.75-d1", "w1-d0.5")
+
+
+@pytest.fixture(params=list(CONFIGS))
+def family(request):
+    return request.param
+
+
+def assert_close(ours, theirs, tolerance):
+    assert len(ours) == len(theirs) > 0
+    for left, right in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(left, right, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize(("family", "head"), [(family, head) for family in HEADS for head in HEADS[family]])
+def test_the_full_size_of_every_head_is_bit_equal_to_stock(family, head):
+    stock = make_stock(family, head)
+    model = make_backbone(family, head).set_active("w0.5-d0.5").set_active("w1-d1")
+    for attention in ("eager", "sdpa") if stock._supports_sdpa else ("eager",):
+        for each in (stock, model):
+            each.set_attn_implementation(attention)
+        ours, theirs = (run(each, head, output_hidden_states=True) for each in (model, stock))
+        assert len(ours) == len(theirs) > 7
+        assert all(map(torch.equal, ours, theirs))
+
+
+def test_every_size_equals_the_masked_stock_model(family):
+    model = make_backbone(family)
+    for size in (*SOME_SIZES, irregular(model)):
+        ours = run(model.set_active(size), output_hidden_states=True)
+        assert_close(ours, run(masked(model, size), output_hidden_states=True), 2e-5)
+
+
+def test_every_linear_of_a_layer_is_declared_as_it_is(family):
+    model = make_backbone(family)
+    anatomy, full = model.config.anatomy, model.config.stored_layers[0]
+    for layer in model.elastic_layers.stored:
+        declared = {path: (role, linear) for path, role, linear in anatomy.linears_of(layer)}
+        assert declared.keys() == {name for name, each in layer.named_modules() if isinstance(each, torch.nn.Linear)}
+        for role, linear in declared.values():
+            assert tuple(linear.weight.shape) == linear_shape(role, layer_axes(model.config, full))
+
+
+def test_small_sizes_are_part_of_larger_ones_and_gradients_stay_in_them(family):
+    model = make_backbone(family).set_active("w0.5-d0.5")
+    model(**BATCH).loss.backward()
+    running = {layer.index: layer for layer in model.active_layers}
+    for index, layer in enumerate(model.elastic_layers.stored):
+        for _, role, linear in model.config.anatomy.linears_of(layer):
+            if index not in running:
+                assert linear.weight.grad is None
+                continue
+            gradient = linear.weight.grad.unflatten(0, (role.blocks, -1)).clone()
+            axes = layer_axes(model.config, running[index])
+            inside = gradient[:, : axes[role.outputs], : axes[role.inputs]]
+            assert all(block.any() for block in inside)
+            inside.zero_()
+            assert not gradient.any()
+
+
+def test_rewiring_changes_no_output_of_the_full_size(family):
+    model = make_backbone(family)
+    before = run(model, output_hidden_states=True)
+    importance = measure_importance(model, [BATCH], progress=False)
+    stock = rewire(model.to_backbone(), importance)
+    rewire(model, importance)
+    assert_close(run(model, output_hidden_states=True), before, 2e-5)
+    assert_close(run(stock, output_hidden_states=True), before, 2e-5)
+    again = measure_importance(model, [BATCH], progress=False).neurons
+    torch.testing.assert_close(again, importance.neurons.sort(1, descending=True).values, rtol=1e-3, atol=1e-4)
+
+
+def test_extracted_switched_reloaded_and_shared_models_agree(family, tmp_path):
+    model = make_backbone(family)
+    model.save_pretrained(tmp_path / "whole")
+    for size in ("w0.5-d0.75", irregular(model)):
+        expected = run(model.set_active(size))
+        small = model.extract()
+        small.save_pretrained(tmp_path / "small")
+        reloaded = type(model).from_pretrained(tmp_path / "small")
+        model.save_pretrained(tmp_path / "whole")
+        whole = type(model).from_pretrained(tmp_path / "whole")
+        for each in (small, reloaded, whole, model.share(size)):
+            assert_close(run(each.eval()), expected, 1e-5)
+        assert count_parameters(model).total == small.num_parameters()
+
+
+def test_only_the_active_part_is_loaded(family, tmp_path):
+    model = make_backbone(family).set_active("w0.5-d0.75")
+    model.save_pretrained(tmp_path)
+    part = type(model).from_pretrained(tmp_path, only_active=True).eval()
+    assert_close(run(part), run(model), 1e-5)
+    assert part.num_parameters() == model.extract().num_parameters()
+
+
+def test_a_file_that_names_weights_otherwise_is_not_read_in_part(tmp_path):
+    """Stock NomicBERT saves the fused names of the Hub, which transformers converts while it loads."""
+    make_stock("NomicBert").save_pretrained(tmp_path)
+    elastic_class = dynabert_hf.DynaNomicBertForSequenceClassification
+    with pytest.raises(SubNetworkError, match=r"cannot cut this checkpoint: it does not hold self_attn\.q_proj"):
+        elastic_class.from_pretrained(tmp_path, active_width=0.5, only_active=True)
+
+
+@pytest.mark.parametrize("head", ["ForSequenceClassification", "ForMaskedLM"])
+def test_a_stock_checkpoint_loads_without_missing_weights(family, head, tmp_path):
+    stock = make_stock(family, head)
+    stock.save_pretrained(tmp_path)
+    elastic_class = getattr(dynabert_hf, f"Dyna{family}{head}")
+    model, loading = elastic_class.from_pretrained(tmp_path, output_loading_info=True)
+    assert not loading["missing_keys"]
+    assert not loading["unexpected_keys"]
+    assert_close(run(model.eval(), head), run(stock, head), 1e-6)
+
+
+def test_costs_are_those_of_the_extracted_model(family):
+    model = make_backbone(family)
+    for size in (*SOME_SIZES, irregular(model)):
+        small = model.extract(size)
+        small.set_attn_implementation("eager")
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            small(input_ids=BATCH["input_ids"])
+        assert count_flops(model, size, batch_size=2, sequence_length=7) == counter.get_total_flops()
+        assert count_parameters(model, size).total == small.num_parameters()
+
+
+def test_shared_passes_give_the_gradients_of_separate_ones(family):
+    model = make_backbone(family).double()
+    sizes, gradients = model.config.subnetworks, []
+    for passes in (nullcontext(model.subnetwork), share_prefixes(model, sizes)):
+        model.zero_grad()
+        with passes as at_size:
+            for size in sizes:
+                with at_size(size):
+                    output = model(**BATCH, output_hidden_states=True)
+                    (output.loss + sum(state.square().mean() for state in output.hidden_states)).backward()
+        gradients.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        tolerance = 1e-6 if family in ("ModernBert", "EuroBert") else 1e-9  # stock computes norms or angles in float32
+        torch.testing.assert_close(gradients[1][name], gradient, rtol=tolerance, atol=tolerance, msg=name)
+
+
+def test_a_stale_head_count_gives_other_results_without_an_error():
+    """Why DeBERTa's attention is asked: its stock class splits by the count that it remembers."""
+    model = make_backbone("DebertaV2").set_active("w0.5-d1")
+    right = run(model)
+    for layer in model.elastic_layers.stored:
+        attention = layer.attention.self
+        attention.__class__ = type(attention).__mro__[2]
+        attention.num_attention_heads, attention.all_head_size = 4, 32
+    assert max((a - b).abs().max() for a, b in zip(run(model), right, strict=True)) > 1e-3
+
+
+def test_fused_rows_are_no_heads(monkeypatch):
+    """Why ModernBERT's blocks are declared: cut as leading rows of all, its heads would be queries only."""
+    model = make_backbone("ModernBert").set_active("w0.5-d1")
+    right = run(model)
+    linear_class = type(model.elastic_layers.stored[0].attn.Wqkv)
+    monkeypatch.setattr(
+        linear_class, "slices", lambda self, window: [(slice(window[0] * self.blocks), slice(window[1]))]
+    )
+    for layer in model.elastic_layers.stored:
+        for module in layer.modules():
+            module.__dict__.pop("_kept", None) is None or setattr(module, "_kept", {})
+    assert max((a - b).abs().max() for a, b in zip(run(model), right, strict=True)) > 1e-3
+
+
+def test_heads_that_share_keys_are_kept_together():
+    model = make_backbone("EuroBert")
+    assert [model.config.resolve(f"w{width}-d1")[0].heads for width in (0.25, 0.5, 0.75)] == [6, 9, 12]
+    assert model.config.anatomy.linears["self_attn.k_proj"].outputs == KEYS
+    with pytest.raises(SubNetworkError, match=r"heads=4.* 3 attention heads share keys .* Give a multiple of 3 heads"):
+        model.set_active([LayerShape(0, 4, 50)])
