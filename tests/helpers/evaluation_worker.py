@@ -44,6 +44,10 @@ def check_evaluation(folder, head, size, settings, *, streams=False):
         assert predicted.metrics[f"test_{each}_loss"] == pytest.approx(loss, abs=1e-6)
         assert metrics[f"eval_{each}_loss"] == pytest.approx(loss, abs=1e-6)
     stock = model.to_backbone().eval()
+    with pytest.raises(
+        ValueError, match=r"On 2 processes a DataLoader was given to evaluate on, .* Return one of these"
+    ):
+        trainer.evaluation_loop(torch.utils.data.DataLoader(rows, collate_fn=pad), "Evaluation")
     of_stock = evaluate_one_size(stock, trainer.args, eval_dataset=data, data_collator=pad)
     assert of_stock["eval_loss"] == pytest.approx(loss, abs=1e-6)
     own = [

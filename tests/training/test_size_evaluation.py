@@ -85,7 +85,14 @@ def test_a_loss_of_ones_own_is_a_mean_over_labelled_tokens(tmp_path, stage, sett
         logits.flatten(0, 1), batch["labels"].flatten(), label_smoothing=settings.get("label_smoothing_factor", 0.0)
     )
     trainer = make_trainer(
-        tmp_path, stage, model, data_collator=pad, per_device_eval_batch_size=4, eval_dataset=rows, **settings
+        tmp_path,
+        stage,
+        model,
+        data_collator=pad,
+        per_device_eval_batch_size=4,
+        train_dataset=None,
+        eval_dataset=rows,
+        **settings,
     )
     assert trainer.evaluate()["eval_w1-d1_loss"] == pytest.approx(expected.item(), abs=1e-6)
 

@@ -206,6 +206,7 @@ def test_the_loss_on_labels_is_added_with_its_weight(tmp_path, head, smoothing):
             stage,
             model=make_model(head=head, stock={"num_labels": 2 if "Question" in head else 3}),
             train_dataset=train,
+            eval_dataset=None,
             callbacks=[first],
             max_steps=1,
             max_grad_norm=0.0,
@@ -498,6 +499,7 @@ def test_a_batch_without_a_labelled_token_adds_nothing(tmp_path, stage, label_we
         stage,
         make_model(head="ForTokenClassification"),
         train_dataset=rows,
+        eval_dataset=None,
         label_weight=label_weight,
         train_sampling_strategy="sequential",
     )
@@ -517,7 +519,13 @@ def test_float_labels_of_several_classes_are_distilled_one_by_one(tmp_path, prob
     with torch.no_grad():
         teacher.classifier.weight.neg_()
     trainer = make_trainer(
-        tmp_path, model=model, teacher=teacher, train_dataset=rows, hidden_weight=0.0, teacher_width="full"
+        tmp_path,
+        model=model,
+        teacher=teacher,
+        train_dataset=rows,
+        eval_dataset=None,
+        hidden_weight=0.0,
+        teacher_width="full",
     )
     [batch] = [default_data_collator(rows[:4])]
     ours, theirs = (
@@ -562,3 +570,67 @@ def test_an_optimiser_that_has_modes_is_put_into_that_of_training(tmp_path):
     trainer = make_trainer(tmp_path)
     trainer.optimizer = Moded(trainer.model.parameters(), lr=0.01)
     trainer.train()
+
+
+def test_several_devices_in_one_process_are_refused(tmp_path):
+    args = DynaBertTrainingArguments(tmp_path, stage="finetune", use_cpu=True)
+    args._n_gpu = 2
+    with pytest.raises(ValueError, match=r"has 2 devices.*DataParallel.*start 2 processes by accelerate.*CUDA_VISIBLE"):
+        DynaBertTrainer(make_model(), None, args)
+
+
+def test_a_search_for_hyperparameters_is_refused_with_what_to_do(tmp_path):
+    args = DynaBertTrainingArguments(tmp_path, stage="finetune", use_cpu=True)
+    with pytest.raises(ValueError, match=r"model_init was given.*Possible is model=.*a trainer in each trial"):
+        DynaBertTrainer(args=args, model_init=make_model)
+    with pytest.raises(ValueError, match=r"hyperparameter_search was called.*eval_mean_loss"):
+        make_trainer(tmp_path, "finetune").hyperparameter_search()
+
+
+def other_teacher():
+    teacher = make_model()
+    with torch.no_grad():
+        for weight in teacher.parameters():
+            weight.mul_(1.05)
+    return teacher
+
+
+def test_hidden_states_alone_leave_the_head_and_its_flags(tmp_path):
+    """The head gets no gradient, and would be decayed or waited for otherwise."""
+    model = make_model()
+    model.bert.embeddings.position_embeddings.weight.requires_grad_(False)
+    flags = {name: weight.requires_grad for name, weight in model.named_parameters()}
+    before = copy.deepcopy(model.state_dict())
+    trainer = make_trainer(tmp_path, model=model, teacher=other_teacher(), logit_weight=0.0, weight_decay=0.1)
+    trainer.train()
+    assert {name: weight.requires_grad for name, weight in model.named_parameters()} == flags
+    changed = {name for name, weight in model.state_dict().items() if not torch.equal(weight, before[name])}
+    untaught = {name for name in before if "pooler" in name or name.startswith("classifier") or "position_emb" in name}
+    assert changed == before.keys() - untaught
+
+
+def test_the_mode_and_device_of_the_teacher_are_as_before(tmp_path):
+    teacher = make_model().train()
+    teacher.bert.encoder.layer[2].eval()
+    modes = [module.training for module in teacher.modules()]
+    trainer = make_trainer(tmp_path, teacher=teacher)
+    assert [module.training for module in teacher.modules()] == modes
+    trainer.train()
+    assert [module.training for module in teacher.modules()] == modes
+    with torch.no_grad():
+        teacher.classifier.bias.fill_(torch.nan)
+    with pytest.raises(FloatingPointError):
+        trainer.train()
+    assert [module.training for module in teacher.modules()] == modes
+
+
+def test_a_step_looks_at_its_losses_once(tmp_path, monkeypatch):
+    """Of all sub-networks and accumulated batches together, before the optimiser steps."""
+    looked = []
+    trainer = make_trainer(tmp_path, gradient_accumulation_steps=2, per_device_train_batch_size=2, max_steps=2)
+    check = trainer._losses.check_finite
+    monkeypatch.setattr(
+        trainer._losses, "check_finite", lambda *args: looked.append(len(trainer._losses._unchecked)) or check(*args)
+    )
+    trainer.train()
+    assert looked == [24, 24]
