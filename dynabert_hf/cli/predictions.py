@@ -1,19 +1,60 @@
-"""What one size of a model says of texts: labels with scores, values, entities, words or answers, a record a row."""
+"""The command `predict`: what one size says of texts, as labels with scores, values, entities, words or answers."""
 
 from __future__ import annotations
 
+import json
+from argparse import Namespace
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from rich.console import Console
 
+from ..data.labelled_text import read_texts
 from ..families import longest_input
+from ..files import check_writable_file
+from ..model.subnetwork import size_name
+from ..sizes.tables import table_of
 from ..tasks import has_entities, problem_type, task_of
+from .inputs import load_model, needed_tokenizer
+from .tables import print_json
 
 pipeline: Any = transformers.pipeline  # typed for the classes of transformers alone
 LONGEST_ANSWER = 30
 """Tokens of an answer at most."""
+
+
+def predict(arguments: Namespace, console: Console) -> None:
+    """What one size predicts for texts."""
+    if arguments.output:
+        if Path(arguments.output).suffix != ".jsonl":
+            raise ValueError(f"{arguments.output!r} is no name for predictions. Give one that ends in .jsonl.")
+        check_writable_file(arguments.output)
+    model = load_model(arguments.model)
+    if arguments.size:
+        model.set_active(arguments.size)
+    columns = arguments.text_column or ["text"]
+    rows = read_texts(Path(arguments.file), columns)
+    found = predict_texts(model, needed_tokenizer(arguments), rows, batch_size=arguments.eval_batch_size)
+    records = [{**dict(zip(columns, row, strict=True)), **one} for row, one in zip(rows, found, strict=True)]
+    if arguments.json:
+        print_json(records)
+    elif not arguments.output:
+        console.print(table_of([{name: _short(value) for name, value in record.items()} for record in records]))
+        console.print(f"{len(records)} rows of {arguments.file}, size {size_name(model.active)}", soft_wrap=True)
+    if arguments.output:
+        lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+        Path(arguments.output).write_text(lines, encoding="utf-8")
+
+
+def _short(value: Any) -> Any:
+    """A value for a cell: numbers as they are, the rest as text of 40 signs at most."""
+    if isinstance(value, int | float):
+        return value
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 40 else text[:39] + "…"
 
 
 def predict_texts(model: Any, tokenizer: Any, rows: Sequence[Sequence[str]], *, batch_size: int) -> list[dict]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -132,3 +133,7 @@ def _label(size: str) -> str:
 def _one_or_range(counts: Iterable[int]) -> str:
     counts = sorted(set(counts))
     return str(counts[0]) if len(counts) == 1 else f"{counts[0]}-{counts[-1]}"
+
+
+def print_json(content: Any) -> None:
+    print(json.dumps(content, indent=2))

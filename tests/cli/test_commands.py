@@ -21,7 +21,7 @@ from transformers import AutoModelForSequenceClassification, BertForSequenceClas
 import dynabert_cli
 from dynabert_cli import main
 from dynabert_hf import ProfileTable
-from dynabert_hf.cli import commands, tables
+from dynabert_hf.cli import measurements, recommendation, tables
 from dynabert_hf.hub.card import write_model_card
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "film", "a", "very"]
@@ -401,7 +401,7 @@ def test_a_drop_counts_from_the_best_size_even_if_it_was_not_profiled(capsys, fo
     assert answer["choice"]["size"] == "w0.5-d1"
     assert "accuracy at least 0.82" in answer["reason"]
     assert answer["note"] is None
-    assert run(capsys, *command, 0.02)[0] == commands.NOTHING_FITS
+    assert run(capsys, *command, 0.02)[0] == recommendation.NOTHING_FITS
 
 
 def test_recommend_says_where_metrics_are_of_another_number_format(capsys, folder, two_profiled):
@@ -436,7 +436,7 @@ def test_recommend_shows_an_error_as_it_is(capsys, folder):
 
 
 def test_outputs_that_cannot_be_written_are_refused_before_anything_runs(capsys, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(commands, "profile", None)
+    monkeypatch.setattr(measurements, "profile", None)
     plot = ["recommend", folder, "--latency-ms", 5, "--plot"]
     assert_refused(capsys, "is no folder. Make it first", "profile", folder, "--output", tmp_path / "none" / "p.json")
     assert_refused(capsys, "is no folder. Make it first", *plot, tmp_path / "none" / "sizes.png")
@@ -452,7 +452,7 @@ def test_what_was_measured_is_printed_before_it_is_written(capsys, folder, tmp_p
         raise OSError("the disk is full")
 
     monkeypatch.setattr(ProfileTable, "save", fail)
-    monkeypatch.setattr(commands, "plot_pareto", fail)
+    monkeypatch.setattr(recommendation, "plot_pareto", fail)
     short = ["--sequence-length", 5, "--rounds", 1, "--size", "w0.5-d1"]
     for command in (["profile", *short, "--output", "p.json"], ["recommend", "--flops", 1e9, "--plot", "p.png"]):
         code, out, err = run(capsys, command[0], folder, *command[1:-1], tmp_path / command[-1])
@@ -463,7 +463,7 @@ def test_what_was_measured_is_printed_before_it_is_written(capsys, folder, tmp_p
 
 def test_recommend_ends_with_three_where_nothing_fits(capsys, folder):
     code, out, err = run(capsys, "recommend", folder, "--parameters", 10)
-    assert (code, err) == (commands.NOTHING_FITS, "")
+    assert (code, err) == (recommendation.NOTHING_FITS, "")
     assert "Nearest is w0.25-d0.5" in " ".join(out.split())
     assert "nearest miss" in out
 

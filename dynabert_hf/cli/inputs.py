@@ -1,0 +1,89 @@
+"""What the command line names: a model, its tokenizer, labelled text and sizes, loaded or refused."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer
+
+from ..data.labelled_text import LabelledText
+from ..families import elastic_classes, read_config
+from ..model.configuration import ElasticConfigMixin
+from ..model.elastic_model import ElasticModelMixin
+from ..model.subnetwork import parse_size
+
+
+def _config(name: str) -> Any:
+    """The elastic configuration of a folder or Hub id."""
+    try:
+        config = read_config(name)
+    except (OSError, ValueError) as error:
+        first = str(error).splitlines()[0]
+        raise OSError(
+            f"{name!r} holds no model: {first} Give a folder that save_pretrained or train_dynabert wrote, or a Hub id."
+        ) from error
+    if not isinstance(config, ElasticConfigMixin):
+        raise ValueError(
+            f"{name!r} holds a model of type {config.model_type!r}, which has one size only. Give an elastic model; "
+            "train_dynabert makes one of a fine-tuned BERT or RoBERTa."
+        )
+    return config
+
+
+def _class(config: Any) -> Any:
+    """The class that a checkpoint was saved from."""
+    known = {each.__name__: each for each in elastic_classes()}
+    name = (config.architectures or ["none"])[0]
+    if name not in known:
+        raise ValueError(f"The configuration names the class {name!r}. Possible is one of this package; save again.")
+    return known[name]
+
+
+def load_shell(name: str) -> ElasticModelMixin:
+    """The model without its weights: enough to count."""
+    config = _config(name)
+    with torch.device("meta"):
+        return _class(config)(config)
+
+
+def load_model(name: str) -> Any:
+    return _class(_config(name)).from_pretrained(name).eval()
+
+
+def load_tokenizer(name: str) -> Any:
+    """The tokenizer beside a model; None if a folder has none."""
+    files = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json")
+    if Path(name).is_dir() and not any(Path(name, file).exists() for file in files):
+        return None
+    return AutoTokenizer.from_pretrained(name)
+
+
+def needed_tokenizer(arguments: Namespace) -> Any:
+    tokenizer = load_tokenizer(arguments.model)
+    if tokenizer is None:
+        raise ValueError(f"{arguments.model!r} has no tokenizer. Save the one that it was trained with beside it.")
+    return tokenizer
+
+
+def labelled_text(arguments: Namespace, model: ElasticModelMixin) -> LabelledText:
+    return LabelledText.from_file(
+        arguments.file,
+        model,
+        needed_tokenizer(arguments),
+        text_columns=arguments.text_column,
+        label_column=arguments.label_column,
+        label_order=arguments.label_order,
+        batch_size=arguments.eval_batch_size,
+    )
+
+
+def named_sizes(arguments: Namespace, model: ElasticModelMixin) -> list[Any]:
+    """The sizes that were named, checked before anything is run; else all."""
+    if not arguments.sizes:
+        return list(model.config.subnetworks or (model.active,))
+    for size in arguments.sizes:
+        model.config.resolve(size)
+    return [parse_size(size) for size in arguments.sizes]

@@ -1,0 +1,137 @@
+"""The commands that tell or measure what sizes are worth and cost: `show`, `evaluate` and `profile`."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from tqdm.auto import tqdm
+
+from ..families import longest_input
+from ..files import check_writable_file
+from ..hub.card import refresh_sizes
+from ..hub.facts import ModelCardFacts
+from ..model.elastic_model import ElasticModelMixin
+from ..model.subnetwork import size_name
+from ..sizes.counting import count_flops, count_parameters
+from ..sizes.evaluation import store_metrics
+from ..sizes.profile_table import ProfileTable, check_suffix
+from ..sizes.profiling import profile
+from ..sizes.records import SizeRecord
+from ..sizes.tables import table_of
+from ..training.result import draw_pictures
+from .inputs import labelled_text, load_model, load_shell, named_sizes
+from .tables import print_json, print_sizes, print_table
+
+
+def show(arguments: Namespace, console: Console) -> None:
+    """The sizes of a model with counts and stored metrics."""
+    model = load_shell(arguments.model)
+    config = model.config
+    stored = config.metrics or {}
+    sizes = list(dict.fromkeys([*config.subnetworks, config.active]))
+    rows = [
+        {
+            "size": size_name(size),
+            "active": size == config.active,
+            "layers": [asdict(layer) for layer in config.resolve(size)],
+            "parameters": count_parameters(model, size).total,
+            "flops": count_flops(model, size),
+            "metrics": stored.get(size_name(size), {}),
+        }
+        for size in sizes
+    ]
+    about = {
+        "model_class": type(model).__name__,
+        "hidden_size": config.hidden_size,
+        "active": size_name(config.active),
+        "extracted_from": config.extracted_from,
+        "teacher": stored.get("teacher", {}),
+        "sizes": rows,
+    }
+    if arguments.json:
+        print_json(about)
+        return
+    full = config.stored_layers
+    heads, neurons = (max(getattr(layer, of) for layer in full) for of in ("heads", "neurons"))
+    console.print(f"{about['model_class']}: {len(full)} layers of {heads} heads and {neurons} neurons")
+    if config.extracted_from:
+        console.print("extracted from {parent}, size {size}".format(**config.extracted_from), soft_wrap=True)
+    print_sizes(console, rows, about["teacher"])
+
+
+def evaluate(arguments: Namespace, console: Console) -> None:
+    """Metrics of sizes on a file of labelled text."""
+    config_file = Path(arguments.model, "config.json")
+    if arguments.store:
+        if not config_file.is_file():
+            raise ValueError(f"--store needs the folder of a model; {arguments.model!r} is none. Download it first.")
+        check_writable_file(config_file)
+    model = load_model(arguments.model)
+    text = labelled_text(arguments, model)
+    metrics = {}
+    for size in tqdm(named_sizes(arguments, model), desc="Evaluating"):
+        with model.subnetwork(size):
+            metrics[size_name(size)] = text.evaluate(model)
+    if arguments.store:
+        kept = store_metrics(config_file, metrics)
+        _refresh_card(arguments, model, metrics, num_rows=len(text.labels))
+        if kept:
+            note = f"Other metrics of {', '.join(kept)} stay as they were stored; they may come from other data."
+            print(note, file=sys.stderr)
+    if arguments.json:
+        print_json(metrics)
+        return
+    console.print(table_of([{"size": size, **own} for size, own in reversed(metrics.items())]))
+    stored = "; stored" if arguments.store else ""
+    console.print(f"{len(text.labels)} texts of {arguments.file}{stored}", soft_wrap=True)
+
+
+def _refresh_card(arguments: Namespace, model: Any, metrics: dict[str, dict[str, float]], *, num_rows: int) -> None:
+    """Show on the card beside a model what was measured just now, and on which rows."""
+    names = list(dict.fromkeys([*map(size_name, model.config.subnetworks), *metrics]))
+    records = [SizeRecord.counted(model, name, metrics.get(name, {})) for name in names]
+    told = {"dataset_name": Path(arguments.file).name, "eval_rows": num_rows}
+    facts = ModelCardFacts.from_records(model, records, **told)
+    folder = Path(arguments.model)
+    if refresh_sizes(folder, facts):
+        refresh_sizes(folder, replace(facts, pictures=draw_pictures(facts, folder)))
+
+
+def profile_sizes(arguments: Namespace, console: Console) -> None:
+    """Measured latency and memory of sizes."""
+    if arguments.output:
+        check_suffix(arguments.output)
+        check_writable_file(arguments.output)
+    model = load_model(arguments.model)
+    table = measure(arguments, model, named_sizes(arguments, model))
+    if arguments.json:
+        print(table.to_json(), end="")
+    else:
+        print_table(console, table)
+    if arguments.output:
+        table.save(arguments.output)
+
+
+def measure(arguments: Namespace, model: ElasticModelMixin, sizes: Sequence[Any]) -> ProfileTable:
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    return profile(
+        model,
+        sizes,
+        batch_sizes=arguments.batch_size or (1,),
+        sequence_lengths=arguments.sequence_length or (usual_length(model),),
+        runtimes=arguments.runtime or ("torch",),
+        dtypes=arguments.dtype or ("float32",),
+        rounds=arguments.rounds,
+    )
+
+
+def usual_length(model: ElasticModelMixin) -> int:
+    return min(128, longest_input(model.config))

@@ -1,0 +1,141 @@
+"""The commands that make something of sizes: `extract`, `specialise`, `export` and `push`."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from contextlib import redirect_stdout
+from pathlib import Path
+
+from rich.console import Console
+
+from ..data.labelled_text import tokenised_texts
+from ..files import new_folder
+from ..hub.push import push_folder, push_subnetworks
+from ..onnx.export import export_onnx
+from ..onnx.quantization import quantize_onnx
+from ..sizes.tables import quantity, table_of
+from ..training.specialise import specialise
+from .inputs import labelled_text, load_model, load_tokenizer, named_sizes, needed_tokenizer
+from .tables import print_json
+
+
+def extract(arguments: Namespace, console: Console) -> None:
+    """One size as a model of its own."""
+    with new_folder(Path(arguments.output)) as folder:
+        model = load_model(arguments.model)
+        small = model.extract(arguments.size)
+        if arguments.stock:
+            small.to_backbone().save_pretrained(folder)
+        else:
+            small.save_pretrained(folder, with_code=True)
+        tokenizer = load_tokenizer(arguments.model)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(folder)
+        size_mb = _weights_mb(folder)
+    about = {
+        "folder": arguments.output,
+        "size": arguments.size,
+        "parameters": small.num_parameters(),
+        "weights_mb": round(size_mb, 2),
+        "tokenizer": tokenizer is not None,
+    }
+    if arguments.json:
+        print_json(about)
+        return
+    console.print(
+        f"{arguments.output}: {arguments.size}, {quantity(small.num_parameters())} parameters, {size_mb:.1f} MB of "
+        f"weights{'' if tokenizer else ', no tokenizer, since the model has none'}",
+        soft_wrap=True,
+    )
+
+
+def specialise_size(arguments: Namespace, console: Console) -> None:
+    """One size, distilled on alone, as a model of its own."""
+    with new_folder(Path(arguments.output)) as folder:
+        model, tokenizer = load_model(arguments.model), needed_tokenizer(arguments)
+        model.config.resolve(arguments.size)
+        rows = tokenised_texts(arguments.file, model, tokenizer, text_columns=arguments.text_column or ["text"])
+        teacher = None if arguments.teacher is None else type(model).from_pretrained(arguments.teacher)
+        with redirect_stdout(sys.stderr):  # where the trainer's bar and logs belong
+            small = specialise(
+                model,
+                arguments.size,
+                teacher=teacher,
+                train_dataset=rows,
+                processing_class=tokenizer,
+                num_train_epochs=arguments.epochs,
+                learning_rate=arguments.learning_rate,
+                per_device_train_batch_size=arguments.train_batch_size,
+            )
+        small.save_pretrained(folder, with_code=True)
+        tokenizer.save_pretrained(folder)
+    about = {"folder": arguments.output, "size": arguments.size, "parameters": small.num_parameters()}
+    if arguments.json:
+        print_json({**about, "texts": len(rows), "epochs": arguments.epochs})
+        return
+    learned = f"distilled on {len(rows)} texts for {arguments.epochs:g} epochs"
+    console.print(
+        f"{arguments.output}: {arguments.size}, {quantity(small.num_parameters())} parameters, {learned}",
+        soft_wrap=True,
+    )
+
+
+def export(arguments: Namespace, console: Console) -> None:
+    """Sizes as ONNX, and in int8 with its accuracy if asked."""
+    model = load_model(arguments.model)
+    text = labelled_text(arguments, model) if arguments.int8 else None
+    sizes = named_sizes(arguments, model) if arguments.all else arguments.sizes
+    result = export_onnx(
+        model,
+        arguments.output,
+        sizes=sizes,
+        tokenizer=load_tokenizer(arguments.model),
+    )
+    rows = {
+        size: {"file": path.name, "max_difference": result.max_differences[size]} for size, path in result.files.items()
+    }
+    if text is not None:
+        metric = next(iter(text.evaluate(model)))
+        quantised = quantize_onnx(result.folder, lambda runner: text.evaluate_onnx(runner)[metric])
+        for size, one in quantised.items():
+            rows[size] |= {
+                "int8_file": one.path.name,
+                "int8_mb": round(one.size_mb, 2),
+                metric: one.float32_accuracy,
+                f"int8_{metric}": one.accuracy,
+            }
+    if arguments.json:
+        print_json({"folder": arguments.output, "sizes": rows})
+        return
+    console.print(table_of([{"size": size, **row} for size, row in rows.items()]))
+    agree = "every size agrees with torch; max_difference is the largest difference"
+    console.print(f"{arguments.output}: {agree}", soft_wrap=True)
+
+
+def push(arguments: Namespace, console: Console) -> None:
+    """A model, or chosen sizes of it, to the Hub."""
+    private = arguments.private or None
+    if arguments.sizes:
+        if arguments.revision:
+            raise ValueError("--revision goes with the whole model; a size has a branch of its own name. Leave it out.")
+        model = load_model(arguments.model)
+        done = push_subnetworks(
+            model,
+            arguments.repository,
+            arguments.sizes,
+            processing_class=load_tokenizer(arguments.model),
+            facts=None,
+            private=private,
+        )
+    else:
+        done = {"all": push_folder(arguments.model, arguments.repository, private=private, revision=arguments.revision)}
+    if arguments.json:
+        print_json(done)
+        return
+    for size, address in done.items():
+        console.print(f"{size}: {address}", soft_wrap=True)
+
+
+def _weights_mb(folder: Path) -> float:
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors")) / 2**20

@@ -1,0 +1,128 @@
+"""The command `recommend`: the best size within budgets, by stored metrics and saved, measured or counted costs."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ..files import check_writable_file
+from ..model.elastic_model import ElasticModelMixin
+from ..sizes.choosing import best_of, check_budgets, read_stored_metrics, recommend
+from ..sizes.metrics import LOWER, in_telling_order
+from ..sizes.plots import plot_pareto
+from ..sizes.profile_table import ProfileTable
+from ..sizes.records import COSTS, SETTING, SizeRecord
+from .inputs import load_model, load_shell
+from .measurements import measure, usual_length
+from .tables import answer_as_json, precision_note, print_answer, print_json, print_setting
+
+NOTHING_FITS = 3
+"""The exit code of `recommend` where no size is within the budgets."""
+
+
+def recommend_size(arguments: Namespace, console: Console) -> int:
+    """The best size within the budgets."""
+    given = {cost: getattr(arguments, cost) for cost in COSTS}
+    budgets = {cost: budget for cost, budget in given.items() if budget is not None}
+    drop = arguments.max_drop
+    check_budgets(budgets, drop)
+    if arguments.plot:
+        _check_picture(arguments.plot)
+    model = load_shell(arguments.model)
+    metric = arguments.metric or _default_metric(model.config)
+    greater_is_better = _told_direction(arguments, model.config, metric)
+    stored = read_stored_metrics(model.config, metric=metric)
+    costs = _costs(arguments, model, list(stored))
+    records = costs.with_metrics(stored, metric=metric)
+    best = None
+    if drop is not None:  # also where the best size was not profiled
+        best = best_of(metric, stored.values(), greater_is_better=greater_is_better)
+    told: dict[str, Any] = {"metric": metric, "greater_is_better": greater_is_better}
+    answer = recommend(records, **budgets, max_drop=drop, reference=best, **told)
+    one = costs.records[0]
+    note = precision_note(metric, one.setting.get("dtype", "float32"))
+    if arguments.json:
+        print_json(
+            {
+                **answer_as_json(answer, metric=metric),
+                "setting": {name: one.setting.get(name) for name in SETTING},
+                "note": note,
+            }
+        )
+    else:
+        print_answer(console, answer, records, **told)
+        print_setting(console, one)
+        if note:
+            console.print(note, soft_wrap=True)
+    if arguments.plot:
+        cost = next(iter(budgets), "flops" if one.latency_ms is None else "latency_ms")
+        title = f"{metric.replace('_', ' ').capitalize()} of the sizes of {Path(arguments.model).name}"
+        teacher = (model.config.metrics or {}).get("teacher", {}).get(metric)
+        plot_pareto(
+            [record for record in records if cost in record.costs],
+            arguments.plot,
+            cost=cost,
+            budget=budgets.get(cost),
+            choice=answer.choice,
+            teacher=teacher,
+            title=title,
+            **told,
+        )
+    return 0 if answer.choice else NOTHING_FITS
+
+
+def _check_picture(path: str) -> None:
+    """Whether a picture can be written there, to be known before anything is measured for it."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(
+            '--plot needs matplotlib, which is not installed. Install it with `pip install "dynabert_hf[plots]"`.'
+        ) from error
+    possible = [f".{suffix}" for suffix in Figure().canvas.get_supported_filetypes()]
+    if Path(path).suffix.lower() not in possible:
+        raise ValueError(f"{path!r} is no name for a picture. Possible suffixes are {possible}; give one.")
+    check_writable_file(path)
+
+
+def _costs(arguments: Namespace, model: ElasticModelMixin, sizes: Sequence[Any]) -> ProfileTable:
+    """Costs of sizes under one setting: saved ones, else measured ones if a budget needs them, else counted ones."""
+    given = {name: getattr(arguments, name) for name in SETTING if getattr(arguments, name)}
+    several = {name: values for name, values in given.items() if len(values) > 1}
+    if several:
+        raise ValueError(f"A size is chosen under one setting, but {several} were given. Give one value of each.")
+    if arguments.profile:
+        saved = ProfileTable.from_json(Path(arguments.profile).read_text(encoding="utf-8"))
+        return saved.select(**{name: value for name, (value,) in given.items()})
+    if arguments.latency_ms is not None or arguments.memory_mb is not None:
+        return measure(arguments, load_model(arguments.model), sizes)
+    shape = [
+        given.get(name, [default])[0] for name, default in (("batch_size", 1), ("sequence_length", usual_length(model)))
+    ]
+    batch_size, sequence_length = shape
+    return ProfileTable(
+        tuple(SizeRecord.counted(model, size, batch_size=batch_size, sequence_length=sequence_length) for size in sizes)
+    )
+
+
+def _told_direction(arguments: Namespace, config: Any, metric: str) -> bool | None:
+    """Whether more of a metric is better, as the command line or the model tells; None if neither does."""
+    if arguments.lower_is_better or arguments.higher_is_better:
+        return bool(arguments.higher_is_better)
+    direction = (config.metric_directions or {}).get(metric)
+    return None if direction is None else direction != LOWER
+
+
+def _default_metric(config: Any) -> str:
+    """The most telling stored metric."""
+    stored = [own for name, own in (config.metrics or {}).items() if name != "teacher"]
+    names = [name for own in stored for name in own]
+    if not names:
+        raise ValueError(
+            "The model stores no metrics to choose by. Measure them with `dynabert evaluate MODEL --file FILE --store`."
+        )
+    return in_telling_order(names)[0]
