@@ -118,6 +118,7 @@ if TYPE_CHECKING:
     from .onnx.session import OnnxModel, load_onnx
     from .sizes.choosing import Recommendation, pareto_front, read_metrics, read_stored_metrics, recommend
     from .sizes.counting import ParameterCount, count_flops, count_parameters
+    from .sizes.former_names import Candidate, Profile, SizeFacts, make_candidates
     from .sizes.profile_table import ProfileTable
     from .sizes.profiling import measure_latency, profile
     from .sizes.records import SizeRecord, make_records
@@ -150,6 +151,7 @@ _ON_FIRST_USE = {
     "training.specialise": ("specialise",),
     "sizes.choosing": ("Recommendation", "pareto_front", "read_metrics", "read_stored_metrics", "recommend"),
     "sizes.records": ("SizeRecord", "make_records"),
+    "sizes.former_names": ("Candidate", "Profile", "SizeFacts", "make_candidates"),
     "sizes.serving": ("LatencyController", "ServingReport", "ServingTarget"),
     "training.trainer": ("DynaBertTrainer",),
     "training.arguments": ("DynaBertTrainingArguments",),

@@ -75,6 +75,11 @@ class SizeRecord:
         return size_name(self.size)
 
     @property
+    def subnetwork(self) -> SubNetwork | tuple[LayerShape, ...]:
+        """The size, under its former name."""
+        return self.size
+
+    @property
     def latency_ms(self) -> float | None:
         """Time of a forward pass in milliseconds; None if it was not measured."""
         return self.costs.get("latency_ms")
