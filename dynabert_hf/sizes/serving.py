@@ -10,14 +10,13 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from threading import Lock
 from typing import Any
 
-import numpy as np
 import torch
 
 from ..model.elastic_model import ElasticModelMixin
@@ -33,7 +32,8 @@ _HOLDS_AFTER, _MOST_PATIENT = 5, 32
 
 def p95(amounts: Iterable[float]) -> float:
     """The smallest of some amounts that at least 95 % of them do not exceed; of fewer than twenty the largest."""
-    return float(np.percentile(list(amounts), 95, method="inverted_cdf"))
+    ordered = sorted(amounts)
+    return float(ordered[-(-19 * len(ordered) // 20) - 1])
 
 
 @dataclass(frozen=True)
@@ -161,9 +161,11 @@ class SizeChooser:
         """Take note of a request that is done."""
         self._recent.append(request)
 
-    def recent(self, now: float) -> list[ServedRequest]:
-        """The requests that say something about now."""
-        return [request for request in self._recent if now - request.done <= self.target.window_s]
+    def recent(self, now: float) -> Sequence[ServedRequest]:
+        """The requests that say something about now; older ones are forgotten."""
+        while self._recent and now - self._recent[0].done > self.target.window_s:
+            self._recent.popleft()
+        return self._recent
 
     def expected_p95_ms(self, record: SizeRecord, now: float) -> float:
         """The p95 of the recent requests, had all of them run at this size; without any, the latency in the table.
@@ -310,7 +312,8 @@ class LatencyController:
     def request(self, *, arrived: float | None = None, queue_length: int = 0) -> Iterator[ElasticModelMixin]:
         """The model for one request; the time inside the block counts as its latency.
 
-        A request that ends in an error is not counted.
+        On a CUDA device the block ends once the work of its stream is done. A request that ends in an error is not
+        counted.
 
         Args:
             arrived: When it arrived, by `controller.clock()`, so that waiting before counts too; None: now.
@@ -329,7 +332,10 @@ class LatencyController:
             record = self._chooser.choose(started, queue_length=queue_length + self._running)
             self._running += 1
         try:
-            yield self.models[record.size]
+            model = self.models[record.size]
+            yield model
+            if model.device.type == "cuda":  # until then the calls have only been queued there
+                torch.cuda.current_stream(model.device).synchronize()
             done = self.clock()
         finally:
             with self._lock:
@@ -352,7 +358,7 @@ class LatencyController:
     def report(self) -> ServingReport:
         """What happened so far."""
         with self._lock:
-            recent = self._chooser.recent(self.clock())
+            recent = tuple(self._chooser.recent(self.clock()))
             served = Counter(self._served)
             active, changes = self._chooser.active, self._chooser.changes
         total = sum(served.values())

@@ -4,7 +4,9 @@ import math
 import random
 from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from helpers.tiny import make_batch, make_model
@@ -247,6 +249,28 @@ def test_threads_are_served_at_once_with_the_outputs_of_their_size():
     assert {p.data_ptr() for sized in controller.models.values() for p in sized.parameters()} == {
         p.data_ptr() for p in model.parameters()
     }
+
+
+def test_a_request_on_a_gpu_lasts_until_its_work_there_is_done(monkeypatch):
+    clock, device = Clock(), torch.device("cuda", 1)
+    controller = make_controller(clock, p95_ms=16)
+
+    def stream_of(asked):
+        assert asked == device
+        return SimpleNamespace(synchronize=lambda: setattr(clock, "now", clock.now + 0.02))
+
+    monkeypatch.setattr(type(controller.models[FULL.size]), "device", device)
+    monkeypatch.setattr(torch.cuda, "current_stream", stream_of)
+    with controller.request():
+        clock.now += 0.001  # what it takes to queue the work
+    assert controller.report().p95_ms == pytest.approx(21)
+
+
+@pytest.mark.parametrize("count", [1, 2, 19, 20, 21, 39, 40, 41, 100])
+def test_the_p95_is_the_smallest_amount_that_a_twentieth_at_most_exceeds(count):
+    amounts = random.Random(count).sample(range(1000), count)
+    enough = [one for one in amounts if sum(other > one for other in amounts) * 20 <= count]
+    assert p95(amounts) == min(enough) == np.percentile(amounts, 95, method="inverted_cdf")
 
 
 def test_the_requests_inside_are_part_of_the_queue():
