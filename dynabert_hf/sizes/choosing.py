@@ -113,9 +113,8 @@ def recommend(
     """The best size under all given budgets, with the reason.
 
     With budgets for costs only, the best size within them; of equally good ones, the cheaper. With `max_drop` the
-    metric is a budget too, so the cheapest size within all of them, in the first given cost of latency, FLOPs,
-    parameters and memory, else in the first of these that every size was measured in. Sizes that were not measured in a
-    budgeted cost cannot be shown to fit and are left out.
+    cheapest size within all of them, in the first given cost of latency, FLOPs, parameters and memory, else in the
+    first that every size was measured in. Sizes that were not measured in a budgeted cost are left out.
 
     Args:
         records: What to choose from.

@@ -68,13 +68,7 @@ def plot_pareto(
     front = pareto_front(records, metric=metric, cost=cost, greater_is_better=greater_is_better)
     is_lower = is_lower_better(metric, greater_is_better)
     figure, axes = _figure((8.0, 5.2))
-    for number, (label, members) in enumerate(_curves(records).items()):
-        colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
-        members.sort(key=lambda one: cost_of(one, cost))
-        style = "" if label == "layers differ" else "-"
-        # Hollow, and each depth smaller than the one before: equal points show as one marker within the other.
-        look = {"markersize": max(9.5 - 1.5 * number, 4), "markerfacecolor": "none", "markeredgewidth": 1.7}
-        axes.plot(*_points(members, metric, cost), style, marker=marker, color=colour, label=label, zorder=3, **look)
+    _draw_curves(axes, records, metric, cost)
     ring = {"facecolors": "none", "edgecolors": "#222222", "linewidths": 1.2}
     axes.scatter(*_points(front, metric, cost), s=190, zorder=4, label="Pareto front", **ring)
     if choice is not None:
@@ -157,6 +151,17 @@ def _curves(records: Sequence[SizeRecord]) -> dict[str, list[SizeRecord]]:
         label = f"depth {one.size.depth:g}" if isinstance(one.size, SubNetwork) else "layers differ"
         curves.setdefault(label, []).append(one)
     return curves
+
+
+def _draw_curves(axes: Axes, records: Sequence[SizeRecord], metric: str, cost: str) -> None:
+    for number, (label, members) in enumerate(_curves(records).items()):
+        colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
+        members.sort(key=lambda one: cost_of(one, cost))
+        style = "" if label == "layers differ" else "-"
+        # Hollow, and each depth smaller than the one before: equal points show as one marker within the other.
+        look: dict[str, Any] = {"markersize": max(9.5 - 1.5 * number, 4), "markerfacecolor": "none"}
+        look |= {"markeredgewidth": 1.7, "marker": marker, "color": colour, "label": label, "zorder": 3}
+        axes.plot(*_points(members, metric, cost), style, **look)
 
 
 def _points(records: Sequence[SizeRecord], metric: str, cost: str) -> tuple[list[float], list[float]]:

@@ -41,9 +41,8 @@ def profile(
 ) -> ProfileTable:
     """What every size costs once extracted, under every setting, in one table.
 
-    The sizes take turns, one forward pass each a round, so that a slow moment of the machine falls on all of them
-    alike; each is timed alone, after `warmup` rounds that do not count, without padding, with the threads that torch
-    uses now (`torch.set_num_threads`). On a CUDA device the device's own events time a pass.
+    The sizes take turns, one forward pass each a round, so that a slow moment of the machine falls on all alike. Each
+    is timed alone, without padding, with the threads that torch uses now. On a CUDA device its own events time a pass.
 
     Args:
         model: An elastic model; it stays as it is, and where it is.
@@ -52,10 +51,8 @@ def profile(
         sequence_lengths: Tokens per sequence.
         runtimes: Any of `torch`, `torch.compile` (which compiles every size, for minutes) and `onnxruntime` (which
             exports every size first).
-        dtypes: Any of `float32`, `bfloat16`, `float16` and `int8`. A runtime is measured in those that it runs;
-            `left_out` of the table names the others.
-        device: Where torch runs, such as `cpu` or `cuda`; None: where the model is. ONNX Runtime runs on the CPU. The
-            table says where each size ran.
+        dtypes: Any of `float32`, `bfloat16`, `float16` and `int8`; what a runtime does not run is in `left_out`.
+        device: Where torch runs, such as `cpu` or `cuda`; None: where the model is. ONNX Runtime runs on the CPU.
         rounds: Timed forward passes of each size.
         warmup: Forward passes of each size before the timed ones.
         progress: Whether to show a progress bar.
@@ -63,8 +60,7 @@ def profile(
     Raises:
         SubNetworkError: If the model does not hold a size.
         ValueError: If a count is below one, a sequence is longer than the model has positions, a runtime or number
-            format is unknown, this machine has no such device, or no runtime that was asked for runs any of the number
-            formats.
+            format is unknown, this machine has no such device, or no runtime runs any number format.
         ImportError: If the extra of a runtime is not installed.
 
     Example:
@@ -73,25 +69,15 @@ def profile(
     """
     chosen = [model._requested(size, None, None) for size in (model.config.subnetworks if sizes is None else sizes)]
     place = model.device if device is None else present_device(device)
-    shapes = list(product(batch_sizes, sequence_lengths))
-    for batch_size, sequence_length in shapes:
-        _check_setting(model, batch_size=batch_size, sequence_length=sequence_length, rounds=rounds)
-    by_shape = {
-        (batch_size, length): [
-            SizeRecord.counted(model, size, batch_size=batch_size, sequence_length=length) for size in chosen
-        ]
-        for batch_size, length in shapes
-    }
-    asked = list(product(runtimes, dtypes))
-    reasons = {f"{runtime} {dtype}": why_not(runtime, dtype) for runtime, dtype in asked}
-    left_out = {name: reason for name, reason in reasons.items() if reason}
-    if len(left_out) == len(asked):
-        raise ValueError(f"Nothing is left to measure: {left_out or 'no runtime or no number format was given'}.")
+    by_shape = {}
+    for batch_size, length in product(batch_sizes, sequence_lengths):
+        _check_setting(model, batch_size=batch_size, sequence_length=length, rounds=rounds)
+        counted = partial(SizeRecord.counted, model, batch_size=batch_size, sequence_length=length)
+        by_shape[batch_size, length] = [counted(size) for size in chosen]
+    possible, left_out = _possible_runs(runtimes, dtypes)
     measured: list[SizeRecord] = []
-    with tqdm(total=(len(asked) - len(left_out)) * len(shapes) * (warmup + rounds), disable=not progress) as bar:
-        for runtime, dtype in asked:
-            if f"{runtime} {dtype}" in left_out:
-                continue
+    with tqdm(total=len(possible) * len(by_shape) * (warmup + rounds), disable=not progress) as bar:
+        for runtime, dtype in possible:
             bar.set_description(f"Preparing {len(chosen)} sizes for {runtime} in {dtype}")
             with prepared(model, chosen, runtime=runtime, dtype=dtype, device=place) as runners:
                 for shape, records in by_shape.items():
@@ -194,6 +180,16 @@ def time_in_turns(
         if step is not None:
             step()
     return times
+
+
+def _possible_runs(runtimes: Iterable[str], dtypes: Iterable[str]) -> tuple[list[tuple[str, str]], dict[str, str]]:
+    """The runtimes and number formats to measure together, and for those that do not go together the reason."""
+    asked = list(product(runtimes, dtypes))
+    reasons = {f"{runtime} {dtype}": why_not(runtime, dtype) for runtime, dtype in asked}
+    left_out = {name: reason for name, reason in reasons.items() if reason}
+    if len(left_out) == len(asked):
+        raise ValueError(f"Nothing is left to measure: {left_out or 'no runtime or no number format was given'}.")
+    return [(runtime, dtype) for runtime, dtype in asked if f"{runtime} {dtype}" not in left_out], left_out
 
 
 def _measured(

@@ -6,7 +6,7 @@ In the joint run a size shares its weights with all others. Alone it has them to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
@@ -63,21 +63,12 @@ def specialise(
         small.save_pretrained("small")
         ```
     """
-    given = sorted(set(OF_A_STAGE) & arguments.keys())
-    if given:
-        raise ValueError(
-            f"{', '.join(given)} was given, which is about training several sizes together. One size alone takes "
-            "learning_rate, num_train_epochs, the loss weights and other fields of TrainingArguments. Leave it out."
-        )
+    args = _arguments_of_one_size(arguments)
     if model.config.stored_shape is not None:
         raise SubNetworkError(
             "This model was cut by extraction, so it does not hold its full size, which teaches. Give the elastic "
             "model that it was extracted from."
         )
-    defaults = {name: value for name, value in stage_defaults().items() if not name.startswith("save_")}
-    own = {"output_dir": "specialised", "save_strategy": "no", "num_train_epochs": 0.5, "hidden_matching": "own"}
-    one_size = {"stage": "depth", "teacher_width": "full", "strategy": "grid"}
-    args = DynaBertTrainingArguments(**{**defaults, **own, **arguments, **one_size})
     check_datasets(model, args, train_dataset, None)
     if teacher is not None:
         check_teacher(model, teacher, args)
@@ -93,6 +84,20 @@ def specialise(
     with _without_dropout(student):
         trainer.train()
     return student.eval().to(model.device)
+
+
+def _arguments_of_one_size(given: Mapping[str, Any]) -> DynaBertTrainingArguments:
+    about_several = sorted(set(OF_A_STAGE) & given.keys())
+    if about_several:
+        raise ValueError(
+            f"{', '.join(about_several)} was given, which is about training several sizes together. One size alone "
+            "takes learning_rate, num_train_epochs, the loss weights and other fields of TrainingArguments. Leave it "
+            "out."
+        )
+    defaults = {name: value for name, value in stage_defaults().items() if not name.startswith("save_")}
+    own = {"output_dir": "specialised", "save_strategy": "no", "num_train_epochs": 0.5, "hidden_matching": "own"}
+    one_size = {"stage": "depth", "teacher_width": "full", "strategy": "grid"}
+    return DynaBertTrainingArguments(**{**defaults, **own, **given, **one_size})
 
 
 class OneSizeTrainer(Trainer):
