@@ -218,9 +218,16 @@ def finetune_teacher(job, model):
             path.write_text(json.dumps(settings, indent=2))
         _train(job.trainer(student, None, args))
         if job.is_main:
-            write_whole(folder / "model", student.to_backbone().save_pretrained)
+            (folder / "README.md").unlink()  # a card of an elastic model, which the teacher is not
+            write_whole(folder / "model", lambda place: save_stock(job, student, place))
         job.wait()
     return AutoModelForSequenceClassification.from_pretrained(folder / "model")
+
+
+def save_stock(job, model, folder):
+    """Save an elastic model of one size as the stock model that it is, with its tokenizer."""
+    model.to_backbone().save_pretrained(folder)
+    job.trainer_kwargs["processing_class"].save_pretrained(folder)
 
 
 def check_same_settings(path, settings):

@@ -257,6 +257,9 @@ def measure(job, model, result, teacher):
         result: The metrics on the first evaluation.
         teacher: The model of whom `result` has metrics as the teacher.
     """
+    several = {split: len(job.data.splits[split]) for split in job.data.evaluations.values()}
+    if len(several) > 1:
+        result = replace(result, eval_rows=several)
     for suffix in filter(None, job.data.evaluations):
         others = evaluated(job, model, suffix).rows
         rows = [
@@ -275,7 +278,8 @@ def evaluated(job, model, suffix, **facts):
     args = job.stage_arguments("finetune", output_dir=job.output_dir)
     split = job.data.splits[job.data.evaluations[suffix]]
     metrics = job.trainer(model, None, args).evaluate(split, metric_key_prefix=prefix)
-    result = RecipeResult.from_metrics(model, metrics, prefix=prefix, **facts)
+    rows = {"train_rows": len(job.data.splits["train"]), "eval_rows": len(split)}
+    result = RecipeResult.from_metrics(model, metrics, prefix=prefix, **rows, **facts)
     if not suffix:
         return result
     rows = (
@@ -295,12 +299,13 @@ def leave(job, result, folder):
     result.record()
     result.model.config.save_pretrained(folder)
     result.model.save_code(folder)
-    task, stage = job.data_args.task_name, job.given.get("stage")
+    task, stage, limit = job.data_args.task_name, job.given.get("stage"), job.data_args.max_eval_samples
+    drawn = "" if limit is None else f", of which at most {limit:,} were drawn"
     result.write_card(
         folder,
         base_model=job.model_args.model_name_or_path,
         dataset_id=GLUE if task and not job.data_args.dataset_name else None,
-        dataset_name=f"the validation data of GLUE's {task}" if task else None,
+        dataset_name=f"the validation data of GLUE's {task}{drawn}" if task else None,
         rewired=stage is None,
     )
 

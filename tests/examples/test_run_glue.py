@@ -10,7 +10,7 @@ from datasets import Dataset
 from helpers.glue_tasks import LABELS, METRICS, SMALL, glue, save_model, save_task, sentiment_rows, write_csv
 from helpers.processes import launch
 from safetensors.torch import load_file
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import dynabert_hf
 
@@ -58,6 +58,11 @@ def test_a_regression_runs_from_a_pretrained_model_to_all_sizes_in_one_command(t
     assert (trained.config.num_labels, trained.config.problem_type) == (1, "regression")
     for name in ("0-teacher", "2-width", "3-depth", "4-finetune"):
         assert (out / name / "history.csv").exists()
+    assert not [*(out / "0-teacher").rglob("README.md")]  # no card of an elastic model
+    teacher = AutoModelForSequenceClassification.from_pretrained(out / "0-teacher" / "model")
+    assert teacher.config.model_type == "bert"
+    tokenizers = [AutoTokenizer.from_pretrained(place) for place in (model, out / "0-teacher" / "model")]
+    assert len({str(each("a good film").input_ids) for each in tokenizers}) == 1
     assert (out / "model" / "pareto.png").exists()
 
 
@@ -73,6 +78,22 @@ def test_mnli_reports_the_teacher_and_all_sizes_on_matched_and_mismatched(tmp_pa
     assert set(results["teacher"]) == wanted
     assert all(wanted <= set(row) for row in results["sub_networks"])
     assert results["sub_networks"][-1]["loss"] != results["sub_networks"][-1]["loss_mm"]
+
+
+def test_a_card_says_how_many_rows_were_used_and_that_some_were_drawn(tmp_path):
+    command = ["--task_name", "mnli", "--dataset_name", save_task("mnli", tmp_path / "data"), "--model_name_or_path"]
+    command += [save_model(tmp_path / "model", labels=3), "--stage", "finetune", "--output_dir", tmp_path / "out"]
+    glue(*command, "--max_train_samples", 12, "--max_eval_samples", 7)
+    card = (tmp_path / "out" / "README.md").read_text()
+    rows = "7 rows (validation_matched) and 7 rows (validation_mismatched)"
+    drawn = "of the validation data of GLUE's mnli, of which at most 7 were drawn."
+    assert f"Metrics were measured on {rows} {drawn}" in card
+    assert "Training used 12 rows." in card
+    results = results_of(tmp_path / "out")
+    assert (results["train_rows"], results["eval_rows"]) == (
+        12,
+        {"validation_matched": 7, "validation_mismatched": 7},
+    )
 
 
 def test_single_stages_end_at_the_weights_of_the_one_command(tmp_path, reviews):
