@@ -34,25 +34,25 @@ from .model import (
 from .model.anatomy import Anatomy
 from .model.elastic_model import ElasticModelMixin
 
-MODULES = (
-    modeling_dynabert,
-    modeling_dynaroberta,
-    modeling_dynaxlmroberta,
-    modeling_dynacamembert,
-    modeling_dynaelectra,
-    modeling_dynadistilbert,
-    modeling_dynampnet,
-    modeling_dynadebertav2,
-    modeling_dynamodernbert,
-    modeling_dynanomicbert,
-    modeling_dynaeurobert,
-)
-"""One module a family, with its configuration, its base model and its heads."""
+FAMILIES = {
+    "BERT": modeling_dynabert,
+    "RoBERTa": modeling_dynaroberta,
+    "XLM-RoBERTa": modeling_dynaxlmroberta,
+    "CamemBERT": modeling_dynacamembert,
+    "ELECTRA": modeling_dynaelectra,
+    "DistilBERT": modeling_dynadistilbert,
+    "MPNet": modeling_dynampnet,
+    "DeBERTa-v2": modeling_dynadebertav2,
+    "ModernBERT": modeling_dynamodernbert,
+    "NomicBERT": modeling_dynanomicbert,
+    "EuroBERT": modeling_dynaeurobert,
+}
+"""For each family, by its name for people, the module with its configuration, its base model and its heads."""
 
 
 def elastic_classes() -> Iterator[Any]:
     """Every elastic class, family by family: the base model, then the heads."""
-    for module in MODULES:
+    for module in FAMILIES.values():
         for value in vars(module).values():
             if isinstance(value, type) and issubclass(value, ElasticModelMixin) and value.__name__.startswith("Dyna"):
                 yield value
@@ -92,6 +92,19 @@ def elastic_class_of(model: PreTrainedModel | type[PreTrainedModel]) -> Any:
     possible = [head.__name__ for head in heads] or supported_types()
     kind = "Of this family these are" if heads else "Supported types are"
     raise TypeError(f"A {wanted.__name__} cannot be made elastic. {kind} {', '.join(possible)}; use one of them.")
+
+
+def family_name(class_name: str) -> str:
+    """What people call the family of an elastic class, such as `"XLM-RoBERTa"` of `"DynaXLMRobertaModel"`.
+
+    Raises:
+        ValueError: If no elastic class has this name.
+    """
+    for family, module in FAMILIES.items():
+        if class_name.startswith("Dyna") and hasattr(module, class_name):
+            return family
+    known = ", ".join(each.__name__ for each in elastic_classes())
+    raise ValueError(f"{class_name!r} is no elastic class. Possible are {known}; give one of these names.")
 
 
 def backbone_class_of(elastic_class: Any) -> Any:

@@ -49,7 +49,7 @@ FULL_TRAINING = {**TRAINING, "num_train_epochs": 2}
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sentences", nargs="*", default=SENTENCES, help="sentences to classify at the end")
-    parser.add_argument("--model", help="folder or Hub id of a pre-trained BERT or RoBERTa (default: embedded MiniLM)")
+    parser.add_argument("--model", help="folder or Hub id of a pre-trained encoder (default: embedded MiniLM)")
     parser.add_argument("--dataset", help="Hub id of a data set with the splits train and test (or validation)")
     parser.add_argument("--train-file", help="csv, json or parquet file to train on, instead of --dataset")
     parser.add_argument("--test-file", help="file of the same form to measure on")

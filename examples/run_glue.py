@@ -1,4 +1,4 @@
-"""Train all sizes of a BERT or RoBERTa on a GLUE task, or on your own csv, json or parquet files.
+"""Train all sizes of an encoder on a GLUE task, or on your own csv, json or parquet files.
 
     python examples/run_glue.py --task_name sst2 --model_name_or_path bert-base-uncased --finetune_teacher \\
         --output_dir outputs/sst2

@@ -8,7 +8,14 @@ from helpers.tiny import HEADS, TINY
 from transformers import AutoConfig, GPT2Config, GPT2Model, T5Config, T5ForSequenceClassification
 
 from dynabert_hf import AUTO_CLASSES
-from dynabert_hf.families import anatomy_of, backbone_class_of, elastic_class_of, elastic_classes, read_config
+from dynabert_hf.families import (
+    anatomy_of,
+    backbone_class_of,
+    elastic_class_of,
+    elastic_classes,
+    family_name,
+    read_config,
+)
 
 
 def test_every_stock_class_has_its_elastic_class(family, head):
@@ -60,6 +67,12 @@ def test_a_checkpoint_that_does_not_say_what_it_is_is_refused_with_what_to_do(tm
         read_config(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({**TINY, "model_type": "bert"}))
     assert read_config(tmp_path).hidden_size == 32
+
+
+def test_a_name_of_no_elastic_class_has_no_family():
+    assert family_name("DynaMPNetForMaskedLM") == "MPNet"
+    with pytest.raises(ValueError, match=r"'BertModel' is no elastic class\. Possible are DynaBertModel, .*; give one"):
+        family_name("BertModel")
 
 
 def test_every_head_is_there():

@@ -28,7 +28,7 @@ def _config(name: str) -> Any:
     if not isinstance(config, ElasticConfigMixin):
         raise ValueError(
             f"{name!r} holds a model of type {config.model_type!r}, which has one size only. Give an elastic model; "
-            "train_dynabert makes one of a fine-tuned BERT or RoBERTa."
+            "train_dynabert makes one of a fine-tuned stock model."
         )
     return config
 

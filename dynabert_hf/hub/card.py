@@ -19,6 +19,7 @@ import torch
 import transformers
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from ..families import family_name
 from ..model.subnetwork import LayerShape, SubNetwork, size_name
 from ..sizes.metrics import is_loss, is_lower_better
 from ..tasks import task_of
@@ -211,7 +212,7 @@ def _width_and_depth(size: SubNetwork | tuple[LayerShape, ...]) -> list[str]:
 
 
 def _summary(facts: ModelCardFacts) -> str:
-    family = "RoBERTa" if "Roberta" in facts.model_class else "BERT"
+    family = family_name(facts.model_class)
     if not facts.sizes:
         return f"One {family} that holds many usable sizes (DynaBERT), chosen at run time."
     if len(facts.sizes) == 1:

@@ -81,7 +81,7 @@ def export_onnx(
     if not isinstance(model, ElasticModelMixin):
         raise TypeError(
             f"The model is a {type(model).__name__}. Only elastic models are exported; make one of it first, with "
-            "from_backbone of the DynaBert or DynaRoberta class of its head."
+            "from_backbone of the Dyna... class of its family and head."
         )
     chosen = _chosen_sizes(model, size, sizes)
     with new_folder(Path(path)) as folder:
@@ -202,7 +202,7 @@ def _inputs(model: Any, *, batch_size: int, length: int, choices: int = 3) -> di
     attention_mask = (torch.arange(length) < lengths).long().expand(shape).contiguous()
     input_ids = torch.where(attention_mask.bool(), input_ids, padding)
     inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
-    if config.type_vocab_size > 1:
+    if getattr(config, "type_vocab_size", 0) > 1:
         inputs["token_type_ids"] = torch.randint(0, config.type_vocab_size, shape, generator=generator)
     return inputs
 

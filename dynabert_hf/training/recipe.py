@@ -82,7 +82,7 @@ def train_dynabert(
     stage_arguments: Mapping[str, Mapping[str, Any]] | None = None,
     **arguments: Any,
 ) -> RecipeResult:
-    """From a fine-tuned BERT or RoBERTa to one model with all its sizes.
+    """From a fine-tuned encoder to one model with all its sizes.
 
     Rewires the model by importance (section 2.1), distils the fine-tuned model into all its sizes and, if asked, fine-
     tunes them on labels. The defaults are what measured best in `docs/results.md`: one stage with the fine-tuned model
@@ -131,7 +131,7 @@ def train_dynabert(
             repository named as `output_dir`.
 
     Raises:
-        TypeError: If the model is not a BERT or RoBERTa with a task head, or an argument is unknown.
+        TypeError: If the model is not of a family and with a head that are supported, or an argument is unknown.
         ValueError: If an argument is not possible, a data set is empty or has not the labels that are needed, or
             `output_dir` holds another run. Nothing is written then.
         OSError: If `output_dir` cannot be written to. What was saved before is kept.

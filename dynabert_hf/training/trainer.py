@@ -87,7 +87,7 @@ class DynaBertTrainer(SizeEvaluation, RecoverableTrainer):
         if not isinstance(model, ElasticModelMixin):
             raise TypeError(
                 f"model is a {type(model).__name__}, which has one size only. Give an elastic model; make one of a "
-                "stock BERT or RoBERTa with DynaBertFor....from_backbone(model)."
+                "stock one with from_backbone of the Dyna... class of its family and head."
             )
         if not isinstance(args, DynaBertTrainingArguments):
             raise TypeError(f"args is a {type(args).__name__}. Give DynaBertTrainingArguments, which name the stage.")

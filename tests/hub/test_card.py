@@ -98,7 +98,22 @@ def test_example_on_the_card_runs(tmp_path):
 def test_card_of_a_plain_model_needs_no_facts(tmp_path):
     text = str(render_model_card(ModelCardFacts(model_class="DynaRobertaModel", sizes=())))
     assert "None" not in text
-    assert "RoBERTa" in text
+
+
+@pytest.mark.parametrize(
+    ("model_class", "family"),
+    [
+        ("DynaBertModel", "BERT"),
+        ("DynaRobertaModel", "RoBERTa"),
+        ("DynaXLMRobertaForMaskedLM", "XLM-RoBERTa"),
+        ("DynaElectraForTokenClassification", "ELECTRA"),
+        ("DynaDebertaV2ForMultipleChoice", "DeBERTa-v2"),
+        ("DynaModernBertForSequenceClassification", "ModernBERT"),
+    ],
+)
+def test_card_names_the_family(model_class, family):
+    text = str(render_model_card(ModelCardFacts(model_class=model_class, sizes=())))
+    assert f"One {family} that holds many usable sizes" in text
 
 
 def test_card_of_a_class_of_ones_own_names_the_class_that_loads_it(tmp_path):
