@@ -108,7 +108,8 @@ def export(arguments: Namespace, console: Console) -> None:
     if arguments.json:
         print_json({"folder": arguments.output, "sizes": rows})
         return
-    console.print(table_of([{"size": size, **row} for size, row in rows.items()]))
+    shown = [{name: value for name, value in row.items() if not name.endswith("file")} for row in rows.values()]
+    console.print(table_of([{"size": size, **row} for size, row in zip(rows, shown, strict=True)]))
     agree = "every size agrees with torch; max_difference is the largest difference"
     console.print(f"{arguments.output}: {agree}", soft_wrap=True)
 

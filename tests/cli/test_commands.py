@@ -498,6 +498,11 @@ def test_export_writes_onnx_and_measures_int8(capsys, folder, reviews, tmp_path)
     assert 0 <= made["int8_accuracy"] <= 1
     assert (tmp_path / "onnx" / "tokenizer.json").exists()
     assert_refused(capsys, "nothing is overwritten", *arguments)
+    arguments[2] = tmp_path / "again"
+    *_, numbers, _ = run(capsys, *arguments)[1].splitlines()
+    assert [float(number) for number in numbers.split()[-2:]] == pytest.approx(
+        [made["accuracy"], made["int8_accuracy"]], abs=1e-4
+    )
 
 
 def test_a_missing_extra_is_named_with_its_command(capsys, folder, tmp_path, monkeypatch):
