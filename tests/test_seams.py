@@ -131,7 +131,8 @@ def _overridden(cls):
     ours = [each for each in cls.__mro__ if each.__module__.startswith("dynabert_hf")]
     others = [each for each in cls.__mro__ if not each.__module__.startswith("dynabert_hf") and each is not object]
     for name in {name for each in ours for name in vars(each) if name.startswith("_") and not name.endswith("_")}:
-        if any(name in vars(each) for each in others) and not name.startswith(("_abc", "_is_protocol", "_auto_class")):
+        is_kept_by_them = name.startswith(("_abc", "_is_protocol", "_auto_class")) or name.endswith("_cached_value")
+        if any(name in vars(each) for each in others) and not is_kept_by_them:
             yield name
 
 

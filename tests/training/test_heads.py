@@ -104,7 +104,7 @@ def test_metrics_of_every_head_are_those_of_its_rows_one_by_one(tmp_path, head, 
     expected = plain_metrics(teacher, one_by_one)
     assert {name: result.teacher_metrics[name] for name in expected} == pytest.approx(expected, rel=1e-4)
     for row in result.rows:
-        with result.model.eval().subnetwork(row.subnetwork):
+        with result.model.eval().subnetwork(row.size):
             expected = plain_metrics(result.model, one_by_one)
         assert {name: row.metrics[name] for name in expected} == pytest.approx(expected, rel=1e-4)
 
@@ -126,13 +126,22 @@ def test_distillation_needs_no_labels(tmp_path, hidden):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({}, "train_dataset has the columns .* but no labels.* or give an importance_dataset with labels"),
+        (
+            {},
+            "train_dataset has the columns .* but no labels, by which .* labelled rows as importance_dataset",
+        ),
         ({"importance_dataset": make_sentences(4).remove_columns("labels")}, "importance_dataset .* but no labels"),
-        ({"importance_dataset": make_sentences(4), "finetune": True}, "train_dataset has the columns .* but no labels"),
-        ({"importance_dataset": make_sentences(4), "label_weight": 0.5}, "train_dataset .* but no labels"),
+        (
+            {"importance_dataset": make_sentences(4), "finetune": True},
+            "train_dataset has no labels, but stage 'finetune' learns from them",
+        ),
+        (
+            {"importance_dataset": make_sentences(4), "label_weight": 0.5},
+            "train_dataset has no labels, but label_weight=0.5",
+        ),
         (
             {"importance_dataset": make_sentences(4), "stage_arguments": {"depth": {"label_weight": 0.5}}},
-            "train_dataset .* but no labels",
+            "train_dataset has no labels, but label_weight=0.5",
         ),
     ],
 )
@@ -154,5 +163,5 @@ def test_answers_without_positions_are_asked_for(tmp_path):
     rows = make_rows("ForQuestionAnswering", 8)
     without = rows.remove_columns(["start_positions", "end_positions"])
     teacher = make_teacher("ForQuestionAnswering")
-    with pytest.raises(ValueError, match=r"eval_dataset has the columns .* but no start_positions and end_positions"):
-        run_recipe(tmp_path, teacher, train_dataset=rows, eval_dataset=without, processing_class=TOKENIZER)
+    with pytest.raises(ValueError, match=r"train_dataset has the columns .* but no labels.*end_positions"):
+        run_recipe(tmp_path, teacher, train_dataset=without, eval_dataset=rows, processing_class=TOKENIZER)

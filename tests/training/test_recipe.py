@@ -13,14 +13,14 @@ from helpers.recipes import make_sentences, make_teacher, run_recipe
 from helpers.tiny import TINY
 from huggingface_hub import ModelCard
 from transformers import (
+    AlbertConfig,
+    AlbertForSequenceClassification,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     BertConfig,
     BertForSequenceClassification,
     BertModel,
     DataCollatorWithPadding,
-    DistilBertConfig,
-    DistilBertForSequenceClassification,
 )
 
 from dynabert_hf import (
@@ -189,9 +189,9 @@ def test_a_data_set_that_cannot_be_trained_on_is_refused(tmp_path, columns, mess
 
 
 def test_an_encoder_of_another_architecture_is_refused(tmp_path):
-    config = DistilBertConfig(dim=32, n_heads=4, hidden_dim=48, n_layers=2, vocab_size=99)
-    with pytest.raises(TypeError, match=r"DistilBertForSequenceClassification.*Possible are.*BertForSequence"):
-        run_recipe(tmp_path, DistilBertForSequenceClassification(config))
+    config = AlbertConfig(hidden_size=32, num_attention_heads=4, intermediate_size=48, vocab_size=99, embedding_size=16)
+    with pytest.raises(TypeError, match=r"AlbertForSequenceClassification.*Possible are.*BertForSequence"):
+        run_recipe(tmp_path, AlbertForSequenceClassification(config))
 
 
 def test_a_model_without_a_task_head_is_refused(tmp_path):
