@@ -47,6 +47,7 @@ class Anatomy:
         attention_class: What that attention becomes: its stock class with `CountsHeads` in front.
         head_table: Path in the base model of an embedding with a column per head that all layers share.
         skips_padding_positions: Whether the positions of tokens begin after the padding token's, as RoBERTa's do.
+        has_own_first_layer: Whether stock builds the first layer otherwise, so that there no other can stand first.
         passes_gradients_beside: Whether a layer is given, beside its states, tensors that gradients flow through.
     """
 
@@ -56,6 +57,7 @@ class Anatomy:
     attention_class: type[nn.Module] | None = None
     head_table: str = ""
     skips_padding_positions: bool = False
+    has_own_first_layer: bool = False
     passes_gradients_beside: bool = False
 
     def linears_of(self, layer: nn.Module) -> Iterator[tuple[str, Role, Any]]:

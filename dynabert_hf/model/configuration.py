@@ -334,7 +334,8 @@ class ElasticConfigMixin(_Config):
         """The stock configuration of the stored network.
 
         Raises:
-            SubNetworkError: If heads are missing or layers differ, which a stock configuration cannot express.
+            SubNetworkError: If heads are missing, layers differ, or a first layer that stock builds otherwise was cut,
+                which a stock configuration cannot express.
         """
         stored = self.stored_layers
         neurons = {layer.neurons for layer in stored}
@@ -344,10 +345,18 @@ class ElasticConfigMixin(_Config):
                 f"{self.num_attention_heads} heads and as many neurons as the others, but it has {list(stored)}. "
                 "Only cuts in depth, or in neurons of all layers alike, become a stock model."
             )
+        if self.anatomy.has_own_first_layer and stored[0].index != 0:
+            raise SubNetworkError(
+                f"A {self.backbone_config_class.__name__} cannot express this network: stock builds the first layer "
+                f"otherwise than the rest, and this network begins with layer {stored[0].index}. Only cuts that keep "
+                "layer 0 become a stock model; keep it (kept_layers), or use the elastic model as it is."
+            )
         values = _constructor_fields(self)
         for field in fields(ElasticConfigMixin):
             values.pop(field.name, None)
         values.update(self._stock_counts(len(stored), neurons.pop()))
+        if values.get("layer_types"):
+            values["layer_types"] = [values["layer_types"][layer.index] for layer in stored]
         made = self.backbone_config_class(**values)
         made._attn_implementation_internal = self._attn_implementation_internal
         return made

@@ -322,7 +322,7 @@ class ElasticModelMixin(_Model):
         """A new stock model with copies of all stored weights.
 
         Raises:
-            SubNetworkError: If heads were cut or layers differ, which a stock model cannot express.
+            SubNetworkError: If heads or ModernBERT's layer 0 were cut, or layers differ: no stock model expresses that.
         """
         return new_model(self.backbone_class, self.config.to_backbone(), self)
 

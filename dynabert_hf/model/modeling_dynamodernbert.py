@@ -36,6 +36,7 @@ class DynaModernBertConfig(ElasticConfigMixin, ModernBertConfig):
             "mlp.Wi": Role(HIDDEN, NEURONS, blocks=2),
             "mlp.Wo": Role(NEURONS, HIDDEN),
         },
+        has_own_first_layer=True,  # it has no norm before its attention
     )
 
 

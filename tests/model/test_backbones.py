@@ -128,6 +128,31 @@ def test_a_stock_checkpoint_loads_without_missing_weights(family, head, tmp_path
     assert_close(run(model.eval(), head), run(stock, head), 1e-6)
 
 
+def test_a_cut_in_depth_becomes_a_stock_model(family, tmp_path):
+    model = make_backbone(family)
+    full = model.config.stored_layers
+    for size in ("w1-d0.5", "w1-d0.75", (full[0], full[3]), (full[1], full[4], full[5])):
+        small = model.extract(size)
+        if family == "ModernBert" and small.config.stored_layers[0].index:
+            with pytest.raises(
+                SubNetworkError, match=r"A ModernBertConfig .* begins with layer 1\. .* keep layer 0 become"
+            ):
+                small.to_backbone()
+            continue
+        stock = small.to_backbone()
+        stock.save_pretrained(tmp_path)
+        for each in (stock, type(stock).from_pretrained(tmp_path)):
+            assert_close(run(each.eval()), run(model.set_active(size)), 1e-5)
+
+
+def test_a_cut_keeps_which_layers_attend_locally():
+    model = make_backbone("ModernBert", local_attention=2)
+    kinds = model.config.layer_types
+    kept = model.extract("w1-d0.75").config.stored_layers
+    assert model.extract("w1-d0.75").to_backbone().config.layer_types == [kinds[layer.index] for layer in kept]
+    assert len(set(kinds)) == 2
+
+
 def test_costs_are_those_of_the_extracted_model(family):
     model = make_backbone(family)
     for size in (*SOME_SIZES, irregular(model)):
