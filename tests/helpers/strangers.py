@@ -8,7 +8,8 @@ import sys
 import torch
 
 from helpers import HELPERS
-from helpers.tiny import FAMILIES, HEADS, batch_for, make_model
+from helpers.backbones import make_backbone
+from helpers.tiny import FAMILIES, HEADS, batch_for
 
 STRANGER = HELPERS / "stranger.py"
 
@@ -44,7 +45,7 @@ def save_with_expected(folder, family, head):
     The outputs are those of the model as loaded from the folder: matrix products round by the alignment of the weights
     in memory, which in a mapped file is another than in a fresh model, stock or elastic.
     """
-    model = make_model(family, head, stock={"num_labels": 2})
+    model = make_backbone(family, head, num_labels=2)
     model.save_pretrained(folder, with_code=True)
     model = type(model).from_pretrained(folder)
     inputs = batch_for(head)
@@ -57,13 +58,16 @@ def save_with_expected(folder, family, head):
 
 
 def save_every_head(folder):
-    """A folder for each head of each family, as `save_with_expected` leaves it."""
-    folders = [folder / f"{family}{head}" for family in FAMILIES for head in HEADS]
-    for place in folders:
-        family = next(family for family in FAMILIES if place.name.startswith(family))
-        place.mkdir()
-        save_with_expected(place, family, place.name.removeprefix(family))
-    return folders
+    """A folder for each head of two families, and one head of two others, as `save_with_expected` leaves it.
+
+    The layers of the others have fused parts, or remember how many heads they have.
+    """
+    saved = [(family, head) for family in FAMILIES for head in HEADS]
+    saved += [("ModernBert", "ForTokenClassification"), ("DebertaV2", "ForSequenceClassification")]
+    for family, head in saved:
+        (folder / f"{family}{head}").mkdir()
+        save_with_expected(folder / f"{family}{head}", family, head)
+    return [folder / f"{family}{head}" for family, head in saved]
 
 
 def check_report(report, folders):
@@ -72,6 +76,7 @@ def check_report(report, folders):
         assert row["class"].startswith("transformers_modules."), row
         assert row["class"].endswith(f"Dyna{folder.name}")
         assert row["equal_sizes"] == 12
-        assert row["cut_difference"] <= 1e-6
+        # One product of a fused part and one of each of its blocks round differently.
+        assert row["cut_difference"] <= (1e-5 if "Modern" in folder.name else 1e-6)
         assert row["base_class"].endswith(f"{folder.name.split('For')[0].removesuffix('Model')}Model")
         assert set(row["saved_again"]) >= {"config.json", "model.safetensors", "elastic_model.py"}

@@ -22,7 +22,7 @@ AUTO_CLASSES = {"AutoConfig", *(auto_class.__name__ for auto_class in dynabert_h
 
 def test_every_head_runs_where_the_package_is_missing(tmp_path):
     folders = save_every_head(tmp_path)
-    assert len(folders) == 12
+    assert len(folders) == 14
     check_report(run_stranger(*folders, cwd=tmp_path), folders)
 
 
