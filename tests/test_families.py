@@ -5,7 +5,15 @@ import json
 import pytest
 import transformers
 from helpers.tiny import HEADS, TINY
-from transformers import AutoConfig, GPT2Config, GPT2Model, T5Config, T5ForSequenceClassification
+from transformers import (
+    AlbertConfig,
+    AlbertModel,
+    AutoConfig,
+    GPT2Config,
+    GPT2Model,
+    T5Config,
+    T5ForSequenceClassification,
+)
 
 from dynabert_hf import AUTO_CLASSES
 from dynabert_hf.families import (
@@ -37,10 +45,11 @@ def test_auto_classes_know_every_elastic_class():
 @pytest.mark.parametrize(
     "stock",
     [
+        AlbertModel(AlbertConfig(**TINY, embedding_size=8)),
         GPT2Model(GPT2Config(n_embd=32, n_head=4, n_layer=1, vocab_size=99)),
         T5ForSequenceClassification(T5Config(d_model=32, d_kv=8, d_ff=48, num_heads=4, num_layers=1, vocab_size=99)),
     ],
-    ids=["decoder", "encoder-decoder"],
+    ids=["another encoder", "decoder", "encoder-decoder"],
 )
 def test_a_family_that_is_not_supported_is_refused_with_those_that_are(stock):
     with pytest.raises(

@@ -9,7 +9,7 @@ from helpers.tiny import make_model
 from sklearn.metrics import f1_score
 from transformers import BertForNextSentencePrediction, BertForTokenClassification, BertTokenizer, EvalPrediction
 
-from dynabert_hf import tasks
+from dynabert_hf import DynaElectraForPreTraining, tasks
 from dynabert_hf.tasks import TASKS, has_entities, scores_of_words, task_of
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{number}" for number in range(94))]
@@ -47,11 +47,11 @@ def test_a_class_of_the_users_own_has_the_task_of_the_class_that_it_extends():
     assert task_of(Tagger).pipeline == "token-classification"
 
 
-def test_a_head_without_a_task_is_refused():
-    with pytest.raises(
-        TypeError, match=r"BertForNextSentencePrediction is no class .* Possible are .*ForMaskedLM.*Give"
-    ):
-        task_of(BertForNextSentencePrediction)
+@pytest.mark.parametrize("model_class", [BertForNextSentencePrediction, DynaElectraForPreTraining])
+def test_a_head_without_a_task_is_refused(model_class):
+    name = model_class.__name__
+    with pytest.raises(TypeError, match=rf"{name} is no class .* Possible are .*ForMaskedLM.*Give"):
+        task_of(model_class)
 
 
 @pytest.mark.parametrize("labels", ["labels", "label", None])

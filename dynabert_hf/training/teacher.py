@@ -10,11 +10,15 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from ..families import backbone_class_of, elastic_classes, how_to_load, read_config
+from ..families import FAMILIES, backbone_class_of, elastic_classes, how_to_load, read_config
 from ..model.elastic_model import ElasticModelMixin
+from ..tasks import TASKS
 
 GRID = ("widths", "depths", "kept_layers")
 """The fields of an elastic configuration that say which sizes there are."""
+
+HEADS = tuple(task.head for task in TASKS.values() if task.label_names)
+"""How classes end that have a head to learn from."""
 
 
 def load_teacher(model: PreTrainedModel | str | Path) -> tuple[PreTrainedModel, dict[str, Any]]:
@@ -41,12 +45,12 @@ def load_teacher(model: PreTrainedModel | str | Path) -> tuple[PreTrainedModel, 
 
 
 def check_teacher_class(model: PreTrainedModel) -> None:
-    """Check that a model can be made elastic and has a head.
+    """Check that a model can be made elastic and has a head for a task.
 
     Raises:
         TypeError: If that is not so.
     """
-    if type(model) not in map(backbone_class_of, elastic_classes()) or model.base_model is model:
+    if type(model) not in map(backbone_class_of, elastic_classes()) or not type(model).__name__.endswith(HEADS):
         raise TypeError(f"The model is a {type(model).__name__}. {_supported()}")
 
 
@@ -68,6 +72,7 @@ def _from_pretrained(name: Any) -> PreTrainedModel:
 
 
 def _supported() -> str:
-    names = [backbone_class_of(elastic_class).__name__ for elastic_class in elastic_classes()]
-    heads = sorted(name for name in names if "For" in name)
-    return f"Possible are fine-tuned models of the classes {', '.join(heads)}. Fine-tune one of these first."
+    return (
+        f"Possible are fine-tuned models of {', '.join(FAMILIES)}, with a head whose class ends in {', '.join(HEADS)}. "
+        "Fine-tune one of these first."
+    )

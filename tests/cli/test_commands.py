@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.backbones import CONFIGS, make_backbone
 from helpers.cards import make_facts
 from helpers.hub_server import TOKEN
 from helpers.tiny import make_config, make_model, make_tokenizer
@@ -136,6 +137,17 @@ def test_show_lists_counts_metrics_and_what_is_active(capsys, folder):
     _, out, _ = run(capsys, "show", folder)
     assert "w1-d1 *" in out
     assert "teacher" in out
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+def test_show_counts_the_sizes_of_every_family(capsys, tmp_path, family):
+    model = make_backbone(family, widths=(0.5, 1.0))
+    model.save_pretrained(tmp_path)
+    about = run_json(capsys, "show", tmp_path)
+    assert about["model_class"] == f"Dyna{family}ForSequenceClassification"
+    counted = {row["size"]: row["parameters"] for row in about["sizes"]}
+    assert counted == {str(size): model.extract(size).num_parameters() for size in model.config.subnetworks}
+    assert len(counted) == 6
 
 
 def test_names_of_sizes_stay_whole_in_80_columns():

@@ -21,6 +21,12 @@ from transformers import (
     BertForSequenceClassification,
     BertModel,
     DataCollatorWithPadding,
+    ElectraConfig,
+    ElectraForPreTraining,
+    GPT2Config,
+    GPT2ForSequenceClassification,
+    T5Config,
+    T5ForSequenceClassification,
 )
 
 from dynabert_hf import (
@@ -188,10 +194,25 @@ def test_a_data_set_that_cannot_be_trained_on_is_refused(tmp_path, columns, mess
     assert not (tmp_path / "run").exists()
 
 
-def test_an_encoder_of_another_architecture_is_refused(tmp_path):
-    config = AlbertConfig(hidden_size=32, num_attention_heads=4, intermediate_size=48, vocab_size=99, embedding_size=16)
-    with pytest.raises(TypeError, match=r"AlbertForSequenceClassification.*Possible are.*BertForSequence"):
-        run_recipe(tmp_path, AlbertForSequenceClassification(config))
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: AlbertForSequenceClassification(AlbertConfig(**{**TINY, "embedding_size": 8, "num_hidden_layers": 1})),
+        lambda: GPT2ForSequenceClassification(GPT2Config(n_embd=32, n_head=4, n_layer=1, vocab_size=99)),
+        lambda: T5ForSequenceClassification(T5Config(d_model=32, d_kv=8, d_ff=48, num_heads=4, num_layers=1)),
+        lambda: ElectraForPreTraining(ElectraConfig(**{**TINY, "embedding_size": 16})),
+    ],
+    ids=["another encoder", "decoder", "encoder-decoder", "head without a task"],
+)
+def test_what_cannot_be_trained_is_refused_with_what_can(tmp_path, make):
+    model = make()
+    message = rf"{type(model).__name__}.* Possible are .* of BERT, RoBERTa, .*, EuroBERT, with .* in ForSeq.* Fine-tune"
+    with pytest.raises(TypeError, match=message):
+        run_recipe(tmp_path, model)
+    model.save_pretrained(tmp_path / "saved")
+    with pytest.raises(TypeError, match=message):
+        run_recipe(tmp_path, tmp_path / "saved")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_model_without_a_task_head_is_refused(tmp_path):
