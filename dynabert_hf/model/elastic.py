@@ -13,7 +13,9 @@ from types import MethodType
 from typing import Any
 
 import torch
-from torch import nn
+from torch import is_grad_enabled, nn
+from torch.compiler import is_compiling
+from torch.jit import is_tracing
 from torch.nn.functional import linear
 from transformers.utils.output_capturing import OutputRecorder
 
@@ -23,8 +25,11 @@ from .subnetwork import LayerShape, SubNetworkError
 Window = tuple[int, int]
 """The leading rows of each block, and the leading columns, that a linear computes with."""
 
-Parts = list[tuple[torch.Tensor, torch.Tensor | None]]
-"""The leading part of weight and bias of each block of a linear."""
+Part = tuple[torch.Tensor, torch.Tensor | None]
+"""The leading part of weight and bias of a block of a linear."""
+
+Parts = list[Part]
+"""Those of all its blocks."""
 
 _MOST_PREPARED = 256  # sizes, the trained ones included
 _MOST_KEPT = 16  # parts of one linear
@@ -55,6 +60,7 @@ class ActiveSizes:
 
     Attributes:
         prepared: Sizes that were switched to before, by their name; the trained ones stay.
+        ready: During a pass without gradients, of each linear the part that an earlier one kept; else `unready`.
         sharing: What a trainer sets to share work between passes, see `training.shared_prefixes`; else None.
     """
 
@@ -62,10 +68,12 @@ class ActiveSizes:
     layers: tuple[LayerShape, ...]
     windows: tuple[Window | None, ...]
     is_full_width: bool
+    ready: Sequence[Part | None]
 
     def __init__(self, config: Any):
         self.config, self.stored, self.head_size = config, config.stored_layers, head_size(config)
         self.roles: tuple[Role, ...] = tuple(config.anatomy.linears.values())
+        self.ready = self.unready = (None,) * (len(self.stored) * len(self.roles))
         self.prepared: dict[Hashable, PreparedSize] = {}
         self.sharing: Any = None
         for size in config.subnetworks:  # so that switching to one takes as little the first time
@@ -96,6 +104,10 @@ class ActiveSizes:
         """Switch to a prepared size."""
         self.positions, self.layers = size.positions, size.layers
         self.windows, self.is_full_width = size.windows, size.is_full_width
+        self.ready = self.unready
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "ready": self.unready}
 
 
 class ElasticLinear(nn.Linear):
@@ -108,7 +120,7 @@ class ElasticLinear(nn.Linear):
     active: ActiveSizes
     number: int
     blocks: int
-    _kept: dict[Window, tuple[int, int, Parts]]
+    _kept: dict[Window, tuple[Any, int, Any, int, Parts]]  # weight and bias with their addresses, and parts of them
 
     @classmethod
     def become(cls, stock: nn.Linear, active: ActiveSizes, *, number: int, blocks: int) -> None:
@@ -119,10 +131,14 @@ class ElasticLinear(nn.Linear):
             stock.__dict__["_old_forward"] = MethodType(cls.forward, stock)
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
-        window = self.active.windows[self.number]
+        active, number = self.active, self.number
+        part = active.ready[number]
+        if part is not None and not is_grad_enabled():
+            return linear(states, part[0], part[1])
+        window = active.windows[number]
         if window is None:
             return linear(states, self.weight, self.bias)
-        parts = self._trained_parts(window) if torch.is_grad_enabled() else self._kept_parts(window)
+        parts = self._trained_parts(window) if is_grad_enabled() else self._parts_without_gradients(window)
         if len(parts) == 1:
             return linear(states, *parts[0])
         return torch.cat([linear(states, *part) for part in parts], -1)
@@ -142,28 +158,44 @@ class ElasticLinear(nn.Linear):
         sharing = self.active.sharing
         return self.parts(window) if sharing is None else sharing.parts(self, window)
 
-    def _kept_parts(self, window: Window) -> Parts:
+    def _parts_without_gradients(self, window: Window) -> Parts:
         """The parts, kept for the next pass: making them takes as long as a small product.
 
-        Not kept are what a compiler or tracer sees, and views that hold memory which hooks move weights out of. A kept
-        view holds the memory that it is of, so no other weight can have its address.
+        Not kept are what a compiler or tracer sees, and views that hold memory which hooks move weights out of.
         """
-        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        if is_compiling() or is_tracing():
             return self.parts(window)
+        return self.kept_parts(window) or self._keep(window)
+
+    def kept_parts(self, window: Window) -> Parts | None:
+        """What was kept of the weights that are here now, or None.
+
+        A kept view holds the memory that it is of, so no other weight can have its address.
+        """
+        kept = self._kept.get(window)
+        if kept is None or "_hf_hook" in self.__dict__:
+            return None
+        weight, address, bias, bias_address, parts = kept
+        parameters = self._parameters
+        is_current = parameters.get("weight") is weight and parameters.get("bias") is bias
+        if is_current and weight.data_ptr() == address and (bias is None or bias.data_ptr() == bias_address):
+            return parts
+        return None
+
+    def _keep(self, window: Window) -> Parts:
+        parts = self.parts(window)
         weight, bias = self._parameters.get("weight"), self._parameters.get("bias")
         if "_hf_hook" in self.__dict__ or type(weight) is not nn.Parameter:
             self._kept = {}
-            return self.parts(window)
-        address = weight.data_ptr(), 0 if bias is None else bias.data_ptr()
-        kept = self._kept.get(window)
-        if kept is None or kept[:2] != address:
-            kept = *address, self.parts(window)
-            current = {size: other for size, other in self._kept.items() if other[:2] == address}
-            self._kept = {**(current if len(current) < _MOST_KEPT else {}), window: kept}
-        return kept[2]
+            return parts
+        current = {size: kept for size, kept in self._kept.items() if self.kept_parts(size)}
+        source = weight, weight.data_ptr(), bias, 0 if bias is None else bias.data_ptr()
+        self._kept = {**(current if len(current) < _MOST_KEPT else {}), window: (*source, parts)}
+        return parts
 
     def _apply(self, *args: Any, **kwargs: Any) -> Any:
-        self._kept = {}  # else it would hold the memory that the weights leave
+        self._kept = {}  # else it would hold the memory that the weights leave, as would the next
+        self.active.ready = self.active.unready
         return super()._apply(*args, **kwargs)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -235,26 +267,46 @@ class ElasticLayers(nn.ModuleList):
                 ElasticLinear.become(modules[name], self.active, number=number, blocks=role.blocks)
         self.is_elastic = True
 
-    def check_linears(self) -> None:
-        """Refuse a size below the stored widths where something else has taken the place of an elastic linear.
+    def check_linears(self) -> list[ElasticLinear]:
+        """The linears; a size below the stored widths is refused where something else has taken the place of one.
 
         An adapter or a quantised layer may, and knows no widths. Looks into the parents' tables, for speed.
         """
+        linears = []
         for position, path, _, modules, name in self._places:
-            if not isinstance(modules[name], ElasticLinear):
+            module = modules[name]
+            linears.append(module)
+            if not isinstance(module, ElasticLinear):
                 raise SubNetworkError(
                     f"A size narrower than this model is asked for, but an adapter or a quantised layer stands in "
                     f"layer {position}.{path}, and that knows one width only. Possible are all depths at full width; "
                     "for other widths merge adapters first (merge_and_unload), or extract the size and adapt that."
                 )
+        return linears
 
     def __iter__(self) -> Iterator[Any]:
-        active = self.active
-        if not (active.is_full_width or torch.compiler.is_compiling()):
-            self.check_linears()  # an adapter may have come after the size
-        stored = self.stored
+        active, stored = self.active, self.stored
         layers = [stored[position] for position in active.positions]
+        if not (active.is_full_width or is_compiling()):
+            linears = self.check_linears()  # an adapter may have come after the size
+            if not (is_grad_enabled() or is_tracing() or active.sharing):
+                return self._pass_without_gradients(layers, linears)
         return iter(layers if active.sharing is None else active.sharing.walk(layers))
+
+    def _pass_without_gradients(self, layers: Sequence[Any], linears: Sequence[ElasticLinear]) -> Iterator[Any]:
+        """The layers; whether what their linears kept still holds is looked up here, once for all of them."""
+        active, windows = self.active, self.active.windows
+        ready: list[Part | None] = list(active.unready)
+        for module in linears:
+            window = windows[module.number]
+            parts = None if window is None else module.kept_parts(window)
+            if parts is not None and len(parts) == 1:
+                ready[module.number] = parts[0]
+        active.ready = ready
+        try:
+            yield from layers
+        finally:
+            active.ready = active.unready
 
     def __getitem__(self, index: Any) -> Any:
         return list(self)[index] if isinstance(index, slice) else super().__getitem__(index)

@@ -346,7 +346,7 @@ def test_kept_views_hold_no_memory_that_the_weights_left_and_are_not_saved():
     model = make_model()
     without_gradients(model)
     linear = model.bert.encoder.layer[0].intermediate.dense
-    ((_, _, ((weight, _),)),) = linear._kept.values()
+    ((*_, ((weight, _),)),) = linear._kept.values()
     assert weight.data_ptr() == linear.weight.data_ptr()
     assert not copy.deepcopy(linear)._kept
     model.double()
@@ -357,6 +357,29 @@ def test_kept_views_hold_no_memory_that_the_weights_left_and_are_not_saved():
     model.load_state_dict({name: tensor.clone() for name, tensor in model.state_dict().items()}, assign=True)
     without_gradients(model, "w0.5-d0.5")
     assert set(linear._kept) == {(24, 32)}
+
+
+def test_what_is_looked_up_for_a_pass_holds_only_until_it_ends():
+    model = make_model().set_active("w0.5-d0.5")
+    sizes, layers, states = model.base_model.active_sizes, model.elastic_layers, torch.ones(1, 3, 32)
+    nothing = sizes.ready
+    with torch.no_grad():
+        model(**make_batch())
+        assert sizes.ready is nothing
+        walk = iter(layers)  # a pass that stops after its first layer, and is not let go
+        layer = next(walk)
+        assert any(sizes.ready)
+        before = layer(states)
+    layer(states).sum().backward()  # with gradients, in the middle of it
+    assert layer.output.dense.weight.grad.any()
+    assert not any(copy.deepcopy(sizes).ready)
+    for change in (lambda: model.set_active("w0.25-d0.5"), model.double, walk.close):
+        sizes.ready = (None, None)
+        change()
+        assert sizes.ready is nothing
+    model.float().set_active("w0.5-d0.5")
+    with torch.no_grad():
+        assert torch.equal(layer(states), before)
 
 
 def test_nothing_is_kept_where_hooks_move_the_weights():
