@@ -94,12 +94,7 @@ def separate_linears(attention: Sequence[str], feed_forward: Sequence[str], *, k
 
 
 BERT_LINEARS = separate_linears(
-    [
-        "attention.self.query",
-        "attention.self.key",
-        "attention.self.value",
-        "attention.output.dense",
-    ],
+    ["attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"],
     ["intermediate.dense", "output.dense"],
 )
 """Of BERT and the families whose layers have the same names."""

@@ -222,11 +222,7 @@ class ElasticConfigMixin(_Config):
     @property
     def stored_layers(self) -> tuple[LayerShape, ...]:
         """The layers whose weights this model holds."""
-        return self._full_layers if self.stored_shape is None else _layer_shapes(self.stored_shape)
-
-    @property
-    def _full_layers(self) -> tuple[LayerShape, ...]:
-        return self._by_rule(SubNetwork())
+        return self._by_rule(SubNetwork()) if self.stored_shape is None else _layer_shapes(self.stored_shape)
 
     @property
     def active(self) -> AnySize:
@@ -380,11 +376,8 @@ class ElasticConfigMixin(_Config):
         made = copy.deepcopy(self)
         made.stored_shape = [asdict(layer) for layer in layers]
         made._record_active(size if isinstance(size, SubNetwork) else layers)
-        made.extracted_from = {
-            "parent": self.name_or_path or None,
-            "size": name,
-            "metrics": (self.metrics or {}).get(name),
-        }
+        metrics = (self.metrics or {}).get(name)
+        made.extracted_from = {"parent": self.name_or_path or None, "size": name, "metrics": metrics}
         if self.metrics is not None:
             made.metrics = {key: value for key, value in self.metrics.items() if key == "teacher" or made.holds(key)}
         return made

@@ -55,12 +55,7 @@ def pooler_of(base: Any) -> dict[str, bool]:
 
 
 def _leading(
-    state: dict[str, torch.Tensor],
-    name: str,
-    shape: torch.Size,
-    *,
-    anatomy: Anatomy,
-    positions: Sequence[int] | None,
+    state: dict[str, torch.Tensor], name: str, shape: torch.Size, *, anatomy: Anatomy, positions: Sequence[int] | None
 ) -> torch.Tensor:
     """A copy of the leading part of a tensor for a new model; only those of elastic linears may be larger there."""
     before, layers, after = name.partition(f"{anatomy.layers}.")

@@ -86,7 +86,7 @@ class ElasticModelMixin(_Model):
     @property
     def backbone_class(self) -> type[PreTrainedModel]:
         """The stock class that this one makes elastic."""
-        return type(self).__mro__[type(self).__mro__.index(ElasticModelMixin) + 1]
+        return _stock_class(type(self))
 
     @property
     def active(self) -> AnySize:
@@ -99,11 +99,7 @@ class ElasticModelMixin(_Model):
         return self.config.resolve(self.config.active)
 
     def set_active(
-        self,
-        size: Size | None = None,
-        *,
-        width: float | None = None,
-        depth: float | None = None,
+        self, size: Size | None = None, *, width: float | None = None, depth: float | None = None
     ) -> ElasticModelMixin:
         """Switch this model, in place, to a size, and return it.
 
@@ -157,11 +153,7 @@ class ElasticModelMixin(_Model):
 
     @contextmanager
     def subnetwork(
-        self,
-        size: Size | None = None,
-        *,
-        width: float | None = None,
-        depth: float | None = None,
+        self, size: Size | None = None, *, width: float | None = None, depth: float | None = None
     ) -> Iterator[ElasticModelMixin]:
         """Run at a size inside a `with` block; the size before is restored on exit, also after an error.
 
@@ -175,11 +167,7 @@ class ElasticModelMixin(_Model):
             self._switch(before)
 
     def share(
-        self,
-        size: Size | None = None,
-        *,
-        width: float | None = None,
-        depth: float | None = None,
+        self, size: Size | None = None, *, width: float | None = None, depth: float | None = None
     ) -> ElasticModelMixin:
         """A new model of this class on the same parameters, with an active size of its own: nothing is copied.
 
@@ -192,13 +180,7 @@ class ElasticModelMixin(_Model):
         an adapter, does so in one of them. A copy or pickle of one has weights of its own. Call
         `resize_token_embeddings` before: it would change the weights of both, and the configuration of one.
 
-        Args:
-            size: A sub-network, its text, or the shapes of the layers to run; instead of `width` and `depth`.
-            width: Width multiplier in (0, 1]; None: the active one.
-            depth: Depth multiplier in (0, 1]; None: the active one.
-
-        Raises:
-            SubNetworkError: If the size cannot exist, or its weights are not all present.
+        Takes the arguments of `set_active` and raises what it raises.
         """
         size = self._requested(size, width, depth)
         self.config.resolve(size)  # before the work of making a model
@@ -215,17 +197,13 @@ class ElasticModelMixin(_Model):
         Raises:
             TypeError: If `backbone` is not of the stock class that this class makes elastic.
         """
-        stock = cls.__mro__[cls.__mro__.index(ElasticModelMixin) + 1]
+        stock = _stock_class(cls)
         if not isinstance(backbone, stock):
             raise TypeError(f"{cls.__name__} is made from a {stock.__name__}; given is a {type(backbone).__name__}.")
         return new_model(cls, cls.config_class.from_backbone(backbone, **kwargs), backbone)
 
     def extract(
-        self,
-        size: Size | None = None,
-        *,
-        width: float | None = None,
-        depth: float | None = None,
+        self, size: Size | None = None, *, width: float | None = None, depth: float | None = None
     ) -> ElasticModelMixin:
         """A new, stand-alone model of this class that holds copies of the weights of one size and nothing else.
 
@@ -233,13 +211,9 @@ class ElasticModelMixin(_Model):
         elastic below it: widths and depths mean the same sub-networks as in this model.
         Its configuration says in `extracted_from` where it came from. This model stays as it is.
 
-        Args:
-            size: A sub-network, its text, or the shapes of the layers to keep; instead of `width` and `depth`.
-            width: Width multiplier in (0, 1]; None: the active one.
-            depth: Depth multiplier in (0, 1]; None: the active one.
+        Takes the arguments of `set_active` and raises what it raises.
 
         Raises:
-            SubNetworkError: If the size cannot exist, or its weights are not all present.
             ValueError: If this model is on the meta device, and so has no weights.
         """
         config = self.config.extract(self._requested(size, width, depth))
@@ -389,6 +363,10 @@ class ElasticModelMixin(_Model):
             if (Path(folder) / "config.json").exists():
                 self.prepare_upload(folder)
             return push(folder, repo_id, **kwargs)
+
+
+def _stock_class(elastic: type) -> Any:
+    return elastic.__mro__[elastic.__mro__.index(ElasticModelMixin) + 1]
 
 
 def _check_architecture(config: ElasticConfigMixin) -> None:

@@ -10,6 +10,7 @@ import json
 import re
 import shutil
 import sys
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +32,6 @@ CORE_FILES = (
 
 IS_COPY = __name__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}.")
 """Whether this module is such a copy itself."""
-
-PUSH_ARGUMENTS = (
-    "repo_id",
-    "private",
-    "token",
-    "revision",
-    "create_pr",
-    "commit_message",
-    "commit_description",
-    "tags",
-)
 
 
 def shipped_files(base_class: type) -> tuple[str, ...]:
@@ -104,6 +94,9 @@ def push(
             "(`hf auth login`) and your rights to the repository are in order, and call again."
         ) from error
     return commit
+
+
+PUSH_ARGUMENTS = tuple(signature(push).parameters)[1:]
 
 
 def _read_config(folder: str | Path) -> dict[str, Any]:

@@ -119,3 +119,8 @@ def test_shipped_files_are_those_that_a_family_needs(family):
         found.add(f"{name}.py")
         needed |= {module for module in get_relative_imports(PACKAGE / f"{name}.py") if f"{module}.py" not in found}
     assert found == set(shipped_files(type(make_model(family, "Model"))))
+
+
+def test_what_a_stranger_reads_before_trusting_it_grows_no_longer():
+    files = shipped_files(type(make_model("Bert", "Model")))
+    assert sum(len((PACKAGE / name).read_text().splitlines()) for name in files) <= 1981
