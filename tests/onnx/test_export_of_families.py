@@ -1,0 +1,46 @@
+"""Every family in ONNX Runtime: two sizes agree with torch, and have an int8 version."""
+
+import numpy as np
+import pytest
+import torch
+from helpers.backbones import CONFIGS, make_backbone, run
+from helpers.tiny import make_batch
+
+from dynabert_hf import export_onnx, load_onnx, quantize_onnx
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+SIZES = ["w0.5-d0.5", "w1-d1"]
+USUAL = ("MPNet", "DebertaV2", "ModernBert")  # a table shared by layers, remembered heads, fused parts
+
+
+def places_of_weights(path):
+    """Where in the file of weights the tensors of a graph begin."""
+    tensors = onnx.load(path, load_external_data=False).graph.initializer
+    return {entry.value for tensor in tensors for entry in tensor.external_data if entry.key == "offset"}
+
+
+@pytest.mark.parametrize(
+    "family", [name if name in USUAL else pytest.param(name, marks=pytest.mark.slow) for name in CONFIGS]
+)
+def test_an_export_equals_torch(family, tmp_path):
+    model = make_backbone(family)
+    export_onnx(model, tmp_path / "out", sizes=SIZES)
+    mask = make_batch()["attention_mask"]
+    inputs = {**make_batch(), "token_type_ids": torch.zeros_like(mask)}
+    for size in SIZES:
+        (expected,) = run(model.set_active(size))
+        runner = load_onnx(tmp_path / "out", size)
+        given = runner(**{name: inputs[name] for name in runner.input_names})
+        np.testing.assert_allclose(given["logits"], expected.numpy(), rtol=0, atol=1e-4)
+
+    if family in USUAL:
+        small, whole = (places_of_weights(tmp_path / "out" / f"{size}.onnx") for size in SIZES)
+        assert len(small) > 10
+        fused = 6 if family == "ModernBert" else 0  # two in each of three layers, and no prefixes
+        assert len(small - whole) == fused
+
+    quantised = quantize_onnx(tmp_path / "out", lambda runner: 0.0)
+    assert all(b"MatMulInteger" in quantised[size].path.read_bytes() for size in SIZES)
+    given = load_onnx(tmp_path / "out", "w1-d1", int8=True)(**{name: inputs[name] for name in runner.input_names})
+    assert np.isfinite(given["logits"]).all()
