@@ -41,11 +41,11 @@ test-gpu: $(if $(GPU_PYTHON),,$(VENV)/.installed)  ## the tests of a CUDA device
 	DYNABERT_TEST_DEVICE=$(DEVICE) $(or $(GPU_PYTHON),$(BIN)/python) -m pytest -m gpu tests/gpu
 
 test-common: $(VENV)/.installed  ## transformers' own tests of models, on ours and on stock BERT; fetches them once
-	$(BIN)/python -m pytest -m slow tests/test_transformers_common.py -rA
+	$(BIN)/python -m pytest -m slow tests/model/test_transformers_common.py -rA
 
 test-quantised: $(VENV)/.installed  ## loading in eight bits; torchao is fetched for it, and kept out of the environment
 	$(BIN)/pip install --quiet --no-deps --target $(VENV)/torchao torchao==0.18.0
-	PYTHONPATH=$(VENV)/torchao $(BIN)/python -m pytest tests/test_doors.py -k quantised
+	PYTHONPATH=$(VENV)/torchao $(BIN)/python -m pytest tests/model/test_doors.py -k quantised
 
 test-oldest: .venv-oldest/.installed  ## the core of the suite on the oldest transformers; TESTS=tests for all of it
 	.venv-oldest/bin/python -m pytest $(PARALLEL) $(TESTS)
