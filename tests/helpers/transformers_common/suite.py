@@ -1,6 +1,6 @@
 """transformers' own model, configuration and pipeline tests, on its BERT and RoBERTa and on ours.
 
-Collected by `tests/test_transformers_common.py` in a process of its own, since the mixins ask for entries in internal
+Collected by `test_transformers_common.py` in a process of its own, since the mixins ask for entries in internal
 tables of transformers. `*Common` classes are stock, `Dyna*Common` ours at full size, `Dyna*SmallCommon` ours switched
 to half the width and half the depth.
 """
