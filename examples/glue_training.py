@@ -17,7 +17,7 @@ from dynabert_hf import (
     rewire,
 )
 from dynabert_hf.data.columns import draw
-from dynabert_hf.families import elastic_class_of, read_config
+from dynabert_hf.families import anatomy_of, elastic_class_of, read_config
 from dynabert_hf.files import write_whole
 from dynabert_hf.hub.card import RECIPE_FIELDS
 from dynabert_hf.tasks import has_generic_names
@@ -25,7 +25,6 @@ from dynabert_hf.training.checkpoints import last_whole_checkpoint
 from dynabert_hf.training.importance import importance_over_processes
 from dynabert_hf.training.stages import stage_defaults
 
-ARCHITECTURES = ("bert", "roberta", "dynabert", "dynaroberta")
 NOT_OF_A_STAGE = (
     *("output_dir", "stage", "do_train", "do_eval", "do_predict"),
     *("push_to_hub", "hub_model_id", "hub_token", "hub_private_repo"),
@@ -107,8 +106,10 @@ def load_model(name, labels, model_args, *, new_head, revision="main"):
         config = read_config(name, **download)
     except (OSError, ValueError) as error:
         raise InputError(f"The model {name!r} cannot be loaded: {error}") from error
-    if config.model_type not in ARCHITECTURES:
-        raise InputError(f"{name!r} is a model of type {config.model_type!r}. Possible is one of {ARCHITECTURES}.")
+    try:
+        anatomy_of(config)
+    except TypeError as error:
+        raise InputError(f"{name!r} is a model of type {config.model_type!r}. {error}") from error
     num_labels = 1 if labels is None else len(labels)
     has_head = any(each.endswith("ForSequenceClassification") for each in config.architectures or [])
     if not new_head and not has_head:

@@ -49,7 +49,10 @@ FULL_TRAINING = {**TRAINING, "num_train_epochs": 2}
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sentences", nargs="*", default=SENTENCES, help="sentences to classify at the end")
-    parser.add_argument("--model", help="folder or Hub id of a pre-trained encoder (default: embedded MiniLM)")
+    names = ", ".join(embedded.MODELS)
+    parser.add_argument(
+        "--model", default="minilm", help=f"folder or Hub id of an encoder, or one embedded: {names} (default: minilm)"
+    )
     parser.add_argument("--dataset", help="Hub id of a data set with the splits train and test (or validation)")
     parser.add_argument("--train-file", help="csv, json or parquet file to train on, instead of --dataset")
     parser.add_argument("--test-file", help="file of the same form to measure on")
@@ -204,7 +207,7 @@ def run(arguments):
     console.print(f"[bold]Data[/bold] {sizes}")
 
     started = time.time()
-    base = arguments.model or embedded.model_folder()
+    base = embedded.model_folder(arguments.model)
     tokenizer = AutoTokenizer.from_pretrained(base)
     data = data.map(lambda rows: tokenizer(rows["text"], truncation=True, max_length=MAX_LENGTH), batched=True)
     console.print(f"[bold]1/4[/bold] Fine-tuning the teacher, {base}")
@@ -270,8 +273,8 @@ def write_card(result, report, folder, arguments):
     result.write_card(
         folder,
         rows=rows,
-        base_model=arguments.model or embedded.MODEL_ID,
-        license=None if arguments.model else "apache-2.0",
+        base_model=embedded.hub_id(arguments.model),
+        license="apache-2.0" if arguments.model in embedded.MODELS else None,
         language="en" if is_embedded else None,
         rewired=True,
         dataset_id=arguments.dataset,

@@ -16,6 +16,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import embedded
 import evaluate
 import numpy as np
 from glue_arguments import parse_arguments
@@ -83,12 +84,11 @@ def prepare(model_args, data_args, training_args, given):
         data = load_data(data_args, **download)
     new_head = model_args.finetune_teacher
     revision = model_args.model_revision
-    model = load_model(model_args.model_name_or_path, data.labels, model_args, new_head=new_head, revision=revision)
+    name = embedded.model_folder(model_args.model_name_or_path)
+    model = load_model(name, data.labels, model_args, new_head=new_head, revision=revision)
     if not new_head:
         data = align_labels(data, model.config, logger.warning)
-    tokenizer = AutoTokenizer.from_pretrained(
-        model_args.tokenizer_name or model_args.model_name_or_path, revision=revision, **download
-    )
+    tokenizer = AutoTokenizer.from_pretrained(model_args.tokenizer_name or name, revision=revision, **download)
     with training_args.main_process_first(desc="tokenising"):
         splits = tokenised(shortened(data, data_args, training_args.seed), tokenizer, model.config, data_args)
     trainer_kwargs = {
@@ -303,7 +303,7 @@ def leave(job, result, folder):
     drawn = "" if limit is None else f", of which at most {limit:,} were drawn"
     result.write_card(
         folder,
-        base_model=job.model_args.model_name_or_path,
+        base_model=embedded.hub_id(job.model_args.model_name_or_path),
         dataset_id=GLUE if task and not job.data_args.dataset_name else None,
         dataset_name=f"the validation data of GLUE's {task}{drawn}" if task else None,
         rewired=stage is None,

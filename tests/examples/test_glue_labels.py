@@ -9,7 +9,9 @@ import run_glue
 from datasets import Dataset, DatasetDict
 from glue_data import InputError, TextData
 from glue_training import align_labels, load_model
+from helpers.backbones import CONFIGS
 from helpers.glue_tasks import glue, save_model, sentiment_rows, write_csv
+from transformers import DistilBertConfig, DistilBertForSequenceClassification, DistilBertModel
 
 NAMES = ("entailment", "neutral", "contradiction")
 
@@ -99,3 +101,11 @@ def test_predictions_of_drawn_rows_stand_under_the_numbers_of_the_rows(tmp_path)
     assert list(found["some"]) != [str(row) for row in range(5)]
     assert found["some"].items() <= found["all"].items()
     assert len(json.loads((tmp_path / "some" / "test_results.json").read_text())) > 1
+
+
+def test_a_model_of_any_family_is_loaded_with_a_head_for_the_task(tmp_path):
+    DistilBertModel(DistilBertConfig(**CONFIGS["DistilBert"])).save_pretrained(tmp_path)
+    arguments = SimpleNamespace(cache_dir=None, token=None, label_order=None)
+    model = load_model(tmp_path, NAMES, arguments, new_head=True)
+    assert type(model) is DistilBertForSequenceClassification
+    assert model.config.id2label == dict(enumerate(NAMES))
