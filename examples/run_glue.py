@@ -30,6 +30,7 @@ from dynabert_hf import RecipeResult, push_folder, train_dynabert
 from dynabert_hf.data.columns import drawn_rows
 from dynabert_hf.families import longest_input
 from dynabert_hf.hub.push import NETWORK_ERRORS
+from dynabert_hf.sizes.baseline import baseline_metrics
 from dynabert_hf.tasks import has_generic_names
 
 SCORES = Path(__file__).with_name("metrics") / "glue_scores.py"
@@ -269,7 +270,16 @@ def measure(job, model, result, teacher):
         if result.teacher_metrics:
             [one] = evaluated(job, one_size(teacher), suffix).rows
             result = replace(result, teacher_metrics=result.teacher_metrics | one.metrics)
+        baseline = baseline_of(job, model, suffix)
+        result = replace(result, baseline_metrics={**result.baseline_metrics, **baseline})
     return result
+
+
+def baseline_of(job, model, suffix):
+    """The metrics of predicting the same for every row of one evaluation, with its suffix."""
+    split = job.data.splits[job.data.evaluations[suffix]]
+    metrics = baseline_metrics(model, split, job.trainer_kwargs["compute_metrics"])
+    return {f"{name}_{suffix}" if suffix else name: value for name, value in metrics.items()}
 
 
 def evaluated(job, model, suffix, **facts):
@@ -279,6 +289,7 @@ def evaluated(job, model, suffix, **facts):
     split = job.data.splits[job.data.evaluations[suffix]]
     metrics = job.trainer(model, None, args).evaluate(split, metric_key_prefix=prefix)
     rows = {"train_rows": len(job.data.splits["train"]), "eval_rows": len(split)}
+    rows["baseline_metrics"] = baseline_of(job, model, suffix)
     result = RecipeResult.from_metrics(model, metrics, prefix=prefix, **rows, **facts)
     if not suffix:
         return result

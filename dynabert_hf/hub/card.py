@@ -21,6 +21,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..families import family_name
 from ..model.subnetwork import LayerShape, SubNetwork, size_name
+from ..sizes.baseline import BASELINE
 from ..sizes.metrics import is_loss, is_lower_better
 from ..tasks import task_of
 from .facts import RECIPE_FIELDS, ModelCardFacts, is_hub_id
@@ -175,7 +176,7 @@ def _table(header: list[str], rows: list[list[str]]) -> str:
 
 
 def _size_table(facts: ModelCardFacts) -> str:
-    """All sizes from large to small, then their mean and the teacher."""
+    """All sizes from large to small, then their mean, the teacher and the baseline."""
     metrics = facts.metrics
     has_latency = any(record.latency_ms is not None for record in facts.sizes)
     header = ["size", "width", "depth", *metrics, "parameters", "FLOPs", *(["latency"] if has_latency else [])]
@@ -191,9 +192,10 @@ def _size_table(facts: ModelCardFacts) -> str:
     if metrics and len(facts.sizes) > 1:
         values = {name: [record.metrics[name] for record in facts.sizes if name in record.metrics] for name in metrics}
         others["mean of the sizes"] = {name: math.fsum(own) / len(own) for name, own in values.items()}
-    if facts.teacher_metrics:
-        others["teacher"] = dict(facts.teacher_metrics)
+    others |= {"teacher": dict(facts.teacher_metrics), "baseline": dict(facts.baseline_metrics)}
     for name, own in others.items():
+        if not own:
+            continue
         cells = [name, "", "", *_values(own, metrics)]
         rows.append(cells + [""] * (len(header) - len(cells)))
     return _table(header, rows)
@@ -250,6 +252,8 @@ def _how_measured(facts: ModelCardFacts) -> str:
         sentences.append(f"Latency: {facts.latency_setting}.")
     if facts.teacher_metrics:
         sentences.append("The teacher is the fine-tuned model that all sizes learned from.")
+    if facts.baseline_metrics:
+        sentences.append(f"The baseline is {BASELINE}.")
     return " ".join(sentences)
 
 

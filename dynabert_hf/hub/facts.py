@@ -57,6 +57,7 @@ class ModelCardFacts:
         base_model: Id of the model that training began with; a path on this machine is left out.
         rewired: Whether heads and neurons were ordered by importance before training.
         teacher_metrics: Metrics of the fine-tuned model that was the first teacher.
+        baseline_metrics: Metrics of predicting the same for every row.
         dataset_id: Id of the data set on the Hub.
         dataset_name: Its name for people.
         train_rows: How many rows training used.
@@ -80,6 +81,7 @@ class ModelCardFacts:
     base_model: str | None = None
     rewired: bool = False
     teacher_metrics: Mapping[str, float] = field(default_factory=dict)
+    baseline_metrics: Mapping[str, float] = field(default_factory=dict)
     dataset_id: str | None = None
     dataset_name: str | None = None
     train_rows: int | None = None

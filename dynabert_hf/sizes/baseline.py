@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,9 @@ from transformers import EvalPrediction, PreTrainedModel
 from ..data.columns import column, column_names
 from ..tasks import IGNORED, Metrics, problem_type, task_of
 from .metrics import is_lower_better
+
+BASELINE = "the same prediction for every row, the most frequent label or the mean of the values"
+"""What the baseline is, in words."""
 
 LEAST_GAIN = 1 / 3
 """Of the way from the baseline to perfect predictions, what a teacher has to go that is not called weak."""
@@ -34,7 +38,9 @@ def baseline_metrics(model: PreTrainedModel, dataset: Any, metrics: Metrics | No
         return {}
     predictions: Any = _spans(labels) if task.predicts == "span" else _constant(model, labels[0])
     given: Any = labels[0] if len(labels) == 1 else labels
-    return metrics(EvalPrediction(predictions, given))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of libraries, that nothing correlates with a constant
+        return metrics(EvalPrediction(predictions, given))
 
 
 def weakness(teacher: Mapping[str, float], baseline: Mapping[str, float]) -> str | None:

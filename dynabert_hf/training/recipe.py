@@ -31,7 +31,8 @@ from ..files import write_whole
 from ..hub.facts import RECIPE_FIELDS
 from ..hub.push import push_folder
 from ..model.elastic_model import ElasticModelMixin
-from ..sizes.metrics import plain_metrics, told_directions
+from ..sizes.baseline import baseline_metrics, weakness
+from ..sizes.metrics import in_telling_order, plain_metrics, told_directions
 from ..tasks import task_of
 from .checkpoints import last_whole_checkpoint
 from .importance import MAX_SAMPLES, importance_over_processes
@@ -49,7 +50,7 @@ from .stages import (
     make_stages,
     warn_of_unheeded,
 )
-from .teacher import load_teacher
+from .teacher import load_teacher, warn_of_untrained_head
 from .trainer import DynaBertTrainer
 
 logger = logging.get_logger(__name__)
@@ -177,12 +178,48 @@ def train_dynabert(
     )
     check(recipe)
     with unchanged(teacher):
-        result = measure(recipe, train_stages(recipe))
+        references = measure_references(recipe)
+        result = measure(recipe, train_stages(recipe), references)
     publish(recipe, result)
     if not keep_stages:
         recipe.folder.remove_what_only_resuming_needs(recipe.settings())
     push(recipe)
     return result
+
+
+def measure_references(recipe: Recipe) -> dict[str, dict[str, float]]:
+    """What sizes are compared with: the metrics of the teacher and of the baseline on the evaluation data.
+
+    A word says if the teacher is hardly better than the baseline, before anything learns from it.
+    """
+    if not recipe.folder.is_finished():
+        warn_of_untrained_head(recipe.teacher)
+    dataset = recipe.trainer_kwargs["eval_dataset"]
+    if dataset is None or not recipe.has_labels(dataset):
+        return {}
+    args = copy.deepcopy(recipe.evaluation)
+    teacher = plain_metrics(evaluate_one_size(recipe.teacher, args, **recipe.measuring_kwargs), "eval_")
+    baseline = _baseline(recipe)
+    said = weakness({name: teacher[name] for name in in_telling_order(teacher)}, baseline)
+    if said and not recipe.folder.is_finished():
+        logger.warning_once(said)
+    return {"teacher_metrics": teacher, "baseline_metrics": baseline}
+
+
+def _baseline(recipe: Recipe) -> dict[str, float]:
+    """The metrics of predicting the same for every row; none where only `compute_metrics` knows what it is given."""
+    own = recipe.trainer_kwargs["compute_metrics"]
+    is_shaped = recipe.trainer_kwargs["preprocess_logits_for_metrics"] is not task_of(recipe.teacher).preprocess_logits
+    if is_shaped or not recipe.evaluation.eval_do_concat_batches:
+        return {}
+    try:
+        return plain_metrics(baseline_metrics(recipe.teacher, recipe.trainer_kwargs["eval_dataset"], own))
+    except Exception as error:  # a function of the user's own, which need not take what no model predicts
+        logger.warning_once(
+            f"There is no baseline in the table: compute_metrics fails for predictions that are always the same "
+            f"({type(error).__name__}: {error}). Sizes are measured all the same."
+        )
+        return {}
 
 
 def train_stages(recipe: Recipe) -> ElasticModelMixin:
@@ -237,20 +274,17 @@ def train_stage(recipe: Recipe, stage: Stage, start: ElasticModelMixin, source: 
     return model
 
 
-def measure(recipe: Recipe, model: ElasticModelMixin) -> RecipeResult:
-    """Every size of the trained model and the teacher, on the evaluation data if there are any with labels."""
+def measure(recipe: Recipe, model: ElasticModelMixin, references: Mapping[str, Any]) -> RecipeResult:
+    """Every size of the trained model, on the evaluation data if there are any with labels, beside the references."""
     metrics: dict[str, float] = {}
-    teacher_metrics: dict[str, float] = {}
     train_dataset, dataset = (recipe.trainer_kwargs[name] for name in ("train_dataset", "eval_dataset"))
     if dataset is not None and recipe.has_labels(dataset):
-        args = copy.deepcopy(recipe.evaluation)
-        trainer = DynaBertTrainer(model, None, args, **recipe.measuring_kwargs)
+        trainer = DynaBertTrainer(model, None, copy.deepcopy(recipe.evaluation), **recipe.measuring_kwargs)
         metrics = trainer.evaluate(sizes=model.config.subnetworks)
-        teacher_metrics = plain_metrics(evaluate_one_size(recipe.teacher, args, **recipe.measuring_kwargs), "eval_")
     result = RecipeResult.from_metrics(
         model,
         metrics,
-        teacher_metrics=teacher_metrics,
+        **references,
         stages={each.name: {name: getattr(each.arguments, name) for name in RECIPE_FIELDS} for each in recipe.stages},
         directions=told_directions(recipe.stages[-1].arguments),
         train_rows=count_rows(train_dataset),

@@ -21,6 +21,7 @@ from ..hub.card import write_model_card
 from ..hub.facts import ModelCardFacts
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import SubNetwork, size_name
+from ..sizes.baseline import BASELINE
 from ..sizes.metrics import in_telling_order, is_lower_better, metrics_by_size, worst_of
 from ..sizes.plots import plot_grid, plot_pareto
 from ..sizes.records import SizeRecord
@@ -41,6 +42,7 @@ class RecipeResult:
         directions: In which direction a metric is better, `lower` or `higher`, where its name does not say it.
         train_rows: How many rows training used, where that is known.
         eval_rows: How many rows the metrics were measured on; of several evaluation sets for each.
+        baseline_metrics: Metrics of predicting the same for every row, on the same data.
     """
 
     model: ElasticModelMixin
@@ -50,6 +52,7 @@ class RecipeResult:
     directions: dict[str, str] = field(default_factory=dict)
     train_rows: int | None = None
     eval_rows: int | Mapping[str, int] | None = None
+    baseline_metrics: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def from_metrics(
@@ -126,6 +129,7 @@ class RecipeResult:
         folder = Path(folder)
         content = {
             "teacher": _finite(self.teacher_metrics),
+            "baseline": _finite(self.baseline_metrics),
             **{name: _finite(metrics) for name, metrics in self.summary.items()},
             "sub_networks": records,
             "stages": self.stages,
@@ -139,7 +143,8 @@ class RecipeResult:
             writer.writerows(records)
 
     def table(self) -> Table:
-        """The sizes from large to small, with the teacher and the mean and worst of all sizes."""
+        """The sizes from large to small, then the mean and worst of all sizes, the teacher and the baseline."""
+        others = {**self.summary, "teacher": self.teacher_metrics, "baseline": self.baseline_metrics}
         full = max(row.flops or 0 for row in self.rows)
         return table_of(
             [
@@ -152,11 +157,7 @@ class RecipeResult:
                 }
                 for row in reversed(self.rows)
             ],
-            last=[
-                {"size": name, **self._cells(own)}
-                for name, own in {**self.summary, "teacher": self.teacher_metrics}.items()
-                if own
-            ],
+            last=[{"size": name, **self._cells(own)} for name, own in others.items() if own],
         )
 
     def _cells(self, metrics: Mapping[str, float]) -> dict[str, str]:
@@ -169,7 +170,10 @@ class RecipeResult:
         Args:
             console: Where to print; None: the standard output.
         """
-        (console or Console()).print(f"{len(self.rows)} sizes of one {type(self.model).__name__}", self.table())
+        console = console or Console()
+        console.print(f"{len(self.rows)} sizes of one {type(self.model).__name__}", self.table())
+        if self.baseline_metrics:
+            console.print(f"baseline: {BASELINE}")
 
     def __repr__(self) -> str:
         console = Console(width=80, file=io.StringIO(), color_system=None)
@@ -192,7 +196,7 @@ class RecipeResult:
             rows: Records that say more than those of this result, such as `latency_ms`.
             **facts: Other fields of `ModelCardFacts`, such as `dataset_name` and `license`.
         """
-        own = ("teacher_metrics", "stages", "directions", "train_rows", "eval_rows")
+        own = ("teacher_metrics", "baseline_metrics", "stages", "directions", "train_rows", "eval_rows")
         known = {**{name: getattr(self, name) for name in own}, **facts}
         card = ModelCardFacts.from_records(self.model, self.rows if rows is None else rows, **known)
         return write_model_card(folder, replace(card, pictures=draw_pictures(card, Path(folder))))

@@ -9,10 +9,13 @@ from typing import Any
 
 import torch
 from transformers import PreTrainedModel
+from transformers.utils import logging
 
 from ..families import FAMILIES, backbone_class_of, elastic_classes, how_to_load, read_config
 from ..model.elastic_model import ElasticModelMixin
 from ..tasks import TASKS
+
+logger = logging.get_logger(__name__)
 
 GRID = ("widths", "depths", "kept_layers")
 """The fields of an elastic configuration that say which sizes there are."""
@@ -52,6 +55,18 @@ def check_teacher_class(model: PreTrainedModel) -> None:
     """
     if type(model) not in map(backbone_class_of, elastic_classes()) or not type(model).__name__.endswith(HEADS):
         raise TypeError(f"The model is a {type(model).__name__}. {_supported()}")
+
+
+def warn_of_untrained_head(model: PreTrainedModel) -> None:
+    """Say so if the head looks as it is made, which is how a model comes that was pre-trained for something else."""
+    base = {id(module) for module in model.base_model.modules()}
+    linears = [each for each in model.modules() if isinstance(each, torch.nn.Linear) and id(each) not in base]
+    bias = linears[-1].bias if linears else None
+    if bias is not None and not bias.any():
+        logger.warning(
+            f"The head of the {type(model).__name__} looks untrained: its bias is 0 throughout, as it is made. All "
+            "sizes learn from this model, so fine-tune it on the task first. If it was trained this way, go on."
+        )
 
 
 def _from_pretrained(name: Any) -> PreTrainedModel:

@@ -320,3 +320,47 @@ def test_extra_outputs_of_the_teacher_are_not_asked_of_the_result(tmp_path):
     assert [row.metrics["accuracy"] for row in told.rows] == [row.metrics["accuracy"] for row in plain.rows]
     assert not told.model.config.output_hidden_states
     assert not told.model.config.output_attentions
+
+
+def test_the_baseline_stands_beside_the_teacher_and_a_weak_teacher_is_said(tmp_path, caplog):
+    rows = make_sentences(8).remove_columns("labels").add_column("labels", [1, 1, 1, 1, 1, 0, 1, 0])
+    result = run_recipe(tmp_path, eval_dataset=rows)
+    assert result.baseline_metrics == {"accuracy": 0.75}
+    assert "The teacher is weak: accuracy 0." in caplog.text
+    assert "always predicting the same has 0.7500" in caplog.text
+    assert "The head of the BertForSequenceClassification looks untrained" in caplog.text
+    folder = tmp_path / "run" / "model"
+    assert json.loads((folder / "results.json").read_text())["baseline"] == {"accuracy": 0.75}
+    card = (folder / "README.md").read_text()
+    assert re.search(r"\| baseline \|  \|  \| 0\.7500 \|", card)
+    assert "The baseline is the same prediction for every row" in card
+    assert re.search(r"^baseline +0\.7500", str(result), re.MULTILINE)
+
+
+def test_a_teacher_that_learned_something_is_not_called_weak(tmp_path, caplog):
+    teacher, rows = make_teacher().eval(), make_sentences(8)
+    tokens = torch.tensor(rows["input_ids"])
+    with torch.no_grad():
+        first, second = teacher(tokens).logits.T
+        teacher.classifier.bias[1] = (first - second).quantile(0.5)  # so that it says either of half of the rows
+        said = teacher(tokens).logits.argmax(-1).tolist()
+    assert sum(said) == 4
+    said[0] = 1 - said[0]  # one mistake
+    result = run_recipe(tmp_path, teacher, eval_dataset=rows.remove_columns("labels").add_column("labels", said))
+    assert result.teacher_metrics["accuracy"] == 7 / 8
+    assert "weak" not in caplog.text
+    assert "untrained" not in caplog.text
+
+
+def test_metrics_that_cannot_take_constant_predictions_leave_the_baseline_out(tmp_path, caplog):
+    def metrics(prediction):
+        if len({tuple(row) for row in prediction.predictions.tolist()}) == 1:
+            raise ZeroDivisionError("no spread")
+        return {"spread": 0.5}
+
+    result = run_recipe(tmp_path, compute_metrics=metrics)
+    assert result.baseline_metrics == {}
+    assert (
+        "compute_metrics fails for predictions that are always the same (ZeroDivisionError: no spread)" in caplog.text
+    )
+    assert result.rows[0].metrics["spread"] == 0.5
