@@ -127,8 +127,9 @@ PLAN = Plan(
         "fewer": Arm("six sizes", {"widths": (0.25, 0.5, 1.0), "depths": (0.5, 1.0)}),
         "two-stages": Arm("two stages", {"stages": ("width", "depth")}, epochs=0.5),
         "labels-mixed": Arm("labels mixed in", {"label_weight": 0.5}),
+        "views": Arm("fresh views", {"views": ["mask", "delete", "swap", "splice"]}),
     },
-    ideas=("published", "own", "long", "fewer", "two-stages", "labels-mixed"),
+    ideas=("published", "own", "long", "fewer", "two-stages", "labels-mixed", "views"),
     rivals={
         "alone": Rival("distilled alone", "divergence"),
         "labels": Rival("labels alone", "metric"),

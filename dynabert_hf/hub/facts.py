@@ -30,6 +30,7 @@ RECIPE_FIELDS = (
     "num_random_subnetworks",
     "teacher_width",
     "hidden_matching",
+    "views",
     "logit_weight",
     "hidden_weight",
     "label_weight",

@@ -9,6 +9,7 @@ from typing import Any
 
 from transformers import TrainingArguments
 
+from ..data.views import VIEWS, check_names
 from ..sizes.metrics import is_lower_better
 
 STRATEGIES = ("grid", "sandwich")
@@ -44,6 +45,10 @@ class DynaBertTrainingArguments(TrainingArguments):
             next kept layer (`"published"`, as the published code) or the output of the same layer (`"own"`); the last
             is compared with the last in both. Under `"published"` a layer that runs alike at two depths has two targets
             for the same output, so part of the loss remains whatever the weights are; `"own"` gives it one.
+        views: Fresh views of the text that student and teacher read, a list of some of `"mask"`, `"delete"`, `"swap"`
+            and `"splice"` (`data.views`); None: the text as it is. They need the tokenizer as `processing_class`, and
+            stage `"finetune"` has none.
+        view_probability: How often a text is changed, in each epoch anew.
         strategy: `"grid"` trains every sub-network in every step (the paper); `"sandwich"` the largest, the smallest
             and `num_random_subnetworks` others, drawn anew each step.
         num_random_subnetworks: Sub-networks drawn at random in a `"sandwich"` step.
@@ -69,6 +74,10 @@ class DynaBertTrainingArguments(TrainingArguments):
         default="published",
         metadata={"help": f"How hidden states are matched with the teacher's: {', '.join(HIDDEN_MATCHINGS)}."},
     )
+    views: list[str] | None = field(
+        default=None, metadata={"help": f"Fresh views of the text, some of {', '.join(VIEWS)} (default: none)."}
+    )
+    view_probability: float = field(default=0.5, metadata={"help": "How often a text is changed by a view."})
     strategy: str = field(
         default="grid", metadata={"help": f"Which sub-networks a step trains: {', '.join(STRATEGIES)}."}
     )
@@ -117,10 +126,27 @@ class DynaBertTrainingArguments(TrainingArguments):
             given = getattr(self, name)
             if not given >= 0 or math.isinf(given):
                 raise ValueError(f"{name}={given!r} is not possible. Give a number of at least 0.")
+        self._check_views()
         if self.stage != "finetune" and self.logit_weight == self.hidden_weight == 0:
             raise ValueError(
                 "logit_weight and hidden_weight are both 0, so nothing would be learned from the teacher. Give one of "
                 "them, or choose stage 'finetune', which learns from labels alone."
+            )
+
+    def _check_views(self) -> None:
+        if not 0 < self.view_probability <= 1:
+            raise ValueError(
+                f"view_probability={self.view_probability!r} is not possible. Give a number above 0 and up to 1, or no "
+                "views."
+            )
+        if self.views is None:
+            return
+        check_names(self.views)
+        if "splice" in self.views and self.label_weight > 0:
+            raise ValueError(
+                f"views={self.views} were asked for with label_weight={self.label_weight}, but a text with a part of "
+                "another has no label. Possible with labels are 'mask', 'delete' and 'swap'. Leave 'splice' out, or "
+                "give label_weight=0."
             )
 
     def __getstate__(self) -> dict[str, Any]:

@@ -31,6 +31,8 @@ DECIDE_WEIGHTS = (
     "hidden_weight",
     "label_weight",
     "hidden_matching",
+    "views",
+    "view_probability",
     "teacher_width",
     "strategy",
     "num_random_subnetworks",

@@ -22,6 +22,7 @@ from .checks import check_datasets, check_teacher
 from .distillation import hidden_state_loss, match_hidden_states, prediction_loss
 from .ordered_evaluation import unchanged
 from .stages import stage_defaults
+from .teaching import fresh_views
 
 OF_A_STAGE = ("stage", "strategy", "num_random_subnetworks", "teacher_width")
 """Arguments that say which sizes a step trains together, which has no meaning for one."""
@@ -122,6 +123,14 @@ class OneSizeTrainer(Trainer):
         matching, num_layers = args.hidden_matching, model.config.num_hidden_layers
         self.matched = match_hidden_states(kept, num_layers=num_layers, matching=matching)
         self.teachers = list(teachers)
+        self._views = fresh_views(args, model, kwargs)
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
+        """The batches of an optimiser step, of fresh views if they were asked for."""
+        batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if self._views is not None:
+            batches = [self._views(batch, epoch=int(self.state.epoch or 0)) for batch in batches]
+        return batches, num_items
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train as transformers does; the teachers are as before when it returns or raises."""

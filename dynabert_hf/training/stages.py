@@ -58,6 +58,7 @@ NOT_IN_EVALUATION = {
     "greater_is_better": None,
     "lr_scheduler_type": "linear",
     "report_to": "none",
+    "views": None,
 }
 """What has no meaning outside of training, some of it only together."""
 
@@ -214,7 +215,8 @@ def _stage_arguments(
 ) -> DynaBertTrainingArguments:
     of_run = {"stage": name, "output_dir": str(folder)}
     teacher = {} if "width" in names else {"teacher_width": "full"}
-    merged = {**stage_defaults(), **teacher, **given, **own.get(name, {}), **of_run}
+    no_views = {"views": None} if name == "finetune" else {}  # labels belong to the text as it is
+    merged = {**stage_defaults(), **teacher, **given, **no_views, **own.get(name, {}), **of_run}
     args = DynaBertTrainingArguments(**copy.deepcopy(merged))
     if name == "depth" and "width" not in names and args.teacher_width == "same":
         raise ValueError(

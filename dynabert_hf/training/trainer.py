@@ -37,6 +37,7 @@ from .ordered_evaluation import unchanged
 from .result import RecipeResult, count_rows
 from .shared_prefixes import share_prefixes
 from .size_evaluation import SizeEvaluation
+from .teaching import fresh_views
 
 logger = logging.get_logger(__name__)
 
@@ -103,6 +104,7 @@ class DynaBertTrainer(SizeEvaluation, RecoverableTrainer):
         self.add_callback(_CardAtTheEnd(self))
         self.teacher: Any = teacher
         self.progress = follow(self)
+        self._views = fresh_views(args, model, kwargs)
         self._losses = LossLog()
         self._shares = Shares()
 
@@ -111,7 +113,8 @@ class DynaBertTrainer(SizeEvaluation, RecoverableTrainer):
         config, args = self.accelerator.unwrap_model(self.model).config, self.args
         named = ("stage", "teacher_width", "hidden_matching", "strategy", "num_random_subnetworks", "seed")
         grid = {"widths": list(config.widths), "depths": list(config.depths)}
-        return {**{name: getattr(args, name) for name in named}, **grid}
+        views = None if args.views is None else [*args.views, args.view_probability]
+        return {**{name: getattr(args, name) for name in named}, **grid, "views": views}
 
     def pairs_of_step(self) -> tuple[DistillationPair, ...]:
         """The part of the plan that the coming step trains, from small to large, the full network last.
@@ -169,6 +172,8 @@ class DynaBertTrainer(SizeEvaluation, RecoverableTrainer):
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
         """The batches of an optimiser step, and the items that its losses are means over, averaged over processes."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if self._views is not None:
+            batches = [self._views(batch, epoch=int(self.state.epoch or 0)) for batch in batches]
         if not batches:
             return batches, None
         items = torch.stack([torch.as_tensor(number, device=device).float() for number in Items.of_all(batches)])

@@ -15,6 +15,7 @@ TRAINER_ARGUMENTS = (
     "train_dataset",
     "eval_dataset",
     "data_collator",
+    "processing_class",
     "compute_loss_func",
 )
 
