@@ -17,26 +17,21 @@ from accelerate import DistributedType
 from accelerate.utils import has_compiled_regions
 from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel, Trainer
-from transformers.trainer_callback import TrainerCallback
 from transformers.utils import ModelOutput, logging
 
 from ..data.labels import CastLabels
-from ..hub.card import write_model_card
-from ..hub.facts import ModelCardFacts
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import SubNetwork, size_name
-from ..sizes.metrics import told_directions
 from ..tasks import task_of
 from .accounting import Items, LossLog, Shares, of_labelled
 from .arguments import DynaBertTrainingArguments
 from .callbacks import follow
+from .cards import CardAtTheEnd, CardTrainer
 from .checkpoints import RecoverableTrainer
 from .checks import check_datasets, check_teacher
 from .distillation import DistillationPair, hidden_state_loss, kind_of_predictions, plan_stage, prediction_loss
 from .ordered_evaluation import unchanged
-from .result import RecipeResult, count_rows
 from .shared_prefixes import share_prefixes
-from .size_evaluation import SizeEvaluation
 from .teaching import fresh_views
 
 logger = logging.get_logger(__name__)
@@ -45,7 +40,7 @@ FOREIGN_ENGINES = (DistributedType.DEEPSPEED, DistributedType.FSDP, DistributedT
 """What holds weights or runs passes in its own way."""
 
 
-class DynaBertTrainer(SizeEvaluation, RecoverableTrainer):
+class DynaBertTrainer(CardTrainer, RecoverableTrainer):
     """Trains all sizes of an elastic model in one stage of the recipe.
 
     A step runs forward and backward once for every sub-network of the stage's plan, from small to large, and updates
@@ -101,7 +96,7 @@ class DynaBertTrainer(SizeEvaluation, RecoverableTrainer):
         collator = kwargs.pop("data_collator", None) or task_of(model).collator(kwargs.get("processing_class"))
         super().__init__(model=model, args=args, data_collator=CastLabels(collator, model), **kwargs)
         self._check_metric_for_best_model()
-        self.add_callback(_CardAtTheEnd(self))
+        self.add_callback(CardAtTheEnd(self))
         self.teacher: Any = teacher
         self.progress = follow(self)
         self._views = fresh_views(args, model, kwargs)
@@ -309,81 +304,6 @@ class DynaBertTrainer(SizeEvaluation, RecoverableTrainer):
         if "loss" in logs:
             logs.update(self._losses.pop_means(self.accelerator.reduce))
         super().log(logs, start_time)
-
-    def remember_metrics(self) -> None:
-        """Store what was measured of the weights as they are in the configuration of the model, in place."""
-        model: Any = self.accelerator.unwrap_model(self.model)
-        facts = ModelCardFacts.from_training(model, self.args, self.state)
-        rows = tuple(record for record in facts.sizes if record.metrics)
-        if rows:
-            told = told_directions(self.args, self.evaluation_sets)
-            RecipeResult(model, rows, {}, directions=told).record()
-
-    def create_model_card(  # type: ignore[override]
-        self,
-        *,
-        language: str | None = None,
-        license: str | None = None,
-        tags: str | list[str] | None = None,
-        model_name: str | None = None,
-        finetuned_from: str | None = None,
-        dataset_tags: str | list[str] | None = None,
-        dataset: str | list[str] | None = None,
-        **facts: Any,
-    ) -> None:
-        """Write the card of the model as training left it, with every size that was measured, into `output_dir`.
-
-        Done at the end of training, and by `push_to_hub`, which takes these arguments, too. If the model is there, its
-        code is put beside it.
-
-        Args:
-            language: Code of a language, such as `en`.
-            license: Id of a license, such as `apache-2.0`.
-            tags: More tags for the Hub.
-            model_name: Heading of the card.
-            finetuned_from: Id of the model that training began with; None: where the model was loaded from.
-            dataset_tags: Id of the data set on the Hub.
-            dataset: Its name for people.
-            **facts: Other fields of `ModelCardFacts`; what else transformers' method takes has no effect.
-        """
-        if not self.is_world_process_zero():
-            return
-        model: Any = self.accelerator.unwrap_model(self.model)
-        folder = Path(str(self.args.output_dir))
-        given = {
-            "language": language,
-            "license": license,
-            "tags": tuple(_as_list(tags)),
-            "title": model_name,
-            "model_id": self.hub_model_id,
-            "train_rows": count_rows(self.train_dataset),
-            "eval_rows": count_rows(self.eval_dataset),
-            "directions": told_directions(self.args, self.evaluation_sets),
-            "base_model": finetuned_from or model.config.name_or_path,
-            "dataset_id": next(iter(_as_list(dataset_tags)), None),
-            "dataset_name": next(iter(_as_list(dataset)), None),
-            **{name: value for name, value in facts.items() if name not in ("tasks", "dataset_args")},
-        }
-        write_model_card(folder, ModelCardFacts.from_training(model, self.args, self.state, **given))
-        if (folder / "config.json").exists():
-            model.save_code(folder)
-
-
-class _CardAtTheEnd(TrainerCallback):
-    """Leaves a card of what was trained and measured."""
-
-    def __init__(self, trainer: DynaBertTrainer):
-        self.trainer = trainer
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.trainer.remember_metrics()
-        self.trainer.create_model_card()
-
-
-def _as_list(given: str | list[str] | None) -> list[str]:
-    if given is None:
-        return []
-    return [given] if isinstance(given, str) else list(given)
 
 
 def _without_labels(inputs: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,96 @@
+"""The card that a training leaves beside its model: what is known of every size that was measured.
+
+How a card looks is up to `hub.card`; here is only what a trainer knows.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from ..hub.card import write_model_card
+from ..hub.facts import ModelCardFacts
+from ..sizes.metrics import told_directions
+from .result import RecipeResult, count_rows
+from .size_evaluation import SizeEvaluation
+
+
+class CardTrainer(SizeEvaluation):
+    """A trainer of an elastic model that writes the model card."""
+
+    def remember_metrics(self) -> None:
+        """Store what was measured of the weights as they are in the configuration of the model, in place."""
+        model: Any = self.accelerator.unwrap_model(self.model)
+        facts = ModelCardFacts.from_training(model, self.args, self.state)
+        rows = tuple(record for record in facts.sizes if record.metrics)
+        if rows:
+            told = told_directions(self.args, self.evaluation_sets)
+            RecipeResult(model, rows, {}, directions=told).record()
+
+    def create_model_card(  # type: ignore[override]
+        self,
+        *,
+        language: str | None = None,
+        license: str | None = None,
+        tags: str | list[str] | None = None,
+        model_name: str | None = None,
+        finetuned_from: str | None = None,
+        dataset_tags: str | list[str] | None = None,
+        dataset: str | list[str] | None = None,
+        **facts: Any,
+    ) -> None:
+        """Write the card of the model as training left it, with every size that was measured, into `output_dir`.
+
+        Done at the end of training, and by `push_to_hub`, which takes these arguments, too. If the model is there, its
+        code is put beside it.
+
+        Args:
+            language: Code of a language, such as `en`.
+            license: Id of a license, such as `apache-2.0`.
+            tags: More tags for the Hub.
+            model_name: Heading of the card.
+            finetuned_from: Id of the model that training began with; None: where the model was loaded from.
+            dataset_tags: Id of the data set on the Hub.
+            dataset: Its name for people.
+            **facts: Other fields of `ModelCardFacts`; what else transformers' method takes has no effect.
+        """
+        if not self.is_world_process_zero():
+            return
+        model: Any = self.accelerator.unwrap_model(self.model)
+        folder = Path(str(self.args.output_dir))
+        given = {
+            "language": language,
+            "license": license,
+            "tags": tuple(_as_list(tags)),
+            "title": model_name,
+            "model_id": self.hub_model_id,
+            "train_rows": count_rows(self.train_dataset),
+            "eval_rows": count_rows(self.eval_dataset),
+            "directions": told_directions(self.args, self.evaluation_sets),
+            "base_model": finetuned_from or model.config.name_or_path,
+            "dataset_id": next(iter(_as_list(dataset_tags)), None),
+            "dataset_name": next(iter(_as_list(dataset)), None),
+            **{name: value for name, value in facts.items() if name not in ("tasks", "dataset_args")},
+        }
+        write_model_card(folder, ModelCardFacts.from_training(model, self.args, self.state, **given))
+        if (folder / "config.json").exists():
+            model.save_code(folder)
+
+
+class CardAtTheEnd(TrainerCallback):
+    """Leaves a card of what was trained and measured."""
+
+    def __init__(self, trainer: CardTrainer):
+        self.trainer = trainer
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.trainer.remember_metrics()
+        self.trainer.create_model_card()
+
+
+def _as_list(given: str | list[str] | None) -> list[str]:
+    if given is None:
+        return []
+    return [given] if isinstance(given, str) else list(given)
