@@ -76,7 +76,7 @@ def evaluate(arguments: Namespace, console: Console) -> None:
     model = load_model(arguments.model)
     text = labelled_text(arguments, model)
     metrics = {}
-    for size in tqdm(named_sizes(arguments, model), desc="Evaluating"):
+    for size in tqdm(named_sizes(arguments, model), desc="Evaluating", disable=None):
         with model.subnetwork(size):
             metrics[size_name(size)] = text.evaluate(model)
     if arguments.store:

@@ -76,7 +76,7 @@ def profile(
         by_shape[batch_size, length] = [counted(size) for size in chosen]
     possible, left_out = _possible_runs(runtimes, dtypes)
     measured: list[SizeRecord] = []
-    with tqdm(total=len(possible) * len(by_shape) * (warmup + rounds), disable=not progress) as bar:
+    with tqdm(total=len(possible) * len(by_shape) * (warmup + rounds), disable=None if progress else True) as bar:
         for runtime, dtype in possible:
             bar.set_description(f"Preparing {len(chosen)} sizes for {runtime} in {dtype}")
             with prepared(model, chosen, runtime=runtime, dtype=dtype, device=place) as runners:

@@ -1,6 +1,7 @@
 """Following a long run: the size in work on the progress bar, tags that TensorBoard groups, the history as files.
 
-These callbacks take the place of transformers' own, which know nothing of sizes and would mix dozens of names.
+These callbacks take the place of transformers' own, which know nothing of sizes and would mix dozens of names. Bars are
+for terminals; in a file or a pipe there is a line for each step that is logged.
 """
 
 from __future__ import annotations
@@ -8,16 +9,21 @@ from __future__ import annotations
 import csv
 import json
 import math
+import sys
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tqdm.auto import tqdm
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import TensorBoardCallback
-from transformers.trainer_callback import ProgressCallback
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers.utils import logging
 
 from ..model.subnetwork import AnySize, size_name
-from ..sizes.metrics import SUMMARIES, MetricName, parse_metric_name
+from ..sizes.metrics import SUMMARIES, TIMING, MetricName, parse_metric_name
 
 _SECONDS_BETWEEN_SHOWS = 0.2
 
@@ -40,10 +46,46 @@ def _tag(name: MetricName) -> str:
     return f"{name.split}_{name.metric}/{name.size}"
 
 
+def log_line(args: TrainingArguments, state: TrainerState, logs: Mapping[str, Any], model: Any = None) -> str:
+    """What was logged, as one line that names the stage and the step; without the values of single sizes.
+
+    Example:
+        >>> from types import SimpleNamespace as It
+        >>> log_line(It(stage="depth"), It(global_step=25, max_steps=84), {"loss": 2.77312, "epoch": 0.9})
+        'Stage depth, step 25 of 84: loss 2.773, epoch 0.9'
+    """
+    left_out = ("total_flos", *(f"eval_{name}" for name in TIMING))
+    shown = {name: value for name, value in logs.items() if name not in left_out and parse_logged_name(name) is None}
+    values = (f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in shown.items())
+    return f"{_work(args, model)}, step {state.global_step} of {state.max_steps}: {', '.join(values)}"
+
+
+def _work(args: Any, model: Any) -> str:
+    """What is being trained, in a word or two."""
+    has_one_size = model is not None and len(getattr(model.config, "subnetworks", (None,))) == 1
+    return f"Stage {args.stage}" if hasattr(args, "stage") and not has_one_size else "Training"
+
+
+class SizeLinesCallback(TrainerCallback):
+    """While training, a line for each step that is logged, and no bars."""
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if state.is_world_process_zero and state.global_step > 0:  # 0: measured outside of training
+            print(log_line(args, state, logs or {}, kwargs.get("model")), flush=True)
+
+
 class SizeProgressCallback(ProgressCallback):
     """transformers' progress bars with the stage and the size in work; logs beside them show no single sizes."""
 
     _shown_at = 0.0
+    _num_sizes = 1
 
     def show_size(self, size: AnySize) -> None:
         """Tell which size is in work now; costs next to nothing, and nothing where there is no bar."""
@@ -55,12 +97,16 @@ class SizeProgressCallback(ProgressCallback):
             self._shown_at = now
             self.training_bar.refresh()
 
+    def expect_sizes(self, count: int) -> None:
+        """Tell how many sizes the coming evaluation has, so that one bar is of all of them."""
+        self._num_sizes = count
+
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         super().on_train_begin(args, state, control, **kwargs)
         if self.training_bar is not None:
-            self.training_bar.set_description(f"Stage {getattr(args, 'stage', 'train')}")
+            self.training_bar.set_description(_work(args, kwargs.get("model")))
 
     def on_prediction_step(
         self,
@@ -70,10 +116,15 @@ class SizeProgressCallback(ProgressCallback):
         eval_dataloader: Any = None,
         **kwargs: Any,
     ) -> None:
-        starts = self.prediction_bar is None
+        if state.is_world_process_zero and self.prediction_bar is None:
+            several = f" {self._num_sizes} sizes" if self._num_sizes > 1 else ""
+            self.prediction_bar = tqdm(
+                total=len(eval_dataloader) * self._num_sizes,
+                desc=f"Evaluating{several}",
+                leave=self.training_bar is None,
+                dynamic_ncols=True,
+            )
         super().on_prediction_step(args, state, control, eval_dataloader, **kwargs)
-        if starts and self.prediction_bar is not None:
-            self.prediction_bar.set_description(f"Evaluating {kwargs['model'].active}")
 
     def on_log(
         self,
@@ -83,8 +134,8 @@ class SizeProgressCallback(ProgressCallback):
         logs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        general = {name: value for name, value in (logs or {}).items() if parse_logged_name(name) is None}
-        super().on_log(args, state, control, logs=general, **kwargs)
+        if state.is_world_process_zero and self.training_bar is not None:
+            self.training_bar.write(log_line(args, state, logs or {}, kwargs.get("model")))
 
 
 class SizeTensorBoardCallback(TensorBoardCallback):
@@ -156,12 +207,42 @@ def follow(trainer: Trainer) -> SizeProgressCallback:
     Returns:
         What is to be told the size in work. Without bars it does nothing.
     """
-    progress = SizeProgressCallback()
+    progress = show_progress(trainer)
     callbacks = trainer.callback_handler.callbacks
     for index, callback in enumerate(callbacks):
-        if type(callback) is ProgressCallback:
-            callbacks[index] = progress
-        elif type(callback) is TensorBoardCallback:
+        if type(callback) is TensorBoardCallback:
             callbacks[index] = SizeTensorBoardCallback(callback.tb_writer)
     trainer.add_callback(HistoryCallback())
     return progress
+
+
+def show_progress(trainer: Trainer) -> SizeProgressCallback:
+    """Give a trainer, in place, the bars or the lines of this module where it has transformers' own.
+
+    Returns:
+        What is to be told the size in work. Without bars it does nothing.
+    """
+    progress = SizeProgressCallback()
+    callbacks = trainer.callback_handler.callbacks
+    for index, callback in enumerate(callbacks):
+        if type(callback) in (ProgressCallback, PrinterCallback):
+            has_bars = type(callback) is ProgressCallback and is_terminal()
+            callbacks[index] = progress if has_bars else SizeLinesCallback()
+    return progress
+
+
+def is_terminal() -> bool:
+    """Whether progress bars have a terminal to be drawn in."""
+    return sys.stderr.isatty()
+
+
+@contextmanager
+def without_bars_of_files() -> Iterator[None]:
+    """Inside, transformers draws no bars of its own for every model that is loaded or saved."""
+    was_enabled = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            logging.enable_progress_bar()

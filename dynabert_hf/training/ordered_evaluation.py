@@ -18,6 +18,7 @@ from transformers.trainer_utils import EvalLoopOutput, RemoveColumnsCollator
 
 from ..tasks import task_of
 from .accounting import Items, mean_over_batch, of_labelled
+from .callbacks import show_progress
 from .checks import check_not_empty
 from .collated_batches import CollatedBatches, CountedRows
 from .order import OrderedLoader
@@ -134,7 +135,9 @@ def evaluate_one_size(model: PreTrainedModel, args: TrainingArguments, **trainer
         **trainer_kwargs: As for transformers' `Trainer`, among them `eval_dataset`.
     """
     with unchanged(model):
-        return OrderedEvaluation(model, args, **trainer_kwargs).evaluate()
+        evaluation = OrderedEvaluation(model, args, **trainer_kwargs)
+        show_progress(evaluation)
+        return evaluation.evaluate()
 
 
 @contextmanager

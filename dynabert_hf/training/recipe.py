@@ -34,6 +34,7 @@ from ..model.elastic_model import ElasticModelMixin
 from ..sizes.baseline import baseline_metrics, weakness
 from ..sizes.metrics import in_telling_order, plain_metrics, told_directions
 from ..tasks import task_of
+from .callbacks import without_bars_of_files
 from .checkpoints import last_whole_checkpoint
 from .importance import MAX_SAMPLES, importance_over_processes
 from .ordered_evaluation import evaluate_one_size, unchanged
@@ -177,10 +178,10 @@ def train_dynabert(
         has_own_batches=data_collator is not None,
     )
     check(recipe)
-    with unchanged(teacher):
+    with unchanged(teacher), without_bars_of_files():
         references = measure_references(recipe)
         result = measure(recipe, train_stages(recipe), references)
-    publish(recipe, result)
+        publish(recipe, result)
     if not keep_stages:
         recipe.folder.remove_what_only_resuming_needs(recipe.settings())
     push(recipe)
@@ -307,7 +308,17 @@ def publish(recipe: Recipe, result: RecipeResult) -> None:
             _write_measured(recipe, result)
         if not recipe.evaluation.disable_tqdm:
             result.show()
+            print(_where(recipe))
     PartialState().wait_for_everyone()
+
+
+def _where(recipe: Recipe) -> str:
+    """Where everything lies that a run left."""
+    folder = recipe.folder.model
+    kinds = {"card": "README.md", "table": "results.csv", "pictures": "pareto.png"}
+    found = ["Model", *(name for name, file in kinds.items() if (folder / file).exists())]
+    logs = " ".join(str(stage.folder / "history.csv") for stage in recipe.stages)
+    return f"{', '.join(found)}: {folder}\nLogs: {logs}"
 
 
 def push(recipe: Recipe) -> None:

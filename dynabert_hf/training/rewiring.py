@@ -90,7 +90,7 @@ def measure_importance(
             parameter.requires_grad_()
         contexts = [stack.enter_context(_RecordedInput(linear)) for linear in heads_out]
         model.eval()
-        for batch in tqdm(batches, desc="Measuring importance", disable=not progress):
+        for batch in tqdm(batches, desc="Measuring importance", disable=None if progress else True):
             loss = _loss(model, batch)
             gradients = torch.autograd.grad(loss, [context.states for context in contexts] + weights)
             heads = _head_importance(contexts, gradients[: len(contexts)], size)

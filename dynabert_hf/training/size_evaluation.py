@@ -11,6 +11,7 @@ from transformers.trainer_utils import EvalLoopOutput, PredictionOutput
 
 from ..model.subnetwork import LayerShape, SubNetwork, SubNetworkError, parse_size, size_name
 from ..sizes.metrics import check_asked, check_came, full_name, told_directions, with_summary
+from .callbacks import SizeProgressCallback
 from .checkpoints import last_whole_checkpoint
 from .ordered_evaluation import OrderedEvaluation, unchanged
 
@@ -91,8 +92,13 @@ class SizeEvaluation(OrderedEvaluation):
         model: Any = self.model
         predictions: Any = {}
         metrics: dict[str, Any] = {}
+        sizes = self._sizes or self.evaluated_sizes
+        bars = [each for each in self.callback_handler.callbacks if isinstance(each, ProgressCallback)]
+        for bar in bars:
+            if isinstance(bar, SizeProgressCallback):
+                bar.expect_sizes(len(sizes))
         with unchanged(model):
-            for size in self._sizes or self.evaluated_sizes:
+            for size in sizes:
                 with model.subnetwork(size):
                     output = self.run_loop(
                         batches,
@@ -105,9 +111,9 @@ class SizeEvaluation(OrderedEvaluation):
                 if self._keeps_predictions:
                     predictions[size_name(size)] = output.predictions
                 output = output._replace(predictions=predictions)  # the next size needs the room
-                for callback in self.callback_handler.callbacks:
-                    if isinstance(callback, ProgressCallback):  # one bar a size; else the first would run past its end
-                        callback.on_predict(self.args, self.state, self.control)
+                for bar in bars:
+                    if not isinstance(bar, SizeProgressCallback):  # a bar a size; else the first would pass its end
+                        bar.on_predict(self.args, self.state, self.control)
         told = told_directions(self.args, self.evaluation_sets)
         merged = with_summary(metrics, metric_key_prefix, asked=self.args.metric_for_best_model, directions=told)
         return output._replace(metrics=merged)

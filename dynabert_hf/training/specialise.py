@@ -18,6 +18,7 @@ from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import Size, SubNetwork, SubNetworkError
 from ..tasks import problem_type, task_of
 from .arguments import DynaBertTrainingArguments
+from .callbacks import show_progress
 from .checks import check_datasets, check_teacher
 from .distillation import hidden_state_loss, match_hidden_states, prediction_loss
 from .ordered_evaluation import unchanged
@@ -82,6 +83,7 @@ def specialise(
         data_collator=data_collator or task_of(model).collator(processing_class),
         processing_class=processing_class,
     )
+    show_progress(trainer)
     with _without_dropout(student):
         trainer.train()
     return student.eval().to(model.device)

@@ -2,17 +2,25 @@
 
 import csv
 import json
+from types import SimpleNamespace
 
 import pytest
+from helpers.tiny import make_model
 from helpers.trainers import accuracy, make_trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import TrainerCallback
 
-from dynabert_hf.training.callbacks import SizeProgressCallback, parse_logged_name, save_history
+from dynabert_hf.training.callbacks import SizeProgressCallback, log_line, parse_logged_name, save_history
 
 
 @pytest.fixture
-def often(monkeypatch):
+def terminal(monkeypatch):
+    """Bars are drawn as in a terminal."""
+    monkeypatch.setattr("dynabert_hf.training.callbacks.is_terminal", lambda: True)
+
+
+@pytest.fixture
+def often(terminal, monkeypatch):
     """Bars show every size, however fast it is trained."""
     monkeypatch.setattr("dynabert_hf.training.callbacks._SECONDS_BETWEEN_SHOWS", 0)
 
@@ -42,26 +50,46 @@ def test_the_bar_is_drawn_only_a_few_times_a_second(tmp_path, capsys):
     assert 1 <= len(drawn) < len(sizes) / 10
 
 
-def test_the_bar_of_an_evaluation_names_its_size(tmp_path, capsys):
-    trainer = make_trainer(tmp_path, disable_tqdm=False)
+def test_one_bar_goes_over_the_evaluation_of_all_sizes(tmp_path, capsys, terminal):
+    trainer = make_trainer(tmp_path, disable_tqdm=False, per_device_eval_batch_size=4)
     trainer.evaluate()
-    shown = capsys.readouterr().err
-    for size in trainer.model.config.subnetworks:
-        assert f"Evaluating {size}" in shown
+    trainer.evaluate(sizes=["w0.5-d0.5", "w1-d1"])
+    bars = [bar for bar in bars_of(capsys.readouterr().err) if bar.startswith("Evaluating")]
+    assert sum(" 24/24 " in bar for bar in bars) == 1  # 2 batches of 12 sizes
+    assert bars[-1].startswith("Evaluating 2 sizes: 100%")
+    assert " 4/4 " in bars[-1]
+    assert all(bar.startswith(("Evaluating 12 sizes:", "Evaluating 2 sizes:")) for bar in bars)
 
 
-def test_lines_beside_the_bar_tell_totals_and_no_single_sizes(tmp_path, capsys):
+def test_lines_beside_the_bar_name_the_stage_and_no_single_sizes(tmp_path, capsys, terminal):
     trainer = make_trainer(tmp_path, disable_tqdm=False, compute_metrics=accuracy, eval_strategy="epoch")
     trainer.train()
-    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
-    assert any("'loss'" in line for line in lines)
-    assert any("'eval_worst_accuracy'" in line for line in lines)
-    assert not any("w0.25" in line for line in lines)
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("Stage depth, step 1 of 2: loss ") for line in lines)
+    assert any("eval_worst_accuracy" in line for line in lines)
+    assert not any("w0.25" in line or "eval_runtime" in line for line in lines)
 
 
-def test_without_bars_nothing_is_shown(tmp_path, capsys, often):
-    make_trainer(tmp_path).train()
-    assert capsys.readouterr().err == ""
+@pytest.mark.parametrize("disable_tqdm", [False, True])
+def test_redirected_there_is_a_line_a_logged_step_and_nothing_else(tmp_path, capsys, disable_tqdm):
+    trainer = make_trainer(
+        tmp_path, disable_tqdm=disable_tqdm, compute_metrics=accuracy, eval_strategy="steps", eval_steps=1
+    )
+    trainer.train()
+    trainer.evaluate()
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    logged = [entry for entry in trainer.state.log_history if entry["step"]]
+    assert len(shown.out.splitlines()) == len(logged) == 6  # two steps, each evaluated; the end; evaluated again
+    first = next(entry["loss"] for entry in logged if "loss" in entry)
+    assert shown.out.startswith(f"Stage depth, step 1 of 2: loss {first:.4g}, ")
+    assert "w0.25" not in shown.out
+
+
+def test_a_line_about_one_size_names_no_stage():
+    state = SimpleNamespace(global_step=3, max_steps=9)
+    args, model = SimpleNamespace(stage="finetune"), make_model(widths=[1.0], depths=[1.0])
+    assert log_line(args, state, {"loss": 0.5}, model) == "Training, step 3 of 9: loss 0.5"
 
 
 def test_a_callback_of_ones_own_stays(tmp_path):

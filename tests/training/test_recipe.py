@@ -364,3 +364,17 @@ def test_metrics_that_cannot_take_constant_predictions_leave_the_baseline_out(tm
         "compute_metrics fails for predictions that are always the same (ZeroDivisionError: no spread)" in caplog.text
     )
     assert result.rows[0].metrics["spread"] == 0.5
+
+
+def test_redirected_a_run_prints_lines_the_table_and_where_everything_lies(tmp_path, capsys):
+    run_recipe(tmp_path, disable_tqdm=False)
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    lines = shown.out.splitlines()
+    assert [line.split(":")[0] for line in lines[:2]] == [f"Stage depth, step {number} of 2" for number in (1, 2)]
+    folder = tmp_path / "run"
+    assert lines[-2] == f"Model, card, table, pictures: {folder / 'model'}"
+    assert lines[-1] == f"Logs: {folder / '3-depth' / 'history.csv'}"
+    assert (folder / "model" / "pareto.png").exists()
+    assert (folder / "3-depth" / "history.csv").exists()
+    assert len(lines) < 40
