@@ -24,7 +24,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for add in (_add_show, _add_evaluate, _add_predict, _add_profile, _add_recommend):
         add(commands)
-    for add in (_add_extract, _add_specialise, _add_export, _add_push):
+    for add in (_add_cascade, _add_extract, _add_specialise, _add_export, _add_push):
         add(commands)
     return parser
 
@@ -138,6 +138,30 @@ def _add_recommend(commands: Any) -> None:
     direction.add_argument("--higher-is-better", action="store_true", help=told)
     parser.add_argument("--profile", metavar="FILE", help="costs that `dynabert profile --output FILE.json` saved")
     parser.add_argument("--plot", metavar="FILE", help="draw accuracy over cost, as .png, .svg or .pdf")
+
+
+def _add_cascade(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "cascade",
+        "choose how sure a small size has to be before a larger one is asked",
+        """
+        dynabert cascade MODEL w0.25-d0.5 w0.75-d1 --file dev.csv --max-drop 0.005
+        dynabert cascade MODEL w0.25-d0.5 w0.75-d1 --file dev.csv --latency-ms 6 --store
+        dynabert cascade MODEL w0.25-d0.5 w0.75-d1 --file dev.csv --flops 1e9
+        """,
+    )
+    parser.add_argument("small", metavar="SMALL", help="the size that is asked first, such as w0.25-d0.5")
+    parser.add_argument("large", metavar="LARGE", help="the size that is asked where the small one is not sure")
+    budgets = parser.add_argument_group("budgets")
+    budgets.add_argument("--latency-ms", type=float, metavar="MS", help="largest mean time of one text")
+    budgets.add_argument("--flops", type=float, metavar="N", help="largest mean number of floating-point operations")
+    budgets.add_argument("--max-drop", type=float, metavar="X", help="by how much worse than the larger size it may be")
+    _add_data(parser, required=True)
+    _add_setting(parser)
+    parser.add_argument(
+        "--store", action="store_true", help="keep the temperatures of both sizes in the config.json of the model"
+    )
 
 
 def _add_extract(commands: Any) -> None:

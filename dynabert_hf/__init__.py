@@ -116,6 +116,8 @@ if TYPE_CHECKING:
     from .onnx.export import OnnxExport, export_onnx
     from .onnx.quantization import QuantizedSize, quantize_onnx
     from .onnx.session import OnnxModel, load_onnx
+    from .sizes.calibration import calibrate
+    from .sizes.cascade import Cascade, CascadeAnswer, CascadeRecord, measure_cascade
     from .sizes.choosing import Recommendation, pareto_front, read_metrics, read_stored_metrics, recommend
     from .sizes.counting import ParameterCount, count_flops, count_parameters
     from .sizes.former_names import Candidate, Profile, SizeFacts, make_candidates
@@ -149,6 +151,8 @@ _ON_FIRST_USE = {
     "training.result": ("RecipeResult",),
     "training.rewiring": ("Importance", "measure_importance", "rewire"),
     "training.specialise": ("specialise",),
+    "sizes.calibration": ("calibrate",),
+    "sizes.cascade": ("Cascade", "CascadeAnswer", "CascadeRecord", "measure_cascade"),
     "sizes.choosing": ("Recommendation", "pareto_front", "read_metrics", "read_stored_metrics", "recommend"),
     "sizes.records": ("SizeRecord", "make_records"),
     "sizes.former_names": ("Candidate", "Profile", "SizeFacts", "make_candidates"),

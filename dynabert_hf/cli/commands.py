@@ -12,6 +12,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from rich.console import Console
 from transformers.utils import logging
 
+from .cascades import choose_cascade
 from .measurements import evaluate, profile_sizes, show
 from .predictions import predict
 from .products import export, extract, push, specialise_size
@@ -60,6 +61,7 @@ _COMMANDS: dict[str, Callable[[Namespace, Console], int | None]] = {
     "predict": predict,
     "profile": profile_sizes,
     "recommend": recommend_size,
+    "cascade": choose_cascade,
     "extract": extract,
     "specialise": specialise_size,
     "export": export,

@@ -11,6 +11,7 @@ from transformers import AutoTokenizer
 
 from ..data.labelled_text import LabelledText
 from ..families import elastic_classes, read_config
+from ..files import check_writable_file
 from ..model.configuration import ElasticConfigMixin
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import parse_size
@@ -78,6 +79,15 @@ def labelled_text(arguments: Namespace, model: ElasticModelMixin) -> LabelledTex
         label_order=arguments.label_order,
         batch_size=arguments.eval_batch_size,
     )
+
+
+def stored_config(arguments: Namespace) -> Path:
+    """The config.json of the folder of a model, in which something is to be stored."""
+    path = Path(arguments.model, "config.json")
+    if not path.is_file():
+        raise ValueError(f"--store needs the folder of a model; {arguments.model!r} is none. Download it first.")
+    check_writable_file(path)
+    return path
 
 
 def named_sizes(arguments: Namespace, model: ElasticModelMixin) -> list[Any]:

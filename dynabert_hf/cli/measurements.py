@@ -26,7 +26,7 @@ from ..sizes.profiling import profile
 from ..sizes.records import SizeRecord
 from ..sizes.tables import table_of
 from ..training.result import draw_pictures
-from .inputs import labelled_text, load_model, load_shell, named_sizes
+from .inputs import labelled_text, load_model, load_shell, named_sizes, stored_config
 from .tables import print_json, print_sizes, print_table
 
 
@@ -68,18 +68,14 @@ def show(arguments: Namespace, console: Console) -> None:
 
 def evaluate(arguments: Namespace, console: Console) -> None:
     """Metrics of sizes on a file of labelled text."""
-    config_file = Path(arguments.model, "config.json")
-    if arguments.store:
-        if not config_file.is_file():
-            raise ValueError(f"--store needs the folder of a model; {arguments.model!r} is none. Download it first.")
-        check_writable_file(config_file)
+    config_file = stored_config(arguments) if arguments.store else None
     model = load_model(arguments.model)
     text = labelled_text(arguments, model)
     metrics = {}
     for size in tqdm(named_sizes(arguments, model), desc="Evaluating", disable=None):
         with model.subnetwork(size):
             metrics[size_name(size)] = text.evaluate(model)
-    if arguments.store:
+    if config_file is not None:
         kept = store_metrics(config_file, metrics)
         _refresh_card(arguments, model, metrics, num_rows=len(text.labels))
         if kept:

@@ -100,17 +100,23 @@ class LabelledText:
         batches = [dict(collate(examples[start : start + batch_size])) for start in range(0, len(examples), batch_size)]
         return cls(tuple(batches), _joined([batch.pop("labels").numpy() for batch in batches]), task.metrics(model))
 
-    def evaluate(self, model: ElasticModelMixin) -> dict[str, float]:
-        """Metrics of the active size of a model, in evaluation mode, which it is left in."""
+    def predict(self, model: ElasticModelMixin) -> np.ndarray:
+        """The logits of the active size of a model, in the order of `labels`; it is left in evaluation mode."""
         model.eval()
         with torch.inference_mode():
-            logits = [model(**_on(batch, model.device)).logits.float().cpu().numpy() for batch in self.batches]
-        return self.metrics(EvalPrediction(_joined(logits), self.labels))
+            return _joined([model(**_on(batch, model.device)).logits.float().cpu().numpy() for batch in self.batches])
+
+    def score(self, logits: np.ndarray) -> dict[str, float]:
+        """Metrics of logits in the order of `labels`."""
+        return self.metrics(EvalPrediction(logits, self.labels))
+
+    def evaluate(self, model: ElasticModelMixin) -> dict[str, float]:
+        """Metrics of the active size of a model, in evaluation mode, which it is left in."""
+        return self.score(self.predict(model))
 
     def evaluate_onnx(self, runner: Any) -> dict[str, float]:
         """Metrics of a size in ONNX Runtime."""
-        logits = [runner(**batch)["logits"] for batch in self.batches]
-        return self.metrics(EvalPrediction(_joined(logits), self.labels))
+        return self.score(_joined([runner(**batch)["logits"] for batch in self.batches]))
 
 
 def tokenised_texts(

@@ -107,6 +107,7 @@ class ElasticConfigMixin(_Config):
         metrics: For each size, by its text (`"w0.5-d0.75"`), and for `"teacher"` the metrics measured on held-out data,
             for instance `{"w0.5-d0.75": {"accuracy": 0.86}}`.
         metric_directions: For metrics whose names do not say it, whether `"lower"` or `"higher"` is better.
+        temperatures: For sizes, by their text, what to divide their logits by so that their confidences come true.
         extracted_from: After extraction where this network came from: `parent` (name or path, None if it has none),
             `size` (as text) and `metrics` (of that size, None if the parent had none).
         format_version: Version of these fields.
@@ -129,6 +130,7 @@ class ElasticConfigMixin(_Config):
     stored_shape: list[dict[str, int]] | None = None
     metrics: dict[str, dict[str, Any]] | None = None
     metric_directions: dict[str, str] | None = None
+    temperatures: dict[str, float] | None = None
     extracted_from: dict[str, Any] | None = None
     format_version: int = FORMAT_VERSION
 

@@ -18,3 +18,10 @@ def store_metrics(path: Path, metrics: Mapping[str, Mapping[str, float]]) -> lis
     config["metrics"] = before | {size: {**before.get(size, {}), **own} for size, own in metrics.items()}
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     return [name for name, own in before.items() if own.keys() - metrics.get(name, {}).keys()]
+
+
+def store_temperatures(path: Path, temperatures: Mapping[str, float]) -> None:
+    """Add the temperatures of sizes, by their text, to those in the config.json of a model."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["temperatures"] = {**(config.get("temperatures") or {}), **temperatures}
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -85,6 +85,11 @@ class SizeRecord:
         return self.costs.get("latency_ms")
 
     @property
+    def outcomes(self) -> tuple[tuple[float, float], ...]:
+        """The times in milliseconds that a request may take, each with its share of the requests."""
+        return () if self.latency_ms is None else ((self.latency_ms, 1.0),)
+
+    @property
     def flops(self) -> float | None:
         """Floating-point operations of a forward pass; None if they were not counted."""
         return self.costs.get("flops")

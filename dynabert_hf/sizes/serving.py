@@ -14,12 +14,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from threading import Lock
 from typing import Any
 
 import torch
 
 from ..model.elastic_model import ElasticModelMixin
+from .cascade import Cascade, CascadeRequest, runner_of
 from .choosing import pareto_front
 from .records import SizeRecord, format_cost
 
@@ -32,8 +34,15 @@ _HOLDS_AFTER, _MOST_PATIENT = 5, 32
 
 def p95(amounts: Iterable[float]) -> float:
     """The smallest of some amounts that at least 95 % of them do not exceed; of fewer than twenty the largest."""
+    return p95_of_shares((amount, 1) for amount in amounts)
+
+
+def p95_of_shares(amounts: Iterable[tuple[float, float]]) -> float:
+    """The smallest of some amounts that at least 95 % of all shares do not exceed, each amount with its share."""
     ordered = sorted(amounts)
-    return float(ordered[-(-19 * len(ordered) // 20) - 1])
+    shares = list(accumulate(share for _, share in ordered))
+    enough = [20 * share >= 19 * shares[-1] for share in shares]
+    return float(ordered[enough.index(True)][0])
 
 
 @dataclass(frozen=True)
@@ -44,18 +53,20 @@ class ServedRequest:
         done: When it was done, in seconds.
         waited_ms: How long it had waited before its size was chosen, in milliseconds.
         took_ms: How long it then took, in milliseconds.
-        record: The size that served it.
+        record: The size, or the cascade, that served it.
+        was_asked_again: Whether the larger size of a cascade ran, too.
     """
 
     done: float
     waited_ms: float
     took_ms: float
     record: SizeRecord
+    was_asked_again: bool = False
 
     @cached_property
     def slowness(self) -> float:
-        """How many times as long it took as the table says."""
-        return self.took_ms / self.record.latency_ms  # type: ignore[operator]
+        """How many times as long it took as the table says of what ran."""
+        return self.took_ms / self.record.outcomes[self.was_asked_again][0]
 
 
 @dataclass(frozen=True)
@@ -145,10 +156,11 @@ class SizeChooser:
             )
         if not fastest.latency_ms:
             raise ValueError(f"{fastest} has latency_ms=0. Give measured latencies.")
-        if self.target.p95_ms is not None and fastest.latency_ms > self.target.p95_ms * (1 - self.target.margin):
+        fastest_ms = p95_of_shares(fastest.outcomes)
+        if self.target.p95_ms is not None and fastest_ms > self.target.p95_ms * (1 - self.target.margin):
             raise ValueError(
                 f"p95_ms={self.target.p95_ms:g} is out of reach: the fastest size, {fastest}, takes "
-                f"{format_cost('latency_ms', fastest.latency_ms)} in the table, and margin={self.target.margin:g} of "
+                f"{format_cost('latency_ms', fastest_ms)} in the table, and margin={self.target.margin:g} of "
                 "the target stays free. Give a higher target, or smaller sizes."
             )
 
@@ -168,13 +180,18 @@ class SizeChooser:
         return self._recent
 
     def expected_p95_ms(self, record: SizeRecord, now: float) -> float:
-        """The p95 of the recent requests, had all of them run at this size; without any, the latency in the table.
+        """The p95 of the recent requests, had all of them run at this size; without any, that of the table.
 
         Of fewer than twenty requests that would be the slowest; it is left out, since one alone may be an accident.
+        A cascade takes either of two times, each as often as its share says.
         """
-        latency_ms: Any = record.latency_ms
-        expected = sorted(r.waited_ms + r.slowness * latency_ms for r in self.recent(now))
-        return p95(expected[:-1] if len(expected) < 20 else expected) if len(expected) > 1 else latency_ms
+        longest_ms = max(time for time, _ in record.outcomes)
+        recent = sorted(self.recent(now), key=lambda r: r.waited_ms + r.slowness * longest_ms)
+        counted = recent[:-1] if len(recent) < 20 else recent
+        if not counted:
+            return p95_of_shares(record.outcomes)
+        runs = ((r, *outcome) for r in counted for outcome in record.outcomes)
+        return p95_of_shares((r.waited_ms + r.slowness * time, share) for r, time, share in runs)
 
     def choose(self, now: float, *, queue_length: int = 0) -> SizeRecord:
         """The size for a request that begins now.
@@ -225,10 +242,12 @@ class SizeChooser:
         self._move(level)
 
     def _maybe_grow(self, now: float, queue_length: int) -> None:
-        larger, most = self._level + 1, self.target.max_queue
+        most, share = self.target.max_queue, 1 - 2 * self.target.margin
         quiet = most is None or queue_length <= most / 2
-        share = 1 - 2 * self.target.margin
-        if larger == len(self.records) or not quiet or not self._keeps_target(larger, now, share):
+        above = range(self._level + 1, len(self.records)) if quiet else ()
+        # a cascade may miss a target that the next larger size alone keeps
+        larger = next((level for level in above if self._keeps_target(level, now, share)), None)
+        if larger is None:
             self._possible_since = None
             return
         if self._possible_since is None:
@@ -268,7 +287,8 @@ class LatencyController:
     """Serves requests with the most accurate size that keeps a latency target on the machine as it is now.
 
     It holds one model for each size, all on the weights of the given one (`share`), in evaluation mode. Any number of
-    threads may hold requests at the same time.
+    threads may hold requests at the same time. A `CascadeRecord` in the table is one more thing to choose, chosen for
+    its mean latency where its p95 keeps the target, too.
 
     Args:
         model: An elastic model; it stays as it is.
@@ -302,15 +322,21 @@ class LatencyController:
         self.clock = clock
         self.metric = metric
         self._chooser = SizeChooser(records, target, metric=metric, greater_is_better=greater_is_better)
-        sizes = [record.size for record in self._chooser.records]
-        self.models = {size: model.share(size).eval() for size in sizes}
+        self._runners = {record: runner_of(model, record) for record in self._chooser.records}
         self._lock = Lock()
         self._running = 0
         self._served: Counter[SizeRecord] = Counter()
 
+    @property
+    def models(self) -> dict[Any, Any]:
+        """What serves, by size; a cascade by its record."""
+        return {one if isinstance(runner, Cascade) else one.size: runner for one, runner in self._runners.items()}
+
     @contextmanager
-    def request(self, *, arrived: float | None = None, queue_length: int = 0) -> Iterator[ElasticModelMixin]:
-        """The model for one request; the time inside the block counts as its latency.
+    def request(
+        self, *, arrived: float | None = None, queue_length: int = 0
+    ) -> Iterator[ElasticModelMixin | CascadeRequest]:
+        """The model, or the cascade, for one request; the time inside the block counts as its latency.
 
         On a CUDA device the block ends once the work of its stream is done. A request that ends in an error is not
         counted.
@@ -332,7 +358,8 @@ class LatencyController:
             record = self._chooser.choose(started, queue_length=queue_length + self._running)
             self._running += 1
         try:
-            model = self.models[record.size]
+            model = self._runners[record]
+            model = CascadeRequest(model) if isinstance(model, Cascade) else model
             yield model
             if model.device.type == "cuda":  # until then the calls have only been queued there
                 torch.cuda.current_stream(model.device).synchronize()
@@ -341,7 +368,8 @@ class LatencyController:
             with self._lock:
                 self._running -= 1
         with self._lock:
-            self._chooser.observe(ServedRequest(done, 1e3 * (started - arrived), 1e3 * (done - started), record))
+            twice = isinstance(model, CascadeRequest) and model.was_asked_again
+            self._chooser.observe(ServedRequest(done, 1e3 * (started - arrived), 1e3 * (done - started), record, twice))
             self._served[record] += 1
 
     def run(self, inputs: Mapping[str, Any], *, arrived: float | None = None, queue_length: int = 0) -> Any:

@@ -1,0 +1,63 @@
+"""The command `cascade`: how sure a small size has to be, measured on labelled text and chosen within budgets."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+
+from ..model.subnetwork import parse_size, size_name
+from ..sizes.cascade import CascadeRecord, measure_cascade
+from ..sizes.choosing import check_budgets, recommend
+from ..sizes.evaluation import store_temperatures
+from ..sizes.records import SizeRecord
+from ..sizes.tables import table_of
+from .inputs import labelled_text, load_model, stored_config
+from .measurements import measure, usual_length
+from .recommendation import NOTHING_FITS
+from .tables import print_json
+
+
+def choose_cascade(arguments: Namespace, console: Console) -> int:
+    """The best threshold within the budgets."""
+    given = {name: getattr(arguments, name) for name in ("latency_ms", "flops")}
+    budgets = {name: budget for name, budget in given.items() if budget is not None}
+    check_budgets(budgets, arguments.max_drop)
+    config_file = stored_config(arguments) if arguments.store else None
+    model = load_model(arguments.model)
+    small, large = parse_size(arguments.small), parse_size(arguments.large)
+    text = labelled_text(arguments, model)
+    if "latency_ms" in budgets:
+        costs = list(measure(arguments, model, [small, large]))
+    else:
+        shape = {"batch_size": 1, "sequence_length": (arguments.sequence_length or [usual_length(model)])[0]}
+        costs = [SizeRecord.counted(model, size, **shape) for size in (small, large)]
+    records = measure_cascade(model, small, large, text, costs=costs)
+    metric = next(iter(records[0].metrics))
+    best = None if arguments.max_drop is None else records[-1].metrics[metric]
+    answer = recommend(records, metric=metric, **budgets, max_drop=arguments.max_drop, reference=best)
+    if config_file is not None:
+        names = map(size_name, (small, large))
+        store_temperatures(config_file, dict(zip(names, records[0].temperatures, strict=True)))
+    chosen: Any = answer.choice
+    if arguments.json:
+        rows = [_row(one) for one in records]
+        print_json({"reason": answer.reason, "choice": chosen and _row(chosen), "thresholds": rows})
+    else:
+        console.print(answer.reason, soft_wrap=True)
+        shown = [one for one in _every_tenth(records) if one != chosen] + ([chosen] if chosen else [])
+        console.print(table_of([_row(one) for one in sorted(shown, key=lambda one: one.threshold)]))
+        console.print(f"{len(text.labels)} texts of {arguments.file}; costs are means over them", soft_wrap=True)
+    return 0 if chosen else NOTHING_FITS
+
+
+def _every_tenth(records: Sequence[CascadeRecord]) -> list[CascadeRecord]:
+    """Some of the thresholds, the first and the last among them."""
+    return [*records[: -1 : max(1, len(records) // 10)], records[-1]]
+
+
+def _row(record: CascadeRecord) -> dict[str, Any]:
+    costs = {name: record.costs[name] for name in ("latency_ms", "flops") if name in record.costs}
+    return {"threshold": record.threshold, "asked_again": record.share, **record.metrics, **costs}

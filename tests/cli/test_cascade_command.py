@@ -1,0 +1,58 @@
+"""`dynabert cascade` on a tiny model: what it chooses is what the package chooses, and bad input is refused."""
+
+import json
+
+import pytest
+from helpers.tiny import make_model, make_tokenizer
+from transformers import AutoConfig
+
+from dynabert_cli import main
+from dynabert_hf import LabelledText, measure_cascade, recommend
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "film", "a", "very"]
+SIZES = ("w0.25-d0.5", "w0.75-d1")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cascade")
+    make_model(stock={"num_labels": 2}).save_pretrained(folder / "model")
+    make_tokenizer(WORDS).save_pretrained(folder / "model")
+    texts = ["a good film", "very bad", "bad bad film", "good", "a very very good film", "film a", "very", "bad good"]
+    rows = [f"{text},{number % 2}" for number, text in enumerate(texts * 2)]
+    (folder / "dev.csv").write_text("\n".join(["text,label", *rows]) + "\n")
+    (folder / "empty.csv").write_text("text,label\n")
+    return folder
+
+
+def run(folder, *arguments, file="dev.csv"):
+    return main(["cascade", str(folder / "model"), *SIZES, "--file", str(folder / file), *arguments])
+
+
+def test_the_threshold_is_the_one_that_the_package_recommends(folder, capsys):
+    assert run(folder, "--max-drop", "0.05", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    model = make_model(stock={"num_labels": 2})
+    text = LabelledText.from_file(folder / "dev.csv", model, make_tokenizer(WORDS))
+    records = measure_cascade(model, *SIZES, text)
+    best = recommend(records, max_drop=0.05, reference=records[-1].metrics["accuracy"]).choice
+    assert told["choice"]["threshold"] == best.threshold
+    assert told["choice"]["asked_again"] == best.share
+    assert [row["accuracy"] for row in told["thresholds"]] == [one.metrics["accuracy"] for one in records]
+
+
+def test_a_table_fits_a_terminal_and_temperatures_are_kept(folder, capsys):
+    assert run(folder, "--latency-ms", "1000", "--rounds", "2", "--sequence-length", "8", "--store") == 0
+    out = capsys.readouterr().out
+    assert "asked again" in " ".join(out.split())
+    assert max(map(len, out.splitlines()[1:-1])) <= 80
+    assert set(AutoConfig.from_pretrained(folder / "model").temperatures) == set(SIZES)
+
+
+def test_what_cannot_be_chosen_is_said(folder, capsys):
+    assert run(folder, "--flops", "10") == 3
+    assert "Nearest is w0.25-d0.5>w0.75-d1@0 (" in capsys.readouterr().out
+    assert run(folder) == 1
+    assert "No budget was given" in capsys.readouterr().err
+    assert run(folder, "--flops", "1e9", file="empty.csv") == 1
+    assert "has no rows. Give at least one labelled text" in capsys.readouterr().err

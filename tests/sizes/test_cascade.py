@@ -1,0 +1,283 @@
+"""A small size asked first and a larger one about the rest: every answer against a plain loop."""
+
+import math
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from helpers.texts import make_text
+from helpers.tiny import make_batch, make_model
+
+from dynabert_hf import (
+    Cascade,
+    CascadeRecord,
+    DynaBertForSequenceClassification,
+    LatencyController,
+    ServingTarget,
+    SizeRecord,
+    SubNetwork,
+    SubNetworkError,
+    calibrate,
+    count_flops,
+    count_parameters,
+    export_onnx,
+    measure_cascade,
+    recommend,
+)
+from dynabert_hf.sizes.calibration import fit_temperature
+from dynabert_hf.sizes.serving import ServedRequest, SizeChooser, p95_of_shares
+
+SMALL, LARGE = "w0.25-d0.5", "w0.75-d1"
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A model whose small size is surer of some rows than of others."""
+    model = make_model()
+    with torch.no_grad():
+        model.classifier.weight.mul_(3)
+    return model
+
+
+def by_hand(model, batch, threshold, temperatures=(1.0, 1.0)):
+    """Logits, confidences and who answered, one row a time."""
+    rows = []
+    for row in range(len(batch["input_ids"])):
+        one = {name: value[row : row + 1] for name, value in batch.items()}
+        for size, temperature in zip((SMALL, LARGE), temperatures, strict=True):
+            with torch.no_grad(), model.subnetwork(size):
+                logits = model(**one).logits[0]
+            sure = float((logits / temperature).softmax(-1).max())
+            if sure > threshold:
+                break
+        rows.append((logits, sure, size == LARGE))
+    logits, sure, again = zip(*rows, strict=True)
+    return torch.stack(logits), torch.tensor(sure), torch.tensor(again)
+
+
+@pytest.mark.parametrize("threshold", [0, 0.5, 0.6, 0.8, 1])
+@pytest.mark.parametrize("temperatures", [(1.0, 1.0), (0.5, 2.0)])
+def test_a_cascade_answers_as_a_plain_loop_does_in_the_order_of_the_rows(model, threshold, temperatures):
+    batch = make_batch(24, 7)
+    logits, sure, again = by_hand(model, batch, threshold, temperatures)
+    answer = Cascade(model, SMALL, LARGE, threshold=threshold, temperatures=temperatures)(**batch)
+    assert answer.asked_again.tolist() == again.tolist()
+    assert {0: 0, 1: 24}.get(threshold, int(again.sum())) == int(again.sum())
+    torch.testing.assert_close(answer.logits, logits, rtol=1e-5, atol=1e-5)  # a batch sums in another order
+    torch.testing.assert_close(answer.confidences, sure, rtol=1e-5, atol=1e-5)
+
+
+def test_some_rows_are_asked_again_and_only_they_run_at_the_larger_size(model):
+    batch, cascade = make_batch(24, 7), Cascade(model, SMALL, LARGE, threshold=0.6)
+    small, large = cascade._runners
+    seen = []
+    cascade._runners = [small, lambda rows: seen.append(rows) or large(rows)]
+    again = cascade(**batch).asked_again
+    assert 0 < again.sum() < 24
+    assert torch.equal(seen[0]["input_ids"], batch["input_ids"][again])
+    cascade.threshold = 0
+    cascade(**batch)
+    assert len(seen) == 1
+
+
+def test_an_answer_that_is_as_sure_as_the_threshold_is_asked_again(model):
+    batch = make_batch(8, 7)
+    sure = Cascade(model, SMALL, LARGE, threshold=0)(**batch).confidences
+    tied = float(sure.median())
+    again = Cascade(model, SMALL, LARGE, threshold=tied)(**batch).asked_again
+    assert again.tolist() == [value <= tied for value in sure.tolist()]
+    assert again[sure == tied].all()
+
+
+def test_several_labels_a_text_are_as_sure_as_the_least_sure_of_them():
+    model = make_model(stock={"problem_type": "multi_label_classification"})
+    batch = make_batch(8, 7)
+    answer = Cascade(model, SMALL, LARGE, threshold=0, temperatures=(2.0, 1.0))(**batch)
+    yes = (answer.logits / 2).sigmoid()
+    assert torch.allclose(answer.confidences, torch.maximum(yes, 1 - yes).min(-1).values)
+
+
+def test_labels_are_passed_over_and_the_model_stays_as_it_is(model):
+    model.set_active(width=0.5, depth=0.5).train()
+    cascade = Cascade(model, SMALL, LARGE, threshold=0.6)
+    batch = make_batch(8, 7)
+    assert torch.equal(cascade(**batch, labels=torch.zeros(8)).logits, cascade(**batch).logits)
+    assert (model.active, model.training) == (SubNetwork(0.5, 0.5), True)
+    assert cascade._runners[0](batch).shape == (8, 3)
+    model.set_active("w1-d1").eval()
+
+
+def test_any_number_of_threads_may_ask_at_once(model):
+    cascade = Cascade(model, SMALL, LARGE, threshold=0.6)
+    batches = [make_batch(8, 7, seed=seed) for seed in range(6)]
+    expected = [cascade(**batch).logits for batch in batches]
+    with ThreadPoolExecutor(6) as pool:
+        for _ in range(5):
+            answers = pool.map(lambda batch: cascade(**batch).logits, batches)
+            assert all(torch.equal(mine, alone) for mine, alone in zip(answers, expected, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["single_label_classification", "multi_label_classification"])
+def test_the_temperature_makes_the_labels_likeliest(kind):
+    draw = np.random.default_rng(0)
+    logits = draw.normal(size=(400, 3)) * 4
+    is_single = kind == "single_label_classification"
+    labels = (logits + draw.gumbel(size=logits.shape) * 3).argmax(1) if is_single else draw.random(logits.shape) < 0.5
+
+    def loss(temperature):
+        scaled = torch.tensor(logits / temperature)
+        if is_single:
+            return float(torch.nn.functional.cross_entropy(scaled, torch.tensor(labels)))
+        return float(torch.nn.functional.binary_cross_entropy_with_logits(scaled, torch.tensor(labels).double()))
+
+    found = fit_temperature(logits, labels, kind=kind)
+    tried = np.geomspace(1 / 20, 20, 2001)
+    best = tried[np.argmin([loss(each) for each in tried])]
+    assert found == pytest.approx(best, rel=0.004)  # half a step of what was tried
+    assert loss(found) <= loss(best) + 1e-9
+
+
+def test_calibrated_temperatures_travel_with_the_checkpoint(model, tmp_path):
+    text = make_text(model)
+    fitted = calibrate(model, text, [SMALL, LARGE])
+    assert model.config.temperatures == fitted
+    with torch.no_grad(), model.subnetwork(SMALL):
+        logits = torch.cat([model(**batch).logits for batch in text.batches]).numpy()
+    assert fitted[SMALL] == fit_temperature(logits, text.labels, kind="single_label_classification")
+    model.save_pretrained(tmp_path)
+    loaded = DynaBertForSequenceClassification.from_pretrained(tmp_path)
+    assert Cascade(loaded, SMALL, LARGE, threshold=0.5).temperatures == (fitted[SMALL], fitted[LARGE])
+    model.config.temperatures = None
+
+
+def test_what_a_threshold_costs_and_achieves_is_that_of_a_loop(model):
+    text = make_text(model)
+    costs = [
+        SizeRecord(SMALL, {}, {"latency_ms": 2.0, "flops": 10.0}),
+        SizeRecord(LARGE, {}, {"latency_ms": 7.0, "flops": 50.0}),
+    ]
+    records = measure_cascade(model, SMALL, LARGE, text, costs=costs, num_thresholds=8)
+    assert (records[0].threshold, records[-1].threshold) == (0, 1)
+    assert (records[0].share, records[-1].share) == (0, 1)
+    assert model.config.temperatures is None
+    for record in records:
+        cascade = Cascade.of(model, record)
+        answers = [cascade(**batch) for batch in text.batches]
+        right = torch.cat([answer.logits.argmax(-1) for answer in answers]).numpy() == text.labels
+        share = float(torch.cat([answer.asked_again for answer in answers]).double().mean())
+        assert record.metrics == {"accuracy": pytest.approx(right.mean())}
+        assert record.share == pytest.approx(share)
+        assert record.costs["latency_ms"] == pytest.approx(2 + 7 * share)
+        assert record.costs["flops"] == pytest.approx(10 + 50 * share)
+        assert record.costs["parameters"] == count_parameters(model, LARGE).total  # the small one is part of it
+    assert len(records) >= 6
+
+
+def test_a_threshold_is_chosen_as_a_size_is(model):
+    text = make_text(model)
+    records = measure_cascade(model, SMALL, LARGE, text)
+    flops = [count_flops(model, size) for size in (SMALL, LARGE)]
+    choice = recommend(records, flops=flops[0] + 0.5 * flops[1]).choice
+    assert isinstance(choice, CascadeRecord)
+    assert choice.share <= 0.5
+    assert choice.metrics["accuracy"] == max(one.metrics["accuracy"] for one in records if one.share <= 0.5)
+    nothing = recommend(records, flops=flops[0] / 2)
+    assert nothing.choice is None
+    assert nothing.missed_by == {"flops": flops[0] / 2}
+
+
+def test_onnx_runtime_answers_as_torch_does(model, tmp_path):
+    pytest.importorskip("onnxruntime")
+    export_onnx(model, tmp_path / "onnx", sizes=[SMALL, LARGE])
+    batch = make_batch(24, 7)
+    for threshold in (0, 0.6, 1):
+        expected = Cascade(model, SMALL, LARGE, threshold=threshold)(**batch)
+        cascade = Cascade(tmp_path / "onnx", SMALL, LARGE, threshold=threshold)
+        answer = cascade(**{name: tensor.numpy() for name, tensor in batch.items()})
+        assert torch.equal(answer.asked_again, expected.asked_again)
+        torch.testing.assert_close(answer.logits, expected.logits, rtol=1e-4, atol=1e-4)  # the tolerance of an export
+    with pytest.raises(ValueError, match=r"size='w1-d1' is not in .* Give one of \['w0.25-d0.5', 'w0.75-d1'\]"):
+        Cascade(tmp_path / "onnx", SMALL, "w1-d1", threshold=0.5)
+
+
+# A controller that has a cascade to choose, too.
+
+COSTS = {"w0.25-d0.5": (0.80, 2.0), "w0.75-d1": (0.87, 7.0), "w1-d1": (0.88, 10.0)}
+TABLE = [SizeRecord(size, {"accuracy": acc}, {"latency_ms": ms}) for size, (acc, ms) in COSTS.items()]
+
+
+def make_record(share, accuracy=0.86):
+    costs = {"latency_ms": 2 + 7 * share}
+    return CascadeRecord(
+        LARGE, {"accuracy": accuracy}, costs, small=SMALL, threshold=0.6, share=share, latencies_ms=(2.0, 7.0)
+    )
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.0, 2.0), (0.05, 2.0), (0.06, 9.0), (0.3, 9.0), (1.0, 9.0)])
+def test_the_p95_of_a_cascade_is_that_of_both_sizes_as_soon_as_one_in_twenty_is_asked_again(share, expected):
+    chooser = SizeChooser([*TABLE, make_record(share)], ServingTarget(p95_ms=30))
+    assert chooser.expected_p95_ms(make_record(share), 0.0) == expected
+    for _ in range(40):
+        chooser.observe(ServedRequest(0.0, 1.0, 2 * TABLE[-1].latency_ms, TABLE[-1]))
+    assert chooser.expected_p95_ms(make_record(share), 0.0) == 1.0 + 2 * expected
+
+
+def test_a_request_that_was_asked_again_is_as_slow_as_both_sizes_say():
+    record = make_record(0.3)
+    assert ServedRequest(0.0, 0.0, 4.0, record).slowness == 2
+    assert ServedRequest(0.0, 0.0, 18.0, record, True).slowness == 2
+
+
+def test_shares_weigh_in_a_p95():
+    draw = np.random.default_rng(0)
+    amounts, shares = draw.random(50), draw.integers(1, 9, 50)
+    repeated = np.repeat(amounts, shares)
+    expected = np.percentile(repeated, 95, method="inverted_cdf")
+    assert p95_of_shares(zip(amounts, shares, strict=True)) == expected
+
+
+def test_a_size_behind_a_cascade_is_found_where_its_p95_alone_keeps_the_target():
+    """The cascade takes 9 ms in one of three requests; the size above it 7 in all of them."""
+    records = [TABLE[0], make_record(0.3), TABLE[1]]
+    chooser = SizeChooser(records, ServingTarget(p95_ms=10, patience_s=1))
+    for _ in range(60):
+        chooser.observe(ServedRequest(0.0, 0.0, 4 * 7.0, TABLE[1]))
+    assert chooser.choose(0.0) is TABLE[0]
+    assert [chooser.choose(now) for now in (20.0, 21.0)] == [TABLE[0], TABLE[1]]
+
+
+def test_a_full_queue_is_served_by_the_cascade(model):
+    record = make_record(0.3)
+    controller = LatencyController(model, [*TABLE, record], ServingTarget(max_queue=4))
+    batch = make_batch(8, 7)
+    with controller.request(queue_length=8) as sized:  # half of the 10 ms of the full size
+        answer = sized(**batch)
+        assert sized.active == (SubNetwork(0.75, 1) if answer.asked_again.any() else SubNetwork(0.25, 0.5))
+    assert torch.equal(answer.logits, Cascade.of(model, record)(**batch).logits)
+    assert controller.report().served == {record: 1}
+    assert str(controller.report().active) == "w0.25-d0.5>w0.75-d1@0.6"
+    assert set(controller.models) == {one.size for one in TABLE} | {record}
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.1, math.nan, "0.5", True, None])
+def test_a_threshold_that_is_no_confidence_is_refused(model, threshold):
+    with pytest.raises(ValueError, match=r"threshold=.* is not possible. A confidence lies from 0"):
+        Cascade(model, SMALL, LARGE, threshold=threshold)
+
+
+def test_what_cannot_be_a_cascade_is_refused(model):
+    with pytest.raises(SubNetworkError, match=r"w0.75-d1 is asked first, but is no smaller than w0.25-d0.5"):
+        Cascade(model, LARGE, SMALL, threshold=0.5)
+    with pytest.raises(SubNetworkError, match=r"is no smaller than w1-d1"):
+        measure_cascade(model, "w1-d1", "w1-d1", make_text(model))
+    with pytest.raises(SubNetworkError, match="does not hold"):
+        Cascade(model.extract(SMALL), SMALL, LARGE, threshold=0.5)
+    with pytest.raises(ValueError, match=r"temperatures=\[0, 1\] is not possible. Each is a finite number above 0"):
+        Cascade(model, SMALL, LARGE, threshold=0.5, temperatures=[0, 1])
+    with pytest.raises(TypeError, match=r"that predicts a value does not say how sure it is"):
+        Cascade(make_model(stock={"num_labels": 1}), SMALL, LARGE, threshold=0.5)
+    with pytest.raises(TypeError, match=r"is of the task token-classification"):
+        calibrate(make_model(head="ForTokenClassification"), make_text(model))
+    with pytest.raises(ValueError, match=r"costs has no record of w0.75-d1, only of \['w0.25-d0.5'\]"):
+        measure_cascade(model, SMALL, LARGE, make_text(model), costs=TABLE[:1])
