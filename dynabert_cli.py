@@ -61,7 +61,7 @@ def _add_evaluate(commands: Any) -> None:
         "measure the accuracy of sizes on labelled text",
         """
         dynabert evaluate MODEL --file test.csv
-        dynabert evaluate MODEL --file test.csv --size w0.5-d0.5 --size w1-d1
+        dynabert evaluate MODEL --file test.csv --size w0.5-d0.5 w1-d1 --metric macro_f1
         dynabert evaluate MODEL --file pairs.jsonl --text-column premise hypothesis --label-column gold --store
         """,
     )
@@ -228,25 +228,32 @@ def _add_push(commands: Any) -> None:
         "publish a model, or chosen sizes of it, on the Hub; `hf auth login` first",
         """
         dynabert push outputs/demo/dynabert/model you/dynabert-reviews
-        dynabert push MODEL you/dynabert-reviews --size w0.5-d0.75 --size w0.25-d0.5
+        dynabert push MODEL you/dynabert-reviews --size w0.5-d0.75 w0.25-d0.5
         dynabert push MODEL "you/reviews-{size}" --size w0.5-d0.75 --private
         """,
     )
     parser.add_argument(
         "repository", metavar="REPOSITORY", help="id on the Hub; with {size} in it, a repository for each size"
     )
-    _add_sizes(parser, what="push this size, extracted, as a branch or repository of its own; may be repeated")
+    _add_sizes(parser, what="push these sizes, extracted, each as a branch or repository of its own")
     parser.add_argument("--private", action="store_true", help="make new repositories private")
     parser.add_argument("--revision", help="branch to push the whole model to")
 
 
-def _add_sizes(parser: Any, what: str = "such as w0.5-d0.75; may be repeated") -> None:
-    parser.add_argument("--size", dest="sizes", action="append", metavar="SIZE", help=what)
+def _add_sizes(parser: Any, what: str = "one or more, such as w0.5-d0.75 w1-d1") -> None:
+    parser.add_argument("--size", dest="sizes", nargs="+", action="extend", metavar="SIZE", help=what)
 
 
 def _add_data(parser: Any, *, required: bool) -> None:
     group = _add_text(parser, required=required)
     group.add_argument("--label-column", metavar="COLUMN", help="names or numbers (default label; of words: tags)")
+    group.add_argument(
+        "--metric",
+        dest="metrics",
+        nargs="+",
+        metavar="NAME",
+        help="instead of those of the head; for labels and values of texts also macro_f1, spearman and others",
+    )
     group.add_argument(
         "--label-order", nargs="+", metavar="NAME", help="the classes of a model that has no names for them"
     )

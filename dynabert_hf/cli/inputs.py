@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from ..files import check_writable_file
 from ..model.configuration import ElasticConfigMixin
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import parse_size
+from ..sizes.named_metrics import named_metrics
 
 
 def _config(name: str) -> Any:
@@ -70,7 +72,7 @@ def needed_tokenizer(arguments: Namespace) -> Any:
 
 
 def labelled_text(arguments: Namespace, model: ElasticModelMixin) -> LabelledText:
-    return LabelledText.from_file(
+    text = LabelledText.from_file(
         arguments.file,
         model,
         needed_tokenizer(arguments),
@@ -79,6 +81,7 @@ def labelled_text(arguments: Namespace, model: ElasticModelMixin) -> LabelledTex
         label_order=arguments.label_order,
         batch_size=arguments.eval_batch_size,
     )
+    return text if not arguments.metrics else replace(text, metrics=named_metrics(text.metrics, arguments.metrics))
 
 
 def stored_config(arguments: Namespace) -> Path:

@@ -19,8 +19,10 @@ from ..hub.card import refresh_sizes
 from ..hub.facts import ModelCardFacts
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import size_name
+from ..sizes.baseline import BASELINE, baseline_on
 from ..sizes.counting import count_flops, count_parameters
 from ..sizes.evaluation import store_metrics
+from ..sizes.metrics import in_telling_order
 from ..sizes.profile_table import ProfileTable, check_suffix
 from ..sizes.profiling import profile
 from ..sizes.records import SizeRecord
@@ -71,30 +73,35 @@ def evaluate(arguments: Namespace, console: Console) -> None:
     config_file = stored_config(arguments) if arguments.store else None
     model = load_model(arguments.model)
     text = labelled_text(arguments, model)
+    baseline = baseline_on(model, text.labels, text.metrics)
     metrics = {}
     for size in tqdm(named_sizes(arguments, model), desc="Evaluating", disable=None):
         with model.subnetwork(size):
             metrics[size_name(size)] = text.evaluate(model)
     if config_file is not None:
         kept = store_metrics(config_file, metrics)
-        _refresh_card(arguments, model, metrics, num_rows=len(text.labels))
+        told = {"eval_rows": len(text.labels), "baseline_metrics": baseline}
+        _refresh_card(arguments, model, metrics, **told)
         if kept:
             note = f"Other metrics of {', '.join(kept)} stay as they were stored; they may come from other data."
             print(note, file=sys.stderr)
     if arguments.json:
         print_json(metrics)
         return
-    console.print(table_of([{"size": size, **own} for size, own in reversed(metrics.items())]))
+    shown = list(metrics.items()) if arguments.sizes else reversed(metrics.items())
+    rows = [{"size": size, **{name: own[name] for name in in_telling_order(own)}} for size, own in shown]
+    console.print(table_of(rows, last=[{"size": "baseline", **baseline}] if baseline else []))
+    if baseline:
+        console.print(f"baseline: {BASELINE}", soft_wrap=True)
     stored = "; stored" if arguments.store else ""
     console.print(f"{len(text.labels)} texts of {arguments.file}{stored}", soft_wrap=True)
 
 
-def _refresh_card(arguments: Namespace, model: Any, metrics: dict[str, dict[str, float]], *, num_rows: int) -> None:
+def _refresh_card(arguments: Namespace, model: Any, metrics: dict[str, dict[str, float]], **told: Any) -> None:
     """Show on the card beside a model what was measured just now, and on which rows."""
     names = list(dict.fromkeys([*map(size_name, model.config.subnetworks), *metrics]))
     records = [SizeRecord.counted(model, name, metrics.get(name, {})) for name in names]
-    told = {"dataset_name": Path(arguments.file).name, "eval_rows": num_rows}
-    facts = ModelCardFacts.from_records(model, records, **told)
+    facts = ModelCardFacts.from_records(model, records, dataset_name=Path(arguments.file).name, **told)
     folder = Path(arguments.model)
     if refresh_sizes(folder, facts):
         refresh_sizes(folder, replace(facts, pictures=draw_pictures(facts, folder)))

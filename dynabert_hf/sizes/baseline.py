@@ -31,12 +31,16 @@ def baseline_metrics(model: PreTrainedModel, dataset: Any, metrics: Metrics | No
     Returns:
         Metrics by name; empty where the head has none, or the labels cannot be read without the rows.
     """
-    task = task_of(model)
-    metrics = metrics or task.metrics(model)
+    metrics = metrics or task_of(model).metrics(model)
     labels = _labels(model, dataset)
-    if metrics is None or labels is None:
-        return {}
-    predictions: Any = _spans(labels) if task.predicts == "span" else _constant(model, labels[0])
+    return {} if metrics is None or labels is None else baseline_on(model, labels, metrics)
+
+
+def baseline_on(model: PreTrainedModel, labels: Any, metrics: Metrics) -> dict[str, float]:
+    """The same of labels as metrics take them: an array, or of questions the two of starts and ends."""
+    labels = labels if isinstance(labels, tuple) else (labels,)
+    is_span = task_of(model).predicts == "span"
+    predictions: Any = _spans(labels) if is_span else _constant(model, labels[0])
     given: Any = labels[0] if len(labels) == 1 else labels
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of libraries, that nothing correlates with a constant

@@ -256,11 +256,16 @@ class _Limits:
         return None
 
     def describe(self) -> str:
-        parts = [f"{cost} at most {format_cost(cost, budget)}" for cost, budget in self.budgets.items()]
+        parts = [f"{_budgeted(cost)}at most {format_cost(cost, budget)}" for cost, budget in self.budgets.items()]
         if self.floor is not None:
             bound = "most" if self.quality.is_lower_better else "least"
             parts.append(f"{self.quality.metric} at {bound} {self.quality.signed(self.floor):.4g}")
         return " and ".join(parts)
+
+
+def _budgeted(cost: str) -> str:
+    """What stands before an amount that its unit does not tell; nothing where the unit tells it."""
+    return {"latency_ms": "latency ", "memory_mb": "memory "}.get(cost, "")
 
 
 def describe(record: SizeRecord, metric: str) -> str:
@@ -273,7 +278,7 @@ def _reason(fitting: Sequence[SizeRecord], records: Sequence[SizeRecord], limits
     cost = limits.cheapness(fitting)
     metric = limits.quality.metric
     best = "most accurate" if metric == "accuracy" else f"best (in {metric})"
-    what = best if limits.floor is None or cost is None else f"cheapest (in {cost})"
+    what = best if limits.floor is None or cost is None else f"cheapest (in {_budgeted(cost).strip() or COSTS[cost]})"
     choice = describe(fitting[0], metric)
     text = f"{choice} is the {what} of {len(fitting)} sizes within {limits.describe()}."
     if len(fitting) == 1:
@@ -286,7 +291,9 @@ def _nothing_fits(records: Sequence[SizeRecord], limits: _Limits) -> Recommendat
     nearest = min(records, key=lambda one: (limits.relative_excess(one), -limits.quality.goodness(one)))
     missed_by = limits.excess(nearest)
     amounts = [
-        f"{limits.quality.metric} by {over:.3g}" if name == "max_drop" else f"{name} by {format_cost(name, over)}"
+        f"{limits.quality.metric} by {over:.3g}"
+        if name == "max_drop"
+        else f"{_budgeted(name)}by {format_cost(name, over)}"
         for name, over in missed_by.items()
     ]
     text = f"None of {len(records)} sizes is within {limits.describe()}. "

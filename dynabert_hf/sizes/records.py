@@ -12,6 +12,7 @@ from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import LayerShape, Size, SubNetwork, parse_size, size_name
 from .counting import count_flops, count_parameters
 from .metrics import plain_metrics
+from .tables import quantity
 
 COSTS = {"latency_ms": "ms", "flops": "FLOPs", "parameters": "parameters", "memory_mb": "MB"}
 """The costs that can have a budget, with units, in the order in which one is preferred to tell the cheaper of two."""
@@ -195,10 +196,11 @@ def format_cost(cost: str, amount: float) -> str:
     unit = COSTS[cost]
     if cost in ("latency_ms", "memory_mb"):
         return f"{amount:.3g} {unit}" if amount < 1000 else f"{amount:.0f} {unit}"
+    if unit == "parameters":
+        return f"{quantity(amount)} {unit}"
     for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(amount) >= factor:
-            space = "" if unit == "FLOPs" else " "
-            return f"{amount / factor:.3g} {prefix}{space}{unit}"
+            return f"{amount / factor:.3g} {prefix}{unit}"
     return f"{amount:.0f} {unit}"
 
 

@@ -17,6 +17,7 @@ from helpers.hub_server import TOKEN
 from helpers.tiny import make_config, make_model, make_tokenizer
 from huggingface_hub import ModelCard
 from rich.console import Console
+from sklearn.metrics import f1_score, matthews_corrcoef
 from transformers import AutoModelForSequenceClassification, BertForSequenceClassification, BertTokenizer
 
 import dynabert_cli
@@ -211,6 +212,35 @@ def test_evaluate_measures_chosen_sizes_and_stores_them(capsys, folder, reviews)
     assert run_json(capsys, "show", folder)["teacher"] == {"accuracy": 0.9}
 
 
+def test_evaluate_lists_sizes_in_the_order_given_and_the_baseline_last(capsys, folder, reviews):
+    code, out, _ = run(
+        capsys, "evaluate", folder, "--file", reviews, "--size", "w0.25-d0.5", "w1-d1", "--size", "w0.5-d1"
+    )
+    assert code == 0
+    lines = [line.split() for line in out.splitlines() if line.strip()]
+    firsts = [line[0] for line in lines]
+    assert [name for name in firsts if name.startswith("w")] == ["w0.25-d0.5", "w1-d1", "w0.5-d1"]
+    assert ["baseline", "0.5"] in lines
+    out = run(capsys, "evaluate", folder, "--file", reviews)[1]
+    names = [line.split()[0] for line in out.splitlines() if line.startswith("w")]
+    assert names == [str(size) for size in reversed(make_config().subnetworks)]
+
+
+def test_evaluate_computes_the_metrics_that_were_named(capsys, folder, reviews):
+    command = ["evaluate", folder, "--file", reviews, "--size", "w0.5-d1", "--metric"]
+    names = ["macro_f1", "matthews_correlation", "accuracy"]
+    found = run_json(capsys, *command, *names)["w0.5-d1"]
+    assert list(found) == names
+    said = [record["label"] for record in run_json(capsys, "predict", folder, "--file", reviews, "--size", "w0.5-d1")]
+    true = [row["label"] for row in csv.DictReader(reviews.read_text().splitlines())]
+    assert found["macro_f1"] == pytest.approx(f1_score(true, said, average="macro", zero_division=0.0))
+    assert found["matthews_correlation"] == pytest.approx(matthews_corrcoef(true, said))
+    assert found["accuracy"] == pytest.approx(sum(map(str.__eq__, true, said)) / 6)
+    assert_refused(
+        capsys, "The metric 'spearman' is not known for this model. Possible are ['accuracy',", *command, "spearman"
+    )
+
+
 def test_labels_may_be_numbers_pairs_or_values(capsys, folder, tmp_path):
     pairs = tmp_path / "pairs.jsonl"
     rows = [{"a": "good film", "b": "a film", "gold": 1}, {"a": "bad", "b": "very", "gold": 0}]
@@ -221,6 +251,9 @@ def test_labels_may_be_numbers_pairs_or_values(capsys, folder, tmp_path):
     BertTokenizer.from_pretrained(folder).save_pretrained(tmp_path / "regression")
     command[1] = tmp_path / "regression"
     assert set(run_json(capsys, *command, "--size", "w1-d1")["w1-d1"]) == {"mse", "pearson"}
+    found = run_json(capsys, *command, "--size", "w1-d1", "--metric", "spearman", "rmse", "mse")["w1-d1"]
+    assert abs(found["spearman"]) == pytest.approx(1.0)  # of two rows
+    assert found["rmse"] == pytest.approx(found["mse"] ** 0.5)
 
 
 def test_data_that_does_not_fit_is_refused(capsys, folder, reviews, tmp_path):
@@ -331,6 +364,7 @@ def test_stored_metrics_stand_on_the_card_with_the_rows_they_are_of(capsys, fold
     after = (folder / "README.md").read_text()
     assert "Metrics were measured on 6 rows of reviews.csv." in after
     assert "300 rows" not in after
+    assert "| baseline |  |  | 0.5000 |" in after
     for size in metrics:
         [line] = [line for line in after.splitlines() if line.startswith(f"| `{size}` |")]
         assert line.split("|")[4].strip() == f"{metrics[size]['accuracy']:.4f}"
