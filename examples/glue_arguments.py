@@ -1,92 +1,19 @@
-"""The arguments of run_glue.py, checked before any work."""
+"""The arguments of run_glue.py beside those that all scripts share."""
 
-import json
-from argparse import ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter
-from dataclasses import dataclass, field, fields
-from pathlib import Path
+from dataclasses import dataclass, field
 
 from glue_data import TEXT_COLUMNS
-from transformers import HfArgumentParser
-
-from dynabert_hf import DynaBertTrainingArguments
-from dynabert_hf.training.stages import stage_defaults
+from recipe_arguments import SourceArguments
 
 
 @dataclass
-class ModelArguments:
-    """Which model is trained, who teaches it, and which sizes it will hold."""
-
-    model_name_or_path: str = field(
-        metadata={
-            "help": "Folder or Hub id of the model to begin with, or one that packages carry: minilm, mpnet-base."
-        }
-    )
-    teacher_name_or_path: str | None = field(
-        default=None, metadata={"help": "With --stage width or depth: the teacher (default: the model itself)."}
-    )
-    finetune_teacher: bool = field(
-        default=False, metadata={"help": "Fine-tune the model on the task first; needed if it has no trained head."}
-    )
-    stages: list[str] = field(
-        default_factory=lambda: ["depth"],
-        metadata={"help": "Stages of one command: depth, or width depth as in the paper."},
-    )
-    dropout: float | None = field(default=0.0, metadata={"help": "Dropout while sizes are trained."})
-    finetune: bool = field(default=False, metadata={"help": "End with fine-tuning all sizes on the labels."})
-    keep_stages: bool = field(
-        default=False, metadata={"help": "Keep the checkpoints and models of the stages of a finished run."}
-    )
-    widths: list[float] = field(default_factory=lambda: [0.25, 0.5, 0.75, 1.0], metadata={"help": "Widths to train."})
-    depths: list[float] = field(default_factory=lambda: [0.5, 0.75, 1.0], metadata={"help": "Depths to train."})
-    stage_arguments: str | None = field(
-        default=None,
-        metadata={
-            "help": "Json of training arguments for single stages, of which the teacher is one: "
-            '{"teacher": {"learning_rate": 5e-5}, "depth": {"num_train_epochs": 2}}.'
-        },
-    )
-    label_order: list[str] | None = field(
-        default=None,
-        metadata={
-            "help": "Names of the model's classes in the order of its outputs, if it calls them LABEL_0 and so on."
-        },
-    )
-    tokenizer_name: str | None = field(default=None, metadata={"help": "Tokenizer (default: that of the model)."})
-    model_revision: str = field(default="main", metadata={"help": "Branch, tag or commit of the model."})
-    cache_dir: str | None = field(default=None, metadata={"help": "Where downloads and prepared data are kept."})
-    token: str | None = field(default=None, metadata={"help": "Access token for models and data (default: stored)."})
-
-    def __post_init__(self):
-        if self.stages not in (["depth"], ["width", "depth"]):
-            raise ValueError(f"--stages {' '.join(self.stages)} is not possible. Give depth, or width depth.")
-        if self.dropout is not None and not 0 <= self.dropout < 1:
-            raise ValueError(f"--dropout {self.dropout} is not possible. Give a probability in [0, 1).")
-        if isinstance(self.stage_arguments, str):
-            try:
-                self.stage_arguments = json.loads(self.stage_arguments)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"--stage_arguments is not json: {error}.") from error
-        self.stage_arguments = self.stage_arguments or {}
-        unknown = sorted(set(self.stage_arguments) - {"teacher", "width", "depth", "finetune"})
-        if unknown:
-            raise ValueError(
-                f"--stage_arguments names {unknown}. Possible are 'teacher', 'width', 'depth' and 'finetune'."
-            )
-
-
-@dataclass
-class DataArguments:
+class GlueArguments(SourceArguments):
     """Where the data come from: a GLUE task, a data set, or files."""
 
-    task_name: str | None = field(default=None, metadata={"help": f"GLUE task: {', '.join(TEXT_COLUMNS)}."})
-    dataset_name: str | None = field(
+    task_name: str | None = field(
         default=None,
-        metadata={"help": "Hub id or folder of a data set; with --task_name, of a copy of GLUE to read instead."},
+        metadata={"help": f"GLUE task: {', '.join(TEXT_COLUMNS)}; --dataset_name reads a copy of it instead."},
     )
-    dataset_config_name: str | None = field(default=None, metadata={"help": "Configuration of that data set."})
-    train_file: str | None = field(default=None, metadata={"help": "Csv, tsv, json or parquet file to train on."})
-    validation_file: str | None = field(default=None, metadata={"help": "File to evaluate on."})
-    test_file: str | None = field(default=None, metadata={"help": "File to predict."})
     text_column_names: str | None = field(
         default=None,
         metadata={"help": "Columns with the text or, with a comma, the pair (default: all with text, one or two)."},
@@ -99,17 +26,12 @@ class DataArguments:
         default=None,
         metadata={"help": "A GLUE task whose metrics to use, or a metric of `evaluate` (default: as fits the task)."},
     )
-    max_seq_length: int = field(default=128, metadata={"help": "Tokens after which a text is cut."})
     pad_to_max_length: bool = field(
         default=False, metadata={"help": "Pad to max_seq_length, not to the longest of a batch."}
     )
-    max_train_samples: int | None = field(default=None, metadata={"help": "Training examples to draw."})
-    max_eval_samples: int | None = field(default=None, metadata={"help": "Examples of each evaluation to draw."})
-    max_predict_samples: int | None = field(default=None, metadata={"help": "Examples of each test split to draw."})
-    max_importance_samples: int = field(
-        default=1024, metadata={"help": "Training examples, drawn by the seed, on which rewiring measures importance."}
-    )
     overwrite_cache: bool = field(default=False, metadata={"help": "Tokenise again what was tokenised before."})
+
+    NAMED = ("task_name", "dataset_name")
 
     def __post_init__(self):
         if self.task_name is not None:
@@ -118,69 +40,6 @@ class DataArguments:
                 raise ValueError(
                     f"--task_name {self.task_name} is unknown. Possible is one of {', '.join(TEXT_COLUMNS)}."
                 )
-        files = {name: getattr(self, name) for name in ("train_file", "validation_file", "test_file")}
-        given = [f"--{name}" for name, path in files.items() if path is not None]
-        named = [f"--{name}" for name in ("task_name", "dataset_name") if getattr(self, name) is not None]
-        if given and named:
-            raise ValueError(f"{' and '.join(named)} and {' and '.join(given)} were given. Give the one or the other.")
-        if not given and not named:
-            raise ValueError("There are no data. Give --task_name, --dataset_name, or --train_file and its like.")
+        super().__post_init__()
         if self.text_column_names is not None:
             self.text_column_names = [name.strip() for name in self.text_column_names.split(",")]
-        if given and self.train_file is None:
-            raise ValueError(f"{' and '.join(given)} was given without --train_file, which says what the labels are.")
-        for name in (each.name for each in fields(self) if each.name.startswith("max_")):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"--{name} {getattr(self, name)} is not possible. Give at least 1.")
-
-
-def parse_arguments(argv, description):
-    """The arguments of a command line, or of the json file that it names.
-
-    Returns:
-        `ModelArguments`, `DataArguments`, `DynaBertTrainingArguments`, and all that was given, by name.
-    """
-    kinds = (ModelArguments, DataArguments, DynaBertTrainingArguments)
-    usage = "run_glue.py --model_name_or_path MODEL --task_name TASK --output_dir FOLDER ... | ARGUMENTS.json | --help"
-    parser = HfArgumentParser(kinds, usage=usage, description=description, formatter_class=_HelpFormatter)
-    try:
-        if len(argv) == 1 and argv[0].endswith(".json"):
-            given = json.loads(Path(argv[0]).read_text())
-        else:
-            parser.set_defaults(**stage_defaults(), stage="all")
-            parser.parse_args(argv)  # with --help, it shows the defaults
-            not_given = object()
-            parser.set_defaults(**{each.name: not_given for kind in kinds for each in fields(kind)})
-            given = {name: value for name, value in vars(parser.parse_args(argv)).items() if value is not not_given}
-        if not given.keys() & {"do_train", "do_eval", "do_predict"}:
-            given |= {"do_train": True, "do_eval": True}
-        model, data, training = parser.parse_dict({**stage_defaults(), **given})
-        _check_together(model, data, given)
-    except (ValueError, OSError) as error:
-        parser.error(str(error))
-    return model, data, training, given
-
-
-class _HelpFormatter(RawDescriptionHelpFormatter, ArgumentDefaultsHelpFormatter):
-    """The description as it is written, and the defaults."""
-
-
-def _check_together(model, data, given):
-    """Refuse what one command cannot do, or would not heed."""
-    stage = given.get("stage")
-    if not given.get("do_train"):
-        unheeded = [name for name in ("stage", "finetune", "finetune_teacher", "push_to_hub") if given.get(name)]
-        if unheeded:
-            raise ValueError(f"--{unheeded[0]} was given without --do_train. Give that, too, or leave it out.")
-    if model.teacher_name_or_path and stage not in ("width", "depth"):
-        raise ValueError("--teacher_name_or_path is heeded with --stage width or depth only. Leave it out.")
-    if model.label_order and model.finetune_teacher:
-        raise ValueError("--label_order was given with --finetune_teacher, whose new head has the order of the data.")
-    if model.finetune and stage:
-        raise ValueError(f"--finetune was given with --stage {stage}. Give --stage finetune on its result.")
-    if model.finetune_teacher and stage == "finetune":
-        raise ValueError("--finetune_teacher was given with --stage finetune, which has no teacher. Leave it out.")
-    if given.get("do_predict") and data.train_file and not data.test_file:
-        raise ValueError("--do_predict was given without --test_file. Give the file to predict.")
-    if given.get("do_eval") and data.train_file and not data.validation_file:
-        raise ValueError("There is no --validation_file to evaluate on. Give one, or --do_train alone.")

@@ -4,10 +4,10 @@ Whatever the source, a data set ends as splits with the columns `text`, for pair
 """
 
 import math
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
-from datasets import ClassLabel, DatasetDict, Value, load_dataset, load_from_disk
+from datasets import ClassLabel, DatasetDict, Value
+from recipe_data import InputError, Splits, load_named
 
 GLUE = "nyu-mll/glue"
 TEXT_COLUMNS = {
@@ -33,35 +33,6 @@ LABELS = {
 }
 """The labels of each task in their order; `stsb` has values."""
 
-READERS = {
-    ".csv": ("csv", {}),
-    ".tsv": ("csv", {"sep": "\t"}),
-    ".json": ("json", {}),
-    ".jsonl": ("json", {}),
-    ".parquet": ("parquet", {}),
-}
-
-
-class InputError(ValueError):
-    """What was given cannot be worked with; the message says why and what to do."""
-
-
-@dataclass(frozen=True)
-class TextData:
-    """Splits of one form and what their labels are.
-
-    Attributes:
-        splits: Splits with the columns `text`, perhaps `text_pair`, and `label`. A test split may have no labels.
-        labels: Names of the labels in their order; None: the labels are values, for regression.
-        evaluations: Splits to evaluate on by the suffix of their metrics; the first, without one, is looked at first.
-        tests: Splits to predict.
-    """
-
-    splits: DatasetDict
-    labels: tuple[str, ...] | None
-    evaluations: dict[str, str]
-    tests: tuple[str, ...]
-
 
 def load_task(task, *, dataset=None, config=None, **kwargs):
     """A GLUE task from the Hub, or from a copy of it: another data set, or a folder.
@@ -73,7 +44,7 @@ def load_task(task, *, dataset=None, config=None, **kwargs):
         **kwargs: As for `load_dataset`.
     """
     source = dataset or GLUE
-    raw = _load_named(source, config or task, **kwargs)
+    raw = load_named(source, config or task, **kwargs)
     evaluations, tests = {"": "validation"}, ("test",)
     if task == "mnli":
         evaluations, tests = (
@@ -87,71 +58,18 @@ def load_task(task, *, dataset=None, config=None, **kwargs):
     raw = DatasetDict({split: raw[split] for split in ("train", *evaluations.values(), *tests)})
     splits = _named_alike(raw, TEXT_COLUMNS[task], "label", tests=tests)
     labels = LABELS.get(task)
-    return TextData(with_labels(splits, labels, column="label"), labels, evaluations, tests)
+    return Splits(with_labels(splits, labels, column="label"), labels, evaluations, tests)
 
 
-def load_named(dataset, config, *, text_columns, label_column, regression, **kwargs):
-    """A data set by Hub id or folder with the splits train and perhaps validation and test; else as `load_files`."""
-    raw = _load_named(dataset, config, **kwargs)
-    if "train" not in raw:
-        raise InputError(f"{dataset!r} has the splits {sorted(raw)} but no 'train'. Give one that has it.")
-    raw = DatasetDict({split: raw[split] for split in ("train", "validation", "test") if split in raw})
-    return _free_form(raw, text_columns, label_column, regression)
-
-
-def load_files(files, *, text_columns, label_column, regression, cache_dir=None):
-    """Plain files, one a split.
+def load_free_form(raw, *, text_columns, label_column, regression):
+    """Data whose columns and labels are to be found out.
 
     Args:
-        files: For each of the splits train, validation and test its file; those that are None are left out.
+        raw: The splits train and perhaps validation and test.
         text_columns: Columns of the text or the pair of texts; None: sentence1 and sentence2, else all with text.
         label_column: Column of the label.
         regression: Whether labels are values; None: as the column's type says.
-        cache_dir: Where the files are kept as Arrow tables.
     """
-    raw = DatasetDict(
-        {split: read_file(path, cache_dir=cache_dir) for split, path in files.items() if path is not None}
-    )
-    return _free_form(raw, text_columns, label_column, regression)
-
-
-def relabel(data, labels):
-    """The same data with the same labels in another order."""
-    return replace(data, splits=with_labels(data.splits, tuple(labels), column="label"), labels=tuple(labels))
-
-
-def read_file(path, *, cache_dir=None):
-    """The rows of a csv, tsv, json or parquet file; types of columns are as in this file alone."""
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"The file {str(path)!r} does not exist. Give the path of a csv, json or parquet file.")
-    if path.suffix not in READERS:
-        raise InputError(f"{str(path)!r} ends in {path.suffix!r}. Possible is one of {', '.join(READERS)}.")
-    reader, options = READERS[path.suffix]
-    try:
-        data = load_dataset(reader, data_files=str(path), split="train", cache_dir=cache_dir, **options)
-    except Exception as error:  # each reader fails in its own way
-        raise InputError(f"{str(path)!r} cannot be read as {reader}: {error.__cause__ or error}") from error
-    if len(data) == 0:
-        raise InputError(f"{str(path)!r} has no rows. Give a file with at least one.")
-    return data
-
-
-def _load_named(source, config, **kwargs):
-    if (Path(source) / "dataset_dict.json").is_file():
-        return load_from_disk(source)
-    try:
-        return load_dataset(source, config, **kwargs)
-    except (ConnectionError, OSError, ValueError) as error:  # no network, no such data set, no such configuration
-        name = f"{source!r} ({config})" if config else repr(source)
-        raise InputError(
-            f"The data set {name} cannot be loaded: {error} Give the id of one on the Hub, or with --dataset_name a "
-            "folder with a copy, such as DatasetDict.save_to_disk makes."
-        ) from error
-
-
-def _free_form(raw, text_columns, label_column, regression):
-    """The one form, of data whose columns and labels are to be found out."""
     train = raw["train"]
     tests = ("test",) if "test" in raw else ()
     if label_column not in train.column_names:
@@ -162,7 +80,12 @@ def _free_form(raw, text_columns, label_column, regression):
     splits = _named_alike(raw, text_columns or _find_text(train, label_column), label_column, tests=tests)
     labels = None if _is_regression(train, label_column, regression) else label_names(train, label_column)
     evaluations = {"": "validation"} if "validation" in raw else {}
-    return TextData(with_labels(splits, labels, column=label_column), labels, evaluations, tests)
+    return Splits(with_labels(splits, labels, column=label_column), labels, evaluations, tests)
+
+
+def relabel(data, labels):
+    """The same data with the same labels in another order."""
+    return replace(data, splits=with_labels(data.splits, tuple(labels), column="label"), labels=tuple(labels))
 
 
 def _find_text(train, label_column):

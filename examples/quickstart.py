@@ -21,8 +21,9 @@ from pathlib import Path
 import embedded
 import torch
 from datasets import DatasetDict, load_dataset
-from glue_data import InputError, label_names, read_file, with_labels
-from glue_training import check_same_settings
+from glue_data import label_names, with_labels
+from recipe_data import InputError, read_file
+from recipe_training import check_same_settings
 from rich.console import Console
 from rich.table import Table
 from transformers import (

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import load_dataset
 from transformers import EvalPrediction
 from transformers.utils import logging
 
@@ -21,6 +20,7 @@ from ..families import longest_input
 from ..model.elastic_model import ElasticModelMixin
 from ..tasks import IGNORED, has_generic_names, problem_type, task_of
 from .labels import CastLabels, check_labels
+from .text_files import read_rows
 
 logger = logging.get_logger(__name__)
 
@@ -84,7 +84,7 @@ class LabelledText:
         default_texts, default_label = COLUMNS[task.predicts]
         text_columns, label_column = text_columns or default_texts, label_column or default_label
         names = _names(model.config, label_order)
-        rows = _read(Path(path), [*text_columns, label_column])
+        rows = read_rows(path, needed=[*text_columns, label_column], as_text=True)
         given = list(rows[label_column])
         if task.predicts == "token":
             encoded, labels = _tagged(list(rows[text_columns[0]]), given, label_column, names, model, tokenizer)
@@ -135,7 +135,7 @@ def tokenised_texts(
         ValueError: If the file has another suffix, cannot be read, has no rows, not these columns, or a row without
             text.
     """
-    encoded = _tokenised(_read(Path(path), list(text_columns)), model, tokenizer, text_columns)
+    encoded = _tokenised(read_rows(path, needed=list(text_columns), as_text=True), model, tokenizer, text_columns)
     return [dict(zip(encoded, row, strict=True)) for row in zip(*encoded.values(), strict=True)]
 
 
@@ -146,7 +146,7 @@ def read_texts(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
         FileNotFoundError: If there is no such file.
         ValueError: If the file cannot be read, has no rows, not these columns, or a row without text.
     """
-    rows = _read(path, list(columns))
+    rows = read_rows(path, needed=list(columns), as_text=True)
     return list(zip(*(_texts(list(rows[column]), column) for column in columns), strict=True))
 
 
@@ -258,33 +258,6 @@ def _ids_of(labels: list[Any], names: Mapping[int, str]) -> list[int | None]:
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 200 else f"{text[:200]}…"
-
-
-def _read(path: Path, columns: list[str]) -> Any:
-    as_written = {"keep_default_na": False, "converters": dict.fromkeys(columns, str)}  # "n/a" and 007 are texts
-    readers = {".csv": ("csv", as_written), ".json": ("json", {}), ".jsonl": ("json", {}), ".parquet": ("parquet", {})}
-    no_rows = f"{str(path)!r} has no rows. Give at least one labelled text."
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {str(path)!r}. Give the file of labelled text.")
-    if path.suffix not in readers:
-        raise ValueError(f"{str(path)!r} ends in {path.suffix!r}. Possible is one of {list(readers)}.")
-    reader, options = readers[path.suffix]
-    try:
-        rows = load_dataset(reader, data_files=str(path), split="train", **options)
-    except Exception as error:  # each reader fails in its own way
-        if "corresponds to no data" in str(error):
-            raise ValueError(no_rows) from error
-        cause = error.__cause__ or error
-        text = " ".join(str(cause).split()) or type(cause).__name__
-        raise ValueError(
-            f"{str(path)!r} cannot be read as {reader}: {text}. Give a file of that form, in UTF-8."
-        ) from error
-    missing = [column for column in columns if column not in rows.column_names]
-    if missing:
-        raise ValueError(f"{str(path)!r} has no column {missing}, only {rows.column_names}. Name the right columns.")
-    if not len(rows):
-        raise ValueError(no_rows)
-    return rows
 
 
 def _texts(texts: list[Any], column: str) -> list[str]:

@@ -99,7 +99,7 @@ def test_a_missing_text_is_named(tmp_path, tokenizer):
         ("latin.csv", b"text,label\ncaf\xe9,bad\n", "cannot be read as csv: 'utf-8' codec"),
         ("broken.json", b'{"text": "film", ', "cannot be read as json"),
         ("empty.json", b"", "cannot be read as json"),
-        ("header.csv", b"text,label\n", "has no rows. Give at least one labelled text"),
+        ("header.csv", b"text,label\n", "has no rows. Give a file with at least one"),
         ("header.jsonl", b"[]", "has no rows"),
     ],
 )

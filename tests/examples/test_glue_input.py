@@ -93,7 +93,7 @@ def test_a_test_file_with_labels_in_some_rows_only_is_refused(tmp_path, reviews,
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("missing.csv", None, r"missing\.csv' does not exist"),
+        ("missing.csv", None, r"no file '.*missing\.csv'"),
         ("train.xlsx", b"x", r"ends in '\.xlsx'\. Possible is one of \.csv, \.tsv"),
         ("train.parquet", b"no parquet", r"train\.parquet' cannot be read as parquet"),
         ("train.json", b"{no json", r"train\.json' cannot be read as json"),

@@ -5,26 +5,25 @@ import json
 from types import SimpleNamespace
 
 import pytest
-import run_glue
 from datasets import Dataset, DatasetDict
-from glue_data import InputError, TextData
-from glue_training import align_labels, load_model
+from glue_labels import align_labels, load_classifier
 from helpers.backbones import CONFIGS
 from helpers.glue_tasks import glue, save_model, sentiment_rows, write_csv
+from recipe_data import InputError, Splits, shortened
 from transformers import DistilBertConfig, DistilBertForSequenceClassification, DistilBertModel
 
 NAMES = ("entailment", "neutral", "contradiction")
 
 
 def load(folder, labels=NAMES, order=None, **config):
-    arguments = SimpleNamespace(cache_dir=None, token=None, label_order=order)
-    return load_model(save_model(folder, labels=len(labels), **config), labels, arguments, new_head=False)
+    arguments = SimpleNamespace(download={}, label_order=order)
+    return load_classifier(save_model(folder, labels=len(labels), **config), labels, arguments, new_head=False)
 
 
 def make_data(labels=NAMES):
     features = Dataset.from_dict({"text": ["a"] * 6, "label": [labels[row % len(labels)] for row in range(6)]})
     splits = DatasetDict(train=features.class_encode_column("label"))
-    return TextData(splits, labels, {}, ())
+    return Splits(splits, labels, {}, ())
 
 
 def test_a_model_without_names_is_said_and_keeps_its_names(tmp_path):
@@ -79,9 +78,9 @@ def test_an_order_has_no_place_beside_a_new_head(tmp_path, capsys):
 
 def test_samples_are_drawn_over_all_labels_and_those_of_a_test_keep_their_numbers():
     rows = Dataset.from_dict({"text": [str(row) for row in range(60)], "label": [row // 20 for row in range(60)]})
-    data = TextData(DatasetDict(train=rows, validation=rows, test=rows), NAMES, {"": "validation"}, ("test",))
+    data = Splits(DatasetDict(train=rows, validation=rows, test=rows), NAMES, {"": "validation"}, ("test",))
     arguments = SimpleNamespace(max_train_samples=6, max_eval_samples=9, max_predict_samples=12)
-    splits = run_glue.shortened(data, arguments, seed=1)
+    splits = shortened(data, arguments, seed=1)
     assert {split: len(part) for split, part in splits.items()} == {"train": 6, "validation": 9, "test": 12}
     assert sorted(splits["train"]["label"]) == [0, 0, 1, 1, 2, 2]
     assert splits["test"]["row"] == sorted(splits["test"]["row"])
@@ -105,7 +104,7 @@ def test_predictions_of_drawn_rows_stand_under_the_numbers_of_the_rows(tmp_path)
 
 def test_a_model_of_any_family_is_loaded_with_a_head_for_the_task(tmp_path):
     DistilBertModel(DistilBertConfig(**CONFIGS["DistilBert"])).save_pretrained(tmp_path)
-    arguments = SimpleNamespace(cache_dir=None, token=None, label_order=None)
-    model = load_model(tmp_path, NAMES, arguments, new_head=True)
+    arguments = SimpleNamespace(download={}, label_order=None)
+    model = load_classifier(tmp_path, NAMES, arguments, new_head=True)
     assert type(model) is DistilBertForSequenceClassification
     assert model.config.id2label == dict(enumerate(NAMES))

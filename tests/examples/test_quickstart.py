@@ -8,8 +8,8 @@ import pytest
 import quickstart
 import torch
 from datasets import ClassLabel, DatasetDict
-from glue_data import InputError
 from helpers.glue_tasks import make_split, save_model, write_csv
+from recipe_data import InputError
 from transformers import AutoTokenizer, Trainer
 
 ALL = {"num_train": None, "num_test": None}

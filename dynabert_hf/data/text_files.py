@@ -1,0 +1,119 @@
+"""Files of text: csv, tsv, json, jsonl, parquet, tagged words as CoNLL has them, and plain text, a row a line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, load_dataset
+
+READERS = {
+    ".csv": ("csv", {}),
+    ".tsv": ("csv", {"sep": "\t"}),
+    ".json": ("json", {}),
+    ".jsonl": ("json", {}),
+    ".parquet": ("parquet", {}),
+    ".txt": ("text", {}),
+}
+"""By its suffix the reader of a file."""
+
+TAGGED = (".conll", ".bio", ".iob", ".iob2")
+"""How files of tagged words end that are text."""
+
+
+def read_rows(
+    path: str | PathLike, *, needed: Sequence[str] = (), as_text: bool = False, cache_dir: str | None = None
+) -> Dataset:
+    """The rows of a file, with the types that its columns have there.
+
+    Args:
+        path: A csv, tsv, json, jsonl or parquet file; `.txt`, a text a line in the column `text`; or `.conll`, as
+            `read_tagged_words` reads it.
+        needed: Columns that it has to have.
+        as_text: Whether the needed columns of a csv are read as they are written: `n/a` and `007` are texts.
+        cache_dir: Where the file is kept as an Arrow table; None: where `datasets` keeps them.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it has another suffix, cannot be read, has no rows, or lacks a needed column.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {str(path)!r}. Give the path of a csv, json or parquet file.")
+    if path.suffix in TAGGED:
+        rows = read_tagged_words(path)
+    elif path.suffix in READERS:
+        rows = _read(path, needed if as_text else (), cache_dir)
+    else:
+        possible = ", ".join((*READERS, *TAGGED))
+        raise ValueError(f"{str(path)!r} ends in {path.suffix!r}. Possible is one of {possible}. Give such a file.")
+    missing = [column for column in needed if column not in rows.column_names]
+    if missing:
+        raise ValueError(f"{str(path)!r} has no column {missing}, only {rows.column_names}. Name the right columns.")
+    if not len(rows):
+        raise _no_rows(path)
+    return rows
+
+
+def read_tagged_words(path: str | PathLike) -> Dataset:
+    """The sentences of a text file with a word a line and an empty line after each sentence, as CoNLL's tasks have it.
+
+    The first column of a line is the word, the last one its tag; columns are parted by tabs or blanks. Lines that mark
+    the start of a document are left out.
+
+    Returns:
+        Rows with the columns `tokens` and `tags`.
+
+    Raises:
+        ValueError: If a line has no tag, or the file is not UTF-8.
+    """
+    rows: list[dict[str, list[str]]] = []
+    for sentence in _sentences(Path(path)):
+        rows.append({"tokens": [word for word, _ in sentence], "tags": [tag for _, tag in sentence]})
+    if not rows:
+        raise _no_rows(path)
+    return Dataset.from_list(rows)
+
+
+def _sentences(path: Path) -> Iterator[list[tuple[str, str]]]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{str(path)!r} cannot be read as text: {error}. Give a file in UTF-8.") from error
+    words: list[tuple[str, str]] = []
+    for number, line in enumerate([*lines, ""], 1):
+        columns = line.split("\t") if "\t" in line else line.split()
+        if not line.strip() or columns[0] == "-DOCSTART-":
+            if words:
+                yield words
+            words = []
+        elif len(columns) < 2 or not columns[-1].strip():
+            raise ValueError(
+                f"{str(path)!r} has {line!r} in line {number}. A line is a word, then its tag, parted by a tab or "
+                "blanks. Give every word a tag, O where it is none."
+            )
+        else:
+            words.append((columns[0], columns[-1].strip()))
+
+
+def _read(path: Path, as_text: Sequence[str], cache_dir: str | None) -> Any:
+    reader, given = READERS[path.suffix]
+    options: dict[str, Any] = dict(given)
+    if reader == "csv" and as_text:
+        options |= {"keep_default_na": False, "converters": dict.fromkeys(as_text, str)}
+    try:
+        return load_dataset(reader, data_files=str(path), split="train", cache_dir=cache_dir, **options)
+    except Exception as error:  # each reader fails in its own way
+        if "corresponds to no data" in str(error):
+            raise _no_rows(path) from error
+        cause = error.__cause__ or error
+        text = " ".join(str(cause).split()) or type(cause).__name__
+        raise ValueError(
+            f"{str(path)!r} cannot be read as {reader}: {text}. Give a file of that form, in UTF-8."
+        ) from error
+
+
+def _no_rows(path: str | PathLike) -> ValueError:
+    return ValueError(f"{str(path)!r} has no rows. Give a file with at least one.")

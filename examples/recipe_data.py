@@ -1,0 +1,104 @@
+"""The data of all training scripts here: splits of a data set or of files, read and drawn from."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from datasets import DatasetDict, load_dataset, load_from_disk
+from transformers.utils import logging
+
+from dynabert_hf.data.columns import drawn_rows
+from dynabert_hf.data.text_files import read_rows
+from dynabert_hf.families import longest_input
+
+logger = logging.get_logger("recipe_data")
+
+
+class InputError(ValueError):
+    """What was given cannot be worked with; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Data of one form.
+
+    Attributes:
+        splits: Split by its name, `train` among them.
+        labels: Names of the labels in their order; None: there are no classes.
+        evaluations: Splits to evaluate on by the suffix of their metrics; the first, without one, is looked at first.
+        tests: Splits to predict.
+    """
+
+    splits: DatasetDict
+    labels: tuple[str, ...] | None = None
+    evaluations: dict[str, str] = field(default_factory=dict)
+    tests: tuple[str, ...] = ()
+
+
+def load_splits(data_args, **download):
+    """The splits of the data set or the files that were named: train and perhaps validation and test.
+
+    Args:
+        data_args: `SourceArguments`.
+        **download: As for `load_dataset`.
+    """
+    if data_args.dataset_name:
+        raw = load_named(data_args.dataset_name, data_args.dataset_config_name, **download)
+        if "train" not in raw:
+            raise InputError(
+                f"{data_args.dataset_name!r} has the splits {sorted(raw)} but no 'train'. Give one that has it."
+            )
+        return DatasetDict({split: raw[split] for split in ("train", "validation", "test") if split in raw})
+    named = {name.removesuffix("_file"): path for name, path in data_args.files.items() if path is not None}
+    return DatasetDict({split: read_file(path, cache_dir=download["cache_dir"]) for split, path in named.items()})
+
+
+def read_file(path, *, cache_dir=None):
+    """The rows of a file; types of columns are as in this file alone."""
+    try:
+        return read_rows(path, cache_dir=cache_dir)
+    except (ValueError, OSError) as error:
+        raise InputError(str(error)) from error
+
+
+def load_named(source, config, **kwargs):
+    """The data set of a Hub id, or of a folder."""
+    if (Path(source) / "dataset_dict.json").is_file():
+        return load_from_disk(source)
+    try:
+        return load_dataset(source, config, **kwargs)
+    except (ConnectionError, OSError, ValueError) as error:  # no network, no such data set, no such configuration
+        name = f"{source!r} ({config})" if config else repr(source)
+        raise InputError(
+            f"The data set {name} cannot be loaded: {error} Give the id of one on the Hub, or with --dataset_name a "
+            "folder with a copy, such as DatasetDict.save_to_disk makes."
+        ) from error
+
+
+def shortened(data, data_args, seed):
+    """The splits, with as many rows as were asked for, drawn by the seed; those of a test keep order and number."""
+    limits = {"train": data_args.max_train_samples}
+    limits |= dict.fromkeys(data.evaluations.values(), data_args.max_eval_samples)
+    limits |= dict.fromkeys(data.tests, data_args.max_predict_samples)
+    for split, limit in limits.items():
+        part = data.splits[split]
+        if limit is None or limit >= len(part):
+            continue
+        rows = drawn_rows(part, limit, seed)
+        data.splits[split] = part.select(rows) if split not in data.tests else numbered(part, sorted(rows))
+    return data.splits
+
+
+def numbered(part, rows):
+    """These rows of a test split, and in a column `row` which ones they are."""
+    return part.select(rows).add_column("row", rows)
+
+
+def length_for(model, data_args):
+    """The tokens after which a text is cut, or begins a new window."""
+    possible = longest_input(model.config)
+    if data_args.max_seq_length > possible:
+        logger.warning(
+            f"--max_seq_length {data_args.max_seq_length} is more than the {possible} tokens of the model; texts are "
+            "cut to these."
+        )
+    return min(data_args.max_seq_length, possible)

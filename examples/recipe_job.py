@@ -1,0 +1,259 @@
+"""What all training scripts here do: from arguments and tokenised data to all sizes, trained, measured and published.
+
+A script reads its data, loads its model and makes a `Job` of them; `run_script` does the rest. The models themselves
+are `recipe_training`'s, the arguments `recipe_arguments`'.
+"""
+
+import csv
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import embedded
+from huggingface_hub import HfApi
+from recipe_data import InputError, Splits
+from recipe_training import finetune_teacher, make_elastic, one_size, train_stage
+from transformers import set_seed
+
+from dynabert_hf import DynaBertTrainer, DynaBertTrainingArguments, RecipeResult, push_folder, train_dynabert
+from dynabert_hf.data.columns import draw
+from dynabert_hf.hub.push import NETWORK_ERRORS
+from dynabert_hf.sizes.baseline import baseline_metrics
+from dynabert_hf.training.stages import stage_defaults
+
+NOT_OF_A_STAGE = (
+    *("output_dir", "stage", "do_train", "do_eval", "do_predict"),
+    *("push_to_hub", "hub_model_id", "hub_token", "hub_private_repo"),
+)
+"""Training arguments that a script heeds itself."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all steps share: the arguments, the data, and how to batch and score them.
+
+    Attributes:
+        model_args: `ModelArguments`.
+        data_args: The script's own arguments.
+        training_args: `DynaBertTrainingArguments`.
+        given: All arguments that were given, by name.
+        data: The data, tokenised.
+        trainer_kwargs: What every trainer is given: tokenizer, collator and metrics.
+        load_teacher: The model of a folder or Hub id, as the teacher of a single stage, checked against the data.
+        predict: Writes what every size predicts for the test splits.
+        card: What the card says beside what was measured, such as the id of the data set.
+    """
+
+    model_args: Any
+    data_args: Any
+    training_args: DynaBertTrainingArguments
+    given: dict[str, Any]
+    data: Splits
+    trainer_kwargs: dict[str, Any]
+    load_teacher: Callable[[str], Any]
+    predict: Callable[[Any, Any], None]
+    card: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def output_dir(self):
+        return Path(self.training_args.output_dir)
+
+    @property
+    def importance_data(self):
+        """The training examples, drawn by the seed, on which importance is measured."""
+        return draw(self.data.splits["train"], self.data_args.max_importance_samples, self.training_args.seed)
+
+    @property
+    def is_main(self):
+        """Whether this process writes for all."""
+        return self.training_args.process_index == 0
+
+    def wait(self):
+        """Wait until all processes are here."""
+        self.training_args.distributed_state.wait_for_everyone()
+
+    @property
+    def given_training(self):
+        """The training arguments that were given for all stages."""
+        known = {each.name for each in fields(DynaBertTrainingArguments)} - set(NOT_OF_A_STAGE)
+        return {name: value for name, value in self.given.items() if name in known}
+
+    def stage_arguments(self, stage, *, output_dir, own=None, **defaults):
+        """The training arguments of a stage: the recipe's, then those given, then those given for it alone."""
+        own = self.model_args.stage_arguments.get(own or stage, {})
+        merged = {**stage_defaults(), **defaults, **self.given_training, **own}
+        return DynaBertTrainingArguments(**{**merged, "stage": stage, "output_dir": str(output_dir)})
+
+    def trainer(self, model, teacher, args, **kwargs):
+        """A trainer of all sizes of a model on this job's data."""
+        splits = self.data.splits
+        first = next(iter(self.data.evaluations.values()), None)
+        own = {"train_dataset": splits["train"], "eval_dataset": splits.get(first), **self.trainer_kwargs, **kwargs}
+        return DynaBertTrainer(model, teacher, args, **own)
+
+
+def run_script(name, arguments, prepare):
+    """Do what a script was asked for.
+
+    Args:
+        name: Name of the script, for errors.
+        arguments: What `parse_arguments` returned.
+        prepare: Makes of these the `Job` and the model to begin with.
+    """
+    _, _, training_args, _ = arguments
+    set_seed(training_args.seed)
+    try:
+        job, model = prepare(*arguments)
+        check_splits(job)
+        repository = make_repository(training_args) if training_args.push_to_hub and job.is_main else None
+        folder = run(job, model)
+    except InputError as error:
+        sys.exit(f"{name}: {error}")
+    if repository:
+        print(push_folder(folder, repository, token=training_args.hub_token))
+
+
+def check_splits(job):
+    """Refuse to evaluate or predict where there is nothing to do so on."""
+    args, data = job.training_args, job.data
+    for wanted, found, what in (("do_eval", data.evaluations, "validation"), ("do_predict", data.tests, "test")):
+        if getattr(args, wanted) and not found:
+            raise InputError(f"--{wanted} was given, but the data have no split {what!r}, only {sorted(data.splits)}.")
+
+
+def make_repository(training_args):
+    """The id of the repository on the Hub to push to, made before the work begins, that no rights are missing after."""
+    name = training_args.hub_model_id or training_args.output_dir.rstrip("/").rpartition("/")[2]
+    api, is_private = HfApi(token=training_args.hub_token), training_args.hub_private_repo
+    try:
+        return api.create_repo(name, private=is_private, exist_ok=True).repo_id
+    except NETWORK_ERRORS as error:
+        raise InputError(
+            f"--push_to_hub was given, but the repository {name!r} cannot be made: {error} Nothing was trained. Log in "
+            "by `hf auth login`, or leave --push_to_hub out and push later with push_folder."
+        ) from error
+
+
+def run(job, model):
+    """Train, evaluate and predict, as asked; returns the folder of the model."""
+    training_args, stage, named = job.training_args, job.given.get("stage"), job.model_args.teacher_name_or_path
+    folder, result, stages = job.output_dir, None, {}
+    teacher, named_teacher = model, None if named is None else job.load_teacher(named)
+    if training_args.do_train and job.model_args.finetune_teacher:
+        teacher = finetune_teacher(job, model)
+    if not training_args.do_train:
+        elastic = make_elastic(model, job.model_args, job.given)
+    elif stage is None:
+        result = train_all_stages(job, teacher)
+        elastic, folder = result.model, job.output_dir / "model"
+    else:
+        elastic, stages = train_stage(job, stage, teacher, named_teacher)
+    if training_args.do_eval:
+        is_shown = result is not None and not training_args.disable_tqdm and len(job.data.evaluations) == 1
+        result = measure(job, elastic, result or evaluated(job, elastic, "", stages=stages), teacher)
+        leave(job, result, folder)
+        if job.is_main and not is_shown:
+            result.show()
+    if training_args.do_predict:
+        job.predict(job, elastic)
+    return folder
+
+
+def train_all_stages(job, teacher):
+    """The whole recipe, and the metrics of every size on the first of the evaluations."""
+    first = next(iter(job.data.evaluations.values()), None)
+    return train_dynabert(
+        teacher,
+        train_dataset=job.data.splits["train"],
+        eval_dataset=job.data.splits[first] if job.training_args.do_eval else None,
+        importance_dataset=job.importance_data,
+        max_importance_samples=None,
+        keep_stages=job.model_args.keep_stages,
+        widths=tuple(job.model_args.widths),
+        depths=tuple(job.model_args.depths),
+        stages=tuple(job.model_args.stages),
+        dropout=job.model_args.dropout,
+        finetune=job.model_args.finetune,
+        output_dir=job.output_dir,
+        stage_arguments={name: own for name, own in job.model_args.stage_arguments.items() if name != "teacher"},
+        **job.given_training,
+        **job.trainer_kwargs,
+    )
+
+
+def measure(job, model, result, teacher):
+    """The metrics of every size on all evaluations, and those of the teacher where the result knows it.
+
+    Args:
+        job: The job.
+        model: The elastic model.
+        result: The metrics on the first evaluation.
+        teacher: The model of whom `result` has metrics as the teacher.
+    """
+    several = {split: len(job.data.splits[split]) for split in job.data.evaluations.values()}
+    if len(several) > 1:
+        result = replace(result, eval_rows=several)
+    for suffix in filter(None, job.data.evaluations):
+        others = evaluated(job, model, suffix).rows
+        rows = [
+            replace(row, metrics=row.metrics | other.metrics) for row, other in zip(result.rows, others, strict=True)
+        ]
+        result = replace(result, rows=tuple(rows))
+        if result.teacher_metrics:
+            [one] = evaluated(job, one_size(teacher), suffix).rows
+            result = replace(result, teacher_metrics=result.teacher_metrics | one.metrics)
+        baseline = baseline_of(job, model, suffix)
+        result = replace(result, baseline_metrics={**result.baseline_metrics, **baseline})
+    return result
+
+
+def baseline_of(job, model, suffix):
+    """The metrics of predicting the same for every row of one evaluation, with its suffix."""
+    split = job.data.splits[job.data.evaluations[suffix]]
+    metrics = baseline_metrics(model, split, job.trainer_kwargs["compute_metrics"])
+    return {f"{name}_{suffix}" if suffix else name: value for name, value in metrics.items()}
+
+
+def evaluated(job, model, suffix, **facts):
+    """The metrics of every size on one evaluation, with its suffix, as a result with these facts."""
+    prefix = f"eval_{suffix}" if suffix else "eval"
+    args = job.stage_arguments("finetune", output_dir=job.output_dir)
+    split = job.data.splits[job.data.evaluations[suffix]]
+    metrics = job.trainer(model, None, args).evaluate(split, metric_key_prefix=prefix)
+    rows = {"train_rows": len(job.data.splits["train"]), "eval_rows": len(split)}
+    rows["baseline_metrics"] = baseline_of(job, model, suffix)
+    result = RecipeResult.from_metrics(model, metrics, prefix=prefix, **rows, **facts)
+    if not suffix:
+        return result
+    rows = (
+        replace(row, metrics={f"{name}_{suffix}": value for name, value in row.metrics.items()}) for row in result.rows
+    )
+    return replace(result, rows=tuple(rows))
+
+
+def leave(job, result, folder):
+    """Leave the table in a folder, and where that is the folder of the model, a card that says what was measured."""
+    if not job.is_main:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    result.save(folder)
+    if not job.training_args.do_train:
+        return
+    result.record()
+    result.model.config.save_pretrained(folder)
+    result.model.save_code(folder)
+    is_rewired = job.given.get("stage") is None
+    result.write_card(
+        folder, base_model=embedded.hub_id(job.model_args.model_name_or_path), rewired=is_rewired, **job.card
+    )
+
+
+def write_predictions(path, header, rows):
+    """Write what a size predicts, a row each, as tab-separated values."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)

@@ -1,0 +1,174 @@
+"""The models of all training scripts here: loading and checking them, fine-tuning the teacher, training one stage."""
+
+import copy
+import json
+
+import torch
+from recipe_data import InputError
+
+from dynabert_hf import ElasticModelMixin, rewire
+from dynabert_hf.families import anatomy_of, elastic_class_of, read_config
+from dynabert_hf.files import write_whole
+from dynabert_hf.hub.card import RECIPE_FIELDS
+from dynabert_hf.training.checkpoints import last_whole_checkpoint
+from dynabert_hf.training.importance import importance_over_processes
+
+
+def load_model(name, auto_class, model_args, *, num_labels=None, new_head=False, revision="main", **settings):
+    """A model with the head of a task.
+
+    Args:
+        name: Folder or Hub id.
+        auto_class: The Auto class of the task.
+        model_args: `ModelArguments`.
+        num_labels: How many labels the task has; None: it has none.
+        new_head: Whether a head that does not fit, or is not there, may be made anew.
+        revision: Branch, tag or commit.
+        **settings: Other fields of the configuration.
+    """
+    config = config_of(name, model_args, revision=revision)
+    head = auto_class.__name__.removeprefix("AutoModel")
+    if not new_head and not any(each.endswith(head) for each in config.architectures or []):
+        kind = ", ".join(config.architectures or ["no named architecture"])
+        raise InputError(
+            f"{name!r} ({kind}) has no head that was trained on a task. Give --finetune_teacher to fine-tune it first, "
+            "or a model that was fine-tuned on this task."
+        )
+    if num_labels is not None:
+        if not new_head and config.num_labels != num_labels:
+            raise InputError(
+                f"{name!r} tells {config.num_labels} labels apart, the task has {num_labels}. Give --finetune_teacher "
+                "to fine-tune it with a new head, or a model that was fine-tuned on this task."
+            )
+        settings["num_labels"] = num_labels
+    return auto_class.from_pretrained(
+        name,
+        dtype=torch.float32,
+        ignore_mismatched_sizes=new_head,
+        revision=revision,
+        **settings,
+        **model_args.download,
+    )
+
+
+def config_of(name, model_args, *, revision="main"):
+    """The configuration of a model that can be made elastic."""
+    try:
+        config = read_config(name, revision=revision, **model_args.download)
+    except (OSError, ValueError) as error:
+        raise InputError(f"The model {name!r} cannot be loaded: {error}") from error
+    try:
+        anatomy_of(config)
+    except TypeError as error:
+        raise InputError(f"{name!r} is a model of type {config.model_type!r}. {error}") from error
+    return config
+
+
+def one_size(model):
+    """An elastic copy of a stock model that holds its full size alone."""
+    return elastic_class_of(model).from_backbone(model, widths=[1.0], depths=[1.0])
+
+
+def make_elastic(model, model_args, given):
+    """A new elastic model with copies of the weights, or one that is elastic already, as it is."""
+    wanted = {"widths": model_args.widths, "depths": model_args.depths}
+    if isinstance(model, ElasticModelMixin):
+        for name, multipliers in wanted.items():
+            have = sorted(getattr(model.config, name))
+            if name in given and sorted(multipliers) != have:
+                raise InputError(
+                    f"--{name} {multipliers} was given, but the model holds {have}. Leave it out, or begin with the "
+                    "fine-tuned model."
+                )
+        return model
+    return elastic_class_of(model).from_backbone(model, **wanted)
+
+
+def finetune_teacher(job, model):
+    """Fine-tune a model on the task, or load what an earlier run of the same command made of it.
+
+    It is trained as an elastic model of one size, which computes what the stock model does, so that accumulated
+    gradients are right, too.
+    """
+    if isinstance(model, ElasticModelMixin):
+        raise InputError("--finetune_teacher was given, but the model holds its sizes already. Leave it out.")
+    folder = job.output_dir / "0-teacher"
+    settings = {"model": job.model_args.model_name_or_path, "labels": job.data.labels, "arguments": job.given_training}
+    settings |= {"own": job.model_args.stage_arguments.get("teacher", {}), "examples": len(job.data.splits["train"])}
+    path = folder / "settings.json"
+    if path.exists():
+        check_same_settings(path, settings)
+    if not (folder / "model").exists():
+        student = one_size(model)
+        args = job.stage_arguments("finetune", output_dir=folder, own="teacher")
+        job.wait()
+        if job.is_main:
+            folder.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(settings, indent=2))
+        _train(job.trainer(student, None, args))
+        if job.is_main:
+            (folder / "README.md").unlink()  # a card of an elastic model, which the teacher is not
+            write_whole(folder / "model", lambda place: save_stock(job, student, place))
+        job.wait()
+    return type(model).from_pretrained(folder / "model")
+
+
+def save_stock(job, model, folder):
+    """Save an elastic model of one size as the stock model that it is, with its tokenizer."""
+    model.to_backbone().save_pretrained(folder)
+    job.trainer_kwargs["processing_class"].save_pretrained(folder)
+
+
+def check_same_settings(path, settings):
+    """Refuse to take up a teacher that was made with other settings than these, which are JSON values.
+
+    Args:
+        path: File that holds the settings it was made with.
+        settings: Those that are asked for now.
+    """
+    before, settings = json.loads(path.read_text()), json.loads(json.dumps(settings))
+    changed = [name for name in settings if settings[name] != before.get(name)]
+    if changed:
+        was, now = ({name: each.get(name) for name in changed} for each in (before, settings))
+        raise InputError(
+            f"{str(path.parent)!r} holds a teacher made with {was}, now {now} is asked. Give the same settings, or "
+            "another output folder."
+        )
+
+
+def train_stage(job, stage, model, teacher):
+    """Train one stage and save its result in the output folder; returns it and the settings of the stage by its name.
+
+    Stages `width` and `depth` begin with rewiring, where the model is not elastic yet.
+
+    Args:
+        job: The job.
+        stage: `width`, `depth` or `finetune`.
+        model: The model to train.
+        teacher: Who teaches it; None: a copy of the model. Without effect in stage `finetune`.
+    """
+    is_stock = not isinstance(model, ElasticModelMixin)
+    if stage != "finetune":
+        teacher = teacher or copy.deepcopy(model)
+    student = make_elastic(model, job.model_args, job.given)
+    is_narrowed = isinstance(teacher, ElasticModelMixin)
+    own = {} if is_narrowed or stage != "depth" else {"teacher_width": "full"}
+    args = job.stage_arguments(stage, output_dir=job.output_dir, **own)
+    if is_stock and stage != "finetune":
+        batching = job.stage_arguments("width", output_dir=job.output_dir)
+        rewire(student, importance_over_processes(student, job.importance_data, batching, job.trainer_kwargs))
+    if job.model_args.dropout is not None:
+        for module in student.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = job.model_args.dropout  # its configuration, which is saved, stays as it is
+    trainer = job.trainer(student, None if stage == "finetune" else teacher, args)
+    _train(trainer)
+    trainer.save_model()
+    if job.is_main:
+        student.save_code(str(job.output_dir))
+    return student, {stage: {name: getattr(args, name) for name in RECIPE_FIELDS}}
+
+
+def _train(trainer):
+    """Train, from the last checkpoint if there is one."""
+    trainer.train(resume_from_checkpoint=last_whole_checkpoint(trainer.args.output_dir))

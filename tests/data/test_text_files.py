@@ -1,0 +1,55 @@
+"""Files of text as rows."""
+
+import pytest
+
+from dynabert_hf.data.text_files import read_rows
+
+CONLL = """-DOCSTART- -X- O O
+
+EU NNP I-NP B-ORG
+rejects VBZ I-VP O
+
+Peter	B-PER
+"""
+
+
+@pytest.fixture(autouse=True)
+def _caches(tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+def test_tagged_words_are_read_by_sentence_the_last_column_as_their_tags(tmp_path):
+    (tmp_path / "train.conll").write_text(CONLL)
+    rows = read_rows(tmp_path / "train.conll")
+    assert rows["tokens"][:] == [["EU", "rejects"], ["Peter"]]
+    assert rows["tags"][:] == [["B-ORG", "O"], ["B-PER"]]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+def test_a_table_is_read_as_it_is_written_or_with_its_own_types(tmp_path, suffix):
+    separator = "\t" if suffix == ".tsv" else ","
+    path = tmp_path / f"rows{suffix}"
+    path.write_text(f"text{separator}label\nn/a{separator}007\n")
+    assert read_rows(path, needed=["text", "label"], as_text=True)[0] == {"text": "n/a", "label": "007"}
+    assert read_rows(path)[0] == {"text": None, "label": 7}
+
+
+def test_lines_of_text_are_rows(tmp_path):
+    (tmp_path / "train.txt").write_text("one film\nanother\n")
+    assert read_rows(tmp_path / "train.txt", needed=["text"])["text"][:] == ["one film", "another"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("word.conll", b"EU B-ORG\nrejects\n", r"has 'rejects' in line 2\. A line is a word, then its tag.*Give every"),
+        ("latin.conll", b"caf\xe9 O\n", r"cannot be read as text: .*Give a file in UTF-8"),
+        ("empty.conll", b"\n", r"has no rows\. Give a file with at least one"),
+        ("rows.doc", b"x", r"ends in '\.doc'\. Possible is one of \.csv, .*\.conll.*Give such a file"),
+        ("rows.csv", b"a\n1\n", r"has no column \['text'\], only \['a'\]\. Name the right columns"),
+    ],
+)
+def test_files_of_another_form_are_refused(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        read_rows(tmp_path / name, needed=["text"] if name == "rows.csv" else ())
