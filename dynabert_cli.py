@@ -24,12 +24,12 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for add in (_add_show, _add_evaluate, _add_predict, _add_profile, _add_recommend):
         add(commands)
-    for add in (_add_cascade, _add_extract, _add_specialise, _add_export, _add_push):
+    for add in (_add_augment, _add_cascade, _add_extract, _add_specialise, _add_export, _add_push):
         add(commands)
     return parser
 
 
-def _command(commands: Any, name: str, summary: str, examples: str) -> argparse.ArgumentParser:
+def _command(commands: Any, name: str, summary: str, examples: str, takes: str = "MODEL") -> argparse.ArgumentParser:
     parser = commands.add_parser(
         name,
         help=summary,
@@ -37,7 +37,8 @@ def _command(commands: Any, name: str, summary: str, examples: str) -> argparse.
         epilog="examples:\n" + "".join(f"  {line.strip()}\n" for line in examples.strip().splitlines()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("model", metavar="MODEL", help="folder or Hub id of an elastic model")
+    about = {"MODEL": "folder or Hub id of an elastic model", "FILE": "text: csv, tsv, json, jsonl or parquet"}
+    parser.add_argument(takes.lower(), metavar=takes, help=about[takes])
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     return parser
 
@@ -162,6 +163,35 @@ def _add_cascade(commands: Any) -> None:
     parser.add_argument(
         "--store", action="store_true", help="keep the temperatures of both sizes in the config.json of the model"
     )
+
+
+def _add_augment(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "augment",
+        "write a file with changed copies of its texts, words replaced as TinyBERT does, to distil on",
+        """
+        dynabert augment train.csv --model bert-base-uncased --output augmented.csv
+        dynabert augment pairs.jsonl --model bert-base-uncased --text-column premise hypothesis --output more.jsonl
+        dynabert augment train.csv --model bert-base-uncased --word-vectors glove.6B.300d.txt --output augmented.csv
+        """,
+        takes="FILE",
+    )
+    parser.add_argument("--model", required=True, metavar="MLM", help="folder or Hub id of a masked language model")
+    parser.add_argument("--output", required=True, metavar="FILE", help="csv, tsv, json, jsonl or parquet")
+    parser.add_argument("--text-column", nargs="+", default=["text"], metavar="COLUMN", help="one, or two of a pair")
+    parser.add_argument("--copies", type=count, default=20, metavar="N", help="copies drawn of a row (default 20)")
+    parser.add_argument(
+        "--probability", type=float, default=0.4, metavar="P", help="how often a word is replaced (default 0.4)"
+    )
+    parser.add_argument("--candidates", type=count, default=15, metavar="N", help="words to draw from (default 15)")
+    parser.add_argument(
+        "--word-vectors",
+        metavar="FILE",
+        help="vectors for words of several pieces, in GloVe's form (default: the embeddings of the model)",
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
+    parser.add_argument("--bf16", action="store_true", help="run the model in bfloat16, where that is faster")
 
 
 def _add_extract(commands: Any) -> None:

@@ -109,7 +109,10 @@ from .model.modeling_dynaxlmroberta import (
 from .model.subnetwork import LayerShape, SubNetwork, SubNetworkError, grid
 
 if TYPE_CHECKING:
+    from .data.augmentation import WordReplacement
+    from .data.augmented_files import augment_file, augment_rows
     from .data.labelled_text import LabelledText
+    from .data.word_vectors import WordVectors
     from .hub.card import write_model_card
     from .hub.facts import ModelCardFacts
     from .hub.push import push_folder, push_subnetworks
@@ -139,6 +142,9 @@ _ON_FIRST_USE = {
     "sizes.counting": ("ParameterCount", "count_flops", "count_parameters"),
     "training.distillation": ("DistillationPair", "hidden_state_loss", "logit_loss", "plan_stage"),
     "data.labelled_text": ("LabelledText",),
+    "data.augmentation": ("WordReplacement",),
+    "data.augmented_files": ("augment_file", "augment_rows"),
+    "data.word_vectors": ("WordVectors",),
     "hub.push": ("push_folder", "push_subnetworks"),
     "hub.card": ("write_model_card",),
     "hub.facts": ("ModelCardFacts",),

@@ -40,6 +40,7 @@ def parse_arguments(argv=None):
     parser.add_argument("--ideas", nargs="+", metavar="ARM", help=f"some of {', '.join(PLAN.ideas)}")
     parser.add_argument("--seeds", nargs="+", type=int)
     parser.add_argument("--rows", type=int, help="train for choices on so many rows")
+    parser.add_argument("--epochs", type=float, help="train for so many, in folders of --work and --results of its own")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--bf16", action="store_true", help="train in bfloat16")
     parser.add_argument("--minutes", type=float, help="begin no job after so many minutes")
@@ -78,6 +79,8 @@ def make_view(arguments):
 
         work = work.with_name("glue-study-smoke")
         plan, results = smoke_plan(work), work / "results"
+    if arguments.epochs:
+        plan = replace(plan, tasks={name: replace(each, epochs=arguments.epochs) for name, each in plan.tasks.items()})
     trainer = {"use_cpu": arguments.device == "cpu", "bf16": arguments.bf16}
     study = Study(replace(plan, trainer={**plan.trainer, **trainer}), work, Results(results), sources)
     choice = f"{CHOICE}-{arguments.rows}" if arguments.rows else CHOICE

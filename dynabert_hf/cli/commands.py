@@ -12,6 +12,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from rich.console import Console
 from transformers.utils import logging
 
+from .augmentation import augment
 from .cascades import choose_cascade
 from .measurements import evaluate, profile_sizes, show
 from .predictions import predict
@@ -62,6 +63,7 @@ _COMMANDS: dict[str, Callable[[Namespace, Console], int | None]] = {
     "profile": profile_sizes,
     "recommend": recommend_size,
     "cascade": choose_cascade,
+    "augment": augment,
     "extract": extract,
     "specialise": specialise_size,
     "export": export,

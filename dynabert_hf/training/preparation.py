@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from ..data.columns import column_names, draw, label_column
+from ..data.fingerprints import fingerprint_of_rows, fingerprint_of_weights
 from ..data.inputs import check_paddable
 from ..data.labels import check_labels
 from ..families import elastic_class_of
@@ -19,7 +20,7 @@ from ..model.subnetwork import SubNetwork
 from ..tasks import problem_type, task_of
 from .arguments import DynaBertTrainingArguments
 from .checks import check_enough, check_rows, how_to_label, warn_of_equal_sizes
-from .run_folder import REWIRED, RunFolder, decisive, fingerprint_of_rows, fingerprint_of_weights
+from .run_folder import REWIRED, RunFolder, decisive
 from .stages import Stage
 from .teacher import GRID
 

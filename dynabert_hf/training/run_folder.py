@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import datasets
-import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
@@ -86,28 +83,6 @@ def decisive(args: DynaBertTrainingArguments) -> dict[str, Any]:
     is_split = args.accelerator_config.split_batches
     in_a_step = args.train_batch_size * args.gradient_accumulation_steps * (1 if is_split else args.world_size)
     return {name: getattr(args, name) for name in names if hasattr(args, name)} | {"examples_in_a_step": in_a_step}
-
-
-def fingerprint_of_weights(model: torch.nn.Module) -> str:
-    """What tells the weights of one model from those of another."""
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()[:16]
-
-
-def fingerprint_of_rows(dataset: Any) -> str | None:
-    """What tells data from others: its length, and its first, middle and last rows.
-
-    None for data whose rows may be made anew whenever they are asked for.
-    """
-    if isinstance(dataset, datasets.Dataset):
-        dataset = dataset.with_format(None)
-    elif not isinstance(dataset, Sequence):
-        return None
-    rows = [dataset[number] for number in (0, len(dataset) // 2, len(dataset) - 1)]
-    return hashlib.sha256(json.dumps([len(dataset), *rows], default=str, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

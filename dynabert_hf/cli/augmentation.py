@@ -1,0 +1,53 @@
+"""The command `augment`."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import Any
+
+import torch
+from rich.console import Console
+from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+from ..data.augmentation import WordReplacement
+from ..data.augmented_files import augment_file
+from ..data.word_vectors import WordVectors
+from .tables import print_json
+
+
+def augment(arguments: Namespace, console: Console) -> None:
+    """A file with changed copies of its texts."""
+    vectors = None if arguments.word_vectors is None else WordVectors.from_file(arguments.word_vectors)
+    replacement = WordReplacement(
+        _masked_lm(arguments),
+        AutoTokenizer.from_pretrained(arguments.model),
+        vectors=vectors,
+        num_candidates=arguments.candidates,
+        probability=arguments.probability,
+    )
+    num_rows = augment_file(
+        arguments.file,
+        arguments.output,
+        replacement,
+        text_columns=arguments.text_column,
+        copies=arguments.copies,
+        seed=arguments.seed,
+    )
+    if arguments.json:
+        print_json({"file": arguments.output, "rows": num_rows})
+        return
+    console.print(f"{arguments.output}: {num_rows} rows", soft_wrap=True)
+
+
+def _masked_lm(arguments: Namespace) -> Any:
+    """The model, on an accelerator if there is one; a checkpoint without its head is refused."""
+    dtype = torch.bfloat16 if arguments.bf16 else torch.float32
+    model, about = AutoModelForMaskedLM.from_pretrained(arguments.model, dtype=dtype, output_loading_info=True)
+    if about["missing_keys"]:
+        missing = ", ".join(sorted(about["missing_keys"])[:3])
+        raise ValueError(
+            f"{arguments.model!r} has no head that predicts masked words: {missing} would be random. Give a masked "
+            "language model, such as bert-base-uncased."
+        )
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
+    return model.to(device).eval()

@@ -1,0 +1,194 @@
+"""Rows and files with changed copies of their texts: written in whole parts, so that an interrupted file goes on."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm.auto import tqdm
+
+from ..files import check_writable_file, write_whole
+from .augmentation import WordReplacement
+from .fingerprints import fingerprint_of_file, fingerprint_of_weights
+from .text_files import read_rows
+
+COPIES = 20
+"""Copies of a text by default: as many as TinyBERT's paper made. Its script makes 10 to 30, by the task."""
+
+ROWS_A_PART = 256
+"""How many rows are read and written at once."""
+
+WRITERS: dict[str, Callable[[datasets.Dataset, Path], Any]] = {
+    ".csv": lambda rows, path: rows.to_csv(path, index=False),
+    ".tsv": lambda rows, path: rows.to_csv(path, index=False, sep="\t"),
+    ".json": lambda rows, path: rows.to_json(path),
+    ".jsonl": lambda rows, path: rows.to_json(path),
+    ".parquet": lambda rows, path: rows.to_parquet(path),
+}
+"""By the suffix of a file what writes it."""
+
+
+def augment_rows(
+    rows: datasets.Dataset,
+    replacement: WordReplacement,
+    *,
+    text_columns: Sequence[str] = ("text",),
+    copies: int = COPIES,
+    seed: int = 0,
+    first_row: int = 0,
+) -> datasets.Dataset:
+    """New rows: each one, and after it up to so many copies with other words; all other columns are as they were.
+
+    Args:
+        rows: Rows with a text, or the texts of a pair, whose words are then all replaced in a copy.
+        replacement: What makes the copies.
+        text_columns: The columns of the texts.
+        copies: How many copies of a row are drawn; those that are no different from another are left out.
+        seed: Seed of the draws, which depend on it and on the number of the row alone.
+        first_row: The number of the first row.
+
+    Raises:
+        ValueError: If a row has no text in a column, or `copies` is not at least 1.
+    """
+    check_copies(copies)
+    texts = [[_text(text, column, row) for row, text in enumerate(rows[column], first_row)] for column in text_columns]
+    words = [replacement.words(column) for column in texts]
+    source: list[int] = []
+    made: list[tuple[str, ...]] = []
+    for row, (own, own_words) in enumerate(zip(zip(*texts, strict=True), zip(*words, strict=True), strict=True)):
+        random = np.random.default_rng([seed, first_row + row])
+        drawn = [own, *replacement.copies(own, own_words, copies, random)]
+        made += drawn
+        source += [row] * len(drawn)
+    table = rows.select(source).with_format("arrow")[:]
+    for column, values in zip(text_columns, zip(*made, strict=True), strict=True):
+        place = table.column_names.index(column)
+        table = table.set_column(place, column, pa.array(values, type=table.schema.field(place).type))
+    return datasets.Dataset(table, info=datasets.DatasetInfo(features=rows.features))
+
+
+def augment_file(
+    path: str | PathLike,
+    output: str | PathLike,
+    replacement: WordReplacement,
+    *,
+    text_columns: Sequence[str] = ("text",),
+    copies: int = COPIES,
+    seed: int = 0,
+    progress: bool = True,
+) -> int:
+    """Write a file with the rows of another and changed copies of them; an interrupted one goes on where it stopped.
+
+    Args:
+        path: A file of text, as `read_rows` takes it.
+        output: The file to write: csv, tsv, json, jsonl or parquet. Its parts stand in a folder beside it until all of
+            them are there.
+        replacement: What makes the copies.
+        text_columns: The columns of the texts.
+        copies: As for `augment_rows`.
+        seed: As for `augment_rows`.
+        progress: Whether to show a bar.
+
+    Returns:
+        The number of rows in the new file.
+
+    Raises:
+        FileNotFoundError: If there is no such file, or no folder to write to.
+        FileExistsError: If `output` exists.
+        ValueError: If the file cannot be read, lacks a column or a text, `output` has another suffix, or the folder of
+            parts belongs to another augmentation.
+    """
+    path, output = Path(path), Path(output)
+    check_copies(copies)
+    if output.suffix not in WRITERS:
+        raise ValueError(f"{str(output)!r} ends in {output.suffix!r}. Possible is one of {', '.join(WRITERS)}.")
+    if output.exists():
+        raise FileExistsError(f"{str(output)!r} exists, and nothing is overwritten. Give another path, or remove it.")
+    check_writable_file(output)
+    rows = read_rows(path, needed=_columns_as_written(path, text_columns), as_text=True)
+    for column in text_columns:
+        for row, text in enumerate(rows[column]):
+            _text(text, column, row)
+    parts = output.with_name(f".{output.name}.parts")
+    _open_parts(parts, _settings(path, replacement, text_columns=list(text_columns), copies=copies, seed=seed))
+    starts = range(0, len(rows), ROWS_A_PART)
+    files = [parts / f"{start:09}.parquet" for start in starts]
+    with tqdm(total=len(rows), desc="Augmenting", unit="row", disable=not progress) as bar:
+        for start, file in zip(starts, files, strict=True):
+            part = rows.select(range(start, min(start + ROWS_A_PART, len(rows))))
+            if not file.exists():
+                made = augment_rows(
+                    part, replacement, text_columns=text_columns, copies=copies, seed=seed, first_row=start
+                )
+                table = made.with_format("arrow")[:]
+                write_whole(file, lambda partial, table=table: pq.write_table(table, partial))
+            bar.update(len(part))
+    whole = datasets.Dataset.from_parquet([str(file) for file in files], cache_dir=str(parts), features=rows.features)
+    write_whole(output, lambda partial: WRITERS[output.suffix](whole, partial))
+    shutil.rmtree(parts)
+    return len(whole)
+
+
+def check_copies(copies: int) -> None:
+    """Check a number of copies.
+
+    Raises:
+        ValueError: If it is not at least 1.
+    """
+    if copies < 1:
+        raise ValueError(f"copies={copies} is not possible. Give at least 1.")
+
+
+def _text(text: Any, column: str, row: int) -> str:
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError(f"Row {row + 1} has no text in column {column!r}. Fill it, or leave the row out.")
+    return text
+
+
+def _columns_as_written(path: Path, text_columns: Sequence[str]) -> list[str]:
+    """The columns of a csv file, which are all read as they are written, and the columns of texts."""
+    header: list[str] = []
+    if path.suffix in (".csv", ".tsv") and path.is_file():
+        with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
+            header = next(csv.reader(file, delimiter="\t" if path.suffix == ".tsv" else ","), [])
+    return [*header, *(column for column in text_columns if column not in header)]
+
+
+def _settings(path: Path, replacement: WordReplacement, **more: Any) -> dict[str, Any]:
+    """What decides the rows of the new file."""
+    return {
+        "file": fingerprint_of_file(path),
+        "model": fingerprint_of_weights(replacement.model),
+        "word_vectors": replacement.vectors.fingerprint,
+        "probability": replacement.probability,
+        "num_candidates": replacement.num_candidates,
+        "stop_words": sorted(replacement.stop_words),
+        "rows_a_part": ROWS_A_PART,
+        **more,
+    }
+
+
+def _open_parts(folder: Path, settings: dict[str, Any]) -> None:
+    """Make the folder of parts, or check that it belongs to these settings."""
+    file = folder / "settings.json"
+    if not file.exists():
+        folder.mkdir(exist_ok=True)
+        write_whole(file, lambda partial: partial.write_text(json.dumps(settings), encoding="utf-8"))
+        return
+    before = json.loads(file.read_text(encoding="utf-8"))
+    other = [name for name in settings if before.get(name) != settings[name]]
+    if other:
+        was, now = ({name: each.get(name) for name in other if name != "stop_words"} for each in (before, settings))
+        raise ValueError(
+            f"{str(folder)!r} holds parts of an augmentation with {was}, now {now} is asked. Give the same settings to "
+            "go on with it, or remove that folder to begin anew."
+        )

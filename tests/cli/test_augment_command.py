@@ -1,0 +1,64 @@
+"""`dynabert augment`: the file that it leaves, by value, and what it refuses."""
+
+import json
+
+import pytest
+import torch
+from helpers.tiny import TINY, make_tokenizer
+from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, BertModel
+
+from dynabert_cli import main
+from dynabert_hf.data.augmentation import WordReplacement
+from dynabert_hf.data.augmented_files import augment_file
+
+VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad", "film", "plot", "actor", "scene"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A saved masked language model with its tokenizer, its encoder without the head, and a file of pairs."""
+    torch.manual_seed(0)
+    config = BertConfig(**{**TINY, "vocab_size": len(VOCABULARY), "initializer_range": 0.5})
+    BertForMaskedLM(config).save_pretrained(tmp_path / "mlm")
+    BertModel(config).save_pretrained(tmp_path / "encoder")
+    for name in ("mlm", "encoder"):
+        make_tokenizer(VOCABULARY).save_pretrained(tmp_path / name)
+    rows = [{"one": "good film", "two": "bad plot", "label": 1}, {"one": "bad", "two": "scene", "label": 0}]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return tmp_path
+
+
+def command(folder, *more, model="mlm"):
+    files = ["augment", str(folder / "pairs.jsonl"), "--output", str(folder / "more.jsonl")]
+    return [*files, "--model", str(folder / model), "--text-column", "one", "two", *more]
+
+
+def test_the_command_is_the_call(folder, capsys):
+    options = ["--copies", "9", "--probability", "0.5", "--candidates", "3", "--seed", "4", "--json"]
+    assert main(command(folder, *options)) == 0
+    told = json.loads(capsys.readouterr().out)
+    tokenizer, model = AutoTokenizer.from_pretrained(folder / "mlm"), BertForMaskedLM.from_pretrained(folder / "mlm")
+    replacement = WordReplacement(model, tokenizer, num_candidates=3, probability=0.5)
+    expected = folder / "expected.jsonl"
+    count = augment_file(
+        folder / "pairs.jsonl", expected, replacement, text_columns=["one", "two"], copies=9, seed=4, progress=False
+    )
+    assert told == {"file": str(folder / "more.jsonl"), "rows": count}
+    assert (folder / "more.jsonl").read_text() == expected.read_text()
+    assert count > 6
+
+
+@pytest.mark.parametrize(
+    ("options", "model", "message"),
+    [
+        ([], "encoder", "has no head that predicts masked words"),
+        (["--word-vectors", "nowhere.txt"], "mlm", "There is no file 'nowhere.txt'. Give a text file of word vectors"),
+        (["--text-column", "three"], "mlm", "has no column ['three']"),
+        (["--probability", "2"], "mlm", "probability=2.0 were given. Give at least 1 candidate"),
+    ],
+)
+def test_what_cannot_be_is_refused_and_leaves_nothing(folder, capsys, options, model, message):
+    before = sorted(folder.iterdir())
+    assert main(command(folder, *options, model=model)) == 1
+    assert message in capsys.readouterr().err
+    assert sorted(folder.iterdir()) == before
