@@ -43,7 +43,7 @@ class Task:
         head: The suffix of the classes with this head.
         pipeline: The Hub's name of the task.
         predicts: What has a prediction of its own: `"text"`, `"token"`, `"span"` (a start and an end in a text),
-            `"choice"` (one of several texts) or `"state"` (none: vectors).
+            `"choice"` (one of several texts), `"vector"` (a vector of a text) or `"state"` (none: states of tokens).
         label_names: Columns of the labels, as the model calls them; empty for a model without a head.
         outputs: The outputs of the model that are its predictions, by name and in order.
         collator: Makes, of a tokenizer or None, what makes a batch of examples. Without a tokenizer nothing is padded.
@@ -66,6 +66,8 @@ class Task:
 def task_of(model: Any) -> Task:
     """The task of a model, a class or the name of a class, by the suffix of its name or of that of a class it extends.
 
+    A model without a head is a sentence encoder if its configuration holds `sentence_encoder`.
+
     Raises:
         TypeError: If it has a head that has no task here.
     """
@@ -76,11 +78,17 @@ def task_of(model: Any) -> Task:
     for name in names:
         for head, task in TASKS.items():
             if name.endswith(head) and not name.endswith("PreTrainedModel"):
-                return task
+                is_encoder = task.predicts == "state" and is_sentence_encoder(getattr(model, "config", None))
+                return SENTENCE_ENCODER if is_encoder else task
     raise TypeError(
         f"{names[0]} is no class with a head that is known here. Possible are names that end in "
         f"{', '.join(TASKS)}. Give a model of such a class."
     )
+
+
+def is_sentence_encoder(config: Any) -> bool:
+    """Whether a model with this configuration makes vectors of texts, as `SentenceTransformer` loads it."""
+    return getattr(config, "sentence_encoder", None) is not None
 
 
 def problem_type(config: Any) -> str:
@@ -118,8 +126,18 @@ class ChoiceCollator:
         padded = self.tokenizer.pad(flat, return_tensors="pt")
         batch = {name: tensor.view(len(examples), num_choices, -1) for name, tensor in padded.items()}
         if label is not None:
-            batch["labels"] = torch.tensor([int(example[label]) for example in examples])
+            batch["labels"] = torch.tensor([example[label] for example in examples])
         return batch
+
+
+class SentenceCollator:
+    """Batches of texts `(examples, seq)`, or of pairs of texts `(examples, 2, seq)`, padded to the longest."""
+
+    def __init__(self, tokenizer: Any):
+        self.texts, self.pairs = DataCollatorWithPadding(tokenizer), ChoiceCollator(tokenizer)
+
+    def __call__(self, examples: list[Any]) -> Mapping[str, Any]:
+        return (self.pairs if isinstance(examples[0]["input_ids"][0], list) else self.texts)(examples)
 
 
 class MaskingCollator:
@@ -242,6 +260,62 @@ def _choice_metrics(prediction: EvalPrediction) -> dict[str, float]:
     return {"accuracy": float((_first(prediction).argmax(-1) == np.asarray(prediction.label_ids).reshape(-1)).mean())}
 
 
+def _vector_metrics(model: PreTrainedModel) -> Metrics:
+    dims = [dim for dim in getattr(model.config, "matryoshka_dims", None) or () if dim < model.config.hidden_size]
+    return partial(_similarity_metrics, tuple(dims))
+
+
+def _similarity_metrics(dims: Sequence[int], prediction: EvalPrediction) -> dict[str, float]:
+    """How well vectors tell what is alike: of pairs by their scores, of texts by their labels; of leading parts, too.
+
+    Args:
+        dims: How many numbers the leading parts have, whose metrics end in it, such as `spearman_64`.
+        prediction: Vectors `(pairs, 2, hidden)` with scores, or `(texts, hidden)` with labels.
+    """
+    vectors, labels = _first(prediction).astype(np.float64), np.asarray(prediction.label_ids).reshape(-1)
+    score = _pair_scores if vectors.ndim == 3 else _neighbour_scores
+    found = score(vectors, labels)
+    for dim in dims:
+        found |= {f"{name}_{dim}": value for name, value in score(vectors[..., :dim], labels).items()}
+    return found
+
+
+def _pair_scores(vectors: np.ndarray, scores: np.ndarray) -> dict[str, float]:
+    """The correlation of the cosine of two texts with the score of their similarity: of ranks, and of values."""
+    first, second = np.moveaxis(_unit(vectors), 1, 0)
+    cosines = (first * second).sum(-1)
+    pearson = {"pearson": _correlation(cosines, scores)}
+    if importlib.util.find_spec("scipy") is None:
+        logger.warning_once(
+            "Spearman's correlation needs scipy, which is not installed. Pearson's alone is measured. Install it by "
+            "pip install 'dynabert-hf[metrics]', or give compute_metrics."
+        )
+        return pearson
+    from scipy.stats import rankdata
+
+    return {"spearman": _correlation(rankdata(cosines), rankdata(scores)), **pearson}
+
+
+def _neighbour_scores(vectors: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Retrieval among the texts: whether the nearest other has the same label, and the reciprocal of the first rank.
+
+    Texts whose label no other has are not looked for. Of equally near texts those with another label come first.
+    """
+    unit, ranks = _unit(vectors), []
+    for start in range(0, len(unit), 1024):
+        own = np.arange(start, min(start + 1024, len(unit)))
+        cosines, same = unit[own] @ unit.T, labels[own, None] == labels
+        cosines[own - start, own], same[own - start, own] = -np.inf, False
+        best = np.where(same, cosines, -np.inf).max(1, keepdims=True)
+        ranks.append(1 + ((cosines >= best) & ~same).sum(1)[same.any(1)])
+    rank = np.concatenate(ranks)
+    return {"accuracy_at_1": float((rank == 1).mean()), "mrr": float((1 / rank).mean())} if rank.size else {}
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True).clip(1e-12)
+
+
 def scores_of_words(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """What metrics need of logits over a vocabulary: `(batch, seq, 2)`, the best word and the likelihood of the true.
 
@@ -315,5 +389,17 @@ _ROWS: Sequence[Task] = (
     ),
     Task("Model", "feature-extraction", "state", (), ("last_hidden_state",), _PAD, _same(None)),
 )
+_SENTENCES = Task(
+    "Model",
+    "sentence-similarity",
+    "vector",
+    _LABELS,
+    ("last_hidden_state",),
+    partial(_collator, SentenceCollator),
+    _vector_metrics,
+)
+SENTENCE_ENCODER = replace(_SENTENCES, metrics=_of_whole_arrays(_vector_metrics))
+"""The task of a model without a head that is a sentence encoder."""
+
 TASKS = {task.head: replace(task, metrics=_of_whole_arrays(task.metrics)) for task in _ROWS}
 """The tasks by the suffix of their classes; `Model`, which is a suffix of no other, comes last."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
+from ..data.labelled_text import LabelledText
 from ..model.subnetwork import parse_size, size_name
 from ..sizes.cascade import CascadeRecord, measure_cascade
 from ..sizes.choosing import check_budgets, recommend
@@ -29,6 +30,11 @@ def choose_cascade(arguments: Namespace, console: Console) -> int:
     model = load_model(arguments.model)
     small, large = parse_size(arguments.small), parse_size(arguments.large)
     text = labelled_text(arguments, model)
+    if not isinstance(text, LabelledText):
+        raise ValueError(
+            "A sentence encoder gives vectors, which are never sure or unsure. Possible are models that classify; "
+            "choose one size of this one by `dynabert recommend`."
+        )
     if "latency_ms" in budgets:
         costs = list(measure(arguments, model, [small, large]))
     else:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer
 
+from ..data.labelled_sentences import LabelledSentences
 from ..data.labelled_text import LabelledText
 from ..families import elastic_classes, read_config
 from ..files import check_writable_file
@@ -17,6 +18,7 @@ from ..model.configuration import ElasticConfigMixin
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import parse_size
 from ..sizes.named_metrics import named_metrics
+from ..tasks import is_sentence_encoder
 
 
 def _config(name: str) -> Any:
@@ -71,16 +73,18 @@ def needed_tokenizer(arguments: Namespace) -> Any:
     return tokenizer
 
 
-def labelled_text(arguments: Namespace, model: ElasticModelMixin) -> LabelledText:
-    text = LabelledText.from_file(
-        arguments.file,
-        model,
-        needed_tokenizer(arguments),
-        text_columns=arguments.text_column,
-        label_column=arguments.label_column,
-        label_order=arguments.label_order,
-        batch_size=arguments.eval_batch_size,
-    )
+def labelled_text(arguments: Namespace, model: ElasticModelMixin) -> LabelledText | LabelledSentences:
+    given = {
+        "text_columns": arguments.text_column,
+        "label_column": arguments.label_column,
+        "batch_size": arguments.eval_batch_size,
+    }
+    tokenizer = needed_tokenizer(arguments)
+    text: Any
+    if is_sentence_encoder(model.config):
+        text = LabelledSentences.from_file(arguments.file, model, tokenizer, **given)
+    else:
+        text = LabelledText.from_file(arguments.file, model, tokenizer, label_order=arguments.label_order, **given)
     return text if not arguments.metrics else replace(text, metrics=named_metrics(text.metrics, arguments.metrics))
 
 

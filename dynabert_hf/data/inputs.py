@@ -31,9 +31,12 @@ def check_inputs(name: str, dataset: Any, model: PreTrainedModel) -> None:
     if ids is None:
         return
     config: Any = model.config
-    has_choices = task_of(model).predicts == "choice"
-    _check_nesting(name, ids, model, depth=2 if has_choices else 1)
-    if has_choices:
+    predicts = task_of(model).predicts
+    if predicts == "vector" and depth_of(ids.type) == 2:
+        _check_pairs(name, ids)
+    else:
+        _check_nesting(name, ids, model, depth=2 if predicts == "choice" else 1)
+    if predicts == "choice":
         _check_choices(name, ids)
     _check_lengths(name, ids, longest_input(config))
     _check_ids(name, "input_ids", ids, config.vocab_size, since="vocab_size")
@@ -178,6 +181,15 @@ def _check_nesting(name: str, ids: pa.Array, model: PreTrainedModel, *, depth: i
         f"{name} has 'input_ids' of type {ids.type}. A {type(model).__name__} takes {wanted} in a row. Tokenise "
         f"{'the choices of each row together' if depth == 2 else 'each row once, without return_tensors'}."
     )
+
+
+def _check_pairs(name: str, ids: pa.Array) -> None:
+    found = first_where(pc.list_value_length(ids), lambda count: count != 2)
+    if found is not None:
+        raise ValueError(
+            f"{name} has {found[1]} texts in row {found[0]}. A sentence encoder is measured on single texts with a "
+            "label, or on pairs with a score. Give two lists of ids in every row, or one."
+        )
 
 
 def _check_choices(name: str, ids: pa.Array) -> None:

@@ -43,7 +43,7 @@ def check_labels(name: str, dataset: Any, model: PreTrainedModel) -> None:
             _check_texts(name, of, values, model)
         elif predicts == "token":
             _check_tokens(name, of, values, dataset, model)
-        else:
+        elif predicts == "choice":
             ids = read_column(name, dataset, "input_ids")
             if ids is not None and len(ids):
                 _check_classes(name, values, pc.list_value_length(ids)[0].as_py(), since="choices")
@@ -71,6 +71,8 @@ class CastLabels:
         return batch
 
     def _cast(self, labels: torch.Tensor) -> torch.Tensor:
+        if self.predicts == "vector":
+            return labels
         if self.predicts != "text":
             return labels.long()
         if problem_type(self.config) != "single_label_classification" or _is_multi_hot(self.config, labels.shape[1:]):

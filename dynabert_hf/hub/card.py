@@ -23,7 +23,6 @@ from ..families import family_name
 from ..model.subnetwork import LayerShape, SubNetwork, size_name
 from ..sizes.baseline import BASELINE
 from ..sizes.metrics import is_loss, is_lower_better
-from ..tasks import task_of
 from .facts import RECIPE_FIELDS, ModelCardFacts, is_hub_id
 
 TEMPLATE = Path(__file__).with_name("card_template.md")
@@ -102,10 +101,12 @@ def render_model_card(facts: ModelCardFacts) -> ModelCard:
 
 def _example(facts: ModelCardFacts) -> str:
     """Python that loads the model, switches it to its smallest size and, where that is short, uses it."""
+    if facts.is_sentence_encoder:
+        return _example_of_vectors(facts)
     auto_class = "AutoModel" + facts.head.removeprefix("Model")
     place = facts.model_id or "path/to/this/folder"
     revision = f', revision="{facts.revision}"' if facts.revision else ""
-    use = _USES.get(task_of(facts.model_class).pipeline) if facts.has_tokenizer else None
+    use = _USES.get(facts.task.pipeline) if facts.has_tokenizer else None
     names = [auto_class, *(["AutoTokenizer"] if use else []), *(["pipeline"] if use and "pipeline(" in use else [])]
     lines = [
         f"from transformers import {', '.join(names)}",
@@ -120,6 +121,26 @@ def _example(facts: ModelCardFacts) -> str:
         lines += [f'tokenizer = AutoTokenizer.from_pretrained("{place}"{revision})', use]
     return "\n".join(lines)
 
+
+def _example_of_vectors(facts: ModelCardFacts) -> str:
+    """Python that loads the model as a sentence encoder, and compares texts by its smallest size."""
+    place = facts.model_id or "path/to/this/folder"
+    revision = f', revision="{facts.revision}"' if facts.revision else ""
+    size = facts.sizes[0].size if facts.sizes else SubNetwork(0.5, 0.5)
+    return "\n".join(
+        [
+            "from sentence_transformers import SentenceTransformer",
+            "",
+            f'encoder = SentenceTransformer("{place}"{revision}, trust_remote_code=True)',
+            f"encoder[0].auto_model.set_active({_as_arguments(size)})  # any size of the table, at any time",
+            'vectors = encoder.encode(["A bird sings.", "I hear a bird.", "The train is late."])',
+            "print(encoder.similarity(vectors, vectors))",
+        ]
+    )
+
+
+OF_VECTORS = ("vector_loss", "similarity_weight")
+"""The settings that say something of sentence encoders alone."""
 
 _USES = {
     "text-classification": 'print(pipeline("text-classification", model, tokenizer=tokenizer)("An example."))',
@@ -142,7 +163,7 @@ def _as_arguments(size: SubNetwork | tuple[LayerShape, ...], *, prefix: str = ""
 
 def _metadata(facts: ModelCardFacts) -> ModelCardData:
     """What the Hub reads; of the metrics those of the largest and the smallest size, the table has all."""
-    task, dataset = task_of(facts.model_class).pipeline, facts.dataset_id or "unknown"
+    task, dataset = facts.task.pipeline, facts.dataset_id or "unknown"
     results = [
         EvalResult(
             task_type=task,
@@ -159,15 +180,20 @@ def _metadata(facts: ModelCardFacts) -> ModelCardData:
     return ModelCardData(
         language=facts.language,
         license=facts.license,
-        library_name="transformers",
+        library_name="sentence-transformers" if facts.is_sentence_encoder else "transformers",
         pipeline_tag=task,
         base_model=facts.parent or (facts.base_model if is_hub_id(facts.base_model) else None),
         datasets=[facts.dataset_id] if facts.dataset_id else None,
         metrics=metrics or None,
-        tags=list(dict.fromkeys(["dynabert", "elastic", "distillation", *facts.tags])),
+        tags=list(dict.fromkeys(["dynabert", "elastic", "distillation", *_tags_of_task(facts), *facts.tags])),
         model_name=facts.heading if results else None,
         eval_results=results or None,
     )
+
+
+def _tags_of_task(facts: ModelCardFacts) -> list[str]:
+    """What sentence-transformers tags its models with, so that the Hub shows its widgets and snippets."""
+    return ["sentence-transformers", "sentence-similarity", "feature-extraction"] if facts.is_sentence_encoder else []
 
 
 def _table(header: list[str], rows: list[list[str]]) -> str:
@@ -283,6 +309,8 @@ def _how_made(facts: ModelCardFacts) -> str:
 
 def _stage_table(facts: ModelCardFacts) -> str:
     shown = [_shown_settings(settings) for settings in facts.stages.values()]
+    if not facts.is_sentence_encoder:
+        shown = [{name: value for name, value in own.items() if name not in OF_VECTORS} for own in shown]
     names = [name for name in RECIPE_FIELDS if any(name in settings for settings in shown)]
     if not names:
         return ""

@@ -14,7 +14,7 @@ from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import size_name
 from ..sizes.metrics import in_telling_order, metrics_by_size
 from ..sizes.records import SizeRecord
-from ..tasks import task_of
+from ..tasks import SENTENCE_ENCODER, Task, is_sentence_encoder, task_of
 
 RECIPE_FIELDS = (
     "learning_rate",
@@ -34,6 +34,8 @@ RECIPE_FIELDS = (
     "logit_weight",
     "hidden_weight",
     "label_weight",
+    "vector_loss",
+    "similarity_weight",
     "seed",
 )
 """The settings of a stage that a card names. A list of its own, since arguments also hold tokens and paths."""
@@ -71,6 +73,7 @@ class ModelCardFacts:
         tags: More tags for the Hub to find the model by.
         directions: In which direction a metric is better, `lower` or `higher`, where its name does not say it.
         has_tokenizer: Whether the tokenizer lies beside the model, so that the example can use it.
+        is_sentence_encoder: Whether `SentenceTransformer` loads the model.
     """
 
     model_class: str
@@ -95,6 +98,7 @@ class ModelCardFacts:
     tags: tuple[str, ...] = ()
     directions: Mapping[str, str] = field(default_factory=dict)
     has_tokenizer: bool = False
+    is_sentence_encoder: bool = False
 
     @classmethod
     def from_records(cls, model: ElasticModelMixin, records: Iterable[SizeRecord], **facts: Any) -> ModelCardFacts:
@@ -105,7 +109,11 @@ class ModelCardFacts:
             records: What was measured and counted of its sizes, from small to large.
             **facts: The other fields of this class.
         """
-        told = {"directions": model.config.metric_directions or {}, **facts}
+        told = {
+            "directions": model.config.metric_directions or {},
+            "is_sentence_encoder": is_sentence_encoder(model.config),
+            **facts,
+        }
         return cls(model_class=elastic_class_name(model), sizes=tuple(records), **told)
 
     @classmethod
@@ -149,7 +157,12 @@ class ModelCardFacts:
     @property
     def head(self) -> str:
         """The suffix of the model's class that names its head."""
-        return task_of(self.model_class).head
+        return self.task.head
+
+    @property
+    def task(self) -> Task:
+        """The task of the model."""
+        return SENTENCE_ENCODER if self.is_sentence_encoder else task_of(self.model_class)
 
 
 def _last_evaluation(state: Any, *, is_best_loaded: bool) -> Mapping[str, Any]:

@@ -22,7 +22,7 @@ from .checkpoint import active_parts, check_finite, check_location, check_shapes
 from .configuration import ElasticConfigMixin
 from .copies import new_model, pooler_of, shared_model
 from .elastic import ActiveSizes, ElasticLayers
-from .shipping import IS_COPY, PUSH_ARGUMENTS, prepare_upload, push, save_code
+from .shipping import IS_COPY, PUSH_ARGUMENTS, prepare_upload, push, save_code, save_sentence_encoder
 from .subnetwork import AnySize, LayerShape, Size, SubNetwork, SubNetworkError, parse_size
 
 if TYPE_CHECKING:  # the mixin always stands before a stock model class
@@ -313,7 +313,8 @@ class ElasticModelMixin(_Model):
         """Save as transformers does, under today's parameter names also if the model was loaded from older ones.
 
         Checkpoints that call LayerNorm's weights `gamma` and `beta` would otherwise be saved that way again, and
-        resuming from them would silently leave those weights out.
+        resuming from them would silently leave those weights out. A sentence encoder is saved as `SentenceTransformer`
+        loads it.
 
         Args:
             save_directory: Folder to save to.
@@ -331,6 +332,8 @@ class ElasticModelMixin(_Model):
         is_whole = (Path(save_directory) / "config.json").exists()  # of a model with an adapter only that is saved
         if (with_code or IS_COPY or push_to_hub) and is_main_process and is_whole:
             self.save_code(save_directory)
+        if is_main_process and is_whole:
+            save_sentence_encoder(self.config, save_directory)
         if push_to_hub and is_main_process:
             self.push_to_hub(wanted.pop("repo_id", Path(save_directory).name), **wanted)
 

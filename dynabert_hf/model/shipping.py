@@ -30,6 +30,14 @@ CORE_FILES = (
 )
 """The modules that a model of any family takes along, beside that of its family."""
 
+SENTENCE_ENCODER_FILES = (
+    "modules.json",
+    "config_sentence_transformers.json",
+    "sentence_bert_config.json",
+    "1_Pooling/config.json",
+)
+"""The files of sentence-transformers beside a model, which its configuration may hold."""
+
 IS_COPY = __name__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}.")
 """Whether this module is such a copy itself."""
 
@@ -46,6 +54,27 @@ def save_code(base_class: type, folder: str | Path) -> None:
     config = _read_config(folder)
     config["auto_map"] = _auto_map(base_class)
     _write_config(folder, config)
+
+
+def save_sentence_encoder(config: Any, folder: str | Path) -> None:
+    """Put beside a saved model the files by which sentence-transformers loads it, if its configuration holds them.
+
+    They stand in its field `sentence_encoder`, by their path in the folder, so that a size that is extracted or pushed
+    is a sentence encoder, too.
+
+    Raises:
+        ValueError: If one of them would be another file than those of sentence-transformers.
+    """
+    for name, content in (getattr(config, "sentence_encoder", None) or {}).items():
+        if name not in SENTENCE_ENCODER_FILES:
+            raise ValueError(
+                f"The field sentence_encoder of the configuration names the file {name!r}. Possible are "
+                f"{', '.join(SENTENCE_ENCODER_FILES)}. Remove the field, or load the model from where it was first "
+                "published."
+            )
+        path = Path(folder) / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def prepare_upload(base_class: type, folder: str | Path) -> None:

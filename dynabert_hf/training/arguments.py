@@ -18,6 +18,7 @@ HIDDEN_WEIGHTS = {"width": 0.1, "depth": 1.0, "finetune": 0.0}
 STAGES = tuple(HIDDEN_WEIGHTS)
 TEACHER_WIDTHS = ("same", "full")
 HIDDEN_MATCHINGS = ("published", "own")
+VECTOR_LOSSES = ("cosine", "mse")
 
 
 @dataclass
@@ -35,10 +36,13 @@ class DynaBertTrainingArguments(TrainingArguments):
 
     Args:
         stage: `"width"`, `"depth"` or `"finetune"`.
-        logit_weight: Weight of the logit loss.
+        logit_weight: Weight of the logit loss; of a sentence encoder that of the loss of its vectors.
         hidden_weight: Weight of the hidden-state loss; None: the paper's, 0.1 in stage `"width"` and 1.0 in `"depth"`.
         label_weight: Weight of the loss on labels beside the two of distillation; 0, the paper's: labels play no part
             before stage `"finetune"`. It is a mean over the batch, of token heads over its labelled tokens.
+        vector_loss: What sentence encoders learn of the teacher's vectors: `"cosine"`, their direction, or `"mse"`,
+            their mean squared error.
+        similarity_weight: Weight of the loss of similarities between the texts of a batch, of sentence encoders alone.
         teacher_width: In stage `"depth"`, teacher at the student's width (`"same"`, the paper) or at full width
             (`"full"`, the published code).
         hidden_matching: Which of the teacher's hidden states a kept layer's output is compared with: the input of the
@@ -66,6 +70,12 @@ class DynaBertTrainingArguments(TrainingArguments):
     )
     label_weight: float = field(
         default=0.0, metadata={"help": "Weight of the loss on labels beside those of distillation."}
+    )
+    vector_loss: str = field(
+        default="cosine", metadata={"help": f"Loss of the vectors of sentence encoders: {', '.join(VECTOR_LOSSES)}."}
+    )
+    similarity_weight: float = field(
+        default=1.0, metadata={"help": "Weight of the loss of similarities within a batch, of sentence encoders."}
     )
     teacher_width: str = field(
         default="same", metadata={"help": f"Width of the teacher in stage depth: {', '.join(TEACHER_WIDTHS)}."}
@@ -116,13 +126,14 @@ class DynaBertTrainingArguments(TrainingArguments):
             ("teacher_width", TEACHER_WIDTHS),
             ("hidden_matching", HIDDEN_MATCHINGS),
             ("strategy", STRATEGIES),
+            ("vector_loss", VECTOR_LOSSES),
         ):
             given = getattr(self, name)
             if given not in possible:
                 raise ValueError(f"{name}={given!r} is unknown. Possible is one of {', '.join(map(repr, possible))}.")
         if self.hidden_weight is None:
             self.hidden_weight = HIDDEN_WEIGHTS[self.stage]
-        for name in ("logit_weight", "hidden_weight", "label_weight", "num_random_subnetworks"):
+        for name in ("logit_weight", "hidden_weight", "label_weight", "similarity_weight", "num_random_subnetworks"):
             given = getattr(self, name)
             if not given >= 0 or math.isinf(given):
                 raise ValueError(f"{name}={given!r} is not possible. Give a number of at least 0.")

@@ -16,8 +16,9 @@ from transformers.utils import logging
 from ..data.columns import column_names
 from ..data.inputs import check_inputs
 from ..data.labels import check_labels
+from ..data.pooling import Pooling
 from ..model.elastic_model import ElasticModelMixin
-from ..tasks import task_of
+from ..tasks import is_sentence_encoder, task_of
 from .arguments import DynaBertTrainingArguments
 
 logger = logging.get_logger(__name__)
@@ -54,10 +55,12 @@ def check_teacher(model: ElasticModelMixin, teacher: PreTrainedModel | None, arg
     Raises:
         ValueError: If it is missing, shares weights with the model, or differs from it in shape, dtype or device.
     """
-    if model.base_model is model and args.stage != "finetune" and args.logit_weight > 0:
+    if is_sentence_encoder(model.config):
+        check_sentence_encoder(model.config, args)
+    elif model.base_model is model and args.stage != "finetune" and args.logit_weight > 0:
         raise ValueError(
             f"A {type(model).__name__} has no head, so there are no predictions to distil. Give logit_weight=0 to "
-            "distil its hidden states alone, or a model with a head."
+            "distil its hidden states alone, a model with a head, or to train_dynabert a SentenceTransformer."
         )
     if args.stage == "finetune":
         if teacher is not None:
@@ -94,6 +97,41 @@ def check_teacher(model: ElasticModelMixin, teacher: PreTrainedModel | None, arg
         raise ValueError(
             f"The teacher is in {teacher.dtype}, the model in {model.dtype}. Load both with dtype=torch.float32 "
             "(from_pretrained keeps the dtype of the file otherwise); bf16=True then computes in half precision."
+        )
+
+
+def check_sentence_encoder(config: Any, args: DynaBertTrainingArguments) -> None:
+    """Check that a sentence encoder with this configuration can learn by these arguments.
+
+    Raises:
+        ValueError: If they ask for labels, or its pooling or its Matryoshka dimensions are not possible.
+    """
+    Pooling.of(config)
+    if args.label_weight > 0:
+        raise ValueError(
+            f"label_weight={args.label_weight} was given, but a sentence encoder learns from its teacher alone, and "
+            "labels and scores only measure it. Leave label_weight out."
+        )
+    dims = getattr(config, "matryoshka_dims", None)
+    if dims is not None:
+        check_matryoshka_dims(dims, config.hidden_size)
+        if args.stage != "finetune" and args.similarity_weight == 0:
+            raise ValueError(
+                f"matryoshka_dims={list(dims)} was given with similarity_weight=0, but leading parts of vectors learn "
+                "similarities. Give similarity_weight=1, or leave matryoshka_dims out."
+            )
+
+
+def check_matryoshka_dims(dims: Any, hidden_size: int) -> None:
+    """Check how many leading numbers of vectors are to be of use alone.
+
+    Raises:
+        ValueError: If one of them is not possible.
+    """
+    if not dims or any(not isinstance(dim, int) or not 1 <= dim <= hidden_size for dim in dims):
+        raise ValueError(
+            f"matryoshka_dims={dims!r} is not possible. Vectors have {hidden_size} numbers; give a list of how many of "
+            f"them are to be of use alone, such as [{hidden_size // 2}, {hidden_size // 4}]."
         )
 
 

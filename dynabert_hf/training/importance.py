@@ -10,10 +10,11 @@ import torch
 from ..data.columns import LABEL_COLUMNS
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import SubNetwork
-from ..tasks import IGNORED, problem_type, task_of
+from ..tasks import IGNORED, is_sentence_encoder, problem_type, task_of
 from .arguments import DynaBertTrainingArguments
 from .ordered_evaluation import OrderedEvaluation
 from .rewiring import Importance, measure_importance
+from .vector_losses import change_of_vectors
 
 MAX_SAMPLES = 1024
 """Rows that importance is measured on by default. More hardly change the order, and cost a pass each."""
@@ -34,19 +35,21 @@ def importance_over_processes(
 
     Args:
         model: The elastic model.
-        dataset: Tokenised data with labels.
+        dataset: Tokenised data with labels; of a sentence encoder texts, whose vectors alone count.
         args: Batch size and device.
         trainer_kwargs: What makes batches of the data: arguments of `Trainer`.
         from_predictions: Whether the model's own predictions stand in for labels.
     """
     trainer = OrderedEvaluation(model, args, **trainer_kwargs)
     batches: Any = trainer.get_eval_dataloader(dataset)
-    if from_predictions:
+    is_encoder = is_sentence_encoder(model.config)
+    if from_predictions and not is_encoder:
         batches = _Predicted(model, batches)
     widest = (model.config.num_attention_heads, model.config.intermediate_size)
     scores = [torch.zeros(model.config.num_hidden_layers, each) for each in widest]
     if len(batches):  # with fewer batches than processes, some have none
-        own = measure_importance(model, batches, progress=not args.disable_tqdm)
+        of_vectors = change_of_vectors if is_encoder else None
+        own = measure_importance(model, batches, progress=not args.disable_tqdm, compute_loss=of_vectors)
         scores = [own.heads, own.neurons]
     return Importance(*(trainer.accelerator.reduce(each.to(args.device), "sum").cpu() for each in scores))
 

@@ -16,6 +16,7 @@ import torch
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput, RemoveColumnsCollator
 
+from ..data.pooling import sentence_vectors
 from ..tasks import task_of
 from .accounting import Items, mean_over_batch, of_labelled
 from .callbacks import show_progress
@@ -41,6 +42,9 @@ class OrderedEvaluation(Trainer):
 
     def __init__(self, *args: Any, compute_loss_func: Callable | None = None, **kwargs: Any):
         super().__init__(*args, compute_loss_func=mean_over_batch(compute_loss_func), **kwargs)
+        task = task_of(self.model)
+        if task.predicts == "vector" and self.args.label_names is None:  # no argument of the encoder is called so
+            self.label_names = list(task.label_names)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> OrderedLoader:
         """The batches of this process of a data set, or of one of `self.eval_dataset` by its name."""
@@ -109,6 +113,8 @@ class OrderedEvaluation(Trainer):
     ) -> tuple[Any, Any, Any]:
         """Loss, predictions of the head and labels of a batch, as far as there are any."""
         inputs = self._prepare_inputs(inputs)
+        if task_of(self.model).predicts == "vector":
+            return self._vectors(inputs)
         labels = tuple(inputs.get(name) for name in self.label_names)
         has_labels = len(labels) > 0 and all(label is not None for label in labels)
         loss: Any = None
@@ -124,6 +130,13 @@ class OrderedEvaluation(Trainer):
         names = [name for name in task_of(self.model).outputs if name not in (ignore_keys or ())]
         predictions = tuple(outputs[name] for name in names)
         return loss, _alone(predictions), _alone(labels) if has_labels else None
+
+    def _vectors(self, inputs: dict[str, Any]) -> tuple[None, Any, Any]:
+        """The vectors of a batch of texts or pairs, and its labels or scores, as far as there are any."""
+        labels = [inputs.pop(name) for name in self.label_names if name in inputs]
+        self._rows.next(None, len(inputs["input_ids"]))
+        with torch.no_grad(), self.compute_loss_context_manager():
+            return None, sentence_vectors(self.model, inputs), labels[0] if labels else None
 
 
 def evaluate_one_size(model: PreTrainedModel, args: TrainingArguments, **trainer_kwargs: Any) -> dict[str, float]:

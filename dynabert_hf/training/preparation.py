@@ -15,11 +15,12 @@ from ..data.columns import column_names, draw, label_column
 from ..data.fingerprints import fingerprint_of_rows, fingerprint_of_weights
 from ..data.inputs import check_paddable
 from ..data.labels import check_labels
+from ..data.sentences import texts_to_learn, texts_to_measure
 from ..families import elastic_class_of
 from ..model.subnetwork import SubNetwork
-from ..tasks import problem_type, task_of
+from ..tasks import is_sentence_encoder, problem_type, task_of
 from .arguments import DynaBertTrainingArguments
-from .checks import check_enough, check_rows, how_to_label, warn_of_equal_sizes
+from .checks import check_enough, check_rows, check_sentence_encoder, how_to_label, warn_of_equal_sizes
 from .run_folder import REWIRED, RunFolder, decisive
 from .stages import Stage
 from .teacher import GRID
@@ -115,6 +116,7 @@ class Recipe:
             REWIRED: {
                 "model": fingerprint_of_weights(self.teacher),
                 **{name: getattr(config, name) for name in (*GRID, *self.dropout_of_teacher)},
+                "matryoshka_dims": getattr(config, "matryoshka_dims", None),
                 self.importance.name: fingerprint_of_rows(self.importance.dataset),
                 "max_importance_samples": self.importance.max_samples,
                 "importance_labels": self.importance.labels,
@@ -146,6 +148,27 @@ class Recipe:
         return all(batch.get(name) is not None for name in wanted)
 
 
+def rows_of_texts(model: PreTrainedModel, tokenizer: Any, train: Any, evaluation: Any, importance: Any) -> tuple:
+    """The data sets of a run as a sentence encoder reads them, where they hold texts.
+
+    Raises:
+        ValueError: If they hold no texts, or there is no tokenizer.
+    """
+    given = [each for each in (train, evaluation, importance) if each is not None]
+    if tokenizer is None:
+        if any("input_ids" not in column_names(each) for each in given):
+            raise ValueError(
+                "There are texts, but no tokenizer. Give the tokenizer of the sentence encoder as processing_class, or "
+                "the encoder as a SentenceTransformer or its folder, which has one."
+            )
+        return train, evaluation, importance
+    return (
+        texts_to_learn("train_dataset", train, model, tokenizer),
+        texts_to_measure("eval_dataset", evaluation, model, tokenizer),
+        texts_to_learn("importance_dataset", importance, model, tokenizer),
+    )
+
+
 def check(recipe: Recipe) -> None:
     """Check all that can be known before any work. Nothing is written.
 
@@ -163,11 +186,11 @@ def check(recipe: Recipe) -> None:
             "(0, 1], and 1.0 has to be among them, since the full size is trained in every step. Add 1.0."
         )
     warn_of_equal_sizes(config)
-    _check_data(recipe)
+    _check_data(recipe, config)
     recipe.folder.check(recipe.settings())
 
 
-def _check_data(recipe: Recipe) -> None:
+def _check_data(recipe: Recipe, config: Any) -> None:
     """Check the rows of all data, and their labels where something is learned or measured from them."""
     train, evaluation = (recipe.trainer_kwargs[name] for name in ("train_dataset", "eval_dataset"))
     named = {"train_dataset": train, "eval_dataset": evaluation, recipe.importance.name: recipe.importance.dataset}
@@ -185,6 +208,13 @@ def _check_data(recipe: Recipe) -> None:
             num_processes=args.world_size,
             drop_last=args.dataloader_drop_last,
         )
+        if is_sentence_encoder(recipe.teacher.config):
+            check_sentence_encoder(config, args)
+            if stage.name == "finetune":
+                raise ValueError(
+                    "finetune=True was given, but a sentence encoder learns from its teacher alone, not from labels. "
+                    "Leave it out."
+                )
         if stage.needs_labels:
             reason = "stage 'finetune'" if stage.name == "finetune" else f"label_weight={args.label_weight}"
             if not recipe.has_labels(train):
@@ -210,6 +240,8 @@ def _check_importance(recipe: Recipe) -> None:
         raise ValueError(
             f"max_importance_samples={data.max_samples} is not possible. Give at least 1, or None for all rows."
         )
+    if is_sentence_encoder(recipe.teacher.config):
+        return
     if data.labels == "predictions":
         if task_of(recipe.teacher).predicts == "text" and problem_type(recipe.teacher.config) == "regression":
             raise ValueError(

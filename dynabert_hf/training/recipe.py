@@ -33,12 +33,12 @@ from ..hub.push import push_folder
 from ..model.elastic_model import ElasticModelMixin
 from ..sizes.baseline import baseline_metrics, weakness
 from ..sizes.metrics import in_telling_order, plain_metrics, told_directions
-from ..tasks import task_of
+from ..tasks import is_sentence_encoder, task_of
 from .callbacks import without_bars_of_files
 from .checkpoints import last_whole_checkpoint
 from .importance import MAX_SAMPLES, importance_over_processes
 from .ordered_evaluation import evaluate_one_size, unchanged
-from .preparation import ImportanceData, Recipe, check
+from .preparation import ImportanceData, Recipe, check, rows_of_texts
 from .result import RecipeResult, count_rows
 from .rewiring import rewire
 from .run_folder import REWIRED, RunFolder
@@ -58,7 +58,7 @@ logger = logging.get_logger(__name__)
 
 
 def train_dynabert(
-    model: PreTrainedModel | str | Path,
+    model: Any,
     *,
     train_dataset: Any,
     eval_dataset: Any = None,
@@ -75,6 +75,7 @@ def train_dynabert(
     widths: Sequence[float] | None = None,
     depths: Sequence[float] | None = None,
     kept_layers: Mapping[str, Sequence[int]] | None = None,
+    matryoshka_dims: Sequence[int] | None = None,
     stages: Sequence[str] = ("depth",),
     finetune: bool = False,
     dropout: float | None = 0.0,
@@ -98,15 +99,18 @@ def train_dynabert(
     Args:
         model: The fine-tuned stock model, or the folder or Hub id of one with a task head. It is the first teacher and
             does not change. Of an elastic model the full size is the teacher, and its widths, depths and kept layers
-            are those to train unless others are given.
+            are those to train unless others are given. Also a sentence encoder: a `SentenceTransformer`, or the folder
+            or Hub id of one; its sizes learn its vectors of texts without labels.
         train_dataset: Tokenised training data. Labels are needed by `finetune`, by `label_weight`, and where importance
-            is measured on these data.
-        eval_dataset: Tokenised data to measure every size on; None, or without labels: the result has no metrics.
+            is measured on these data. For a sentence encoder also texts: a list of them, or rows with one or two
+            columns of text.
+        eval_dataset: Tokenised data to measure every size on; None, or without labels: the result has no metrics. For a
+            sentence encoder also pairs of texts with a `score`, or texts with a `label`.
         importance_dataset: Data to measure importance on; None: the training data. The paper uses the development set.
         max_importance_samples: Rows of these data that are drawn for it, by the seed and of each class its share; None:
             all.
         importance_labels: `"data"`; or `"predictions"`, where the data have no labels: those of the fine-tuned model.
-        processing_class: The tokenizer, used for padding and saved with the model.
+        processing_class: The tokenizer, used for padding and saved with the model; None: that of a sentence encoder.
         data_collator: Makes a batch of examples; None: that of the head's task, which pads to the longest of a batch.
         compute_metrics: As for transformers' `Trainer`; None: those that `docs/tasks.md` lists for its head.
         preprocess_logits_for_metrics: As for transformers' `Trainer`.
@@ -117,6 +121,8 @@ def train_dynabert(
         widths: Width multipliers to train, 1.0 among them; None: 0.25, 0.5, 0.75 and 1.0.
         depths: Depth multipliers to train, 1.0 among them; None: 0.5, 0.75 and 1.0.
         kept_layers: For a depth, as text (`"0.5"`), the layers to keep instead of those of the paper's rule.
+        matryoshka_dims: Of sentence encoders how many leading numbers of a vector are to be of use alone, such as
+            `[192, 96]`; None: whole vectors.
         stages: Stages of distillation: `("depth",)`, all sizes from the fine-tuned model; or `("width", "depth")`,
             where the second learns from the result of the first, narrowed to each student's width.
         finetune: Whether to fine-tune on labels at the end.
@@ -143,10 +149,22 @@ def train_dynabert(
     check_stages(stages, own)
     given, publishing = given_arguments(args, arguments)
     warn_of_unheeded(publishing)
-    teacher, grid = load_teacher(model)
+    teacher, grid, tokenizer = load_teacher(model)
     for name, value in (("widths", widths), ("depths", depths), ("kept_layers", kept_layers)):
         if value is not None:
             grid[name] = value
+    processing_class = processing_class or tokenizer
+    if is_sentence_encoder(teacher.config):
+        if matryoshka_dims is not None:
+            teacher.config.matryoshka_dims = list(matryoshka_dims)
+        train_dataset, eval_dataset, importance_dataset = rows_of_texts(
+            teacher, processing_class, train_dataset, eval_dataset, importance_dataset
+        )
+    elif matryoshka_dims is not None:
+        raise ValueError(
+            f"matryoshka_dims={matryoshka_dims!r} was given, but a {type(teacher).__name__} has no vectors of texts. "
+            "Give a SentenceTransformer or its folder, or leave matryoshka_dims out."
+        )
     folder = Path(output_dir or (args.output_dir if args else None) or "dynabert")
     task = task_of(teacher)
     recipe = Recipe(

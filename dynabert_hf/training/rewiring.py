@@ -6,7 +6,7 @@ sub-networks (DynaBERT, section 2.1). The full network computes the same functio
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +56,11 @@ class Importance:
 
 
 def measure_importance(
-    model: PreTrainedModel, batches: Iterable[Mapping[str, Any]], *, progress: bool = True
+    model: PreTrainedModel,
+    batches: Iterable[Mapping[str, Any]],
+    *,
+    progress: bool = True,
+    compute_loss: Callable[[PreTrainedModel, Mapping[str, torch.Tensor]], torch.Tensor] | None = None,
 ) -> Importance:
     """The importance of every head and neuron of a fine-tuned model, measured on labelled data.
 
@@ -71,6 +75,7 @@ def measure_importance(
         model: An elastic or stock model of a supported family, with a task head.
         batches: Batches as dictionaries of tensors with `labels`, for instance a data loader. Passed over once.
         progress: Whether to show a progress bar.
+        compute_loss: Makes the loss of a batch, which then needs no labels; None: the loss of the head.
 
     Raises:
         ValueError: If a batch has no labels, there is no batch, or the model was cut by extraction.
@@ -91,7 +96,8 @@ def measure_importance(
         contexts = [stack.enter_context(_RecordedInput(linear)) for linear in heads_out]
         model.eval()
         for batch in tqdm(batches, desc="Measuring importance", disable=None if progress else True):
-            loss = _loss(model, batch)
+            with torch.enable_grad():
+                loss = (compute_loss or _loss)(model, _on(batch, model.device))
             gradients = torch.autograd.grad(loss, [context.states for context in contexts] + weights)
             heads = _head_importance(contexts, gradients[: len(contexts)], size)
             neurons = _neuron_importance(neuron_weights, gradients[len(contexts) :])
@@ -150,10 +156,12 @@ def _neuron_weights(layer: Layer) -> list[tuple[Role, torch.Tensor]]:
     return into + [(role, linear.weight) for role, linear in layer if role.inputs == NEURONS]
 
 
+def _on(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+    return {name: value.to(device) if torch.is_tensor(value) else value for name, value in batch.items()}
+
+
 def _loss(model: PreTrainedModel, batch: Mapping[str, Any]) -> torch.Tensor:
-    batch = {name: value.to(model.device) if torch.is_tensor(value) else value for name, value in batch.items()}
-    with torch.enable_grad():
-        loss = model(**batch).get("loss")
+    loss = model(**batch).get("loss")
     if loss is None:
         raise ValueError(
             f"A batch has the columns {sorted(batch)} and gives no loss. Importance needs labelled data: add `labels` "

@@ -27,6 +27,8 @@ DECIDE_WEIGHTS = (
     "logit_weight",
     "hidden_weight",
     "label_weight",
+    "vector_loss",
+    "similarity_weight",
     "hidden_matching",
     "views",
     "view_probability",

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import copy
 import os
-from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 from transformers.utils import logging
 
+from ..data.sentence_encoder import SentenceEncoder
 from ..families import FAMILIES, backbone_class_of, elastic_classes, how_to_load, read_config
 from ..model.elastic_model import ElasticModelMixin
-from ..tasks import TASKS
+from ..tasks import TASKS, is_sentence_encoder
 
 logger = logging.get_logger(__name__)
 
@@ -24,17 +24,23 @@ HEADS = tuple(task.head for task in TASKS.values() if task.label_names)
 """How classes end that have a head to learn from."""
 
 
-def load_teacher(model: PreTrainedModel | str | Path) -> tuple[PreTrainedModel, dict[str, Any]]:
-    """The stock model that was given or named, in float32, and the grid of sizes of one that is elastic.
+def load_teacher(model: Any) -> tuple[PreTrainedModel, dict[str, Any], Any]:
+    """The stock model that was given or named, in float32, the grid of sizes of one that is elastic, and a tokenizer.
 
-    An elastic model that was cut by extraction counts as a model of its own, without a grid.
+    An elastic model that was cut by extraction counts as a model of its own, without a grid. Only a sentence encoder
+    comes with a tokenizer, by which its texts are prepared.
 
     Args:
-        model: A stock or elastic model, or the folder or Hub id of one.
+        model: A stock or elastic model, a `SentenceTransformer`, or the folder or Hub id of one of these.
 
     Raises:
         TypeError: If it is no model of a supported class with a head, or its checkpoint does not say which.
+        ValueError: If it is a sentence encoder with modules, a pooling or dimensions that the sizes cannot keep.
     """
+    encoder = SentenceEncoder.of(model)
+    tokenizer = None if encoder is None else encoder.tokenizer
+    if encoder is not None:
+        model = encoder.model
     if not isinstance(model, PreTrainedModel):
         model = _from_pretrained(model)
     grid: dict[str, Any] = {}
@@ -44,7 +50,9 @@ def load_teacher(model: PreTrainedModel | str | Path) -> tuple[PreTrainedModel, 
         origin, model = model.name_or_path, model.to_backbone()
         model.name_or_path = str(origin or "")
     check_teacher_class(model)
-    return (model if model.dtype == torch.float32 else copy.deepcopy(model).float()), grid
+    if encoder is None and is_sentence_encoder(model.config):
+        model = copy.deepcopy(model)  # a run may note its Matryoshka dimensions there
+    return (model if model.dtype == torch.float32 else copy.deepcopy(model).float()), grid, tokenizer
 
 
 def check_teacher_class(model: PreTrainedModel) -> None:
@@ -53,7 +61,8 @@ def check_teacher_class(model: PreTrainedModel) -> None:
     Raises:
         TypeError: If that is not so.
     """
-    if type(model) not in map(backbone_class_of, elastic_classes()) or not type(model).__name__.endswith(HEADS):
+    has_task = type(model).__name__.endswith(HEADS) or is_sentence_encoder(model.config)
+    if type(model) not in map(backbone_class_of, elastic_classes()) or not has_task:
         raise TypeError(f"The model is a {type(model).__name__}. {_supported()}")
 
 
@@ -88,6 +97,6 @@ def _from_pretrained(name: Any) -> PreTrainedModel:
 
 def _supported() -> str:
     return (
-        f"Possible are fine-tuned models of {', '.join(FAMILIES)}, with a head whose class ends in {', '.join(HEADS)}. "
-        "Fine-tune one of these first."
+        f"Possible are fine-tuned models of {', '.join(FAMILIES)}, with a head whose class ends in {', '.join(HEADS)}, "
+        "and sentence encoders: a SentenceTransformer, or its folder with modules.json. Fine-tune one of these first."
     )

@@ -20,9 +20,10 @@ from transformers import PreTrainedModel, Trainer
 from transformers.utils import ModelOutput, logging
 
 from ..data.labels import CastLabels
+from ..data.pooling import single_texts
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import SubNetwork, size_name
-from ..tasks import task_of
+from ..tasks import is_sentence_encoder, task_of
 from .accounting import Items, LossLog, Shares, of_labelled
 from .arguments import DynaBertTrainingArguments
 from .callbacks import follow
@@ -33,6 +34,7 @@ from .distillation import DistillationPair, hidden_state_loss, kind_of_predictio
 from .ordered_evaluation import unchanged
 from .shared_prefixes import share_prefixes
 from .teaching import fresh_views
+from .vector_losses import vector_losses
 
 logger = logging.get_logger(__name__)
 
@@ -144,7 +146,8 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
         """Freeze what no loss of this stage reaches: several processes would wait for its gradients."""
         args, elastic = self.args, self.accelerator.unwrap_model(self.model)
         frozen: list[torch.nn.Parameter] = []
-        if args.stage != "finetune" and args.logit_weight == args.label_weight == 0:
+        ends_before_head = args.logit_weight == args.label_weight == 0 or is_sentence_encoder(elastic.config)
+        if args.stage != "finetune" and ends_before_head:
             parts = [part for name, part in elastic.base_model.named_children() if name != "pooler"]
             taught = {id(weight) for part in parts for weight in part.parameters()}
             frozen = [weight for weight in elastic.parameters() if weight.requires_grad and id(weight) not in taught]
@@ -191,6 +194,8 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
         if callable(getattr(self.optimizer, "train", None)):  # of optimisers without a schedule
             self.optimizer.train()
         inputs = self._prepare_inputs(inputs)
+        if is_sentence_encoder(self._config_of(model)):
+            inputs = single_texts(inputs)
         self._shares = Shares.of(Items.of(inputs), num_items_in_batch)
         pairs = self.pairs_of_step()
         total = torch.zeros((), device=self.args.device)
@@ -248,11 +253,15 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
             self._record(pair, loss=label_loss)
             return label_loss
         label_loss, student = self._student_outputs(model, inputs)
-        mask, labels = inputs.get("attention_mask"), inputs.get("labels")
+        mask, labels, config = inputs.get("attention_mask"), inputs.get("labels"), self._config_of(model)
         loss: Any = 0.0
         parts: dict[str, torch.Tensor] = {}
-        if self.args.logit_weight > 0:
-            kind = kind_of_predictions(student, labels, self.accelerator.unwrap_model(model).config)
+        if is_sentence_encoder(config):
+            weighted = vector_losses(student, teacher, mask, config=config, args=self.args)
+            parts = {name: part for name, (_, part) in weighted.items()}
+            loss = sum(weight * part for weight, part in weighted.values())
+        elif self.args.logit_weight > 0:
+            kind = kind_of_predictions(student, labels, config)
             parts["logit_loss"] = prediction_loss(
                 student, teacher, problem_type=kind, attention_mask=mask, labels=labels
             )
@@ -267,6 +276,9 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
             loss = loss + self.args.label_weight * parts["label_loss"]
         self._record(pair, **parts)
         return loss
+
+    def _config_of(self, model: torch.nn.Module) -> Any:
+        return self.accelerator.unwrap_model(model).config
 
     def _student_outputs(self, model: torch.nn.Module, inputs: dict[str, Any]) -> tuple[torch.Tensor | None, Any]:
         """The loss on labels, where it has a weight, and the outputs of the same pass."""

@@ -1,0 +1,207 @@
+"""Sentence encoders as sentence-transformers saves them: found by folder, Hub id or in memory, checked, and read.
+
+What is read is the encoder itself and, in its configuration, the files beside it; saving an elastic model writes them
+again. The package sentence-transformers is not needed for that.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
+from transformers import AutoTokenizer, PreTrainedModel
+
+from ..families import backbone_class_of, elastic_classes, read_config, supported_types
+from .pooling import POOLING_FILE, POOLINGS, pooling_mode
+
+MODULES = (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"])
+"""The chains of modules that sizes keep."""
+
+
+@dataclass(frozen=True)
+class SentenceEncoder:
+    """A sentence encoder.
+
+    Args:
+        model: The encoder, stock or elastic, with the files of sentence-transformers in its configuration.
+        tokenizer: Its tokenizer, which knows how many tokens the encoder reads.
+    """
+
+    model: PreTrainedModel
+    tokenizer: Any
+
+    @classmethod
+    def of(cls, given: Any) -> SentenceEncoder | None:
+        """The sentence encoder that was given or named; None if it is another kind of model.
+
+        Args:
+            given: A `SentenceTransformer`, which stays as it is, or its folder or Hub id.
+
+        Raises:
+            ValueError: If its modules, its pooling or its dimensions are none that the sizes keep.
+            TypeError: If the family of its encoder is not supported.
+        """
+        if _is_sentence_transformer(given):
+            return cls._of_instance(given)
+        if isinstance(given, str | Path):
+            modules = _read_json(given, "modules.json")
+            return None if modules is None else cls._of_folder(str(given), modules)
+        return None
+
+    @classmethod
+    def _of_folder(cls, name: str, modules: list[dict[str, Any]]) -> SentenceEncoder:
+        kinds = [_kind(module["type"]) for module in modules]
+        _check_modules(name, kinds)
+        place, pooling = modules[0]["path"], _read_json(name, f"{modules[1]['path']}/config.json")
+        if pooling is None:
+            raise ValueError(
+                f"{name!r} has no {modules[1]['path']}/config.json, which says how it pools. Save it again."
+            )
+        config = read_config(name, subfolder=place)
+        settings = _read_json(name, f"{place}/sentence_bert_config.json".lstrip("/")) or {}
+        about = _read_json(name, "config_sentence_transformers.json") or {}
+        files = _files(name, kinds, pooling, settings, about, hidden_size=config.hidden_size)
+        model_class = _encoder_class(config)
+        with torch.random.fork_rng(devices=[]):  # a pooler that is not in the file has weights that nobody asks for
+            torch.manual_seed(0)
+            model = model_class.from_pretrained(name, subfolder=place, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(name, subfolder=place)
+        if settings.get("max_seq_length"):
+            tokenizer.model_max_length = settings["max_seq_length"]
+        model.config.sentence_encoder = files
+        return cls(model.eval(), tokenizer)
+
+    @classmethod
+    def _of_instance(cls, given: Any) -> SentenceEncoder:
+        modules = list(given)
+        kinds = [type(module).__name__ for module in modules]
+        name = f"The {type(given).__name__}"
+        _check_modules(name, kinds)
+        encoder, settings = modules[0].auto_model, {"max_seq_length": given.max_seq_length, "do_lower_case": False}
+        _encoder_class(encoder.config)
+        about = {
+            "prompts": dict(given.prompts or {}),
+            "default_prompt_name": given.default_prompt_name,
+            "similarity_fn_name": getattr(given.similarity_fn_name, "value", given.similarity_fn_name),
+        }
+        pooling = modules[1].get_config_dict()
+        files = _files(name, kinds, pooling, settings, about, hidden_size=encoder.config.hidden_size)
+        model = copy.deepcopy(encoder).cpu()
+        model.config.sentence_encoder = files
+        return cls(model.eval(), copy.deepcopy(given.tokenizer))
+
+
+def prompt_of(config: Any) -> str:
+    """What a sentence encoder with this configuration puts before every text; mostly nothing."""
+    about = (getattr(config, "sentence_encoder", None) or {}).get("config_sentence_transformers.json", {})
+    return (about.get("prompts") or {}).get(about.get("default_prompt_name")) or ""
+
+
+def lowers_case(config: Any) -> bool:
+    """Whether a sentence encoder with this configuration reads texts in lower case, whatever its tokenizer does."""
+    settings = (getattr(config, "sentence_encoder", None) or {}).get("sentence_bert_config.json", {})
+    return bool(settings.get("do_lower_case"))
+
+
+def _is_sentence_transformer(given: Any) -> bool:
+    """Whether this is a `SentenceTransformer`, asked without importing its package."""
+    return any(
+        each.__name__ == "SentenceTransformer" and each.__module__.startswith("sentence_transformers.")
+        for each in type(given).__mro__
+    )
+
+
+def _kind(path: str) -> str:
+    return path.rpartition(".")[2]
+
+
+def _check_modules(name: str, kinds: list[str]) -> None:
+    if kinds not in MODULES:
+        chains = " or ".join(", ".join(chain) for chain in MODULES)
+        raise ValueError(
+            f"{name} has the modules {', '.join(kinds)}. Possible are {chains}, since all sizes share what follows the "
+            "encoder. Give an encoder without other modules; a SentenceTransformer is one of its modules that are left."
+        )
+
+
+def _files(
+    name: str,
+    kinds: list[str],
+    pooling: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    about: Mapping[str, Any],
+    *,
+    hidden_size: int,
+) -> dict[str, Any]:
+    """The files that every release of sentence-transformers reads, once what they say is possible."""
+    dimension = pooling.get("embedding_dimension", pooling.get("word_embedding_dimension"))
+    if dimension != hidden_size:
+        raise ValueError(
+            f"{name} pools vectors of {dimension} numbers, and its encoder gives {hidden_size}. Both have to be "
+            "equal. Save the encoder again together with its pooling."
+        )
+    if pooling.get("include_prompt", True) is False:
+        raise ValueError(
+            f"{name} leaves prompts out of its pooling (include_prompt=False). The sizes pool all tokens of a text. "
+            "Give an encoder that does so, too."
+        )
+    mode = pooling_mode(pooling)
+    if mode not in POOLINGS:
+        raise ValueError(
+            f"{name} pools by {mode!r}. Possible is one of {', '.join(POOLINGS)}, which the sizes keep. Give an "
+            "encoder with one of these."
+        )
+    chain = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")][: len(kinds)]
+    return {
+        "modules.json": [
+            {"idx": number, "name": str(number), "path": path, "type": f"sentence_transformers.models.{kind}"}
+            for number, (path, kind) in enumerate(chain)
+        ],
+        POOLING_FILE: {
+            "word_embedding_dimension": hidden_size,
+            **{older: each == mode for each, older in POOLINGS.items()},
+        },
+        "sentence_bert_config.json": {
+            "max_seq_length": settings.get("max_seq_length"),
+            "do_lower_case": bool(settings.get("do_lower_case", False)),
+        },
+        "config_sentence_transformers.json": {key: value for key, value in about.items() if key != "__version__"},
+    }
+
+
+def _encoder_class(config: Any) -> Any:
+    """The class of the encoder alone of a stock or elastic configuration."""
+    for elastic_class in elastic_classes():
+        if not elastic_class.__name__.endswith("Model"):
+            continue
+        backbone_class = backbone_class_of(elastic_class)
+        for each in (elastic_class, backbone_class):
+            if type(config) is each.config_class:
+                return each
+    raise TypeError(
+        f"The encoder is of type {config.model_type!r}. Possible are {', '.join(supported_types())}. Give a sentence "
+        "encoder of one of these families."
+    )
+
+
+def _read_json(name: Any, file: str) -> Any:
+    """The content of a file of a folder or Hub id; None if there is none."""
+    path = Path(name, file)
+    if not Path(name).is_dir():
+        try:
+            path = Path(hf_hub_download(str(name), file))
+        except (EntryNotFoundError, HfHubHTTPError, HFValidationError, OSError):
+            return None
+    if not path.is_file():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} of {str(name)!r} is no JSON: {error}. Save or fetch the encoder again.") from error

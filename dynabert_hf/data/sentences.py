@@ -1,0 +1,115 @@
+"""Texts as rows that a sentence encoder reads: single ones to learn from, and labelled ones or pairs to measure on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import datasets
+from transformers import PreTrainedTokenizerBase
+
+from ..families import longest_input
+from .columns import column_names
+from .sentence_encoder import lowers_case, prompt_of
+
+SCORE_COLUMNS = ("labels", "label", "scores", "score")
+"""What a column of labels or scores may be called, as sentence-transformers calls it."""
+
+
+def texts_to_learn(name: str, dataset: Any, model: Any, tokenizer: PreTrainedTokenizerBase) -> Any:
+    """Tokenised texts of a data set, each once; data that are tokenised stay as they are.
+
+    Args:
+        name: What to call the data set in errors.
+        dataset: A list of texts, or rows with one or two columns of text; labels play no part.
+        model: The sentence encoder.
+        tokenizer: Its tokenizer.
+
+    Raises:
+        ValueError: If there are no texts, or more columns of text than two.
+    """
+    if dataset is None or "input_ids" in column_names(dataset):
+        return dataset
+    texts = [text for own in _text_columns(name, dataset).values() for text in own]
+    return datasets.Dataset.from_dict(tokenised(list(dict.fromkeys(texts)), model, tokenizer))
+
+
+def texts_to_measure(name: str, dataset: Any, model: Any, tokenizer: PreTrainedTokenizerBase) -> Any:
+    """Tokenised texts with a label, or pairs of texts with a score; data that are tokenised stay as they are.
+
+    A row of a pair has lists of two: `input_ids` and `attention_mask` of both texts. Names of classes become numbers.
+
+    Args:
+        name: What to call the data set in errors.
+        dataset: Rows with one or two columns of text, and one of `SCORE_COLUMNS`.
+        model: The sentence encoder.
+        tokenizer: Its tokenizer.
+
+    Raises:
+        ValueError: If there are no texts, more columns of text than two, or scores that are no numbers.
+    """
+    if dataset is None or "input_ids" in column_names(dataset):
+        return dataset
+    columns = _text_columns(name, dataset)
+    encoded = [tokenised(own, model, tokenizer) for own in columns.values()]
+    if len(encoded) == 1:
+        rows = encoded[0]
+    else:
+        rows = {key: [list(pair) for pair in zip(*(each[key] for each in encoded), strict=True)] for key in encoded[0]}
+    label = next((each for each in SCORE_COLUMNS if each in column_names(dataset)), None)
+    if label is not None:
+        rows["labels"] = _numbers(name, label, _values(dataset, label), are_scores=len(encoded) == 2)
+    return datasets.Dataset.from_dict(rows)
+
+
+def tokenised(texts: Sequence[str], model: Any, tokenizer: PreTrainedTokenizerBase) -> dict[str, list[Any]]:
+    """Texts as `SentenceTransformer.encode` gives them to the encoder, without padding."""
+    prompt, length = prompt_of(model.config), min(tokenizer.model_max_length, longest_input(model.config))
+    given = [(prompt + text).strip() for text in texts]
+    if lowers_case(model.config):
+        given = [text.lower() for text in given]
+    encoded = tokenizer(given, truncation=True, max_length=length)
+    return {key: list(encoded[key]) for key in ("input_ids", "attention_mask") if key in encoded}
+
+
+def _text_columns(name: str, dataset: Any) -> dict[str, list[str]]:
+    """The columns of text of a data set, by name and in order."""
+    if isinstance(dataset, list | tuple) and dataset and all(isinstance(text, str) for text in dataset):
+        columns = {"text": list(dataset)}
+    else:
+        names = [each for each in column_names(dataset) if each not in SCORE_COLUMNS]
+        first = {each: dataset[0][each] for each in names}
+        columns = {each: _values(dataset, each) for each in names if isinstance(first[each], str)}
+    if not 1 <= len(columns) <= 2:
+        found = f"the columns of text {list(columns)}" if columns else f"no text, only {column_names(dataset)}"
+        raise ValueError(
+            f"{name} has {found}. Possible is a list of texts, or a data set with one column of text or the two of a "
+            "pair. Leave the others out: dataset.select_columns([...])."
+        )
+    for column, texts in columns.items():
+        for row, text in enumerate(texts):
+            if not isinstance(text, str) or not text.strip():
+                raise ValueError(f"{name} has no text in {column!r} of row {row}. Fill it, or leave the row out.")
+    return columns
+
+
+def _values(dataset: Any, column: str) -> list[Any]:
+    if isinstance(dataset, datasets.Dataset):
+        return list(dataset[column])
+    return [row.get(column) for row in dataset]
+
+
+def _numbers(name: str, column: str, values: list[Any], *, are_scores: bool) -> list[Any]:
+    missing = next((row for row, value in enumerate(values) if value is None or value != value), None)
+    if missing is not None:
+        raise ValueError(f"{name} has no label in {column!r} of row {missing}. Give every row one, or leave it out.")
+    if not are_scores:
+        numbers = {value: number for number, value in enumerate(sorted(set(values), key=str))}
+        return [numbers[value] for value in values]
+    try:
+        return [float(value) for value in values]
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{name} has scores in {column!r} that are no numbers ({error}). Vectors of pairs are measured against "
+            "scores of their similarity. Give a number for each pair."
+        ) from error

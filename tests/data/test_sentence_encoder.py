@@ -1,0 +1,170 @@
+"""Sentence encoders are read as sentence-transformers saves them, or refused before any work."""
+
+import json
+
+import pytest
+import torch
+from helpers.sentences import MODES, WORDS, make_encoder, make_texts, save_encoder, write_json
+from transformers import BertModel, GPT2Config
+
+from dynabert_hf import DynaBertModel
+from dynabert_hf.data.pooling import Pooling, sentence_vectors
+from dynabert_hf.data.sentence_encoder import SentenceEncoder
+from dynabert_hf.data.sentences import texts_to_learn, texts_to_measure, tokenised
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("normalize", [True, False])
+def test_vectors_are_those_of_sentence_transformers(tmp_path, mode, normalize):
+    library = pytest.importorskip("sentence_transformers")
+    folder, texts = save_encoder(tmp_path / "encoder", mode=mode, normalize=normalize), make_texts(9, longest=15)
+    loaded = library.SentenceTransformer(folder, device="cpu")
+    expected = loaded.encode(texts, convert_to_tensor=True)
+    for given in (folder, loaded):
+        encoder = SentenceEncoder.of(given)
+        assert Pooling.of(encoder.model.config) == Pooling(mode, normalize)
+        batch = encoder.tokenizer.pad(tokenised(texts, encoder.model, encoder.tokenizer), return_tensors="pt")
+        assert batch["input_ids"].shape[1] == 12  # as its folder says, where its model reads 20
+        with torch.no_grad():
+            vectors = sentence_vectors(encoder.model, dict(batch))
+        torch.testing.assert_close(vectors, expected, rtol=0, atol=1e-5)
+    assert not hasattr(loaded[0].auto_model.config, "sentence_encoder")  # what was given stays as it is
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_padding_changes_no_vector(mode):
+    states, mask = torch.randn(3, 7, 5), torch.zeros(3, 7, dtype=torch.long)
+    for row, length in enumerate((7, 4, 1)):
+        mask[row, :length] = 1
+    pooling = Pooling(mode)
+    for row, length in enumerate((7, 4, 1)):
+        alone = states[row, :length]
+        expected = {"mean": alone.mean(0), "cls": alone[0], "max": alone.amax(0)}[mode]
+        torch.testing.assert_close(pooling(states, mask)[row], expected)
+        torch.testing.assert_close(pooling(alone[None])[0], expected)
+
+
+def test_pairs_have_the_vectors_of_their_texts():
+    model = make_encoder()
+    model.config.sentence_encoder = {"1_Pooling/config.json": {"pooling_mode": "mean"}}
+    ids = torch.randint(5, 99, (4, 2, 6))
+    with torch.no_grad():
+        vectors = sentence_vectors(model, {"input_ids": ids})
+        for pair in range(4):
+            torch.testing.assert_close(vectors[pair], sentence_vectors(model, {"input_ids": ids[pair]}))
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        (
+            {"mode": None, "pooling_mode_weightedmean_tokens": True},
+            "pools by 'pooling_mode_weighted.*mean, cls, max",
+        ),
+        ({"pooling_mode_cls_token": True}, r"pools by \('mean', 'cls'\)|pools by \('cls', 'mean'\)"),
+        (
+            {"word_embedding_dimension": 48},
+            "pools vectors of 48 numbers, and its encoder gives 32",
+        ),
+        ({"include_prompt": False}, "leaves prompts out of its pooling .*all tokens of a text"),
+        (
+            {"modules": [("3_Dense", "Dense")]},
+            "modules Transformer, Pooling, Normalize, Dense. Possible are",
+        ),
+    ],
+)
+def test_what_sizes_cannot_keep_is_refused(tmp_path, change, error):
+    with pytest.raises(ValueError, match=error):
+        SentenceEncoder.of(save_encoder(tmp_path / "encoder", **change))
+
+
+def test_other_models_are_no_sentence_encoders(tmp_path):
+    make_encoder().save_pretrained(tmp_path)
+    assert SentenceEncoder.of(str(tmp_path)) is None
+    assert SentenceEncoder.of(make_encoder()) is None
+    assert SentenceEncoder.of("nobody/has-this") is None
+
+
+def test_a_family_that_cannot_be_elastic_is_refused(tmp_path):
+    folder = save_encoder(tmp_path / "encoder")
+    GPT2Config(n_embd=32, n_head=4, n_layer=2, vocab_size=99).save_pretrained(folder)
+    with pytest.raises(TypeError, match=r"encoder is of type 'gpt2'\. Possible are bert, .* of one of these families"):
+        SentenceEncoder.of(folder)
+
+
+def test_a_broken_folder_is_refused(tmp_path):
+    folder = save_encoder(tmp_path / "encoder")
+    (tmp_path / "encoder" / "1_Pooling" / "config.json").unlink()
+    with pytest.raises(ValueError, match=r"has no 1_Pooling/config.json, which says how it pools"):
+        SentenceEncoder.of(folder)
+    (tmp_path / "encoder" / "modules.json").write_text("[")
+    with pytest.raises(ValueError, match=r"modules.json of .* is no JSON"):
+        SentenceEncoder.of(folder)
+
+
+def test_an_elastic_model_is_saved_with_its_files_and_nothing_else(tmp_path):
+    model = SentenceEncoder.of(save_encoder(tmp_path / "encoder", mode="cls")).model
+    elastic = DynaBertModel.from_backbone(model)
+    elastic.extract("w0.5-d0.5").save_pretrained(tmp_path / "small")
+    for name, content in model.config.sentence_encoder.items():
+        assert json.loads((tmp_path / "small" / name).read_text()) == content
+    elastic.config.sentence_encoder["../elsewhere.json"] = {}
+    with pytest.raises(ValueError, match=r"names the file '\.\./elsewhere.json'. Possible are modules.json, "):
+        elastic.save_pretrained(tmp_path / "model")
+    assert not (tmp_path / "elsewhere.json").exists()
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "encoder"
+    save_encoder(folder)
+    about = {"prompts": {"q": "w1 w2 "}, "default_prompt_name": "q"}
+    write_json(folder / "config_sentence_transformers.json", about)
+    return SentenceEncoder.of(folder)
+
+
+def test_texts_have_the_prompt_that_is_theirs_by_default(encoder):
+    found = tokenised(["w3", " w4"], encoder.model, encoder.tokenizer)["input_ids"]
+    assert [[WORDS[number] for number in row] for row in found] == [
+        ["[CLS]", "w1", "w2", "w3", "[SEP]"],
+        ["[CLS]", "w1", "w2", "w4", "[SEP]"],
+    ]
+
+
+def test_every_text_is_learned_once_whatever_holds_it(encoder):
+    rows = [{"a": "w3", "b": "w4", "label": "x"}, {"a": "w4", "b": "w5", "label": "y"}]
+    given = (["w3", "w4", "w4", "w5"], rows)
+    found = [texts_to_learn("train", each, encoder.model, encoder.tokenizer)["input_ids"] for each in given]
+    assert found == [[[2, 6, 7, number, 3] for number in (8, 9, 10)]] * 2
+    done = [{"input_ids": [2, 3]}]
+    assert texts_to_learn("train", done, encoder.model, encoder.tokenizer) is done
+
+
+def test_names_of_classes_become_numbers_and_scores_stay(encoder):
+    texts = [{"text": "w3", "label": name} for name in ("b", "a", "b")]
+    assert texts_to_measure("eval", texts, encoder.model, encoder.tokenizer)["labels"] == [1, 0, 1]
+    pair = texts_to_measure("eval", [{"a": "w3", "b": "w4 w5", "score": 2}], encoder.model, encoder.tokenizer)[0]
+    assert pair["input_ids"] == [[2, 6, 7, 8, 3], [2, 6, 7, 9, 10, 3]]
+    assert pair["labels"] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("rows", "error"),
+    [
+        ([{"number": 1}], r"eval has no text, only \['number'\]. Possible is a list of texts"),
+        ([{"a": "w", "b": "w", "c": "w"}], r"columns of text \['a', 'b', 'c'\]. .*select_columns"),
+        ([{"a": "w", "b": "w"}, {"a": "w", "b": " "}], "no text in 'b' of row 1. Fill it"),
+        ([{"a": "w", "b": "w", "score": "high"}], "scores in 'score' that are no numbers .*high.* Give a number"),
+        ([{"a": "w", "label": None}], "no label in 'label' of row 0. Give every row one"),
+    ],
+)
+def test_rows_without_texts_or_scores_are_refused(encoder, rows, error):
+    with pytest.raises(ValueError, match=error):
+        texts_to_measure("eval", rows, encoder.model, encoder.tokenizer)
+
+
+def test_a_pooler_that_is_not_in_the_file_is_the_same_every_time(tmp_path):
+    folder = save_encoder(tmp_path / "encoder")
+    BertModel(make_encoder().config, add_pooling_layer=False).save_pretrained(folder)
+    one, other = (SentenceEncoder.of(folder).model.state_dict() for _ in range(2))
+    assert all(torch.equal(one[name], other[name]) for name in one)

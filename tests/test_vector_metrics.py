@@ -1,0 +1,51 @@
+"""Metrics of vectors, against a loop over texts and against scipy."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from transformers import EvalPrediction
+
+from dynabert_hf.tasks import SENTENCE_ENCODER
+
+
+def metrics_of(vectors, labels, **config):
+    model = SimpleNamespace(config=SimpleNamespace(hidden_size=vectors.shape[-1], **config))
+    return SENTENCE_ENCODER.metrics(model)(EvalPrediction(vectors, labels))
+
+
+def cosine(one, other):
+    return one @ other / np.linalg.norm(one) / np.linalg.norm(other)
+
+
+def test_pairs_are_measured_by_the_correlation_of_their_cosines():
+    stats = pytest.importorskip("scipy.stats")
+    draw = np.random.default_rng(0)
+    vectors = draw.normal(size=(30, 2, 8)).astype(np.float32)
+    scores = draw.integers(0, 6, 30).astype(float)  # with ties
+    for dims, suffix in ((8, ""), (3, "_3")):
+        cosines = [cosine(*pair[:, :dims]) for pair in vectors]
+        found = metrics_of(vectors, scores, matryoshka_dims=[3, 8])
+        assert found[f"spearman{suffix}"] == pytest.approx(stats.spearmanr(cosines, scores).statistic, abs=1e-6)
+        assert found[f"pearson{suffix}"] == pytest.approx(stats.pearsonr(cosines, scores).statistic, abs=1e-6)
+    assert list(found) == ["spearman", "pearson", "spearman_3", "pearson_3"]
+
+
+def test_retrieval_is_that_of_a_loop_over_texts():
+    draw = np.random.default_rng(0)
+    labels = np.array([*draw.integers(0, 6, 40), 99])  # the last one is alone
+    vectors = draw.normal(size=(41, 5)) + draw.normal(size=(100, 5))[labels]
+    ranks = []
+    for query in range(40):
+        others = [row for row in range(41) if row != query]
+        others.sort(key=lambda row: -cosine(vectors[query], vectors[row]))
+        ranks.append(1 + next(rank for rank, row in enumerate(others) if labels[row] == labels[query]))
+    assert metrics_of(vectors, labels) == pytest.approx(
+        {"accuracy_at_1": np.mean(np.array(ranks) == 1), "mrr": np.mean(1 / np.array(ranks))}
+    )
+    assert 0.3 < metrics_of(vectors, labels)["accuracy_at_1"] < 1
+
+
+def test_vectors_that_are_all_alike_find_nothing():
+    found = metrics_of(np.ones((6, 4)), np.array([0, 0, 0, 1, 1, 1]))
+    assert found == {"accuracy_at_1": 0, "mrr": pytest.approx(1 / 4)}

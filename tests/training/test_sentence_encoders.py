@@ -1,0 +1,224 @@
+"""Sizes of a sentence encoder: what they learn, how they are ordered, measured, saved, and what is refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers.recipes import SETTINGS, run_recipe
+from helpers.sentences import make_pairs, make_texts, save_encoder
+from safetensors.torch import load_file
+from torch.nn.functional import normalize
+from transformers import TrainerCallback
+
+from dynabert_hf import DynaBertModel, DynaBertTrainer, DynaBertTrainingArguments, measure_importance, train_dynabert
+from dynabert_hf.data.pooling import Pooling
+from dynabert_hf.data.sentence_encoder import SentenceEncoder
+from dynabert_hf.data.sentences import texts_to_learn, texts_to_measure, tokenised
+from dynabert_hf.training.vector_losses import change_of_vectors, similarity_loss, vector_loss
+
+TEXTS = make_texts(14)
+PAIRS = make_pairs(9, seed=3)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return save_encoder(tmp_path_factory.mktemp("encoders") / "encoder")
+
+
+@pytest.fixture(scope="module")
+def run(folder, tmp_path_factory):
+    """A run with Matryoshka dimensions, in its folder, with its result."""
+    path = tmp_path_factory.mktemp("runs")
+    result = train_dynabert(
+        folder,
+        train_dataset=TEXTS,
+        eval_dataset=PAIRS,
+        matryoshka_dims=[8],
+        output_dir=path,
+        **{**SETTINGS, "learning_rate": 1e-3, "max_steps": 4},
+    )
+    return path, result
+
+
+def cosine(one, other):
+    return float(one @ other / one.norm() / other.norm())
+
+
+def test_losses_are_those_of_a_loop_over_texts_and_pairs():
+    torch.manual_seed(0)
+    ours, theirs = torch.randn(5, 6), torch.randn(5, 6)
+    cosines = [1 - cosine(one, other) for one, other in zip(ours, theirs, strict=True)]
+    assert vector_loss(ours, theirs).item() == pytest.approx(np.mean(cosines), abs=1e-6)
+    squares = [float((one - other).square().mean()) for one, other in zip(ours, theirs, strict=True)]
+    assert vector_loss(ours, theirs, kind="mse").item() == pytest.approx(np.mean(squares), abs=1e-6)
+    order = torch.tensor([3, 1, 4, 0, 2])
+    errors = {
+        dim: [
+            (cosine(ours[i, :dim], ours[j, :dim]) - cosine(theirs[i], theirs[j])) ** 2
+            for i in range(5)
+            for j in range(5)
+            if i != j
+        ]
+        for dim in (2, 4, 6)
+    }
+    for dims, expected in (((), np.mean(errors[6])), ((2, 4), np.mean([errors[dim] for dim in errors]))):
+        assert similarity_loss(ours, theirs, dims=dims).item() == pytest.approx(expected, abs=1e-6)
+        assert similarity_loss(ours[order], theirs[order], dims=dims).item() == pytest.approx(expected, abs=1e-6)
+    assert similarity_loss(ours[:1], theirs[:1]).item() == 0
+
+
+def test_importance_is_that_of_a_plain_loop(folder):
+    encoder = SentenceEncoder.of(folder)
+    parts = [tokenised(TEXTS[start : start + 5], encoder.model, encoder.tokenizer) for start in (0, 5)]
+    batches = [dict(encoder.tokenizer.pad(part, return_tensors="pt")) for part in parts]
+    found = measure_importance(encoder.model, batches, progress=False, compute_loss=change_of_vectors)
+    heads, neurons = torch.zeros(6, 4), torch.zeros(6, 48)
+    for batch in batches:
+        encoder.model.zero_grad()
+        states, mask = encoder.model(**batch).last_hidden_state, batch["attention_mask"][..., None]
+        vectors = normalize((states * mask).sum(1) / mask.sum(1), dim=-1)
+        signs = torch.randint(0, 2, (5, 32), generator=torch.Generator().manual_seed(0)) * 2 - 1
+        (vectors * signs).sum().div(5**0.5).backward()
+        for number, layer in enumerate(encoder.model.encoder.layer):
+            weight = layer.attention.output.dense.weight
+            heads[number] += (weight * weight.grad).sum(0).view(4, 8).sum(1).abs()  # of a mask on what goes in
+            into, out = layer.intermediate.dense, layer.output.dense.weight
+            incoming = (into.weight * into.weight.grad).sum(1) + into.bias * into.bias.grad
+            neurons[number] += incoming.abs() + (out * out.grad).sum(0).abs()
+    torch.testing.assert_close(found.heads, heads, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(found.neurons, neurons, rtol=1e-4, atol=1e-6)
+    assert heads.min() > 1e-4
+
+
+def test_a_step_learns_from_vectors_similarities_and_states(folder, tmp_path):
+    """The losses that are logged equal those of a loop that pools by hand."""
+    encoder = SentenceEncoder.of(folder)
+    student = DynaBertModel.from_backbone(encoder.model, widths=[0.5, 1.0], depths=[1.0], matryoshka_dims=[8])
+    rows = texts_to_learn("train", TEXTS[:4], encoder.model, encoder.tokenizer)
+    args = DynaBertTrainingArguments(
+        str(tmp_path), stage="width", max_steps=1, per_device_train_batch_size=4, logging_steps=1, use_cpu=True,
+        report_to="none", similarity_weight=3.0, hidden_weight=0.5, disable_tqdm=True, learning_rate=0.0,
+    )  # fmt: skip
+    trainer = DynaBertTrainer(student, encoder.model, args, train_dataset=rows, processing_class=encoder.tokenizer)
+    with torch.no_grad():
+        batch = dict(encoder.tokenizer.pad(rows[:], return_tensors="pt"))
+        pooling = Pooling("mean", normalize=True)
+        with student.eval().subnetwork("w0.5-d1"):
+            ours, theirs = (
+                pooling(each(**batch).last_hidden_state, batch["attention_mask"]) for each in (student, encoder.model)
+            )
+    trainer.train()
+    logged = trainer.state.log_history[0]
+    parts = {name: logged[f"w0.5-d1_{name}"] for name in ("vector_loss", "similarity_loss", "hidden_loss")}
+    assert parts["vector_loss"] == pytest.approx(vector_loss(ours, theirs).item(), abs=2e-6)
+    assert parts["similarity_loss"] == pytest.approx(similarity_loss(ours, theirs, dims=[8]).item(), abs=2e-6)
+    total = parts["vector_loss"] + 3 * parts["similarity_loss"] + 0.5 * parts["hidden_loss"]
+    truncated = 3 * logged["w1-d1_similarity_loss"]  # leading parts of the full size are not yet alike
+    assert truncated > 1e-4
+    assert logged["loss"] == pytest.approx(total + truncated, abs=1e-4)
+    assert all(parameter.requires_grad for parameter in student.parameters())  # the pooler was frozen meanwhile
+
+
+def test_every_size_is_the_encoder_that_sentence_transformers_loads(run):
+    """Vectors switched, extracted, and those that the metrics were made of are the same."""
+    library = pytest.importorskip("sentence_transformers")
+    stats = pytest.importorskip("scipy.stats")
+    path, result = run
+    encoder = library.SentenceTransformer(str(path / "model"), device="cpu")
+    for row in result.rows:
+        encoder[0].auto_model.set_active(row.size)
+        first, second = (encoder.encode([pair[column] for pair in PAIRS]) for column in ("sentence1", "sentence2"))
+        cosines = (first * second).sum(1)  # of vectors of length 1
+        scores = [pair["score"] for pair in PAIRS]
+        assert row.metrics["spearman"] == pytest.approx(stats.spearmanr(cosines, scores).statistic, abs=1e-6)
+        if row.name == "w0.5-d0.5":
+            small = path / "small"
+            result.model.extract(row.size).save_pretrained(small)
+            encoder.tokenizer.save_pretrained(small)
+            alone = library.SentenceTransformer(str(small), device="cpu").encode([pair["sentence1"] for pair in PAIRS])
+            np.testing.assert_allclose(alone, first, rtol=0, atol=1e-5)
+    assert {"spearman_8", "pearson_8"} < set(result.rows[0].metrics)
+    spread = [row.metrics["pearson"] for row in result.rows]
+    assert max(spread) - min(spread) > 1e-3
+
+
+def test_the_order_of_rows_and_their_padding_change_no_metric(run, tmp_path):
+    _, result = run
+    encoder = SentenceEncoder.of(str(run[0] / "model"))
+    for rows in (PAIRS, [{"text": text, "label": row % 3} for row, text in enumerate(TEXTS)]):
+        found = []
+        for order, size in ((slice(None), 4), (slice(None, None, -1), 1)):
+            args = DynaBertTrainingArguments(
+                str(tmp_path), stage="finetune", per_device_eval_batch_size=size, use_cpu=True, disable_tqdm=True
+            )
+            data = texts_to_measure("eval", rows[order], result.model, encoder.tokenizer)
+            trainer = DynaBertTrainer(
+                result.model, None, args, eval_dataset=data, processing_class=encoder.tokenizer,
+                compute_metrics=None,
+            )  # fmt: skip
+            predicted = trainer.predict(data, sizes=["w0.25-d0.5", "w1-d1"]).predictions
+            found.append({name: vectors[order] for name, vectors in predicted.items()})
+        for name in found[0]:
+            np.testing.assert_allclose(found[0][name], found[1][name], rtol=0, atol=1e-5)
+
+
+def test_the_result_tells_what_it_is(run):
+    path, result = run
+    card = (path / "model" / "README.md").read_text()
+    assert "library_name: sentence-transformers\n" in card
+    assert "pipeline_tag: sentence-similarity\n" in card
+    assert "encoder[0].auto_model.set_active(width=0.25, depth=0.5)" in card
+    assert "`similarity_weight` | 1.0" in card
+    assert result.model.config.metrics["teacher"]["spearman"] == pytest.approx(result.teacher_metrics["spearman"])
+    assert result.teacher_metrics["spearman"] != 0
+
+
+class Stop(TrainerCallback):
+    """Fails after so many steps."""
+
+    def __init__(self, steps):
+        self.steps = steps
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.steps:
+            raise KeyboardInterrupt
+
+
+def test_a_run_that_was_stopped_ends_as_one_that_was_not(folder, run, tmp_path):
+    settings = {**SETTINGS, "learning_rate": 1e-3, "max_steps": 4, "save_strategy": "steps", "save_steps": 1}
+    given = {"train_dataset": TEXTS, "eval_dataset": PAIRS, "matryoshka_dims": [8], **settings}
+    with pytest.raises(KeyboardInterrupt):
+        train_dynabert(folder, output_dir=tmp_path, callbacks=[Stop(3)], **given)
+    with pytest.raises(ValueError, match=r"matryoshka_dims.* belongs|matryoshka_dims"):
+        train_dynabert(folder, output_dir=tmp_path, **{**given, "matryoshka_dims": [4]})
+    train_dynabert(folder, output_dir=tmp_path, **given)
+    one, other = (load_file(path / "model" / "model.safetensors") for path in (run[0], tmp_path))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    tables = [json.loads((Path(path) / "model" / "results.json").read_text()) for path in (run[0], tmp_path)]
+    assert tables[0]["sub_networks"] == tables[1]["sub_networks"]
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"matryoshka_dims": [64]}, r"matryoshka_dims=\[64\] is not possible. Vectors have 32 numbers; give a list"),
+        ({"matryoshka_dims": [8], "similarity_weight": 0}, "leading parts of vectors learn similarities"),
+        ({"label_weight": 0.5}, "label_weight=0.5 was given, but a sentence encoder learns from its teacher alone"),
+        ({"finetune": True}, "finetune=True was given, but a sentence encoder learns from its teacher alone"),
+        ({"vector_loss": "dot"}, "vector_loss='dot' is unknown. Possible is one of 'cosine', 'mse'"),
+        ({"train_dataset": [{"a": 1}]}, "train_dataset has no text"),
+        ({"eval_dataset": [{"a": "w", "b": "w", "score": "x"}]}, "eval_dataset has scores .* that are no numbers"),
+        ({"eval_dataset": [{"input_ids": [[5], [6], [7]], "labels": 1.0}]}, "has 3 texts in row 0. A sentence encoder"),
+    ],
+)
+def test_what_no_encoder_can_learn_is_refused_before_any_work(folder, tmp_path, change, error):
+    with pytest.raises(ValueError, match=error):
+        run_recipe(tmp_path, folder, **{"train_dataset": TEXTS, "eval_dataset": PAIRS, **change})
+    assert not (tmp_path / "run").exists()
+
+
+def test_other_heads_have_no_leading_parts_of_vectors(tmp_path):
+    with pytest.raises(ValueError, match="a BertForSequenceClassification has no vectors of texts"):
+        run_recipe(tmp_path, matryoshka_dims=[8])
