@@ -18,13 +18,13 @@ def build_parser() -> argparse.ArgumentParser:
     """Everything that the command line takes."""
     parser = argparse.ArgumentParser(
         prog="dynabert",
-        description="Measure, choose, use, extract, export and publish the sizes of an elastic BERT or RoBERTa.",
+        description="Measure, choose, use, extract, export and publish the sizes of an elastic encoder.",
         epilog=f"`dynabert COMMAND --help` has examples. {_EXIT_CODES}.",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for add in (_add_show, _add_evaluate, _add_predict, _add_profile, _add_recommend):
         add(commands)
-    for add in (_add_augment, _add_cascade, _add_extract, _add_specialise, _add_export, _add_push):
+    for add in (_add_augment, _add_cascade, _add_extract, _add_specialise, _add_trim, _add_export, _add_push):
         add(commands)
     return parser
 
@@ -230,6 +230,25 @@ def _add_specialise(commands: Any) -> None:
     parser.add_argument("--train-batch-size", type=count, default=32, metavar="N", help="texts a batch (default 32)")
     parser.add_argument("--file", required=True, help="text to learn on, without labels: csv, json, jsonl or parquet")
     parser.add_argument("--text-column", nargs="+", default=["text"], metavar="COLUMN", help="one, or two of a pair")
+
+
+def _add_trim(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "trim",
+        "keep only the tokens that texts need, in the model and its tokenizer",
+        """
+        dynabert trim MODEL small --file train.csv
+        dynabert trim MODEL small --file train.jsonl test.jsonl --text-column premise hypothesis
+        """,
+    )
+    parser.add_argument("output", metavar="OUTPUT", help="folder to make")
+    parser.add_argument(
+        "--file", nargs="+", required=True, help="all texts that the model is for: csv, json, jsonl or parquet"
+    )
+    parser.add_argument(
+        "--text-column", nargs="+", metavar="COLUMN", help="columns of texts, or of words as lists (default text)"
+    )
 
 
 def _add_export(commands: Any) -> None:

@@ -112,6 +112,7 @@ if TYPE_CHECKING:
     from .data.augmentation import WordReplacement
     from .data.augmented_files import augment_file, augment_rows
     from .data.labelled_text import LabelledText
+    from .data.vocabulary import TrimmedVocabulary, trim_vocabulary
     from .data.word_vectors import WordVectors
     from .hub.card import write_model_card
     from .hub.facts import ModelCardFacts
@@ -145,6 +146,7 @@ _ON_FIRST_USE = {
     "data.augmentation": ("WordReplacement",),
     "data.augmented_files": ("augment_file", "augment_rows"),
     "data.word_vectors": ("WordVectors",),
+    "data.vocabulary": ("TrimmedVocabulary", "trim_vocabulary"),
     "hub.push": ("push_folder", "push_subnetworks"),
     "hub.card": ("write_model_card",),
     "hub.facts": ("ModelCardFacts",),

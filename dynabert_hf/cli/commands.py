@@ -16,7 +16,7 @@ from .augmentation import augment
 from .cascades import choose_cascade
 from .measurements import evaluate, profile_sizes, show
 from .predictions import predict
-from .products import export, extract, push, specialise_size
+from .products import export, extract, push, specialise_size, trim
 from .recommendation import recommend_size
 
 _EXPECTED = (ValueError, ImportError, OSError, RuntimeError, HfHubHTTPError)
@@ -66,6 +66,7 @@ _COMMANDS: dict[str, Callable[[Namespace, Console], int | None]] = {
     "augment": augment,
     "extract": extract,
     "specialise": specialise_size,
+    "trim": trim,
     "export": export,
     "push": push,
 }

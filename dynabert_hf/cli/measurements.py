@@ -54,6 +54,7 @@ def show(arguments: Namespace, console: Console) -> None:
         "hidden_size": config.hidden_size,
         "active": size_name(config.active),
         "extracted_from": config.extracted_from,
+        "trimmed_vocabulary": config.trimmed_vocabulary,
         "teacher": stored.get("teacher", {}),
         "sizes": rows,
     }
@@ -65,6 +66,9 @@ def show(arguments: Namespace, console: Console) -> None:
     console.print(f"{about['model_class']}: {len(full)} layers of {heads} heads and {neurons} neurons")
     if config.extracted_from:
         console.print("extracted from {parent}, size {size}".format(**config.extracted_from), soft_wrap=True)
+    if config.trimmed_vocabulary:
+        tokens = [config.trimmed_vocabulary[when]["tokens"] for when in ("after", "before")]
+        console.print("vocabulary trimmed to {:,} of {:,} tokens".format(*tokens), soft_wrap=True)
     print_sizes(console, rows, about["teacher"])
 
 

@@ -1,4 +1,4 @@
-"""The commands that make something of sizes: `extract`, `specialise`, `export` and `push`."""
+"""The commands that make something of a model: `extract`, `specialise`, `trim`, `export` and `push`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,17 @@ from pathlib import Path
 from rich.console import Console
 
 from ..data.labelled_text import tokenised_texts
+from ..data.text_files import read_corpus
+from ..data.vocabulary import trim_vocabulary
 from ..files import new_folder
+from ..hub.card import write_model_card
+from ..hub.facts import ModelCardFacts, is_hub_id
 from ..hub.push import push_folder, push_subnetworks
+from ..model.subnetwork import size_name
 from ..onnx.export import export_onnx
 from ..onnx.quantization import quantize_onnx
+from ..sizes.metrics import plain_metrics
+from ..sizes.records import SizeRecord
 from ..sizes.tables import quantity, table_of
 from ..training.specialise import specialise
 from .inputs import labelled_text, load_model, load_tokenizer, named_sizes, needed_tokenizer
@@ -79,6 +86,31 @@ def specialise_size(arguments: Namespace, console: Console) -> None:
         f"{arguments.output}: {arguments.size}, {quantity(small.num_parameters())} parameters, {learned}",
         soft_wrap=True,
     )
+
+
+def trim(arguments: Namespace, console: Console) -> None:
+    """A model and its tokenizer with the tokens only that texts need."""
+    with new_folder(Path(arguments.output)) as folder:
+        model, tokenizer = load_model(arguments.model), needed_tokenizer(arguments)
+        columns = arguments.text_column or ["text"]
+        texts = [text for file in arguments.file for text in read_corpus(file, columns)]
+        result = trim_vocabulary(model, tokenizer, texts)
+        result.model.save_pretrained(folder, with_code=True)
+        result.tokenizer.save_pretrained(folder)
+        parent = arguments.model if is_hub_id(arguments.model) else None
+        metrics = result.model.config.metrics or {}
+        records = [
+            SizeRecord.counted(result.model, size, plain_metrics(metrics.get(size_name(size), {})))
+            for size in result.model.config.subnetworks or (result.model.active,)
+        ]
+        write_model_card(folder, ModelCardFacts.from_records(result.model, records, parent=parent))
+    rows = {"before": result.before, "after": result.after}
+    if arguments.json:
+        print_json({"folder": arguments.output, "texts": len(texts), **rows})
+        return
+    console.print(table_of([{"vocabulary": name, **row} for name, row in rows.items()]))
+    told = f"all tokens of {len(texts)} texts stand, and what the model says of them"
+    console.print(f"{arguments.output}: {told}", soft_wrap=True)
 
 
 def export(arguments: Namespace, console: Console) -> None:

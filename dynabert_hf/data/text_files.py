@@ -57,6 +57,16 @@ def read_rows(
     return rows
 
 
+def read_corpus(path: str | PathLike, columns: Sequence[str]) -> list[str | list[str]]:
+    """All texts in these columns of a file, or the words of each; empty cells are left out.
+
+    Takes the files that `read_rows` takes, and raises what it raises.
+    """
+    rows = read_rows(path, needed=columns, as_text=True)
+    cells = [cell for column in columns for cell in list(rows[column]) if cell is not None]
+    return [cell if isinstance(cell, list) else str(cell) for cell in cells]
+
+
 def read_tagged_words(path: str | PathLike) -> Dataset:
     """The sentences of a text file with a word a line and an empty line after each sentence, as CoNLL's tasks have it.
 

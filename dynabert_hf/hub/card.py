@@ -304,6 +304,14 @@ def _how_made(facts: ModelCardFacts) -> str:
     if facts.train_rows is not None and facts.stages:
         sentences.append(f"Training used {facts.train_rows} rows.")
     sentences += [STAGES[stage] for stage in facts.stages if stage in STAGES]
+    if facts.vocabulary:
+        before, after = facts.vocabulary["before"], facts.vocabulary["after"]
+        sentences.append(
+            f"The vocabulary was cut from {before['tokens']:,} tokens to the {after['tokens']:,} that a corpus needs: "
+            f"{before['parameters'] / 1e6:.1f} M parameters became {after['parameters'] / 1e6:.1f} M, and "
+            f"{before['weights_mb']:.1f} MB of weights {after['weights_mb']:.1f} MB. Letters that are not in that "
+            "corpus are unknown to the model."
+        )
     return " ".join(sentences)
 
 

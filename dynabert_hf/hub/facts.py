@@ -72,6 +72,7 @@ class ModelCardFacts:
         latency_setting: How latency was measured, in words.
         tags: More tags for the Hub to find the model by.
         directions: In which direction a metric is better, `lower` or `higher`, where its name does not say it.
+        vocabulary: What `trim_vocabulary` cut, as the configuration of the model has it.
         has_tokenizer: Whether the tokenizer lies beside the model, so that the example can use it.
         is_sentence_encoder: Whether `SentenceTransformer` loads the model.
     """
@@ -97,6 +98,7 @@ class ModelCardFacts:
     latency_setting: str | None = None
     tags: tuple[str, ...] = ()
     directions: Mapping[str, str] = field(default_factory=dict)
+    vocabulary: Mapping[str, Mapping[str, float]] | None = None
     has_tokenizer: bool = False
     is_sentence_encoder: bool = False
 
@@ -111,6 +113,7 @@ class ModelCardFacts:
         """
         told = {
             "directions": model.config.metric_directions or {},
+            "vocabulary": model.config.trimmed_vocabulary,
             "is_sentence_encoder": is_sentence_encoder(model.config),
             **facts,
         }

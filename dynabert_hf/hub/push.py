@@ -22,7 +22,7 @@ from ..model.subnetwork import Size, size_name
 from ..sizes.metrics import plain_metrics
 from ..sizes.records import SizeRecord, as_size
 from .card import write_model_card
-from .facts import ModelCardFacts, elastic_class_name
+from .facts import ModelCardFacts
 
 NETWORK_ERRORS = (OSError, RuntimeError, HfHubHTTPError.__bases__[0])
 """What huggingface_hub raises when a push fails; the last is the base of all errors of its HTTP library."""
@@ -95,7 +95,7 @@ def _write_card_of_size(
     name = size_name(size)
     record = SizeRecord.counted(model, size, plain_metrics((model.config.metrics or {}).get(name, {})))
     if facts is None:
-        facts = ModelCardFacts(elastic_class_name(model), (), directions=model.config.metric_directions or {})
+        facts = ModelCardFacts.from_records(model, ())
     records = tuple(one for one in facts.sizes if one.size == size) or (record,)
     heading = f"{facts.heading}, {name}"
     write_model_card(folder, replace(facts, sizes=records, title=heading, pictures={}, **changes))

@@ -110,6 +110,7 @@ class ElasticConfigMixin(_Config):
         temperatures: For sizes, by their text, what to divide their logits by so that their confidences come true.
         extracted_from: After extraction where this network came from: `parent` (name or path, None if it has none),
             `size` (as text) and `metrics` (of that size, None if the parent had none).
+        trimmed_vocabulary: What `trim_vocabulary` cut: `before` and `after` of `tokens`, `parameters` and so on.
         format_version: Version of these fields.
 
     Raises:
@@ -132,6 +133,7 @@ class ElasticConfigMixin(_Config):
     metric_directions: dict[str, str] | None = None
     temperatures: dict[str, float] | None = None
     extracted_from: dict[str, Any] | None = None
+    trimmed_vocabulary: dict[str, dict[str, Any]] | None = None
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self, **kwargs: Any) -> None:

@@ -1,0 +1,70 @@
+"""`dynabert trim`: the folder that it leaves, by value, and what it refuses."""
+
+import json
+
+import pytest
+import torch
+from helpers.tiny import make_model, make_tokenizer
+from huggingface_hub import ModelCard
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from dynabert_cli import main
+from dynabert_hf import trim_vocabulary
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad", "film", "a", "very", "un", "##used", "never"]
+TEXTS = ["a good film", "very bad", "bad bad film", "a very very good film"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A saved elastic model with its tokenizer and a metric, and texts."""
+    model = make_model(stock={"num_labels": 2})
+    model.config.metrics = {"w0.5-d0.5": {"accuracy": 0.75}}
+    model.save_pretrained(tmp_path / "model")
+    make_tokenizer(WORDS).save_pretrained(tmp_path / "model")
+    rows = [{"text": text, "words": text.split()} for text in TEXTS]
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return tmp_path
+
+
+def command(folder, *more):
+    paths = [str(folder / name) for name in ("model", "small")]
+    return ["trim", *paths, "--file", str(folder / "texts.jsonl"), *more]
+
+
+@pytest.mark.parametrize("column", ["text", "words"])
+def test_the_command_is_the_call(folder, capsys, column):
+    assert main(command(folder, "--text-column", column, "--json")) == 0
+    told = json.loads(capsys.readouterr().out)
+    model = AutoModelForSequenceClassification.from_pretrained(folder / "model")
+    tokenizer = AutoTokenizer.from_pretrained(folder / "model")
+    expected = trim_vocabulary(model, tokenizer, TEXTS)
+    assert (told["texts"], told["before"], told["after"]) == (len(TEXTS), expected.before, expected.after)
+    assert told["after"]["tokens"] == len(WORDS) - 3
+
+    small = AutoModelForSequenceClassification.from_pretrained(folder / "small").set_active("w0.5-d0.5")
+    own = AutoTokenizer.from_pretrained(folder / "small")
+    model.set_active("w0.5-d0.5")
+    with torch.no_grad():
+        before, after = (
+            one(**reader(TEXTS, padding=True, return_tensors="pt")).logits
+            for one, reader in ((model, tokenizer), (small, own))
+        )
+    torch.testing.assert_close(after, before, atol=1e-6, rtol=0)
+
+
+def test_the_card_and_show_tell_what_was_cut(folder, capsys):
+    assert main(command(folder)) == 0
+    assert "all tokens of 4 texts stand" in capsys.readouterr().out
+    card = ModelCard.load(folder / "small" / "README.md")
+    assert "cut from 99 tokens to the 10 that a corpus needs: 0.1 M parameters became" in card.text
+    assert "| `w0.5-d0.5` | 0.5 | 0.5 | 0.7500 |" in card.text
+    assert main(["show", str(folder / "small")]) == 0
+    assert "vocabulary trimmed to 10 of 99 tokens" in capsys.readouterr().out
+
+
+def test_a_file_without_texts_leaves_nothing(folder, capsys):
+    (folder / "texts.jsonl").write_text(json.dumps({"text": " "}) + "\n")
+    assert main(command(folder)) == 1
+    assert "The texts hold no token" in capsys.readouterr().err
+    assert not (folder / "small").exists()
