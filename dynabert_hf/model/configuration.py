@@ -351,9 +351,8 @@ class ElasticConfigMixin(_Config):
                 f"otherwise than the rest, and this network begins with layer {stored[0].index}. Only cuts that keep "
                 "layer 0 become a stock model; keep it (kept_layers), or use the elastic model as it is."
             )
-        values = _constructor_fields(self)
-        for field in fields(ElasticConfigMixin):
-            values.pop(field.name, None)
+        own = {each.name for each in fields(self)} - {each.name for each in fields(self.backbone_config_class)}
+        values = {name: value for name, value in _constructor_fields(self).items() if name not in own}
         values.update(self._stock_counts(len(stored), neurons.pop()))
         if values.get("layer_types"):
             values["layer_types"] = [values["layer_types"][layer.index] for layer in stored]

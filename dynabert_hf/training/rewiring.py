@@ -202,7 +202,8 @@ def rewire(model: PreTrainedModel, importance: Importance) -> PreTrainedModel:
 
     The outputs of the full network do not change beyond rounding; those of its sub-networks do. Make an optimiser after
     rewiring, not before: its states would belong to other neurons. Where all layers share a table with a column per
-    head, as in MPNet, they get one order of heads, by the sum of the importance over layers.
+    head, as in MPNet, the configuration notes which column each head reads then. A stock configuration cannot: there
+    all layers get one order of heads, by the sum of the importance over layers.
 
     Args:
         model: An elastic or stock model of a supported family.
@@ -225,13 +226,18 @@ def rewire(model: PreTrainedModel, importance: Importance) -> PreTrainedModel:
         raise ValueError("The importance holds NaN or infinity. Check the loss of the batches that it was measured on.")
     group, size = head_group(config), head_size(config)
     head_scores = importance.heads.unflatten(1, (-1, group)).sum(2)
-    table = anatomy_of(model).head_table
-    if table:  # its columns are the heads of every layer, so there is one order of heads for all
+    table, notes_orders = anatomy_of(model).head_table, hasattr(config, "head_orders")
+    if table and not notes_orders:  # its columns are the heads of every layer, so there is one order of heads for all
         head_scores = head_scores.sum(0).expand_as(head_scores)
-        order = head_scores[0].argsort(descending=True, stable=True)
-        _permute_inputs(model.base_model.get_submodule(table), order)
-    for layer, heads, neurons in zip(layers, head_scores, importance.neurons, strict=True):
-        order = heads.argsort(descending=True, stable=True)
+    head_orders = head_scores.argsort(descending=True, stable=True)
+    if notes_orders:
+        before = config.head_orders or [list(range(config.num_attention_heads))] * len(layers)
+        config.head_orders = [
+            [columns[head] for head in order] for columns, order in zip(before, head_orders.tolist(), strict=True)
+        ]
+    elif table:
+        _permute_inputs(model.base_model.get_submodule(table), head_orders[0])
+    for layer, order, neurons in zip(layers, head_orders, importance.neurons, strict=True):
         orders = {
             HEADS: _spread(order, group * size),
             KEYS: _spread(order, size),

@@ -86,6 +86,46 @@ def test_rewiring_changes_no_output_of_the_full_size(family):
     torch.testing.assert_close(again, importance.neurons.sort(1, descending=True).values, rtol=1e-3, atol=1e-4)
 
 
+def test_each_layer_of_mpnet_keeps_its_own_most_important_heads(tmp_path):
+    """By value: below full width the rewired model is stock without the heads that its layer can spare."""
+    model, stock = make_backbone("MPNet"), make_stock("MPNet")
+    importance = measure_importance(model, [BATCH], progress=False)
+    rewire(model, importance)
+    rewire(model, measure_importance(model, [{**BATCH, "labels": torch.tensor([1, 1])}], progress=False))
+    best = importance.heads.argsort(1, descending=True)
+    rewire(model, measure_importance(model, [BATCH], progress=False))
+    assert model.config.head_orders == best.tolist()
+    assert len(set(map(tuple, model.config.head_orders))) > 1
+    with torch.no_grad():
+        for layer, order in zip(stock.mpnet.encoder.layer, best, strict=True):
+            layer.attention.attn.o.weight.unflatten(1, (4, 8))[:, order[2:]] = 0
+    expected = run(stock, output_hidden_states=True)
+    shapes = [LayerShape(index, 2, 48) for index in range(6)]
+    small = model.set_active(shapes).extract()
+    small.save_pretrained(tmp_path)
+    for each in (model, small, type(model).from_pretrained(tmp_path).eval(), model.share(shapes)):
+        assert_close(run(each, output_hidden_states=True), expected, 2e-5)
+
+
+def test_a_rewired_mpnet_becomes_the_stock_model_that_it_was():
+    model, stock = make_backbone("MPNet"), make_stock("MPNet")
+    rewire(model, measure_importance(model, [BATCH], progress=False))
+    again = model.to_backbone()
+    for name, weight in stock.state_dict().items():
+        if not any(part in name for part in ("intermediate.dense", ".output.dense")):  # where neurons are reordered
+            assert torch.equal(again.state_dict()[name], weight), name
+    shallow = model.extract([LayerShape(index, 4, 48) for index in (1, 4)])
+    assert_close(run(shallow.to_backbone()), run(shallow), 1e-5)
+
+
+@pytest.mark.parametrize("orders", [[[0, 1, 2, 3]] * 5, [[0, 1, 2, 2]] * 6, [[0, 1, 2]] * 6])
+def test_impossible_orders_of_heads_are_refused(orders):
+    with pytest.raises(
+        SubNetworkError, match=r"not possible. Give each of the 6 layers an order of the columns 0 to 3"
+    ):
+        dynabert_hf.DynaMPNetConfig(num_hidden_layers=6, num_attention_heads=4, hidden_size=32, head_orders=orders)
+
+
 def test_extracted_switched_reloaded_and_shared_models_agree(family, tmp_path):
     model = make_backbone(family)
     model.save_pretrained(tmp_path / "whole")
