@@ -91,24 +91,30 @@ def count_flops(
     if sequence_length > longest_input(config):
         changes["max_position_embeddings"] = 2 * sequence_length
     twin = _twin_of(type(model), config, **changes)
-    choices = (1,) if "MultipleChoice" in type(model).__name__ else ()
+    distinct = {(layer.heads, layer.neurons): layer for layer in reversed(layers)}  # layers of one shape cost the same
+    cost = {shape: _flops(twin, layer, batch_size, sequence_length) for shape, layer in distinct.items()}
+    rest, _ = cost[layers[0].heads, layers[0].neurons]
+    return rest + sum(cost[layer.heads, layer.neurons][1] for layer in layers)
+
+
+@lru_cache(maxsize=256)
+def _flops(twin: Any, layer: LayerShape, batch_size: int, sequence_length: int) -> tuple[int, int]:
+    """What a forward pass with no layer costs, and what this layer adds; all sizes are made of such sums."""
+    choices = (1,) if "MultipleChoice" in type(twin).__name__ else ()
     width = twin.get_input_embeddings().weight.shape[1]  # some models look for padding among ids, which have no values
     embeddings = torch.empty((batch_size, *choices, sequence_length, width), device="meta")
-    distinct = {(layer.heads, layer.neurons): layer for layer in reversed(layers)}  # layers of one shape cost the same
-    run = sorted(distinct.values(), key=lambda layer: layer.index)
-    with torch.no_grad(), twin.subnetwork(run), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), twin.subnetwork((layer,)), FlopCounterMode(display=False) as counter:
         twin(inputs_embeds=embeddings)
-    by_module = {name: sum(counts.values()) for name, counts in counter.get_flop_counts().items()}
-    names = {module: name for name, module in twin.named_modules(prefix=type(twin).__name__)}
-    stored = dict(zip((layer.index for layer in config.stored_layers), twin.elastic_layers.stored, strict=True))
-    cost = {shape: by_module[names[stored[layer.index]]] for shape, layer in distinct.items()}
-    rest = counter.get_total_flops() - sum(cost.values())
-    return rest + sum(cost[layer.heads, layer.neurons] for layer in layers)
+        (ran,) = twin.elastic_layers
+    (name,) = (name for name, module in twin.named_modules(prefix=type(twin).__name__) if module is ran)
+    added = sum(counter.get_flop_counts()[name].values())
+    return counter.get_total_flops() - added, added
 
 
 def _twin_of(model_class: Any, config: ElasticConfigMixin, **changes: Any) -> Any:
     """A model of the shapes that a configuration describes, without weights."""
-    others = {"metrics": None, "extracted_from": None, "active_layers": config.stored_shape}
+    others = dict.fromkeys(("metrics", "extracted_from", "_name_or_path"))
+    others |= {"active_width": 1.0, "active_depth": 1.0, "active_layers": config.stored_shape}
     config_class: Any = type(config)
     return _twin(model_class, config_class, json.dumps({**config.to_dict(), **others, **changes}, default=str))
 

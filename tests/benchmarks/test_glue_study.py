@@ -154,6 +154,14 @@ def test_a_gpu_that_is_not_there_is_refused():
         main(["rivals", "--smoke", "--device", "cuda"])
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _no_pictures():
+    """To draw the pictures of each card takes longer than to train its model."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dynabert_hf.training.result.draw_pictures", lambda card, folder: {})
+        yield
+
+
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
     """The options of a tiny study, and its folder."""
@@ -175,6 +183,7 @@ def test_a_tiny_study_makes_a_table_stops_when_told_and_goes_on(smoke, capsys):
     assert "classes/tiny/score-0: first" not in capsys.readouterr().out  # nothing is trained again
 
 
+@pytest.mark.slow
 def test_the_other_tables_and_the_page_of_all(smoke, capsys):
     options, folder = smoke
     assert main(["specialised", *options]) == 0

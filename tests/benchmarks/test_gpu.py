@@ -1,24 +1,35 @@
 """The benchmark of GPUs, in its smoke form on a CPU."""
 
+import importlib
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "gpu.py"
+pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-def run(output, *arguments):
-    command = [sys.executable, str(BENCHMARK), "--output", str(output), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=500)
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """A function that calls the benchmark with arguments, and gives what it prints."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    for name in ("gpu", "training", "card_time"):  # its modules, whatever else goes by such names
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    benchmark = importlib.import_module("gpu")
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["gpu.py", *map(str, arguments)])
+        benchmark.main()
+        return capsys.readouterr().out
+
+    return call
 
 
-def test_jobs_are_kept_and_not_done_twice(tmp_path):
+def test_jobs_are_kept_and_not_done_twice(run, tmp_path):
     output = tmp_path / "results" / "gpu.json"
-    first = run(output, "--smoke", "--only", "sandwich")
-    assert first.returncode == 0, first.stderr[-3000:]
+    smoke = ("--output", output, "--smoke")
+    run(*smoke, "--only", "sandwich")
     before = json.loads(output.read_text())
     step, compiled = (before["jobs"][f"step sandwich {kind}"] for kind in ("eager_and_parts", "compiled"))
     assert step["sizes"] == ["w0.5-d0.5", "w0.5-d1", "w1-d0.5", "w1-d1"]
@@ -27,7 +38,7 @@ def test_jobs_are_kept_and_not_done_twice(tmp_path):
     assert set(step["optimizer_ms"]) == {"for-loop", "foreach", "fused"}
     assert compiled["gradients_differ_by"] < 1e-3  # the same operations, in the same order on a CPU
     assert compiled["graphs"] > 0
-    assert run(output, "--smoke", "--only", "inference 1 eager").returncode == 0
+    run(*smoke, "--only", "inference 1 eager")
     after = json.loads(output.read_text())
     assert after["jobs"].items() >= before["jobs"].items()
     rows = after["jobs"]["inference 1 eager"]
@@ -35,13 +46,11 @@ def test_jobs_are_kept_and_not_done_twice(tmp_path):
     for row in rows.values():
         assert row["stock_sequences_per_second"] == pytest.approx(1e3 / row["stock_ms"])
         assert row["elastic_over_stock"] > 0
-    told = run(output, "--smoke", "--table").stdout
-    assert "- inference 1 eager w1-d1: elastic_ms " in told
-    late = run(output, "--smoke", "--part", "inference", "--minutes", "0")
-    assert "Time is up before 'inference 2 eager'" in late.stdout
+    assert "- inference 1 eager w1-d1: elastic_ms " in run(*smoke, "--table")
+    assert "Time is up before 'inference 2 eager'" in run(*smoke, "--part", "inference", "--minutes", 0)
 
 
-def test_without_a_card_it_says_what_is_possible(tmp_path):
-    refused = run(tmp_path / "gpu.json")
-    assert refused.returncode == 2
-    assert "sees no CUDA device. Run it where there is one, or give --smoke" in refused.stderr
+def test_without_a_card_it_says_what_is_possible(run, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        run()
+    assert "sees no CUDA device. Run it where there is one, or give --smoke" in capsys.readouterr().err

@@ -536,10 +536,10 @@ def test_models_that_are_none_are_refused(capsys, folder, tmp_path):
 
 def test_export_writes_onnx_and_measures_int8(capsys, folder, reviews, tmp_path):
     pytest.importorskip("onnxruntime")
-    arguments = ["export", folder, tmp_path / "onnx", "--size", "w0.5-d0.5", "--int8", "--file", reviews]
-    made = run_json(capsys, *arguments)["sizes"]["w0.5-d0.5"]
+    arguments = ["export", folder, tmp_path / "onnx", "--size", "l0h2n24", "--int8", "--file", reviews]
+    made = run_json(capsys, *arguments)["sizes"]["l0h2n24"]
     assert (tmp_path / "onnx" / made["int8_file"]).stat().st_size / 2**20 == pytest.approx(made["int8_mb"], abs=0.01)
-    accuracy = run_json(capsys, "evaluate", folder, "--file", reviews, "--size", "w0.5-d0.5")["w0.5-d0.5"]["accuracy"]
+    accuracy = run_json(capsys, "evaluate", folder, "--file", reviews, "--size", "l0h2n24")["l0h2n24"]["accuracy"]
     assert made["accuracy"] == pytest.approx(accuracy)
     assert 0 <= made["int8_accuracy"] <= 1
     assert (tmp_path / "onnx" / "tokenizer.json").exists()

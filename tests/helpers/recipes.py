@@ -1,10 +1,14 @@
 """The recipe on a tiny model."""
 
+from contextlib import nullcontext
+from unittest.mock import patch
+
 import torch
 from datasets import Dataset
 from transformers import BertForSequenceClassification, RobertaForSequenceClassification
 
 from dynabert_hf import train_dynabert
+from dynabert_hf.training import result
 from helpers.tiny import BACKBONE_CONFIGS, TINY
 
 STOCK_CLASSES = {"Bert": BertForSequenceClassification, "Roberta": RobertaForSequenceClassification}
@@ -23,6 +27,9 @@ def make_sentences(size=12, regression=False):
     return Dataset.from_dict({"input_ids": ids.tolist(), "labels": labels})
 
 
-def run_recipe(tmp_path, teacher=None, **kwargs):
+def run_recipe(tmp_path, teacher=None, *, pictures=False, **kwargs):
+    """Train in the folder `run`. To draw the pictures of the card takes longer than that, so only few tests do."""
     kwargs = {"train_dataset": make_sentences(), "eval_dataset": make_sentences(8), **SETTINGS, **kwargs}
-    return train_dynabert(teacher or make_teacher(), output_dir=tmp_path / "run", **kwargs)
+    drawn = nullcontext() if pictures else patch.object(result, "draw_pictures", return_value={})
+    with drawn:
+        return train_dynabert(teacher or make_teacher(), output_dir=tmp_path / "run", **kwargs)

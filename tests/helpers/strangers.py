@@ -9,7 +9,7 @@ import torch
 
 from helpers import HELPERS
 from helpers.backbones import make_backbone
-from helpers.tiny import FAMILIES, HEADS, batch_for
+from helpers.tiny import HEADS, batch_for
 
 STRANGER = HELPERS / "stranger.py"
 
@@ -57,17 +57,22 @@ def save_with_expected(folder, family, head):
     torch.save({"auto_class": auto_class, "inputs": inputs, "expected": expected}, folder / "expected.pt")
 
 
-def save_every_head(folder):
-    """A folder for each head of two families, and one head of two others, as `save_with_expected` leaves it.
+OF_OTHER_FAMILIES = [
+    ("Roberta", "ForMaskedLM"),
+    ("ModernBert", "ForTokenClassification"),
+    ("DebertaV2", "ForSequenceClassification"),
+]
+"""Positions that begin elsewhere, layers with fused parts, layers that remember how many heads they have."""
 
-    The layers of the others have fused parts, or remember how many heads they have.
-    """
-    saved = [(family, head) for family in FAMILIES for head in HEADS]
-    saved += [("ModernBert", "ForTokenClassification"), ("DebertaV2", "ForSequenceClassification")]
-    for family, head in saved:
+EVERY_HEAD = [*(("Bert", head) for head in HEADS), *OF_OTHER_FAMILIES]
+
+
+def save_models(folder, models):
+    """A folder for each family and head given, as `save_with_expected` leaves it."""
+    for family, head in models:
         (folder / f"{family}{head}").mkdir()
         save_with_expected(folder / f"{family}{head}", family, head)
-    return [folder / f"{family}{head}" for family, head in saved]
+    return [folder / f"{family}{head}" for family, head in models]
 
 
 def check_report(report, folders):

@@ -16,7 +16,7 @@ import torch
 from helpers.cards import make_facts
 from helpers.hub_server import PART_SIZE, TOKEN
 from helpers.published import publish_as_the_authors_did
-from helpers.strangers import check_report, run_stranger, save_every_head
+from helpers.strangers import OF_OTHER_FAMILIES, check_report, run_stranger, save_models
 from helpers.tiny import make_batch, make_model
 from huggingface_hub import ModelCard
 from transformers import AutoTokenizer, BertTokenizer
@@ -81,8 +81,8 @@ def test_pushed_model_is_loaded_by_a_stranger_by_id_and_revision(hub, tmp_path):
     assert TOKEN.encode() not in b"".join(hub.files("me/model").values())
 
 
-def test_every_head_is_loaded_from_the_hub_by_a_stranger(hub, tmp_path):
-    folders = save_every_head(tmp_path)
+def test_other_families_are_loaded_from_the_hub_by_a_stranger(hub, tmp_path):
+    folders = save_models(tmp_path, OF_OTHER_FAMILIES)
     for folder in folders:
         push_folder(folder, f"me/{folder.name}")
     places = [f"me/{folder.name}={folder / 'expected.pt'}" for folder in folders]

@@ -24,7 +24,8 @@ def places_of_weights(path):
     "family", [name if name in USUAL else pytest.param(name, marks=pytest.mark.slow) for name in CONFIGS]
 )
 def test_an_export_equals_torch(family, tmp_path):
-    model = make_backbone(family)
+    layers = "n_layers" if family == "DistilBert" else "num_hidden_layers"
+    model = make_backbone(family, **{layers: 2})  # the exporter takes seconds for each
     export_onnx(model, tmp_path / "out", sizes=SIZES)
     mask = make_batch()["attention_mask"]
     inputs = {**make_batch(), "token_type_ids": torch.zeros_like(mask)}
@@ -36,8 +37,8 @@ def test_an_export_equals_torch(family, tmp_path):
 
     if family in USUAL:
         small, whole = (places_of_weights(tmp_path / "out" / f"{size}.onnx") for size in SIZES)
-        assert len(small) > 10
-        fused = 6 if family == "ModernBert" else 0  # two in each of three layers, and no prefixes
+        assert len(small) > 5
+        fused = 2 if family == "ModernBert" else 0  # of its one layer, and no prefixes
         assert len(small - whole) == fused
 
     quantised = quantize_onnx(tmp_path / "out", lambda runner: 0.0)

@@ -16,7 +16,7 @@ SIZE = "w0.5-d0.5"
 def pair(tmp_path_factory):
     """A model switched to a size, and the same size in ONNX Runtime."""
     folder = tmp_path_factory.mktemp("onnx") / "export"
-    model = make_model()
+    model = make_model(stock={"num_hidden_layers": 2})
     export_onnx(model, folder, size=SIZE)
     return model.set_active(SIZE), load_onnx(folder)
 
@@ -107,7 +107,8 @@ def test_an_input_given_twice_or_too_many_are_refused(runner):
 
 
 def test_token_types_are_refused_by_a_model_that_has_none(tmp_path):
-    export_onnx(make_model("Roberta", stock={"type_vocab_size": 1}), tmp_path / "out", size=SIZE)
+    model = make_model("Roberta", stock={"type_vocab_size": 1, "num_hidden_layers": 2})
+    export_onnx(model, tmp_path / "out", size=SIZE)
     with pytest.raises(ValueError, match="token_type_ids is no input of this graph"):
         load_onnx(tmp_path / "out")([[5]], token_type_ids=[[1]])
 
@@ -120,7 +121,7 @@ def test_int8_knows_its_limits_too(runner, tmp_path):
 
 @pytest.mark.parametrize("head", ["Model", "ForQuestionAnswering"])
 def test_only_the_prediction_is_written_whatever_the_configuration_asks_for(tmp_path, head):
-    model = make_model(head=head, stock={"num_labels": 2})
+    model = make_model(head=head, stock={"num_labels": 2, "num_hidden_layers": 2})
     plain = {"last_hidden_state", "pooler_output"} if head == "Model" else {"start_logits", "end_logits"}
     model.set_attn_implementation("eager")
     model.config.output_hidden_states = model.config.output_attentions = True

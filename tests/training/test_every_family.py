@@ -14,9 +14,13 @@ from dynabert_hf.training.rewiring import Importance
 GRID = {"widths": (0.5, 1.0), "depths": (0.5, 1.0)}
 EVERY = {"per_device_eval_batch_size": 4, "learning_rate": 1e-3}
 SIZES = ["w0.5-d0.5", "w0.5-d1", "w1-d0.5", "w1-d1"]
+USUAL = ("DistilBert", "MPNet", "DebertaV2", "ModernBert", "EuroBert")
+"""Other names, a table shared by layers, remembered heads, fused parts, shared keys: each kind of layer once."""
 
 
-@pytest.mark.parametrize("family", CONFIGS)
+@pytest.mark.parametrize(
+    "family", [name if name in USUAL else pytest.param(name, marks=pytest.mark.slow) for name in CONFIGS]
+)
 def test_the_recipe_makes_every_size_of_every_family(tmp_path, family):
     teacher = make_stock(family)
     result = run_recipe(tmp_path, teacher, keep_stages=True, **EVERY, **GRID)

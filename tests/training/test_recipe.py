@@ -165,7 +165,7 @@ def test_models_with_several_answers_are_measured(tmp_path, problem_type, metric
 
 def test_a_regression_model_reports_error_and_correlation(tmp_path):
     data = make_sentences(regression=True)
-    result = run_recipe(tmp_path, make_teacher(num_labels=1), train_dataset=data, eval_dataset=data)
+    result = run_recipe(tmp_path, make_teacher(num_labels=1), train_dataset=data, eval_dataset=data, pictures=True)
     assert set(result.rows[0].metrics) == {"loss", "mse", "pearson"}
 
 
@@ -221,7 +221,7 @@ def test_a_model_without_a_task_head_is_refused(tmp_path):
 
 
 def test_the_card_says_what_was_measured(tmp_path):
-    result = run_recipe(tmp_path, stages=("width", "depth"), finetune=True)
+    result = run_recipe(tmp_path, stages=("width", "depth"), finetune=True, pictures=True)
     folder = tmp_path / "run" / "model"
     card = ModelCard.load(folder / "README.md")
     found = {each.metric_name: each.metric_value for each in card.data.eval_results}
@@ -245,7 +245,7 @@ def test_the_card_of_the_default_recipe_tells_of_no_stage_that_was_not_trained(t
 
 def test_a_regression_has_a_card_with_pictures_of_its_correlation(tmp_path):
     data = make_sentences(regression=True)
-    run_recipe(tmp_path, make_teacher(num_labels=1), train_dataset=data, eval_dataset=data)
+    run_recipe(tmp_path, make_teacher(num_labels=1), train_dataset=data, eval_dataset=data, pictures=True)
     card = ModelCard.load(tmp_path / "run" / "model" / "README.md")
     assert {"pearson of w0.25-d0.5", "pearson of w1-d1"} == {each.metric_name for each in card.data.eval_results}
     assert "![pearson over cost of every size](pareto.png)" in card.text
