@@ -5,7 +5,7 @@ from pathlib import Path
 import evaluate
 import numpy as np
 import pytest
-from helpers.glue_tasks import LABELS
+from glue_data import LABELS, TEXT_COLUMNS
 from scipy import stats
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
@@ -32,14 +32,14 @@ def compute(task, predictions, references):
 def drawn(task, seed, size=37):
     """Predictions and labels with ties, related but not equal."""
     draw = np.random.default_rng(seed)
-    if LABELS[task] is None:
+    if task not in LABELS:
         references = draw.integers(0, 11, size) / 2
         return (references + draw.normal(0, 2, size)).round(1), references
     references = draw.integers(0, len(LABELS[task]), size)
     return np.where(draw.random(size) < 0.6, references, draw.integers(0, len(LABELS[task]), size)), references
 
 
-@pytest.mark.parametrize("task", LABELS)
+@pytest.mark.parametrize("task", TEXT_COLUMNS)
 def test_every_task_has_its_official_metrics_with_the_values_of_scikit_learn_and_scipy(task):
     for seed in range(5):
         predictions, references = drawn(task, seed)

@@ -6,6 +6,7 @@ from pathlib import Path
 import run_glue
 import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+from glue_data import LABELS, TEXT_COLUMNS
 from transformers import BertForSequenceClassification, BertModel, BertTokenizer
 
 from helpers.tiny import BACKBONE_CONFIGS, TINY
@@ -28,28 +29,6 @@ WORDS = [
     "too",
     "plot",
 ]
-COLUMNS = {
-    "cola": ("sentence",),
-    "sst2": ("sentence",),
-    "mrpc": ("sentence1", "sentence2"),
-    "qqp": ("question1", "question2"),
-    "stsb": ("sentence1", "sentence2"),
-    "mnli": ("premise", "hypothesis"),
-    "qnli": ("question", "sentence"),
-    "rte": ("sentence1", "sentence2"),
-    "wnli": ("sentence1", "sentence2"),
-}
-LABELS = {
-    "cola": ["unacceptable", "acceptable"],
-    "sst2": ["negative", "positive"],
-    "mrpc": ["not_equivalent", "equivalent"],
-    "qqp": ["not_duplicate", "duplicate"],
-    "stsb": None,
-    "mnli": ["entailment", "neutral", "contradiction"],
-    "qnli": ["entailment", "not_entailment"],
-    "rte": ["entailment", "not_entailment"],
-    "wnli": ["not_entailment", "entailment"],
-}
 METRICS = {
     "cola": {"matthews_correlation"},
     "mrpc": {"accuracy", "f1", "combined_score"},
@@ -64,14 +43,14 @@ QUICK += ["--max_seq_length", "16", "--learning_rate", "1e-3"]
 def make_split(task, size, *, seed, hidden=False):
     """A split of a GLUE task; `hidden` labels are -1, as in its test splits."""
     draw = random.Random(f"{task}-{seed}")
-    names = LABELS[task]
+    names = LABELS.get(task)
     rows = []
     for index in range(size):
-        texts = {column: " ".join(draw.choices(WORDS, k=draw.randint(3, 6))) for column in COLUMNS[task]}
+        texts = {column: " ".join(draw.choices(WORDS, k=draw.randint(3, 6))) for column in TEXT_COLUMNS[task]}
         label = draw.uniform(0, 5) if names is None else draw.randrange(len(names))
         rows.append({**texts, "label": -1 if hidden else label, "idx": index})
-    kind = Value("float32") if names is None else ClassLabel(names=names)
-    texts = dict.fromkeys(COLUMNS[task], Value("string"))
+    kind = Value("float32") if names is None else ClassLabel(names=list(names))
+    texts = dict.fromkeys(TEXT_COLUMNS[task], Value("string"))
     return Dataset.from_list(rows, features=Features({**texts, "label": kind, "idx": Value("int32")}))
 
 
