@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from operator import is_
 from types import MethodType
 from typing import Any
 
@@ -32,7 +33,7 @@ Parts = list[Part]
 """Those of all its blocks."""
 
 _MOST_PREPARED = 256  # sizes, the trained ones included
-_MOST_KEPT = 16  # parts of one linear
+_MOST_KEPT = 16  # sizes
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class ActiveSizes:
 
     Attributes:
         prepared: Sizes that were switched to before, by their name; the trained ones stay.
-        ready: During a pass without gradients, of each linear the part that an earlier one kept; else `unready`.
+        ready: During a pass without gradients, of each linear the parts that it computes with; else `unready`.
         sharing: What a trainer sets to share work between passes, see `training.shared_prefixes`; else None.
     """
 
@@ -68,12 +69,14 @@ class ActiveSizes:
     layers: tuple[LayerShape, ...]
     windows: tuple[Window | None, ...]
     is_full_width: bool
-    ready: Sequence[Part | None]
+    ready: Sequence[Parts | None]
 
     def __init__(self, config: Any):
         self.config, self.stored, self.head_size = config, config.stored_layers, head_size(config)
         self.roles: tuple[Role, ...] = tuple(config.anatomy.linears.values())
         self.ready = self.unready = (None,) * (len(self.stored) * len(self.roles))
+        self._kept: dict[Hashable, Sequence[Parts | None]] = {}
+        self._kept_of: tuple[list[Any], list[int]] = [], []  # weights, and their addresses
         self.prepared: dict[Hashable, PreparedSize] = {}
         self.sharing: Any = None
         for size in config.subnetworks:  # so that switching to one takes as little the first time
@@ -106,8 +109,34 @@ class ActiveSizes:
         self.windows, self.is_full_width = size.windows, size.is_full_width
         self.ready = self.unready
 
+    def make_ready(self, linears: Sequence[ElasticLinear]) -> None:
+        """Before a pass without gradients: find what an earlier one kept. To make it takes as long as small products.
+
+        Whether it still holds is looked up here, once for all linears. A kept view holds the memory that it is of, so
+        no other weight can have its address. Nothing is kept where hooks or parametrisations bring the weights.
+        """
+        weights = [weight for linear in linears for weight in linear._parameters.values() if weight is not None]
+        old, addresses = self._kept_of
+        is_same = len(weights) == len(old) and all(map(is_, weights, old))
+        if not (is_same and [weight.data_ptr() for weight in weights] == addresses):
+            self.forget()
+            if any(map(_is_brought, linears)):
+                return
+            self._kept_of = weights, [weight.data_ptr() for weight in weights]
+        ready = self._kept.get(self.windows)
+        if ready is None:
+            windows = {linear: self.windows[linear.number] for linear in linears}
+            parts = {each.number: each.parts(window) for each, window in windows.items() if window is not None}
+            ready = [parts.get(number) for number in range(len(self.windows))]
+            self._kept = {**(self._kept if len(self._kept) < _MOST_KEPT else {}), self.windows: ready}
+        self.ready = ready
+
+    def forget(self) -> None:
+        """Let go what was kept: it would hold the memory that weights leave."""
+        self.ready, self._kept, self._kept_of = self.unready, {}, ([], [])
+
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "ready": self.unready}
+        return {**self.__dict__, "ready": self.unready, "_kept": {}, "_kept_of": ([], [])}
 
 
 class ElasticLinear(nn.Linear):
@@ -120,25 +149,24 @@ class ElasticLinear(nn.Linear):
     active: ActiveSizes
     number: int
     blocks: int
-    _kept: dict[Window, tuple[Any, int, Any, int, Parts]]  # weight and bias with their addresses, and parts of them
 
     @classmethod
     def become(cls, stock: nn.Linear, active: ActiveSizes, *, number: int, blocks: int) -> None:
         """Make a stock linear elastic, in place; `number` is its place among the windows of a size."""
         stock.__class__ = cls
-        stock.__dict__.update(active=active, number=number, blocks=blocks, _kept={})
+        stock.__dict__.update(active=active, number=number, blocks=blocks)
         if "_old_forward" in stock.__dict__:  # accelerate's hooks, which move weights, call that
             stock.__dict__["_old_forward"] = MethodType(cls.forward, stock)
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
-        active, number = self.active, self.number
-        part = active.ready[number]
-        if part is not None and not is_grad_enabled():
-            return linear(states, part[0], part[1])
-        window = active.windows[number]
-        if window is None:
-            return linear(states, self.weight, self.bias)
-        parts = self._trained_parts(window) if is_grad_enabled() else self._parts_without_gradients(window)
+        active = self.active
+        parts, has_gradients = active.ready[self.number], is_grad_enabled()
+        if parts is None or has_gradients:
+            window = active.windows[self.number]
+            if window is None:
+                return linear(states, self.weight, self.bias)
+            sharing = active.sharing if has_gradients else None
+            parts = self.parts(window) if sharing is None else sharing.parts(self, window)
         if len(parts) == 1:
             return linear(states, *parts[0])
         return torch.cat([linear(states, *part) for part in parts], -1)
@@ -154,52 +182,14 @@ class ElasticLinear(nn.Linear):
         weight, bias = self.weight, self.bias
         return [(weight[place], None if bias is None else bias[place[0]]) for place in self.slices(window)]
 
-    def _trained_parts(self, window: Window) -> Parts:
-        sharing = self.active.sharing
-        return self.parts(window) if sharing is None else sharing.parts(self, window)
-
-    def _parts_without_gradients(self, window: Window) -> Parts:
-        """The parts, kept for the next pass: making them takes as long as a small product.
-
-        Not kept are what a compiler or tracer sees, and views that hold memory which hooks move weights out of.
-        """
-        if is_compiling() or is_tracing():
-            return self.parts(window)
-        return self.kept_parts(window) or self._keep(window)
-
-    def kept_parts(self, window: Window) -> Parts | None:
-        """What was kept of the weights that are here now, or None.
-
-        A kept view holds the memory that it is of, so no other weight can have its address.
-        """
-        kept = self._kept.get(window)
-        if kept is None or "_hf_hook" in self.__dict__:
-            return None
-        weight, address, bias, bias_address, parts = kept
-        parameters = self._parameters
-        is_current = parameters.get("weight") is weight and parameters.get("bias") is bias
-        if is_current and weight.data_ptr() == address and (bias is None or bias.data_ptr() == bias_address):
-            return parts
-        return None
-
-    def _keep(self, window: Window) -> Parts:
-        parts = self.parts(window)
-        weight, bias = self._parameters.get("weight"), self._parameters.get("bias")
-        if "_hf_hook" in self.__dict__ or type(weight) is not nn.Parameter:
-            self._kept = {}
-            return parts
-        current = {size: kept for size, kept in self._kept.items() if self.kept_parts(size)}
-        source = weight, weight.data_ptr(), bias, 0 if bias is None else bias.data_ptr()
-        self._kept = {**(current if len(current) < _MOST_KEPT else {}), window: (*source, parts)}
-        return parts
-
     def _apply(self, *args: Any, **kwargs: Any) -> Any:
-        self._kept = {}  # else it would hold the memory that the weights leave, as would the next
-        self.active.ready = self.active.unready
+        self.active.forget()
         return super()._apply(*args, **kwargs)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_kept": {}}
+
+def _is_brought(linear: ElasticLinear) -> bool:
+    """Whether the weights of a linear may be others at each pass."""
+    return "_hf_hook" in linear.__dict__ or type(linear._parameters.get("weight")) is not nn.Parameter
 
 
 class CountsHeads:
@@ -294,19 +284,11 @@ class ElasticLayers(nn.ModuleList):
         return iter(layers if active.sharing is None else active.sharing.walk(layers))
 
     def _pass_without_gradients(self, layers: Sequence[Any], linears: Sequence[ElasticLinear]) -> Iterator[Any]:
-        """The layers; whether what their linears kept still holds is looked up here, once for all of them."""
-        active, windows = self.active, self.active.windows
-        ready: list[Part | None] = list(active.unready)
-        for module in linears:
-            window = windows[module.number]
-            parts = None if window is None else module.kept_parts(window)
-            if parts is not None and len(parts) == 1:
-                ready[module.number] = parts[0]
-        active.ready = ready
+        self.active.make_ready(linears)
         try:
             yield from layers
         finally:
-            active.ready = active.unready
+            self.active.ready = self.active.unready
 
     def __getitem__(self, index: Any) -> Any:
         return list(self)[index] if isinstance(index, slice) else super().__getitem__(index)

@@ -22,7 +22,6 @@ from dynabert_hf import (
     SubNetworkError,
     plan_stage,
 )
-from dynabert_hf.model.elastic import ElasticLinear
 
 TWO_LABELS = {"stock": {"num_labels": 2}}
 
@@ -345,18 +344,18 @@ def test_passes_without_gradients_see_weights_that_change(change):
 def test_kept_views_hold_no_memory_that_the_weights_left_and_are_not_saved():
     model = make_model()
     without_gradients(model)
-    linear = model.bert.encoder.layer[0].intermediate.dense
-    ((*_, ((weight, _),)),) = linear._kept.values()
-    assert weight.data_ptr() == linear.weight.data_ptr()
-    assert not copy.deepcopy(linear)._kept
+    linear, sizes = model.bert.encoder.layer[0].intermediate.dense, model.base_model.active_sizes
+    (kept,) = sizes._kept.values()
+    assert kept[linear.number][0][0].data_ptr() == linear.weight.data_ptr()
+    assert not copy.deepcopy(model).base_model.active_sizes._kept
     model.double()
-    assert not linear._kept
+    assert not sizes._kept
     without_gradients(model, "w0.25-d0.5")
     without_gradients(model, "w0.5-d0.5")
-    assert set(linear._kept) == {(12, 32), (24, 32)}
+    assert len(sizes._kept) == 2
     model.load_state_dict({name: tensor.clone() for name, tensor in model.state_dict().items()}, assign=True)
     without_gradients(model, "w0.5-d0.5")
-    assert set(linear._kept) == {(24, 32)}
+    assert len(sizes._kept) == 1
 
 
 def test_what_is_looked_up_for_a_pass_holds_only_until_it_ends():
@@ -389,7 +388,7 @@ def test_nothing_is_kept_where_hooks_move_the_weights():
     expected = without_gradients(model)
     cpu_offload(model, execution_device=torch.device("cpu"))
     assert torch.equal(without_gradients(model), expected)
-    assert not any(getattr(module, "_kept", None) for module in model.modules())
+    assert not model.base_model.active_sizes._kept
 
 
 def test_sizes_that_were_once_asked_for_are_not_kept_for_ever():
@@ -401,7 +400,7 @@ def test_sizes_that_were_once_asked_for_are_not_kept_for_ever():
                     model.set_active([LayerShape(index, heads, neurons)])(**make_batch(batch=1))
     assert len(model.base_model.active_sizes.prepared) <= 256
     assert all(size in model.base_model.active_sizes.prepared for size in model.config.subnetworks)
-    assert max(len(module._kept) for module in model.modules() if isinstance(module, ElasticLinear)) <= 16
+    assert 1 < len(model.base_model.active_sizes._kept) <= 16
     assert model.set_active([LayerShape(0, 1, 1)]).active == (LayerShape(0, 1, 1),)
 
 
