@@ -172,13 +172,11 @@ class ElasticModelMixin(_Model):
         """A new model of this class on the same parameters, with an active size of its own: nothing is copied.
 
         So several sizes serve at once, from several threads, with one copy of the weights in memory: one model for
-        each size, and a forward pass changes none of them.
-
-        The two models have in common what belongs to the weights: their values, gradients and `requires_grad`, and
-        their device and number format, so that `to(...)` on one moves both. Each has its own active size,
-        configuration, attention implementation, `train()` or `eval()` mode and hooks. What replaces a module, such as
-        an adapter, does so in one of them. A copy or pickle of one has weights of its own. Call
-        `resize_token_embeddings` before: it would change the weights of both, and the configuration of one.
+        each size, and a forward pass changes none of them. In common they have what belongs to the weights: values,
+        gradients, `requires_grad`, device and number format. Each has its own active size, configuration, attention
+        implementation, `train()` or `eval()` mode, hooks, and modules that replace others, such as adapters. A copy or
+        pickle of one has weights of its own. Call `resize_token_embeddings` before: it would change the configuration
+        of one only.
 
         Takes the arguments of `set_active` and raises what it raises.
         """
