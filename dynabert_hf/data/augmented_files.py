@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -130,10 +131,10 @@ def augment_file(
                     part, replacement, text_columns=text_columns, copies=copies, seed=seed, first_row=start
                 )
                 table = made.with_format("arrow")[:]
-                write_whole(file, lambda partial, table=table: pq.write_table(table, partial))
+                write_whole(file, partial(pq.write_table, table))
             bar.update(len(part))
     whole = datasets.Dataset.from_parquet([str(file) for file in files], cache_dir=str(parts), features=rows.features)
-    write_whole(output, lambda partial: WRITERS[output.suffix](whole, partial))
+    write_whole(output, partial(WRITERS[output.suffix], whole))
     shutil.rmtree(parts)
     return len(whole)
 

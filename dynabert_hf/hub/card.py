@@ -64,8 +64,9 @@ def refresh_sizes(folder: str | Path, facts: ModelCardFacts) -> bool:
     pictures = "".join(f"\n![{name}]({file})\n" for name, file in facts.pictures.items())
     section = f"\n{_size_table(facts)}\n\n{_how_measured(facts)}\n{pictures}"
     card = ModelCard(before + heading + section + next_heading + rest)
-    card.data.model_name = card.data.model_name or facts.heading
-    card.data.eval_results = _metadata(facts).eval_results
+    data: Any = card.data
+    data.model_name = data.model_name or facts.heading
+    data.eval_results = _metadata(facts).eval_results
     card.save(path)
     return True
 

@@ -15,17 +15,14 @@ import huggingface_hub
 import torch
 import transformers
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError
 
 from ..model.elastic_model import ElasticModelMixin
+from ..model.shipping import NETWORK_ERRORS
 from ..model.subnetwork import Size, size_name
 from ..sizes.metrics import plain_metrics
 from ..sizes.records import SizeRecord, as_size
 from .card import write_model_card
 from .facts import ModelCardFacts
-
-NETWORK_ERRORS = (OSError, RuntimeError, HfHubHTTPError.__bases__[0])
-"""What huggingface_hub raises when a push fails; the last is the base of all errors of its HTTP library."""
 
 
 def push_subnetworks(

@@ -38,6 +38,9 @@ SENTENCE_ENCODER_FILES = (
 )
 """The files of sentence-transformers beside a model, which its configuration may hold."""
 
+NETWORK_ERRORS: Any = (OSError, RuntimeError, HfHubHTTPError.__bases__[0])
+"""What huggingface_hub raises when a push fails; the last is the base of all errors of its HTTP library."""
+
 IS_COPY = __name__.startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}.")
 """Whether this module is such a copy itself."""
 
@@ -117,7 +120,7 @@ def push(
         )
         if tags:
             metadata_update(repo_id, {"tags": tags}, token=token, revision=revision, overwrite=True)
-    except (OSError, RuntimeError, HfHubHTTPError.__bases__[0]) as error:  # the last: any error of the HTTP library
+    except NETWORK_ERRORS as error:
         raise ConnectionError(
             f"Pushing to {repo_id!r} failed: {error}. The model is as it was. See whether the network, the token "
             "(`hf auth login`) and your rights to the repository are in order, and call again."

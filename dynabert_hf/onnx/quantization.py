@@ -53,11 +53,11 @@ def quantize_onnx(folder: str | os.PathLike, evaluate: Callable[[OnnxModel], flo
         file = f"{name}.int8.onnx"
         with tempfile.TemporaryDirectory(dir=folder, prefix=".") as scratch:
             made = write_int8(folder / entry["file"], Path(scratch) / file)
-            accuracies = [float(evaluate(OnnxModel(each))) for each in (made, folder / entry["file"])]
+            int8, float32 = (float(evaluate(OnnxModel(each))) for each in (made, folder / entry["file"]))
             made.replace(folder / file)
         size_mb = (folder / file).stat().st_size / 2**20
-        results[name] = QuantizedSize(folder / file, *accuracies, size_mb=size_mb)
-        entry["int8"] = {"file": file, "accuracy": accuracies[0], "float32_accuracy": accuracies[1]}
+        results[name] = QuantizedSize(folder / file, int8, float32, size_mb)
+        entry["int8"] = {"file": file, "accuracy": int8, "float32_accuracy": float32}
     (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
     return results
 

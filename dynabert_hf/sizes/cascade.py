@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from ..data.labelled_text import LabelledText
 from ..families import read_config
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import AnySize, LayerShape, Size, SubNetworkError, size_name
-from ..onnx.session import load_onnx
+from ..onnx.session import OnnxModel, load_onnx
 from .calibration import confidence, fit_temperature, kind_of_choice, predict_sizes
 from .counting import count_parameters
 from .records import SizeRecord, as_size
@@ -311,9 +312,17 @@ def _runners(
     """Where to put inputs, and what makes logits of them at each size."""
     if isinstance(model, ElasticModelMixin):
         shared = [model.share(size).eval() for size in sizes]
-        return model.device, [lambda inputs, own=own: own(**inputs).logits for own in shared]
+        return model.device, [partial(_logits_in_torch, own) for own in shared]
     sessions = [load_onnx(Path(model), size_name(size)) for size in sizes]
-    return torch.device("cpu"), [lambda inputs, own=own: torch.from_numpy(own(**inputs)["logits"]) for own in sessions]
+    return torch.device("cpu"), [partial(_logits_in_onnx, own) for own in sessions]
+
+
+def _logits_in_torch(model: Any, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    return model(**inputs).logits
+
+
+def _logits_in_onnx(session: OnnxModel, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    return torch.from_numpy(session(**inputs)["logits"])
 
 
 def runner_of(model: ElasticModelMixin, record: SizeRecord) -> Any:

@@ -172,9 +172,10 @@ def _name_points(
     axes: Axes, front: Sequence[SizeRecord], records: Sequence[SizeRecord], metric: str, cost: str
 ) -> None:
     """Name the front's points where there is room: no name covers a point, a line, another name or the legend."""
-    figure = axes.figure
+    figure: Any = axes.figure
     figure.draw_without_rendering()
-    taken = [axes.get_legend().get_window_extent()]
+    legend: Any = axes.get_legend()
+    taken = [legend.get_window_extent()]
     centres = axes.transData.transform(list(zip(*_points(records, metric, cost), strict=True)))
     lines = [line.get_transform().transform_path(line.get_path()) for line in axes.get_lines()]
     for record in reversed(front):

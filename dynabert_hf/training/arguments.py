@@ -160,6 +160,12 @@ class DynaBertTrainingArguments(TrainingArguments):
                 "give label_weight=0."
             )
 
+    @property
+    def rows_in_a_batch(self) -> int:
+        """Rows that all processes train on at once."""
+        config: Any = self.accelerator_config
+        return self.train_batch_size * (1 if config.split_batches else self.world_size)
+
     def __getstate__(self) -> dict[str, Any]:
         """Without the token: the trainer pickles its arguments beside the model, and pushes them with it."""
         return {**self.__dict__, "hub_token": None}

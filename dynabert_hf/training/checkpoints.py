@@ -84,8 +84,8 @@ class _Resumed:
 
     def is_end(self, max_steps: int) -> bool:
         """Whether its training was over, at its last step or because it was stopped."""
-        control: Any = self.state.stateful_callbacks.get("TrainerControl", {})
-        was_stopped = control.get("args", {}).get("should_training_stop") and (
+        callbacks: Any = self.state.stateful_callbacks
+        was_stopped = callbacks.get("TrainerControl", {}).get("args", {}).get("should_training_stop") and (
             self.state.max_steps == max_steps  # else it was asked to train longer
         )
         return bool(self.state.global_step >= max_steps or was_stopped)

@@ -40,10 +40,9 @@ def check_datasets(model: Any, args: DynaBertTrainingArguments, train_dataset: A
             if name != "train_dataset" or args.stage == "finetune" or args.label_weight > 0:
                 check_labels(name, dataset, model)
     if train_dataset is not None:
-        is_split = args.accelerator_config.split_batches
         check_enough(
             train_dataset,
-            batch_size=args.train_batch_size * (1 if is_split else args.world_size),
+            batch_size=args.rows_in_a_batch,
             num_processes=args.world_size,
             drop_last=args.dataloader_drop_last,
         )

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch.nn import functional
-from transformers.utils import ModelOutput
 
 from ..model.configuration import ElasticConfigMixin
 from ..model.subnetwork import AnySize, SubNetwork, SubNetworkError, grid
@@ -178,8 +177,8 @@ def _mean_over_tokens(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 
 def prediction_loss(
-    student: ModelOutput,
-    teacher: ModelOutput,
+    student: Any,
+    teacher: Any,
     *,
     problem_type: str = "single_label_classification",
     attention_mask: torch.Tensor | None = None,
@@ -191,7 +190,7 @@ def prediction_loss(
     question answering compares the distributions of start and of end over the real tokens.
 
     Args:
-        student: Output of a task head.
+        student: Output of a task head, a `ModelOutput`.
         teacher: Output of the same head of the teacher.
         problem_type: As in `logit_loss`.
         attention_mask: `(batch, seq)`, 1 for real tokens; None: all are real.
@@ -211,7 +210,7 @@ def prediction_loss(
     return logit_loss(student.logits, teacher.logits, problem_type=problem_type, token_mask=token_mask)
 
 
-def kind_of_predictions(output: ModelOutput, labels: torch.Tensor | None, config: Any) -> str:
+def kind_of_predictions(output: Any, labels: torch.Tensor | None, config: Any) -> str:
     """What the predictions are, where the configuration does not say, as transformers tells it from the labels."""
     if config.problem_type is not None or "start_logits" in output or output.logits.ndim != 2:
         return config.problem_type or "single_label_classification"

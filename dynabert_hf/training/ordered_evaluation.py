@@ -41,7 +41,7 @@ class OrderedEvaluation(Trainer):
     """
 
     def __init__(self, *args: Any, compute_loss_func: Callable | None = None, **kwargs: Any):
-        super().__init__(*args, compute_loss_func=mean_over_batch(compute_loss_func), **kwargs)
+        super().__init__(*args, **{**kwargs, "compute_loss_func": mean_over_batch(compute_loss_func)})
         task = task_of(self.model)
         if task.predicts == "vector" and self.args.label_names is None:  # no argument of the encoder is called so
             self.label_names = list(task.label_names)
@@ -60,7 +60,8 @@ class OrderedEvaluation(Trainer):
         check_not_empty("The data set to evaluate on", test_dataset)
         collate: Any = self.data_collator
         if self.args.remove_unused_columns:
-            columns = [*inspect.signature(self.model.forward).parameters, "label", "label_ids", *self.label_names]
+            model: Any = self.model
+            columns = [*inspect.signature(model.forward).parameters, "label", "label_ids", *self.label_names]
             collate = RemoveColumnsCollator(collate, columns)
         return OrderedLoader(test_dataset, collate, self.args)
 

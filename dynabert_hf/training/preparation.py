@@ -204,7 +204,7 @@ def _check_data(recipe: Recipe, config: Any) -> None:
         args = stage.arguments
         check_enough(
             train,
-            batch_size=args.train_batch_size * (1 if args.accelerator_config.split_batches else args.world_size),
+            batch_size=args.rows_in_a_batch,
             num_processes=args.world_size,
             drop_last=args.dataloader_drop_last,
         )

@@ -176,9 +176,9 @@ class RecipeResult:
             console.print(f"baseline: {BASELINE}")
 
     def __repr__(self) -> str:
-        console = Console(width=80, file=io.StringIO(), color_system=None)
-        self.show(console)
-        return str(console.file.getvalue()).rstrip()
+        file = io.StringIO()
+        self.show(Console(width=80, file=file, color_system=None))
+        return file.getvalue().rstrip()
 
     def _repr_html_(self) -> str:
         """The table for a notebook."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -184,7 +185,8 @@ def _neuron_importance(
     """`(layers, neurons)`, from incoming weights with their bias, and outgoing weights, of each layer in turn."""
     left, scores = iter(gradients), []
     for layer in layers:
-        incoming, outgoing = [], []
+        incoming: list[torch.Tensor] = []
+        outgoing: list[torch.Tensor] = []
         for role, parameter in layer:
             product = parameter.detach() * next(left)
             if role.outputs == NEURONS:
@@ -192,7 +194,7 @@ def _neuron_importance(
                 incoming += rows.unflatten(0, (role.blocks, -1)).unbind()
             else:
                 outgoing.append(product.sum(0))
-        scores.append(sum(incoming[1:], incoming[0]).abs() + sum(outgoing[1:], outgoing[0]).abs())
+        scores.append(reduce(torch.add, incoming).abs() + reduce(torch.add, outgoing).abs())
     return torch.stack(scores)
 
 

@@ -82,8 +82,7 @@ def decisive(args: DynaBertTrainingArguments) -> dict[str, Any]:
     """The values of the arguments that decide the weights of a stage."""
     follows_evaluation = args.load_best_model_at_end or args.lr_scheduler_type == "reduce_lr_on_plateau"
     names = DECIDE_WEIGHTS + (DECIDE_THE_BEST if follows_evaluation else ())
-    is_split = args.accelerator_config.split_batches
-    in_a_step = args.train_batch_size * args.gradient_accumulation_steps * (1 if is_split else args.world_size)
+    in_a_step = args.rows_in_a_batch * args.gradient_accumulation_steps
     return {name: getattr(args, name) for name in names if hasattr(args, name)} | {"examples_in_a_step": in_a_step}
 
 

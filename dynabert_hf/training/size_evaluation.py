@@ -11,6 +11,7 @@ from transformers.trainer_utils import EvalLoopOutput, PredictionOutput
 
 from ..model.subnetwork import LayerShape, SubNetwork, SubNetworkError, parse_size, size_name
 from ..sizes.metrics import check_asked, check_came, full_name, told_directions, with_summary
+from .arguments import DynaBertTrainingArguments
 from .callbacks import SizeProgressCallback
 from .checkpoints import last_whole_checkpoint
 from .ordered_evaluation import OrderedEvaluation, unchanged
@@ -24,6 +25,7 @@ class SizeEvaluation(OrderedEvaluation):
     One size runs after the other, and only the predictions of one are held, unless predictions are what was asked for.
     """
 
+    args: DynaBertTrainingArguments
     _sizes: tuple[Size, ...] | None = None
     _keeps_predictions = False
 

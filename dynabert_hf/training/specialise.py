@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
-from transformers.utils import ModelOutput
 
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import Size, SubNetwork, SubNetworkError
@@ -163,7 +162,7 @@ class OneSizeTrainer(Trainer):
         return (loss, student) if return_outputs else loss
 
     def _loss_from(
-        self, teacher: Any, student: ModelOutput, inputs: dict[str, Any], bare: dict[str, Any], wanted: dict[str, bool]
+        self, teacher: Any, student: Any, inputs: dict[str, Any], bare: dict[str, Any], wanted: dict[str, bool]
     ) -> torch.Tensor:
         """What the student is told by one teacher."""
         args: Any = self.args

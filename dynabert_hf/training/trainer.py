@@ -17,12 +17,12 @@ from accelerate import DistributedType
 from accelerate.utils import has_compiled_regions
 from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel, Trainer
-from transformers.utils import ModelOutput, logging
+from transformers.utils import logging
 
 from ..data.labels import CastLabels
 from ..data.pooling import single_texts
 from ..model.elastic_model import ElasticModelMixin
-from ..model.subnetwork import SubNetwork, size_name
+from ..model.subnetwork import AnySize, SubNetwork, size_name
 from ..tasks import is_sentence_encoder, task_of
 from .accounting import Items, LossLog, Shares, of_labelled
 from .arguments import DynaBertTrainingArguments
@@ -191,8 +191,9 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
             FloatingPointError: If a loss is NaN or infinite, before it reaches the weights.
         """
         model.train()
-        if callable(getattr(self.optimizer, "train", None)):  # of optimisers without a schedule
-            self.optimizer.train()
+        optimizer: Any = self.optimizer
+        if callable(getattr(optimizer, "train", None)):  # of optimisers without a schedule
+            optimizer.train()
         inputs = self._prepare_inputs(inputs)
         if is_sentence_encoder(self._config_of(model)):
             inputs = single_texts(inputs)
@@ -220,6 +221,10 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
         """What the loss of this batch counts for in its step."""
         return self._shares.labelled if self.args.stage == "finetune" else self._shares.sentences
 
+    @property
+    def _hidden_weight(self) -> float:
+        return self.args.hidden_weight or 0.0
+
     def _unsynchronised(self, model: torch.nn.Module) -> AbstractContextManager[Any]:
         """Around a pass whose gradients other processes get later.
 
@@ -229,7 +234,7 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
             return model.no_sync()
         return self.accelerator.no_sync(model)
 
-    def _passes(self, model: torch.nn.Module, sizes: list[SubNetwork]) -> AbstractContextManager[Any]:
+    def _passes(self, model: torch.nn.Module, sizes: list[AnySize]) -> AbstractContextManager[Any]:
         """Around the passes of a step: what switches to each size, sharing work between them where that is exact.
 
         It is not known to be exact where a subclass may call the model otherwise than once a pass, where code was
@@ -244,7 +249,7 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
         return share_prefixes(elastic, sizes)
 
     def pair_loss(
-        self, model: torch.nn.Module, inputs: dict[str, Any], pair: DistillationPair, teacher: ModelOutput | None
+        self, model: torch.nn.Module, inputs: dict[str, Any], pair: DistillationPair, teacher: Any
     ) -> torch.Tensor:
         """The loss of one sub-network on a batch, the mean over its sentences; the model is at that size."""
         if teacher is None:
@@ -266,11 +271,11 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
                 student, teacher, problem_type=kind, attention_mask=mask, labels=labels
             )
             loss = self.args.logit_weight * parts["logit_loss"]
-        if self.args.hidden_weight > 0:
+        if self._hidden_weight > 0:
             matched = [teacher.hidden_states[index] for index in pair.teacher_hidden_layers]
             mask = None if mask is None else mask.flatten(0, -2)
             parts["hidden_loss"] = hidden_state_loss(student.hidden_states, matched, mask)
-            loss = loss + self.args.hidden_weight * parts["hidden_loss"]
+            loss = loss + self._hidden_weight * parts["hidden_loss"]
         if label_loss is not None:
             parts["label_loss"] = label_loss * (self._shares.labelled / self._shares.sentences)
             loss = loss + self.args.label_weight * parts["label_loss"]
@@ -282,7 +287,7 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
 
     def _student_outputs(self, model: torch.nn.Module, inputs: dict[str, Any]) -> tuple[torch.Tensor | None, Any]:
         """The loss on labels, where it has a weight, and the outputs of the same pass."""
-        wanted = {"output_hidden_states": self.args.hidden_weight > 0, "return_dict": True}
+        wanted = {"output_hidden_states": self._hidden_weight > 0, "return_dict": True}
         with self.compute_loss_context_manager():
             if self.args.label_weight == 0:
                 return None, model(**_without_labels(inputs), **wanted)
@@ -294,14 +299,14 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
             loss, outputs = self.compute_loss(model, {**inputs, **wanted}, return_outputs=True)
             return of_labelled(loss, inputs.get("labels")), outputs
 
-    def _teacher_outputs(self, size: SubNetwork | None, inputs: dict[str, Any]) -> ModelOutput | None:
+    def _teacher_outputs(self, size: SubNetwork | None, inputs: dict[str, Any]) -> Any:
         if size is None or self.teacher is None:
             return None
         if self.teacher.device != self.args.device:
             self.teacher.to(self.args.device)
         self.teacher.eval()
         at_size = self.teacher.subnetwork(size) if isinstance(self.teacher, ElasticModelMixin) else nullcontext()
-        wanted = {"output_hidden_states": self.args.hidden_weight > 0, "return_dict": True}
+        wanted = {"output_hidden_states": self._hidden_weight > 0, "return_dict": True}
         with torch.no_grad(), self.accelerator.autocast(), at_size:
             return self.teacher(**_without_labels(inputs), **wanted)
 

@@ -7,13 +7,12 @@ from typing import Any
 
 import torch
 from torch.nn import functional
-from transformers.utils import ModelOutput
 
 from ..data.pooling import Pooling, sentence_vectors
 
 
 def vector_losses(
-    student: ModelOutput, teacher: ModelOutput, attention_mask: torch.Tensor | None, *, config: Any, args: Any
+    student: Any, teacher: Any, attention_mask: torch.Tensor | None, *, config: Any, args: Any
 ) -> dict[str, tuple[float, torch.Tensor]]:
     """What a size of a sentence encoder learns from the vectors of its teacher: by name the weight and the loss.
 
