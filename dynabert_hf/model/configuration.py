@@ -254,14 +254,12 @@ class ElasticConfigMixin(_Config):
 
     def _share(self, size: AnySize) -> float:
         """About which share of the layers of the whole network a size has."""
-        layers = self._by_rule(size) if isinstance(size, SubNetwork) else size
+        layers = self._layers_of(size)
         return sum(each.heads / self.num_attention_heads + each.neurons / self.intermediate_size for each in layers)
 
     def holds(self, size: Size) -> bool:
         """Whether the weights of this size are present."""
-        size = parse_size(size) if isinstance(size, str) else size
-        layers = self._by_rule(size) if isinstance(size, SubNetwork) else size
-        return self._first_missing(layers) is None
+        return self._first_missing(self._layers_of(size)) is None
 
     def _first_missing(self, layers: Sequence[LayerShape]) -> LayerShape | None:
         stored = {layer.index: layer for layer in self.stored_layers}
@@ -273,13 +271,11 @@ class ElasticConfigMixin(_Config):
         Raises:
             SubNetworkError: If the size leaves nothing of the network, or asks for more than is stored.
         """
-        if isinstance(size, str):
-            size = parse_size(size)
-        layers = self._by_rule(size) if isinstance(size, SubNetwork) else tuple(size)
+        layers = self._layers_of(size)
         _check_increasing("layers", [layer.index for layer in layers], self.num_hidden_layers)
         missing = self._first_missing(layers)
         if missing is not None:
-            asked = f"{size} needs {missing}" if isinstance(size, SubNetwork) else str(missing)
+            asked = f"{size} needs {missing}" if isinstance(size, SubNetwork | str) else str(missing)
             held = ", ".join(f"{s.index} ({s.heads} heads, {s.neurons} neurons)" for s in self.stored_layers)
             fitting = ", ".join(map(str, self.subnetworks)) or "none of the trained ones"
             raise SubNetworkError(
@@ -296,6 +292,10 @@ class ElasticConfigMixin(_Config):
                     f"kept or cut together. Give a multiple of {group} heads."
                 )
         return layers
+
+    def _layers_of(self, size: Size) -> tuple[LayerShape, ...]:
+        size = parse_size(size) if isinstance(size, str) else size
+        return self._by_rule(size) if isinstance(size, SubNetwork) else tuple(size)
 
     def _by_rule(self, subnetwork: SubNetwork) -> tuple[LayerShape, ...]:
         overrides = {float(depth): indices for depth, indices in (self.kept_layers or {}).items()}

@@ -336,10 +336,10 @@ class ElasticModelMixin(_Model):
             self.push_to_hub(wanted.pop("repo_id", Path(save_directory).name), **wanted)
 
     def save_code(self, folder: Any) -> None:
-        """Put the code of the elastic classes beside a model saved in `folder`, and name it in its configuration.
+        """Put the code of the family beside a model saved in `folder`, and name it in its configuration.
 
-        Afterwards the Auto classes load every head of this family from there with `trust_remote_code=True`, where
-        this package is not installed. Where it is, its own classes win and the copies stay unread.
+        The Auto classes then load every head from there with `trust_remote_code=True`, where this package is not
+        installed. Where it is, its own classes win and the copies stay unread.
         """
         save_code(type(self.base_model), folder)
 
@@ -348,16 +348,9 @@ class ElasticModelMixin(_Model):
         prepare_upload(type(self.base_model), folder)
 
     def push_to_hub(self, repo_id: str, *, max_shard_size: int | str = "50GB", **kwargs: Any) -> Any:  # type: ignore[override]
-        """Save with the code, and push that to the Hub.
+        """Save with the code, and push that to the Hub, into a repository that is made if it does not exist.
 
-        Args:
-            repo_id: Where to; the repository is made if it does not exist.
-            max_shard_size: Largest size of one weight file.
-            **kwargs: As in transformers: `private`, `token`, `revision`, `create_pr`, `commit_message`,
-                `commit_description` and `tags`.
-
-        Raises:
-            ConnectionError: If the Hub cannot be reached or refuses.
+        Takes the arguments of transformers that `shipping.push` names, and raises what it raises.
         """
         with TemporaryDirectory() as folder:
             self.save_pretrained(folder, max_shard_size=max_shard_size)

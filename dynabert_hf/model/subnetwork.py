@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from itertools import product
 from numbers import Real
 
+_NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:e-?\d+)?"
+
 
 class SubNetworkError(ValueError):
     """A sub-network was asked for that cannot exist, or that this model does not hold."""
@@ -98,13 +100,9 @@ class SubNetwork:
         Raises:
             SubNetworkError: If `text` is not of the form `w0.5-d0.75`, or a multiplier is not in (0, 1].
         """
-        match = re.fullmatch(r"w([0-9.e-]+)-d([0-9.e-]+)", text) if isinstance(text, str) else None
-        try:
-            if match:
-                return cls(float(match[1]), float(match[2]))
-        except ValueError as error:
-            if isinstance(error, SubNetworkError):
-                raise
+        match = re.fullmatch(f"w({_NUMBER})-d({_NUMBER})", text) if isinstance(text, str) else None
+        if match:
+            return cls(float(match[1]), float(match[2]))
         raise SubNetworkError(
             f"{text!r} does not name a sub-network. Possible is the form w<width>-d<depth>, for instance 'w0.5-d0.75'."
         )
