@@ -109,6 +109,26 @@ def has_generic_names(config: Any) -> bool:
     return all(name == f"LABEL_{number}" for number, name in (config.id2label or {}).items())
 
 
+def answers_of(logits: np.ndarray, config: Any) -> list[dict[str, Any]]:
+    """What a head for sequences says of each text: a label and its score, several labels and all scores, or values.
+
+    Args:
+        logits: Its output, `(batch, labels)`.
+        config: Its configuration, which names the labels.
+    """
+    logits, kind = np.asarray(logits, dtype=np.float64), problem_type(config)
+    names = [config.id2label[number] for number in range(logits.shape[-1])]
+    if kind == "regression":
+        rows = logits.tolist()
+        return [{"value": row[0]} if len(row) == 1 else {"values": dict(zip(names, row, strict=True))} for row in rows]
+    if kind == "multi_label_classification":
+        scores = [dict(zip(names, row, strict=True)) for row in (1 / (1 + np.exp(-logits))).tolist()]
+        return [{"labels": [name for name in own if own[name] > 0.5], "scores": own} for own in scores]
+    shares = np.exp(logits - logits.max(-1, keepdims=True))
+    shares /= shares.sum(-1, keepdims=True)
+    return [{"label": names[int(row.argmax())], "score": float(row.max())} for row in shares]
+
+
 class ChoiceCollator:
     """Batches `(examples, choices, seq)` of examples with a list of encoded choices each, padded to the longest."""
 

@@ -1,15 +1,17 @@
-"""A small HTTP server that answers every request with the most accurate size that keeps a latency target.
+"""A small HTTP server that answers every request with the best size that keeps a latency target.
 
     python examples/serving.py outputs/demo/dynabert/model --p95-ms 30
     curl -d "What a film." localhost:8000      # {"label": "positive", "score": 0.98, "size": "w1-d1", ...}
     curl localhost:8000                        # what the controller did so far
 
-Takes a model whose checkpoint stores the accuracies of its sizes, as those of the quickstart do. Load the machine with
-something else, and see the sizes shrink and grow again.
+Takes a model for texts whose checkpoint stores the metrics of its sizes: train_dynabert stores them, and so does
+`dynabert evaluate MODEL --file test.csv --store`. Load the machine with something else, and see the sizes shrink and
+grow again. Ctrl-c ends it.
 """
 
 import argparse
 import json
+import sys
 import threading
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -20,15 +22,27 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from dynabert_hf import LatencyController, ServingTarget, profile, read_stored_metrics
 from dynabert_hf.families import longest_input
+from dynabert_hf.sizes.choosing import leading_metric
+from dynabert_hf.tasks import answers_of
 
-LENGTH = 32  # tokens at which the table is measured; give the usual length of your requests
+MOST_BYTES = 2**20
+"""Of a text; a longer one is refused."""
 
 
-def make_controller(model, target):
-    """A controller with the accuracies that the checkpoint stores and latencies measured now."""
-    accuracies = read_stored_metrics(model.config)
-    table = profile(model, list(accuracies), sequence_lengths=(LENGTH,))
-    return LatencyController(model, table.with_metrics(accuracies), target)
+def make_controller(model, target, *, metric, length):
+    """A controller with the metric that the checkpoint stores and latencies measured now.
+
+    Args:
+        model: The elastic model.
+        target: What is promised.
+        metric: What a size is good in.
+        length: Tokens of a usual request.
+    """
+    stored = read_stored_metrics(model.config, metric=metric)
+    table = profile(model, list(stored), sequence_lengths=(length,))
+    direction = (model.config.metric_directions or {}).get(metric)
+    told = {"metric": metric, "greater_is_better": None if direction is None else direction == "higher"}
+    return LatencyController(model, table.with_metrics(stored, metric=metric), target, **told)
 
 
 def make_handler(controller, tokenizer):
@@ -36,22 +50,26 @@ def make_handler(controller, tokenizer):
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
-            length = self.headers["Content-Length"] or ""
-            if not length.isdecimal():
-                self.reply({"error": "The length of the text is missing. Send it as Content-Length."}, 411)
-                return
+            length = self.headers["Content-Length"]
+            if length is None:
+                return self.reply({"error": "The length of the text is missing. Send it as Content-Length."}, 411)
+            if not length.isdecimal() or int(length) == 0:
+                return self.reply({"error": f"A text of {length} bytes was sent. Send one that is not empty."}, 400)
+            if int(length) > MOST_BYTES:
+                self.close_connection = True  # what was sent is not read
+                return self.reply({"error": f"{length} bytes were sent. Send at most {MOST_BYTES}."}, 413)
             try:
                 text = self.rfile.read(int(length)).decode()
             except UnicodeDecodeError as error:
-                self.reply({"error": f"The text is not UTF-8: {error}. Send UTF-8."}, 400)
-                return
+                return self.reply({"error": f"The text is not UTF-8: {error}. Send UTF-8."}, 400)
+            if not text.strip():
+                return self.reply({"error": "The text is empty. Send one with words."}, 400)
             arrived = controller.clock()
             inputs = tokenizer(text, truncation=True, return_tensors="pt")
             with controller.request(arrived=arrived) as model, torch.inference_mode():
-                scores = model(**inputs).logits.softmax(-1)[0]
-            best = int(scores.argmax())
-            answer = {"label": model.config.id2label[best], "score": float(scores[best]), "size": str(model.active)}
-            self.reply({**answer, "latency_ms": 1e3 * (controller.clock() - arrived)})
+                [answer] = answers_of(model(**inputs).logits.numpy(), model.config)
+            latency = 1e3 * (controller.clock() - arrived)
+            return self.reply({**answer, "size": str(model.active), "latency_ms": latency})
 
         def do_GET(self):
             self.reply(describe(controller.report()))
@@ -76,7 +94,7 @@ def describe(report):
         "active": str(report.active),
         "p95_ms": report.p95_ms,
         "slowness": report.slowness,
-        "mean_accuracy": report.mean_metric,
+        "mean_metric": report.mean_metric,
         "served": {str(size): number for size, number in report.served.items()},
     }
 
@@ -90,24 +108,44 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="folder or Hub id of an elastic model with a sequence classification head")
     parser.add_argument("--p95-ms", type=float, default=30.0, help="latency that 95 %% of the requests must not exceed")
+    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0: reachable from other machines, too")
     parser.add_argument("--port", type=int, default=8000, help="0: any free one")
+    parser.add_argument("--length", type=int, default=32, help="tokens of a usual request, at which sizes are measured")
+    parser.add_argument("--metric", help="stored metric to serve by (default: the first that is no loss)")
     parser.add_argument("--smoke", action="store_true", help="answer forty requests from four clients, and stop")
     arguments = parser.parse_args(arguments)
     torch.set_num_threads(1)  # requests run beside each other instead
     model = AutoModelForSequenceClassification.from_pretrained(arguments.model)
-    controller = make_controller(model, ServingTarget(p95_ms=arguments.p95_ms))
-    tokenizer = AutoTokenizer.from_pretrained(arguments.model)
-    tokenizer.model_max_length = min(tokenizer.model_max_length, longest_input(model.config))
-    with ThreadingHTTPServer(("127.0.0.1", arguments.port), make_handler(controller, tokenizer)) as server:
-        url = f"http://127.0.0.1:{server.server_port}"
-        print(f"Serving at {url}; the sizes are {', '.join(map(str, controller.models))}", flush=True)
-        if not arguments.smoke:
+    metric = arguments.metric or leading_metric(model.config)
+    try:
+        server = ThreadingHTTPServer((arguments.host, arguments.port), BaseHTTPRequestHandler)
+    except OSError as error:
+        sys.exit(f"serving.py: Port {arguments.port} of {arguments.host} cannot be used: {error}. Give another --port.")
+    with server:  # taken before sizes are measured, which takes a while
+        tokenizer = AutoTokenizer.from_pretrained(arguments.model)
+        tokenizer.model_max_length = min(tokenizer.model_max_length, longest_input(model.config))
+        target = ServingTarget(p95_ms=arguments.p95_ms)
+        controller = make_controller(model, target, metric=metric, length=arguments.length)
+        server.RequestHandlerClass = make_handler(controller, tokenizer)
+        serve(server, controller, is_smoke=arguments.smoke)
+
+
+def serve(server, controller, *, is_smoke):
+    """Answer requests until ctrl-c, or forty of them."""
+    host, port = server.server_address[:2]
+    url = f"http://{host}:{port}"
+    print(f"Serving at {url}; the sizes are {', '.join(map(str, controller.models))}", flush=True)
+    if not is_smoke:
+        try:
             server.serve_forever()
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        with ThreadPoolExecutor(4) as clients:
-            answers = list(clients.map(lambda number: ask(url, f"Film number {number} is good."), range(40)))
-        print(json.dumps({"answers": len(answers), "last": answers[-1], **describe(controller.report())}))
-        server.shutdown()
+        except KeyboardInterrupt:
+            print(json.dumps(describe(controller.report())))
+        return
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with ThreadPoolExecutor(4) as clients:
+        answers = list(clients.map(lambda number: ask(url, f"Film number {number} is good."), range(40)))
+    print(json.dumps({"answers": len(answers), "last": answers[-1], **describe(controller.report())}))
+    server.shutdown()
 
 
 if __name__ == "__main__":

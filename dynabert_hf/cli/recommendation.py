@@ -11,8 +11,8 @@ from rich.console import Console
 
 from ..files import check_writable_file
 from ..model.elastic_model import ElasticModelMixin
-from ..sizes.choosing import best_of, check_budgets, read_stored_metrics, recommend
-from ..sizes.metrics import LOWER, in_telling_order
+from ..sizes.choosing import best_of, check_budgets, leading_metric, read_stored_metrics, recommend
+from ..sizes.metrics import LOWER
 from ..sizes.plots import plot_pareto
 from ..sizes.profile_table import ProfileTable
 from ..sizes.records import COSTS, SETTING, SizeRecord
@@ -33,7 +33,7 @@ def recommend_size(arguments: Namespace, console: Console) -> int:
     if arguments.plot:
         _check_picture(arguments.plot)
     model = load_shell(arguments.model)
-    metric = arguments.metric or _default_metric(model.config)
+    metric = arguments.metric or leading_metric(model.config)
     greater_is_better = _told_direction(arguments, model.config, metric)
     stored = read_stored_metrics(model.config, metric=metric)
     costs = _costs(arguments, model, list(stored))
@@ -115,14 +115,3 @@ def _told_direction(arguments: Namespace, config: Any, metric: str) -> bool | No
         return bool(arguments.higher_is_better)
     direction = (config.metric_directions or {}).get(metric)
     return None if direction is None else direction != LOWER
-
-
-def _default_metric(config: Any) -> str:
-    """The most telling stored metric."""
-    stored = [own for name, own in (config.metrics or {}).items() if name != "teacher"]
-    names = [name for own in stored for name in own]
-    if not names:
-        raise ValueError(
-            "The model stores no metrics to choose by. Measure them with `dynabert evaluate MODEL --file FILE --store`."
-        )
-    return in_telling_order(names)[0]

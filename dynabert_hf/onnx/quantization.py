@@ -6,12 +6,15 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from .session import INDEX, OnnxModel, read_index, require
-from .weights import turn_stored
+from .weights import turn_stored, write_sharing_equal
+
+WEIGHTS = "weights.int8.bin"
+"""What several sizes in int8 have in common."""
 
 
 @dataclass(frozen=True)
@@ -19,10 +22,10 @@ class QuantizedSize:
     """One size in int8 beside itself in float32.
 
     Args:
-        path: The int8 graph, with its weights.
+        path: The int8 graph.
         accuracy: What the evaluation returned for int8.
         float32_accuracy: What it returned for float32.
-        size_mb: Of the int8 file, in units of 2**20 bytes.
+        size_mb: What it needs in int8, in units of 2**20 bytes: its file, and its part of the weights beside it.
     """
 
     path: Path
@@ -34,7 +37,8 @@ class QuantizedSize:
 def quantize_onnx(folder: str | os.PathLike, evaluate: Callable[[OnnxModel], float]) -> dict[str, QuantizedSize]:
     """Add an int8 version of every size to an export, and measure what that does to its accuracy.
 
-    Weights are quantised now, activations while running (dynamic quantisation). Each int8 file has its own weights.
+    Weights are quantised now, activations while running (dynamic quantisation). What several sizes have in common, such
+    as the embeddings and the layers of one width, is stored once, in `weights.int8.bin`.
 
     Args:
         folder: What `export_onnx` wrote.
@@ -49,17 +53,32 @@ def quantize_onnx(folder: str | os.PathLike, evaluate: Callable[[OnnxModel], flo
     require("onnx", "onnxruntime")
     folder = Path(folder)
     index, results = read_index(folder), {}
-    for name, entry in index["sizes"].items():
-        file = f"{name}.int8.onnx"
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".") as scratch:
-            made = write_int8(folder / entry["file"], Path(scratch) / file)
-            int8, float32 = (float(evaluate(OnnxModel(each))) for each in (made, folder / entry["file"]))
-            made.replace(folder / file)
-        size_mb = (folder / file).stat().st_size / 2**20
-        results[name] = QuantizedSize(folder / file, int8, float32, size_mb)
-        entry["int8"] = {"file": file, "accuracy": int8, "float32_accuracy": float32}
+    files = {name: f"{name}.int8.onnx" for name in index["sizes"]}
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".") as scratch:
+        needed = _write_all(folder, Path(scratch), {files[name]: own["file"] for name, own in index["sizes"].items()})
+        for name, entry in index["sizes"].items():
+            both = Path(scratch) / files[name], folder / entry["file"]
+            int8, float32 = (float(evaluate(OnnxModel(each))) for each in both)
+            size_mb = needed[files[name]] / 2**20
+            results[name] = QuantizedSize(folder / files[name], int8, float32, size_mb)
+            entry["int8"] = {"file": files[name], "accuracy": int8, "float32_accuracy": float32}
+        for made in Path(scratch).iterdir():
+            made.replace(folder / made.name)
     (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
     return results
+
+
+def _write_all(source: Path, target: Path, files: Mapping[str, str]) -> dict[str, int]:
+    """Write the int8 version of graphs of a folder into another; returns how many bytes each needs."""
+    import onnx
+
+    if len(files) == 1:
+        [(name, graph)] = files.items()
+        return {name: write_int8(source / graph, target / name).stat().st_size}
+    graphs = {}
+    for name, graph in files.items():
+        graphs[name] = onnx.load(write_int8(source / graph, target / name))
+    return write_sharing_equal(target, graphs, WEIGHTS)
 
 
 def write_int8(source: Path, target: Path) -> Path:

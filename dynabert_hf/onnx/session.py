@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from transformers import AutoConfig, AutoTokenizer
+
+from ..tasks import answers_of
 
 INDEX = "index.json"
 """The table of contents of an export."""
@@ -38,6 +42,8 @@ class OnnxModel:
         self.output_names = [value.name for value in self.session.get_outputs()]
         self._axes = len(self.session.get_inputs()[0].shape)
         limits = self.session.get_modelmeta().custom_metadata_map
+        self._config: Any = None
+        self._tokenizer: Any = None
         self._limits = {name: int(limits[name]) for name in LIMITS if name in limits}
 
     def __call__(self, *ordered: Any, **named: Any) -> dict[str, np.ndarray]:
@@ -82,6 +88,62 @@ class OnnxModel:
             else:
                 arrays[name] = np.full_like(input_ids, name == "attention_mask")
         return dict(zip(self.output_names, self.session.run(None, arrays), strict=True))
+
+    @property
+    def config(self) -> Any:
+        """The configuration of the model, which names its labels.
+
+        Raises:
+            FileNotFoundError: If it does not lie beside the graph, where `export_onnx` writes it.
+        """
+        if self._config is None:
+            self._check_beside("config.json", "configuration")
+            self._config = AutoConfig.from_pretrained(self.path.parent)
+        return self._config
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer of the model, which cuts texts where the model ends.
+
+        Raises:
+            FileNotFoundError: If it does not lie beside the graph, where `export_onnx(..., tokenizer=)` writes it.
+        """
+        if self._tokenizer is None:
+            self._check_beside("tokenizer_config.json", "tokenizer")
+            self._tokenizer = AutoTokenizer.from_pretrained(self.path.parent)
+            longest = self._limits.get("longest_input", self._tokenizer.model_max_length)
+            self._tokenizer.model_max_length = min(longest, self._tokenizer.model_max_length)
+        return self._tokenizer
+
+    def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[dict[str, Any]]:
+        """What the model says of each text: a label with its score, several labels with scores, or values.
+
+        Args:
+            texts: The texts.
+            pairs: For each text the second of its pair.
+
+        Raises:
+            ValueError: If the model does not give one answer to a text.
+            FileNotFoundError: If configuration or tokenizer do not lie beside the graph.
+        """
+        if isinstance(texts, str):
+            raise ValueError(f"texts is the text {texts!r}. Give a list of texts.")
+        model_class = read_index(self.path.parent)["model_class"]
+        if not model_class.endswith("ForSequenceClassification"):
+            raise ValueError(
+                f"A {model_class} does not give one answer to a text. Possible are models ForSequenceClassification; "
+                "call this one with what its tokenizer returns."
+            )
+        rows = zip(texts, strict=True) if pairs is None else zip(texts, pairs, strict=True)
+        logits = [self(**self.tokenizer(*row, truncation=True, return_tensors="np"))["logits"][0] for row in rows]
+        return answers_of(np.array(logits), self.config) if logits else []
+
+    def _check_beside(self, file: str, what: str) -> None:
+        if not (self.path.parent / file).exists():
+            raise FileNotFoundError(
+                f"There is no {file} beside {str(self.path)!r}. Give a graph in the folder that export_onnx wrote with "
+                f"its {what}."
+            )
 
     def _check_names(self, given: dict[str, Any]) -> None:
         for name in given.keys() - set(self.input_names):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from ..model.elastic_model import ElasticModelMixin
 
 _STORED = ".stored"  # ends the names of weights that the graph turns
 _ALIGNMENT = 4096  # so that a runtime can map each tensor
+_MAPPED = 2**16  # bytes; smaller tensors are read, whatever their place
 _SMALLEST_SHARED = 256  # bytes; smaller tensors stay in the graph
 
 
@@ -116,3 +119,41 @@ def turn_stored(graph: Any) -> None:
         array = np.ascontiguousarray(numpy_helper.to_array(tensor).T)
         tensor.CopyFrom(numpy_helper.from_array(array, node.output[0]))
         graph.graph.node.remove(node)
+
+
+def write_sharing_equal(folder: Path, graphs: Mapping[str, Any], weights: str) -> dict[str, int]:
+    """Write graphs, by their file names, into a folder; tensors that are equal lie once, in a file beside them.
+
+    Args:
+        folder: The folder.
+        graphs: The graphs, whose tensors are taken out, in place.
+        weights: Name of the file of the tensors.
+
+    Returns:
+        How many bytes each graph needs, with its tensors.
+    """
+    from onnx import numpy_helper
+
+    places: dict[bytes, int] = {}
+    needed = {}
+    with (folder / weights).open("wb") as file:
+        for name, graph in graphs.items():
+            length = 0
+            for tensor in graph.graph.initializer:
+                content = numpy_helper.to_array(tensor).tobytes()
+                if len(content) < _SMALLEST_SHARED:
+                    continue
+                digest = hashlib.sha256(content).digest()
+                if digest not in places:
+                    file.write(b"\0" * (-file.tell() % (_ALIGNMENT if len(content) >= _MAPPED else 64)))
+                    places[digest] = file.tell()
+                    file.write(content)
+                for stored in ("raw_data", "float_data", "int32_data", "int64_data"):
+                    tensor.ClearField(stored)
+                tensor.data_location = 1  # external
+                place = {"location": weights, "offset": places[digest], "length": len(content)}
+                for key, value in place.items():
+                    tensor.external_data.add(key=key, value=str(value))
+                length += len(content)
+            needed[name] = length + (folder / name).write_bytes(graph.SerializeToString())
+    return needed

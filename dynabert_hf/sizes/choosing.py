@@ -13,7 +13,7 @@ from numbers import Real
 from typing import Any
 
 from ..model.subnetwork import LayerShape, SubNetwork, parse_size
-from .metrics import LOWER, SUMMARIES, direction_of, parse_metric_name
+from .metrics import LOWER, SUMMARIES, direction_of, in_telling_order, parse_metric_name
 from .records import COSTS, SizeRecord, cost_of, format_cost, metric_of
 
 
@@ -207,7 +207,7 @@ def read_stored_metrics(config: Any, *, metric: str = "accuracy") -> dict[SubNet
     Raises:
         ValueError: If nothing is stored, or no size has that metric.
     """
-    stored = {name: own for name, own in (config.metrics or {}).items() if name != "teacher"}
+    stored = stored_by_size(config)
     found = {parse_size(name): float(own[metric]) for name, own in stored.items() if metric in own}
     if not found:
         known = sorted({name for own in stored.values() for name in own}) or "no metrics"
@@ -216,6 +216,25 @@ def read_stored_metrics(config: Any, *, metric: str = "accuracy") -> dict[SubNet
             "evaluate the model."
         )
     return found
+
+
+def leading_metric(config: Any) -> str:
+    """The most telling metric of those that a checkpoint stores.
+
+    Raises:
+        ValueError: If it stores none.
+    """
+    names = [name for own in stored_by_size(config).values() for name in own]
+    if not names:
+        raise ValueError(
+            "The model stores no metrics to choose by. Measure them with `dynabert evaluate MODEL --file FILE --store`."
+        )
+    return in_telling_order(names)[0]
+
+
+def stored_by_size(config: Any) -> dict[str, Mapping[str, float]]:
+    """The metrics that a checkpoint stores of its sizes, by their texts."""
+    return {name: own for name, own in (config.metrics or {}).items() if name != "teacher"}
 
 
 @dataclass(frozen=True)

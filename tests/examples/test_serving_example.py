@@ -3,6 +3,7 @@
 import http.client
 import importlib.util
 import json
+import socket
 import sys
 import threading
 from pathlib import Path
@@ -35,12 +36,12 @@ def test_the_example_answers_over_http(tmp_path, capsys):
     assert report["answers"] == sum(report["served"].values()) == 40
     assert report["last"]["label"] in {"LABEL_0", "LABEL_1", "LABEL_2"}
     assert report["last"]["size"] == report["active"] == "w1-d1"
-    assert report["mean_accuracy"] == pytest.approx(0.9)
+    assert report["mean_metric"] == pytest.approx(0.9)
 
 
 def test_the_example_asks_for_a_checkpoint_with_accuracies(tmp_path):
     save(tmp_path, None)
-    with pytest.raises(ValueError, match=r"The checkpoint stores no 'accuracy' of any size.*evaluate the model"):
+    with pytest.raises(ValueError, match=r"The model stores no metrics to choose by.*dynabert evaluate"):
         example.main([str(tmp_path), "--port", "0", "--smoke"])
 
 
@@ -72,7 +73,10 @@ def connection(tmp_path):
     [
         ("4", b"caf\xe9", 400, "The text is not UTF-8"),
         (None, b"", 411, "Send it as Content-Length"),
-        ("-1", b"", 411, "Send it as Content-Length"),
+        ("-1", b"", 400, "A text of -1 bytes was sent"),
+        ("0", b"", 400, "A text of 0 bytes was sent"),
+        ("3", b" \n ", 400, "The text is empty"),
+        (str(2**20 + 1), b"", 413, "Send at most 1048576"),
     ],
 )
 def test_the_example_answers_what_it_cannot_read_with_an_error(connection, length, body, status, message):
@@ -84,3 +88,27 @@ def test_the_example_answers_what_it_cannot_read_with_an_error(connection, lengt
     assert answer.status == status
     assert message in json.load(answer)["error"]
     connection.close()
+
+
+def test_a_port_that_is_taken_is_said_before_anything_is_measured(tmp_path, monkeypatch):
+    save(tmp_path, METRICS)
+    monkeypatch.setattr(example, "profile", lambda *args, **kwargs: pytest.fail("measured"))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(SystemExit, match=rf"Port {port} of 127\.0\.0\.1 cannot be used.*another --port"):
+            example.main([str(tmp_path), "--port", str(port)])
+
+
+def test_ctrl_c_ends_the_server_with_its_report(tmp_path, capsys, monkeypatch):
+    save(tmp_path, {size: {"f1": own["accuracy"]} for size, own in METRICS.items()})
+    monkeypatch.setattr(
+        example.ThreadingHTTPServer, "serve_forever", lambda self: (_ for _ in ()).throw(KeyboardInterrupt)
+    )
+    seen = {}
+    measure = example.profile
+    monkeypatch.setattr(example, "profile", lambda *args, **kwargs: seen.update(kwargs) or measure(*args, **kwargs))
+    example.main([str(tmp_path), "--port", "0", "--length", "7", "--host", "0.0.0.0"])
+    first, last = capsys.readouterr().out.splitlines()
+    assert first.startswith("Serving at http://0.0.0.0:")
+    assert json.loads(last)["served"] == {}
+    assert seen["sequence_lengths"] == (7,)

@@ -10,9 +10,10 @@ import torch
 from helpers.tiny import make_batch, make_model
 from transformers import BertForSequenceClassification
 
-from dynabert_hf import LayerShape, SubNetworkError, export_onnx, load_onnx, quantize_onnx
+from dynabert_hf import LayerShape, OnnxModel, SubNetworkError, export_onnx, load_onnx, quantize_onnx
 from dynabert_hf.onnx import export as module
 from dynabert_hf.onnx import session
+from dynabert_hf.onnx.quantization import write_int8
 
 pytest.importorskip("onnxruntime")
 IRREGULAR = (LayerShape(0, 3, 20), LayerShape(1, 1, 7))
@@ -71,7 +72,7 @@ def test_sizes_share_their_weights(exported, tmp_path):
     assert list(index["sizes"]) == ["w0.5-d0.5", module.size_name(IRREGULAR), "w1-d1"]
 
 
-def test_int8_is_measured_beside_float32(exported, tmp_path):
+def test_int8_is_measured_beside_float32_and_stores_once_what_sizes_share(exported, tmp_path):
     model = exported[1].share("w1-d1").eval()
     shutil.copytree(exported[0], tmp_path / "out")
     batch = make_batch(batch=64, length=9)
@@ -87,6 +88,16 @@ def test_int8_is_measured_beside_float32(exported, tmp_path):
     runner = load_onnx(tmp_path / "out", "w1-d1", int8=True)
     assert evaluate(runner) == results["w1-d1"].accuracy
     assert b"MatMulInteger" in results["w1-d1"].path.read_bytes()
+    shared = (tmp_path / "out" / "weights.int8.bin").stat().st_size
+    own = {size: one.path.stat().st_size for size, one in results.items()}
+    apart = {size: one.size_mb * 2**20 - own[size] for size, one in results.items()}
+    assert max(apart.values()) < shared < sum(apart.values())
+    for size in results:
+        alone = OnnxModel(write_int8(tmp_path / "out" / f"{size}.onnx", tmp_path / "alone.onnx"))
+        inputs = inputs_for(alone, batch=3, length=9)
+        assert np.array_equal(
+            load_onnx(tmp_path / "out", size, int8=True)(**inputs)["logits"], alone(**inputs)["logits"]
+        )
     entry = json.loads((tmp_path / "out" / "index.json").read_text())["sizes"]["w1-d1"]["int8"]
     assert entry["float32_accuracy"] == 1.0
     assert not [path for path in (tmp_path / "out").iterdir() if path.is_dir()]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from helpers.tiny import make_batch, make_model
+from helpers.tiny import make_batch, make_model, make_tokenizer
 
 from dynabert_hf import OnnxModel, export_onnx, load_onnx
 from dynabert_hf.onnx.quantization import write_int8
@@ -136,3 +136,48 @@ def test_only_the_prediction_is_written_whatever_the_configuration_asks_for(tmp_
         np.testing.assert_allclose(array, expected[name].numpy(), rtol=0, atol=1e-4)
     assert (model.config.output_hidden_states, model.config.output_attentions) == (True, True)
     assert not model.config.return_dict
+
+
+@pytest.mark.parametrize(
+    ("stock", "read"),
+    [
+        ({"id2label": {0: "bad", 1: "good"}}, lambda logits: logits.softmax(-1)),
+        ({"num_labels": 3, "problem_type": "multi_label_classification"}, lambda logits: logits.sigmoid()),
+        ({"num_labels": 1}, lambda logits: logits),
+    ],
+    ids=["one label", "several", "a value"],
+)
+def test_texts_get_labels_with_scores_as_in_torch(tmp_path, stock, read):
+    model = make_model(stock=stock)
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "film", "a"]
+    export_onnx(model, tmp_path / "out", size=SIZE, tokenizer=make_tokenizer(words))
+    runner = load_onnx(tmp_path / "out")
+    texts = ["a good film", "bad", "film " * 50]
+    found = runner.predict(texts)
+    names = list(model.config.id2label.values())
+    for text, answer in zip(texts, found, strict=True):
+        encoded = runner.tokenizer(text, truncation=True, max_length=20, return_tensors="pt")
+        with torch.no_grad(), model.subnetwork(SIZE):
+            expected = read(model(**encoded).logits[0]).tolist()
+        if len(names) == 1:
+            assert answer == {"value": pytest.approx(expected[0], abs=1e-4)}
+        elif len(names) == 2:
+            best = int(np.argmax(expected))
+            assert answer == {"label": names[best], "score": pytest.approx(expected[best], abs=1e-4)}
+        else:
+            assert answer["scores"] == {n: pytest.approx(v, abs=1e-4) for n, v in zip(names, expected, strict=True)}
+            assert answer["labels"] == [name for name, value in zip(names, expected, strict=True) if value > 0.5]
+    assert runner.predict(["a film"], ["bad"]) != runner.predict(["a film"])
+    assert runner.predict([]) == []
+    with pytest.raises(ValueError, match=r"texts is the text 'bad'\. Give a list"):
+        runner.predict("bad")
+
+
+def test_what_gives_no_answer_to_a_text_or_has_no_tokenizer_is_named(pair, tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match=r"no tokenizer_config.json beside .* export_onnx wrote with its tokenizer"
+    ):
+        pair[1].predict(["a film"])
+    export_onnx(make_model(head="ForTokenClassification"), tmp_path / "tags", size=SIZE)
+    with pytest.raises(ValueError, match="A DynaBertForTokenClassification does not give one answer to a text"):
+        load_onnx(tmp_path / "tags").predict(["a film"])
