@@ -7,6 +7,7 @@ saves it where a path is given. Depths differ by colour and by marker; all colou
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,12 @@ _COST_NAMES = {
     "parameters": "Parameters",
     "memory_mb": "Peak memory (MB)",
 }
-_LABEL_OFFSETS = ((-7, 7), (0, 11), (-10, 0), (8, -11), (0, -14), (-16, 16), (12, 12), (-26, 26), (16, -24))
+_NEAR = ((-9, 9), (0, 12), (-12, 0), (9, -11), (0, -13), (-9, -11), (9, 9), (12, 0))
+_FAR = tuple((distance * x, distance * y) for distance in (22, 34, 48) for x in (-1, 0, 1) for y in (1, -1))
+"""Where the name of a point may stand, in points from it: beside it, or where a line leads to it."""
+
+_RING = 15
+"""Radius in pixels of a marker with its ring."""
 
 
 def plot_pareto(
@@ -171,7 +177,13 @@ def _points(records: Sequence[SizeRecord], metric: str, cost: str) -> tuple[list
 def _name_points(
     axes: Axes, front: Sequence[SizeRecord], records: Sequence[SizeRecord], metric: str, cost: str
 ) -> None:
-    """Name the front's points where there is room: no name covers a point, a line, another name or the legend."""
+    """Name the front's points where there is room: no name covers a point, a line, another name or the legend.
+
+    A name stands beside its point unless it would be as near to another; then a line leads to it.
+    """
+    import numpy as np
+    from matplotlib.text import Text
+
     figure: Any = axes.figure
     figure.draw_without_rendering()
     legend: Any = axes.get_legend()
@@ -180,26 +192,35 @@ def _name_points(
     lines = [line.get_transform().transform_path(line.get_path()) for line in axes.get_lines()]
     for record in reversed(front):
         point = (cost_of(record, cost), metric_of(record, metric))
-        for x, y in _LABEL_OFFSETS:
-            name = axes.annotate(
-                str(record) if isinstance(record.size, SubNetwork) else "layers differ",
-                point,
-                (x, y),
-                textcoords="offset points",
-                ha="right" if x < 0 else "left" if x > 0 else "center",
-                va="bottom" if y > 0 else "top" if y < 0 else "center",
-                fontsize=9,
-                zorder=5,
-                bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.85},
-            )
-            tight = name.get_window_extent()
-            box, frame = tight.padded(8), axes.bbox
+        others = [each for each in centres if not np.allclose(each, axes.transData.transform(point))]
+        for offset in (*_NEAR, *_FAR):
+            name = _name_beside(axes, record, point, offset)
+            name.get_window_extent()  # which places it
+            tight = Text.get_window_extent(name)  # without the line
+            box, frame = tight.padded(_RING), axes.bbox
             inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
             hides = box.count_contains(centres) or any(line.intersects_bbox(tight, filled=False) for line in lines)
-            if inside and not box.count_overlaps(taken) and not hides:
-                taken.append(box)
+            is_unclear = offset in _NEAR and box.padded(_RING / 2).count_contains(others)
+            if inside and not tight.padded(4).count_overlaps(taken) and not hides and not is_unclear:
+                taken.append(tight)
                 break
             name.remove()
+
+
+def _name_beside(axes: Axes, record: SizeRecord, point: tuple[float, float], offset: tuple[float, float]) -> Any:
+    x, y = offset
+    leads = {} if offset in _NEAR else {"arrowprops": {"arrowstyle": "-", "color": "#888888", "linewidth": 0.8}}
+    return axes.annotate(
+        str(record) if isinstance(record.size, SubNetwork) else "layers differ",
+        point,
+        offset,
+        textcoords="offset points",
+        ha="right" if x < 0 else "left" if x > 0 else "center",
+        va="bottom" if y > 0 else "top" if y < 0 else "center",
+        fontsize=9,
+        zorder=5,
+        **leads,
+    )
 
 
 def _heat_map(axes: Axes, rows: list[list[float]], *, colours: str, text: Any = None) -> Any:
@@ -236,13 +257,14 @@ def _metric_name(metric: str, is_lower: bool) -> str:
 
 def _scale_cost_axis(axes: Axes, cost: str, largest: float) -> str:
     """Give the axis of a cost one unit for all its ticks, and return its name with that unit."""
+    axes.locator_params(axis="x", steps=[1, 2, 5, 10])
     if cost not in ("flops", "parameters"):
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         return _COST_NAMES[cost]
     factor, unit = next(
         ((factor, unit) for factor, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")) if largest >= factor),
         (1.0, ""),
     )
-    axes.locator_params(axis="x", steps=[1, 2, 5, 10])
     axes.xaxis.set_major_formatter(lambda value, _: f"{value / factor:g}")
     if cost == "flops":
         return f"Operations of one forward pass ({unit}FLOPs)"
@@ -268,7 +290,8 @@ def _frame(axes: Axes, *, x: str, y: str, title: str | None) -> None:
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     if title:
-        axes.set_title(title)
+        letters_a_line = int(11 * axes.figure.get_figwidth())
+        axes.set_title(textwrap.fill(title, letters_a_line), fontsize=11)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
 

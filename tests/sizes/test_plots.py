@@ -1,8 +1,9 @@
 """Pictures: what is in them, as far as a test can see."""
 
 import pytest
+from matplotlib.text import Text
 
-from dynabert_hf import LayerShape, SizeRecord, grid
+from dynabert_hf import LayerShape, SizeRecord, grid, pareto_front
 from dynabert_hf.sizes.plots import plot_grid, plot_pareto
 
 RECORDS = [
@@ -66,10 +67,39 @@ def test_no_name_hides_a_point_or_a_line():
     axes.figure.draw_without_rendering()
     assert axes.texts
     for name in axes.texts:
-        box = name.get_window_extent()
+        box = Text.get_window_extent(name)  # without a line that leads to it
         for line in axes.get_lines():
             path = line.get_transform().transform_path(line.get_path())
             assert not path.intersects_bbox(box, filled=False)
+
+
+def test_a_name_is_nearest_to_its_own_point_or_has_a_line_to_it():
+    accuracies = (0.8087, 0.8097, 0.8068, 0.8106, 0.8314, 0.8333, 0.8134, 0.8277, 0.8324, 0.8134, 0.8295, 0.8362)
+    records = [
+        SizeRecord(size, {"accuracy": accuracy}, {"flops": size.width * size.depth})
+        for size, accuracy in zip(grid([0.25, 0.5, 0.75, 1.0], [0.5, 0.75, 1.0]), accuracies, strict=True)
+    ]
+    axes = plot_pareto(records).axes[0]
+    axes.figure.draw_without_rendering()
+    at = {str(one): axes.transData.transform((one.flops, one.metrics["accuracy"])) for one in records}
+    front = {str(one) for one in pareto_front(records)}
+    assert len(front) - 1 <= len({name.get_text() for name in axes.texts} & front) == len(axes.texts)  # one has no room
+    assert any(name.arrow_patch is not None for name in axes.texts)
+    for name in axes.texts:
+        box = Text.get_window_extent(name)
+        away = {
+            size: max(box.x0 - x, x - box.x1, 0) ** 2 + max(box.y0 - y, y - box.y1, 0) ** 2
+            for size, (x, y) in at.items()
+        }
+        assert name.arrow_patch is not None or min(away, key=away.get) == name.get_text()
+
+
+def test_a_long_title_is_wrapped_to_the_picture():
+    axes = plot_grid(RECORDS, title="Accuracy, " + "a model with a long name " * 4).axes[0]
+    axes.figure.draw_without_rendering()
+    box = axes.title.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= axes.figure.bbox.x1
 
 
 def test_a_picture_names_the_metric_it_shows():
