@@ -94,14 +94,10 @@ def load_data(data_args, **download):
 
 def card_of(data_args):
     """What the card says of the data."""
-    task, limit = data_args.task_name, data_args.max_eval_samples
+    task = data_args.task_name
     if not task:
         return {}
-    drawn = "" if limit is None else f", of which at most {limit:,} were drawn"
-    return {
-        "dataset_id": None if data_args.dataset_name else GLUE,
-        "dataset_name": f"the validation data of GLUE's {task}{drawn}",
-    }
+    return {"dataset_id": None if data_args.dataset_name else GLUE, "dataset_name": f"GLUE's {task}, validation"}
 
 
 def tokenised(splits, tokenizer, model, data_args):

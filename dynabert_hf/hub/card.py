@@ -23,7 +23,7 @@ from ..families import family_name
 from ..model.subnetwork import LayerShape, SubNetwork, size_name
 from ..sizes.baseline import BASELINE
 from ..sizes.metrics import is_loss, is_lower_better
-from .facts import RECIPE_FIELDS, ModelCardFacts, is_hub_id
+from .facts import RECIPE_FIELDS, ModelCardFacts
 
 TEMPLATE = Path(__file__).with_name("card_template.md")
 
@@ -183,7 +183,7 @@ def _metadata(facts: ModelCardFacts) -> ModelCardData:
         license=facts.license,
         library_name="sentence-transformers" if facts.is_sentence_encoder else "transformers",
         pipeline_tag=task,
-        base_model=facts.parent or (facts.base_model if is_hub_id(facts.base_model) else None),
+        base_model=facts.parent or facts.base_model,
         datasets=[facts.dataset_id] if facts.dataset_id else None,
         metrics=metrics or None,
         tags=list(dict.fromkeys(["dynabert", "elastic", "distillation", *_tags_of_task(facts), *facts.tags])),
@@ -295,7 +295,7 @@ def _rows_of(rows: int | Mapping[str, int] | None) -> str:
 def _how_made(facts: ModelCardFacts) -> str:
     """What is known of the making; empty if that is nothing."""
     sentences = []
-    if is_hub_id(facts.base_model):
+    if facts.base_model:
         sentences.append(f"Training began with [{facts.base_model}](https://huggingface.co/{facts.base_model}).")
     if facts.rewired:
         sentences.append(

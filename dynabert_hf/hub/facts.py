@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import ModelCard
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
@@ -57,7 +59,8 @@ class ModelCardFacts:
         model_id: Id on the Hub, as the example names it.
         revision: Branch on the Hub, if not the main one.
         parent: Id of the model that this one was extracted from.
-        base_model: Id of the model that training began with; a path on this machine is left out.
+        base_model: Id of the model that training began with. Of a folder it is the one that its card or configuration
+            names; a path on this machine is left out.
         rewired: Whether heads and neurons were ordered by importance before training.
         teacher_metrics: Metrics of the fine-tuned model that was the first teacher.
         baseline_metrics: Metrics of predicting the same for every row.
@@ -101,6 +104,9 @@ class ModelCardFacts:
     vocabulary: Mapping[str, Mapping[str, float]] | None = None
     has_tokenizer: bool = False
     is_sentence_encoder: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "base_model", public_name(self.base_model))
 
     @classmethod
     def from_records(cls, model: ElasticModelMixin, records: Iterable[SizeRecord], **facts: Any) -> ModelCardFacts:
@@ -152,7 +158,7 @@ class ModelCardFacts:
         """The title that was given, else one that names model and data as far as they are known."""
         if self.title is not None:
             return self.title
-        model = self.base_model.rpartition("/")[2] if self.base_model and is_hub_id(self.base_model) else "DynaBERT"
+        model = self.base_model.rpartition("/")[2] if self.base_model else "DynaBERT"
         data = self.dataset_name or self.dataset_id
         sizes = f" in {len(self.sizes)} sizes" if len(self.sizes) > 1 else ""
         return f"{model}{sizes}" + (f", {data}" if data else "")
@@ -183,6 +189,20 @@ def _last_evaluation(state: Any, *, is_best_loaded: bool) -> Mapping[str, Any]:
         if entry["step"] == step and metrics_by_size(entry):  # several evaluation sets have an entry each
             found = {**entry, **found}
     return found
+
+
+def public_name(name: str | None) -> str | None:
+    """The id on the Hub of a model; of one in a folder that of its origin, if its card or configuration tells."""
+    if not name or is_hub_id(name):
+        return name or None
+    card, config = (Path(name) / file for file in ("README.md", "config.json"))
+    named: list[Any] = []
+    if card.is_file() and card.read_text(encoding="utf-8").startswith("---\n"):
+        told = ModelCard.load(card).data.get("base_model")
+        named += [told] if isinstance(told, str) else told or []
+    if config.is_file():
+        named.append(json.loads(config.read_text(encoding="utf-8")).get("_name_or_path"))
+    return next((each for each in named if is_hub_id(each)), None)
 
 
 def is_hub_id(name: str | None) -> bool:

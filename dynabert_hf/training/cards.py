@@ -29,6 +29,12 @@ class CardTrainer(SizeEvaluation):
             told = told_directions(self.args, self.evaluation_sets)
             RecipeResult(model, rows, {}, directions=told).record()
 
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save as transformers does, outside of training with what was measured of these weights in `config.json`."""
+        if not self.is_in_train:
+            self.remember_metrics()
+        super().save_model(output_dir, _internal_call)
+
     def create_model_card(  # type: ignore[override]
         self,
         *,

@@ -87,7 +87,7 @@ def test_a_card_says_how_many_rows_were_used_and_that_some_were_drawn(tmp_path):
     glue(*command, "--max_train_samples", 12, "--max_eval_samples", 7)
     card = (tmp_path / "out" / "README.md").read_text()
     rows = "7 rows (validation_matched) and 7 rows (validation_mismatched)"
-    drawn = "of the validation data of GLUE's mnli, of which at most 7 were drawn."
+    drawn = "of GLUE's mnli, validation."
     assert f"Metrics were measured on {rows} {drawn}" in card
     assert "Training used 12 rows." in card
     results = results_of(tmp_path / "out")

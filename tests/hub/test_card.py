@@ -68,6 +68,20 @@ def test_the_heading_names_model_and_data_as_far_as_they_are_known(changes, head
     assert f"\n# {heading}\n" in str(render_model_card(make_facts(make_model(), **changes)))
 
 
+def test_of_a_folder_the_model_that_it_came_from_is_named(tmp_path):
+    for name in ("by-config", "by-card", "unknown"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps({"_name_or_path": str(tmp_path)}))
+    (tmp_path / "by-config" / "config.json").write_text(json.dumps({"_name_or_path": "nreimers/MiniLM"}))
+    (tmp_path / "by-card" / "README.md").write_text("---\nbase_model: google-bert/bert-base-uncased\n---\n# Mine\n")
+    expected = {"by-config": "nreimers/MiniLM", "by-card": "google-bert/bert-base-uncased", "unknown": None}
+    for name, base in expected.items():
+        card = render_model_card(make_facts(make_model(), base_model=str(tmp_path / name)))
+        assert card.data.base_model == base
+        assert (f"Training began with [{base}]" in card.text) == (base is not None)
+        assert str(tmp_path) not in str(card)
+
+
 def test_card_has_the_metadata_that_the_hub_reads(tmp_path, head):
     model = make_model(head=head, stock={"num_labels": 2})
     card = ModelCard.load(write_model_card(tmp_path, make_facts(model, base_model="google-bert/bert-base-uncased")))
@@ -203,6 +217,19 @@ def test_card_at_the_end_of_training_holds_what_is_measured_then(tmp_path):
     assert "| `learning_rate` | 0.001 |" in card.text
     assert "trained all sizes on the labels" in card.text
     assert str(tmp_path) not in str(card)
+
+
+def test_what_is_measured_after_training_is_saved_with_the_model(tmp_path):
+    trainer = train(tmp_path, make_model())
+    trainer.save_model()
+    assert json.loads((tmp_path / "config.json").read_text()).get("metrics") is None
+    measured = trainer.evaluate(sizes=["w0.5-d0.5", "w1-d1"])
+    trainer.save_model()
+    expected = {
+        size: {name: measured[f"eval_{size}_{name}"] for name in ("accuracy", "loss")}
+        for size in ("w0.5-d0.5", "w1-d1")
+    }
+    assert json.loads((tmp_path / "config.json").read_text())["metrics"] == expected
 
 
 def test_card_of_a_training_without_evaluation_has_costs_only(tmp_path):
