@@ -209,7 +209,9 @@ def _name_points(
 
 def _name_beside(axes: Axes, record: SizeRecord, point: tuple[float, float], offset: tuple[float, float]) -> Any:
     x, y = offset
-    leads = {} if offset in _NEAR else {"arrowprops": {"arrowstyle": "-", "color": "#888888", "linewidth": 0.8}}
+    leads: dict[str, Any] = (
+        {} if offset in _NEAR else {"arrowprops": {"arrowstyle": "-", "color": "#888888", "linewidth": 0.8}}
+    )
     return axes.annotate(
         str(record) if isinstance(record.size, SubNetwork) else "layers differ",
         point,
@@ -290,8 +292,8 @@ def _frame(axes: Axes, *, x: str, y: str, title: str | None) -> None:
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     if title:
-        letters_a_line = int(11 * axes.figure.get_figwidth())
-        axes.set_title(textwrap.fill(title, letters_a_line), fontsize=11)
+        figure: Any = axes.figure
+        axes.set_title(textwrap.fill(title, int(11 * figure.get_figwidth())), fontsize=11)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
 
