@@ -64,7 +64,7 @@ def visit(place):
         equal_sizes += equal(run(model.set_active(size), known["inputs"]), expected)
     small, smaller = list(known["expected"])[4], list(known["expected"])[1]
     difference = max(
-        cut(model, "l0h4n48-l2h1n7-l5h3n20", known["inputs"]),  # layers that differ
+        cut(model, known["irregular"], known["inputs"]),  # layers that differ
         cut(model.extract(small), smaller, known["inputs"]),
     )
     with tempfile.TemporaryDirectory() as folder:

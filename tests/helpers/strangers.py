@@ -7,8 +7,9 @@ import sys
 
 import torch
 
+from dynabert_hf.model.subnetwork import size_name
 from helpers import HELPERS
-from helpers.backbones import make_backbone
+from helpers.backbones import irregular, make_backbone
 from helpers.tiny import HEADS, batch_for
 
 STRANGER = HELPERS / "stranger.py"
@@ -46,6 +47,8 @@ def save_with_expected(folder, family, head):
     in memory, which in a mapped file is another than in a fresh model, stock or elastic.
     """
     model = make_backbone(family, head, num_labels=2)
+    if hasattr(model.config, "head_orders"):
+        model.config.head_orders = [[2, 0, 3, 1], [3, 2, 1, 0]] * 3
     model.save_pretrained(folder, with_code=True)
     model = type(model).from_pretrained(folder)
     inputs = batch_for(head)
@@ -54,7 +57,8 @@ def save_with_expected(folder, family, head):
         with model.subnetwork(subnetwork):
             expected[str(subnetwork)] = outputs(model, inputs)
     auto_class = "AutoModel" if head == "Model" else head.replace("For", "AutoModelFor")
-    torch.save({"auto_class": auto_class, "inputs": inputs, "expected": expected}, folder / "expected.pt")
+    known = {"auto_class": auto_class, "inputs": inputs, "expected": expected, "irregular": size_name(irregular(model))}
+    torch.save(known, folder / "expected.pt")
 
 
 OF_OTHER_FAMILIES = [

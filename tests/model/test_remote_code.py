@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from helpers.adapters import add_adapter
+from helpers.backbones import HEADS as BACKBONE_HEADS
 from helpers.strangers import EVERY_HEAD, check_report, run_stranger, save_models
 from helpers.tiny import make_model
 from transformers import AutoConfig, AutoModelForSequenceClassification
@@ -22,6 +23,13 @@ AUTO_CLASSES = {"AutoConfig", *(auto_class.__name__ for auto_class in dynabert_h
 
 def test_every_head_runs_where_the_package_is_missing(tmp_path):
     folders = save_models(tmp_path, EVERY_HEAD)
+    check_report(run_stranger(*folders, cwd=tmp_path), folders)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", BACKBONE_HEADS)
+def test_every_head_of_a_family_runs_where_the_package_is_missing(tmp_path, family):
+    folders = save_models(tmp_path, [(family, head) for head in BACKBONE_HEADS[family]])
     check_report(run_stranger(*folders, cwd=tmp_path), folders)
 
 
