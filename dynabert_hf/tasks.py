@@ -301,19 +301,18 @@ def _similarity_metrics(dims: Sequence[int], prediction: EvalPrediction) -> dict
 
 
 def _pair_scores(vectors: np.ndarray, scores: np.ndarray) -> dict[str, float]:
-    """The correlation of the cosine of two texts with the score of their similarity: of ranks, and of values."""
+    """Spearman's correlation of the cosine of two texts with the score of their similarity."""
     first, second = np.moveaxis(_unit(vectors), 1, 0)
     cosines = (first * second).sum(-1)
-    pearson = {"pearson": _correlation(cosines, scores)}
     if importlib.util.find_spec("scipy") is None:
         logger.warning_once(
-            "Spearman's correlation needs scipy, which is not installed. Pearson's alone is measured. Install it by "
+            "Spearman's correlation needs scipy, which is not installed. Pearson's is measured instead. Install it by "
             "pip install 'dynabert-hf[metrics]', or give compute_metrics."
         )
-        return pearson
+        return {"pearson": _correlation(cosines, scores)}
     from scipy.stats import rankdata
 
-    return {"spearman": _correlation(rankdata(cosines), rankdata(scores)), **pearson}
+    return {"spearman": _correlation(rankdata(cosines), rankdata(scores))}
 
 
 def _neighbour_scores(vectors: np.ndarray, labels: np.ndarray) -> dict[str, float]:

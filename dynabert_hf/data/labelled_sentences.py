@@ -66,10 +66,10 @@ class LabelledSentences:
             ValueError: If the file cannot be read, has no rows, not these columns, or scores that are no numbers.
         """
         texts = list(text_columns or PAIR)
-        columns = [*texts, label_column or (SCORE if len(texts) == 2 else LABEL)]
-        names = [*texts, "labels"]
-        table = [dict(zip(names, row, strict=True)) for row in read_texts(Path(path), columns)]
-        rows = list(texts_to_measure(repr(str(path)), table, model, tokenizer))
+        label = label_column or (SCORE if len(texts) == 2 else LABEL)
+        columns = [*texts, label]
+        table = [dict(zip(columns, row, strict=True)) for row in read_texts(Path(path), columns)]
+        rows = list(texts_to_measure(repr(str(path)), table, model, tokenizer, label_column=label))
         collate = task_of(model).collator(tokenizer)
         batches = [dict(collate(rows[start : start + batch_size])) for start in range(0, len(rows), batch_size)]
         labels = np.concatenate([batch.pop("labels").numpy() for batch in batches])

@@ -38,11 +38,12 @@ class SentenceEncoder:
     tokenizer: Any
 
     @classmethod
-    def of(cls, given: Any) -> SentenceEncoder | None:
+    def of(cls, given: Any, **download: Any) -> SentenceEncoder | None:
         """The sentence encoder that was given or named; None if it is another kind of model.
 
         Args:
             given: A `SentenceTransformer`, which stays as it is, or its folder or Hub id.
+            **download: How files of a Hub id are fetched: `revision`, `token` and `cache_dir`.
 
         Raises:
             ValueError: If its modules, its pooling or its dimensions are none that the sizes keep.
@@ -51,28 +52,28 @@ class SentenceEncoder:
         if _is_sentence_transformer(given):
             return cls._of_instance(given)
         if isinstance(given, str | Path):
-            modules = _read_json(given, "modules.json")
-            return None if modules is None else cls._of_folder(str(given), modules)
+            modules = _read_json(given, "modules.json", **download)
+            return None if modules is None else cls._of_folder(str(given), modules, **download)
         return None
 
     @classmethod
-    def _of_folder(cls, name: str, modules: list[dict[str, Any]]) -> SentenceEncoder:
+    def _of_folder(cls, name: str, modules: list[dict[str, Any]], **download: Any) -> SentenceEncoder:
         kinds = [_kind(module["type"]) for module in modules]
         _check_modules(name, kinds)
-        place, pooling = modules[0]["path"], _read_json(name, f"{modules[1]['path']}/config.json")
+        place, pooling = modules[0]["path"], _read_json(name, f"{modules[1]['path']}/config.json", **download)
         if pooling is None:
             raise ValueError(
                 f"{name!r} has no {modules[1]['path']}/config.json, which says how it pools. Save it again."
             )
-        config = read_config(name, subfolder=place)
-        settings = _read_json(name, f"{place}/sentence_bert_config.json".lstrip("/")) or {}
-        about = _read_json(name, "config_sentence_transformers.json") or {}
+        config = read_config(name, subfolder=place, **download)
+        settings = _read_json(name, f"{place}/sentence_bert_config.json".lstrip("/"), **download) or {}
+        about = _read_json(name, "config_sentence_transformers.json", **download) or {}
         files = _files(name, kinds, pooling, settings, about, hidden_size=config.hidden_size)
         model_class = _encoder_class(config)
         with torch.random.fork_rng(devices=[]):  # a pooler that is not in the file has weights that nobody asks for
             torch.manual_seed(0)
-            model = model_class.from_pretrained(name, subfolder=place, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(name, subfolder=place)
+            model = model_class.from_pretrained(name, subfolder=place, dtype=torch.float32, **download)
+        tokenizer = AutoTokenizer.from_pretrained(name, subfolder=place, **download)
         if settings.get("max_seq_length"):
             tokenizer.model_max_length = settings["max_seq_length"]
         model.config.sentence_encoder = files
@@ -191,12 +192,12 @@ def _encoder_class(config: Any) -> Any:
     )
 
 
-def _read_json(name: Any, file: str) -> Any:
+def _read_json(name: Any, file: str, **download: Any) -> Any:
     """The content of a file of a folder or Hub id; None if there is none."""
     path = Path(name, file)
     if not Path(name).is_dir():
         try:
-            path = Path(hf_hub_download(str(name), file))
+            path = Path(hf_hub_download(str(name), file, **download))
         except (EntryNotFoundError, HfHubHTTPError, HFValidationError, OSError):
             return None
     if not path.is_file():

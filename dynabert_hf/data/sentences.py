@@ -16,7 +16,7 @@ SCORE_COLUMNS = ("labels", "label", "scores", "score")
 """What a column of labels or scores may be called, as sentence-transformers calls it."""
 
 
-def texts_to_learn(name: str, dataset: Any, model: Any, tokenizer: PreTrainedTokenizerBase) -> Any:
+def texts_to_learn(name: str, dataset: Any, model: Any, tokenizer: PreTrainedTokenizerBase | None) -> Any:
     """Tokenised texts of a data set, each once; data that are tokenised stay as they are.
 
     Args:
@@ -26,15 +26,17 @@ def texts_to_learn(name: str, dataset: Any, model: Any, tokenizer: PreTrainedTok
         tokenizer: Its tokenizer.
 
     Raises:
-        ValueError: If there are no texts, or more columns of text than two.
+        ValueError: If there are no texts or no tokenizer, or more columns of text than two.
     """
     if dataset is None or "input_ids" in column_names(dataset):
         return dataset
-    texts = [text for own in _text_columns(name, dataset).values() for text in own]
+    texts = [text for own in _text_columns(name, dataset, None).values() for text in own]
     return datasets.Dataset.from_dict(tokenised(list(dict.fromkeys(texts)), model, tokenizer))
 
 
-def texts_to_measure(name: str, dataset: Any, model: Any, tokenizer: PreTrainedTokenizerBase) -> Any:
+def texts_to_measure(
+    name: str, dataset: Any, model: Any, tokenizer: PreTrainedTokenizerBase | None, *, label_column: str | None = None
+) -> Any:
     """Tokenised texts with a label, or pairs of texts with a score; data that are tokenised stay as they are.
 
     A row of a pair has lists of two: `input_ids` and `attention_mask` of both texts. Names of classes become numbers.
@@ -44,26 +46,37 @@ def texts_to_measure(name: str, dataset: Any, model: Any, tokenizer: PreTrainedT
         dataset: Rows with one or two columns of text, and one of `SCORE_COLUMNS`.
         model: The sentence encoder.
         tokenizer: Its tokenizer.
+        label_column: The column of labels or scores; None: the one of `SCORE_COLUMNS` that is there.
 
     Raises:
         ValueError: If there are no texts, more columns of text than two, or scores that are no numbers.
     """
     if dataset is None or "input_ids" in column_names(dataset):
         return dataset
-    columns = _text_columns(name, dataset)
+    possible = SCORE_COLUMNS if label_column is None else (label_column,)
+    label = next((each for each in possible if each in column_names(dataset)), None)
+    columns = _text_columns(name, dataset, label)
     encoded = [tokenised(own, model, tokenizer) for own in columns.values()]
     if len(encoded) == 1:
         rows = encoded[0]
     else:
         rows = {key: [list(pair) for pair in zip(*(each[key] for each in encoded), strict=True)] for key in encoded[0]}
-    label = next((each for each in SCORE_COLUMNS if each in column_names(dataset)), None)
     if label is not None:
         rows["labels"] = _numbers(name, label, _values(dataset, label), are_scores=len(encoded) == 2)
     return datasets.Dataset.from_dict(rows)
 
 
-def tokenised(texts: Sequence[str], model: Any, tokenizer: PreTrainedTokenizerBase) -> dict[str, list[Any]]:
-    """Texts as `SentenceTransformer.encode` gives them to the encoder, without padding."""
+def tokenised(texts: Sequence[str], model: Any, tokenizer: PreTrainedTokenizerBase | None) -> dict[str, list[Any]]:
+    """Texts as `SentenceTransformer.encode` gives them to the encoder, without padding.
+
+    Raises:
+        ValueError: If there is no tokenizer.
+    """
+    if tokenizer is None:
+        raise ValueError(
+            "There are texts, but no tokenizer. Give that of the sentence encoder as processing_class, or to "
+            "train_dynabert the encoder as a SentenceTransformer or its folder, which has one."
+        )
     prompt, length = prompt_of(model.config), min(tokenizer.model_max_length, longest_input(model.config))
     given = [(prompt + text).strip() for text in texts]
     if lowers_case(model.config):
@@ -72,12 +85,12 @@ def tokenised(texts: Sequence[str], model: Any, tokenizer: PreTrainedTokenizerBa
     return {key: list(encoded[key]) for key in ("input_ids", "attention_mask") if key in encoded}
 
 
-def _text_columns(name: str, dataset: Any) -> dict[str, list[str]]:
-    """The columns of text of a data set, by name and in order."""
+def _text_columns(name: str, dataset: Any, label: str | None) -> dict[str, list[str]]:
+    """The columns of text of a data set, by name and in order, without that of the labels."""
     if isinstance(dataset, list | tuple) and dataset and all(isinstance(text, str) for text in dataset):
         columns = {"text": list(dataset)}
     else:
-        names = [each for each in column_names(dataset) if each not in SCORE_COLUMNS]
+        names = [each for each in column_names(dataset) if each not in (*SCORE_COLUMNS, label)]
         first = {each: dataset[0][each] for each in names}
         columns = {each: _values(dataset, each) for each in names if isinstance(first[each], str)}
     if not 1 <= len(columns) <= 2:

@@ -154,14 +154,6 @@ def rows_of_texts(model: PreTrainedModel, tokenizer: Any, train: Any, evaluation
     Raises:
         ValueError: If they hold no texts, or there is no tokenizer.
     """
-    given = [each for each in (train, evaluation, importance) if each is not None]
-    if tokenizer is None:
-        if any("input_ids" not in column_names(each) for each in given):
-            raise ValueError(
-                "There are texts, but no tokenizer. Give the tokenizer of the sentence encoder as processing_class, or "
-                "the encoder as a SentenceTransformer or its folder, which has one."
-            )
-        return train, evaluation, importance
     return (
         texts_to_learn("train_dataset", train, model, tokenizer),
         texts_to_measure("eval_dataset", evaluation, model, tokenizer),

@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
+from ..data.sentences import texts_to_learn
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import Size, SubNetwork, SubNetworkError
-from ..tasks import problem_type, task_of
+from ..tasks import is_sentence_encoder, problem_type, task_of
 from .arguments import DynaBertTrainingArguments
 from .callbacks import show_progress
 from .checks import check_datasets, check_teacher
@@ -23,6 +24,7 @@ from .distillation import hidden_state_loss, match_hidden_states, prediction_los
 from .ordered_evaluation import unchanged
 from .stages import stage_defaults
 from .teaching import fresh_views
+from .vector_losses import vector_losses
 
 OF_A_STAGE = ("stage", "strategy", "num_random_subnetworks", "teacher_width")
 """Arguments that say which sizes a step trains together, which has no meaning for one."""
@@ -43,7 +45,7 @@ def specialise(
     Args:
         model: The trained elastic model, which holds its full size; it stays as it is.
         size: The size to extract, as for `extract`.
-        train_dataset: Tokenised data; labels are needed only for `label_weight`.
+        train_dataset: Tokenised data, for a sentence encoder also texts; labels are needed only for `label_weight`.
         teacher: The fine-tuned model that the elastic one was distilled from. The loss is then the mean of what is
             learned from it and from the full size.
         processing_class: The tokenizer, used for padding.
@@ -70,6 +72,8 @@ def specialise(
             "This model was cut by extraction, so it does not hold its full size, which teaches. Give the elastic "
             "model that it was extracted from."
         )
+    if is_sentence_encoder(model.config):
+        train_dataset = texts_to_learn("train_dataset", train_dataset, model, processing_class)
     check_datasets(model, args, train_dataset, None)
     if teacher is not None:
         check_teacher(model, teacher, args)
@@ -170,7 +174,11 @@ class OneSizeTrainer(Trainer):
         at_full_size = teacher.subnetwork(SubNetwork()) if isinstance(teacher, ElasticModelMixin) else nullcontext()
         with torch.no_grad(), at_full_size:
             target = teacher(**bare, **wanted)
-        if args.logit_weight > 0:
+        config = self.accelerator.unwrap_model(self.model).config
+        if is_sentence_encoder(config):
+            weighted = vector_losses(student, target, mask, config=config, args=args)
+            loss = loss + sum(weight * part for weight, part in weighted.values())
+        elif args.logit_weight > 0:
             told = prediction_loss(
                 student, target, problem_type=problem_type(teacher.config), attention_mask=mask, labels=labels
             )

@@ -148,6 +148,11 @@ def test_names_of_classes_become_numbers_and_scores_stay(encoder):
     assert pair["labels"] == 2.0
 
 
+def test_texts_need_a_tokenizer(encoder):
+    with pytest.raises(ValueError, match=r"There are texts, but no tokenizer\. Give that of the sentence encoder"):
+        texts_to_learn("train", ["w3"], encoder.model, None)
+
+
 @pytest.mark.parametrize(
     ("rows", "error"),
     [

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import PartialState
 from safetensors.torch import save_file
 from torch.nn.parallel import DistributedDataParallel
 from transformers import BertConfig, BertForSequenceClassification
 
 from dynabert_hf import DynaBertTrainer, DynaBertTrainingArguments, train_dynabert
+from helpers.sentences import make_pairs, make_texts, save_encoder
 from helpers.tiny import TINY, make_model
 from helpers.trainers import FirstGradients, make_dataset
 
@@ -96,6 +98,30 @@ def run_recipe(folder, *, num_processes):
     )
 
 
+def run_encoder(folder, *, num_processes):
+    """A sentence encoder; similarities are left out, which are those within the batch of a process."""
+    encoder = folder / f"encoder-{num_processes}"
+    with PartialState().main_process_first():
+        if not encoder.exists():
+            save_encoder(encoder)
+    return train_dynabert(
+        str(encoder),
+        train_dataset=make_texts(18),
+        eval_dataset=make_pairs(7),
+        widths=(0.5, 1.0),
+        depths=(0.5, 1.0),
+        output_dir=folder / f"sizes-{num_processes}",
+        similarity_weight=0.0,
+        max_steps=2,
+        optim="sgd",
+        learning_rate=0.05,
+        per_device_train_batch_size=8 // num_processes,
+        per_device_eval_batch_size=4,
+        use_cpu=True,
+        disable_tqdm=True,
+    )
+
+
 def main(folder, num_processes):
     folder = Path(folder)
     for case in CASES:
@@ -103,6 +129,7 @@ def main(folder, num_processes):
         if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
             save_file(tensors, folder / f"{case_name(*case)}-{num_processes}.safetensors")
     run_recipe(folder / f"recipe-{num_processes}", num_processes=num_processes)
+    run_encoder(folder, num_processes=num_processes)
     if num_processes > 1:
         assert torch.distributed.get_world_size() == num_processes
         assert torch.distributed.get_backend() == "gloo"

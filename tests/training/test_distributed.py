@@ -30,6 +30,16 @@ def test_two_processes_train_what_one_trains(trained, case):
         torch.testing.assert_close(two[tensor], one[tensor], rtol=0, atol=tolerance, msg=f"{name}: {tensor}")
 
 
+def test_two_processes_make_the_sizes_of_a_sentence_encoder_that_one_makes(trained):
+    folders = [trained[0] / f"sizes-{number}" / "model" for number in (1, 2)]
+    one, two = (load_file(folder / "model.safetensors") for folder in folders)
+    for name in one:
+        torch.testing.assert_close(two[name], one[name], rtol=0, atol=1e-5, msg=name)
+    ones, twos = (json.loads((folder / "results.json").read_text())["sub_networks"] for folder in folders)
+    for row, other in zip(ones, twos, strict=True):
+        assert other["spearman"] == pytest.approx(row["spearman"], abs=1e-6)
+
+
 @pytest.mark.parametrize("stage", ["width", "depth", "finetune"])
 def test_recomputed_activations_give_the_same_gradients(trained, stage):
     kept, recomputed = (load_file(trained[0] / f"{stage}-1-{how}-2.safetensors") for how in ("kept", "recomputed"))

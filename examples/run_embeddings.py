@@ -1,0 +1,118 @@
+"""Train all sizes of a sentence encoder on texts without labels, of a data set or of csv, json or parquet files.
+
+    python examples/run_embeddings.py --model_name_or_path sentence-transformers/all-MiniLM-L6-v2 \\
+        --dataset_name nyu-mll/glue --dataset_config_name stsb --output_dir outputs/stsb
+    python examples/run_embeddings.py --train_file texts.csv --validation_file pairs.csv --model_name_or_path mine \\
+        --retrieval_file intents.csv --matryoshka_dims 192 96 --output_dir outputs/sizes
+    accelerate launch --num_processes 2 examples/run_embeddings.py ...
+
+The model is a folder or Hub id of sentence-transformers. The texts to learn from are all columns of text, one or two;
+labels play no part. Each evaluation has two columns of text and a `score`, measured by Spearman's correlation, or one
+and a `label`, measured by retrieval of texts with the same label. docs/tasks.md tells more.
+"""
+
+import json
+import sys
+from dataclasses import dataclass, field
+from functools import partial
+
+from datasets import DatasetDict
+from recipe_arguments import SourceArguments, parse_arguments
+from recipe_data import InputError, Splits, load_splits, read_file, shortened
+from recipe_job import Job, run_script
+
+from dynabert_hf.data.sentence_encoder import SentenceEncoder
+from dynabert_hf.data.sentences import texts_to_learn, texts_to_measure
+from dynabert_hf.hub.facts import is_hub_id
+from dynabert_hf.tasks import task_of
+
+USAGE = "run_embeddings.py --model_name_or_path MODEL --dataset_name DATA --output_dir FOLDER ... | ARGS.json | --help"
+
+
+@dataclass
+class EmbeddingArguments(SourceArguments):
+    """Where the texts come from, and what else they are measured on."""
+
+    retrieval_file: str | None = field(
+        default=None, metadata={"help": "File of texts with labels to measure retrieval on, too."}
+    )
+    matryoshka_dims: list[int] | None = field(
+        default=None, metadata={"help": "How many leading numbers of a vector are to be of use alone, such as 192 96."}
+    )
+
+
+def main(argv=None):
+    argv = sys.argv[1:] if argv is None else argv
+    arguments = parse_arguments(argv, EmbeddingArguments, usage=USAGE, description=__doc__)
+    run_script("run_embeddings.py", arguments, prepare)
+
+
+def prepare(data_args, model_args, training_args, given):
+    """Load and check data and encoder, and tokenise; returns the job and the encoder."""
+    for name in ("finetune", "finetune_teacher", "label_order"):
+        if given.get(name):
+            raise InputError(f"--{name} was given, but a sentence encoder learns without labels. Leave it out.")
+    with training_args.main_process_first(desc="reading the data"):
+        raw = load_splits(data_args, **model_args.download)
+        if data_args.retrieval_file:
+            raw["retrieval"] = read_file(data_args.retrieval_file, cache_dir=model_args.cache_dir)
+    encoder = load_encoder(model_args.first_model, model_args, data_args, revision=model_args.model_revision)
+    tests = ("test",) if training_args.do_predict and "test" in raw else ()
+    evaluations = {"": "validation", "retrieval": "retrieval"}
+    data = Splits(raw, None, {suffix: split for suffix, split in evaluations.items() if split in raw}, tests)
+    with training_args.main_process_first(desc="tokenising"):
+        splits = tokenised(shortened(data, data_args, training_args.seed), encoder)
+    kwargs = {"processing_class": encoder.tokenizer, "compute_metrics": task_of(encoder.model).metrics(encoder.model)}
+    job = Job(
+        *(model_args, data_args, training_args, given, Splits(splits, None, data.evaluations, tests), kwargs),
+        load_teacher=partial(load_teacher, model_args=model_args, data_args=data_args),
+        predict=measure_tests,
+        card={"dataset_id": data_args.dataset_name if is_hub_id(data_args.dataset_name) else None},
+    )
+    return job, encoder.model
+
+
+def load_encoder(name, model_args, data_args, **download):
+    """A sentence encoder with its tokenizer, which cuts texts, and the Matryoshka dimensions that were asked for."""
+    try:
+        encoder = SentenceEncoder.of(name, **model_args.download, **download)
+    except (ValueError, TypeError, OSError) as error:
+        raise InputError(str(error)) from error
+    if encoder is None:
+        raise InputError(
+            f"{name!r} is no sentence encoder: it has no modules.json. Give a folder or Hub id of "
+            "sentence-transformers."
+        )
+    encoder.tokenizer.model_max_length = min(encoder.tokenizer.model_max_length, data_args.max_seq_length)
+    if data_args.matryoshka_dims:
+        encoder.model.config.matryoshka_dims = data_args.matryoshka_dims
+    return encoder
+
+
+def load_teacher(name, *, model_args, data_args):
+    """The sentence encoder that teaches a single stage."""
+    return load_encoder(name, model_args, data_args).model
+
+
+def tokenised(splits, encoder):
+    """The splits as the encoder reads them."""
+    read = {split: texts_to_learn if split == "train" else texts_to_measure for split in splits}
+    try:
+        return DatasetDict(
+            {split: read[split](split, rows, encoder.model, encoder.tokenizer) for split, rows in splits.items()}
+        )
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def measure_tests(job, model):
+    """Measure all sizes on the test split, and leave the metrics in the folder."""
+    trainer = job.trainer(model, None, job.stage_arguments("finetune", output_dir=job.output_dir))
+    for split in job.data.tests:
+        metrics = trainer.evaluate(job.data.splits[split], metric_key_prefix=split)
+        if job.is_main:
+            (job.output_dir / f"{split}_results.json").write_text(json.dumps(metrics, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""examples/run_embeddings.py on a tiny encoder, which learns from texts and is measured on pairs and on labels."""
+
+import csv
+import json
+
+import pytest
+import run_embeddings
+from helpers.sentences import make_encoder, make_pairs, make_texts, save_encoder
+from transformers import AutoModel
+
+SMALL = ["--max_steps", "2", "--per_device_train_batch_size", "4", "--use_cpu", "--disable_tqdm", "True"]
+
+
+def write(path, rows):
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return str(path)
+
+
+@pytest.fixture
+def files(tmp_path):
+    return [
+        *("--train_file", write(tmp_path / "train.csv", [{"text": text} for text in make_texts(12)])),
+        *("--validation_file", write(tmp_path / "validation.csv", make_pairs(8, seed=2))),
+    ]
+
+
+def run(*arguments):
+    run_embeddings.main([*map(str, arguments), *SMALL])
+
+
+def test_one_command_makes_and_measures_all_sizes(tmp_path, files):
+    encoder, out = save_encoder(tmp_path / "encoder"), tmp_path / "out"
+    labelled = [{"text": text, "label": "ab"[row % 2]} for row, text in enumerate(make_texts(10, seed=5))]
+    run(
+        *(*files, "--model_name_or_path", encoder, "--output_dir", out),
+        *("--retrieval_file", write(tmp_path / "intents.csv", labelled), "--matryoshka_dims", 8),
+        *(
+            "--test_file",
+            write(tmp_path / "test.csv", make_pairs(6, seed=7)),
+            "--do_train",
+            "--do_eval",
+            "--do_predict",
+        ),
+    )
+    results = json.loads((out / "model" / "results.json").read_text())
+    metrics = {"spearman", "accuracy_at_1_retrieval", "mrr_retrieval"}
+    metrics |= {"spearman_8", "accuracy_at_1_8_retrieval", "mrr_8_retrieval"}
+    assert len(results["sub_networks"]) == 12
+    for one in (results["teacher"], results["sub_networks"][0]):
+        assert metrics <= set(one)
+    tested = json.loads((out / "test_results.json").read_text())
+    assert {"test_w0.25-d0.5_spearman", "test_mean_spearman"} <= set(tested)
+    assert (out / "model" / "modules.json").exists()
+    assert AutoModel.from_pretrained(out / "model").config.matryoshka_dims == [8]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["--finetune"], "--finetune was given, but a sentence encoder learns without labels. Leave it out"),
+        ([], "is no sentence encoder: it has no modules.json. Give a folder or Hub id of"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_any_work(tmp_path, files, arguments, error):
+    make_encoder().save_pretrained(tmp_path / "encoder")
+    out = tmp_path / "out"
+    with pytest.raises(SystemExit, match=error):
+        run(*files, "--model_name_or_path", tmp_path / "encoder", "--output_dir", out, *arguments)
+    assert not out.exists()
