@@ -6,7 +6,7 @@ replaces a few tuples; no module is visited, no weight is copied or masked.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from operator import is_
@@ -62,6 +62,7 @@ class ActiveSizes:
     Attributes:
         prepared: Sizes that were switched to before, by their name; the trained ones stay.
         ready: During a pass without gradients, of each linear the parts that it computes with; else `unready`.
+        list_of_layers: The list of the model's layers.
         sharing: What a trainer sets to share work between passes, see `training.shared_prefixes`; else None.
     """
 
@@ -70,13 +71,13 @@ class ActiveSizes:
     windows: tuple[Window | None, ...]
     is_full_width: bool
     ready: Sequence[Parts | None]
+    list_of_layers: ElasticLayers
 
     def __init__(self, config: Any):
         self.config, self.stored, self.head_size = config, config.stored_layers, head_size(config)
         self.roles: tuple[Role, ...] = tuple(config.anatomy.linears.values())
         self.ready = self.unready = (None,) * (len(self.stored) * len(self.roles))
-        self._kept: dict[Hashable, Sequence[Parts | None]] = {}
-        self._kept_of: tuple[list[Any], list[int]] = [], []  # weights, and their addresses
+        self._kept: dict[Hashable, _KeptParts] = {}
         self.prepared: dict[Hashable, PreparedSize] = {}
         self.sharing: Any = None
         for size in config.subnetworks:  # so that switching to one takes as little the first time
@@ -112,31 +113,49 @@ class ActiveSizes:
     def make_ready(self, linears: Sequence[ElasticLinear]) -> None:
         """Before a pass without gradients: find what an earlier one kept. To make it takes as long as small products.
 
-        Whether it still holds is looked up here, once for all linears. A kept view holds the memory that it is of, so
-        no other weight can have its address. Nothing is kept where hooks or parametrisations bring the weights.
+        Whether it still holds is looked up here, once for all linears that run. Nothing is kept where hooks or
+        parametrisations bring the weights.
         """
-        weights = [weight for linear in linears for weight in linear._parameters.values() if weight is not None]
-        old, addresses = self._kept_of
-        is_same = len(weights) == len(old) and all(map(is_, weights, old))
-        if not (is_same and [weight.data_ptr() for weight in weights] == addresses):
-            self.forget()
+        key = self.positions, self.windows
+        kept = self._kept.get(key)
+        if kept is None or not kept.is_of(linears):
             if any(map(_is_brought, linears)):
+                self.forget()
                 return
-            self._kept_of = weights, [weight.data_ptr() for weight in weights]
-        ready = self._kept.get(self.windows)
-        if ready is None:
-            windows = {linear: self.windows[linear.number] for linear in linears}
-            parts = {each.number: each.parts(window) for each, window in windows.items() if window is not None}
-            ready = [parts.get(number) for number in range(len(self.windows))]
-            self._kept = {**(self._kept if len(self._kept) < _MOST_KEPT else {}), self.windows: ready}
-        self.ready = ready
+            others = {name: other for name, other in self._kept.items() if name != key and other.is_of(other.linears)}
+            kept = _KeptParts(linears, self.windows)
+            self._kept = {**(others if len(others) < _MOST_KEPT else {}), key: kept}
+        self.ready = kept.parts
 
     def forget(self) -> None:
         """Let go what was kept: it would hold the memory that weights leave."""
-        self.ready, self._kept, self._kept_of = self.unready, {}, ([], [])
+        self.ready, self._kept = self.unready, {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "ready": self.unready, "_kept": {}, "_kept_of": ([], [])}
+        return {**self.__dict__, "ready": self.unready, "_kept": {}}
+
+
+class _KeptParts:
+    """The parts that linears compute with at a size. They hold the memory of weights, so no other has its address."""
+
+    def __init__(self, linears: Sequence[ElasticLinear], windows: Sequence[Window | None]):
+        self.linears, self.weights = linears, _weights_of(linears)
+        self.addresses = [weight.data_ptr() for weight in self.weights]
+        self.parts: list[Parts | None] = [None] * len(windows)
+        for each in linears:
+            window = windows[each.number]
+            self.parts[each.number] = None if window is None else each.parts(window)
+
+    def is_of(self, linears: Sequence[ElasticLinear]) -> bool:
+        """Whether these linears have those weights now."""
+        weights = _weights_of(linears)
+        is_same = len(weights) == len(self.weights) and all(map(is_, weights, self.weights))
+        return is_same and self.addresses == [weight.data_ptr() for weight in weights]
+
+
+def _weights_of(linears: Sequence[ElasticLinear]) -> list[Any]:
+    """Weights and biases. Looks into the tables, for speed."""
+    return [weight for linear in linears for weight in linear._parameters.values() if weight is not None]
 
 
 class ElasticLinear(nn.Linear):
@@ -224,13 +243,14 @@ class ElasticLayers(nn.ModuleList):
     def __init__(self, base: nn.Module, active: ActiveSizes, anatomy: Anatomy):
         stock = anatomy.stored_layers(base)
         super().__init__(stock[shape.index] for shape in active.stored)
-        self.active, self.is_elastic = active, False
-        self._places: list[tuple[int, str, Role, Any, str]] = []
+        self.active, self.is_elastic, active.list_of_layers = active, False, self
+        self._places: list[list[tuple[str, Role, Any, str]]] = []
         for position, (layer, shape) in enumerate(zip(self.stored, active.stored, strict=True)):
+            self._places.append([])
             for path, role, module in anatomy.linears_of(layer):
                 _cut(module, role, layer_axes(active.config, shape))
                 parent, _, name = path.rpartition(".")
-                self._places.append((position, path, role, layer.get_submodule(parent)._modules, name))
+                self._places[-1].append((path, role, layer.get_submodule(parent)._modules, name))
             if anatomy.attention_class is not None:
                 attention = layer.get_submodule(anatomy.attention)
                 for name in ("num_attention_heads", "all_head_size"):
@@ -251,19 +271,20 @@ class ElasticLayers(nn.ModuleList):
         What stands in the place of a linear, such as an adapter or a quantised one, stays as it is.
         """
         numbers = {path: number for number, path in enumerate(self.active.config.anatomy.linears)}
-        for position, path, role, modules, name in self._places:
-            if type(modules[name]) is nn.Linear:
-                number = position * len(numbers) + numbers[path]
-                ElasticLinear.become(modules[name], self.active, number=number, blocks=role.blocks)
+        for position, places in enumerate(self._places):
+            for path, role, modules, name in places:
+                if type(modules[name]) is nn.Linear:
+                    number = position * len(numbers) + numbers[path]
+                    ElasticLinear.become(modules[name], self.active, number=number, blocks=role.blocks)
         self.is_elastic = True
 
-    def check_linears(self) -> list[ElasticLinear]:
-        """The linears; a size below the stored widths is refused where something else has taken the place of one.
+    def check_linears(self, positions: Iterable[int]) -> list[ElasticLinear]:
+        """The linears of layers; a size below the stored widths is refused where something else is in place of one.
 
         An adapter or a quantised layer may, and knows no widths. Looks into the parents' tables, for speed.
         """
         linears = []
-        for position, path, _, modules, name in self._places:
+        for position, (path, _, modules, name) in ((each, place) for each in positions for place in self._places[each]):
             module = modules[name]
             linears.append(module)
             if not isinstance(module, ElasticLinear):
@@ -278,7 +299,7 @@ class ElasticLayers(nn.ModuleList):
         active, stored = self.active, self.stored
         layers = [stored[position] for position in active.positions]
         if not (active.is_full_width or is_compiling()):
-            linears = self.check_linears()  # an adapter may have come after the size
+            linears = self.check_linears(active.positions)  # an adapter may have come after the size
             if not (is_grad_enabled() or is_tracing() or active.sharing):
                 return self._pass_without_gradients(layers, linears)
         return iter(layers if active.sharing is None else active.sharing.walk(layers))

@@ -77,7 +77,7 @@ class ElasticModelMixin(_Model):
     @property
     def elastic_layers(self) -> ElasticLayers:
         """The list of layers, whose iteration gives those that run now; `stored` of it is all of them."""
-        return self.base_model.get_submodule(self.config.anatomy.layers)
+        return self.base_model.active_sizes.list_of_layers
 
     @property
     def _is_base(self) -> bool:
@@ -134,6 +134,8 @@ class ElasticModelMixin(_Model):
                 f"{size!r} is not a size. Give a SubNetwork, its text such as 'w0.5-d0.75', a sequence of LayerShapes, "
                 "or width= and depth=."
             )
+        if width is not None and depth is not None:
+            return SubNetwork(width, depth)
         active = self.active
         if width is None and depth is None:
             return active
@@ -145,9 +147,10 @@ class ElasticModelMixin(_Model):
         active = self.base_model.active_sizes
         prepared = active.prepared.get(size) or active.prepare(size, self.config.resolve(size))
         if not prepared.is_full_width:
-            if not self.elastic_layers.is_elastic:
-                self.elastic_layers.make_elastic()
-            self.elastic_layers.check_linears()
+            layers = active.list_of_layers
+            if not layers.is_elastic:
+                layers.make_elastic()
+            layers.check_linears(prepared.positions)
         active.switch(prepared)
         self.config._record_active(size)
 

@@ -346,7 +346,7 @@ def test_kept_views_hold_no_memory_that_the_weights_left_and_are_not_saved():
     without_gradients(model)
     linear, sizes = model.bert.encoder.layer[0].intermediate.dense, model.base_model.active_sizes
     (kept,) = sizes._kept.values()
-    assert kept[linear.number][0][0].data_ptr() == linear.weight.data_ptr()
+    assert kept.parts[linear.number][0][0].data_ptr() == linear.weight.data_ptr()
     assert not copy.deepcopy(model).base_model.active_sizes._kept
     model.double()
     assert not sizes._kept
