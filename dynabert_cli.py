@@ -24,7 +24,16 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for add in (_add_show, _add_evaluate, _add_predict, _add_profile, _add_recommend):
         add(commands)
-    for add in (_add_augment, _add_cascade, _add_extract, _add_specialise, _add_trim, _add_export, _add_push):
+    for add in (
+        _add_search,
+        _add_augment,
+        _add_cascade,
+        _add_extract,
+        _add_specialise,
+        _add_trim,
+        _add_export,
+        _add_push,
+    ):
         add(commands)
     return parser
 
@@ -139,6 +148,32 @@ def _add_recommend(commands: Any) -> None:
     direction.add_argument("--higher-is-better", action="store_true", help=told)
     parser.add_argument("--profile", metavar="FILE", help="costs that `dynabert profile --output FILE.json` saved")
     parser.add_argument("--plot", metavar="FILE", help="draw accuracy over cost, as .png, .svg or .pdf")
+
+
+def _add_search(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "search",
+        "find the best heads and neurons of every layer for budgets, beside the sizes of the grid",
+        """
+        dynabert search MODEL --flops 5e8 1e9 --file dev.csv
+        dynabert search MODEL --latency-ms 5 --sequence-length 32 --file dev.csv --store
+        dynabert search MODEL --parameters 14e6 --file dev.csv --minutes 5
+        """,
+    )
+    budgets = parser.add_argument_group("budgets, one or more of one kind")
+    budgets.add_argument("--latency-ms", type=float, nargs="+", metavar="MS", help="largest time of a forward pass")
+    budgets.add_argument("--flops", type=float, nargs="+", metavar="N", help="most floating-point operations")
+    budgets.add_argument("--parameters", type=float, nargs="+", metavar="N", help="most parameters")
+    parser.add_argument("--evaluations", type=count, default=200, metavar="N", help="shapes a budget (default 200)")
+    parser.add_argument("--minutes", type=float, default=15, metavar="M", help="time that they may take (default 15)")
+    parser.add_argument("--max-rows", type=count, default=512, metavar="N", help="rows to compare on (default 512)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
+    _add_data(parser, required=True)
+    _add_setting(parser)
+    parser.add_argument(
+        "--store", action="store_true", help="keep the found sizes, with metrics, in the model's folder"
+    )
 
 
 def _add_cascade(commands: Any) -> None:

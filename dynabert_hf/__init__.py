@@ -125,6 +125,8 @@ if TYPE_CHECKING:
     from .sizes.choosing import Recommendation, pareto_front, read_metrics, read_stored_metrics, recommend
     from .sizes.counting import ParameterCount, count_flops, count_parameters
     from .sizes.former_names import Candidate, Profile, SizeFacts, make_candidates
+    from .sizes.layer_costs import LayerCosts, count_costs, measure_costs
+    from .sizes.layer_search import SearchResult, search_layers
     from .sizes.profile_table import ProfileTable
     from .sizes.profiling import measure_latency, profile
     from .sizes.records import SizeRecord, make_records
@@ -153,6 +155,8 @@ _ON_FIRST_USE = {
     "onnx.export": ("OnnxExport", "export_onnx"),
     "onnx.session": ("OnnxModel", "load_onnx"),
     "onnx.quantization": ("QuantizedSize", "quantize_onnx"),
+    "sizes.layer_costs": ("LayerCosts", "count_costs", "measure_costs"),
+    "sizes.layer_search": ("SearchResult", "search_layers"),
     "sizes.profile_table": ("ProfileTable",),
     "sizes.profiling": ("measure_latency", "profile"),
     "training.recipe": ("train_dynabert",),

@@ -18,6 +18,7 @@ from .measurements import evaluate, profile_sizes, show
 from .predictions import predict
 from .products import export, extract, push, specialise_size, trim
 from .recommendation import recommend_size
+from .searches import search
 
 _EXPECTED = (ValueError, ImportError, OSError, RuntimeError, HfHubHTTPError)
 """What a person can do something about; anything else is a mistake of ours and shows where."""
@@ -62,6 +63,7 @@ _COMMANDS: dict[str, Callable[[Namespace, Console], int | None]] = {
     "predict": predict,
     "profile": profile_sizes,
     "recommend": recommend_size,
+    "search": search,
     "cascade": choose_cascade,
     "augment": augment,
     "extract": extract,

@@ -85,7 +85,7 @@ def evaluate(arguments: Namespace, console: Console) -> None:
     if config_file is not None:
         kept = store_metrics(config_file, metrics)
         told = {"eval_rows": len(text.labels), "baseline_metrics": baseline}
-        _refresh_card(arguments, model, metrics, **told)
+        refresh_card(arguments, model, metrics, **told)
         if kept:
             note = f"Other metrics of {', '.join(kept)} stay as they were stored; they may come from other data."
             print(note, file=sys.stderr)
@@ -101,7 +101,7 @@ def evaluate(arguments: Namespace, console: Console) -> None:
     console.print(f"{len(text.labels)} texts of {arguments.file}{stored}", soft_wrap=True)
 
 
-def _refresh_card(arguments: Namespace, model: Any, metrics: dict[str, dict[str, float]], **told: Any) -> None:
+def refresh_card(arguments: Namespace, model: Any, metrics: dict[str, dict[str, float]], **told: Any) -> None:
     """Show on the card beside a model what was measured just now, and on which rows."""
     names = list(dict.fromkeys([*map(size_name, model.config.subnetworks), *metrics]))
     records = [SizeRecord.counted(model, name, metrics.get(name, {})) for name in names]

@@ -5,7 +5,7 @@ Evaluation during training is that of `training.trainer`; this is for a finished
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -105,6 +105,21 @@ class LabelledText:
         model.eval()
         with torch.inference_mode():
             return _joined([model(**_on(batch, model.device)).logits.float().cpu().numpy() for batch in self.batches])
+
+    def labelled_batches(self) -> Iterator[dict[str, torch.Tensor]]:
+        """The batches with their labels, as a model takes them to tell its loss."""
+        start = 0
+        for batch in self.batches:
+            length = batch["input_ids"].shape[-1]
+            labels = torch.as_tensor(self.labels[start : start + len(batch["input_ids"])])
+            start += len(labels)
+            yield {**batch, "labels": labels[:, :length] if self.has_labelled_tokens else labels}
+
+    @property
+    def has_labelled_tokens(self) -> bool:
+        """Whether every token has a label, and not every text."""
+        longest = max(batch["input_ids"].shape[-1] for batch in self.batches)
+        return self.labels.ndim == 2 and self.labels.dtype.kind == "i" and self.labels.shape[1] == longest
 
     def score(self, logits: np.ndarray) -> dict[str, float]:
         """Metrics of logits in the order of `labels`."""

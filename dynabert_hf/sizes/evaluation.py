@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 
@@ -24,4 +24,11 @@ def store_temperatures(path: Path, temperatures: Mapping[str, float]) -> None:
     """Add the temperatures of sizes, by their text, to those in the config.json of a model."""
     config = json.loads(path.read_text(encoding="utf-8"))
     config["temperatures"] = {**(config.get("temperatures") or {}), **temperatures}
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def store_sizes(path: Path, sizes: Iterable[str]) -> None:
+    """Name sizes, by their text, among those of the config.json of a model."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["sizes"] = list(dict.fromkeys([*(config.get("sizes") or []), *sizes]))
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")

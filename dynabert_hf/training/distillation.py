@@ -68,7 +68,7 @@ def plan_stage(
     if stage == "finetune":
         return tuple(map(DistillationPair, config.subnetworks))
     if stage == "width":
-        students = grid(config.widths, [1.0])
+        students = grid({size.width for size in config.subnetworks if isinstance(size, SubNetwork)}, [1.0])
         return tuple(_pair(config, student, SubNetwork(), hidden_matching) for student in students)
     return tuple(
         _pair(config, student, SubNetwork(width=_teacher_width(student, teacher_width)), hidden_matching)

@@ -31,6 +31,7 @@ from ..files import write_whole
 from ..hub.facts import RECIPE_FIELDS
 from ..hub.push import push_folder
 from ..model.elastic_model import ElasticModelMixin
+from ..model.subnetwork import Size
 from ..sizes.baseline import baseline_metrics, weakness
 from ..sizes.metrics import in_telling_order, plain_metrics, told_directions
 from ..tasks import is_sentence_encoder, task_of
@@ -74,6 +75,7 @@ def train_dynabert(
     optimizer_cls_and_kwargs: tuple[type[torch.optim.Optimizer], dict[str, Any]] | None = None,
     widths: Sequence[float] | None = None,
     depths: Sequence[float] | None = None,
+    sizes: Sequence[Size] | None = None,
     kept_layers: Mapping[str, Sequence[int]] | None = None,
     matryoshka_dims: Sequence[int] | None = None,
     stages: Sequence[str] = ("depth",),
@@ -120,6 +122,8 @@ def train_dynabert(
         optimizer_cls_and_kwargs: As for transformers' `Trainer`, for every stage.
         widths: Width multipliers to train, 1.0 among them; None: 0.25, 0.5, 0.75 and 1.0.
         depths: Depth multipliers to train, 1.0 among them; None: 0.5, 0.75 and 1.0.
+        sizes: Sizes to train, such as `["w0.6-d0.5"]` or those that `search_layers` found. Without `widths` and
+            `depths` they and the full size are all that is trained.
         kept_layers: For a depth, as text (`"0.5"`), the layers to keep instead of those of the paper's rule.
         matryoshka_dims: Of sentence encoders how many leading numbers of a vector are to be of use alone, such as
             `[192, 96]`; None: whole vectors.
@@ -150,7 +154,11 @@ def train_dynabert(
     given, publishing = given_arguments(args, arguments)
     warn_of_unheeded(publishing)
     teacher, grid, tokenizer = load_teacher(model)
-    for name, value in (("widths", widths), ("depths", depths), ("kept_layers", kept_layers)):
+    if sizes is not None:
+        if not sizes:
+            raise ValueError("sizes is empty. Give at least one size, such as 'w0.5-d0.5', or leave it out for a grid.")
+        widths, depths = widths or [1.0], depths or [1.0]
+    for name, value in (("widths", widths), ("depths", depths), ("sizes", sizes), ("kept_layers", kept_layers)):
         if value is not None:
             grid[name] = value
     processing_class = processing_class or tokenizer

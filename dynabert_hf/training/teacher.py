@@ -17,7 +17,7 @@ from ..tasks import TASKS, is_sentence_encoder
 
 logger = logging.get_logger(__name__)
 
-GRID = ("widths", "depths", "kept_layers")
+GRID = ("widths", "depths", "sizes", "kept_layers")
 """The fields of an elastic configuration that say which sizes there are."""
 
 HEADS = tuple(task.head for task in TASKS.values() if task.label_names)

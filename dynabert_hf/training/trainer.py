@@ -109,7 +109,7 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
         """What decides which sub-networks a step trains; to resume under others would be another training."""
         config, args = self.accelerator.unwrap_model(self.model).config, self.args
         named = ("stage", "teacher_width", "hidden_matching", "strategy", "num_random_subnetworks", "seed")
-        grid = {"widths": list(config.widths), "depths": list(config.depths)}
+        grid = {"widths": list(config.widths), "depths": list(config.depths), "sizes": config.sizes}
         views = None if args.views is None else [*args.views, args.view_probability]
         return {**{name: getattr(args, name) for name in named}, **grid, "views": views}
 

@@ -166,3 +166,12 @@ def test_the_arguments_name_the_stages_that_can_be_planned():
     assert arguments.STAGES == distillation.STAGES
     assert arguments.TEACHER_WIDTHS == distillation.TEACHER_WIDTHS
     assert arguments.HIDDEN_MATCHINGS == distillation.HIDDEN_MATCHINGS
+
+
+def test_a_stage_in_width_trains_the_widths_of_listed_sizes_too():
+    config = make_config(widths=[1.0], depths=[1.0], sizes=["w0.6-d0.5", "l0h1n10-l3h2n20"])
+    assert [pair.student for pair in plan_stage(config, "width")] == [SubNetwork(0.6), SubNetwork()]
+    assert [(str(pair.student), pair.teacher) for pair in plan_stage(config, "depth")[1:]] == [
+        ("w0.6-d0.5", SubNetwork(0.6)),
+        ("w1-d1", SubNetwork()),
+    ]

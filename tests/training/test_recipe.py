@@ -32,7 +32,9 @@ from transformers import (
 from dynabert_hf import (
     DynaBertForSequenceClassification,
     DynaBertTrainer,
+    LayerShape,
     SubNetwork,
+    SubNetworkError,
     measure_importance,
 )
 from dynabert_hf.training.rewiring import Importance
@@ -48,6 +50,34 @@ def test_the_recipe_returns_a_model_and_a_row_for_every_size(tmp_path, family):
     assert all(0 <= row.metrics["accuracy"] <= 1 for row in result.rows)
     assert set(result.teacher_metrics) == {"loss", "accuracy"}
     assert all(torch.equal(weight, before[name]) for name, weight in teacher.state_dict().items())
+
+
+def test_a_list_of_sizes_is_trained_with_the_full_size_alone_and_named_everywhere(tmp_path):
+    sizes = ["w0.25-d0.5", (LayerShape(0, 3, 20), LayerShape(4, 1, 48))]
+    names = ["w0.25-d0.5", "l0h3n20-l4h1n48", "w1-d1"]
+    result = run_recipe(tmp_path, sizes=sizes)
+    assert [row.name for row in result.rows] == names
+    folder = tmp_path / "run" / "model"
+    table = json.loads((folder / "results.json").read_text())
+    assert [row["size"] for row in table["sub_networks"]] == names
+    loaded = AutoModelForSequenceClassification.from_pretrained(folder)
+    assert set(loaded.config.metrics) == {"teacher", *names}
+    loaded.set_active(names[1])
+    assert loaded.active == sizes[1]
+    assert "| `l0h3n20-l4h1n48` | 1-3 heads | 2 layers |" in (folder / "README.md").read_text()
+    with pytest.raises(ValueError, match=r"sizes is empty\. Give at least one size"):
+        run_recipe(tmp_path / "other", sizes=[])
+    with pytest.raises(SubNetworkError, match=r"LayerShape\(index=0, heads=5, neurons=20\), which this model does not"):
+        run_recipe(tmp_path / "other", sizes=[(LayerShape(0, 5, 20),)])
+    assert not (tmp_path / "other" / "run").exists()
+
+
+def test_the_sizes_of_an_elastic_model_are_those_to_train_and_another_list_is_another_run(tmp_path):
+    first = run_recipe(tmp_path, sizes=["l0h3n20-l4h1n48"])
+    again = run_recipe(tmp_path / "again", first.model)
+    assert [row.name for row in again.rows] == ["l0h3n20-l4h1n48", "w1-d1"]
+    with pytest.raises(ValueError, match="sizes"):
+        run_recipe(tmp_path, sizes=["l0h3n20-l4h1n47"])
 
 
 def test_the_table_and_the_model_are_saved(tmp_path):

@@ -1,0 +1,88 @@
+"""The command `search`: layer shapes for budgets, measured on labelled text beside the sizes of the grid."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from ..data.labelled_text import LabelledText
+from ..model.subnetwork import parse_size
+from ..sizes.evaluation import store_metrics, store_sizes
+from ..sizes.layer_search import SearchResult, search_layers
+from ..sizes.records import SETTING, SizeRecord, size_label
+from ..sizes.tables import quantity, table_of
+from ..training.rewiring import measure_importance
+from .inputs import labelled_text, load_model, stored_config
+from .measurements import refresh_card, usual_length
+from .tables import print_json
+
+
+def search(arguments: Namespace, console: Console) -> None:
+    """The best layer shapes within budgets."""
+    config_file = stored_config(arguments) if arguments.store else None
+    model = load_model(arguments.model)
+    text = labelled_text(arguments, model)
+    if not isinstance(text, LabelledText):
+        raise ValueError(
+            f"A {type(model).__name__} gives vectors, which shapes are not compared by. Possible are models that give "
+            "labels or values to a text or its words; take the sizes of the grid by `dynabert recommend`."
+        )
+    budgets = {name: getattr(arguments, name) for name in ("latency_ms", "flops", "parameters")}
+    result = search_layers(
+        model,
+        text,
+        measure_importance(model, text.labelled_batches()),
+        **budgets,
+        evaluations=arguments.evaluations,
+        time_limit_s=60 * arguments.minutes,
+        max_rows=arguments.max_rows,
+        seed=arguments.seed,
+        **_setting(arguments, model),
+    )
+    if config_file is not None:
+        store_sizes(config_file, [one.name for one in result.found])
+        metrics = {one.name: dict(one.metrics) for one in (*result.grid, *result.found)}
+        store_metrics(config_file, metrics)
+        refresh_card(arguments, model, metrics, eval_rows=len(text.labels))
+    if arguments.json:
+        parts = {part: [_row(one, result) for one in getattr(result, part)] for part in ("found", "grid")}
+        print_json({"cost": result.cost, "budgets": result.budgets, "seconds": result.seconds, **parts})
+        return
+    rows = [{"": "found", **_row(one, result)} for one in result.found]
+    rows += [{"": "grid", **_row(one, result)} for one in result.grid]
+    console.print(table_of([{**row, "size": size_label(parse_size(row["size"]))} for row in rows]))
+    for number, one in enumerate(result.found):
+        console.print(f"{result.cost} {result.budgets[number]:g}: {one.name}", soft_wrap=True)
+    ran = f"{result.num_evaluated} shapes in {result.seconds:.0f} s"
+    stored = "; the found ones are stored" if config_file is not None else ""
+    console.print(f"{ran}, metrics of {len(text.labels)} texts of {arguments.file}{stored}", soft_wrap=True)
+
+
+def _setting(arguments: Namespace, model: Any) -> dict[str, Any]:
+    """What the cost is of; latency needs more than counts do."""
+    several = [name for name in SETTING if len(getattr(arguments, name) or []) > 1]
+    if several:
+        raise ValueError(f"Shapes are searched for under one setting, but several were given of {several}. Give one.")
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    given = {
+        "batch_size": (arguments.batch_size or [1])[0],
+        "sequence_length": (arguments.sequence_length or [usual_length(model)])[0],
+    }
+    if arguments.latency_ms is None:
+        return given
+    runtime, dtype = (arguments.runtime or ["torch"])[0], (arguments.dtype or ["float32"])[0]
+    return {**given, "runtime": runtime, "dtype": dtype, "rounds": arguments.rounds}
+
+
+def _row(record: SizeRecord, result: SearchResult) -> dict[str, Any]:
+    amount = record.costs[result.cost]
+    return {
+        "size": record.name,
+        **record.metrics,
+        "divergence": result.divergences[record.name],
+        result.cost: quantity(amount) if result.cost != "latency_ms" else amount,
+    }

@@ -1,0 +1,290 @@
+"""The best heads and neurons of every layer for a budget, which no one width and depth describe.
+
+A search begins with shapes that an exact dynamic programme makes of the importance of heads and neurons, and with even
+ones, and goes on from the best of them by small changes that stay within the budget. Every shape is judged by how far
+its predictions are from those of the full size, on validation text. What is returned was measured, and not estimated.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from ..data.labelled_text import LabelledText
+from ..model.elastic_model import ElasticModelMixin
+from ..model.subnetwork import AnySize, LayerShape, SubNetwork, size_name
+from ..tasks import problem_type, task_of
+from .choosing import pareto_front
+from .layer_costs import LayerCosts, count_costs, measure_costs
+from .profiling import measure_latency
+from .records import SizeRecord, format_cost
+from .shapes import ShapeSpace
+
+_POPULATION = 12
+"""Shapes that a search goes on from."""
+
+
+class HasImportance(Protocol):
+    """What `measure_importance` returns: `(layers, heads)` and `(layers, neurons)`."""
+
+    @property
+    def heads(self) -> torch.Tensor: ...
+    @property
+    def neurons(self) -> torch.Tensor: ...
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search found, all of it measured on the whole text.
+
+    Attributes:
+        found: For each budget the best shape within it, from the smallest budget to the largest.
+        grid: The sizes that the network was trained for, and cost at most the largest budget.
+        cost: What the budgets are of.
+        budgets: The budgets, in the order of `found`.
+        divergences: For the text of each size how far its predictions are from those of the full size.
+        costs: The table that told what shapes cost.
+        num_evaluated: How many shapes were run.
+        seconds: How long the search took.
+    """
+
+    found: tuple[SizeRecord, ...]
+    grid: tuple[SizeRecord, ...]
+    cost: str
+    budgets: tuple[float, ...]
+    divergences: Mapping[str, float]
+    costs: LayerCosts
+    num_evaluated: int
+    seconds: float
+
+    def front(self, metric: str = "accuracy", **told: Any) -> tuple[SizeRecord, ...]:
+        """Of what was found and the grid, the sizes that no other beats; takes what `pareto_front` takes."""
+        return pareto_front((*self.found, *self.grid), metric=metric, cost=self.cost, **told)
+
+    def store(self, model: ElasticModelMixin) -> None:
+        """Name what was found in the configuration of the model, in place, with the metrics of all that was measured.
+
+        From then on it is among `model.config.subnetworks`, and travels with the checkpoint.
+        """
+        config = model.config
+        config.sizes = list(dict.fromkeys([*(config.sizes or []), *(one.name for one in self.found)])) or None
+        before = config.metrics or {}
+        measured = {one.name: {**before.get(one.name, {}), **one.metrics} for one in (*self.grid, *self.found)}
+        config.metrics = {**before, **measured} or None
+
+
+def search_layers(
+    model: ElasticModelMixin,
+    text: LabelledText,
+    importance: HasImportance,
+    *,
+    flops: float | Sequence[float] | None = None,
+    parameters: float | Sequence[float] | None = None,
+    latency_ms: float | Sequence[float] | None = None,
+    min_heads: int = 1,
+    min_neurons: int = 1,
+    neuron_step: int | None = None,
+    max_rows: int = 512,
+    evaluations: int = 200,
+    time_limit_s: float = 900.0,
+    seed: int = 0,
+    progress: bool = True,
+    **setting: Any,
+) -> SearchResult:
+    """The best heads and neurons of every layer, and the layers to keep, for one or more budgets.
+
+    Args:
+        model: The elastic model, rewired or trained; it stays as it is. Without training afterwards only shapes near
+            those that it was trained for are any good: see `docs/search.md`.
+        text: Validation text, which the model was not trained on.
+        importance: What `measure_importance` returned for this model.
+        flops: The most floating-point operations of a forward pass, or several such budgets.
+        parameters: Instead the most parameters.
+        latency_ms: Instead the longest time of a forward pass in milliseconds, by a table measured on this machine.
+        min_heads: Heads that a kept layer keeps at least.
+        min_neurons: Neurons that it keeps at least.
+        neuron_step: By how many neurons shapes differ; None: as many as go with one head.
+        max_rows: Rows of the text that shapes are compared on.
+        evaluations: Shapes to run for each budget at most. A run that no time limit ends depends on the seed alone.
+        time_limit_s: Seconds that running them may take in all.
+        seed: Of the draws.
+        progress: Whether to show a progress bar.
+        **setting: What the cost is of: `batch_size`, `sequence_length` and, of latency, what else `measure_latency`
+            takes.
+
+    Raises:
+        ValueError: If there is not one kind of budget, one is no amount above 0 or less than the smallest shape costs,
+            the importance is of another network, or a number is not possible.
+        SubNetworkError: If the model was cut by extraction.
+
+    Example:
+        >>> importance = measure_importance(model, dev.labelled_batches())  # doctest: +SKIP
+        >>> result = search_layers(model, dev, importance, flops=(2e8, 4e8))  # doctest: +SKIP
+        >>> model.set_active(result.found[0].size)  # doctest: +SKIP
+    """
+    started = time.perf_counter()
+    cost, budgets = _budgets(flops=flops, parameters=parameters, latency_ms=latency_ms)
+    for name, number in (("max_rows", max_rows), ("evaluations", evaluations)):
+        if not isinstance(number, int) or number < 1:
+            raise ValueError(f"{name}={number!r} is not possible. Give a whole number of at least 1.")
+    space = ShapeSpace.of(
+        model.config, importance, min_heads=min_heads, min_neurons=min_neurons, neuron_step=neuron_step
+    )
+    costs = measure_costs(model, **setting) if cost == "latency_ms" else count_costs(model, cost, **setting)
+    least = space.smallest(costs)
+    if costs.of(least) > budgets[0]:
+        raise ValueError(
+            f"{cost}={budgets[0]:g} is out of reach: the smallest shape, {size_name(least)}, costs "
+            f"{format_cost(cost, costs.of(least))}, {format_cost(cost, costs.of(least) - budgets[0])} more. Give a "
+            "larger budget, or a model with fewer floors."
+        )
+    judge = _Judge(model, text, max_rows)
+    found: list[tuple[LayerShape, ...]] = []
+    with tqdm(total=evaluations * len(budgets), desc="Searching shapes", disable=not progress) as bar:
+        for number, budget in enumerate(budgets):
+            left_s = time_limit_s - (time.perf_counter() - started)
+            until = time.perf_counter() + max(0.0, left_s) / (len(budgets) - number)
+            starts = [*space.starts(costs, budget), *(shape for shape in found)]
+            draw = random.Random(f"{seed}-{number}")
+            change = partial(space.changed, costs=costs, budget=budget, draw=draw)
+            ranked = _evolve(starts, change, judge, evaluations=evaluations, until=until, draw=draw, bar=bar)
+            found.append(ranked[0])
+    sizes: list[AnySize] = [*found, *_grid_within(model, costs, budgets[-1])]
+    records = _measured(model, text, sizes, cost, setting)
+    return SearchResult(
+        found=tuple(records[: len(found)]),
+        grid=tuple(records[len(found) :]),
+        cost=cost,
+        budgets=budgets,
+        divergences={size_name(size): judge(model.config.resolve(size)) for size in sizes},
+        costs=costs,
+        num_evaluated=len(judge.cache),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _budgets(**given: float | Sequence[float] | None) -> tuple[str, tuple[float, ...]]:
+    """The one kind of budget that was given, and the amounts, from small to large."""
+    named = {name: value for name, value in given.items() if value is not None}
+    if len(named) != 1:
+        raise ValueError(
+            f"{list(named) or 'No budgets'} were given. Possible is one of {list(given)}; give one amount of it, or a "
+            "list of amounts."
+        )
+    ((cost, value),) = named.items()
+    amounts: Any = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+    is_number = [isinstance(each, int | float) and not isinstance(each, bool) for each in amounts]
+    if not amounts or not all(is_number) or not all(0 < each < math.inf for each in amounts):
+        raise ValueError(f"{cost}={value!r} is not a budget. Give finite numbers above 0.")
+    return cost, tuple(sorted(map(float, amounts)))
+
+
+class _Judge:
+    """How far the predictions of a shape are from those of the full size, run once for each shape."""
+
+    def __init__(self, model: ElasticModelMixin, text: LabelledText, max_rows: int):
+        batches, self.model = text.batches, model
+        rows = sum(len(batch["input_ids"]) for batch in batches)
+        every = max(1, math.ceil(rows / max_rows))  # of all lengths, since batches are sorted by length
+        self.text = replace(text, batches=batches[::every])
+        self.kind = problem_type(model.config) if task_of(model).predicts == "text" else "single_label_classification"
+        self.expected = self._predict(model.config.resolve(SubNetwork()))
+        self.cache: dict[tuple[LayerShape, ...], float] = {}
+
+    def __call__(self, shape: tuple[LayerShape, ...]) -> float:
+        if shape not in self.cache:
+            self.cache[shape] = divergence(self.expected, self._predict(shape), kind=self.kind)
+        return self.cache[shape]
+
+    def _predict(self, shape: tuple[LayerShape, ...]) -> np.ndarray:
+        mode = self.model.training
+        try:
+            with self.model.subnetwork(shape):
+                return self.text.predict(self.model)
+        finally:
+            self.model.train(mode)
+
+
+def divergence(expected: np.ndarray, given: np.ndarray, *, kind: str = "single_label_classification") -> float:
+    """How far logits are from those expected: the mean Kullback-Leibler divergence; of values the mean squared error.
+
+    Args:
+        expected: Logits `(rows, labels)`, or `(rows, seq, labels)` in which rows of -100 are padding.
+        given: As many others.
+        kind: What they predict, as a `problem_type`.
+    """
+    target, ours = (torch.as_tensor(each).double() for each in (expected, given))
+    if kind == "regression":
+        return float((target - ours).square().mean())
+    if kind == "multi_label_classification":  # a yes or no each
+        target, ours = (torch.stack([each, torch.zeros_like(each)], -1) for each in (target, ours))
+    told = (target.softmax(-1) * (target.log_softmax(-1) - ours.log_softmax(-1))).sum(-1)
+    return float(told[~(target == -100).all(-1)].mean())
+
+
+def _evolve(
+    starts: Iterable[tuple[LayerShape, ...]],
+    change: Callable[[tuple[LayerShape, ...]], tuple[LayerShape, ...]],
+    judge: Callable[[tuple[LayerShape, ...]], float],
+    *,
+    evaluations: int,
+    until: float,
+    draw: random.Random,
+    bar: Any,
+) -> list[tuple[LayerShape, ...]]:
+    """The best shapes of some beginnings and what small changes made of them, the best first.
+
+    Of two members that are drawn the better one is changed; what comes of it takes the place of the worst that it
+    beats. The first start is always judged, also where the time is over.
+    """
+    population: list[tuple[LayerShape, ...]] = []
+    spent, tries = 0, 0
+    waiting = list(dict.fromkeys(starts))[::-1]
+    seen: set[tuple[LayerShape, ...]] = set()
+    while spent < evaluations and tries < 20 * evaluations:
+        tries += 1
+        if population and time.perf_counter() > until:
+            break
+        shape = waiting.pop() if waiting else change(min(draw.choices(population, k=2), key=judge))
+        if shape in seen:
+            continue
+        seen.add(shape)
+        judge(shape)
+        spent += 1
+        bar.update()
+        population = sorted([*population, shape], key=judge)[:_POPULATION]
+    bar.update(evaluations - spent)
+    return population
+
+
+def _grid_within(model: ElasticModelMixin, costs: LayerCosts, budget: float) -> list[AnySize]:
+    """The sizes that the network was trained for, as far as they are within a budget."""
+    return [size for size in model.config.subnetworks if costs.of(model.config.resolve(size)) <= budget]
+
+
+def _measured(
+    model: ElasticModelMixin, text: LabelledText, sizes: Sequence[AnySize], cost: str, setting: Mapping[str, Any]
+) -> list[SizeRecord]:
+    """Metrics on the whole text, counted costs and, where it is budgeted, latency, of every size."""
+    shape = {name: setting[name] for name in ("batch_size", "sequence_length") if name in setting}
+    if cost == "latency_ms":
+        records = measure_latency(model, sizes, **setting)
+    else:
+        records = [SizeRecord.counted(model, size, **shape) for size in sizes]
+    mode = model.training
+    try:
+        for number, record in enumerate(records):
+            with model.subnetwork(record.size):
+                records[number] = replace(record, metrics=text.evaluate(model))
+    finally:
+        model.train(mode)
+    return records

@@ -1,0 +1,66 @@
+"""`dynabert search` on a tiny model: what it finds is what the package finds, kept with the model if asked."""
+
+import json
+
+import pytest
+from helpers.tiny import make_model, make_tokenizer
+from transformers import AutoModelForSequenceClassification
+
+from dynabert_cli import main
+from dynabert_hf import LabelledText, count_flops, measure_importance, search_layers
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "film", "a", "very"]
+FEW = ("--evaluations", "8", "--sequence-length", "8")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    make_model(stock={"num_labels": 2}).save_pretrained(tmp_path / "model")
+    make_tokenizer(WORDS).save_pretrained(tmp_path / "model")
+    texts = ["a good film", "very bad", "bad bad film", "good", "a very very good film", "film a", "very", "bad good"]
+    rows = [f"{text},{number % 2}" for number, text in enumerate(texts * 2)]
+    (tmp_path / "dev.csv").write_text("\n".join(["text,label", *rows]) + "\n")
+    (tmp_path / "empty.csv").write_text("text,label\n")
+    return tmp_path
+
+
+def run(folder, *arguments, file="dev.csv"):
+    return main(["search", str(folder / "model"), "--file", str(folder / file), *arguments])
+
+
+def test_what_is_found_is_what_the_package_finds_and_is_kept(folder, capsys):
+    model = make_model(stock={"num_labels": 2})
+    text = LabelledText.from_file(folder / "dev.csv", model, make_tokenizer(WORDS))
+    budget = count_flops(model, "w0.5-d1", sequence_length=8)
+    importance = measure_importance(model, text.labelled_batches(), progress=False)
+    told = {"evaluations": 8, "sequence_length": 8, "progress": False}
+    expected = search_layers(model, text, importance, flops=[budget], **told)
+    assert run(folder, "--flops", str(budget), *FEW, "--store", "--json") == 0
+    found = json.loads(capsys.readouterr().out)["found"]
+    assert [row["size"] for row in found] == [one.name for one in expected.found]
+    assert found[0]["accuracy"] == expected.found[0].metrics["accuracy"]
+    loaded = AutoModelForSequenceClassification.from_pretrained(folder / "model")
+    assert expected.found[0].size in loaded.config.subnetworks
+    assert loaded.config.metrics[found[0]["size"]] == expected.found[0].metrics
+    assert main(["recommend", str(folder / "model"), "--flops", str(budget), "--sequence-length", "8"]) == 0
+    assert main(["show", str(folder / "model")]) == 0
+    assert "layers (" in capsys.readouterr().out
+
+
+def test_a_table_fits_a_terminal(folder, capsys):
+    assert run(folder, "--latency-ms", "50", "100", *FEW, "--rounds", "2") == 0
+    table, *_ = capsys.readouterr().out.split("latency_ms 50:")
+    assert max(map(len, table.splitlines())) <= 80
+    assert table.count("found") == 2
+
+
+def test_what_cannot_be_searched_for_is_refused(folder, capsys):
+    for message, arguments in {
+        "No budgets were given. Possible is one of": (),
+        "is out of reach: the smallest shape, l0h1n12, costs": ("--flops", "10"),
+        "Shapes are searched for under one setting": ("--flops", "1e6", "--batch-size", "1", "8"),
+    }.items():
+        assert run(folder, *arguments) == 1
+        assert message in capsys.readouterr().err
+    assert run(folder, "--flops", "1e6", file="empty.csv") == 1
+    assert "has no rows. Give" in capsys.readouterr().err

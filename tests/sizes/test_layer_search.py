@@ -1,0 +1,238 @@
+"""The search over layer shapes: its divergence, its moves, what it finds, and what it is refused."""
+
+import random
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from helpers.texts import make_text
+from helpers.tiny import make_model
+
+from dynabert_hf import (
+    DynaBertForSequenceClassification,
+    Importance,
+    LayerShape,
+    SubNetworkError,
+    count_flops,
+    count_parameters,
+    recommend,
+    search_layers,
+)
+from dynabert_hf.sizes import layer_search
+from dynabert_hf.sizes.layer_costs import count_costs
+from dynabert_hf.sizes.layer_search import divergence
+from dynabert_hf.sizes.shapes import ShapeSpace
+
+SETTING = {"sequence_length": 7, "progress": False}
+
+
+@pytest.fixture(scope="module")
+def model():
+    return make_model(widths=[0.5, 1.0], depths=[0.5, 1.0])
+
+
+@pytest.fixture(scope="module")
+def importance():
+    draw = torch.Generator().manual_seed(0)
+    return Importance(torch.rand(6, 4, generator=draw), torch.rand(6, 48, generator=draw))
+
+
+@pytest.fixture(scope="module")
+def half(model):
+    """A budget of half of the layers, and what the rest costs."""
+    return count_flops(model, "w1-d0.5", sequence_length=7)
+
+
+@pytest.fixture(scope="module")
+def result(model, importance, half):
+    return search_layers(model, make_text(model), importance, flops=[half, half / 3], evaluations=25, **SETTING)
+
+
+def test_what_is_found_is_within_its_budget_and_measured(model, half, result):
+    text = make_text(model)
+    assert result.budgets == (half / 3, half)
+    for record, budget in zip(result.found, result.budgets, strict=True):
+        assert record.flops == count_flops(model, record.size, sequence_length=7) <= budget
+        with model.subnetwork(record.size):
+            assert record.metrics == text.evaluate(model)
+    assert [one.name for one in result.grid] == ["w0.5-d0.5", "w0.5-d1", "w1-d0.5"]
+    assert model.config.sizes is None
+
+
+def test_the_found_shape_is_the_nearest_to_the_full_size_of_all_that_were_run(model, importance, half, monkeypatch):
+    judged = {}
+
+    class Judge(layer_search._Judge):
+        def __call__(self, shape):
+            judged[shape] = super().__call__(shape)
+            return judged[shape]
+
+    monkeypatch.setattr(layer_search, "_Judge", Judge)
+    text = make_text(model)
+    result = search_layers(model, text, importance, flops=half, evaluations=25, **SETTING)
+    fitting = {shape: far for shape, far in judged.items() if count_flops(model, shape, sequence_length=7) <= half}
+    best = result.found[0].size
+    assert fitting[best] == min(fitting.values())
+    assert len(fitting) >= 25
+    with torch.no_grad():
+        expected = torch.cat([model(**batch).logits for batch in text.batches])
+        with model.subnetwork(best):
+            logits = torch.cat([model(**batch).logits for batch in text.batches])
+    by_hand = torch.nn.functional.kl_div(logits.log_softmax(-1), expected.softmax(-1), reduction="batchmean")
+    assert result.divergences[result.found[0].name] == pytest.approx(float(by_hand), rel=1e-5)
+
+
+def test_a_search_runs_every_shape_once_and_depends_on_the_seed_alone(model, importance, half, monkeypatch):
+    ran, text = [], make_text(model)
+    predict = layer_search._Judge._predict
+    monkeypatch.setattr(layer_search._Judge, "_predict", lambda self, shape: ran.append(shape) or predict(self, shape))
+    found = []
+    for seed in (0, 0, 1):
+        ran.clear()
+        result = search_layers(model, text, importance, flops=half, evaluations=25, seed=seed, **SETTING)
+        assert len(ran[1:]) == len(set(ran[1:])) == result.num_evaluated  # the first is the full size
+        found.append((result.found[0].size, tuple(ran)))
+    assert found[0] == found[1]
+    assert found[0][1] != found[2][1]
+
+
+def test_a_time_limit_ends_a_search_with_what_it_has(model, importance, half):
+    result = search_layers(
+        model, make_text(model), importance, flops=[half / 2, half], evaluations=10**6, time_limit_s=0, **SETTING
+    )
+    assert len(result.found) == 2
+    assert result.num_evaluated < 10
+
+
+def test_a_latency_budget_is_kept_by_the_table_and_measured(model, importance):
+    result = search_layers(
+        model, make_text(model), importance, latency_ms=1e6, evaluations=3, rounds=2, warmup=1, **SETTING
+    )
+    assert result.found[0].latency_ms > 0
+    assert result.costs.of(model.config.resolve(result.found[0].size)) <= 1e6
+
+
+def test_what_was_found_is_stored_switched_to_extracted_and_recommended(importance, half, tmp_path):
+    model = make_model(widths=[0.5, 1.0], depths=[0.5, 1.0])
+    model.config.metrics = {"w1-d1": {"accuracy": 0.9}, "w0.5-d1": {"f1": 0.2}}
+    text = make_text(model)
+    result = search_layers(model, text, importance, flops=half, evaluations=10, **SETTING)
+    result.store(model)
+    found = result.found[0]
+    model.save_pretrained(tmp_path)
+    loaded = DynaBertForSequenceClassification.from_pretrained(tmp_path)
+    assert found.size in loaded.config.subnetworks
+    assert loaded.config.metrics[found.name] == found.metrics
+    assert loaded.config.metrics["w1-d1"] == {"accuracy": 0.9}
+    assert loaded.config.metrics["w0.5-d1"].keys() == {"f1", "accuracy"}
+    loaded.set_active(found.name)
+    assert text.evaluate(loaded) == found.metrics
+    assert text.evaluate(loaded.extract(found.size)) == found.metrics
+    assert recommend(result.found, flops=half).choice == found
+    assert set(result.front()) <= {*result.found, *result.grid}
+
+
+@pytest.mark.parametrize("kind", ["single_label_classification", "multi_label_classification", "regression"])
+def test_divergence_is_that_of_torch(kind):
+    draw = np.random.default_rng(0)
+    expected, given = draw.normal(size=(2, 20, 3))
+    ours, target = torch.tensor(given), torch.tensor(expected)
+    if kind == "regression":
+        by_hand = torch.nn.functional.mse_loss(ours, target)
+    elif kind == "multi_label_classification":
+        entropy = torch.nn.functional.binary_cross_entropy_with_logits
+        by_hand = entropy(ours, target.sigmoid()) - entropy(target, target.sigmoid())
+    else:
+        by_hand = torch.nn.functional.kl_div(ours.log_softmax(-1), target.softmax(-1), reduction="batchmean")
+    assert divergence(expected, given, kind=kind) == pytest.approx(float(by_hand))
+
+
+def test_padding_does_not_diverge():
+    draw = np.random.default_rng(0)
+    expected, given = draw.normal(size=(2, 4, 5, 3))
+    padded = [np.concatenate([each, np.full((4, 2, 3), -100.0)], axis=1) for each in (expected, given)]
+    assert divergence(*padded) == pytest.approx(divergence(expected, given))
+
+
+def space_of(model, importance, **floors):
+    return ShapeSpace.of(model.config, importance, **{"min_heads": 1, "min_neurons": 1, "neuron_step": None, **floors})
+
+
+def test_the_worthiest_shape_is_the_best_of_all(importance):
+    """Three layers, two numbers of heads and of neurons, or no layer: 125 shapes, all of them tried."""
+    model = make_model(stock={"num_hidden_layers": 3})
+    small = Importance(importance.heads[:3], importance.neurons[:3])
+    space = space_of(model, small, min_heads=3, min_neurons=24, neuron_step=24)
+    costs = count_costs(model, "flops", sequence_length=7)
+    layers = [
+        [None, *(LayerShape(layer, heads, neurons) for heads in (3, 4) for neurons in (24, 48))] for layer in range(3)
+    ]
+    shapes = [tuple(each for each in shape if each) for shape in product(*layers)]
+
+    def worth(shape):
+        of_heads = sum(float(small.heads[each.index, : each.heads].sum()) for each in shape) / float(small.heads.sum())
+        of_neurons = sum(float(small.neurons[each.index, : each.neurons].sum()) for each in shape)
+        return of_heads + of_neurons / float(small.neurons.sum())
+
+    for share in (0.3, 0.5, 0.8, 1.0):
+        budget = count_flops(model, "w1-d1", sequence_length=7) * share
+        best = space.best(costs, budget, range(3), bend=1.0, all_kept=False)
+        within = [shape for shape in shapes if shape and costs.of(shape) <= budget]
+        assert worth(best) == pytest.approx(max(map(worth, within)), abs=1e-6)
+        forced = space.best(costs, budget, range(3), bend=1.0, all_kept=True)
+        whole = [worth(shape) for shape in within if len(shape) == 3]
+        assert (forced is None) == (not whole)
+        assert forced is None or worth(forced) == pytest.approx(max(whole), abs=1e-6)
+
+
+def test_starts_and_changes_stay_within_budget_and_floors(model, importance):
+    space = space_of(model, importance, min_heads=2, min_neurons=20)
+    costs, draw = count_costs(model, "flops", sequence_length=7), random.Random(0)
+    budget = costs.of(model.config.resolve("w0.5-d1"))
+    starts = list(space.starts(costs, budget))
+    assert len(starts) > 5
+    shape, seen = starts[0], set()
+    for _ in range(300):
+        shape = space.changed(shape, costs, budget, draw)
+        seen.add(shape)
+    assert len(seen) > 60
+    for each in {*starts, *seen}:
+        assert costs.of(each) <= budget
+        assert all(layer.heads >= 2 and layer.neurons >= 20 for layer in each)
+        model.config.resolve(each)
+    assert {len(each) for each in seen} >= {3, 4, 5, 6}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, r"No budgets were given. Possible is one of \['flops', 'parameters', 'latency_ms'\]"),
+        ({"flops": 1e6, "parameters": 1e6}, r"\['flops', 'parameters'\] were given. Possible is one of"),
+        ({"flops": -1}, r"flops=-1 is not a budget. Give finite numbers above 0"),
+        ({"flops": []}, r"flops=\[\] is not a budget"),
+        ({"flops": "many"}, r"flops='many' is not a budget"),
+        ({"flops": 1e6, "evaluations": 0}, r"evaluations=0 is not possible. Give a whole number of at least 1"),
+        ({"flops": 1e6, "min_heads": 5}, r"min_heads=5 is not possible. Give a whole number from 1 to 4"),
+        ({"flops": 1e6, "neuron_step": 49}, r"neuron_step=49 is not possible. Give a whole number from 1 to 48"),
+    ],
+)
+def test_an_impossible_search_is_refused(model, importance, given, message):
+    with pytest.raises(ValueError, match=message):
+        search_layers(model, make_text(model), importance, **SETTING, **given)
+
+
+def test_a_budget_that_nothing_fits_is_refused_with_the_nearest_and_by_how_much(model, importance):
+    least = count_parameters(model, [LayerShape(0, 1, 12)]).total
+    message = rf"parameters=1000 is out of reach: the smallest shape, l0h1n12, costs .*, {(least - 1000) / 1e3:.3g} k"
+    with pytest.raises(ValueError, match=message):
+        search_layers(model, make_text(model), importance, parameters=1000, **SETTING)
+
+
+def test_another_network_is_refused(model, importance):
+    with pytest.raises(ValueError, match=r"The importance has shapes \[\(3, 4\), \(6, 48\)\], this model needs"):
+        search_layers(
+            model, make_text(model), Importance(importance.heads[:3], importance.neurons), flops=1e6, **SETTING
+        )
+    with pytest.raises(SubNetworkError, match=r"cut by extraction\. Shapes are searched for in a whole network"):
+        search_layers(model.extract(width=0.5), make_text(model), importance, flops=1e6, **SETTING)
