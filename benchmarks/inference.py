@@ -1,6 +1,6 @@
 """Latency of every size: elastic, extracted, a stock model of equal shapes, and ONNX Runtime in float32 and int8.
 
-    python benchmarks/inference.py torch minilm-1x32      # one part; also base-1x128 and base-8x128
+    python benchmarks/inference.py torch minilm-1x32      # one part; also base-1x128 and so on: SETTINGS
     python benchmarks/inference.py export minilm          # ONNX files of every size, once; also base
     python benchmarks/inference.py onnx minilm-1x32
     python benchmarks/inference.py table                  # what was measured, as Markdown
@@ -20,16 +20,21 @@ from pathlib import Path
 import torch
 import transformers
 from torch import nn
-from transformers import BertConfig, BertForSequenceClassification
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    ModernBertConfig,
+    ModernBertForSequenceClassification,
+)
 
 from dynabert_hf import (
-    DynaBertForSequenceClassification,
     OnnxModel,
     SubNetwork,
     count_flops,
     count_parameters,
     export_onnx,
 )
+from dynabert_hf.families import elastic_class_of
 from dynabert_hf.onnx.quantization import write_int8
 from dynabert_hf.sizes.profiling import machine
 
@@ -37,7 +42,9 @@ RESULTS = Path(__file__).parent / "results" / "inference.json"
 SHAPES = {
     "minilm": {"hidden_size": 384, "num_attention_heads": 12, "intermediate_size": 1536, "num_hidden_layers": 6},
     "base": {"hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072, "num_hidden_layers": 12},
+    "modernbert": {},
 }
+"""Fields of a configuration; of ModernBERT, the second stock class, all are those of ModernBERT-base."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +63,19 @@ SETTINGS = {
     "minilm-1x32": Setting("minilm", 1, 32, rounds=60, passes=4, warm=1),
     "base-1x128": Setting("base", 1, 128, rounds=12, passes=2, warm=1),
     "base-8x128": Setting("base", 8, 128, rounds=7),
+    "modernbert-1x128": Setting("modernbert", 1, 128, rounds=12, passes=2, warm=1),
+    "modernbert-8x128": Setting("modernbert", 8, 128, rounds=7),
 }
 
 
 def make_model(shape):
     """The elastic model, random."""
     torch.manual_seed(0)
-    return DynaBertForSequenceClassification.from_backbone(BertForSequenceClassification(BertConfig(**SHAPES[shape])))
+    if shape == "modernbert":
+        stock = ModernBertForSequenceClassification(ModernBertConfig())
+    else:
+        stock = BertForSequenceClassification(BertConfig(**SHAPES[shape]))
+    return elastic_class_of(stock).from_backbone(stock)
 
 
 def stock_of_equal_shapes(model, size, extracted):
@@ -83,22 +96,26 @@ def stock_of_equal_shapes(model, size, extracted):
 def batch_of(setting):
     """A full batch, as a tokenizer gives it."""
     ids = torch.randint(1000, 30000, (setting.batch_size, setting.length))
-    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    return batch if setting.shape == "modernbert" else {**batch, "token_type_ids": torch.zeros_like(ids)}
 
 
 def torch_variants(setting, sizes):
-    """For each of some sizes what runs it in torch, as functions, checked to agree to the last bit."""
+    """For each of some sizes what runs it in torch, as functions; of BERT a stock model, too, equal to the last bit."""
     model, batch = make_model(setting.shape).eval(), batch_of(setting)
     short = {name: tensor[:1, :8] for name, tensor in batch.items()}
-    variants = {"elastic": {}, "extracted": {}, "stock": {}}
+    variants = {"elastic": {}, "extracted": {}}
     for size in sizes or model.config.subnetworks:
         extracted = model.extract(size)
+        variants["elastic"][size] = lambda size=size: model.set_active(size) and (lambda: model(**batch))
+        variants["extracted"][size] = lambda extracted=extracted: lambda: extracted(**batch)
+        if setting.shape == "modernbert":
+            extracted.model.embeddings = model.model.embeddings  # to save memory
+            continue
         stock = stock_of_equal_shapes(model, size, extracted)
         with torch.no_grad():
             assert torch.equal(stock(**short).logits, extracted(**short).logits)
-        variants["elastic"][size] = lambda size=size: model.set_active(size) and (lambda: model(**batch))
-        variants["extracted"][size] = lambda extracted=extracted: lambda: extracted(**batch)
-        variants["stock"][size] = lambda stock=stock: lambda: stock(**batch)
+        variants.setdefault("stock", {})[size] = lambda stock=stock: lambda: stock(**batch)
     return variants
 
 
@@ -225,7 +242,7 @@ def _row(cells):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", choices=["torch", "onnx", "export", "table"])
-    parser.add_argument("name", nargs="?", help=f"for export {list(SHAPES)}, else {list(SETTINGS)}")
+    parser.add_argument("name", nargs="?", help=f"for export minilm or base, else {list(SETTINGS)}")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int)
     parser.add_argument(

@@ -196,6 +196,15 @@ def test_a_cut_keeps_which_layers_attend_locally():
     assert len(set(kinds)) == 2
 
 
+def test_a_depth_keeps_about_the_ratio_of_kinds_of_layers():
+    """By value, of the 22 layers of ModernBERT-base, 8 of which attend to everything, and the 28 of the large one."""
+    for num_layers, kept in ((22, {"w1-d0.5": (11, 4), "w1-d0.75": (16, 5)}), (28, {"w1-d0.5": (14, 5)})):
+        config = dynabert_hf.DynaModernBertConfig(num_hidden_layers=num_layers)
+        for size, counts in kept.items():
+            kinds = [config.layer_types[layer.index] for layer in config.resolve(size)]
+            assert (len(kinds), kinds.count("full_attention")) == counts
+
+
 def test_costs_are_those_of_the_extracted_model(family):
     model = make_backbone(family)
     for size in (*SOME_SIZES, irregular(model)):
