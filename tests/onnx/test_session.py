@@ -1,5 +1,9 @@
 """A size in ONNX Runtime takes what the torch model takes, gives what it gives, and refuses the rest by name."""
 
+import copy
+import json
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -139,34 +143,35 @@ def test_only_the_prediction_is_written_whatever_the_configuration_asks_for(tmp_
 
 
 @pytest.mark.parametrize(
-    ("stock", "read"),
+    ("kind", "read"),
     [
-        ({"id2label": {0: "bad", 1: "good"}}, lambda logits: logits.softmax(-1)),
-        ({"num_labels": 3, "problem_type": "multi_label_classification"}, lambda logits: logits.sigmoid()),
-        ({"num_labels": 1}, lambda logits: logits),
+        ("single_label_classification", lambda logits: logits.softmax(-1)),
+        ("multi_label_classification", lambda logits: logits.sigmoid()),
+        ("regression", lambda logits: logits),
     ],
-    ids=["one label", "several", "a value"],
 )
-def test_texts_get_labels_with_scores_as_in_torch(tmp_path, stock, read):
-    model = make_model(stock=stock)
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "film", "a"]
-    export_onnx(model, tmp_path / "out", size=SIZE, tokenizer=make_tokenizer(words))
-    runner = load_onnx(tmp_path / "out")
+def test_texts_get_answers_as_in_torch(pair, tmp_path, kind, read):
+    model, folder = pair[0], tmp_path / "out"
+    shutil.copytree(pair[1].path.parent, folder)
+    config = json.loads((folder / "config.json").read_text()) | {"problem_type": kind}
+    names = ["bad", "good", "dull"]
+    (folder / "config.json").write_text(json.dumps({**config, "id2label": dict(enumerate(names))}))
+    make_tokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "film", "a"]).save_pretrained(folder)
+    runner = load_onnx(folder)
     texts = ["a good film", "bad", "film " * 50]
-    found = runner.predict(texts)
-    names = list(model.config.id2label.values())
-    for text, answer in zip(texts, found, strict=True):
+    for text, answer in zip(texts, runner.predict(texts), strict=True):
         encoded = runner.tokenizer(text, truncation=True, max_length=20, return_tensors="pt")
-        with torch.no_grad(), model.subnetwork(SIZE):
-            expected = read(model(**encoded).logits[0]).tolist()
-        if len(names) == 1:
-            assert answer == {"value": pytest.approx(expected[0], abs=1e-4)}
-        elif len(names) == 2:
-            best = int(np.argmax(expected))
-            assert answer == {"label": names[best], "score": pytest.approx(expected[best], abs=1e-4)}
-        else:
-            assert answer["scores"] == {n: pytest.approx(v, abs=1e-4) for n, v in zip(names, expected, strict=True)}
-            assert answer["labels"] == [name for name, value in zip(names, expected, strict=True) if value > 0.5]
+        with torch.no_grad():
+            values = read(model(**encoded).logits[0]).tolist()
+        scores = {name: pytest.approx(value, abs=1e-4) for name, value in zip(names, values, strict=True)}
+        best = names[int(np.argmax(values))]
+        yes = [name for name, value in zip(names, values, strict=True) if value > 0.5]
+        expected = {
+            "single_label_classification": {"label": best, "score": scores[best]},
+            "multi_label_classification": {"labels": yes, "scores": scores},
+            "regression": {"values": scores},
+        }
+        assert answer == expected[kind]
     assert runner.predict(["a film"], ["bad"]) != runner.predict(["a film"])
     assert runner.predict([]) == []
     with pytest.raises(ValueError, match=r"texts is the text 'bad'\. Give a list"):
@@ -178,6 +183,9 @@ def test_what_gives_no_answer_to_a_text_or_has_no_tokenizer_is_named(pair, tmp_p
         FileNotFoundError, match=r"no tokenizer_config.json beside .* export_onnx wrote with its tokenizer"
     ):
         pair[1].predict(["a film"])
-    export_onnx(make_model(head="ForTokenClassification"), tmp_path / "tags", size=SIZE)
+    index = (pair[1].path.parent / "index.json").read_text()
+    (tmp_path / "index.json").write_text(index.replace("ForSequenceClassification", "ForTokenClassification"))
+    tagging = copy.copy(pair[1])
+    tagging.path = tmp_path / pair[1].path.name
     with pytest.raises(ValueError, match="A DynaBertForTokenClassification does not give one answer to a text"):
-        load_onnx(tmp_path / "tags").predict(["a film"])
+        tagging.predict(["a film"])
