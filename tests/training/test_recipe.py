@@ -397,7 +397,7 @@ def test_metrics_that_cannot_take_constant_predictions_leave_the_baseline_out(tm
 
 
 def test_redirected_a_run_prints_lines_the_table_and_where_everything_lies(tmp_path, capsys):
-    run_recipe(tmp_path, disable_tqdm=False)
+    run_recipe(tmp_path, disable_tqdm=False, pictures=True)
     shown = capsys.readouterr()
     assert shown.err == ""
     lines = shown.out.splitlines()
