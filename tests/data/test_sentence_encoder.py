@@ -2,6 +2,7 @@
 
 import json
 
+import huggingface_hub
 import pytest
 import torch
 from helpers.sentences import MODES, WORDS, make_encoder, make_texts, save_encoder, write_json
@@ -83,6 +84,18 @@ def test_other_models_are_no_sentence_encoders(tmp_path):
     assert SentenceEncoder.of(str(tmp_path)) is None
     assert SentenceEncoder.of(make_encoder()) is None
     assert SentenceEncoder.of("nobody/has-this") is None
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # huggingface_hub to its HTTP library
+def test_an_encoder_is_read_from_the_hub(hub, tmp_path):
+    folder = save_encoder(tmp_path / "encoder", mode="max")
+    huggingface_hub.create_repo("me/encoder")
+    huggingface_hub.upload_folder(repo_id="me/encoder", folder_path=folder)
+    here, there = SentenceEncoder.of(folder), SentenceEncoder.of("me/encoder", revision="main")
+    assert there.model.config.sentence_encoder == here.model.config.sentence_encoder
+    assert there.tokenizer.model_max_length == 12
+    assert all(torch.equal(weight, there.model.state_dict()[name]) for name, weight in here.model.state_dict().items())
+    assert SentenceEncoder.of("me/nothing") is None
 
 
 def test_a_family_that_cannot_be_elastic_is_refused(tmp_path):
