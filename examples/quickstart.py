@@ -39,6 +39,7 @@ from dynabert_hf import SizeRecord, SubNetwork, measure_latency, train_dynabert
 from dynabert_hf.data.columns import draw
 from dynabert_hf.files import write_whole
 from dynabert_hf.sizes.plots import plot_pareto
+from dynabert_hf.training.callbacks import show_progress
 
 SENTENCES = ["A warm, funny film that never lets go.", "Dull, predictable and far too long."]
 MAX_LENGTH = 128
@@ -169,13 +170,15 @@ def fine_tune(base, data, tokenizer, settings, seed):
         dataloader_pin_memory=torch.accelerator.is_available(),
         seed=seed,
     )
-    Trainer(
+    trainer = Trainer(
         teacher,
         args,
         train_dataset=data["train"],
         processing_class=tokenizer,
         data_collator=DataCollatorWithPadding(tokenizer),
-    ).train()
+    )
+    show_progress(trainer)
+    trainer.train()
     path.write_text(json.dumps(made_of, indent=2))
     write_whole(folder, teacher.save_pretrained)
     return teacher

@@ -7,6 +7,7 @@ are `recipe_training`'s, the arguments `recipe_arguments`'.
 import csv
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from dynabert_hf import DynaBertTrainer, DynaBertTrainingArguments, RecipeResult
 from dynabert_hf.data.columns import draw
 from dynabert_hf.hub.push import NETWORK_ERRORS
 from dynabert_hf.sizes.baseline import baseline_metrics
+from dynabert_hf.training.callbacks import is_terminal, without_bars_of_files
 from dynabert_hf.training.stages import stage_defaults
 
 NOT_OF_A_STAGE = (
@@ -105,10 +107,11 @@ def run_script(name, arguments, prepare):
     _, _, training_args, _ = arguments
     set_seed(training_args.seed)
     try:
-        job, model = prepare(*arguments)
-        check_splits(job)
-        repository = make_repository(training_args) if training_args.push_to_hub and job.is_main else None
-        folder = run(job, model)
+        with nullcontext() if is_terminal() else without_bars_of_files():
+            job, model = prepare(*arguments)
+            check_splits(job)
+            repository = make_repository(training_args) if training_args.push_to_hub and job.is_main else None
+            folder = run(job, model)
     except InputError as error:
         sys.exit(f"{name}: {error}")
     if repository:
@@ -158,6 +161,8 @@ def run(job, model):
             result.show()
     if training_args.do_predict:
         job.predict(job, elastic)
+        if job.is_main:
+            print(f"Predictions of every size: {job.output_dir / 'predictions'}")
     return folder
 
 

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import datasets
 from tqdm.auto import tqdm
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import TensorBoardCallback
@@ -238,11 +239,14 @@ def is_terminal() -> bool:
 
 @contextmanager
 def without_bars_of_files() -> Iterator[None]:
-    """Inside, transformers draws no bars of its own for every model that is loaded or saved."""
-    was_enabled = logging.is_progress_bar_enabled()
+    """Inside, transformers and datasets draw no bars of their own for all that is loaded, saved or tokenised."""
+    of_models, of_data = logging.is_progress_bar_enabled(), datasets.are_progress_bars_disabled()
     logging.disable_progress_bar()
+    datasets.disable_progress_bars()
     try:
         yield
     finally:
-        if was_enabled:
+        if of_models:
             logging.enable_progress_bar()
+        if not of_data:
+            datasets.enable_progress_bars()
