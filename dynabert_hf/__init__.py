@@ -137,6 +137,7 @@ if TYPE_CHECKING:
     from .training.result import RecipeResult
     from .training.rewiring import Importance, measure_importance, rewire
     from .training.specialise import specialise
+    from .training.stored_outputs import StoredOutputs, store_teacher_outputs
     from .training.trainer import DynaBertTrainer
 
 __version__ = "0.1.0"
@@ -169,6 +170,7 @@ _ON_FIRST_USE = {
     "sizes.records": ("SizeRecord", "make_records"),
     "sizes.former_names": ("Candidate", "Profile", "SizeFacts", "make_candidates"),
     "sizes.serving": ("LatencyController", "ServingReport", "ServingTarget"),
+    "training.stored_outputs": ("StoredOutputs", "store_teacher_outputs"),
     "training.trainer": ("DynaBertTrainer",),
     "training.arguments": ("DynaBertTrainingArguments",),
 }

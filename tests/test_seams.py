@@ -56,6 +56,9 @@ ATTRIBUTES = {
     "profiler.kineto_results": lambda: _recorded().profiler.kineto_results.events()[0].start_ns() + 1,
     "_attn_implementation_internal": lambda: make_model().config._attn_implementation_internal,
     "_can_record_outputs": lambda: make_model().base_model._can_record_outputs["hidden_states"],
+    "_keys_to_ignore_on_save": lambda: (
+        "_keys_to_ignore_on_save" in inspect.getsource(_of(f"{MODELS}:PreTrainedModel.save_pretrained"))
+    ),
     "TRANSFORMERS_DYNAMIC_MODULE_NAME": lambda: _of("transformers.utils:TRANSFORMERS_DYNAMIC_MODULE_NAME"),
     "training_bar": lambda: "training_bar" in vars(_of(f"{CALLBACKS}:ProgressCallback")()),
     "prediction_bar": lambda: "prediction_bar" in vars(_of(f"{CALLBACKS}:ProgressCallback")()),

@@ -125,6 +125,12 @@ class RecoverableTrainer(Trainer):
         """What a checkpoint has to agree in with this training to be resumed from; JSON values."""
         return {}
 
+    def save_beside(self, checkpoint: Path) -> None:
+        """Put into a checkpoint what else training needs to go on."""
+
+    def load_beside(self, checkpoint: Path) -> None:
+        """Take that from a whole checkpoint that training goes on from."""
+
     def train(self, resume_from_checkpoint: str | Path | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """Train as transformers does, resuming only from a whole checkpoint of this very training.
 
@@ -149,6 +155,7 @@ class RecoverableTrainer(Trainer):
         if resume_from_checkpoint:
             self._check_resumable(Path(resume_from_checkpoint))
             self._resumed = _Resumed.read(Path(resume_from_checkpoint))
+            self.load_beside(Path(resume_from_checkpoint))
         if self.args.should_save and self.args.save_strategy != "no":
             check_writable_folder(folder)
             shutil.rmtree(folder / ASIDE, ignore_errors=True)
@@ -225,6 +232,7 @@ class RecoverableTrainer(Trainer):
 
     def _complete(self, written: Path, final: Path) -> None:
         """Seal a checkpoint and move it to where it belongs, in place of one of the same step."""
+        self.save_beside(written)
         self.state.save_to_json(str(written / TRAINER_STATE_NAME))  # again: now it names the best checkpoint as it is
         seal_checkpoint(written, save_only_model=self.args.save_only_model, **self.checkpoint_facts())
         if final.exists():

@@ -7,7 +7,7 @@ by `data.columns`.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from transformers import PreTrainedModel
@@ -48,11 +48,11 @@ def check_datasets(model: Any, args: DynaBertTrainingArguments, train_dataset: A
         )
 
 
-def check_teacher(model: ElasticModelMixin, teacher: PreTrainedModel | None, args: DynaBertTrainingArguments) -> None:
-    """Check that a teacher can teach a model in the stage of the arguments.
+def check_teacher(model: ElasticModelMixin, teachers: Sequence[Any], args: DynaBertTrainingArguments) -> None:
+    """Check that there is a teacher where the stage of the arguments has one; `teacher_checks` tells who can teach.
 
     Raises:
-        ValueError: If it is missing, shares weights with the model, or differs from it in shape, dtype or device.
+        ValueError: If there is none, or nothing to learn from it.
     """
     if is_sentence_encoder(model.config):
         check_sentence_encoder(model.config, args)
@@ -62,41 +62,12 @@ def check_teacher(model: ElasticModelMixin, teacher: PreTrainedModel | None, arg
             "distil its hidden states alone, a model with a head, or to train_dynabert a SentenceTransformer."
         )
     if args.stage == "finetune":
-        if teacher is not None:
+        if teachers:
             logger.warning("Stage 'finetune' learns from labels; the teacher has no effect. Leave it out.")
         return
-    if teacher is None:
+    if not teachers:
         source = "the fine-tuned model" if args.stage == "width" else "the result of stage 'width'"
         raise ValueError(f"Stage {args.stage!r} has no teacher. Give teacher={source}, or choose stage 'finetune'.")
-    shared = {id(parameter) for parameter in model.parameters()} & {id(parameter) for parameter in teacher.parameters()}
-    if shared:
-        raise ValueError(
-            "The teacher shares weights with the model, so it would change while it teaches. Give a copy: "
-            "teacher=copy.deepcopy(model)."
-        )
-    if args.stage == "depth" and args.teacher_width == "same" and not isinstance(teacher, ElasticModelMixin):
-        raise ValueError(
-            f"Stage 'depth' narrows its teacher to the student's width, but a {type(teacher).__name__} has one size. "
-            "Give the elastic result of stage 'width', or teacher_width='full'."
-        )
-    for name in ("hidden_size", "num_hidden_layers", "vocab_size", "num_labels"):
-        ours, theirs = getattr(model.config, name), getattr(teacher.config, name)
-        if ours != theirs:
-            raise ValueError(
-                f"The teacher has {name}={theirs}, the model {ours}. They must be equal: the teacher is the same "
-                "network at full size, fine-tuned on the same task."
-            )
-    devices = sorted({str(parameter.device) for parameter in teacher.parameters()})
-    if devices == ["meta"] or len(devices) > 1:
-        raise ValueError(
-            f"The teacher is on the devices {devices}. It has to be in memory as a whole, and is then moved to the "
-            "device of the model: load it without device_map, and not under torch.device('meta')."
-        )
-    if teacher.dtype != model.dtype:
-        raise ValueError(
-            f"The teacher is in {teacher.dtype}, the model in {model.dtype}. Load both with dtype=torch.float32 "
-            "(from_pretrained keeps the dtype of the file otherwise); bf16=True then computes in half precision."
-        )
 
 
 def check_sentence_encoder(config: Any, args: DynaBertTrainingArguments) -> None:

@@ -38,7 +38,12 @@ class DistillationPair:
 
 
 def plan_stage(
-    config: ElasticConfigMixin, stage: str, *, teacher_width: str = "same", hidden_matching: str = "published"
+    config: ElasticConfigMixin,
+    stage: str,
+    *,
+    teacher_width: str = "same",
+    hidden_matching: str = "published",
+    teacher_layers: int | None = None,
 ) -> tuple[DistillationPair, ...]:
     """The sub-networks that a step of a stage trains, from small to large, the full network last (section 2.2).
 
@@ -52,6 +57,9 @@ def plan_stage(
         teacher_width: In stage `"depth"`, `"same"` narrows the teacher to the student's width (the paper), `"full"`
             leaves it at full width (the published code).
         hidden_matching: Which hidden states of the teacher a student is compared with: see `match_hidden_states`.
+        teacher_layers: Number of layers of the teacher; None: that of the model. Of another number, hidden state `i` of
+            a model of `L` layers stands for state `i * teacher_layers / L` of the teacher, rounded (TinyBERT's uniform
+            map).
 
     Raises:
         ValueError: If `stage`, `teacher_width` or `hidden_matching` is unknown, or the largest trained size is not the
@@ -68,11 +76,15 @@ def plan_stage(
     if stage == "finetune":
         return tuple(map(DistillationPair, config.subnetworks))
     if stage == "width":
-        students = grid({size.width for size in config.subnetworks if isinstance(size, SubNetwork)}, [1.0])
-        return tuple(_pair(config, student, SubNetwork(), hidden_matching) for student in students)
+        widths = {size.width for size in config.subnetworks if isinstance(size, SubNetwork)}
+        students: Sequence[AnySize] = grid(widths, [1.0])
+        teachers = [SubNetwork()] * len(students)
+    else:
+        students = config.subnetworks
+        teachers = [SubNetwork(width=_teacher_width(student, teacher_width)) for student in students]
     return tuple(
-        _pair(config, student, SubNetwork(width=_teacher_width(student, teacher_width)), hidden_matching)
-        for student in config.subnetworks
+        _pair(config, student, teacher, hidden_matching, teacher_layers or config.num_hidden_layers)
+        for student, teacher in zip(students, teachers, strict=True)
     )
 
 
@@ -94,10 +106,12 @@ def _check_trainable(config: ElasticConfigMixin) -> None:
         )
 
 
-def _pair(config: ElasticConfigMixin, student: AnySize, teacher: SubNetwork, matching: str) -> DistillationPair:
-    kept = [layer.index for layer in config.resolve(student)]
-    states = match_hidden_states(kept, num_layers=config.num_hidden_layers, matching=matching)
-    return DistillationPair(student, teacher, states)
+def _pair(
+    config: ElasticConfigMixin, student: AnySize, teacher: SubNetwork, matching: str, teacher_layers: int
+) -> DistillationPair:
+    kept, num_layers = [layer.index for layer in config.resolve(student)], config.num_hidden_layers
+    states = match_hidden_states(kept, num_layers=num_layers, matching=matching)
+    return DistillationPair(student, teacher, tuple(round(state * teacher_layers / num_layers) for state in states))
 
 
 def match_hidden_states(kept: Sequence[int], *, num_layers: int, matching: str = "published") -> tuple[int, ...]:

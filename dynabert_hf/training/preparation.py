@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,8 @@ from .checks import check_enough, check_rows, check_sentence_encoder, how_to_lab
 from .run_folder import REWIRED, RunFolder, decisive
 from .stages import Stage
 from .teacher import GRID
+from .teacher_checks import check_teachers
+from .teaching import Teacher, fingerprint_of_teacher, fresh_views
 
 logger = logging.get_logger(__name__)
 
@@ -64,6 +66,7 @@ class Recipe:
 
     Args:
         teacher: The fine-tuned stock model.
+        other_teachers: Who teaches the first stage in its place; none: it teaches itself.
         folder: Where everything is left.
         grid: Fields of the elastic configuration that say which sizes there are; the others have its defaults.
         dropout: Dropout while training; None: the teacher's.
@@ -76,6 +79,7 @@ class Recipe:
     """
 
     teacher: PreTrainedModel
+    other_teachers: Sequence[Teacher]
     folder: RunFolder
     grid: Mapping[str, Any]
     dropout: float | None
@@ -123,9 +127,11 @@ class Recipe:
             }
         }
         optimizer = self.trainer_kwargs["optimizer_cls_and_kwargs"]
-        for stage in self.stages:
+        for number, stage in enumerate(self.stages):
+            teachers = [fingerprint_of_teacher(each) for each in self.other_teachers] if number == 0 else []
             settings[stage.folder.name] = {
                 "train_dataset": fingerprint_of_rows(self.trainer_kwargs["train_dataset"]),
+                "teacher": teachers or None,
                 "optimizer": None if optimizer is None else [optimizer[0].__qualname__, optimizer[1]],
                 **decisive(stage.arguments),
             }
@@ -179,6 +185,7 @@ def check(recipe: Recipe) -> None:
         )
     warn_of_equal_sizes(config)
     _check_data(recipe, config)
+    _check_teaching(recipe)
     recipe.folder.check(recipe.settings())
 
 
@@ -222,6 +229,15 @@ def _check_data(recipe: Recipe, config: Any) -> None:
             advice = how_to_label(recipe.teacher)
             logger.warning(f"eval_dataset has no labels, so the result has no metrics. {advice} if it has some.")
     _check_importance(recipe)
+
+
+def _check_teaching(recipe: Recipe) -> None:
+    """Check who teaches the first stage, and the views of the text in each."""
+    train_dataset = recipe.trainer_kwargs["train_dataset"]
+    others = [each for each in recipe.other_teachers if each is not recipe.teacher]
+    check_teachers(recipe.teacher, others, recipe.stages[0].arguments, train_dataset)
+    for stage in recipe.stages:
+        fresh_views(stage.arguments, recipe.teacher, recipe.trainer_kwargs)
 
 
 def _check_importance(recipe: Recipe) -> None:

@@ -18,7 +18,6 @@ import torch
 from accelerate import PartialState
 from transformers import (
     EvalPrediction,
-    PreTrainedModel,
     PreTrainedTokenizerBase,
     TrainerCallback,
     TrainingArguments,
@@ -53,6 +52,7 @@ from .stages import (
     warn_of_unheeded,
 )
 from .teacher import load_teacher, warn_of_untrained_head
+from .teaching import load_teachers
 from .trainer import DynaBertTrainer
 
 logger = logging.get_logger(__name__)
@@ -78,6 +78,7 @@ def train_dynabert(
     sizes: Sequence[Size] | None = None,
     kept_layers: Mapping[str, Sequence[int]] | None = None,
     matryoshka_dims: Sequence[int] | None = None,
+    teacher: Any = None,
     stages: Sequence[str] = ("depth",),
     finetune: bool = False,
     dropout: float | None = 0.0,
@@ -127,6 +128,9 @@ def train_dynabert(
         kept_layers: For a depth, as text (`"0.5"`), the layers to keep instead of those of the paper's rule.
         matryoshka_dims: Of sentence encoders how many leading numbers of a vector are to be of use alone, such as
             `[192, 96]`; None: whole vectors.
+        teacher: Who teaches the first stage in place of the fine-tuned model: a model of any shape that reads the same
+            tokens and predicts the same labels, also of another family, or the folder or Hub id of one; `StoredOutputs`
+            or their folder; or a list of these, whose mean distribution teaches, with the hidden states of the first.
         stages: Stages of distillation: `("depth",)`, all sizes from the fine-tuned model; or `("width", "depth")`,
             where the second learns from the result of the first, narrowed to each student's width.
         finetune: Whether to fine-tune on labels at the end.
@@ -153,6 +157,7 @@ def train_dynabert(
     check_stages(stages, own)
     given, publishing = given_arguments(args, arguments)
     warn_of_unheeded(publishing)
+    in_its_place = teacher
     teacher, grid, tokenizer = load_teacher(model)
     if sizes is not None:
         if not sizes:
@@ -177,6 +182,7 @@ def train_dynabert(
     task = task_of(teacher)
     recipe = Recipe(
         teacher=teacher,
+        other_teachers=load_teachers(in_its_place, teacher, processing_class),
         folder=RunFolder(folder),
         grid=grid,
         dropout=dropout,
@@ -256,7 +262,7 @@ def train_stages(recipe: Recipe) -> ElasticModelMixin:
     recipe.folder.open(recipe.settings())
     once = partial(recipe.folder.once, elastic_class=recipe.elastic_class)
     trained = once(REWIRED, make=lambda: rewired(recipe))
-    source: Any = recipe.teacher
+    source: Any = recipe.other_teachers or recipe.teacher
     for stage in recipe.stages:
         trained = source = once(stage.folder.name, make=partial(train_stage, recipe, stage, trained, source))
     return recipe.elastic_class.from_pretrained(recipe.stages[-1].folder / "model", **recipe.dropout_of_teacher)
@@ -280,7 +286,7 @@ def rewired(recipe: Recipe) -> ElasticModelMixin:
     return model
 
 
-def train_stage(recipe: Recipe, stage: Stage, start: ElasticModelMixin, source: PreTrainedModel) -> ElasticModelMixin:
+def train_stage(recipe: Recipe, stage: Stage, start: ElasticModelMixin, source: Any) -> ElasticModelMixin:
     """Train a copy of the model of the step before, from its last checkpoint if there is one.
 
     Args:

@@ -19,10 +19,11 @@ from ..model.subnetwork import Size, SubNetwork, SubNetworkError
 from ..tasks import is_sentence_encoder, problem_type, task_of
 from .arguments import DynaBertTrainingArguments
 from .callbacks import show_progress
-from .checks import check_datasets, check_teacher
+from .checks import check_datasets
 from .distillation import hidden_state_loss, match_hidden_states, prediction_loss
 from .ordered_evaluation import unchanged
 from .stages import stage_defaults
+from .teacher_checks import check_same_shape, check_teachers
 from .teaching import fresh_views
 from .vector_losses import vector_losses
 
@@ -76,7 +77,8 @@ def specialise(
         train_dataset = texts_to_learn("train_dataset", train_dataset, model, processing_class)
     check_datasets(model, args, train_dataset, None)
     if teacher is not None:
-        check_teacher(model, teacher, args)
+        check_same_shape(model, teacher)
+        check_teachers(model, [teacher], args, train_dataset)
     student = model.extract(size)
     trainer = OneSizeTrainer(
         student,

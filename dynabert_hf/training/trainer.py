@@ -7,7 +7,7 @@ The loop, the optimiser, the data loader and the checkpoints are those of transf
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import torch
 from accelerate import DistributedType
 from accelerate.utils import has_compiled_regions
+from safetensors.torch import load_file, save_file
 from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel, Trainer
 from transformers.utils import logging
@@ -31,9 +32,19 @@ from .cards import CardAtTheEnd, CardTrainer
 from .checkpoints import RecoverableTrainer
 from .checks import check_datasets, check_teacher
 from .distillation import DistillationPair, hidden_state_loss, kind_of_predictions, plan_stage, prediction_loss
-from .ordered_evaluation import unchanged
 from .shared_prefixes import share_prefixes
-from .teaching import fresh_views
+from .teacher_checks import check_teachers
+from .teaching import (
+    PROJECTIONS,
+    Teacher,
+    all_unchanged,
+    ask,
+    carrying,
+    facts_of,
+    fresh_views,
+    projections_to,
+    teachers_of,
+)
 from .vector_losses import vector_losses
 
 logger = logging.get_logger(__name__)
@@ -59,6 +70,10 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
         teacher: In stage `"width"` the fine-tuned model, stock or elastic, run at full size; in stage `"depth"` the
             elastic result of stage `"width"` or, with `teacher_width="full"`, the fine-tuned model. It runs in
             evaluation mode on the device of the model; after training it is as before. None in stage `"finetune"`.
+            It may have another number of layers or hidden size, or be of another family with the same tokens: its
+            hidden states are then compared through learned projections, which checkpoints keep and models do not. Also
+            `StoredOutputs`, what a teacher said before; or a list, whose mean distribution teaches, with the hidden
+            states of the first.
         args: `DynaBertTrainingArguments`.
         **kwargs: As for transformers' `Trainer`. Without a `data_collator` batches are made as the head takes them, and
             labels are cast to what its loss takes.
@@ -76,7 +91,7 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
     def __init__(
         self,
         model: PreTrainedModel | None = None,
-        teacher: PreTrainedModel | None = None,
+        teacher: Teacher | Sequence[Teacher] | None = None,
         args: DynaBertTrainingArguments | None = None,
         **kwargs: Any,
     ):
@@ -89,11 +104,18 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
             )
         if not isinstance(args, DynaBertTrainingArguments):
             raise TypeError(f"args is a {type(args).__name__}. Give DynaBertTrainingArguments, which name the stage.")
+        self._teachers = teachers_of(teacher)
         self.plan = plan_stage(
-            model.config, args.stage, teacher_width=args.teacher_width, hidden_matching=args.hidden_matching
+            model.config,
+            args.stage,
+            teacher_width=args.teacher_width,
+            hidden_matching=args.hidden_matching,
+            teacher_layers=facts_of(self._teachers[0]).num_hidden_layers if self._teachers else None,
         )
         check_device(args)
-        check_teacher(model, teacher, args)
+        check_teacher(model, self._teachers, args)
+        if args.stage != "finetune":
+            check_teachers(model, self._teachers, args, kwargs.get("train_dataset"))
         check_datasets(model, args, kwargs.get("train_dataset"), kwargs.get("eval_dataset"))
         collator = kwargs.pop("data_collator", None) or task_of(model).collator(kwargs.get("processing_class"))
         super().__init__(model=model, args=args, data_collator=CastLabels(collator, model), **kwargs)
@@ -102,6 +124,7 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
         self.teacher: Any = teacher
         self.progress = follow(self)
         self._views = fresh_views(args, model, kwargs)
+        self._projections = projections_to(self._teachers, model, args)
         self._losses = LossLog()
         self._shares = Shares()
 
@@ -111,7 +134,18 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
         named = ("stage", "teacher_width", "hidden_matching", "strategy", "num_random_subnetworks", "seed")
         grid = {"widths": list(config.widths), "depths": list(config.depths), "sizes": config.sizes}
         views = None if args.views is None else [*args.views, args.view_probability]
-        return {**{name: getattr(args, name) for name in named}, **grid, "views": views}
+        of_teacher = {"views": views, "projections": None if self._projections is None else self._projections.shape}
+        return {**{name: getattr(args, name) for name in named}, **grid, **of_teacher}
+
+    def save_beside(self, checkpoint: Path) -> None:
+        """Put the projections of this training into a checkpoint, if it has some."""
+        if self._projections is not None:
+            save_file(self._projections.state_dict(), checkpoint / PROJECTIONS)
+
+    def load_beside(self, checkpoint: Path) -> None:
+        """Take the projections from a checkpoint that training goes on from."""
+        if self._projections is not None:
+            self._projections.load_state_dict(load_file(checkpoint / PROJECTIONS))
 
     def pairs_of_step(self) -> tuple[DistillationPair, ...]:
         """The part of the plan that the coming step trains, from small to large, the full network last.
@@ -138,7 +172,12 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
             ValueError: If there is no such checkpoint, it is not whole, or it belongs to another training.
             OSError: If a checkpoint could not be written to `output_dir`.
         """
-        with self._without_untaught_parts(), nullcontext() if self.teacher is None else unchanged(self.teacher):
+        elastic = self.accelerator.unwrap_model(self.model)
+        with (
+            self._without_untaught_parts(),
+            carrying(elastic, self._projections),
+            all_unchanged(self._teachers),
+        ):
             return super().train(resume_from_checkpoint, *args, **kwargs)
 
     @contextmanager
@@ -274,7 +313,8 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
         if self._hidden_weight > 0:
             matched = [teacher.hidden_states[index] for index in pair.teacher_hidden_layers]
             mask = None if mask is None else mask.flatten(0, -2)
-            parts["hidden_loss"] = hidden_state_loss(student.hidden_states, matched, mask)
+            states = student.hidden_states if self._projections is None else self._projections(student.hidden_states)
+            parts["hidden_loss"] = hidden_state_loss(states, matched, mask)
             loss = loss + self._hidden_weight * parts["hidden_loss"]
         if label_loss is not None:
             parts["label_loss"] = label_loss * (self._shares.labelled / self._shares.sentences)
@@ -300,15 +340,18 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
             return of_labelled(loss, inputs.get("labels")), outputs
 
     def _teacher_outputs(self, size: SubNetwork | None, inputs: dict[str, Any]) -> Any:
-        if size is None or self.teacher is None:
+        if size is None or not self._teachers:
             return None
-        if self.teacher.device != self.args.device:
-            self.teacher.to(self.args.device)
-        self.teacher.eval()
-        at_size = self.teacher.subnetwork(size) if isinstance(self.teacher, ElasticModelMixin) else nullcontext()
-        wanted = {"output_hidden_states": self._hidden_weight > 0, "return_dict": True}
-        with torch.no_grad(), self.accelerator.autocast(), at_size:
-            return self.teacher(**_without_labels(inputs), **wanted)
+        with self.accelerator.autocast():
+            return ask(
+                self._teachers,
+                size,
+                _without_labels(inputs),
+                config=self.accelerator.unwrap_model(self.model).config,
+                labels=inputs.get("labels"),
+                hidden_states=self._hidden_weight > 0,
+                device=self.args.device,
+            )
 
     def _record(self, pair: DistillationPair, **losses: torch.Tensor) -> None:
         """Keep the parts of a loss of this batch, which is that of its main share, for the logs."""

@@ -27,9 +27,9 @@ def make_sentences(size=12, regression=False):
     return Dataset.from_dict({"input_ids": ids.tolist(), "labels": labels})
 
 
-def run_recipe(tmp_path, teacher=None, *, pictures=False, **kwargs):
+def run_recipe(tmp_path, teacher=None, *, taught_by=None, pictures=False, **kwargs):
     """Train in the folder `run`. To draw the pictures of the card takes longer than that, so only few tests do."""
     kwargs = {"train_dataset": make_sentences(), "eval_dataset": make_sentences(8), **SETTINGS, **kwargs}
     drawn = nullcontext() if pictures else patch.object(result, "draw_pictures", return_value={})
     with drawn:
-        return train_dynabert(teacher or make_teacher(), output_dir=tmp_path / "run", **kwargs)
+        return train_dynabert(teacher or make_teacher(), output_dir=tmp_path / "run", teacher=taught_by, **kwargs)

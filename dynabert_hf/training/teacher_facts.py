@@ -1,0 +1,75 @@
+"""What has to be known of a teacher before it teaches: what it reads, what it predicts, and its shape."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from ..model.elastic_model import ElasticModelMixin
+from ..tasks import TASKS, task_of
+
+
+@dataclass(frozen=True)
+class TeacherFacts:
+    """Facts of a model that teaches.
+
+    Args:
+        head: The suffix of its class.
+        family: The model type of its encoder, such as `"bert"`.
+        vocab_size: Tokens that it reads.
+        num_labels: What it predicts for a text or token.
+        labels: The names of these, in order.
+        hidden_size: Length of its hidden states; None if its configuration does not tell.
+        num_hidden_layers: Number of its layers; likewise.
+    """
+
+    head: str
+    family: str
+    vocab_size: int
+    num_labels: int
+    labels: Sequence[str]
+    hidden_size: int | None
+    num_hidden_layers: int | None
+
+    @classmethod
+    def of(cls, model: PreTrainedModel) -> TeacherFacts:
+        """The facts of a stock or elastic model, at its full size."""
+        config: Any = model.config
+        family = config.backbone_config_class.model_type if isinstance(model, ElasticModelMixin) else config.model_type
+        return cls(
+            head=task_of(model).head,
+            family=family,
+            vocab_size=config.vocab_size,
+            num_labels=config.num_labels,
+            labels=[str(config.id2label[number]) for number in sorted(config.id2label)],
+            hidden_size=getattr(config, "hidden_size", None),
+            num_hidden_layers=getattr(config, "num_hidden_layers", None),
+        )
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of what it predicts."""
+        return TASKS[self.head].outputs
+
+    @property
+    def is_of_tokens(self) -> bool:
+        """Whether it predicts something for every token."""
+        return TASKS[self.head].predicts in ("token", "span", "state")
+
+    def has_shape_of(self, other: TeacherFacts) -> bool:
+        """Whether the hidden states of two models can be compared as they are."""
+        names = ("family", "hidden_size", "num_hidden_layers")
+        return all(getattr(self, name) == getattr(other, name) for name in names)
+
+    def as_json(self) -> dict[str, Any]:
+        """As values that JSON has."""
+        return asdict(self)
+
+
+def parameters_of(model: PreTrainedModel) -> set[str]:
+    """The names of what a model reads."""
+    return set(inspect.signature(model.forward).parameters)

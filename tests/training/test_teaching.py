@@ -1,0 +1,215 @@
+"""Teachers of another shape or family, and several: what is learned from them, by value, and what is kept of them."""
+
+import copy
+
+import pytest
+import torch
+from helpers.backbones import make_stock
+from helpers.recipes import make_sentences, make_teacher, run_recipe
+from helpers.tiny import make_model, make_tokenizer
+from helpers.trainers import make_dataset, make_trainer
+from safetensors.torch import load_file
+from torch.nn import functional
+from transformers import AutoModelForSequenceClassification
+from transformers.utils import ModelOutput
+
+from dynabert_hf import plan_stage
+from dynabert_hf.training.teaching import mean_predictions
+
+LARGER = {"hidden_size": 48, "num_hidden_layers": 9, "intermediate_size": 64}
+DISTILBERT = {"dim": 48, "n_layers": 3}
+SMALL = {"widths": [0.5, 1.0], "depths": [0.5, 1.0]}
+
+
+def batch_of(data):
+    return {name: torch.tensor(data[name]) for name in data.column_names}
+
+
+def mean_square(ours, theirs, mask):
+    errors = [(one - other).square().mean(-1)[real].mean() for one, other, real in zip(ours, theirs, mask, strict=True)]
+    return torch.stack(errors).mean()
+
+
+@pytest.mark.parametrize(
+    ("teacher", "layers"),
+    [
+        (make_stock("Bert", **LARGER), (0, 2, 3, 4, 6, 8, 9)),  # 1.5 layers for one, rounded to even
+        (make_stock("Bert", num_hidden_layers=12), (0, 2, 4, 6, 8, 10, 12)),
+        (make_stock("DistilBert", **DISTILBERT), (0, 0, 1, 2, 2, 2, 3)),
+    ],
+)
+def test_a_step_learns_through_projections_from_layers_in_proportion(tmp_path, teacher, layers):
+    model, data = make_model(**SMALL), make_dataset()
+    trainer = make_trainer(
+        tmp_path, model=model, teacher=teacher, teacher_width="full", hidden_matching="own", train_dataset=data
+    )
+    assert trainer.plan[-1].teacher_hidden_layers == layers
+    batch = batch_of(data)
+    loss = trainer.training_step(trainer.model, dict(batch))
+    projections, inputs = trainer._projections, {name: batch[name] for name in ("input_ids", "attention_mask")}
+    mask, expected = batch["attention_mask"].bool(), 0.0
+    target = teacher(**inputs, output_hidden_states=True)
+    for pair in plan_stage(model.config, "depth", teacher_width="full", hidden_matching="own"):
+        with model.subnetwork(pair.student), torch.no_grad():
+            output = model(**inputs, output_hidden_states=True)
+        expected += -(target.logits.softmax(-1) * output.logits.log_softmax(-1)).sum(-1).mean()
+        for number, (states, own) in enumerate(zip(output.hidden_states, pair.teacher_hidden_layers, strict=True)):
+            linear = projections.layers if number else projections.embeddings
+            other = target.hidden_states[layers[own]]
+            expected += mean_square(states @ linear.weight.T, other, mask)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert all(weight.grad.abs().sum() > 0 for weight in projections.parameters())
+
+
+def train_from_larger(folder, **kwargs):
+    settings = {"save_strategy": "steps", "save_steps": 2, "max_steps": 4, "learning_rate": 1e-2}
+    return make_trainer(
+        folder,
+        model=make_model(**SMALL),
+        teacher=make_stock("Bert", **LARGER),
+        teacher_width="full",
+        **settings,
+        **kwargs,
+    )
+
+
+def test_projections_are_trained_resumed_and_never_saved_with_the_model(tmp_path):
+    whole = train_from_larger(tmp_path / "whole")
+    before = copy.deepcopy(whole._projections.state_dict())
+    whole.train()
+    assert all(not torch.equal(before[name], now) for name, now in whole._projections.state_dict().items())
+    assert not hasattr(whole.model, "teacher_projections")
+    assert whole.model._keys_to_ignore_on_save == make_model()._keys_to_ignore_on_save
+
+    checkpoint = tmp_path / "whole" / "checkpoint-2"
+    assert load_file(checkpoint / "model.safetensors").keys() <= make_model().state_dict().keys()
+    resumed = train_from_larger(tmp_path / "whole")
+    resumed.train(resume_from_checkpoint=checkpoint)
+    for ours, theirs in ((resumed.model, whole.model), (resumed._projections, whole._projections)):
+        expected = theirs.state_dict()
+        assert all(torch.equal(expected[name], value) for name, value in ours.state_dict().items())
+
+    whole.save_model(tmp_path / "saved")
+    again = AutoModelForSequenceClassification.from_pretrained(tmp_path / "saved")
+    assert again.state_dict().keys() == make_model(**SMALL).state_dict().keys()
+    other = make_trainer(tmp_path / "whole", model=make_model(**SMALL), teacher_width="full", max_steps=4)
+    with pytest.raises(ValueError, match=r"is of a training with .*'projections': \[48, 32\]"):
+        other.train(resume_from_checkpoint=checkpoint)
+
+
+def test_a_family_without_token_types_teaches_one_that_has_them(tmp_path):
+    data = make_dataset()
+    data = data.add_column("token_type_ids", [[0, 0, 1, 1, 1, 1, 1]] * len(data))
+    teacher = make_stock("DistilBert")
+    trainer = make_trainer(tmp_path, teacher=teacher, teacher_width="full", hidden_weight=0.0, train_dataset=data)
+    assert trainer._projections is None
+    trainer.train()
+    outputs = trainer._teacher_outputs(trainer.plan[0].teacher, batch_of(data))
+    assert torch.equal(outputs.logits, teacher(batch_of(data)["input_ids"], batch_of(data)["attention_mask"]).logits)
+
+
+@pytest.mark.parametrize("kind", ["single_label_classification", "multi_label_classification", "regression"])
+def test_several_teachers_teach_the_mean_of_their_distributions(kind):
+    logits = torch.randn(3, 5, 4, generator=torch.Generator().manual_seed(0)) * 3
+    mean = mean_predictions([ModelOutput(logits=each) for each in logits], kind=kind)["logits"]
+    if kind == "regression":
+        assert torch.allclose(mean, logits.mean(0))
+    else:
+        distribution = torch.sigmoid if kind.startswith("multi") else (lambda values: values.softmax(-1))
+        assert torch.allclose(distribution(mean), distribution(logits).mean(0), atol=1e-6)
+
+
+def test_several_answers_are_averaged_over_real_tokens():
+    starts, ends = torch.randn(2, 2, 3, 6, generator=torch.Generator().manual_seed(0))
+    mask = torch.tensor([[1, 1, 1, 1, 0, 0], [1] * 6, [1, 1, 1, 0, 0, 0]])
+    outputs = [ModelOutput(start_logits=start, end_logits=end) for start, end in zip(starts, ends, strict=True)]
+    mean = mean_predictions(outputs, kind="single_label_classification", attention_mask=mask)
+    for name, logits in (("start_logits", starts), ("end_logits", ends)):
+        expected = logits.masked_fill(mask == 0, -torch.inf).softmax(-1).mean(0)
+        assert torch.allclose(mean[name].softmax(-1), expected, atol=1e-6)
+
+
+def test_a_step_from_several_teachers_is_that_of_their_mean(tmp_path):
+    data, teachers = make_dataset(), [copy.deepcopy(make_model()), make_stock("Bert", **LARGER)]
+    trainer = make_trainer(tmp_path, teacher=teachers, teacher_width="full", train_dataset=data, hidden_weight=0.5)
+    inputs = {name: batch_of(data)[name] for name in ("input_ids", "attention_mask")}
+    outputs = trainer._teacher_outputs(trainer.plan[0].teacher, inputs)
+    with torch.no_grad():
+        alone = [teacher(**inputs, output_hidden_states=True) for teacher in teachers]
+    expected = torch.stack([functional.softmax(each.logits, -1) for each in alone]).mean(0)
+    assert torch.allclose(outputs.logits.softmax(-1), expected, atol=1e-6)
+    assert all(map(torch.equal, outputs.hidden_states, alone[0].hidden_states))
+    assert trainer._projections is None
+
+
+@pytest.mark.parametrize(
+    ("teacher", "settings", "message"),
+    [
+        (
+            make_stock("Bert", vocab_size=98),
+            {},
+            r"vocab_size=98, the model 99. They must be equal, .*with the tokenizer",
+        ),
+        (make_stock("Bert", num_labels=2), {}, r"num_labels=2, the model 3.*fine-tuned on the same task"),
+        (
+            make_stock("Bert", "ForTokenClassification"),
+            {},
+            r"head ForTokenClassification, the model ForSequence.*give one",
+        ),
+        (
+            make_stock("Bert", **LARGER),
+            {"teacher_width": "same"},
+            r"one size. Give the elastic result of stage 'width'",
+        ),
+        ("a folder", {}, r"A teacher is a str. Possible are fine-tuned models, StoredOutputs"),
+    ],
+)
+def test_who_cannot_teach_is_refused(tmp_path, teacher, settings, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        make_trainer(tmp_path, teacher=teacher, **{"teacher_width": "full", **settings})
+
+
+def test_labels_have_one_order(tmp_path):
+    names = {0: "no", 1: "maybe", 2: "yes"}
+    teacher = make_stock("Bert", id2label={0: "yes", 1: "maybe", 2: "no"})
+    model = make_model(stock={"id2label": names})
+    message = r"labels \['yes', 'maybe', 'no'\], the model \['no', 'maybe', 'yes'\].*same in the same order"
+    with pytest.raises(ValueError, match=message):
+        make_trainer(tmp_path, model=model, teacher=teacher, teacher_width="full")
+    assert make_trainer(tmp_path, model=model, teacher=make_stock("Bert"), teacher_width="full")
+
+
+@pytest.fixture
+def named(tmp_path):
+    """The folder of a larger teacher with its tokenizer, which calls words by their numbers."""
+    folder = tmp_path / "larger"
+    make_stock("Bert", num_labels=2, **LARGER).save_pretrained(folder)
+    tokenizer = make_tokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{n}" for n in range(5, 99))])
+    tokenizer.save_pretrained(folder)
+    return folder, tokenizer
+
+
+def test_the_recipe_takes_a_teacher_by_name(tmp_path, named):
+    folder, tokenizer = named
+    settings = {"processing_class": tokenizer, "hidden_weight": 0.2, **SMALL}
+    result = run_recipe(tmp_path / "one", teacher=make_teacher(), **settings, taught_by=str(folder))
+    larger = AutoModelForSequenceClassification.from_pretrained(folder)
+    same = run_recipe(tmp_path / "two", teacher=make_teacher(), **settings, taught_by=larger)
+    alone = run_recipe(tmp_path / "three", teacher=make_teacher(), **settings)
+    weights = result.model.state_dict()
+    assert all(torch.equal(weights[name], value) for name, value in same.model.state_dict().items())
+    assert not all(torch.equal(weights[name], value) for name, value in alone.model.state_dict().items())
+    with pytest.raises(ValueError, match=r"holds a run with .*'teacher'"):
+        run_recipe(tmp_path / "one", teacher=make_teacher(), **settings)
+
+
+def test_a_teacher_with_another_tokenizer_is_refused_before_anything_is_written(tmp_path, named):
+    folder, _ = named
+    other = make_tokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{n}" for n in range(98, 4, -1))])
+    message = r"calls 'w10' number 10, that of the model 93.*Give a teacher with the tokenizer of the model"
+    with pytest.raises(ValueError, match=message):
+        run_recipe(tmp_path, processing_class=other, taught_by=folder)
+    make_stock("Bert", "Model").save_pretrained(tmp_path / "bare")
+    with pytest.raises(ValueError, match=r"has no ForSequenceClassification: .* would be random. Give a model"):
+        run_recipe(tmp_path, taught_by=tmp_path / "bare", train_dataset=make_sentences())
+    assert not (tmp_path / "run").exists()
