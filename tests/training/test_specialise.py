@@ -161,6 +161,8 @@ def test_a_size_that_cannot_be_and_another_teacher_are_refused_before_training(m
     with pytest.raises(SubNetworkError, match="width"):
         specialise(model, "w7-d1", train_dataset=make_dataset(), output_dir=tmp_path / "run", use_cpu=True)
     other = make_model(stock={"num_hidden_layers": 5})
-    with pytest.raises(ValueError, match="num_hidden_layers=5"):
+    with pytest.raises(
+        ValueError, match=r"has 5 layers of 32 in a .bert., the model 6 layers.*Give the fine-tuned model"
+    ):
         specialise(model, SIZE, train_dataset=make_dataset(), teacher=other, output_dir=tmp_path / "run", use_cpu=True)
     assert not (tmp_path / "run").exists()

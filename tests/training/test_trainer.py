@@ -313,8 +313,6 @@ def stock_in_two_places():
         ("width", None, "Stage 'width' has no teacher. Give teacher=the fine-tuned model"),
         ("depth", None, "Stage 'depth' has no teacher. Give teacher=the result of stage 'width'"),
         ("depth", stock(), "narrows its teacher .* BertForSequenceClassification has one size"),
-        ("width", stock(hidden_size=16), "teacher has hidden_size=16, the model 32. They must be equal"),
-        ("width", stock(num_hidden_layers=2), "teacher has num_hidden_layers=2, the model 6"),
         ("width", stock(vocab_size=50), "teacher has vocab_size=50, the model 99"),
         ("width", stock(num_labels=2), "teacher has num_labels=2, the model 3"),
         ("width", stock().bfloat16(), r"teacher is in torch\.bfloat16, the model in torch\.float32\. Load both with"),
