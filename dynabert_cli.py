@@ -33,6 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
         _add_trim,
         _add_export,
         _add_push,
+        _add_demo,
     ):
         add(commands)
     return parser
@@ -322,6 +323,21 @@ def _add_push(commands: Any) -> None:
     _add_sizes(parser, what="push these sizes, extracted, each as a branch or repository of its own")
     parser.add_argument("--private", action="store_true", help="make new repositories private")
     parser.add_argument("--revision", help="branch to push the whole model to")
+    parser.add_argument("--space", action="store_true", help="publish the page of `dynabert demo` as a Space, too")
+
+
+def _add_demo(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "demo",
+        "open a page to try the sizes on a text; needs the extra demo",
+        """
+        dynabert demo outputs/demo/dynabert/model
+        dynabert demo you/dynabert-reviews --port 7861 --no-browser
+        """,
+    )
+    parser.add_argument("--port", type=int, metavar="N", help="default: the first free one from 7860")
+    parser.add_argument("--no-browser", action="store_true", help="print the address only")
 
 
 def _add_sizes(parser: Any, what: str = "one or more, such as w0.5-d0.75 w1-d1") -> None:

@@ -116,6 +116,7 @@ if TYPE_CHECKING:
     from .data.word_vectors import WordVectors
     from .hub.card import write_model_card
     from .hub.facts import ModelCardFacts
+    from .hub.page import make_page
     from .hub.push import push_folder, push_subnetworks
     from .onnx.export import OnnxExport, export_onnx
     from .onnx.quantization import QuantizedSize, quantize_onnx
@@ -150,6 +151,7 @@ _ON_FIRST_USE = {
     "data.augmented_files": ("augment_file", "augment_rows"),
     "data.word_vectors": ("WordVectors",),
     "data.vocabulary": ("TrimmedVocabulary", "trim_vocabulary"),
+    "hub.page": ("make_page",),
     "hub.push": ("push_folder", "push_subnetworks"),
     "hub.card": ("write_model_card",),
     "hub.facts": ("ModelCardFacts",),

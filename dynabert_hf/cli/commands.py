@@ -14,6 +14,7 @@ from transformers.utils import logging
 
 from .augmentation import augment
 from .cascades import choose_cascade
+from .demo import demo
 from .measurements import evaluate, profile_sizes, show
 from .predictions import predict
 from .products import export, extract, push, specialise_size, trim
@@ -71,4 +72,5 @@ _COMMANDS: dict[str, Callable[[Namespace, Console], int | None]] = {
     "trim": trim,
     "export": export,
     "push": push,
+    "demo": demo,
 }

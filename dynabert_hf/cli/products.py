@@ -152,6 +152,8 @@ def push(arguments: Namespace, console: Console) -> None:
     if arguments.sizes:
         if arguments.revision:
             raise ValueError("--revision goes with the whole model; a size has a branch of its own name. Leave it out.")
+        if arguments.space:
+            raise ValueError("--space shows the whole model, which --size leaves out. Leave one of the two out.")
         model = load_model(arguments.model)
         done = push_subnetworks(
             model,
@@ -162,7 +164,8 @@ def push(arguments: Namespace, console: Console) -> None:
             private=private,
         )
     else:
-        done = {"all": push_folder(arguments.model, arguments.repository, private=private, revision=arguments.revision)}
+        told = {"private": private, "revision": arguments.revision, "space": arguments.space}
+        done = {"all": push_folder(arguments.model, arguments.repository, **told)}
     if arguments.json:
         print_json(done)
         return

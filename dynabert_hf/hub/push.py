@@ -23,6 +23,7 @@ from ..sizes.metrics import plain_metrics
 from ..sizes.records import SizeRecord, as_size
 from .card import write_model_card
 from .facts import ModelCardFacts
+from .space import check_token, push_space
 
 
 def push_subnetworks(
@@ -106,6 +107,7 @@ def push_folder(
     revision: str | None = None,
     token: str | None = None,
     commit_message: str = "Upload elastic model",
+    space: bool = False,
 ) -> str:
     """Push a saved model with its card, its tokenizer and the code to the Hub, and return the address of the commit.
 
@@ -118,9 +120,11 @@ def push_folder(
         revision: Branch to push to, made if it does not exist.
         token: Access token; None: the one that `hf auth login` stored.
         commit_message: Title of the commit.
+        space: Whether to publish the page of `dynabert demo` as a Space of the same name, too.
 
     Raises:
         FileNotFoundError: If the folder holds no elastic model.
+        ValueError: If a Space is asked for without an access token.
         ConnectionError: If the Hub cannot be reached or refuses. The folder is as it was; call again to go on.
     """
     folder, api = Path(folder), HfApi(token=token)
@@ -130,6 +134,8 @@ def push_folder(
             "save_pretrained or train_dynabert wrote."
         )
     model = _shell_of(folder)
+    if space:
+        check_token(token)
     with tempfile.TemporaryDirectory() as scratch:
         (Path(scratch) / "config.json").write_bytes((folder / "config.json").read_bytes())
         model.prepare_upload(scratch)
@@ -146,6 +152,8 @@ def push_folder(
             if revision:
                 api.create_branch(repo_id, branch=revision, exist_ok=True)
             done = api.create_commit(repo_id, operations, commit_message=commit_message, revision=revision)
+            if space:
+                push_space(api, repo_id, private=private)
         except NETWORK_ERRORS as error:
             raise _push_error(repo_id, error) from error
     return done.commit_url

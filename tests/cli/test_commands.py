@@ -87,7 +87,7 @@ def assert_refused(capsys, message, *arguments):
 def test_help_of_every_command_has_examples_and_loads_no_torch():
     code = """if True:
         import contextlib, io, sys, dynabert_cli
-        names = "show evaluate predict profile recommend search cascade extract specialise export push".split()
+        names = "show evaluate predict profile recommend search cascade extract specialise export push demo".split()
         for command in (*names, None):
             text = io.StringIO()
             with contextlib.suppress(SystemExit), contextlib.redirect_stdout(text):

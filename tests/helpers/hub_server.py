@@ -44,7 +44,7 @@ class LoopbackHub:
     """The state of the server, for tests to look at.
 
     Attributes:
-        repositories: By id.
+        repositories: By id, those of Spaces with `spaces/` before it.
         objects: Large files, by SHA-256.
         requests: Counts of `method kind`.
         failures: For a kind of request, how many of the next ones break off the connection.
@@ -87,7 +87,9 @@ class _Handler(BaseHTTPRequestHandler):
         ("GET", r"/api/whoami-v2", "whoami"),
         ("POST", r"/api/validate-yaml", "validate"),
         ("POST", r"/api/models/(?P<repo>[^/]+/[^/]+)/preupload/(?P<revision>.+)", "preupload"),
+        ("POST", r"/api/(?P<repo>spaces/[^/]+/[^/]+)/preupload/(?P<revision>.+)", "preupload"),
         ("POST", r"/api/models/(?P<repo>[^/]+/[^/]+)/commit/(?P<revision>.+)", "commit"),
+        ("POST", r"/api/(?P<repo>spaces/[^/]+/[^/]+)/commit/(?P<revision>.+)", "commit"),
         ("POST", r"/api/models/(?P<repo>[^/]+/[^/]+)/branch/(?P<name>.+)", "branch"),
         ("POST", r"/api/models/(?P<repo>[^/]+/[^/]+)/tag/(?P<revision>.+)", "tag"),
         ("POST", r"/(?P<repo>[^/]+/[^/]+)\.git/info/lfs/objects/batch", "batch"),
@@ -163,9 +165,10 @@ class _Handler(BaseHTTPRequestHandler):
             return
         asked = json.loads(body)
         repo = f"{asked.get('organization') or 'me'}/{asked['name']}"
-        known = repo in self.hub.repositories
-        self.hub.repositories.setdefault(repo, Repository())
-        self.answer(409 if known else 200, {"url": f"{self.hub.url}/{repo}", "name": repo, "id": repo})
+        place = f"spaces/{repo}" if asked.get("type") == "space" else repo
+        known = place in self.hub.repositories
+        self.hub.repositories.setdefault(place, Repository())
+        self.answer(409 if known else 200, {"url": f"{self.hub.url}/{place}", "name": repo, "id": repo})
 
     def whoami(self, body):
         if self.may_write():

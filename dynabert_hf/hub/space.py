@@ -1,0 +1,55 @@
+"""The page of a model as a Space on the Hub."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from typing import Any
+
+import huggingface_hub
+from huggingface_hub import CommitOperationAdd, HfApi
+
+APP = '''"""The page of {model}: sliders for its sizes, a text, and what the size says of it."""
+
+from dynabert_hf import make_page
+
+make_page("{model}").launch()
+'''
+
+
+def check_token(token: str | bool | None) -> None:
+    """Whether there is an access token, to be known before anything is pushed.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if not (token or huggingface_hub.get_token()):
+        raise ValueError(
+            "space=True makes a Space on the Hub, but there is no access token. Possible is token=, or one that `hf "
+            "auth login` or HF_TOKEN left; give one with the right to write, or leave space out and try "
+            "`dynabert demo`."
+        )
+
+
+def push_space(api: HfApi, model: str, *, private: bool | None = None) -> str:
+    """Make or renew the Space of a model on the Hub, of the same name, and return the address of the commit.
+
+    Args:
+        api: What talks to the Hub.
+        model: Id of the model, which the Space loads when it starts.
+        private: Whether a Space that does not exist yet is made private.
+    """
+    place: Any = api.create_repo(model, repo_type="space", space_sdk="gradio", private=private, exist_ok=True).repo_id
+    files = {"README.md": _readme(model), "app.py": APP.format(model=model), "requirements.txt": "dynabert_hf[demo]\n"}
+    operations = [CommitOperationAdd(name, text.encode()) for name, text in files.items()]
+    done = api.create_commit(place, operations, commit_message="Show the sizes of the model", repo_type="space")
+    return done.commit_url
+
+
+def _readme(model: str) -> str:
+    """The card of the Space, whose head tells the Hub what to run."""
+    try:
+        version = f"sdk_version: {metadata.version('gradio')}\n"
+    except metadata.PackageNotFoundError:
+        version = ""
+    head = f"title: {model.rpartition('/')[2]}, all sizes\nsdk: gradio\n{version}app_file: app.py\nmodels:\n- {model}"
+    return f"---\n{head}\n---\n\nThe sizes of [{model}](https://huggingface.co/{model}) to try.\n"

@@ -1,0 +1,163 @@
+"""The page to try sizes on: what it shows by value, in a real browser where there is one, and as a Space."""
+
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import pytest
+import torch
+from helpers.hub_server import TOKEN
+from helpers.tiny import make_model, make_tokenizer
+
+from dynabert_cli import main
+from dynabert_hf import SubNetwork, make_page
+from dynabert_hf.hub.playground import Playground
+from dynabert_hf.hub.push import push_folder
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Use 'content=:DeprecationWarning"
+)  # huggingface_hub to its HTTP library
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "film", "a", "very"]
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+TEXT = "a very good film"
+
+
+def labelled_model():
+    model = make_model(
+        widths=[0.25, 0.5, 1.0],
+        depths=[0.5, 1.0],
+        stock={"num_labels": 2, "id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}},
+    )
+    sizes = model.config.subnetworks
+    model.config.metrics = {str(size): {"accuracy": 0.6 + 0.05 * number} for number, size in enumerate(sizes)}
+    return model
+
+
+@pytest.fixture(scope="module")
+def playground():
+    return Playground(labelled_model(), make_tokenizer(WORDS), rounds=2)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    labelled_model().save_pretrained(tmp_path / "model")
+    make_tokenizer(WORDS).save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def scores_by_hand(size, *text):
+    model, inputs = labelled_model(), make_tokenizer(WORDS)(*text, return_tensors="pt")
+    with torch.no_grad(), model.subnetwork(size):
+        return model(**inputs).logits[0].softmax(-1).tolist()
+
+
+@pytest.mark.parametrize("size", ["w0.25-d0.5", "w1-d1"])
+@pytest.mark.parametrize("text", [(TEXT, ""), ("bad", "a film")])
+def test_an_answer_is_that_of_the_size_with_its_confidence(playground, size, text):
+    wanted = SubNetwork.parse(size)
+    answer = playground.ask(*text, playground.nearest(wanted.width, wanted.depth))
+    bad, good = scores_by_hand(size, *filter(None, text))
+    assert answer.scores == pytest.approx({"bad": bad, "good": good}, rel=1e-5)
+    assert list(answer.scores.values()) == sorted(answer.scores.values(), reverse=True)
+    assert answer.record.name == size
+    assert answer.latency_ms > 0
+
+
+def test_sliders_find_the_nearest_trained_size_and_budgets_the_best_one(playground):
+    assert playground.nearest(0.3, 0.9).size == SubNetwork(0.25, 1.0)
+    assert playground.nearest(0.6, 0.5).size == SubNetwork(0.5, 0.5)
+    shortest, longest = playground.latencies_ms
+    best, reason = playground.within(longest)
+    assert best.size == SubNetwork()
+    assert "the most accurate" in reason
+    nearest, reason = playground.within(shortest / 2)
+    assert nearest.costs["latency_ms"] == shortest
+    assert "None of 6 sizes is within" in reason
+
+
+def test_other_heads_and_a_missing_extra_are_refused(monkeypatch):
+    with pytest.raises(TypeError, match=r"does not classify texts. The page is for models"):
+        Playground(make_model(head="ForTokenClassification"), make_tokenizer(WORDS))
+    monkeypatch.setattr("dynabert_hf.hub.page.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r'Install with `pip install "dynabert_hf\[demo\]"`'):
+        make_page("anywhere")
+
+
+def test_a_space_is_published_beside_the_model(hub, folder):
+    address = push_folder(folder, "me/reviews", space=True)
+    assert "/me/reviews/commit/" in address
+    files = {name: content.decode() for name, content in hub.files("spaces/me/reviews").items()}
+    assert set(files) == {"README.md", "app.py", "requirements.txt"}
+    assert 'make_page("me/reviews").launch()' in files["app.py"]
+    compile(files["app.py"], "app.py", "exec")
+    assert files["requirements.txt"] == "dynabert_hf[demo]\n"
+    assert files["README.md"].startswith("---\ntitle: reviews, all sizes\nsdk: gradio\n")
+    assert "models:\n- me/reviews\n---" in files["README.md"]
+    assert "config.json" in hub.files("me/reviews")
+
+
+def test_a_space_without_a_token_is_refused_before_anything_is_pushed(hub, folder, monkeypatch, capsys):
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    with pytest.raises(
+        ValueError, match=r"space=True makes a Space on the Hub, but there is no access token. Possible"
+    ):
+        push_folder(folder, "me/reviews", space=True)
+    assert main(["push", str(folder), "me/reviews", "--space"]) == 1
+    assert "there is no access token" in capsys.readouterr().err
+    assert hub.repositories == {}
+    push_folder(folder, "me/reviews", space=True, token=TOKEN)
+    assert set(hub.repositories) == {"me/reviews", "spaces/me/reviews"}
+
+
+needs_browser = pytest.mark.skipif(
+    not (BROWSER and find_spec("gradio") and find_spec("playwright")),
+    reason='needs Chromium and `pip install "dynabert_hf[demo]" playwright`',
+)
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    """The page as `dynabert demo` serves it, in a process of its own."""
+    folder = tmp_path_factory.mktemp("page") / "reviews"
+    labelled_model().save_pretrained(folder)
+    make_tokenizer(WORDS).save_pretrained(folder)
+    command = [sys.executable, "-u", "-m", "dynabert_cli", "demo", str(folder), "--no-browser", "--port", "7871"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            yield next(line.split()[-1] for line in server.stdout if "http://" in line)
+        finally:
+            server.terminate()
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [1280, 420])
+def test_in_a_browser_a_moved_slider_changes_the_answer(address, width, tmp_path):
+    from playwright.sync_api import expect, sync_playwright
+
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": width, "height": 1000})
+        problems = []
+        page.on("pageerror", lambda error: problems.append(error))
+        page.goto(address)
+        page.locator("#text textarea").fill(TEXT)
+        told, answer = page.locator("#told"), page.locator("#answer")
+        expect(told).to_contain_text("w1-d1 answered in", timeout=30_000)
+        bad, good = scores_by_hand("w1-d1", TEXT)
+        expect(answer).to_contain_text(f"{round(100 * max(bad, good))}%", timeout=10_000)
+        slider = page.locator("#width input[type=range]")
+        slider.focus()
+        slider.press("Home")
+        expect(told).to_contain_text("w0.25-d1 answered in", timeout=30_000)
+        bad, good = scores_by_hand("w0.25-d1", TEXT)
+        expect(answer).to_contain_text(f"{round(100 * max(bad, good))}%", timeout=10_000)
+        page.get_by_label("a latency budget").check()
+        expect(page.locator("#latency")).to_be_visible()
+        expect(told).to_contain_text("the most accurate", timeout=30_000)
+        expect(page.locator("#front img")).to_be_visible(timeout=30_000)
+        overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert overflow <= 0
+        page.screenshot(path=tmp_path / f"page-{width}.png", full_page=True)
+        assert problems == []
+        browser.close()
