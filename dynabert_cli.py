@@ -73,6 +73,7 @@ def _add_evaluate(commands: Any) -> None:
         """
         dynabert evaluate MODEL --file test.csv
         dynabert evaluate MODEL --file test.csv --size w0.5-d0.5 w1-d1 --metric macro_f1
+        dynabert evaluate MODEL --file questions.json
         dynabert evaluate MODEL --file pairs.jsonl --text-column premise hypothesis --label-column gold --store
         """,
     )
@@ -93,11 +94,14 @@ def _add_predict(commands: Any) -> None:
         """
         dynabert predict MODEL --file texts.csv
         dynabert predict MODEL --file pairs.jsonl --text-column premise hypothesis --size w0.5-d0.5
-        dynabert predict MODEL --file questions.csv --text-column question context --output answers.jsonl
+        dynabert predict MODEL --file questions.json --output answers.jsonl
         """,
     )
     _add_text(parser, required=True)
     parser.add_argument("--size", help="such as w0.5-d0.75 (default: the active one)")
+    parser.add_argument(
+        "--no-answer", action="store_true", help="questions may have none: an empty answer where that is likelier"
+    )
     parser.add_argument("--output", metavar="FILE", help="write a line of JSON for each row there, as .jsonl")
 
 
@@ -346,7 +350,11 @@ def _add_sizes(parser: Any, what: str = "one or more, such as w0.5-d0.75 w1-d1")
 
 def _add_data(parser: Any, *, required: bool) -> None:
     group = _add_text(parser, required=required)
-    group.add_argument("--label-column", metavar="COLUMN", help="names or numbers (default label; of words: tags)")
+    group.add_argument(
+        "--label-column",
+        metavar="COLUMN",
+        help="names or numbers (default label; of words: tags; of questions: answers)",
+    )
     group.add_argument(
         "--metric",
         dest="metrics",
@@ -363,7 +371,10 @@ def _add_text(parser: Any, *, required: bool) -> Any:
     group = parser.add_argument_group("text")
     group.add_argument("--file", required=required, help="csv, json, jsonl or parquet")
     group.add_argument(
-        "--text-column", nargs="+", metavar="COLUMN", help="text (default), or two of a pair; of labelled words: tokens"
+        "--text-column",
+        nargs="+",
+        metavar="COLUMN",
+        help="text (default), or two of a pair; of words: tokens; of questions: question context",
     )
     group.add_argument("--eval-batch-size", type=count, default=32, metavar="N", help="texts a batch (default 32)")
     return group

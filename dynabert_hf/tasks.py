@@ -363,12 +363,13 @@ def _of_whole_arrays(make: Callable[[PreTrainedModel], Metrics | None]) -> Calla
 
     def made(model: PreTrainedModel) -> Metrics | None:
         metrics = make(model)
-        return None if metrics is None else lambda prediction: metrics(_joined(prediction))
+        return None if metrics is None else lambda prediction: metrics(whole_arrays(prediction))
 
     return made
 
 
-def _joined(prediction: EvalPrediction) -> EvalPrediction:
+def whole_arrays(prediction: EvalPrediction) -> EvalPrediction:
+    """Predictions and labels as one array each, also where they come in batches, -100 where one is shorter."""
     predictions, labels = (
         reduce(partial(nested_concat, padding_index=IGNORED), part) if isinstance(part, list) else part
         for part in (prediction.predictions, prediction.label_ids)

@@ -55,7 +55,7 @@ def choose_cascade(arguments: Namespace, console: Console) -> int:
         console.print(answer.reason, soft_wrap=True)
         shown = [one for one in _every_tenth(records) if one != chosen] + ([chosen] if chosen else [])
         console.print(table_of([_row(one) for one in sorted(shown, key=lambda one: one.threshold)]))
-        console.print(f"{len(text.labels)} texts of {arguments.file}; costs are means over them", soft_wrap=True)
+        console.print(f"{len(text)} texts of {arguments.file}; costs are means over them", soft_wrap=True)
     return 0 if chosen else NOTHING_FITS
 
 

@@ -27,6 +27,7 @@ from ..sizes.profile_table import ProfileTable, check_suffix
 from ..sizes.profiling import profile
 from ..sizes.records import SizeRecord
 from ..sizes.tables import table_of
+from ..tasks import task_of
 from ..training.result import draw_pictures
 from .inputs import labelled_text, load_model, load_shell, named_sizes, stored_config
 from .tables import print_json, print_sizes, print_table
@@ -84,7 +85,7 @@ def evaluate(arguments: Namespace, console: Console) -> None:
             metrics[size_name(size)] = text.evaluate(model)
     if config_file is not None:
         kept = store_metrics(config_file, metrics)
-        told = {"eval_rows": len(text.labels), "baseline_metrics": baseline}
+        told = {"eval_rows": len(text), "baseline_metrics": baseline}
         refresh_card(arguments, model, metrics, **told)
         if kept:
             note = f"Other metrics of {', '.join(kept)} stay as they were stored; they may come from other data."
@@ -98,7 +99,12 @@ def evaluate(arguments: Namespace, console: Console) -> None:
     if baseline:
         console.print(f"baseline: {BASELINE}", soft_wrap=True)
     stored = "; stored" if arguments.store else ""
-    console.print(f"{len(text.labels)} texts of {arguments.file}{stored}", soft_wrap=True)
+    console.print(f"{len(text)} {unit_of(model)} of {arguments.file}{stored}", soft_wrap=True)
+
+
+def unit_of(model: ElasticModelMixin) -> str:
+    """What the rows of a file hold that the model reads."""
+    return "questions" if task_of(model).predicts == "span" else "texts"
 
 
 def refresh_card(arguments: Namespace, model: Any, metrics: dict[str, dict[str, float]], **told: Any) -> None:

@@ -12,7 +12,10 @@ import torch
 import transformers
 from rich.console import Console
 
-from ..data.labelled_text import read_texts
+from ..data.encoding import as_texts
+from ..data.labelled_text import joined, read_texts
+from ..data.questions import COLUMNS as QUESTION_COLUMNS
+from ..data.questions import WINDOW, Questions, read_questions
 from ..families import longest_input
 from ..files import check_writable_file
 from ..model.subnetwork import size_name
@@ -22,8 +25,6 @@ from .inputs import load_model, needed_tokenizer
 from .tables import print_json
 
 pipeline: Any = transformers.pipeline  # typed for the classes of transformers alone
-LONGEST_ANSWER = 30
-"""Tokens of an answer at most."""
 
 
 def predict(arguments: Namespace, console: Console) -> None:
@@ -35,9 +36,9 @@ def predict(arguments: Namespace, console: Console) -> None:
     model = load_model(arguments.model)
     if arguments.size:
         model.set_active(arguments.size)
-    columns = arguments.text_column or ["text"]
-    rows = read_texts(Path(arguments.file), columns)
-    found = predict_texts(model, needed_tokenizer(arguments), rows, batch_size=arguments.eval_batch_size)
+    rows, columns = _read(arguments, model)
+    told = {"batch_size": arguments.eval_batch_size, "may_be_none": arguments.no_answer}
+    found = predict_texts(model, needed_tokenizer(arguments), rows, **told)
     records = [{**dict(zip(columns, row, strict=True)), **one} for row, one in zip(rows, found, strict=True)]
     if arguments.json:
         print_json(records)
@@ -49,6 +50,16 @@ def predict(arguments: Namespace, console: Console) -> None:
         Path(arguments.output).write_text(lines, encoding="utf-8")
 
 
+def _read(arguments: Namespace, model: Any) -> tuple[list[tuple[str, ...]], list[str]]:
+    """The texts of the file, a row each, and the columns that they are from."""
+    if task_of(model).predicts != "span":
+        columns = arguments.text_column or ["text"]
+        return read_texts(Path(arguments.file), columns), columns
+    columns = arguments.text_column or list(QUESTION_COLUMNS)
+    rows = read_questions(arguments.file, columns=columns)
+    return list(zip(*(as_texts(list(rows[each]), each) for each in columns), strict=True)), columns
+
+
 def _short(value: Any) -> Any:
     """A value for a cell: numbers as they are, the rest as text of 40 signs at most."""
     if isinstance(value, int | float):
@@ -57,7 +68,9 @@ def _short(value: Any) -> Any:
     return text if len(text) <= 40 else text[:39] + "…"
 
 
-def predict_texts(model: Any, tokenizer: Any, rows: Sequence[Sequence[str]], *, batch_size: int) -> list[dict]:
+def predict_texts(
+    model: Any, tokenizer: Any, rows: Sequence[Sequence[str]], *, batch_size: int, may_be_none: bool = False
+) -> list[dict]:
     """The predictions of the active size for texts, or for pairs of texts.
 
     Args:
@@ -65,6 +78,7 @@ def predict_texts(model: Any, tokenizer: Any, rows: Sequence[Sequence[str]], *, 
         tokenizer: Its tokenizer.
         rows: A text a row, or two of a pair; for questions first the question, then the text with the answer.
         batch_size: Rows a batch; more only saves time.
+        may_be_none: Whether a question may have no answer, so that an empty one is given where that is likelier.
 
     Raises:
         ValueError: If the head of the model predicts nothing of single texts, or needs another number of texts.
@@ -89,7 +103,7 @@ def predict_texts(model: Any, tokenizer: Any, rows: Sequence[Sequence[str]], *, 
     longest = min(longest_input(model.config), tokenizer.model_max_length)
     tokenizer.model_max_length = longest
     if task == "question-answering":
-        return [_answer(model, tokenizer, *row) for row in rows]
+        return answer_questions(model, tokenizer, rows, batch_size=batch_size, may_be_none=may_be_none)
     if task == "text-classification":
         return _classify(model, tokenizer, rows, batch_size)
     texts = [row[0] for row in rows]
@@ -119,21 +133,22 @@ def _classify(model: Any, tokenizer: Any, rows: Sequence[Sequence[str]], batch_s
     return [{"labels": [name for name in each if each[name] > 0.5], "scores": each} for each in scores]
 
 
-def _answer(model: Any, tokenizer: Any, question: str, text: str) -> dict[str, Any]:
-    """The span of a text with the highest product of probabilities as start and end."""
-    encoded = tokenizer(question, text, truncation="only_second", return_offsets_mapping=True, return_tensors="pt")
-    offsets = encoded.pop("offset_mapping")[0].tolist()
-    of_text = torch.tensor([part == 1 for part in encoded.sequence_ids(0)])
+def answer_questions(
+    model: Any, tokenizer: Any, rows: Sequence[Sequence[str]], *, batch_size: int, may_be_none: bool
+) -> list[dict[str, Any]]:
+    """For each question the best span of its text, over all windows of it."""
+    examples = [dict(zip(QUESTION_COLUMNS, row, strict=True)) for row in rows]
+    window = min(WINDOW, tokenizer.model_max_length)
+    questions = Questions.from_rows(examples, tokenizer, answer_column=None, max_length=window)
+    collate, starts, ends = task_of(model).collator(tokenizer), [], []
     with torch.inference_mode():
-        outputs = model(**encoded.to(model.device))
-    start, end = (
-        logits[0].float().cpu().masked_fill(~of_text, -torch.inf).softmax(-1)
-        for logits in (outputs.start_logits, outputs.end_logits)
-    )
-    spans = (start[:, None] * end[None, :]).triu().tril(LONGEST_ANSWER - 1)
-    first, last = divmod(int(spans.argmax()), len(end))
-    begins, ends = offsets[first][0], offsets[last][1]
-    return {"answer": text[begins:ends], "score": float(spans.max()), "start": begins, "end": ends}
+        for at in range(0, len(questions.windows), batch_size):
+            batch = collate([dict(each) for each in questions.windows[at : at + batch_size]])
+            outputs = model(**{name: tensor.to(model.device) for name, tensor in batch.items()})
+            starts.append(outputs.start_logits.float().cpu().numpy())
+            ends.append(outputs.end_logits.float().cpu().numpy())
+    answers = questions.answered(joined(starts), joined(ends), may_be_none=may_be_none)
+    return [{"answer": each.text, "score": each.score, "start": each.start, "end": each.end} for each in answers]
 
 
 def _first(found: Any) -> Any:

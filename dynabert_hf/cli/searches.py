@@ -46,7 +46,7 @@ def search(arguments: Namespace, console: Console) -> None:
         store_sizes(config_file, [one.name for one in result.found])
         metrics = {one.name: dict(one.metrics) for one in (*result.grid, *result.found)}
         store_metrics(config_file, metrics)
-        refresh_card(arguments, model, metrics, eval_rows=len(text.labels))
+        refresh_card(arguments, model, metrics, eval_rows=len(text))
     if arguments.json:
         parts = {part: [_row(one, result) for one in getattr(result, part)] for part in ("found", "grid")}
         print_json({"cost": result.cost, "budgets": result.budgets, "seconds": result.seconds, **parts})
@@ -58,7 +58,7 @@ def search(arguments: Namespace, console: Console) -> None:
         console.print(f"{result.cost} {result.budgets[number]:g}: {one.name}", soft_wrap=True)
     ran = f"{result.num_evaluated} shapes in {result.seconds:.0f} s"
     stored = "; the found ones are stored" if config_file is not None else ""
-    console.print(f"{ran}, metrics of {len(text.labels)} texts of {arguments.file}{stored}", soft_wrap=True)
+    console.print(f"{ran}, metrics of {len(text)} texts of {arguments.file}{stored}", soft_wrap=True)
 
 
 def _setting(arguments: Namespace, model: Any) -> dict[str, Any]:

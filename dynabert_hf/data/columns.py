@@ -32,6 +32,15 @@ def label_column(dataset: Any) -> str | None:
     return next((name for name in LABEL_COLUMNS if name in names), None)
 
 
+def lacks_labels(dataset: Any, *, everywhere: bool = False) -> bool:
+    """Whether a row of a data set has no label, as far as rows can be read; or, everywhere, whether none has one."""
+    name = label_column(dataset)
+    labels = None if name is None else column(dataset, name)
+    if labels is None:
+        return name is None
+    return labels.null_count == len(labels) if everywhere else labels.null_count > 0
+
+
 def column(dataset: Any, name: str) -> pa.Array | None:
     """A column of a data set, or as much of it as can be read; None if it is not there.
 

@@ -40,6 +40,10 @@ class LabelledSentences:
     metrics: Any
     pooling: Pooling
 
+    def __len__(self) -> int:
+        """Rows of the file."""
+        return len(self.labels)
+
     @classmethod
     def from_file(
         cls,

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from transformers import PreTrainedModel
 
 from ..tasks import IGNORED, Collator, problem_type, task_of
-from .columns import column_names
+from .columns import LABEL_COLUMNS, column_names
 from .inputs import check_equal_lengths, depth_of, first_outside, first_where, read_column
 
 SPAN = ("start_positions", "end_positions")
 
+PAST_THE_END = 1_000_000
+"""A token that no row has, whose loss transformers leaves out."""
 
-def check_labels(name: str, dataset: Any, model: PreTrainedModel) -> None:
+
+def check_labels(name: str, dataset: Any, model: PreTrainedModel, *, may_be_missing: bool = False) -> None:
     """Check the labels of a data set against what the head of a model can predict.
 
     Args:
         name: What to call the data set in errors.
         dataset: Data with labels; without them nothing is checked.
         model: The model that is to learn or predict them.
+        may_be_missing: Whether rows may have none.
 
     Raises:
         ValueError: If a label is missing, is not a finite number, is none of the model's classes, or a row has more or
@@ -32,12 +38,14 @@ def check_labels(name: str, dataset: Any, model: PreTrainedModel) -> None:
     """
     predicts = task_of(model).predicts
     if predicts == "span":
-        _check_spans(name, dataset)
+        _check_spans(name, dataset, may_be_missing=may_be_missing)
         return
     for of in ("labels", "label", "label_ids"):
         values = read_column(name, dataset, of) if of in column_names(dataset) else None
         if values is None or predicts == "state":
             continue
+        if may_be_missing and values.null_count:
+            values = _without_missing(name, dataset, values, model)
         _check_numbers(name, of, values, model)
         if predicts == "text":
             _check_texts(name, of, values, model)
@@ -64,11 +72,37 @@ class CastLabels:
         self.predicts, self.config = task_of(model).predicts, model.config
 
     def __call__(self, examples: list[Any]) -> Mapping[str, Any]:
-        batch: Any = self.collator(examples)
+        batch: Any = self.collator(self._with_all_labels(examples))
         for name in ("labels", *SPAN):
             if torch.is_tensor(batch.get(name)):
                 batch[name] = self._cast(batch[name])
         return batch
+
+    def _with_all_labels(self, examples: list[Any]) -> list[Any]:
+        """Examples that all have a label where one has such a column: what no loss counts, where it is missing."""
+        if not examples or not isinstance(examples[0], Mapping):
+            return examples
+        for name in (*LABEL_COLUMNS, SPAN[1]):
+            has_label = [example.get(name) is not None for example in examples]
+            if all(has_label) or not any(name in example for example in examples):
+                continue
+            known = next((example[name] for example, own in zip(examples, has_label, strict=True) if own), None)
+            examples = [
+                example if own else {**example, name: self._uncounted(example, known)}
+                for example, own in zip(examples, has_label, strict=True)
+            ]
+        return examples
+
+    def _uncounted(self, example: Mapping[str, Any], known: Any) -> Any:
+        """A label that no loss counts, of the form of one that is known, if one is."""
+        if self.predicts == "span":
+            return PAST_THE_END
+        if self.predicts == "token":
+            return [IGNORED] * len(example["input_ids"])
+        is_class, count = problem_type(self.config) == "single_label_classification", self.config.num_labels or 1
+        shape = np.shape(known) if known is not None or is_class or count == 1 else (count,)
+        blank = IGNORED if self.predicts == "choice" or (is_class and not shape) else math.nan
+        return np.full(shape, blank).tolist()
 
     def _cast(self, labels: torch.Tensor) -> torch.Tensor:
         if self.predicts == "vector":
@@ -171,7 +205,22 @@ def _check_tokens(name: str, of: str, values: pa.Array, dataset: Any, model: Pre
     _check_classes(name, values, getattr(model.config, since), since=since, ignored=IGNORED)
 
 
-def _check_spans(name: str, dataset: Any) -> None:
+def _without_missing(name: str, dataset: Any, values: pa.Array, model: PreTrainedModel) -> pa.Array:
+    """Labels with a possible one in the place of each that is missing, so that the others keep the numbers of rows."""
+    known = values.drop_null()
+    if not len(known):
+        return known
+    if depth_of(values.type) == 0:
+        return pc.fill_null(values, known[0])
+    rows = values.to_pylist()
+    if task_of(model).predicts == "token":
+        ids = read_column(name, dataset, "input_ids")
+        lengths = [0] * len(rows) if ids is None else pc.list_value_length(ids).to_pylist()
+        return pa.array([[IGNORED] * length if row is None else row for row, length in zip(rows, lengths, strict=True)])
+    return pa.array([known[0].as_py() if row is None else row for row in rows])
+
+
+def _check_spans(name: str, dataset: Any, *, may_be_missing: bool) -> None:
     starts, ends = (read_column(name, dataset, of) if of in column_names(dataset) else None for of in SPAN)
     if starts is None or ends is None:
         if starts is not ends:
@@ -187,6 +236,8 @@ def _check_spans(name: str, dataset: Any) -> None:
     ids = read_column(name, dataset, "input_ids")
     lengths = [None] * len(starts) if ids is None else pc.list_value_length(ids).to_pylist()
     for row, (start, end, length) in enumerate(zip(starts.to_pylist(), ends.to_pylist(), lengths, strict=True)):
+        if may_be_missing and start is end is None:
+            continue
         is_known = start is not None and end is not None and start == int(start) and end == int(end)
         if not is_known or not 0 <= start <= end or (length is not None and end >= length):
             raise ValueError(

@@ -56,14 +56,16 @@ class Shares(NamedTuple):
 
 
 def count_labelled(labels: torch.Tensor | None, sentences: Number) -> Number:
-    if labels is None or (labels.is_floating_point() and labels.ndim == 1):
+    if labels is None:
         return sentences
+    if labels.is_floating_point():
+        return (~labels.isnan()).sum()
     return labels.ne(IGNORED).sum()
 
 
 def of_labelled(loss: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
-    """The loss on labels; 0 where no token of the batch has one, of which torch's mean is NaN."""
-    if labels is None or labels.ndim < 2:
+    """The loss on labels; 0 where no row or token of the batch has one, of which torch's mean is NaN."""
+    if labels is None or labels.is_floating_point():
         return loss
     return torch.where(labels.ne(IGNORED).any(), loss, loss.nan_to_num())
 

@@ -38,7 +38,8 @@ def check_datasets(model: Any, args: DynaBertTrainingArguments, train_dataset: A
             check_not_empty(name, dataset)
             check_inputs(name, dataset, model)
             if name != "train_dataset" or args.stage == "finetune" or args.label_weight > 0:
-                check_labels(name, dataset, model)
+                may_be_missing = name == "train_dataset" and args.stage != "finetune"
+                check_labels(name, dataset, model, may_be_missing=may_be_missing)
     if train_dataset is not None:
         check_enough(
             train_dataset,

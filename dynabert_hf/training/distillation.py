@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from ..model.configuration import ElasticConfigMixin
 from ..model.subnetwork import AnySize, SubNetwork, SubNetworkError, grid
+from ..tasks import IGNORED
 
 STAGES = ("width", "depth", "finetune")
 TEACHER_WIDTHS = ("same", "full")
@@ -218,10 +219,22 @@ def prediction_loss(
         return torch.stack(losses).mean()
     token_mask = None
     if student.logits.ndim == 3:
-        token_mask = attention_mask if labels is None else labels != -100
+        token_mask = attention_mask if labels is None else labels != IGNORED
         if token_mask is None:
             token_mask = student.logits.new_ones(student.logits.shape[:2])
     return logit_loss(student.logits, teacher.logits, problem_type=problem_type, token_mask=token_mask)
+
+
+def tokens_that_count(labels: torch.Tensor | None, attention_mask: torch.Tensor | None) -> torch.Tensor | None:
+    """Labels `(batch, seq)`, -100 where a prediction does not count; in a row without any label all real tokens do.
+
+    A row that nobody labelled teaches by what the teacher says of all its tokens.
+    """
+    if labels is None:
+        return None
+    real = torch.ones_like(labels) if attention_mask is None else attention_mask
+    unlabelled = torch.where(real.bool(), torch.zeros_like(labels), IGNORED)
+    return torch.where(labels.ne(IGNORED).any(-1, keepdim=True), labels, unlabelled)
 
 
 def kind_of_predictions(output: Any, labels: torch.Tensor | None, config: Any) -> str:

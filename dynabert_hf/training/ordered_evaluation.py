@@ -16,8 +16,9 @@ import torch
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput, RemoveColumnsCollator
 
+from ..data.masking import MaskedOnce
 from ..data.pooling import sentence_vectors
-from ..tasks import task_of
+from ..tasks import MaskingCollator, task_of
 from .accounting import Items, mean_over_batch, of_labelled
 from .callbacks import show_progress
 from .checks import check_not_empty
@@ -59,6 +60,9 @@ class OrderedEvaluation(Trainer):
         """The batches of this process of a data set."""
         check_not_empty("The data set to evaluate on", test_dataset)
         collate: Any = self.data_collator
+        masking = getattr(collate, "collator", collate)
+        if isinstance(masking, MaskingCollator) and hasattr(test_dataset, "__getitem__"):
+            test_dataset = MaskedOnce(test_dataset, masking, seed=self.args.seed)
         if self.args.remove_unused_columns:
             model: Any = self.model
             columns = [*inspect.signature(model.forward).parameters, "label", "label_ids", *self.label_names]
@@ -92,7 +96,9 @@ class OrderedEvaluation(Trainer):
                 "on, whose rows may be read twice or filled up. Possible are the loaders of get_eval_dataloader and "
                 "get_test_dataloader of this class. Return one of these, or evaluate on one process."
             )
-        return CollatedBatches.of(dataloader, self.args)
+        with torch.random.fork_rng(devices=[]):  # a collator that draws draws the same at any time
+            torch.manual_seed(self.args.seed)
+            return CollatedBatches.of(dataloader, self.args)
 
     def run_loop(self, batches: CollatedBatches, *args: Any) -> EvalLoopOutput:
         """transformers' loop once, with the rows that were filled up left out and the plain mean of the losses."""

@@ -11,7 +11,7 @@ from typing import Any
 from transformers import PreTrainedModel
 from transformers.utils import logging
 
-from ..data.columns import column_names, draw, label_column
+from ..data.columns import column_names, draw, label_column, lacks_labels
 from ..data.fingerprints import fingerprint_of_rows, fingerprint_of_weights
 from ..data.inputs import check_paddable
 from ..data.labels import check_labels
@@ -54,6 +54,23 @@ class ImportanceData:
     dataset: Any
     max_samples: int | None
     labels: str
+
+    @classmethod
+    def chosen(
+        cls, train: Any, own: Any, max_samples: int | None, labels: str | None, model: PreTrainedModel
+    ) -> ImportanceData:
+        """The data that were named for it, else the training data.
+
+        Where nobody says whose labels to take, the training data have to have all of them to be taken, and a data set
+        that was named for this has them.
+        """
+        name, dataset = ("train_dataset", train) if own is None else ("importance_dataset", own)
+        if labels is None:
+            task = task_of(model)
+            is_value = task.predicts == "text" and problem_type(model.config) == "regression"
+            can_lack = own is None and bool(task.label_names) and not is_value and not makes_labels(model)
+            labels = "predictions" if can_lack and lacks_labels(train) else "data"
+        return cls(name, dataset, max_samples, labels)
 
     def drawn(self, seed: int) -> Any:
         """The rows to measure on."""
@@ -140,9 +157,9 @@ class Recipe:
     def has_labels(self, dataset: Any) -> bool:
         """Whether a data set has a column of labels, or its batches have labels that the collator makes."""
         task = task_of(self.teacher)
-        if label_column(dataset) is not None:
+        if label_column(dataset) is not None and not lacks_labels(dataset, everywhere=True):
             return True
-        if not self.has_own_batches and task.head != "ForMaskedLM":
+        if not self.has_own_batches and not makes_labels(self.teacher):
             return False
         args, collate = self.evaluation, copy.copy(self.trainer_kwargs["data_collator"].collator)
         row = dict(dataset[0])
@@ -165,6 +182,11 @@ def rows_of_texts(model: PreTrainedModel, tokenizer: Any, train: Any, evaluation
         texts_to_measure("eval_dataset", evaluation, model, tokenizer),
         texts_to_learn("importance_dataset", importance, model, tokenizer),
     )
+
+
+def makes_labels(model: PreTrainedModel) -> bool:
+    """Whether the default collator makes the labels, as that of masked language models does."""
+    return task_of(model).head == "ForMaskedLM"
 
 
 def check(recipe: Recipe) -> None:
@@ -221,7 +243,7 @@ def _check_data(recipe: Recipe, config: Any) -> None:
                     f"train_dataset has no labels, but {reason} learns from them. Stages of distillation can do "
                     f"without. {how_to_label(recipe.teacher)}, or leave that out."
                 )
-            check_labels("train_dataset", train, recipe.teacher)
+            check_labels("train_dataset", train, recipe.teacher, may_be_missing=stage.name != "finetune")
     if evaluation is not None:
         if recipe.has_labels(evaluation):
             check_labels("eval_dataset", evaluation, recipe.teacher)

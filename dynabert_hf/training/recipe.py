@@ -25,6 +25,7 @@ from transformers import (
 from transformers.trainer_callback import ExportableState
 from transformers.utils import logging
 
+from ..data.encoding import encoded_datasets
 from ..data.labels import CastLabels
 from ..files import write_whole
 from ..hub.facts import RECIPE_FIELDS
@@ -65,8 +66,11 @@ def train_dynabert(
     eval_dataset: Any = None,
     importance_dataset: Any = None,
     max_importance_samples: int | None = MAX_SAMPLES,
-    importance_labels: str = "data",
+    importance_labels: str | None = None,
     processing_class: PreTrainedTokenizerBase | None = None,
+    text_columns: Sequence[str] | None = None,
+    label_column: str | None = None,
+    max_length: int | None = None,
     data_collator: Callable | None = None,
     compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None = None,
     preprocess_logits_for_metrics: Callable | None = None,
@@ -104,16 +108,23 @@ def train_dynabert(
             does not change. Of an elastic model the full size is the teacher, and its widths, depths and kept layers
             are those to train unless others are given. Also a sentence encoder: a `SentenceTransformer`, or the folder
             or Hub id of one; its sizes learn its vectors of texts without labels.
-        train_dataset: Tokenised training data. Labels are needed by `finetune`, by `label_weight`, and where importance
-            is measured on these data. For a sentence encoder also texts: a list of them, or rows with one or two
-            columns of text.
-        eval_dataset: Tokenised data to measure every size on; None, or without labels: the result has no metrics. For a
-            sentence encoder also pairs of texts with a `score`, or texts with a `label`.
+        train_dataset: Training data, tokenised or, with a `processing_class`, as text, which is tokenised then: the
+            usual columns of each head are in `docs/tasks.md`. Labels are needed by `finetune`. Rows without one (None)
+            may stand among others: distillation needs none, and `label_weight` counts those that have one. For a
+            sentence encoder a list of texts, or rows with one or two columns of text.
+        eval_dataset: Data to measure every size on; None, or without labels: the result has no metrics. For a sentence
+            encoder also pairs of texts with a `score`, or texts with a `label`.
         importance_dataset: Data to measure importance on; None: the training data. The paper uses the development set.
         max_importance_samples: Rows of these data that are drawn for it, by the seed and of each class its share; None:
             all.
-        importance_labels: `"data"`; or `"predictions"`, where the data have no labels: those of the fine-tuned model.
-        processing_class: The tokenizer, used for padding and saved with the model; None: that of a sentence encoder.
+        importance_labels: `"data"`; or `"predictions"`, those of the fine-tuned model; None: predictions where the
+            training data lack labels, in all rows or some.
+        processing_class: The tokenizer, used for text and for padding, and saved with the model; None: that of a
+            sentence encoder.
+        text_columns: Of data that are text: its column, or two of a pair; None: the usual ones.
+        label_column: Of data that are text: the column of the labels; None: the usual one.
+        max_length: Of data that are text: tokens of a row at most; None: what the model takes. Questions are cut into
+            windows of so many tokens, by default 384.
         data_collator: Makes a batch of examples; None: that of the head's task, which pads to the longest of a batch.
         compute_metrics: As for transformers' `Trainer`; None: those that `docs/tasks.md` lists for its head.
         preprocess_logits_for_metrics: As for transformers' `Trainer`.
@@ -180,6 +191,17 @@ def train_dynabert(
         )
     folder = Path(output_dir or (args.output_dir if args else None) or "dynabert")
     task = task_of(teacher)
+    if processing_class is not None and data_collator is None and task.label_names:
+        named = {
+            "train_dataset": train_dataset,
+            "eval_dataset": eval_dataset,
+            "importance_dataset": importance_dataset,
+        }
+        how: dict[str, Any] = {"text_columns": text_columns, "label_column": label_column, "max_length": max_length}
+        datasets, questions = encoded_datasets(named, teacher, processing_class, **how)
+        train_dataset, eval_dataset, importance_dataset = datasets.values()
+        if "eval_dataset" in questions:
+            compute_metrics = compute_metrics or questions["eval_dataset"].metrics
     recipe = Recipe(
         teacher=teacher,
         other_teachers=load_teachers(in_its_place, teacher, processing_class),
@@ -188,11 +210,8 @@ def train_dynabert(
         dropout=dropout,
         stages=make_stages((*stages, *(["finetune"] if finetune else [])), folder=folder, given=given, own=own),
         evaluation=evaluation_arguments(folder, given),
-        importance=ImportanceData(
-            "train_dataset" if importance_dataset is None else "importance_dataset",
-            train_dataset if importance_dataset is None else importance_dataset,
-            max_importance_samples,
-            importance_labels,
+        importance=ImportanceData.chosen(
+            train_dataset, importance_dataset, max_importance_samples, importance_labels, teacher
         ),
         publishing=publishing,
         trainer_kwargs={

@@ -16,6 +16,7 @@ import torch
 from accelerate import DistributedType
 from accelerate.utils import has_compiled_regions
 from safetensors.torch import load_file, save_file
+from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel, Trainer
 from transformers.utils import logging
@@ -31,7 +32,14 @@ from .callbacks import follow
 from .cards import CardAtTheEnd, CardTrainer
 from .checkpoints import RecoverableTrainer
 from .checks import check_datasets, check_teacher
-from .distillation import DistillationPair, hidden_state_loss, kind_of_predictions, plan_stage, prediction_loss
+from .distillation import (
+    DistillationPair,
+    hidden_state_loss,
+    kind_of_predictions,
+    plan_stage,
+    prediction_loss,
+    tokens_that_count,
+)
 from .shared_prefixes import share_prefixes
 from .teacher_checks import check_teachers
 from .teaching import (
@@ -298,6 +306,8 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
             return label_loss
         label_loss, student = self._student_outputs(model, inputs)
         mask, labels, config = inputs.get("attention_mask"), inputs.get("labels"), self._config_of(model)
+        if task_of(self.model).head == "ForTokenClassification":
+            labels = tokens_that_count(labels, mask)
         loss: Any = 0.0
         parts: dict[str, torch.Tensor] = {}
         if is_sentence_encoder(config):
@@ -336,8 +346,25 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
                     f"label_weight={self.args.label_weight} needs labels, but a batch has {sorted(inputs)}. Name the "
                     f"column of the labels {' and '.join(self.label_names)}, or give label_weight=0."
                 )
+            labels = inputs.get("labels")
+            if labels is not None and labels.is_floating_point() and labels.isnan().any():
+                outputs = model(**_without_labels(inputs), **wanted)
+                return self._loss_of_labelled(outputs, labels), outputs
             loss, outputs = self.compute_loss(model, {**inputs, **wanted}, return_outputs=True)
-            return of_labelled(loss, inputs.get("labels")), outputs
+            return of_labelled(loss, labels), outputs
+
+    def _loss_of_labelled(self, outputs: Any, labels: torch.Tensor) -> Any:
+        """The loss of values or of several labels over the rows that have them; those of others are NaN."""
+        rows = ~labels.isnan().reshape(len(labels), -1).any(1)
+        logits, labels = outputs.logits[rows], labels[rows]
+        if not len(labels):
+            return outputs.logits.sum() * 0
+        if self.compute_loss_func is not None:
+            return self.compute_loss_func(type(outputs)(logits=logits), labels, num_items_in_batch=None)
+        kind = kind_of_predictions(outputs, labels, self.accelerator.unwrap_model(self.model).config)
+        if kind == "regression":
+            return functional.mse_loss(logits.reshape(labels.shape), labels)
+        return functional.binary_cross_entropy_with_logits(logits, labels)
 
     def _teacher_outputs(self, size: SubNetwork | None, inputs: dict[str, Any]) -> Any:
         if size is None or not self._teachers:

@@ -8,7 +8,7 @@ import torch
 from helpers.tiny import make_model, make_tokenizer
 
 from dynabert_hf import LabelledText
-from dynabert_hf.data import labelled_text
+from dynabert_hf.data import encoding
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "film", "null", "none", "7", "##7", "0", "##0"]
 BAD, GOOD = "bad", "good"
@@ -194,18 +194,15 @@ def test_words_and_labels_that_do_not_fit_are_refused(tmp_path, tokenizer, rows,
 
 def test_words_that_are_cut_off_are_counted(tmp_path, tokenizer, monkeypatch):
     said = []
-    monkeypatch.setattr(labelled_text.logger, "warning", said.append)
+    monkeypatch.setattr(encoding.logger, "warning", said.append)
     text = LabelledText.from_file(write_tags(tmp_path, [(["a"] * 30, ["x"] * 30)]), tagger(), tokenizer)
     assert (text.labels != -100).sum() == 18
-    assert said == ["12 of 30 words stand after token 20 of their row, and are not measured."]
+    assert said == ["12 of 30 words stand after token 20 of their row, and are left out."]
 
 
-def test_a_head_that_gives_no_labels_is_refused(tmp_path, tokenizer):
-    model = make_model(head="ForQuestionAnswering", stock={"num_labels": 2})
-    with pytest.raises(
-        ValueError, match=r"does not give labels to a text or its words.*DynaBertTrainer\(...\).evaluate"
-    ):
-        LabelledText.from_file(write(tmp_path, ".csv", ["a"]), model, tokenizer)
+def test_a_model_without_a_head_is_refused(tmp_path, tokenizer):
+    with pytest.raises(ValueError, match=r"A DynaBertModel has no head.* Possible are models .*Evaluate this one by"):
+        LabelledText.from_file(write(tmp_path, ".csv", ["a"]), make_model(head="Model"), tokenizer)
 
 
 def test_the_order_of_classes_without_names_is_taken_as_given(tmp_path, tokenizer):

@@ -163,5 +163,6 @@ def test_answers_without_positions_are_asked_for(tmp_path):
     rows = make_rows("ForQuestionAnswering", 8)
     without = rows.remove_columns(["start_positions", "end_positions"])
     teacher = make_teacher("ForQuestionAnswering")
+    told = {"eval_dataset": rows, "processing_class": TOKENIZER}
     with pytest.raises(ValueError, match=r"train_dataset has the columns .* but no labels.*end_positions"):
-        run_recipe(tmp_path, teacher, train_dataset=without, eval_dataset=rows, processing_class=TOKENIZER)
+        run_recipe(tmp_path, teacher, train_dataset=without, importance_labels="data", **told)

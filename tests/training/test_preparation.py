@@ -83,7 +83,10 @@ def test_distillation_is_the_same_without_labels(tmp_path):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({}, r"train_dataset has the columns \['input_ids'\] but no labels, by which .* importance_dataset are enough"),
+        (
+            {"importance_labels": "data"},
+            r"train_dataset has the columns \['input_ids'\] but no labels, by which .* importance_dataset are enough",
+        ),
         ({"importance_dataset": "unlabelled"}, "importance_dataset has the columns"),
         ({"importance_dataset": "hidden"}, "importance_dataset has the label -1 in row 0"),
         ({"importance_dataset": "labelled", "finetune": True}, "has no labels, but stage 'finetune' learns from them"),
@@ -128,6 +131,18 @@ def test_importance_is_measured_on_rows_drawn_by_the_seed(tmp_path):
     drawn = draw(ordered, 6, 7)
     assert sorted(drawn["labels"]) == [0, 0, 0, 1, 1, 1]
     assert_found(tmp_path, importance_of(make_teacher(), drawn))
+
+
+@pytest.mark.parametrize("missing", ["all", "some"])
+def test_without_labels_in_all_rows_importance_is_that_of_predictions(tmp_path, missing):
+    data, teacher = make_sentences(), make_teacher(num_labels=3).eval()
+    with torch.no_grad():
+        predicted = teacher(input_ids=torch.tensor(data["input_ids"])).logits.argmax(-1).tolist()
+    unlabelled, lacking = data.remove_columns("labels"), data.remove_columns("labels")
+    if missing == "some":
+        lacking = lacking.add_column("labels", [None if row % 3 else label for row, label in enumerate(data["labels"])])
+    run_recipe(tmp_path, teacher, train_dataset=lacking, eval_dataset=None)
+    assert_found(tmp_path, importance_of(teacher, unlabelled.add_column("labels", predicted)))
 
 
 def test_predictions_stand_in_for_labels_if_asked(tmp_path):

@@ -1,0 +1,420 @@
+"""Rows of text as what a head reads: tokens, and labels as numbers. Questions are `questions`'."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import datasets
+import numpy as np
+from datasets import ClassLabel, Dataset
+from transformers import PreTrainedModel
+from transformers.utils import logging
+
+from ..families import longest_input
+from ..tasks import IGNORED, has_generic_names, problem_type, task_of
+from .columns import LABEL_COLUMNS, column_names
+from .questions import ANSWERS, INPUTS, WINDOW, Questions
+from .questions import COLUMNS as QUESTION_COLUMNS
+
+logger = logging.get_logger(__name__)
+
+TEXTS = (("text", "text_pair"), ("sentence1", "sentence2"), ("text",), ("sentence",))
+"""What columns of texts, or of the two texts of a pair, are called; the first that are all there are read."""
+
+WORDS, TAGS = ("tokens", "words"), ("tags", "ner_tags", "labels", "label")
+"""What columns of words and of their labels are called."""
+
+CHOICES = ("text", "choices")
+"""The columns of a text and of the texts that it may go on with."""
+
+
+@dataclass(frozen=True)
+class TextColumns:
+    """Where the texts of a data set are, and their labels.
+
+    Args:
+        texts: The column of the text, or the two of a pair, of a question and its text, or of a text and its choices.
+        labels: The column of the labels; None: there are none.
+    """
+
+    texts: tuple[str, ...]
+    labels: str | None
+
+    @classmethod
+    def found(
+        cls,
+        name: str,
+        names: Sequence[str],
+        model: PreTrainedModel,
+        *,
+        texts: Sequence[str] | None = None,
+        labels: str | None = None,
+    ) -> TextColumns:
+        """The columns that were named, else those with the usual names.
+
+        Args:
+            name: What to call the data set in errors.
+            names: The columns that it has.
+            model: The model that is to read it.
+            texts: Columns that were named; None: the usual ones.
+            labels: Column that was named; None: the usual one, if it is there.
+
+        Raises:
+            ValueError: If a column was named that is not there, or none has a usual name.
+        """
+        missing = [each for each in (*(texts or ()), *([labels] if labels else [])) if each not in names]
+        if missing:
+            raise ValueError(f"{name} has the columns {sorted(names)} but no {missing[0]!r}. Name one that it has.")
+        usual, of_labels = _usual_columns(model)
+        chosen = tuple(texts or next((each for each in usual if set(each) <= set(names)), ()))
+        if not chosen:
+            possible = " or ".join(" and ".join(each) for each in usual)
+            raise ValueError(
+                f"{name} has the columns {sorted(names)} but no 'input_ids', nor a text by a usual name: {possible}. "
+                "Name its columns by text_columns, or tokenise it: "
+                "dataset.map(lambda rows: tokenizer(rows['text'], truncation=True), batched=True)."
+            )
+        return cls(chosen, labels or next((each for each in of_labels if each in names and each not in chosen), None))
+
+    def check(self, name: str, names: Sequence[str], *, found_in: str) -> None:
+        """Check that another data set has the columns of the texts, too; it may lack that of the labels.
+
+        Raises:
+            ValueError: If it lacks one.
+        """
+        for each in self.texts:
+            if each not in names:
+                raise ValueError(
+                    f"{name} has the columns {sorted(names)} but no {each!r}, which is a column of the text in "
+                    f"{found_in}. Give all data sets the same columns."
+                )
+
+
+def _usual_columns(model: PreTrainedModel) -> tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]:
+    task = task_of(model)
+    if task.predicts == "span":
+        return (QUESTION_COLUMNS,), (ANSWERS,)
+    if task.predicts == "choice":
+        return (CHOICES,), LABEL_COLUMNS
+    if task.head == "ForMaskedLM":
+        return TEXTS, ()
+    return (tuple((each,) for each in WORDS), TAGS) if task.predicts == "token" else (TEXTS, LABEL_COLUMNS)
+
+
+def is_text(dataset: Any) -> bool:
+    """Whether a data set of known length holds columns, but nothing that was tokenised."""
+    has_rows = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__") and not isinstance(dataset, Mapping)
+    names = column_names(dataset) if has_rows and len(dataset) else []
+    return bool(names) and not {"input_ids", "inputs_embeds"} & set(names)
+
+
+def encoded(
+    rows: Any,
+    columns: TextColumns,
+    model: PreTrainedModel,
+    tokenizer: Any,
+    *,
+    label_order: Sequence[str] | None = None,
+    max_length: int | None = None,
+    needs_labels: bool = False,
+) -> list[dict[str, Any]]:
+    """The rows of a data set as a model reads them: a row each, with `labels` where a column of labels is known.
+
+    Args:
+        rows: A data set, or a list of mappings.
+        columns: Where texts and labels are.
+        model: The model, which knows its labels and how much text it takes.
+        tokenizer: Its tokenizer.
+        label_order: Names of the classes in the order of the model's outputs, where it calls them `LABEL_0` and so on;
+            None: those of the model.
+        max_length: Tokens of a row at most; None: what model and tokenizer take.
+        needs_labels: Whether a row without a label is refused; else its label is None.
+
+    Raises:
+        ValueError: If a row has no text, a label is unknown, or words and labels are not of one number.
+    """
+    task, names = task_of(model), _names(model.config, label_order)
+    limit = min(most_tokens(model, tokenizer), max_length or most_tokens(model, tokenizer))
+    texts = [_column(rows, each) for each in columns.texts]
+    given = None if columns.labels is None else _named(rows, columns.labels, _column(rows, columns.labels), names)
+    labels: list[Any] | None = None
+    if task.predicts == "token" and task.head != "ForMaskedLM":
+        inputs, labels = _tagged(texts[0], given, columns.labels or "", names, tokenizer, limit, needs_labels)
+    elif task.predicts == "choice":
+        inputs = _with_choices(texts[0], texts[1], columns.texts, tokenizer, limit)
+    else:
+        whole = [as_texts(each, column) for each, column in zip(texts, columns.texts, strict=True)]
+        inputs = tokenised(whole, tokenizer, limit)
+    if given is not None and labels is None:
+        labels = _labels_of_rows(given, str(columns.labels), model, names, needs_labels=needs_labels)
+    count = len(texts[0])
+    examples = [{each: inputs[each][row] for each in inputs} for row in range(count)]
+    return examples if labels is None else [{**one, "labels": labels[row]} for row, one in enumerate(examples)]
+
+
+def encoded_datasets(
+    named: Mapping[str, Any],
+    model: PreTrainedModel,
+    tokenizer: Any,
+    *,
+    text_columns: Sequence[str] | None = None,
+    label_column: str | None = None,
+    max_length: int | None = None,
+) -> tuple[dict[str, Any], dict[str, Questions]]:
+    """Data sets with text tokenised, and others as they are.
+
+    Args:
+        named: Data sets by what to call them in errors, the one to find columns in first; None where there is none.
+        model: The model that is to read them.
+        tokenizer: Its tokenizer.
+        text_columns: Columns of the text; None: the usual ones.
+        label_column: Column of the labels; None: the usual one.
+        max_length: Tokens of a row, or of a window, at most; None: what model and tokenizer take, of windows 384.
+
+    Returns:
+        The data sets by their names, and those of questions as such.
+
+    Raises:
+        ValueError: If a column is missing, or a row cannot be read.
+    """
+    result, questions, columns, found_in = dict(named), {}, None, ""
+    for name, dataset in named.items():
+        if dataset is None or not is_text(dataset):
+            continue
+        names = column_names(dataset)
+        if columns is None:
+            columns, found_in = TextColumns.found(name, names, model, texts=text_columns, labels=label_column), name
+        columns.check(name, names, found_in=found_in)
+        own = TextColumns(columns.texts, columns.labels if columns.labels in names else None)
+        if task_of(model).predicts == "span":
+            window = min(max_length or WINDOW, most_tokens(model, tokenizer))
+            asked: dict[str, Any] = {"columns": own.texts, "answer_column": own.labels, "max_length": window}
+            questions[name] = Questions.from_rows(dataset, tokenizer, name=name, **asked)
+            result[name] = questions[name].dataset
+            continue
+        try:
+            result[name] = Dataset.from_list(encoded(dataset, own, model, tokenizer, max_length=max_length))
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+    return result, questions
+
+
+def _column(rows: Any, name: str) -> list[Any]:
+    if isinstance(rows, datasets.Dataset):
+        return list(rows[name])
+    return [rows[row].get(name) for row in range(len(rows))]
+
+
+def _named(rows: Any, column: str, given: list[Any], names: Mapping[int, str]) -> list[Any]:
+    """Labels by their names where the data set numbers them in an order of its own, and the model knows these names."""
+    kind = rows.features.get(column) if isinstance(rows, datasets.Dataset) else None
+    kind = getattr(kind, "feature", kind)
+    if not isinstance(kind, ClassLabel) or not set(kind.names) <= set(map(str, names.values())):
+        return given
+
+    def name(label: Any) -> Any:
+        if isinstance(label, list):
+            return [name(each) for each in label]
+        return kind.int2str(label) if isinstance(label, int) and label >= 0 else label
+
+    return [name(label) for label in given]
+
+
+def _labels_of_rows(
+    given: list[Any], column: str, model: Any, names: Mapping[int, str], *, needs_labels: bool
+) -> list[Any]:
+    """The labels of all rows; of those that have one, where the others may lack it."""
+    if needs_labels:
+        return _labels(given, column, model, names)
+    has_label = [label is not None and label != "" and label == label for label in given]
+    found = iter(_labels([label for label, own in zip(given, has_label, strict=True) if own], column, model, names))
+    return [next(found) if own else None for own in has_label]
+
+
+def _with_choices(
+    texts: list[Any], choices: list[Any], columns: Sequence[str], tokenizer: Any, limit: int
+) -> dict[str, list]:
+    for row, own in enumerate(choices, 1):
+        if not isinstance(own, list) or not own or len(own) != len(choices[0]):
+            raise ValueError(
+                f"Row {row} has the choices {_short(own)} in column {columns[1]!r}, the first row {_short(choices[0])}."
+                " The head compares equally many in all rows. Give every row a list of the same length."
+            )
+    count = len(choices[0])
+    firsts = [text for text in as_texts(texts, columns[0]) for _ in range(count)]
+    flat = _inputs(tokenizer(firsts, [str(each) for own in choices for each in own], truncation=True, max_length=limit))
+    return {name: [values[at : at + count] for at in range(0, len(values), count)] for name, values in flat.items()}
+
+
+def _names(config: Any, label_order: Sequence[str] | None) -> dict[int, str]:
+    if label_order is None:
+        return dict(config.id2label)
+    if len(label_order) != config.num_labels or not has_generic_names(config):
+        raise ValueError(
+            f"label_order={list(label_order)} was given for the classes {config.id2label}. Give as many names, and "
+            "only to a model that calls its classes LABEL_0, LABEL_1 and so on."
+        )
+    return dict(enumerate(label_order))
+
+
+def _labels(given: list[Any], column: str, model: PreTrainedModel, names: Mapping[int, str]) -> list[Any]:
+    """A label or value for every text, or a list of them where the model gives several."""
+    config: Any = model.config
+    kind, has_several = problem_type(config), config.num_labels > 1
+    if kind == "single_label_classification" or not has_several:
+        return _label_ids(given, column, config, names).tolist()
+    for row, label in enumerate(given, 1):
+        if not isinstance(label, list):
+            raise ValueError(
+                f"Column {column!r} has {label!r} in row {row}. The model gives a text several labels or values. Give "
+                "a list in every row, in a json, jsonl or parquet file."
+            )
+    if kind == "regression" or not all(isinstance(label, str) for row in given for label in row):
+        return given
+    ids = {name: number for number, name in names.items()}
+    for row, own in enumerate(given, 1):
+        unknown = [label for label in own if label not in ids]
+        if unknown:
+            raise ValueError(
+                f"Column {column!r} has the label {unknown[0]!r} in row {row}. The model knows {_short(names)}; give "
+                "those that a text has."
+            )
+    return [[float(names[number] in own) for number in sorted(names)] for own in given]
+
+
+def _tagged(
+    words: list[Any],
+    tags: list[Any] | None,
+    column: str,
+    names: Mapping[int, str],
+    tokenizer: Any,
+    limit: int,
+    needs_labels: bool,
+) -> tuple[dict[str, list], list[Any] | None]:
+    """Words as tokens, and for each token the label of its word if it is the first of it, else -100.
+
+    Of rows without labels the labels are None, if they may be missing.
+    """
+    _check_words(words, tags, column, needs_labels=needs_labels)
+    encoded = tokenizer(words, is_split_into_words=True, truncation=True, max_length=limit)
+    if tags is None:
+        return _inputs(encoded), None
+    flat = [label for row in tags for label in row or ()]
+    ids = iter(_ids_of(flat, names))
+    numbers = [None if row is None else [next(ids) for _ in row] for row in tags]
+    if None in (number for row in numbers for number in row or ()):
+        unknown = next(label for label, number in zip(flat, _ids_of(flat, names), strict=True) if number is None)
+        row = next(number for number, own in enumerate(tags, 1) if unknown in (own or ()))
+        raise ValueError(
+            f"Column {column!r} has the label {unknown!r} in row {row}. The model knows {_short(names)}; give the "
+            "names of all labels, or the numbers of all."
+        )
+    labels: list[Any] = []
+    cut = 0
+    for row, own in enumerate(numbers):
+        places = encoded.word_ids(row)
+        is_first = [place is not None and place not in places[:number] for number, place in enumerate(places)]
+        found = None
+        if own is not None:
+            found = [own[place] if first else IGNORED for place, first in zip(places, is_first, strict=True)]
+        labels.append(found)
+        cut += len(words[row]) - sum(is_first)
+    if cut:
+        total = sum(map(len, words))
+        logger.warning(f"{cut} of {total} words stand after token {limit} of their row, and are left out.")
+    return _inputs(encoded), labels
+
+
+def _check_words(words: list[Any], tags: list[Any] | None, column: str, *, needs_labels: bool) -> None:
+    for row, own in enumerate(words, 1):
+        labels = own if tags is None else tags[row - 1]
+        may_lack = labels is None and not needs_labels
+        is_tagged = may_lack or (isinstance(labels, list) and isinstance(own, list) and len(own) == len(labels))
+        if not isinstance(own, list) or not own or not is_tagged:
+            raise ValueError(
+                f"Row {row} has the words {_short(own)} and the labels {_short(labels)} in column {column!r}. Give two "
+                "lists of the same length, in a json, jsonl or parquet file."
+            )
+
+
+def _ids_of(labels: list[Any], names: Mapping[int, str]) -> list[int | None]:
+    """The number of every label: by names if all of them are names, else by numbers."""
+    by_name = {str(name): number for number, name in names.items()}
+    found = [_look_up(label, by_name) for label in labels]
+    return (
+        found if None not in found else [_look_up(label, {str(number): number for number in names}) for label in labels]
+    )
+
+
+def _label_ids(labels: list[Any], column: str, config: Any, known: Mapping[int, str]) -> np.ndarray:
+    for row, label in enumerate(labels, 1):
+        if label is None or label == "" or label != label:
+            raise ValueError(f"Row {row} has no label in column {column!r}. Fill it, or leave the row out.")
+    if config.num_labels == 1:
+        try:
+            return np.array([float(label) for label in labels])
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"Column {column!r} holds values that are no numbers ({error}); the model is one of regression."
+            ) from error
+    by_name = {str(name): number for number, name in known.items()}
+    by_number = {str(number): number for number in known}
+    names, numbers = ([_look_up(label, ids) for label in labels] for ids in (by_name, by_number))
+    for ids in (names, numbers):
+        if None not in ids:
+            return np.array(ids)
+    unknown = [row for row, both in enumerate(zip(names, numbers, strict=True)) if both == (None, None)]
+    row = unknown[0] if unknown else names.index(None)
+    raise ValueError(
+        f"Column {column!r} has the label {labels[row]!r} in row {row + 1}. The model knows {known}; give "
+        "the names of all labels, or the numbers of all."
+    )
+
+
+def _look_up(label: Any, ids: Mapping[str, int]) -> int | None:
+    return next((ids[text] for text in _spellings(label) if text in ids), None)
+
+
+def _spellings(label: Any) -> list[str]:
+    """What a label may be called: itself as text, but 1.0 also 1, and true, which JSON has, also True or 1."""
+    text = str(label)
+    if isinstance(label, bool):
+        return [text, text.lower(), str(int(label))]
+    try:
+        number = float(text)
+    except ValueError:
+        return [text]
+    return [text, str(int(number))] if number.is_integer() else [text]
+
+
+def as_texts(texts: list[Any], column: str) -> list[str]:
+    """Texts, none of which is missing or blank.
+
+    Raises:
+        ValueError: If one is.
+    """
+    for row, text in enumerate(texts, 1):
+        if text is None or not str(text).strip():
+            raise ValueError(f"Row {row} has no text in column {column!r}. Fill it, or leave the row out.")
+    return [str(text) for text in texts]
+
+
+def tokenised(columns: Sequence[Sequence[str]], tokenizer: Any, limit: int) -> dict[str, list]:
+    """Texts, or pairs of them, as inputs of a model, cut after so many tokens."""
+    return _inputs(tokenizer(*map(list, columns), truncation=True, max_length=limit))
+
+
+def most_tokens(model: PreTrainedModel, tokenizer: Any) -> int:
+    """How many tokens of a text fit into a model."""
+    return min(longest_input(model.config), tokenizer.model_max_length)
+
+
+def _inputs(encoded: Mapping[str, list]) -> dict[str, list]:
+    return {name: encoded[name] for name in encoded if name in INPUTS}
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}…"

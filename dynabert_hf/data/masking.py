@@ -1,0 +1,42 @@
+"""Masks of text that are drawn once, so that all sizes and the teacher are asked for the same words at any time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset
+
+
+class MaskedOnce(Dataset):
+    """The rows of a data set with masks that depend on nothing but the seed and the number of the row.
+
+    Not on batches, processes or what was drawn before. Rows with labels were masked before, and stay as they are.
+
+    Args:
+        dataset: Tokenised rows.
+        collator: The collator that masks, as the head of masked language models has it.
+        seed: Seed of the masks.
+    """
+
+    def __init__(self, dataset: Any, collator: Any, *, seed: int):
+        self.dataset, self.collator, self.seed = dataset, collator, seed
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All rows, with their masks."""
+        return [self[row] for row in range(len(self))]
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        if not 0 <= row < len(self.dataset):
+            raise IndexError(row)
+        example = dict(self.dataset[row])
+        if example.get("labels") is not None:
+            return example
+        tokens = {name: values for name, values in example.items() if name in ("input_ids", "special_tokens_mask")}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed * 1_000_003 + row)
+            masked = self.collator.mask([tokens])
+        return {**example, **{name: masked[name][0].tolist() for name in ("input_ids", "labels")}}

@@ -1,0 +1,123 @@
+"""Rows of text as what a head reads, with labels in all rows or some."""
+
+import pytest
+import torch
+from datasets import ClassLabel, Dataset, Features, Sequence, Value
+from helpers.tiny import make_model, make_tokenizer
+
+from dynabert_hf.data.encoding import TextColumns, encoded, encoded_datasets
+from dynabert_hf.data.labels import CastLabels, check_labels
+from dynabert_hf.data.masking import MaskedOnce
+from dynabert_hf.tasks import MaskingCollator, task_of
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{number}" for number in range(90))]
+
+
+@pytest.fixture
+def tokenizer():
+    return make_tokenizer(WORDS)
+
+
+def named(*names, head="ForSequenceClassification", **fields):
+    return make_model(head=head, stock={"num_labels": len(names), "id2label": dict(enumerate(names)), **fields})
+
+
+def test_texts_pairs_and_labels_are_found_by_their_usual_names(tokenizer):
+    rows = Dataset.from_dict({"sentence1": ["w1", "w2"], "sentence2": ["w3", "w4 w5"], "label": ["no", "yes"]})
+    [data], _ = (list(each.values()) for each in encoded_datasets({"train": rows}, named("no", "yes"), tokenizer))
+    assert [tokenizer.decode(ids) for ids in data["input_ids"]] == [
+        "[CLS] w1 [SEP] w3 [SEP]",
+        "[CLS] w2 [SEP] w4 w5 [SEP]",
+    ]
+    assert data["labels"][:] == [0, 1]
+    assert data["token_type_ids"][0] == [0, 0, 0, 1, 1]
+
+
+def test_numbers_of_a_data_set_become_those_of_the_model_by_their_names(tokenizer):
+    features = Features({"text": Value("string"), "label": ClassLabel(names=["yes", "no"])})
+    rows = Dataset.from_dict({"text": ["w1", "w2"], "label": [0, 1]}, features=features)
+    assert [one["labels"] for one in encoded(rows, TextColumns(("text",), "label"), named("no", "yes"), tokenizer)] == [
+        1,
+        0,
+    ]
+    tags = Features({"tokens": Sequence(Value("string")), "tags": Sequence(ClassLabel(names=["X", "O"]))})
+    rows = Dataset.from_dict({"tokens": [["w1", "w2"]], "tags": [[0, 1]]}, features=tags)
+    tagger = named("O", "X", head="ForTokenClassification")
+    assert encoded(rows, TextColumns(("tokens",), "tags"), tagger, tokenizer)[0]["labels"] == [-100, 1, 0, -100]
+
+
+def test_choices_are_pairs_with_their_text(tokenizer):
+    rows = [{"text": "w1", "choices": ["w2", "w3 w4"], "label": 1}]
+    [one] = encoded(rows, TextColumns(("text", "choices"), "label"), make_model(head="ForMultipleChoice"), tokenizer)
+    assert [tokenizer.decode(ids) for ids in one["input_ids"]] == [
+        "[CLS] w1 [SEP] w2 [SEP]",
+        "[CLS] w1 [SEP] w3 w4 [SEP]",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("head", "rows", "message"),
+    [
+        ("ForSequenceClassification", {"body": ["w1"]}, r"no 'input_ids', nor a text by a usual name: text and .*Name"),
+        ("ForTokenClassification", {"tokens": [["w1"]], "tags": [["X", "O"]]}, "Row 1 has the words .* Give two lists"),
+        (
+            "ForMultipleChoice",
+            {"text": ["w1", "w2"], "choices": [["w1"], ["w1", "w2"]]},
+            "Row 2 has the choices .*Give",
+        ),
+        ("ForSequenceClassification", {"text": ["w1"], "label": [[1]]}, r"label \[1\] in row 1"),
+        (
+            "ForQuestionAnswering",
+            {"question": ["w1"], "answers": ["w1"]},
+            r"no 'input_ids', nor .*question and context",
+        ),
+    ],
+)
+def test_rows_that_cannot_be_read_are_refused(tokenizer, head, rows, message):
+    model = named("O", "X", head=head) if head != "ForMultipleChoice" else make_model(head=head)
+    with pytest.raises(ValueError, match=message):
+        encoded_datasets({"train_dataset": Dataset.from_dict(rows)}, model, tokenizer)
+
+
+def test_a_column_that_one_split_lacks_is_named(tokenizer):
+    train = Dataset.from_dict({"text": ["w1"], "label": [0]})
+    named_sets = {"train_dataset": train, "eval_dataset": Dataset.from_dict({"sentence": ["w1"]})}
+    with pytest.raises(ValueError, match=r"eval_dataset has the columns \['sentence'\] but no 'text', .*train_dataset"):
+        encoded_datasets(named_sets, make_model(), tokenizer)
+
+
+HALF = [
+    ("ForSequenceClassification", {}, 1, -100),
+    ("ForSequenceClassification", {"num_labels": 1}, 0.5, float("nan")),
+    ("ForSequenceClassification", {"problem_type": "multi_label_classification"}, [1.0, 0.0, 1.0], [float("nan")] * 3),
+    ("ForTokenClassification", {}, [-100, 2, -100], [-100] * 3),
+    ("ForMultipleChoice", {}, 1, -100),
+]
+
+
+@pytest.mark.parametrize(("head", "config", "label", "missing"), HALF)
+def test_a_row_without_a_label_gets_one_that_no_loss_counts(tokenizer, head, config, label, missing):
+    model = make_model(head=head, stock={"num_labels": 3, **config})
+    ids = [[2, 7, 3], [2, 8, 3]] if head == "ForMultipleChoice" else [2, 7, 3]
+    rows = [{"input_ids": ids, "labels": label}, {"input_ids": ids, "labels": None}, {"input_ids": ids}]
+    check_labels("rows", rows[:2], model, may_be_missing=True)
+    with pytest.raises(ValueError, match=r"rows has no label in 'labels' of row 1\. Give every row one"):
+        check_labels("rows", rows[:2], model)
+    batch = CastLabels(task_of(model).collator(tokenizer), model)(rows)
+    torch.testing.assert_close(batch["labels"][1].double(), torch.tensor(missing).double(), equal_nan=True)
+    torch.testing.assert_close(batch["labels"][2], batch["labels"][1], equal_nan=True)
+    torch.testing.assert_close(batch["labels"][0].double(), torch.tensor(label).double())
+    assert rows[1]["labels"] is None
+
+
+def test_masks_are_those_of_the_row_whatever_was_drawn_before(tokenizer):
+    rows = [{"input_ids": [2, *range(5, 60), 3]} for _ in range(3)]
+    torch.manual_seed(5)
+    state = torch.random.get_rng_state()
+    first = MaskedOnce(rows, MaskingCollator(tokenizer), seed=0).rows()
+    assert torch.equal(torch.random.get_rng_state(), state)
+    torch.manual_seed(6)
+    assert MaskedOnce(rows, MaskingCollator(tokenizer), seed=0)[2] == first[2]
+    assert first[0]["labels"] != first[1]["labels"]
+    assert MaskedOnce(rows, MaskingCollator(tokenizer), seed=1)[0] != first[0]
+    assert any(label != -100 for label in first[0]["labels"])

@@ -1,0 +1,163 @@
+"""Questions about texts of any length: windows, answers over all of them, and SQuAD's scores."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from helpers.tiny import make_model, make_tokenizer
+from transformers import EvalPrediction
+
+from dynabert_hf import LabelledText
+from dynabert_hf.data.answers import answer_scores, normalised
+from dynabert_hf.data.questions import Questions, read_questions
+
+CONTEXT = "w1 w2 w3 w4 w5 w6 w7 w8 w9 w10 w11 w12"
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{number}" for number in range(90))]
+ROWS = [
+    {"question": "w20", "context": CONTEXT, "answers": {"text": ["w7 w8"], "answer_start": [18]}},
+    {"question": "w21 w22", "context": "w1 w2", "answers": {"text": [], "answer_start": []}},
+]
+
+
+@pytest.fixture
+def tokenizer():
+    return make_tokenizer(WORDS)
+
+
+def cut(tokenizer, rows=ROWS, **kwargs):
+    return Questions.from_rows(rows, tokenizer, **{"max_length": 10, "stride": 2, **kwargs})
+
+
+def one_hot(questions, places):
+    """Logits that are high at one token of each window."""
+    logits = np.zeros((len(questions.windows), 10))
+    logits[np.arange(len(places)), places] = 5
+    return logits
+
+
+def test_every_window_that_holds_an_answer_points_at_it(tokenizer):
+    questions = cut(tokenizer)
+    assert questions.of == (0, 0, 0, 1)
+    for window, question in zip(questions.windows, questions.of, strict=True):
+        words = tokenizer.convert_ids_to_tokens(window["input_ids"])
+        answer = words[window["start_positions"] : window["end_positions"] + 1]
+        assert answer == (["w7", "w8"] if question == 0 and "w8" in words and "w7" in words else ["[CLS]"])
+    assert any(window["start_positions"] for window in questions.windows)
+    assert len(questions.windows[0]["input_ids"]) == 10
+
+
+def test_the_best_span_over_all_windows_is_the_answer_whatever_padding_says(tokenizer):
+    questions = cut(tokenizer)
+    starts, ends = np.full((4, 14), 0.0), np.full((4, 14), 0.0)
+    starts[:, 12], ends[:, 13] = 99, 99  # after the windows
+    starts[1, 4], ends[1, 5] = 5, 5
+    starts[0, 5], ends[0, 4] = 9, 9  # an end before its start is none
+    starts[3, 0], ends[3, 0] = 1, 1
+    first, second = questions.answered(starts, ends)
+    words = tokenizer.convert_ids_to_tokens(questions.windows[1]["input_ids"])
+    assert CONTEXT[first.start : first.end] == first.text
+    assert first.text == " ".join(words[4:6])  # 5 + 5, where 9 of the first window goes with 0
+    assert second.text == ""
+    assert questions.answered(starts, ends, may_be_none=False)[1].text in ("w1", "w2", "w1 w2")
+
+
+def test_the_answer_is_that_of_a_search_over_every_span(tokenizer):
+    questions = cut(tokenizer)
+    generator = np.random.default_rng(0)
+    starts, ends = generator.normal(size=(2, 4, 10))
+    found = questions.answered(starts, ends, may_be_none=False)
+    for question in (0, 1):
+        spans = [
+            (starts[window, i] + ends[window, j], questions.offsets[window][i][0], questions.offsets[window][j][1])
+            for window in range(4)
+            if questions.of[window] == question
+            for i in range(len(questions.offsets[window]))
+            for j in range(i, len(questions.offsets[window]))
+            if questions.offsets[window][i][0] >= 0 and questions.offsets[window][j][0] >= 0
+        ]
+        _, start, end = max(spans)
+        assert (found[question].start, found[question].end) == (start, end)
+        assert found[question].text == ROWS[question]["context"][start:end]
+
+
+def test_metrics_are_those_of_the_texts(tokenizer):
+    questions = cut(tokenizer)
+    right = [window["start_positions"] for window in questions.windows]
+    last = [window["end_positions"] for window in questions.windows]
+    logits = one_hot(questions, right), one_hot(questions, last)
+    assert questions.metrics(EvalPrediction(logits, None)) == {"f1": 1.0, "exact_match": 1.0}
+    first = one_hot(questions, right), one_hot(questions, right)  # one word of two, and none
+    found = questions.metrics(EvalPrediction(first, None))
+    assert found == {"f1": pytest.approx((2 / 3 + 1) / 2), "exact_match": 0.5}
+
+
+def test_scores_are_those_of_squads_own_script():
+    assert normalised("The  Beyoncé's, an A-side!") == "beyoncés aside"
+    answers, references = ["the Denver Broncos!", "1976", "", "x"], [["Denver Broncos", "Broncos"], ["1977"], [], []]
+    assert answer_scores(answers, references) == {"f1": 0.5, "exact_match": 0.5}
+    assert answer_scores(["a b c d"], [["b c x", "y"]]) == {"f1": pytest.approx(2 * 2 / (3 + 3)), "exact_match": 0.0}
+
+
+@pytest.mark.parametrize("form", ["squad", "flat", "pairs", "text"])
+def test_a_file_may_have_squads_form_or_a_row_a_question(tmp_path, tokenizer, form, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    pairs = [{"text": "w7 w8", "answer_start": 18}]
+    given = {"flat": ROWS[0]["answers"], "pairs": pairs, "text": "w7 w8"}
+    content = {"question": "w20", "context": CONTEXT, "answers": given.get(form)}
+    if form == "squad":
+        asked = [{"id": "a", "question": "w20", "answers": pairs}]
+        content = {"version": "1.1", "data": [{"title": "t", "paragraphs": [{"context": CONTEXT, "qas": asked}]}]}
+    (tmp_path / "questions.json").write_text(json.dumps(content))
+    questions = cut(tokenizer, read_questions(tmp_path / "questions.json"))
+    assert questions.answers == (("w7 w8",),)
+    assert [one["start_positions"] for one in questions.windows] == [
+        one["start_positions"] for one in cut(tokenizer).windows[:3]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (
+            {"answers": {"text": ["w8 w7"], "answer_start": [18]}},
+            r"has the answer 'w8 w7' at place 18 in column 'answers' of row 0, which does not .*Correct it",
+        ),
+        ({"answers": "w99"}, r"has the answer 'w99' in column 'answers' of row 0.*or give none where"),
+        ({"answers": 3}, r"has the answer 3 in column"),
+        ({"context": None}, r"has None in column 'context' of row 0\. A question .*Fill it"),
+        ({"question": "w1 " * 9}, r"question of 9 tokens in row 0\. Of windows of 10 tokens.*Shorten it"),
+    ],
+)
+def test_questions_that_cannot_be_are_refused(tokenizer, changed, message):
+    with pytest.raises(ValueError, match=message):
+        cut(tokenizer, Dataset.from_list([{**ROWS[0], **changed}]))
+
+
+def test_a_tokenizer_that_knows_no_places_and_logits_of_other_windows_are_refused(tokenizer):
+    class Slow:
+        is_fast = False
+
+    with pytest.raises(ValueError, match=r"is a Slow, which does not tell where .*fast tokenizer\. Load it by"):
+        Questions.from_rows(ROWS, Slow())
+    with pytest.raises(ValueError, match=r"logits of 2 windows for 4 windows of 2 questions\. Give those of all"):
+        cut(tokenizer).answered(np.zeros((2, 10)), np.zeros((2, 10)))
+
+
+def test_a_file_of_questions_is_scored_as_its_windows_one_by_one(tmp_path, tokenizer, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    model = make_model(head="ForQuestionAnswering", stock={"num_labels": 2})
+    (tmp_path / "questions.jsonl").write_text("\n".join(map(json.dumps, ROWS)))
+    text = LabelledText.from_file(tmp_path / "questions.jsonl", model, tokenizer, batch_size=2)
+    assert len(text) == 2
+    questions = Questions.from_rows(ROWS, tokenizer, max_length=20)
+    alone = []
+    for window in questions.windows:
+        inputs = {name: torch.tensor([window[name]]) for name in ("input_ids", "attention_mask", "token_type_ids")}
+        with torch.no_grad():
+            outputs = model(**inputs)
+        alone.append([outputs.start_logits[0].tolist(), outputs.end_logits[0].tolist()])
+    starts, ends = (np.array([one[each] + [0.0] * (20 - len(one[each])) for one in alone]) for each in (0, 1))
+    answers = questions.answered(starts, ends)
+    assert text.evaluate(model) == answer_scores([one.text for one in answers], [["w7 w8"], []])

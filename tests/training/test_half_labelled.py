@@ -1,0 +1,79 @@
+"""Training data of which only some rows have a label."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from helpers.recipes import make_teacher, run_recipe
+from helpers.tiny import make_model
+from torch.nn import functional
+
+from dynabert_hf import DynaBertTrainer, DynaBertTrainingArguments
+
+IDS = [[2, 7, 8, 3], [2, 9, 9, 3], [2, 5, 6, 3], [2, 6, 5, 3]]
+KINDS = {
+    "class": ({"num_labels": 3}, [1, None, 2, None]),
+    "value": ({"num_labels": 1}, [0.5, None, -1.0, None]),
+    "labels": (
+        {"num_labels": 2, "problem_type": "multi_label_classification"},
+        [[1.0, 0.0], None, [1.0, 1.0], None],
+    ),
+}
+
+
+def label_losses(tmp_path, config, labels, **given):
+    """The loss on labels of each size in the one step of a training."""
+    model = make_model(stock={**config, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0})
+    args = DynaBertTrainingArguments(
+        str(tmp_path), stage="width", label_weight=1.0, max_steps=1, per_device_train_batch_size=4, logging_steps=1,
+        report_to="none", use_cpu=True, disable_tqdm=True, save_strategy="no", learning_rate=0.0, **given,
+    )  # fmt: skip
+    rows = Dataset.from_dict({"input_ids": IDS, "labels": labels})
+    trainer = DynaBertTrainer(model, copy.deepcopy(model), args, train_dataset=rows)
+    trainer.train()
+    return model, trainer.state.log_history[0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_loss_on_labels_is_the_mean_over_the_rows_that_have_one(tmp_path, kind):
+    config, labels = KINDS[kind]
+    model, logged = label_losses(tmp_path, config, labels)
+    own = [0, 2]
+    true = torch.tensor([labels[row] for row in own])
+    model.eval()
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([IDS[row] for row in own])).logits
+    by_hand = {
+        "class": lambda: functional.cross_entropy(logits, true),
+        "value": lambda: functional.mse_loss(logits[:, 0], true),
+        "labels": lambda: functional.binary_cross_entropy_with_logits(logits, true),
+    }[kind]()
+    assert logged["w1-d1_label_loss"] == pytest.approx(by_hand.item(), rel=1e-5)
+
+
+def test_distillation_does_not_look_at_labels_that_are_there_in_some_rows(tmp_path):
+    draw = np.random.default_rng(0)
+    rows = Dataset.from_dict({"input_ids": [draw.integers(5, 90, 6).tolist() for _ in range(16)]})
+    half = rows.add_column("labels", [row % 2 if row % 3 else None for row in range(16)])
+    results = [
+        run_recipe(tmp_path / str(number), make_teacher(), train_dataset=each, eval_dataset=None)
+        for number, each in enumerate((rows, half))
+    ]
+    states = [result.model.state_dict() for result in results]
+    assert all(torch.equal(weight, states[1][name]) for name, weight in states[0].items())
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"finetune": True}, r"train_dataset has no label in 'labels' of row 1\. Give every row one"),
+        ({"importance_labels": "data"}, r"train_dataset has no label in 'labels' of row 1"),
+    ],
+)
+def test_where_every_row_needs_a_label_the_first_without_is_named(tmp_path, given, message):
+    rows = Dataset.from_dict({"input_ids": IDS, "labels": [0, None, 1, 1]})
+    with pytest.raises(ValueError, match=message):
+        run_recipe(tmp_path, make_teacher(), train_dataset=rows, eval_dataset=None, **given)
+    assert not (tmp_path / "run").exists()
