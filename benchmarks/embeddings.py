@@ -25,12 +25,16 @@ from sentence_transformers import (
     SentenceTransformer,
     SentenceTransformerTrainer,
     SentenceTransformerTrainingArguments,
-    losses,
 )
 from transformers import EvalPrediction
 
 from dynabert_hf.sizes.tables import table_of
 from dynabert_hf.tasks import SENTENCE_ENCODER
+
+try:
+    from sentence_transformers.sentence_transformer.losses import MSELoss
+except ImportError:  # before its release 6
+    from sentence_transformers.losses import MSELoss
 
 
 def main() -> None:
@@ -105,7 +109,7 @@ def reduced(given: Any, kept: list[int], train: Any) -> SentenceTransformer:
             report_to="none",
             use_cpu=True,
         )
-        SentenceTransformerTrainer(student, args, train_dataset=rows, loss=losses.MSELoss(student)).train()
+        SentenceTransformerTrainer(student, args, train_dataset=rows, loss=MSELoss(student)).train()
     return student
 
 

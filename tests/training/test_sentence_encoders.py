@@ -1,11 +1,14 @@
 """Sizes of a sentence encoder: what they learn, how they are ordered, measured, saved, and what is refused."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset, DatasetDict
+from helpers import ROOT
 from helpers.recipes import SETTINGS, run_recipe
 from helpers.sentences import make_pairs, make_texts, save_encoder
 from safetensors.torch import load_file
@@ -222,3 +225,19 @@ def test_what_no_encoder_can_learn_is_refused_before_any_work(folder, tmp_path, 
 def test_other_heads_have_no_leading_parts_of_vectors(tmp_path):
     with pytest.raises(ValueError, match="a BertForSequenceClassification has no vectors of texts"):
         run_recipe(tmp_path, matryoshka_dims=[8])
+
+
+def test_the_lines_of_the_page_run_as_they_stand(folder, tmp_path, monkeypatch, capsys):
+    """With a tiny encoder and tiny data under the names of the Hub."""
+    pytest.importorskip("sentence_transformers")
+    page = (ROOT / "docs" / "tasks.md").read_text()
+    code = next(
+        block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "SentenceTransformer" in block
+    )
+    rows = [{"label": pair.pop("score"), **pair, "idx": row} for row, pair in enumerate(make_pairs(16))]
+    data = DatasetDict(train=Dataset.from_list(rows), validation=Dataset.from_list(rows))
+    monkeypatch.setattr("datasets.load_dataset", lambda *name: {("nyu-mll/glue", "stsb"): data}[name])
+    monkeypatch.chdir(tmp_path)
+    exec(code.replace("sentence-transformers/all-MiniLM-L6-v2", folder), {})
+    assert "tensor([[" in capsys.readouterr().out
+    assert (tmp_path / "outputs" / "stsb" / "model" / "modules.json").exists()
