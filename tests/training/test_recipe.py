@@ -195,7 +195,7 @@ def test_models_with_several_answers_are_measured(tmp_path, problem_type, metric
 
 def test_a_regression_model_reports_error_and_correlation(tmp_path):
     data = make_sentences(regression=True)
-    result = run_recipe(tmp_path, make_teacher(num_labels=1), train_dataset=data, eval_dataset=data, pictures=True)
+    result = run_recipe(tmp_path, make_teacher(num_labels=1), train_dataset=data, eval_dataset=data)
     assert set(result.rows[0].metrics) == {"loss", "mse", "pearson"}
 
 
