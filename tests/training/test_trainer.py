@@ -289,14 +289,6 @@ def test_a_loss_that_is_not_a_number_stops_before_it_reaches_the_weights(tmp_pat
     assert all(torch.equal(weight, before[name]) for name, weight in trainer.model.state_dict().items())
 
 
-def test_evaluation_shows_a_bar_for_each_size(tmp_path, capsys):
-    trainer = make_trainer(tmp_path, disable_tqdm=False, per_device_eval_batch_size=2)
-    trainer.evaluate()
-    bars = [line for line in capsys.readouterr().err.replace("\r", "\n").splitlines() if "/" in line]
-    assert bars
-    assert all("/4 " in bar for bar in bars)
-
-
 def stock(**kwargs):
     return BertForSequenceClassification(BertConfig(**{**TINY, "num_labels": 3, **kwargs}))
 
