@@ -1,5 +1,6 @@
 """Sizes of a sentence encoder: what they learn, how they are ordered, measured, saved, and what is refused."""
 
+import copy
 import json
 import re
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 from datasets import Dataset, DatasetDict
 from helpers import ROOT
 from helpers.recipes import SETTINGS, run_recipe
-from helpers.sentences import make_pairs, make_texts, save_encoder
+from helpers.sentences import make_encoder, make_pairs, make_texts, save_encoder
 from safetensors.torch import load_file
 from torch.nn.functional import normalize
 from transformers import TrainerCallback
@@ -241,3 +242,25 @@ def test_the_lines_of_the_page_run_as_they_stand(folder, tmp_path, monkeypatch, 
     exec(code.replace("sentence-transformers/all-MiniLM-L6-v2", folder), {})
     assert "tensor([[" in capsys.readouterr().out
     assert (tmp_path / "outputs" / "stsb" / "model" / "modules.json").exists()
+
+
+def test_an_encoder_without_its_pooling_is_refused(tmp_path):
+    make_encoder().save_pretrained(tmp_path / "bare")
+    for given in (str(tmp_path / "bare"), make_encoder()):
+        with pytest.raises(
+            TypeError, match=r"sentence encoders: a SentenceTransformer, or its folder with modules\.json"
+        ):
+            run_recipe(tmp_path, given, train_dataset=TEXTS)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_encoder_in_memory_makes_what_its_folder_makes_and_stays_as_it_is(folder, tmp_path):
+    library = pytest.importorskip("sentence_transformers")
+    given = library.SentenceTransformer(folder, device="cpu")
+    before, settings = copy.deepcopy(given.state_dict()), given[0].auto_model.config.to_dict()
+    sizes = {"widths": (0.5, 1.0), "depths": (1.0,), "train_dataset": TEXTS, "eval_dataset": None}
+    in_memory = run_recipe(tmp_path / "memory", given, **sizes).model.state_dict()
+    by_name = run_recipe(tmp_path / "name", folder, **sizes).model.state_dict()
+    assert all(torch.equal(in_memory[name], by_name[name]) for name in by_name)
+    assert all(torch.equal(before[name], weight) for name, weight in given.state_dict().items())
+    assert given[0].auto_model.config.to_dict() == settings
