@@ -1,0 +1,111 @@
+"""Train all sizes of a masked language model on text of your own domain, without labels: elastic domain adaptation.
+
+    python examples/run_mlm.py --train_file texts.txt --validation_file dev.txt \\
+        --model_name_or_path bert-base-uncased --output_dir outputs/mine
+    python examples/run_mlm.py --dataset_name Salesforce/wikitext --dataset_config_name wikitext-2-raw-v1 \\
+        --model_name_or_path bert-base-uncased --output_dir outputs/wikitext
+    accelerate launch --num_processes 2 examples/run_mlm.py ...
+
+The sizes learn from the named model, or with --finetune_teacher from what it becomes on this text first. Texts are
+.txt, a text a line, or a column of csv, json or parquet. The masks of an evaluation are drawn once by the seed: all
+sizes and the teacher are asked for the same words, at any time. docs/tasks.md tells more.
+"""
+
+import sys
+from dataclasses import dataclass, field
+
+from datasets import Dataset, DatasetDict
+from recipe_arguments import SourceArguments, parse_arguments
+from recipe_data import InputError, Splits, length_for, load_splits, shortened
+from recipe_job import Job, run_script, write_predictions
+from recipe_training import load_model
+from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+from dynabert_hf.data.encoding import TextColumns, encoded
+from dynabert_hf.data.inputs import check_inputs
+from dynabert_hf.data.masking import MaskedOnce
+from dynabert_hf.tasks import MaskingCollator, task_of
+
+USAGE = "run_mlm.py --model_name_or_path MODEL --train_file FILE --output_dir FOLDER ... | ARGUMENTS.json | --help"
+
+
+@dataclass
+class TextArguments(SourceArguments):
+    """Where the texts come from."""
+
+    text_column_name: str = field(default="text", metadata={"help": "Column with the texts."})
+
+
+def main(argv=None):
+    argv = sys.argv[1:] if argv is None else argv
+    run_script("run_mlm.py", parse_arguments(argv, TextArguments, usage=USAGE, description=__doc__), prepare)
+
+
+def prepare(data_args, model_args, training_args, given):
+    """Load and check data and model, and tokenise; returns the job and the model."""
+    with training_args.main_process_first(desc="reading the data"):
+        raw = load_splits(data_args, **model_args.download)
+
+    def load_language_model(name, **kwargs):
+        return load_model(name, AutoModelForMaskedLM, model_args, **kwargs)
+
+    model = load_language_model(
+        model_args.first_model, new_head=model_args.finetune_teacher, revision=model_args.model_revision
+    )
+    tokenizer = AutoTokenizer.from_pretrained(
+        model_args.tokenizer, revision=model_args.model_revision, **model_args.download
+    )
+    if tokenizer.mask_token_id is None:
+        raise InputError(
+            f"The tokenizer of {model_args.tokenizer!r} has no mask token, so no word can be masked. Give one that "
+            "has, with its model."
+        )
+    evaluations = {"": "validation"} if "validation" in raw else {}
+    data = Splits(raw, None, evaluations, ("test",) if "test" in raw else ())
+    rows = {
+        split: tokenised(split, part, model, tokenizer, data_args)
+        for split, part in shortened(data, data_args, training_args.seed).items()
+    }
+    collator = MaskingCollator(tokenizer)
+    for split in (*evaluations.values(), *data.tests):
+        rows[split] = Dataset.from_list(MaskedOnce(rows[split], collator, seed=training_args.seed).rows())
+    trainer_kwargs = {
+        "processing_class": tokenizer,
+        "data_collator": collator,
+        "compute_metrics": task_of(model).metrics(model),
+        "preprocess_logits_for_metrics": task_of(model).preprocess_logits,
+    }
+    data = Splits(DatasetDict(rows), None, evaluations, data.tests)
+    return Job(model_args, data_args, training_args, given, data, trainer_kwargs, load_language_model, score), model
+
+
+def tokenised(split, part, model, tokenizer, data_args):
+    """The texts of a split that are not blank, as the model reads them."""
+    column = data_args.text_column_name
+    if column not in part.column_names:
+        raise InputError(
+            f"Split {split!r} has the columns {part.column_names} but no {column!r}. Name the one with the texts by "
+            "--text_column_name."
+        )
+    part = part.filter(lambda row: bool((row[column] or "").strip()))
+    if not len(part):
+        raise InputError(f"Split {split!r} holds blank texts only. Give at least one with words.")
+    rows = encoded(part, TextColumns((column,), None), model, tokenizer, max_length=length_for(model, data_args))
+    try:
+        check_inputs(f"Split {split!r}", rows, model)  # the vocabulary of the tokenizer is that of the model
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    return Dataset.from_list(rows)
+
+
+def score(job, model):
+    """Write what the sizes reach on the test splits."""
+    trainer = job.trainer(model, None, job.stage_arguments("finetune", output_dir=job.output_dir))
+    for split in job.data.tests:
+        metrics = trainer.evaluate(job.data.splits[split], metric_key_prefix=split)
+        if job.is_main:
+            write_predictions(job.output_dir / f"{split}_results.tsv", ["metric", "value"], sorted(metrics.items()))
+
+
+if __name__ == "__main__":
+    main()

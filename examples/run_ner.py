@@ -1,0 +1,183 @@
+"""Train all sizes of an encoder that tags words, such as named entities: a data set by Hub id, or your own files.
+
+    python examples/run_ner.py --dataset_name eriktks/conll2003 --model_name_or_path bert-base-cased \\
+        --finetune_teacher --output_dir outputs/conll
+    python examples/run_ner.py --train_file train.conll --validation_file dev.conll --model_name_or_path my-tagger \\
+        --output_dir outputs/mine
+    accelerate launch --num_processes 2 examples/run_ner.py ...
+
+Files are text with a word and its tag a line (.conll, .bio, .iob, .txt), or json, jsonl or parquet with a list of words
+and a list of tags a row. The first piece of a word has its tag, the others count for nothing. docs/tasks.md tells more.
+"""
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from datasets import ClassLabel, Dataset, DatasetDict
+from recipe_arguments import SourceArguments, parse_arguments
+from recipe_data import InputError, Splits, length_for, load_splits, shortened
+from recipe_job import Job, run_script, write_predictions
+from recipe_training import load_model
+from transformers import AutoModelForTokenClassification, AutoTokenizer, DataCollatorForTokenClassification
+
+from dynabert_hf.data.encoding import TAGS, WORDS, TextColumns, encoded
+from dynabert_hf.data.text_files import read_tagged_words
+from dynabert_hf.tasks import task_of
+
+USAGE = "run_ner.py --model_name_or_path MODEL --dataset_name DATA --output_dir FOLDER ... | ARGUMENTS.json | --help"
+
+
+@dataclass
+class TaggingArguments(SourceArguments):
+    """Where the tagged words come from."""
+
+    text_column_name: str | None = field(
+        default=None, metadata={"help": f"Column with the words of a row (default: {' or '.join(WORDS)})."}
+    )
+    label_column_name: str | None = field(
+        default=None, metadata={"help": f"Column with a tag for each word (default: {' or '.join(TAGS)})."}
+    )
+
+
+def main(argv=None):
+    argv = sys.argv[1:] if argv is None else argv
+    run_script("run_ner.py", parse_arguments(argv, TaggingArguments, usage=USAGE, description=__doc__), prepare)
+
+
+def prepare(data_args, model_args, training_args, given):
+    """Load and check data and model, and tokenise; returns the job and the model."""
+    with training_args.main_process_first(desc="reading the data"):
+        raw = load(data_args, **model_args.download)
+    columns = columns_of(raw["train"], data_args)
+    labels = tags_of(raw["train"], columns.labels)
+
+    def load_tagger(name, *, new_head=False, **kwargs):
+        names = {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
+        told = {"num_labels": len(labels), "new_head": new_head, **(names if new_head else {}), **kwargs}
+        model = load_model(name, AutoModelForTokenClassification, model_args, **told)
+        check_names(name, model.config, labels)
+        return model
+
+    model = load_tagger(
+        model_args.first_model, new_head=model_args.finetune_teacher, revision=model_args.model_revision
+    )
+    tokenizer = AutoTokenizer.from_pretrained(
+        model_args.tokenizer, revision=model_args.model_revision, **model_args.download
+    )
+    evaluations = {"": "validation"} if "validation" in raw else {}
+    data = Splits(raw, labels, evaluations, ("test",) if "test" in raw else ())
+    splits = shortened(data, data_args, training_args.seed)
+    rows = {split: tokenised(split, part, columns, model, tokenizer, data_args) for split, part in splits.items()}
+    words = {split: splits[split][columns.texts[0]] for split in data.tests}
+    trainer_kwargs = {
+        "processing_class": tokenizer,
+        "data_collator": DataCollatorForTokenClassification(tokenizer),
+        "compute_metrics": task_of(model).metrics(model),
+    }
+
+    def predict(job, elastic):
+        write_tags(job, elastic, words)
+
+    data = Splits(DatasetDict(rows), labels, evaluations, data.tests)
+    job = Job(model_args, data_args, training_args, given, data, trainer_kwargs, load_tagger, predict)
+    return job, model
+
+
+def load(data_args, **download):
+    """The splits of the data set or of the files, of which .txt holds tagged words, too."""
+    named = [path for path in data_args.files.values() if path is not None]
+    if not any(Path(path).suffix == ".txt" for path in named):
+        return load_splits(data_args, **download)
+    try:
+        return DatasetDict(
+            {name.removesuffix("_file"): read_tagged_words(path) for name, path in data_args.files.items() if path}
+        )
+    except (ValueError, OSError) as error:
+        raise InputError(str(error)) from error
+
+
+def columns_of(train, data_args):
+    """The columns of the words and of their tags."""
+    found = {}
+    for given, usual, what in (
+        (data_args.text_column_name, WORDS, "--text_column_name"),
+        (data_args.label_column_name, TAGS, "--label_column_name"),
+    ):
+        found[what] = next((name for name in ([given] if given else usual) if name in train.column_names), None)
+        if found[what] is None:
+            raise InputError(
+                f"The training data have the columns {train.column_names} but no {given or ' or '.join(usual)}. Name "
+                f"the right one by {what}."
+            )
+    words, tags = found.values()
+    return TextColumns((words,), tags)
+
+
+def tags_of(train, column):
+    """The names of the tags: those of the data set, else all that occur, O first."""
+    kind = getattr(train.features[column], "feature", None)
+    if isinstance(kind, ClassLabel):
+        return tuple(kind.names)
+    found = {str(tag) for row in train[column] if isinstance(row, list) for tag in row}
+    return tuple(sorted(found, key=lambda tag: (tag != "O", tag.partition("-")[::-1])))
+
+
+def check_names(name, config, labels):
+    """Refuse a model that knows other tags than the data have."""
+    unknown = sorted(set(labels) - set(map(str, config.id2label.values())))
+    if unknown:
+        raise InputError(
+            f"The data have the tags {unknown[:5]}, which {name!r} does not know: it has "
+            f"{list(config.id2label.values())[:9]}. Give --finetune_teacher to fine-tune it with a new head, or a "
+            "model that was fine-tuned on these tags."
+        )
+
+
+def tokenised(split, part, columns, model, tokenizer, data_args):
+    """A split as the model reads it; how many words were cut off is said."""
+    own = TextColumns(columns.texts, columns.labels if columns.labels in part.column_names else None)
+    missing = [name for name in columns.texts if name not in part.column_names]
+    if missing or (own.labels is None and split != "test"):
+        raise InputError(
+            f"Split {split!r} has the columns {part.column_names} but no {(missing or [columns.labels])[0]!r}, which "
+            "the training data have. Give all splits the same columns."
+        )
+    try:
+        rows = encoded(
+            part, own, model, tokenizer, max_length=length_for(model, data_args), needs_labels=split != "train"
+        )
+    except ValueError as error:
+        raise InputError(f"Split {split!r}: {error}") from error
+    return Dataset.from_list(rows)
+
+
+def write_tags(job, model, words):
+    """Write the tags of every size for the words of the test splits, a sentence a row, parted by blanks."""
+    trainer = job.trainer(model, None, job.stage_arguments("finetune", output_dir=job.output_dir))
+    names = model.config.id2label
+    for split in job.data.tests:
+        rows = job.data.splits[split]
+        output = trainer.predict(rows, metric_key_prefix=split)
+        if not job.is_main:
+            continue
+        firsts = first_pieces(job.trainer_kwargs["processing_class"], words[split], rows["input_ids"])
+        for size, logits in output.predictions.items():
+            best = [row[own].argmax(-1).tolist() for row, own in zip(logits, firsts, strict=True)]
+            tags = [" ".join(names[tag] for tag in own) for own in best]
+            path = job.output_dir / "predictions" / size / f"{split}.tsv"
+            write_predictions(path, ["index", "tags"], enumerate(tags))
+
+
+def first_pieces(tokenizer, words, ids):
+    """For each row the places of the first piece of each word that was not cut off."""
+    encoding = tokenizer([list(row) for row in words], is_split_into_words=True)
+    firsts = []
+    for row, own in enumerate(ids):
+        places = encoding.word_ids(row)[: len(own) - 1]
+        firsts.append([at for at, word in enumerate(places) if word is not None and word not in places[:at]])
+    return firsts
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""Train all sizes of an encoder that answers questions about a text, of any length: a data set by Hub id, or files.
+
+    python examples/run_qa.py --dataset_name rajpurkar/squad_v2 --model_name_or_path bert-base-uncased \\
+        --finetune_teacher --output_dir outputs/squad
+    python examples/run_qa.py --train_file train.json --validation_file dev.json --model_name_or_path my-reader \\
+        --output_dir outputs/mine
+    accelerate launch --num_processes 2 examples/run_qa.py ...
+
+Data have a question, a text and its answers a row, as SQuAD has them, or are SQuAD's own json. Texts are cut into
+windows that overlap; every size is scored by SQuAD's F1 and exact match of its answers over all windows. Where some
+question has no answer, sizes may say so, as in SQuAD 2. docs/tasks.md tells more.
+"""
+
+import json
+import sys
+from dataclasses import dataclass, field
+
+from datasets import DatasetDict
+from recipe_arguments import SourceArguments, parse_arguments
+from recipe_data import InputError, Splits, length_for, load_splits, shortened
+from recipe_job import Job, run_script
+from recipe_training import load_model
+from transformers import AutoModelForQuestionAnswering, AutoTokenizer, DataCollatorWithPadding
+
+from dynabert_hf.data.answers import answer_scores
+from dynabert_hf.data.questions import ANSWERS, COLUMNS, STRIDE, WINDOW, Questions, read_questions
+
+USAGE = "run_qa.py --model_name_or_path MODEL --dataset_name DATA --output_dir FOLDER ... | ARGUMENTS.json | --help"
+
+
+@dataclass
+class QuestionArguments(SourceArguments):
+    """Where questions, texts and answers come from, and how texts are cut."""
+
+    question_column_name: str = field(default=COLUMNS[0], metadata={"help": "Column with the questions."})
+    context_column_name: str = field(default=COLUMNS[1], metadata={"help": "Column with the texts."})
+    answer_column_name: str = field(default=ANSWERS, metadata={"help": "Column with the answers."})
+    doc_stride: int = field(default=STRIDE, metadata={"help": "Tokens that two windows of a text share."})
+    max_seq_length: int = field(default=WINDOW, metadata={"help": "Tokens of a window, with the question."})
+
+    @property
+    def texts(self):
+        """The columns of the question and of the text."""
+        return (self.question_column_name, self.context_column_name)
+
+
+def main(argv=None):
+    argv = sys.argv[1:] if argv is None else argv
+    run_script("run_qa.py", parse_arguments(argv, QuestionArguments, usage=USAGE, description=__doc__), prepare)
+
+
+def prepare(data_args, model_args, training_args, given):
+    """Load and check data and model, and cut texts into windows; returns the job and the model."""
+    with training_args.main_process_first(desc="reading the data"):
+        raw = load(data_args, **model_args.download)
+
+    def load_reader(name, **kwargs):
+        return load_model(name, AutoModelForQuestionAnswering, model_args, **kwargs)
+
+    new_head, revision = model_args.finetune_teacher, model_args.model_revision
+    model = load_reader(model_args.first_model, new_head=new_head, revision=revision)
+    tokenizer = AutoTokenizer.from_pretrained(model_args.tokenizer, revision=revision, **model_args.download)
+    evaluations = {"": "validation"} if "validation" in raw else {}
+    data = Splits(raw, None, evaluations, ("test",) if "test" in raw else ())
+    splits = shortened(data, data_args, training_args.seed)
+    questions = {split: cut(split, part, tokenizer, model, data_args) for split, part in splits.items()}
+    ids = {split: ids_of(splits[split]) for split in data.tests}
+    trainer_kwargs = {"processing_class": tokenizer, "data_collator": DataCollatorWithPadding(tokenizer)}
+    first = questions.get("validation")
+    trainer_kwargs["compute_metrics"] = None if first is None else first.metrics
+
+    def predict(job, elastic):
+        write_answers(job, elastic, {split: (questions[split], ids[split]) for split in data.tests})
+
+    windows = DatasetDict({split: own.dataset for split, own in questions.items()})
+    data = Splits(windows, None, evaluations, data.tests)
+    return Job(model_args, data_args, training_args, given, data, trainer_kwargs, load_reader, predict), model
+
+
+def load(data_args, **download):
+    """The splits of the data set or of the files, also in SQuAD's own form."""
+    if data_args.dataset_name:
+        return load_splits(data_args, **download)
+    try:
+        return DatasetDict(
+            {
+                name.removesuffix("_file"): read_questions(path, columns=data_args.texts)
+                for name, path in data_args.files.items()
+                if path is not None
+            }
+        )
+    except (ValueError, OSError) as error:
+        raise InputError(str(error)) from error
+
+
+def cut(split, part, tokenizer, model, data_args):
+    """The questions of a split, in windows; those of a test may have no answers."""
+    answers = data_args.answer_column_name if data_args.answer_column_name in part.column_names else None
+    needed = [*data_args.texts, *([] if split == "test" else [data_args.answer_column_name])]
+    missing = [name for name in needed if name not in part.column_names]
+    if missing:
+        raise InputError(
+            f"Split {split!r} has the columns {part.column_names} but no {missing[0]!r}. Name the columns by "
+            "--question_column_name, --context_column_name and --answer_column_name."
+        )
+    try:
+        return Questions.from_rows(
+            part,
+            tokenizer,
+            columns=data_args.texts,
+            answer_column=answers,
+            max_length=length_for(model, data_args),
+            stride=data_args.doc_stride,
+            name=f"Split {split!r}",
+        )
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def ids_of(part):
+    """What the questions of a split are called: by their `id`, else by their number."""
+    return part["id"][:] if "id" in part.column_names else [str(row) for row in range(len(part))]
+
+
+def write_answers(job, model, tests):
+    """Write the answers of every size by the ids of the questions, as SQuAD's own script reads them."""
+    args = job.stage_arguments("finetune", output_dir=job.output_dir)
+    trainer = job.trainer(model, None, args, compute_metrics=None)
+    for split, (questions, ids) in tests.items():
+        output = trainer.predict(job.data.splits[split], metric_key_prefix=split)
+        scores = {}
+        for size, (starts, ends) in output.predictions.items():
+            may_be_none = questions.may_have_no_answer if questions.answers is not None else None
+            answers = [each.text for each in questions.answered(starts, ends, may_be_none=may_be_none)]
+            if questions.answers is not None:
+                scores[size] = answer_scores(answers, questions.answers)
+            if job.is_main:
+                path = job.output_dir / "predictions" / size / f"{split}.json"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(json.dumps(dict(zip(ids, answers, strict=True)), indent=2, ensure_ascii=False))
+        if scores and job.is_main:
+            (job.output_dir / f"{split}_results.json").write_text(json.dumps(scores, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""run_ner.py, run_qa.py and run_mlm.py in their smoke form, on tiny models and data made on the spot."""
+
+import csv
+import json
+
+import pytest
+import run_mlm
+import run_ner
+import run_qa
+import transformers
+from helpers.glue_tasks import WORDS
+from helpers.tiny import BACKBONE_CONFIGS, TINY
+from transformers import BertTokenizer
+
+QUICK = [
+    "--smoke",
+    "--widths",
+    "0.5",
+    "1.0",
+    "--depths",
+    "1.0",
+    "--max_steps",
+    "1",
+    "--use_cpu",
+    "--disable_tqdm",
+    "true",
+]
+QUICK += ["--per_device_train_batch_size", "4", "--max_seq_length", "16", "--finetune_teacher"]
+QUICK += ["--do_train", "--do_eval", "--do_predict"]
+SIZES = ("w0.5-d1", "w1-d1")
+
+
+def save_model(folder, head, **config):
+    model = getattr(transformers, f"Bert{head}")(BACKBONE_CONFIGS["Bert"](**{**TINY, "num_hidden_layers": 2, **config}))
+    model.save_pretrained(folder)
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+    BertTokenizer(vocab={word: index for index, word in enumerate(vocabulary)}).save_pretrained(folder)
+    return str(folder)
+
+
+def run(script, folder, model, files):
+    """The metrics of each size, after the whole of a script."""
+    words = [word for name, path in files.items() for word in (f"--{name}_file", str(path))]
+    script.main([*words, "--model_name_or_path", model, "--output_dir", str(folder / "out"), *QUICK])
+    results = json.loads((folder / "out" / "model" / "results.json").read_text())
+    assert (folder / "out" / "model" / "README.md").exists()
+    return results
+
+
+def test_tagged_words_are_learned_and_predicted_word_by_word(tmp_path):
+    sentences = ["a B-X\nfilm I-X\nof O\n", "the O\ngood B-X\n", "dull O\n"]
+    for name in ("train", "validation", "test"):
+        (tmp_path / f"{name}.conll").write_text("\n".join(sentences * 4))
+    files = {name: tmp_path / f"{name}.conll" for name in ("train", "validation", "test")}
+    results = run(run_ner, tmp_path, save_model(tmp_path / "model", "Model"), files)
+    assert "f1" in json.dumps(results)
+    for size in SIZES:
+        with (tmp_path / "out" / "predictions" / size / "test.tsv").open() as file:
+            rows = list(csv.reader(file, delimiter="\t"))
+        assert [len(row[1].split()) for row in rows[1:]] == [3, 2, 1] * 4
+        assert {tag for row in rows[1:] for tag in row[1].split()} <= {"O", "B-X", "I-X"}
+
+
+def test_questions_are_answered_from_their_texts_at_every_size(tmp_path):
+    context = "a film of the good bad dull warm is not never it was long too plot"
+    asked = [
+        {"id": str(row), "question": "is it", "answers": [{"text": "good bad", "answer_start": 14}] if row % 2 else []}
+        for row in range(8)
+    ]
+    content = {"data": [{"paragraphs": [{"context": context, "qas": asked}]}]}
+    files = {name: tmp_path / f"{name}.json" for name in ("train", "validation", "test")}
+    for path in files.values():
+        path.write_text(json.dumps(content))
+    results = run(run_qa, tmp_path, save_model(tmp_path / "model", "Model"), files)
+    assert "exact_match" in json.dumps(results)
+    scores = json.loads((tmp_path / "out" / "test_results.json").read_text())
+    for size in SIZES:
+        answers = json.loads((tmp_path / "out" / "predictions" / size / "test.json").read_text())
+        assert list(answers) == [str(row) for row in range(8)]
+        assert all(answer in context for answer in answers.values())
+        right = [answers[one["id"]] == (one["answers"][0]["text"] if one["answers"] else "") for one in asked]
+        assert scores[size]["exact_match"] == pytest.approx(sum(right) / 8)
+
+
+def test_texts_without_labels_adapt_a_language_model(tmp_path):
+    files = {name: tmp_path / f"{name}.txt" for name in ("train", "validation", "test")}
+    for path in files.values():
+        path.write_text("\n".join([" ".join(WORDS[row:] + WORDS[:row]) for row in range(12)] + [""]))
+    results = run(run_mlm, tmp_path, save_model(tmp_path / "model", "ForMaskedLM"), files)
+    assert "perplexity" in json.dumps(results)
+    assert "test_w0.5-d1_perplexity" in (tmp_path / "out" / "test_results.tsv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("script", "head", "rows", "message"),
+    [
+        (run_ner, "Model", {"tokens": ["a"], "tags": ["O", "O"]}, r"Split 'train': Row 1 has the words .* Give two"),
+        (run_ner, "Model", {"body": "a"}, r"no tokens or words\. Name the right one by --text_column_name"),
+        (run_qa, "Model", {"question": "a", "context": "b", "answers": "z"}, "has the answer 'z' in column 'answers'"),
+        (run_qa, "Model", {"question": "a", "body": "b"}, r"has no column \['context'\]"),
+        (run_mlm, "ForMaskedLM", {"body": "a"}, r"no 'text'\. Name the one with the texts by --text_column_name"),
+        (run_mlm, "Model", {"text": "a"}, r"has no head that was trained on a task\. Give --finetune_teacher"),
+    ],
+)
+def test_rows_that_cannot_be_read_are_refused_before_any_work(tmp_path, script, head, rows, message):
+    (tmp_path / "train.jsonl").write_text("\n".join([json.dumps(rows)] * 4))
+    command = ["--train_file", str(tmp_path / "train.jsonl"), "--do_train", "--output_dir", str(tmp_path / "out")]
+    new_head = ["--finetune_teacher"] if script is not run_mlm else []
+    with pytest.raises(SystemExit, match=message):
+        script.main([*command, *new_head, "--model_name_or_path", save_model(tmp_path / "model", head)])
+    assert not (tmp_path / "out").exists()
