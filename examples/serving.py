@@ -20,7 +20,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from dynabert_hf import LatencyController, ServingTarget, profile, read_stored_metrics
+from dynabert_hf import LabelledText, LatencyController, ServingTarget, measure_cascade, profile, read_stored_metrics
 from dynabert_hf.families import longest_input
 from dynabert_hf.sizes.choosing import leading_metric
 from dynabert_hf.tasks import answers_of
@@ -29,7 +29,7 @@ MOST_BYTES = 2**20
 """Of a text; a longer one is refused."""
 
 
-def make_controller(model, target, *, metric, length):
+def make_controller(model, target, *, metric, length, cascade=()):
     """A controller with the metric that the checkpoint stores and latencies measured now.
 
     Args:
@@ -37,12 +37,16 @@ def make_controller(model, target, *, metric, length):
         target: What is promised.
         metric: What a size is good in.
         length: Tokens of a usual request.
+        cascade: Two sizes and labelled text, where the larger one may be asked about what the small one is unsure of.
     """
     stored = read_stored_metrics(model.config, metric=metric)
     table = profile(model, list(stored), sequence_lengths=(length,))
     direction = (model.config.metric_directions or {}).get(metric)
     told = {"metric": metric, "greater_is_better": None if direction is None else direction == "higher"}
-    return LatencyController(model, table.with_metrics(stored, metric=metric), target, **told)
+    records = list(table.with_metrics(stored, metric=metric))
+    if cascade:
+        records += measure_cascade(model, *cascade, costs=table, num_thresholds=10)
+    return LatencyController(model, records, target, **told)
 
 
 def make_handler(controller, tokenizer):
@@ -112,8 +116,13 @@ def main(arguments=None):
     parser.add_argument("--port", type=int, default=8000, help="0: any free one")
     parser.add_argument("--length", type=int, default=32, help="tokens of a usual request, at which sizes are measured")
     parser.add_argument("--metric", help="stored metric to serve by (default: the first that is no loss)")
+    sizes = ("SMALL", "LARGE")
+    parser.add_argument("--cascade", nargs=2, metavar=sizes, help="serve by both, too: LARGE where SMALL is not sure")
+    parser.add_argument("--file", help="labelled text that tells how sure SMALL has to be, as csv, json or parquet")
     parser.add_argument("--smoke", action="store_true", help="answer forty requests from four clients, and stop")
     arguments = parser.parse_args(arguments)
+    if bool(arguments.cascade) != bool(arguments.file):
+        parser.error("--cascade and --file go together: give two sizes, and labelled text to measure them on")
     torch.set_num_threads(1)  # requests run beside each other instead
     model = AutoModelForSequenceClassification.from_pretrained(arguments.model)
     metric = arguments.metric or leading_metric(model.config)
@@ -125,7 +134,10 @@ def main(arguments=None):
         tokenizer = AutoTokenizer.from_pretrained(arguments.model)
         tokenizer.model_max_length = min(tokenizer.model_max_length, longest_input(model.config))
         target = ServingTarget(p95_ms=arguments.p95_ms)
-        controller = make_controller(model, target, metric=metric, length=arguments.length)
+        cascade = ()
+        if arguments.cascade:
+            cascade = (*arguments.cascade, LabelledText.from_file(arguments.file, model, tokenizer))
+        controller = make_controller(model, target, metric=metric, length=arguments.length, cascade=cascade)
         server.RequestHandlerClass = make_handler(controller, tokenizer)
         serve(server, controller, is_smoke=arguments.smoke)
 

@@ -6,13 +6,15 @@ import json
 import socket
 import sys
 import threading
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from helpers.tiny import make_model, make_tokenizer
-from transformers import AutoTokenizer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from dynabert_hf import LatencyController, ServingTarget, SizeRecord, SubNetwork
+from dynabert_hf import CascadeRecord, LatencyController, ServingTarget, SizeRecord, SubNetwork
+from dynabert_hf import measure_cascade as measure
 
 spec = importlib.util.spec_from_file_location("serving_example", Path(__file__).parents[2] / "examples" / "serving.py")
 example = sys.modules["serving_example"] = importlib.util.module_from_spec(spec)
@@ -37,6 +39,39 @@ def test_the_example_answers_over_http(tmp_path, capsys):
     assert report["last"]["label"] in {"LABEL_0", "LABEL_1", "LABEL_2"}
     assert report["last"]["size"] == report["active"] == "w1-d1"
     assert report["mean_metric"] == pytest.approx(0.9)
+
+
+def test_the_example_serves_by_two_sizes_too(tmp_path, monkeypatch, capsys):
+    save(tmp_path, METRICS)
+    rows = [f"film number {number} is good,{number % 3}" for number in range(12)]
+    (tmp_path / "dev.csv").write_text("\n".join(["text,label", *rows]) + "\n")
+    cascade = ["--cascade", "w0.25-d0.5", "w1-d1", "--file", str(tmp_path / "dev.csv")]
+    made = []
+    monkeypatch.setattr(example, "measure_cascade", lambda *given, **told: made.extend(measure(*given, **told)) or made)
+    example.main([str(tmp_path), "--port", "0", "--smoke", "--p95-ms", "60000", *cascade])
+    report = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert report["answers"] == sum(report["served"].values()) == 40
+    assert {one.small for one in made} == {SubNetwork(0.25, 0.5)}
+    with pytest.raises(SystemExit):
+        example.main([str(tmp_path), "--port", "0", *cascade[:3]])
+    assert "--cascade and --file go together" in capsys.readouterr().err
+
+
+def test_an_answer_of_a_cascade_names_the_size_that_gave_it(tmp_path):
+    save(tmp_path, METRICS)
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    small = SizeRecord("w0.25-d0.5", {"accuracy": 0.5}, {"latency_ms": 1.0})
+    told = {"small": "w0.25-d0.5", "latencies_ms": (1.0, 2.0)}
+    for threshold, share, size in ((0.0, 0.0, "w0.25-d0.5"), (1.0, 1.0, "w1-d1")):
+        cost = {"latency_ms": 1.5}
+        record = CascadeRecord("w1-d1", {"accuracy": 0.9}, cost, threshold=threshold, share=share, **told)
+        controller = LatencyController(model, [small, record], ServingTarget(max_queue=9))
+        handler = example.make_handler(controller, AutoTokenizer.from_pretrained(tmp_path))
+        with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            answer = example.ask(f"http://127.0.0.1:{server.server_port}", "film is good")
+            server.shutdown()
+        assert answer["size"] == size
 
 
 def test_the_example_asks_for_a_checkpoint_with_accuracies(tmp_path):
