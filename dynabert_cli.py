@@ -30,6 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
         _add_cascade,
         _add_extract,
         _add_specialise,
+        _add_store_outputs,
         _add_trim,
         _add_export,
         _add_push,
@@ -47,7 +48,11 @@ def _command(commands: Any, name: str, summary: str, examples: str, takes: str =
         epilog="examples:\n" + "".join(f"  {line.strip()}\n" for line in examples.strip().splitlines()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    about = {"MODEL": "folder or Hub id of an elastic model", "FILE": "text: csv, tsv, json, jsonl or parquet"}
+    about = {
+        "MODEL": "folder or Hub id of an elastic model",
+        "TEACHER": "folder or Hub id of a fine-tuned model",
+        "FILE": "text: csv, tsv, json, jsonl or parquet",
+    }
     parser.add_argument(takes.lower(), metavar=takes, help=about[takes])
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     return parser
@@ -270,6 +275,25 @@ def _add_specialise(commands: Any) -> None:
     parser.add_argument("--train-batch-size", type=count, default=32, metavar="N", help="texts a batch (default 32)")
     parser.add_argument("--file", required=True, help="text to learn on, without labels: csv, json, jsonl or parquet")
     parser.add_argument("--text-column", nargs="+", default=["text"], metavar="COLUMN", help="one, or two of a pair")
+
+
+def _add_store_outputs(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "store-outputs",
+        "ask a fine-tuned model once of texts, for a training without it beside the student",
+        """
+        dynabert store-outputs TEACHER outputs --file train.csv
+        dynabert store-outputs TEACHER outputs --file pairs.jsonl --text-column premise hypothesis --hidden-states
+        """,
+        takes="TEACHER",
+    )
+    parser.add_argument("output", metavar="OUTPUT", help="folder to make, or to go on with")
+    parser.add_argument("--file", required=True, help="text, without labels: csv, json, jsonl or parquet")
+    parser.add_argument("--text-column", nargs="+", default=["text"], metavar="COLUMN", help="one, or two of a pair")
+    parser.add_argument("--hidden-states", action="store_true", help="keep hidden states, too")
+    parser.add_argument("--dtype", default="float32", metavar="NAME", help="float32 (default), float16 or bfloat16")
+    parser.add_argument("--eval-batch-size", type=count, default=32, metavar="N", help="texts a batch (default 32)")
 
 
 def _add_trim(commands: Any) -> None:

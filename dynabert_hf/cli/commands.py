@@ -16,6 +16,7 @@ from .augmentation import augment
 from .cascades import choose_cascade
 from .demo import demo
 from .measurements import evaluate, profile_sizes, show
+from .outputs import store_outputs
 from .predictions import predict
 from .products import export, extract, push, specialise_size, trim
 from .recommendation import recommend_size
@@ -69,6 +70,7 @@ _COMMANDS: dict[str, Callable[[Namespace, Console], int | None]] = {
     "augment": augment,
     "extract": extract,
     "specialise": specialise_size,
+    "store-outputs": store_outputs,
     "trim": trim,
     "export": export,
     "push": push,
