@@ -147,7 +147,8 @@ def logit_loss(
         student: Logits `(batch, labels)`, or `(batch, seq, labels)` with `token_mask`.
         teacher: Logits of the same shape.
         problem_type: `"single_label_classification"`; `"multi_label_classification"`, where each label is a binary
-            distribution of its own; or `"regression"`, where the loss is the mean squared error of the prediction.
+            distribution of its own and their losses are summed; or `"regression"`, where the loss is the mean squared
+            error of the prediction.
         token_mask: `(batch, seq)`, 1 for the tokens whose predictions count.
 
     Returns:
@@ -156,7 +157,7 @@ def logit_loss(
     if problem_type == "regression":
         loss = functional.mse_loss(student, teacher, reduction="none").mean(-1)
     elif problem_type == "multi_label_classification":
-        loss = functional.binary_cross_entropy_with_logits(student, teacher.sigmoid(), reduction="none").mean(-1)
+        loss = functional.binary_cross_entropy_with_logits(student, teacher.sigmoid(), reduction="none").sum(-1)
     else:
         loss = -(teacher.softmax(-1) * student.log_softmax(-1)).sum(-1)
     return loss.mean() if token_mask is None else _mean_over_tokens(loss, token_mask)
