@@ -18,19 +18,21 @@ from ..sizes.tables import quantity, table_of
 
 def print_sizes(console: Console, rows: Sequence[Mapping[str, Any]], teacher: Mapping[str, Any]) -> None:
     """What `show` knows of every size, from large to small."""
+    names = in_telling_order(name for row in rows for name in row["metrics"])
     cells = [
         {
             "size": _label(row["size"]) + (" *" if row["active"] else ""),
+            **{name: row["metrics"].get(name, "") for name in names},
+            "parameters": quantity(row["parameters"]),
+            "FLOPs": quantity(row["flops"]),
             "layers": len(row["layers"]),
             "heads": _one_or_range(layer["heads"] for layer in row["layers"]),
             "neurons": _one_or_range(layer["neurons"] for layer in row["layers"]),
-            "parameters": quantity(row["parameters"]),
-            "FLOPs": quantity(row["flops"]),
-            **{name: row["metrics"][name] for name in in_telling_order(row["metrics"])},
         }
         for row in reversed(rows)
     ]
-    console.print(table_of(cells, last=[{"size": "teacher", **teacher}] if teacher else []))
+    last = [{"size": "teacher", **teacher}] if teacher else []
+    console.print(table_of(cells, last=last, width=console.width, may_go=names[1:]))
     console.print("* active after loading. Parameters with head, as extracted; FLOPs of one text of 128 tokens.")
 
 
@@ -92,7 +94,7 @@ def print_answer(
         {
             "size": str(one),
             metric: one.metrics[metric],
-            **{cost: _amount(cost, one.costs[cost]) for cost in costs},
+            **{COSTS[cost] if cost == "flops" else cost: _amount(cost, one.costs[cost]) for cost in costs},
             "": parts.get(one, "on the front" if one in front else ""),
         }
         for one in sorted(records, key=lambda one: -one.costs[costs[0]])

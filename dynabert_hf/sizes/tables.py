@@ -8,28 +8,55 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+_GAP = 2
+"""Columns of the terminal between two of the table."""
 
-def table_of(rows: Sequence[Mapping[str, Any]], *, last: Iterable[Mapping[str, Any]] = ()) -> Table:
-    """Rows as a table, numbers to the right; `last` stands below a line. A key that a row lacks is an empty cell."""
+
+def table_of(
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    last: Iterable[Mapping[str, Any]] = (),
+    width: int = 80,
+    may_go: Sequence[str] = (),
+) -> Table:
+    """Rows as a table, numbers to the right. A key that a row lacks is an empty cell.
+
+    Args:
+        rows: The rows.
+        last: Rows that stand below a line.
+        width: Columns of the terminal.
+        may_go: Keys of columns that are left out where they do not fit, the last first; a line below says so.
+    """
     last = list(last)
     names = list(dict.fromkeys(name for row in rows for name in row))
+    widths = {name: _least_width(name, [row.get(name, "") for row in [*rows, *last]]) for name in names}
+    gone: list[str] = []
+    while sum(widths[name] + _GAP for name in names) - _GAP > width and len(gone) < len(may_go):
+        gone.insert(0, may_go[-1 - len(gone)])
+        names.remove(gone[0])
     table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True, show_edge=False, padding=(0, 1, 0, 0))
     for name in names:
         values = [row[name] for row in rows if name in row]
         is_number = all(isinstance(value, int | float) or value[:1].isdigit() or not value for value in values)
-        table.add_column(
-            " ".join(map(_in_parts, name.split("_"))),
-            justify="right" if is_number else "left",
-            min_width=max(len(_cell(row.get(name, ""))) for row in [*rows, *last]),
-            overflow="fold",
-        )
+        justify: Any = "right" if is_number else "left"
+        table.add_column(_heading(name), justify=justify, min_width=widths[name], overflow="fold")
     for row in rows:
         table.add_row(*(_cell(row.get(name, "")) for name in names))
     if last:
         table.add_section()
     for row in last:
         table.add_row(*(_cell(row.get(name, "")) for name in names))
+    if gone:
+        table.caption, table.caption_justify = f"No room for {', '.join(gone)}.", "left"
     return table
+
+
+def _least_width(name: str, values: Iterable[Any]) -> int:
+    return max([*map(len, map(_cell, values)), *map(len, _heading(name).split())])
+
+
+def _heading(name: str) -> str:
+    return " ".join(map(_in_parts, name.split("_")))
 
 
 def quantity(count: float) -> str:

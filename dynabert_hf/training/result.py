@@ -142,8 +142,12 @@ class RecipeResult:
             writer.writeheader()
             writer.writerows(records)
 
-    def table(self) -> Table:
-        """The sizes from large to small, then the mean and worst of all sizes, the teacher and the baseline."""
+    def table(self, *, width: int = 80) -> Table:
+        """The sizes from large to small, then the mean and worst of all sizes, the teacher and the baseline.
+
+        Args:
+            width: Columns of the terminal; metrics after the first are left out where they do not fit.
+        """
         others = {**self.summary, "teacher": self.teacher_metrics, "baseline": self.baseline_metrics}
         full = max(row.flops or 0 for row in self.rows)
         return table_of(
@@ -158,6 +162,8 @@ class RecipeResult:
                 for row in reversed(self.rows)
             ],
             last=[{"size": name, **self._cells(own)} for name, own in others.items() if own],
+            width=width,
+            may_go=list(self._cells({}))[1:],
         )
 
     def _cells(self, metrics: Mapping[str, float]) -> dict[str, str]:
@@ -171,7 +177,7 @@ class RecipeResult:
             console: Where to print; None: the standard output.
         """
         console = console or Console()
-        console.print(f"{len(self.rows)} sizes of one {type(self.model).__name__}", self.table())
+        console.print(f"{len(self.rows)} sizes of one {type(self.model).__name__}", self.table(width=console.width))
         if self.baseline_metrics:
             console.print(f"baseline: {BASELINE}")
 
@@ -182,7 +188,7 @@ class RecipeResult:
 
     def _repr_html_(self) -> str:
         """The table for a notebook."""
-        table = self.table()
+        table = self.table(width=10_000)
         cells = [[str(column.header) for column in table.columns]]
         cells += map(list, zip(*(map(str, column.cells) for column in table.columns), strict=True))
         rows = ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in cells]

@@ -161,6 +161,22 @@ def test_names_of_sizes_stay_whole_in_80_columns():
     assert "parameters" in text
 
 
+def test_metrics_that_do_not_fit_are_left_out_by_name_the_loss_first():
+    metrics = {"loss": 0.38, "accuracy": 0.8384, "f1": 0.88, "combined_score": 0.86, "matthews_correlation": 0.6}
+    layers = [{"index": 0, "heads": 9, "neurons": 2304}]
+    size = {"size": "w0.75-d0.75", "active": True, "layers": layers, "parameters": 109_483_778, "flops": 22.35e9}
+    shown = {}
+    for width in (80, 120):
+        console = Console(width=width, file=io.StringIO())
+        tables.print_sizes(console, [{**size, "metrics": metrics}], {})
+        shown[width] = console.file.getvalue()
+        assert max(map(len, shown[width].splitlines())) <= width
+        assert all(word in shown[width] for word in ("accuracy", "parameters", "neurons", "w0.75-d0.75 *", "0.8384"))
+    assert "No room for combined_score, matthews_correlation, loss." in " ".join(shown[80].split())
+    assert "0.38" in shown[120]
+    assert "No room" not in shown[120]
+
+
 def test_profiles_are_listed_from_large_to_small(capsys, folder):
     given = ["--size", "w0.5-d1", "--size", "w1-d1", "--size", "w0.25-d0.5"]
     _, out, _ = run(capsys, "profile", folder, *given, "--sequence-length", 5, "--rounds", 1)
