@@ -275,8 +275,8 @@ def test_labels_may_be_numbers_pairs_or_values(capsys, folder, tmp_path):
 def test_data_that_does_not_fit_is_refused(capsys, folder, reviews, tmp_path):
     evaluate = ["evaluate", folder, "--file"]
     assert_refused(capsys, "There is no file", *evaluate, tmp_path / "none.csv")
-    (tmp_path / "reviews.txt").write_text("a good film")
-    assert_refused(capsys, "ends in '.txt'", *evaluate, tmp_path / "reviews.txt")
+    (tmp_path / "reviews.doc").write_text("a good film")
+    assert_refused(capsys, "ends in '.doc'", *evaluate, tmp_path / "reviews.doc")
     assert_refused(
         capsys, "has no column ['review'], only ['text', 'label']", *evaluate, reviews, "--text-column", "review"
     )
