@@ -7,8 +7,9 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from ..data.pooling import Pooling
 from ..model.elastic_model import ElasticModelMixin
-from ..tasks import TASKS
+from ..tasks import TASKS, is_sentence_encoder
 from .arguments import DynaBertTrainingArguments
 from .stored_outputs import StoredOutputs
 from .teacher_facts import TeacherFacts
@@ -32,6 +33,7 @@ def check_teachers(
             _check_stored(teacher, args, train_dataset, needs_states=learns_states and number == 0)
         else:
             _check_weights(model, teacher)
+            _check_pooling(model, teacher)
         if args.stage == "depth" and args.teacher_width == "same":
             _check_narrowed(ours, teacher, facts)
         _check_predictions(ours, facts)
@@ -78,6 +80,18 @@ def _check_weights(model: PreTrainedModel, teacher: PreTrainedModel) -> None:
         raise ValueError(
             f"The teacher is in {teacher.dtype}, the model in {model.dtype}. Load both with dtype=torch.float32 "
             "(from_pretrained keeps the dtype of the file otherwise); bf16=True then computes in half precision."
+        )
+
+
+def _check_pooling(model: PreTrainedModel, teacher: PreTrainedModel) -> None:
+    """What a sentence encoder learns from another is pooled as the model pools."""
+    if not (is_sentence_encoder(model.config) and is_sentence_encoder(teacher.config)):
+        return
+    ours, theirs = Pooling.of(model.config), Pooling.of(teacher.config)
+    if ours.mode != theirs.mode:
+        raise ValueError(
+            f"The teacher pools by {theirs.mode!r}, the model by {ours.mode!r}. Both are pooled as the model is. Give "
+            f"a teacher that pools by {ours.mode!r}."
         )
 
 

@@ -15,10 +15,11 @@ from transformers import AutoTokenizer, PreTrainedModel
 from transformers.utils import ModelOutput, logging
 
 from ..data.fingerprints import fingerprint_of_weights
+from ..data.sentence_encoder import SentenceEncoder
 from ..data.views import FreshViews
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import SubNetwork
-from ..tasks import task_of
+from ..tasks import is_sentence_encoder, task_of
 from .arguments import DynaBertTrainingArguments
 from .distillation import kind_of_predictions
 from .ordered_evaluation import unchanged
@@ -55,7 +56,7 @@ def load_teachers(given: Any, model: PreTrainedModel, tokenizer: Any) -> list[Te
     """The teachers of a run, where names are folders of stored outputs, or folders or Hub ids of models.
 
     Args:
-        given: None, one, or a list.
+        given: None, one, or a list; for a sentence encoder also a `SentenceTransformer`, its folder or its Hub id.
         model: The fine-tuned model whose sizes are taught.
         tokenizer: Its tokenizer, to compare with that of a teacher that was named; None: nothing is compared.
 
@@ -64,8 +65,14 @@ def load_teachers(given: Any, model: PreTrainedModel, tokenizer: Any) -> list[Te
         ValueError: If a teacher reads other tokens, or its checkpoint lacks the head of the model.
     """
     several = given if isinstance(given, list | tuple) else [] if given is None else [given]
-    named = [_named(each, model, tokenizer) if isinstance(each, str | os.PathLike) else each for each in several]
-    return teachers_of(named)
+    return teachers_of([_loaded(each, model, tokenizer) for each in several])
+
+
+def _loaded(given: Any, model: PreTrainedModel, tokenizer: Any) -> Any:
+    encoder = SentenceEncoder.of(given) if is_sentence_encoder(model.config) else None
+    if encoder is not None:
+        return encoder.model
+    return _named(given, model, tokenizer) if isinstance(given, str | os.PathLike) else given
 
 
 def _named(name: str | os.PathLike, model: PreTrainedModel, tokenizer: Any) -> Teacher:

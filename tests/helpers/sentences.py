@@ -23,9 +23,9 @@ def make_encoder(seed=0):
     return model.eval()
 
 
-def save_encoder(folder, *, mode="mean", normalize=True, modules=(), **pooling):
+def save_encoder(folder, *, mode="mean", normalize=True, modules=(), seed=0, **pooling):
     """Save a sentence encoder as sentence-transformers does, without its package, and return the folder as text."""
-    make_encoder().save_pretrained(folder)
+    make_encoder(seed).save_pretrained(folder)
     make_tokenizer(WORDS, model_max_length=20).save_pretrained(folder)
     last = [("2_Normalize", "Normalize")] if normalize else []
     chain = [("", "Transformer"), ("1_Pooling", "Pooling"), *last, *modules]

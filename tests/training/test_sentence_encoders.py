@@ -17,7 +17,7 @@ from torch.nn.functional import normalize
 from transformers import TrainerCallback
 
 from dynabert_hf import DynaBertModel, DynaBertTrainer, DynaBertTrainingArguments, measure_importance, train_dynabert
-from dynabert_hf.data.pooling import Pooling
+from dynabert_hf.data.pooling import Pooling, sentence_vectors
 from dynabert_hf.data.sentence_encoder import SentenceEncoder
 from dynabert_hf.data.sentences import texts_to_learn, texts_to_measure, tokenised
 from dynabert_hf.training.vector_losses import change_of_vectors, similarity_loss, vector_loss
@@ -242,6 +242,29 @@ def test_the_lines_of_the_page_run_as_they_stand(folder, tmp_path, monkeypatch, 
     exec(code.replace("sentence-transformers/all-MiniLM-L6-v2", folder), {})
     assert "tensor([[" in capsys.readouterr().out
     assert (tmp_path / "outputs" / "stsb" / "model" / "modules.json").exists()
+
+
+def test_a_teacher_is_an_encoder_that_pools_alike(folder, tmp_path):
+    """One with other weights moves the sizes elsewhere; one with another pooling is refused."""
+    other, alike = save_encoder(tmp_path / "max", mode="max"), save_encoder(tmp_path / "other", seed=1)
+    settings = {
+        **SETTINGS,
+        "train_dataset": TEXTS,
+        "max_steps": 8,
+        "learning_rate": 3e-3,
+        "output_dir": tmp_path / "run",
+    }
+    with pytest.raises(ValueError, match="The teacher pools by 'max', the model by 'mean'"):
+        train_dynabert(folder, teacher=other, **settings)
+    assert not (tmp_path / "run").exists()
+    result = train_dynabert(folder, teacher=alike, widths=(1.0,), depths=(1.0,), **settings)
+    own, teacher = SentenceEncoder.of(folder), SentenceEncoder.of(alike)
+    batch = dict(own.tokenizer.pad(tokenised(TEXTS, own.model, own.tokenizer), return_tensors="pt"))
+    with torch.no_grad():
+        before, after, wanted = (
+            sentence_vectors(each, batch) for each in (own.model, result.model.eval(), teacher.model)
+        )
+    assert (after * wanted).sum(1).mean() > (before * wanted).sum(1).mean() + 0.05  # cosines
 
 
 def test_an_encoder_without_its_pooling_is_refused(tmp_path):
