@@ -16,7 +16,15 @@ SCORE_COLUMNS = ("labels", "label", "scores", "score")
 """What a column of labels or scores may be called, as sentence-transformers calls it."""
 
 
-def texts_to_learn(name: str, dataset: Any, model: Any, tokenizer: PreTrainedTokenizerBase | None) -> Any:
+def texts_to_learn(
+    name: str,
+    dataset: Any,
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase | None,
+    *,
+    text_columns: Sequence[str] | None = None,
+    max_length: int | None = None,
+) -> Any:
     """Tokenised texts of a data set, each once; data that are tokenised stay as they are.
 
     Args:
@@ -24,18 +32,27 @@ def texts_to_learn(name: str, dataset: Any, model: Any, tokenizer: PreTrainedTok
         dataset: A list of texts, or rows with one or two columns of text; labels play no part.
         model: The sentence encoder.
         tokenizer: Its tokenizer.
+        text_columns: The columns of text; None: all that hold text.
+        max_length: Tokens of a text at most; None: as many as the encoder takes.
 
     Raises:
         ValueError: If there are no texts or no tokenizer, or more columns of text than two.
     """
     if dataset is None or "input_ids" in column_names(dataset):
         return dataset
-    texts = [text for own in _text_columns(name, dataset, None).values() for text in own]
-    return datasets.Dataset.from_dict(tokenised(list(dict.fromkeys(texts)), model, tokenizer))
+    texts = [text for own in _text_columns(name, dataset, wanted=text_columns).values() for text in own]
+    return datasets.Dataset.from_dict(tokenised(list(dict.fromkeys(texts)), model, tokenizer, max_length=max_length))
 
 
 def texts_to_measure(
-    name: str, dataset: Any, model: Any, tokenizer: PreTrainedTokenizerBase | None, *, label_column: str | None = None
+    name: str,
+    dataset: Any,
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase | None,
+    *,
+    text_columns: Sequence[str] | None = None,
+    label_column: str | None = None,
+    max_length: int | None = None,
 ) -> Any:
     """Tokenised texts with a label, or pairs of texts with a score; data that are tokenised stay as they are.
 
@@ -46,7 +63,9 @@ def texts_to_measure(
         dataset: Rows with one or two columns of text, and one of `SCORE_COLUMNS`.
         model: The sentence encoder.
         tokenizer: Its tokenizer.
+        text_columns: The columns of text; None: all that hold text.
         label_column: The column of labels or scores; None: the one of `SCORE_COLUMNS` that is there.
+        max_length: Tokens of a text at most; None: as many as the encoder takes.
 
     Raises:
         ValueError: If there are no texts, more columns of text than two, or scores that are no numbers.
@@ -55,8 +74,8 @@ def texts_to_measure(
         return dataset
     possible = SCORE_COLUMNS if label_column is None else (label_column,)
     label = next((each for each in possible if each in column_names(dataset)), None)
-    columns = _text_columns(name, dataset, label)
-    encoded = [tokenised(own, model, tokenizer) for own in columns.values()]
+    columns = _text_columns(name, dataset, label=label, wanted=text_columns)
+    encoded = [tokenised(own, model, tokenizer, max_length=max_length) for own in columns.values()]
     if len(encoded) == 1:
         rows = encoded[0]
     else:
@@ -66,7 +85,9 @@ def texts_to_measure(
     return datasets.Dataset.from_dict(rows)
 
 
-def tokenised(texts: Sequence[str], model: Any, tokenizer: PreTrainedTokenizerBase | None) -> dict[str, list[Any]]:
+def tokenised(
+    texts: Sequence[str], model: Any, tokenizer: PreTrainedTokenizerBase | None, *, max_length: int | None = None
+) -> dict[str, list[Any]]:
     """Texts as `SentenceTransformer.encode` gives them to the encoder, without padding.
 
     Raises:
@@ -77,7 +98,8 @@ def tokenised(texts: Sequence[str], model: Any, tokenizer: PreTrainedTokenizerBa
             "There are texts, but no tokenizer. Give that of the sentence encoder as processing_class, or to "
             "train_dynabert the encoder as a SentenceTransformer or its folder, which has one."
         )
-    prompt, length = prompt_of(model.config), min(tokenizer.model_max_length, longest_input(model.config))
+    possible = min(tokenizer.model_max_length, longest_input(model.config))
+    prompt, length = prompt_of(model.config), possible if max_length is None else min(max_length, possible)
     given = [(prompt + text).strip() for text in texts]
     if lowers_case(model.config):
         given = [text.lower() for text in given]
@@ -85,9 +107,19 @@ def tokenised(texts: Sequence[str], model: Any, tokenizer: PreTrainedTokenizerBa
     return {key: list(encoded[key]) for key in ("input_ids", "attention_mask") if key in encoded}
 
 
-def _text_columns(name: str, dataset: Any, label: str | None) -> dict[str, list[str]]:
-    """The columns of text of a data set, by name and in order, without that of the labels."""
-    if isinstance(dataset, list | tuple) and dataset and all(isinstance(text, str) for text in dataset):
+def _text_columns(
+    name: str, dataset: Any, *, label: str | None = None, wanted: Sequence[str] | None = None
+) -> dict[str, list[str]]:
+    """The columns of text of a data set, by name and in order: those that are wanted, else all but the labels."""
+    missing = [each for each in wanted or () if each not in column_names(dataset)]
+    if missing:
+        raise ValueError(
+            f"{name} has the columns {column_names(dataset)} but no {missing[0]!r}, which was named as one of text. "
+            "Name by text_columns those that are there, in all data sets the same."
+        )
+    if wanted is not None:
+        columns = {each: _values(dataset, each) for each in wanted}
+    elif isinstance(dataset, list | tuple) and dataset and all(isinstance(text, str) for text in dataset):
         columns = {"text": list(dataset)}
     else:
         names = [each for each in column_names(dataset) if each not in (*SCORE_COLUMNS, label)]

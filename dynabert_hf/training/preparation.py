@@ -171,16 +171,34 @@ class Recipe:
         return all(batch.get(name) is not None for name in wanted)
 
 
-def rows_of_texts(model: PreTrainedModel, tokenizer: Any, train: Any, evaluation: Any, importance: Any) -> tuple:
+def rows_of_texts(
+    model: PreTrainedModel,
+    tokenizer: Any,
+    train: Any,
+    evaluation: Any,
+    importance: Any,
+    *,
+    label_column: str | None = None,
+    **how: Any,
+) -> tuple:
     """The data sets of a run as a sentence encoder reads them, where they hold texts.
+
+    Args:
+        model: The sentence encoder.
+        tokenizer: Its tokenizer.
+        train: The texts to learn from.
+        evaluation: The texts to measure on.
+        importance: The texts to measure importance on.
+        label_column: The column of labels or scores.
+        **how: The columns of text, `text_columns`, and `max_length`.
 
     Raises:
         ValueError: If they hold no texts, or there is no tokenizer.
     """
     return (
-        texts_to_learn("train_dataset", train, model, tokenizer),
-        texts_to_measure("eval_dataset", evaluation, model, tokenizer),
-        texts_to_learn("importance_dataset", importance, model, tokenizer),
+        texts_to_learn("train_dataset", train, model, tokenizer, **how),
+        texts_to_measure("eval_dataset", evaluation, model, tokenizer, label_column=label_column, **how),
+        texts_to_learn("importance_dataset", importance, model, tokenizer, **how),
     )
 
 

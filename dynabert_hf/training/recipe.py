@@ -182,7 +182,10 @@ def train_dynabert(
         if matryoshka_dims is not None:
             teacher.config.matryoshka_dims = list(matryoshka_dims)
         train_dataset, eval_dataset, importance_dataset = rows_of_texts(
-            teacher, processing_class, train_dataset, eval_dataset, importance_dataset
+            *(teacher, processing_class, train_dataset, eval_dataset, importance_dataset),
+            text_columns=text_columns,
+            label_column=label_column,
+            max_length=max_length,
         )
     elif matryoshka_dims is not None:
         raise ValueError(

@@ -161,6 +161,20 @@ def test_names_of_classes_become_numbers_and_scores_stay(encoder):
     assert pair["labels"] == 2.0
 
 
+def test_named_columns_alone_are_read_and_cut(encoder):
+    rows = [{"a": "w3 w4 w5", "b": "w4", "c": "w6", "gold": 3}]
+    found = texts_to_measure(
+        "eval", rows, encoder.model, encoder.tokenizer, text_columns=["a", "c"], label_column="gold", max_length=5
+    )[0]
+    assert (found["input_ids"], found["labels"]) == ([[2, 6, 7, 8, 3], [2, 6, 7, 11, 3]], 3.0)
+    learned = texts_to_learn("train", rows, encoder.model, encoder.tokenizer, text_columns=["b"])
+    assert learned["input_ids"] == [[2, 6, 7, 9, 3]]
+    with pytest.raises(
+        ValueError, match=r"columns \['a', 'b', 'c', 'gold'\] but no 'd', which was named as one of text"
+    ):
+        texts_to_learn("train", rows, encoder.model, encoder.tokenizer, text_columns=["d"])
+
+
 def test_texts_need_a_tokenizer(encoder):
     with pytest.raises(ValueError, match=r"There are texts, but no tokenizer\. Give that of the sentence encoder"):
         texts_to_learn("train", ["w3"], encoder.model, None)
