@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from ..families import longest_input
 from ..files import check_writable_file
 from ..hub.card import refresh_sizes
-from ..hub.facts import ModelCardFacts
+from ..hub.facts import ModelCardFacts, public_name
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import size_name
 from ..sizes.baseline import BASELINE, baseline_on
@@ -111,7 +111,8 @@ def refresh_card(arguments: Namespace, model: Any, metrics: dict[str, dict[str, 
     """Show on the card beside a model what was measured just now, and on which rows."""
     names = list(dict.fromkeys([*map(size_name, model.config.subnetworks), *metrics]))
     records = [SizeRecord.counted(model, name, metrics.get(name, {})) for name in names]
-    facts = ModelCardFacts.from_records(model, records, dataset_name=Path(arguments.file).name, **told)
+    told |= {"dataset_name": Path(arguments.file).name, "base_model": public_name(arguments.model)}
+    facts = ModelCardFacts.from_records(model, records, **told)
     folder = Path(arguments.model)
     if refresh_sizes(folder, facts):
         refresh_sizes(folder, replace(facts, pictures=draw_pictures(facts, folder)))

@@ -63,6 +63,11 @@ def refresh_sizes(folder: str | Path, facts: ModelCardFacts) -> bool:
     _, next_heading, rest = after.partition("\n## ")
     pictures = "".join(f"\n![{name}]({file})\n" for name, file in facts.pictures.items())
     section = f"\n{_size_table(facts)}\n\n{_how_measured(facts)}\n{pictures}"
+    difference = _difference(facts)
+    if difference:
+        rest = re.sub(
+            r"^- (The sizes differ|All measured sizes have): .*$", f"- {difference}", rest, flags=re.MULTILINE
+        )
     card = ModelCard(before + heading + section + next_heading + rest)
     data: Any = card.data
     data.model_name = data.model_name or facts.heading
@@ -218,7 +223,8 @@ def _size_table(facts: ModelCardFacts) -> str:
     others = {}
     if metrics and len(facts.sizes) > 1:
         values = {name: [record.metrics[name] for record in facts.sizes if name in record.metrics] for name in metrics}
-        others["mean of the sizes"] = {name: math.fsum(own) / len(own) for name, own in values.items()}
+        of_all = {name: own for name, own in values.items() if len(own) == len(facts.sizes)}
+        others["mean of the sizes"] = {name: math.fsum(own) / len(own) for name, own in of_all.items()}
     others |= {"teacher": dict(facts.teacher_metrics), "baseline": dict(facts.baseline_metrics)}
     for name, own in others.items():
         if not own:
@@ -329,7 +335,7 @@ def _stage_table(facts: ModelCardFacts) -> str:
 
 def _shown_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a stage that had an effect, as a person writes them."""
-    shown = {name: getattr(value, "value", value) for name, value in settings.items()}
+    shown = {name: getattr(value, "value", value) for name, value in settings.items() if value is not None}
     idle = "num_train_epochs" if shown.get("max_steps", -1) > 0 else "max_steps"
     shown.pop(idle, None)
     if shown.get("strategy") == "grid":
@@ -353,16 +359,27 @@ def _lowest_version() -> str:
     return next((f"It needs transformers {match[1]} or newer." for match in found if match), "")
 
 
+def _difference(facts: ModelCardFacts) -> str | None:
+    """By how much sizes differ in the leading metric; None where fewer than two were measured."""
+    metric = facts.metric
+    values = [size.metrics[metric] for size in facts.sizes if metric in size.metrics] if metric else []
+    if len(values) < 2:
+        return None
+    least, most = f"{min(values):.4f}", f"{max(values):.4f}"
+    if least == most:
+        return f"All measured sizes have: `{metric}` {most}."
+    return f"The sizes differ: `{metric}` lies between {least} and {most}."
+
+
 def _limits(facts: ModelCardFacts) -> list[str]:
     limits = []
     if list(facts.stages) == ["width"]:
         limits.append("Only full depth was trained yet. Smaller depths run, and need stage `depth` to be of use.")
     elif facts.stages:
         limits.append("Only the sizes in the table were trained. Others run, and were not measured.")
-    metric = facts.metric
-    values = [size.metrics[metric] for size in facts.sizes if metric in size.metrics] if metric else []
-    if len(values) > 1:
-        limits.append(f"The sizes differ: `{metric}` lies between {min(values):.4f} and {max(values):.4f}.")
+    difference = _difference(facts)
+    if difference:
+        limits.append(difference)
     limits.append("Biases and errors of the model and data that training began with are likely still there.")
     limits.append("FLOPs and latency do not scale alike on all hardware; measure on yours.")
     return limits

@@ -387,8 +387,13 @@ def test_stored_metrics_stand_on_the_card_with_the_rows_they_are_of(capsys, fold
     results = {each.metric_name: each.metric_value for each in ModelCard.load(folder / "README.md").data.eval_results}
     ends = ("w1-d1", "w0.25-d0.5")
     assert results == {f"accuracy of {size}": round(metrics[size]["accuracy"], 4) for size in ends}
-    rest = [text.partition("## How it was made")[2] for text in (before, after)]
-    assert rest[0] == rest[1] != ""
+    rest = [text.partition("## How it was made")[2].splitlines() for text in (before, after)]
+    was, now = ([line for line in lines if "`accuracy`" in line] for lines in rest)
+    assert [line for line in rest[0] if line not in was] == [line for line in rest[1] if line not in now] != []
+    values = sorted(f"{own['accuracy']:.4f}" for own in metrics.values())
+    one = f"- All measured sizes have: `accuracy` {values[0]}."
+    several = f"- The sizes differ: `accuracy` lies between {values[0]} and {values[-1]}."
+    assert now == [one if values[0] == values[-1] else several]
     assert before.partition("# ")[2].partition("## Sizes")[0] in after
 
 
