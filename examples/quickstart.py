@@ -12,6 +12,8 @@ The test part is scored once, at the end; it is used neither for training, nor f
 import argparse
 import hashlib
 import json
+import math
+import shutil
 import subprocess
 import sys
 import time
@@ -30,13 +32,14 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
     DataCollatorWithPadding,
+    EarlyStoppingCallback,
     Trainer,
     TrainingArguments,
     set_seed,
 )
 
 from dynabert_hf import SizeRecord, SubNetwork, measure_latency, train_dynabert
-from dynabert_hf.data.columns import draw
+from dynabert_hf.data.columns import draw, drawn_rows
 from dynabert_hf.files import write_whole
 from dynabert_hf.sizes.plots import plot_pareto
 from dynabert_hf.training.callbacks import show_progress
@@ -46,6 +49,15 @@ MAX_LENGTH = 128
 LATENCY_LENGTH = 32
 TRAINING = {"learning_rate": 4e-4, "num_train_epochs": 3}
 FULL_TRAINING = {**TRAINING, "num_train_epochs": 2}
+BATCH_SIZE = 32
+STEPS = 282
+"""Steps of the demo on the embedded data, for which its epochs and rates were chosen."""
+
+STEPS_PER_CLASS = 15
+"""Steps of fine-tuning for each class, where there are many."""
+
+MOST_EPOCHS, PATIENCE = 30, 3
+"""Epochs at most, and those after which fine-tuning ends if the sentences held out are predicted no better."""
 
 
 def parse_arguments():
@@ -85,6 +97,28 @@ def settings_of(arguments):
     if arguments.num_train is None and not (arguments.dataset or arguments.train_file):
         settings["num_train"] = 3000
     return {**settings, "folder": folder}
+
+
+def scaled(settings, data):
+    """Settings for data that were named: enough steps however few sentences there are, more where classes are many.
+
+    A tenth of the training sentences is held out of fine-tuning, which ends when these are predicted no better.
+    """
+    num_train = len(data["train"])
+    steps_per_epoch = math.ceil(num_train / BATCH_SIZE)
+    wanted = max(STEPS, STEPS_PER_CLASS * data["train"].features["label"].num_classes)
+    given = settings["training"]["num_train_epochs"]
+
+    def epochs(steps, least):
+        return min(MOST_EPOCHS, max(least, math.ceil(steps / steps_per_epoch)))
+
+    teacher, sizes = epochs(wanted, 3), epochs(STEPS, given)
+    return {
+        **settings,
+        "teacher": {"num_train_epochs": teacher},
+        "training": {**settings["training"], "num_train_epochs": sizes},
+        "num_held_out": num_train // 10,
+    }
 
 
 def load_data(arguments, settings):
@@ -158,13 +192,20 @@ def fine_tune(base, data, tokenizer, settings, seed):
     teacher = AutoModelForSequenceClassification.from_pretrained(
         base, num_labels=len(labels), id2label=dict(enumerate(labels)), label2id={n: i for i, n in enumerate(labels)}
     )
+    train, watching, watched = data["train"], {"save_strategy": "no"}, {}
+    if settings.get("num_held_out"):
+        rows, count = drawn_rows(train, len(train), seed), settings["num_held_out"]
+        watched = {"eval_dataset": train.select(rows[:count]), "callbacks": [EarlyStoppingCallback(PATIENCE)]}
+        watching = {"load_best_model_at_end": True, "save_total_limit": 1, "eval_strategy": "epoch"}
+        watching["save_strategy"] = "epoch"
+        train = train.select(rows[count:])
     args = TrainingArguments(
         settings["folder"] / "teacher-training",
         **training,
-        per_device_train_batch_size=32,
+        **watching,
+        per_device_train_batch_size=BATCH_SIZE,
         warmup_steps=0.1,
         train_sampling_strategy="group_by_length",
-        save_strategy="no",
         report_to="none",
         logging_steps=50,
         dataloader_pin_memory=torch.accelerator.is_available(),
@@ -173,12 +214,14 @@ def fine_tune(base, data, tokenizer, settings, seed):
     trainer = Trainer(
         teacher,
         args,
-        train_dataset=data["train"],
+        train_dataset=train,
         processing_class=tokenizer,
         data_collator=DataCollatorWithPadding(tokenizer),
+        **watched,
     )
     show_progress(trainer)
     trainer.train()
+    shutil.rmtree(settings["folder"] / "teacher-training", ignore_errors=True)
     path.write_text(json.dumps(made_of, indent=2))
     write_whole(folder, teacher.save_pretrained)
     return teacher
@@ -207,6 +250,8 @@ def run(arguments):
     settings = settings_of(arguments)
     folder = settings["folder"]
     data = load_data(arguments, settings)
+    if (arguments.dataset or arguments.train_file) and not arguments.smoke:
+        settings = scaled(settings, data)
     sizes = {split: len(part) for split, part in data.items()}
     console.print(f"[bold]Data[/bold] {sizes}")
 

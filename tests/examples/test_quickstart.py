@@ -1,5 +1,6 @@
 """What the quickstart takes and refuses, data and teachers; the whole of it runs in its smoke form in CI."""
 
+import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import quickstart
 import torch
-from datasets import ClassLabel, DatasetDict
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from helpers.glue_tasks import make_split, save_model, write_csv
 from recipe_data import InputError
 from transformers import AutoTokenizer, Trainer
@@ -80,7 +81,7 @@ def test_a_missing_test_file_is_asked_for(tmp_path):
         quickstart.load_named(arguments(tmp_path, test_file=None))
 
 
-def fine_tune(folder, *, model="model", num_train=16, data_seed="train", seed=0, **training):
+def fine_tune(folder, *, model="model", num_train=16, data_seed="train", seed=0, num_held_out=0, **training):
     """A teacher of a tiny model and a tiny data set, in the sub-folder `out`."""
     base = save_model(folder / model, head=False)
     tokenizer = AutoTokenizer.from_pretrained(base)
@@ -89,6 +90,7 @@ def fine_tune(folder, *, model="model", num_train=16, data_seed="train", seed=0,
     settings = {
         "folder": folder / "out",
         "teacher": {"max_steps": 1, "use_cpu": True, "disable_tqdm": True, **training},
+        "num_held_out": num_held_out,
     }
     return quickstart.fine_tune(base, data, tokenizer, settings, seed)
 
@@ -99,6 +101,47 @@ def test_a_second_run_takes_up_its_teacher(tmp_path, monkeypatch):
     again = fine_tune(tmp_path)
     for (name, weight), other in zip(first.named_parameters(), again.parameters(), strict=True):
         assert torch.equal(weight, other), name
+
+
+def labelled(num_rows, num_classes):
+    names = [f"class {number}" for number in range(num_classes)]
+    rows = {"text": ["a"] * num_rows, "label": [row % num_classes for row in range(num_rows)]}
+    features = Features({"text": Value("string"), "label": ClassLabel(names=names)})
+    return DatasetDict(train=Dataset.from_dict(rows, features=features))
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "num_classes", "teacher", "sizes"),
+    [(3000, 2, 3, 3), (1540, 77, 24, 6), (320, 2, 29, 29), (60, 77, 30, 30), (50_000, 2, 3, 3)],
+)
+def test_epochs_scale_with_sentences_and_classes(num_rows, num_classes, teacher, sizes):
+    settings = {"teacher": {}, "training": dict(quickstart.TRAINING)}
+    scaled = quickstart.scaled(settings, labelled(num_rows, num_classes))
+    assert scaled["teacher"] == {"num_train_epochs": teacher}
+    assert scaled["training"] == {**quickstart.TRAINING, "num_train_epochs": sizes}
+    assert scaled["num_held_out"] == num_rows // 10
+    assert settings == {"teacher": {}, "training": quickstart.TRAINING}
+
+
+def test_fine_tuning_ends_when_what_is_held_out_is_predicted_no_better(tmp_path):
+    def tuned(name, **training):
+        told = {"max_steps": -1, "num_train_epochs": 30, "learning_rate": 0.0, **training}
+        fine_tune(tmp_path / name, num_held_out=4, **told)
+        return json.loads((tmp_path / name / "out" / "settings.json").read_text())
+
+    epochs = []
+    counted = quickstart.EarlyStoppingCallback.on_evaluate
+
+    def count(self, args, state, control, metrics, **kwargs):
+        epochs.append(metrics["eval_loss"])
+        return counted(self, args, state, control, metrics, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(quickstart.EarlyStoppingCallback, "on_evaluate", count)
+        settings = tuned("out")
+    assert len(epochs) == 1 + quickstart.PATIENCE
+    assert settings["sentences"] == 16
+    assert not (tmp_path / "out" / "out" / "teacher-training").exists()
 
 
 @pytest.mark.parametrize(
