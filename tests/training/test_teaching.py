@@ -4,7 +4,9 @@ import copy
 
 import pytest
 import torch
+from helpers import HELPERS, teaching_worker
 from helpers.backbones import make_stock
+from helpers.processes import launch
 from helpers.recipes import make_sentences, make_teacher, run_recipe
 from helpers.tiny import make_model, make_tokenizer
 from helpers.trainers import make_dataset, make_trainer
@@ -213,3 +215,13 @@ def test_a_teacher_with_another_tokenizer_is_refused_before_anything_is_written(
     with pytest.raises(ValueError, match=r"has no ForSequenceClassification: .* would be random. Give a model"):
         run_recipe(tmp_path, taught_by=tmp_path / "bare", train_dataset=make_sentences())
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_learn_views_and_projections_as_one_does(tmp_path):
+    teaching_worker.main(tmp_path, 1)
+    launch(HELPERS / "teaching_worker.py", tmp_path, 2)
+    one, two = (load_file(tmp_path / f"{count}.safetensors") for count in (1, 2))
+    assert one.keys() == two.keys() > {"to teacher: layers.weight"}
+    for name, weight in one.items():
+        torch.testing.assert_close(two[name], weight, rtol=0, atol=1e-5)
