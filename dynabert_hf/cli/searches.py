@@ -12,11 +12,11 @@ from ..data.labelled_text import LabelledText
 from ..model.subnetwork import parse_size
 from ..sizes.evaluation import store_metrics, store_sizes
 from ..sizes.layer_search import SearchResult, search_layers
-from ..sizes.records import SETTING, SizeRecord, size_label
+from ..sizes.records import SETTING, SizeRecord, format_cost, size_label
 from ..sizes.tables import quantity, table_of
 from ..training.rewiring import measure_importance
 from .inputs import labelled_text, load_model, stored_config
-from .measurements import refresh_card, usual_length
+from .measurements import usual_length
 from .tables import print_json
 
 
@@ -44,9 +44,7 @@ def search(arguments: Namespace, console: Console) -> None:
     )
     if config_file is not None:
         store_sizes(config_file, [one.name for one in result.found])
-        metrics = {one.name: dict(one.metrics) for one in (*result.grid, *result.found)}
-        store_metrics(config_file, metrics)
-        refresh_card(arguments, model, metrics, eval_rows=len(text))
+        store_metrics(config_file, {one.name: dict(one.metrics) for one in (*result.grid, *result.found)})
     if arguments.json:
         parts = {part: [_row(one, result) for one in getattr(result, part)] for part in ("found", "grid")}
         print_json({"cost": result.cost, "budgets": result.budgets, "seconds": result.seconds, **parts})
@@ -55,7 +53,9 @@ def search(arguments: Namespace, console: Console) -> None:
     rows += [{"": "grid", **_row(one, result)} for one in result.grid]
     console.print(table_of([{**row, "size": size_label(parse_size(row["size"]))} for row in rows]))
     for number, one in enumerate(result.found):
-        console.print(f"{result.cost} {result.budgets[number]:g}: {one.name}", soft_wrap=True)
+        over = one.costs[result.cost] - result.budgets[number]
+        note = f", measured {format_cost(result.cost, over)} above: the machine was busier than for the table"
+        console.print(f"{result.cost} {result.budgets[number]:g}: {one.name}{note if over > 0 else ''}", soft_wrap=True)
     ran = f"{result.num_evaluated} shapes in {result.seconds:.0f} s"
     stored = "; the found ones are stored" if config_file is not None else ""
     console.print(f"{ran}, metrics of {len(text)} texts of {arguments.file}{stored}", soft_wrap=True)
