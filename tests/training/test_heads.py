@@ -127,7 +127,7 @@ def test_distillation_needs_no_labels(tmp_path, hidden):
     ("given", "message"),
     [
         (
-            {},
+            {"importance_labels": "data"},
             "train_dataset has the columns .* but no labels, by which .* labelled rows as importance_dataset",
         ),
         ({"importance_dataset": make_sentences(4).remove_columns("labels")}, "importance_dataset .* but no labels"),
