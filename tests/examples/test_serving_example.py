@@ -142,7 +142,7 @@ def test_ctrl_c_ends_the_server_with_its_report(tmp_path, capsys, monkeypatch):
     seen = {}
     measure = example.profile
     monkeypatch.setattr(example, "profile", lambda *args, **kwargs: seen.update(kwargs) or measure(*args, **kwargs))
-    example.main([str(tmp_path), "--port", "0", "--length", "7", "--host", "0.0.0.0"])
+    example.main([str(tmp_path), "--port", "0", "--p95-ms", "10000", "--length", "7", "--host", "0.0.0.0"])
     first, last = capsys.readouterr().out.splitlines()
     assert first.startswith("Serving at http://0.0.0.0:")
     assert json.loads(last)["served"] == {}
