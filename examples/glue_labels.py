@@ -6,7 +6,7 @@ from recipe_training import config_of, load_model
 from transformers import AutoModelForSequenceClassification
 from transformers.utils import logging
 
-from dynabert_hf.tasks import has_generic_names
+from dynabert_hf.task_metrics import has_generic_names
 
 logger = logging.get_logger("run_glue")
 

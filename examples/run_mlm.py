@@ -21,9 +21,10 @@ from recipe_job import Job, run_script, write_predictions
 from recipe_training import load_model
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
-from dynabert_hf.data.encoding import TextColumns, encoded
+from dynabert_hf.data.encoding import encoded
 from dynabert_hf.data.inputs import check_inputs
 from dynabert_hf.data.masking import MaskedOnce
+from dynabert_hf.data.text_columns import TextColumns
 from dynabert_hf.tasks import MaskingCollator, task_of
 
 USAGE = "run_mlm.py --model_name_or_path MODEL --train_file FILE --output_dir FOLDER ... | ARGUMENTS.json | --help"

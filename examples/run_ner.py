@@ -21,7 +21,8 @@ from recipe_job import Job, run_script, write_predictions
 from recipe_training import load_model
 from transformers import AutoModelForTokenClassification, AutoTokenizer, DataCollatorForTokenClassification
 
-from dynabert_hf.data.encoding import TAGS, WORDS, TextColumns, encoded
+from dynabert_hf.data.encoding import encoded
+from dynabert_hf.data.text_columns import TAGS, WORDS, TextColumns
 from dynabert_hf.data.text_files import read_tagged_words
 from dynabert_hf.tasks import task_of
 

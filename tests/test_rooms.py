@@ -7,7 +7,8 @@ import dynabert_hf
 
 ROOMS = (
     ("model",),
-    ("families", "tasks", "files"),
+    ("families", "task_metrics", "files"),
+    ("tasks",),
     ("data",),
     ("onnx",),
     ("sizes",),

@@ -9,8 +9,9 @@ from helpers.tiny import make_model
 from sklearn.metrics import f1_score
 from transformers import BertForNextSentencePrediction, BertForTokenClassification, BertTokenizer, EvalPrediction
 
-from dynabert_hf import DynaElectraForPreTraining, tasks
-from dynabert_hf.tasks import TASKS, has_entities, scores_of_words, task_of
+from dynabert_hf import DynaElectraForPreTraining, task_metrics
+from dynabert_hf.task_metrics import has_entities, scores_of_words
+from dynabert_hf.tasks import TASKS, task_of
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{number}" for number in range(94))]
 TAGS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
@@ -184,8 +185,8 @@ def test_metrics_of_entities_equal_those_of_seqeval():
 
 def test_without_seqeval_the_extra_is_named(monkeypatch):
     warnings = []
-    monkeypatch.setattr(tasks.importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(tasks.logger, "warning_once", warnings.append)
+    monkeypatch.setattr(task_metrics.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(task_metrics.logger, "warning_once", warnings.append)
     metrics = metrics_of("ForTokenClassification", one_hot([[0, 1]], 5), np.array([[0, 2]]), **named(TAGS))
     assert metrics == {"accuracy": 0.5}
     assert "pip install 'dynabert-hf[metrics]'" in warnings[0]

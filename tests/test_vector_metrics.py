@@ -52,8 +52,8 @@ def test_vectors_that_are_all_alike_find_nothing():
 
 def test_without_scipy_values_are_correlated_and_a_warning_says_so(monkeypatch):
     said = []
-    monkeypatch.setattr("dynabert_hf.tasks.importlib.util.find_spec", lambda name: None)
-    monkeypatch.setattr("dynabert_hf.tasks.logger.warning_once", said.append)
+    monkeypatch.setattr("dynabert_hf.task_metrics.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("dynabert_hf.task_metrics.logger.warning_once", said.append)
     draw = np.random.default_rng(0)
     vectors, scores = draw.normal(size=(9, 2, 4)), draw.normal(size=9)
     expected = np.corrcoef([cosine(*pair) for pair in vectors], scores)[0, 1]

@@ -20,7 +20,8 @@ from ..families import longest_input
 from ..files import check_writable_file
 from ..model.subnetwork import size_name
 from ..sizes.tables import table_of
-from ..tasks import has_entities, problem_type, task_of
+from ..task_metrics import has_entities, problem_type
+from ..tasks import task_of
 from .inputs import load_model, needed_tokenizer
 from .tables import print_json
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import datasets
@@ -13,101 +12,13 @@ from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from ..families import longest_input
-from ..tasks import IGNORED, has_generic_names, problem_type, task_of
-from .columns import LABEL_COLUMNS, column_names
-from .questions import ANSWERS, INPUTS, WINDOW, Questions
-from .questions import COLUMNS as QUESTION_COLUMNS
+from ..task_metrics import IGNORED, has_generic_names, problem_type
+from ..tasks import task_of
+from .columns import column_names
+from .questions import INPUTS, WINDOW, Questions
+from .text_columns import TextColumns, is_text
 
 logger = logging.get_logger(__name__)
-
-TEXTS = (("text", "text_pair"), ("sentence1", "sentence2"), ("text",), ("sentence",))
-"""What columns of texts, or of the two texts of a pair, are called; the first that are all there are read."""
-
-WORDS, TAGS = ("tokens", "words"), ("tags", "ner_tags", "labels", "label")
-"""What columns of words and of their labels are called."""
-
-CHOICES = ("text", "choices")
-"""The columns of a text and of the texts that it may go on with."""
-
-
-@dataclass(frozen=True)
-class TextColumns:
-    """Where the texts of a data set are, and their labels.
-
-    Args:
-        texts: The column of the text, or the two of a pair, of a question and its text, or of a text and its choices.
-        labels: The column of the labels; None: there are none.
-    """
-
-    texts: tuple[str, ...]
-    labels: str | None
-
-    @classmethod
-    def found(
-        cls,
-        name: str,
-        names: Sequence[str],
-        model: PreTrainedModel,
-        *,
-        texts: Sequence[str] | None = None,
-        labels: str | None = None,
-    ) -> TextColumns:
-        """The columns that were named, else those with the usual names.
-
-        Args:
-            name: What to call the data set in errors.
-            names: The columns that it has.
-            model: The model that is to read it.
-            texts: Columns that were named; None: the usual ones.
-            labels: Column that was named; None: the usual one, if it is there.
-
-        Raises:
-            ValueError: If a column was named that is not there, or none has a usual name.
-        """
-        missing = [each for each in (*(texts or ()), *([labels] if labels else [])) if each not in names]
-        if missing:
-            raise ValueError(f"{name} has the columns {sorted(names)} but no {missing[0]!r}. Name one that it has.")
-        usual, of_labels = _usual_columns(model)
-        chosen = tuple(texts or next((each for each in usual if set(each) <= set(names)), ()))
-        if not chosen:
-            possible = " or ".join(" and ".join(each) for each in usual)
-            raise ValueError(
-                f"{name} has the columns {sorted(names)} but no 'input_ids', nor a text by a usual name: {possible}. "
-                "Name its columns by text_columns, or tokenise it: "
-                "dataset.map(lambda rows: tokenizer(rows['text'], truncation=True), batched=True)."
-            )
-        return cls(chosen, labels or next((each for each in of_labels if each in names and each not in chosen), None))
-
-    def check(self, name: str, names: Sequence[str], *, found_in: str) -> None:
-        """Check that another data set has the columns of the texts, too; it may lack that of the labels.
-
-        Raises:
-            ValueError: If it lacks one.
-        """
-        for each in self.texts:
-            if each not in names:
-                raise ValueError(
-                    f"{name} has the columns {sorted(names)} but no {each!r}, which is a column of the text in "
-                    f"{found_in}. Give all data sets the same columns."
-                )
-
-
-def _usual_columns(model: PreTrainedModel) -> tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]:
-    task = task_of(model)
-    if task.predicts == "span":
-        return (QUESTION_COLUMNS,), (ANSWERS,)
-    if task.predicts == "choice":
-        return (CHOICES,), LABEL_COLUMNS
-    if task.head == "ForMaskedLM":
-        return TEXTS, ()
-    return (tuple((each,) for each in WORDS), TAGS) if task.predicts == "token" else (TEXTS, LABEL_COLUMNS)
-
-
-def is_text(dataset: Any) -> bool:
-    """Whether a data set of known length holds columns, but nothing that was tokenised."""
-    has_rows = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__") and not isinstance(dataset, Mapping)
-    names = column_names(dataset) if has_rows and len(dataset) else []
-    return bool(names) and not {"input_ids", "inputs_embeds"} & set(names)
 
 
 def encoded(

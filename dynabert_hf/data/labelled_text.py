@@ -16,12 +16,14 @@ import torch
 from transformers import EvalPrediction
 
 from ..model.elastic_model import ElasticModelMixin
-from ..tasks import IGNORED, task_of
-from .encoding import TextColumns, as_texts, encoded, most_tokens, tokenised
+from ..task_metrics import IGNORED
+from ..tasks import task_of
+from .encoding import as_texts, encoded, most_tokens, tokenised
 from .labels import SPAN, CastLabels, check_labels
 from .masking import MaskedOnce
 from .questions import ANSWERS, WINDOW, Questions, read_questions
 from .questions import COLUMNS as QUESTION_COLUMNS
+from .text_columns import TextColumns
 from .text_files import read_rows
 
 COLUMNS: Mapping[str, TextColumns] = {

@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 import torch
 from transformers import PreTrainedModel
 
-from ..tasks import IGNORED, Collator, problem_type, task_of
+from ..task_metrics import IGNORED, problem_type
+from ..tasks import Collator, task_of
 from .columns import LABEL_COLUMNS, column_names
 from .inputs import check_equal_lengths, depth_of, first_outside, first_where, read_column
 

@@ -13,7 +13,7 @@ import numpy as np
 from datasets import Dataset
 from transformers import EvalPrediction
 
-from ..tasks import whole_arrays
+from ..task_metrics import whole_arrays
 from .answers import answer_scores
 from .text_files import read_rows
 

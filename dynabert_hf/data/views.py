@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from ..tasks import IGNORED, task_of
+from ..task_metrics import IGNORED
+from ..tasks import task_of
 from .columns import column_names
 
 VIEWS = ("mask", "delete", "swap", "splice")

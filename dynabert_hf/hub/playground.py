@@ -20,7 +20,8 @@ from ..sizes.choosing import recommend
 from ..sizes.metrics import LOWER, direction_of, in_telling_order
 from ..sizes.profiling import measure_latency
 from ..sizes.records import SizeRecord, format_cost
-from ..tasks import problem_type, task_of
+from ..task_metrics import problem_type
+from ..tasks import task_of
 
 
 @dataclass(frozen=True)

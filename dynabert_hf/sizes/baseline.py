@@ -10,7 +10,8 @@ import numpy as np
 from transformers import EvalPrediction, PreTrainedModel
 
 from ..data.columns import column, column_names
-from ..tasks import IGNORED, Metrics, problem_type, task_of
+from ..task_metrics import IGNORED, Metrics, problem_type
+from ..tasks import task_of
 from .metrics import is_lower_better
 
 BASELINE = "the same prediction for every row, the most frequent label or the mean of the values"

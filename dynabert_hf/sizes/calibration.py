@@ -11,7 +11,8 @@ import torch
 from ..data.labelled_text import LabelledText
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import AnySize, Size, size_name
-from ..tasks import problem_type, task_of
+from ..task_metrics import problem_type
+from ..tasks import task_of
 from .records import as_size
 
 _SHARPEST, _FLATTEST = 1 / 20, 20.0

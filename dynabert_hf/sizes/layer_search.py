@@ -22,7 +22,8 @@ from tqdm.auto import tqdm
 from ..data.labelled_text import LabelledText
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import AnySize, LayerShape, SubNetwork, size_name
-from ..tasks import problem_type, task_of
+from ..task_metrics import problem_type
+from ..tasks import task_of
 from .choosing import pareto_front
 from .layer_costs import LayerCosts, count_costs, measure_costs
 from .profiling import measure_latency

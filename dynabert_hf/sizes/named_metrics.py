@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from transformers import EvalPrediction
 
-from ..tasks import Metrics
+from ..task_metrics import Metrics
 
 OF_LABELS: dict[str, tuple[str, dict[str, Any]]] = {
     "accuracy": ("accuracy_score", {}),

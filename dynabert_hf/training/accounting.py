@@ -15,7 +15,7 @@ import torch
 from accelerate.utils import find_batch_size
 
 from ..model.subnetwork import AnySize
-from ..tasks import IGNORED
+from ..task_metrics import IGNORED
 
 Number = Any
 """An int, or a tensor without dimensions, which may be on a device and is not waited for."""

@@ -198,3 +198,17 @@ def check_enough(dataset: Any, *, batch_size: int, num_processes: int, drop_last
             "dataloader_drop_last leaves out a batch that is not full: there would be no step at all. Give a smaller "
             "per_device_train_batch_size, or dataloader_drop_last=False."
         )
+
+
+def check_device(args: DynaBertTrainingArguments) -> None:
+    """Check that a process has one device.
+
+    Raises:
+        ValueError: If it has several, over which transformers would copy the model at every pass (`DataParallel`).
+    """
+    if args.n_gpu > 1:
+        raise ValueError(
+            f"This process has {args.n_gpu} devices, and would copy the model to each of them at every pass "
+            "(DataParallel), where means over unequal parts of a batch are wrong. Possible is one device a process: "
+            f"start {args.n_gpu} processes by accelerate launch --multi_gpu, or show one by CUDA_VISIBLE_DEVICES=0."
+        )

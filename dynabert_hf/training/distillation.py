@@ -6,7 +6,7 @@ not know which stage it is in. Every loss is a mean over the sentences of a batc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from ..model.configuration import ElasticConfigMixin
 from ..model.subnetwork import AnySize, SubNetwork, SubNetworkError, grid
-from ..tasks import IGNORED
+from ..task_metrics import IGNORED
 
 STAGES = ("width", "depth", "finetune")
 TEACHER_WIDTHS = ("same", "full")
@@ -253,3 +253,23 @@ def _real_only(logits: torch.Tensor, attention_mask: torch.Tensor | None) -> tor
     if attention_mask is None:
         return logits
     return logits.masked_fill(attention_mask == 0, torch.finfo(logits.dtype).min)
+
+
+def loss_of_labelled_rows(outputs: Any, labels: torch.Tensor, config: Any, own: Callable[..., Any] | None) -> Any:
+    """The loss of values or of several labels over the rows that have them; those of others are NaN.
+
+    Args:
+        outputs: Of the model, with logits `(batch, labels)`.
+        labels: `(batch,)` or `(batch, labels)`.
+        config: Configuration of the model.
+        own: A loss of the user's own, as `Trainer` takes it by `compute_loss_func`.
+    """
+    rows = ~labels.isnan().reshape(len(labels), -1).any(1)
+    logits, labels = outputs.logits[rows], labels[rows]
+    if not len(labels):
+        return outputs.logits.sum() * 0
+    if own is not None:
+        return own(type(outputs)(logits=logits), labels, num_items_in_batch=None)
+    if kind_of_predictions(outputs, labels, config) == "regression":
+        return functional.mse_loss(logits.reshape(labels.shape), labels)
+    return functional.binary_cross_entropy_with_logits(logits, labels)

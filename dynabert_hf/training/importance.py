@@ -10,7 +10,8 @@ import torch
 from ..data.columns import LABEL_COLUMNS
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import SubNetwork
-from ..tasks import IGNORED, is_sentence_encoder, problem_type, task_of
+from ..task_metrics import IGNORED, problem_type
+from ..tasks import is_sentence_encoder, task_of
 from .arguments import DynaBertTrainingArguments
 from .ordered_evaluation import OrderedEvaluation
 from .rewiring import Importance, measure_importance

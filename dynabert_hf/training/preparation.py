@@ -18,7 +18,8 @@ from ..data.labels import check_labels
 from ..data.sentences import texts_to_learn, texts_to_measure
 from ..families import elastic_class_of
 from ..model.subnetwork import SubNetwork
-from ..tasks import is_sentence_encoder, problem_type, task_of
+from ..task_metrics import problem_type
+from ..tasks import is_sentence_encoder, task_of
 from .arguments import DynaBertTrainingArguments
 from .checks import check_enough, check_rows, check_sentence_encoder, how_to_label, warn_of_equal_sizes
 from .run_folder import REWIRED, RunFolder, decisive

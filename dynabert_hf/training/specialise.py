@@ -16,7 +16,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 from ..data.sentences import texts_to_learn
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import Size, SubNetwork, SubNetworkError
-from ..tasks import is_sentence_encoder, problem_type, task_of
+from ..task_metrics import problem_type
+from ..tasks import is_sentence_encoder, task_of
 from .arguments import DynaBertTrainingArguments
 from .callbacks import show_progress
 from .checks import check_datasets

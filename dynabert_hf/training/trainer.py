@@ -16,7 +16,6 @@ import torch
 from accelerate import DistributedType
 from accelerate.utils import has_compiled_regions
 from safetensors.torch import load_file, save_file
-from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel, Trainer
 from transformers.utils import logging
@@ -31,11 +30,12 @@ from .arguments import DynaBertTrainingArguments
 from .callbacks import follow
 from .cards import CardAtTheEnd, CardTrainer
 from .checkpoints import RecoverableTrainer
-from .checks import check_datasets, check_teacher
+from .checks import check_datasets, check_device, check_teacher
 from .distillation import (
     DistillationPair,
     hidden_state_loss,
     kind_of_predictions,
+    loss_of_labelled_rows,
     plan_stage,
     prediction_loss,
     tokens_that_count,
@@ -349,22 +349,9 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
             labels = inputs.get("labels")
             if labels is not None and labels.is_floating_point() and labels.isnan().any():
                 outputs = model(**_without_labels(inputs), **wanted)
-                return self._loss_of_labelled(outputs, labels), outputs
+                return loss_of_labelled_rows(outputs, labels, self._config_of(model), self.compute_loss_func), outputs
             loss, outputs = self.compute_loss(model, {**inputs, **wanted}, return_outputs=True)
             return of_labelled(loss, labels), outputs
-
-    def _loss_of_labelled(self, outputs: Any, labels: torch.Tensor) -> Any:
-        """The loss of values or of several labels over the rows that have them; those of others are NaN."""
-        rows = ~labels.isnan().reshape(len(labels), -1).any(1)
-        logits, labels = outputs.logits[rows], labels[rows]
-        if not len(labels):
-            return outputs.logits.sum() * 0
-        if self.compute_loss_func is not None:
-            return self.compute_loss_func(type(outputs)(logits=logits), labels, num_items_in_batch=None)
-        kind = kind_of_predictions(outputs, labels, self.accelerator.unwrap_model(self.model).config)
-        if kind == "regression":
-            return functional.mse_loss(logits.reshape(labels.shape), labels)
-        return functional.binary_cross_entropy_with_logits(logits, labels)
 
     def _teacher_outputs(self, size: SubNetwork | None, inputs: dict[str, Any]) -> Any:
         if size is None or not self._teachers:
@@ -395,20 +382,6 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
 
 def _without_labels(inputs: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in inputs.items() if name not in ("labels", "start_positions", "end_positions")}
-
-
-def check_device(args: DynaBertTrainingArguments) -> None:
-    """Check that a process has one device.
-
-    Raises:
-        ValueError: If it has several, over which transformers would copy the model at every pass (`DataParallel`).
-    """
-    if args.n_gpu > 1:
-        raise ValueError(
-            f"This process has {args.n_gpu} devices, and would copy the model to each of them at every pass "
-            "(DataParallel), where means over unequal parts of a batch are wrong. Possible is one device a process: "
-            f"start {args.n_gpu} processes by accelerate launch --multi_gpu, or show one by CUDA_VISIBLE_DEVICES=0."
-        )
 
 
 def _refuse_search(what: str) -> NoReturn:

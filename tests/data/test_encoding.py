@@ -5,9 +5,10 @@ import torch
 from datasets import ClassLabel, Dataset, Features, Sequence, Value
 from helpers.tiny import make_model, make_tokenizer
 
-from dynabert_hf.data.encoding import TextColumns, encoded, encoded_datasets
+from dynabert_hf.data.encoding import encoded, encoded_datasets
 from dynabert_hf.data.labels import CastLabels, check_labels
 from dynabert_hf.data.masking import MaskedOnce
+from dynabert_hf.data.text_columns import TextColumns
 from dynabert_hf.tasks import MaskingCollator, task_of
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{number}" for number in range(90))]

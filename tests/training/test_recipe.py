@@ -150,7 +150,7 @@ def test_another_model_or_other_data_in_the_same_folder_are_refused(tmp_path):
 def test_the_result_is_pushed_once_at_the_end(tmp_path, monkeypatch):
     pushed = []
     monkeypatch.setattr(
-        "dynabert_hf.training.recipe.push_folder",
+        "dynabert_hf.training.publishing.push_folder",
         lambda folder, repo_id, **about: pushed.append((folder, repo_id, about)),
     )
     run_recipe(tmp_path, push_to_hub=True, hub_token="secret", hub_private_repo=True)

@@ -1,0 +1,80 @@
+"""What a run of the recipe leaves: model, tokenizer, table and card, in its folder and on the Hub."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+
+from accelerate import PartialState
+
+from ..files import write_whole
+from ..hub.push import push_folder
+from .preparation import Recipe
+from .result import RecipeResult
+
+
+def publish(recipe: Recipe, result: RecipeResult) -> None:
+    """Leave model, tokenizer, table and card in the folder, whole or not at all, and show the table.
+
+    Of a finished run only what was measured is written anew, and only if it is something else.
+    """
+    is_finished = recipe.folder.is_finished()
+    if PartialState().is_main_process:
+        if not is_finished:
+            write_whole(recipe.folder.model, partial(_write_result, recipe, result))
+        elif result.model.config.metrics:
+            _write_measured(recipe, result)
+        if not recipe.evaluation.disable_tqdm:
+            result.show()
+            print(_where(recipe))
+    PartialState().wait_for_everyone()
+
+
+def _where(recipe: Recipe) -> str:
+    """Where everything lies that a run left."""
+    folder = recipe.folder.model
+    kinds = {"card": "README.md", "table": "results.csv", "pictures": "pareto.png"}
+    found = ["Model", *(name for name, file in kinds.items() if (folder / file).exists())]
+    logs = " ".join(str(stage.folder / "history.csv") for stage in recipe.stages)
+    return f"{', '.join(found)}: {folder}\nLogs: {logs}"
+
+
+def push(recipe: Recipe) -> None:
+    """Push the result, if that was asked for; nothing is lost where it fails."""
+    to = recipe.publishing
+    if to.get("push_to_hub") and PartialState().is_main_process:
+        push_folder(
+            recipe.folder.model,
+            to.get("hub_model_id") or recipe.folder.path.resolve().name,
+            private=to.get("hub_private_repo"),
+            revision=to.get("hub_revision"),
+            token=to.get("hub_token"),
+        )
+    PartialState().wait_for_everyone()
+
+
+def _write_result(recipe: Recipe, result: RecipeResult, folder: Path) -> None:
+    """Put model, tokenizer, table and card into a folder."""
+    result.model.save_pretrained(folder, with_code=True)  # the card says that it loads without this package
+    tokenizer = recipe.trainer_kwargs["processing_class"]
+    if tokenizer is not None:
+        tokenizer.save_pretrained(folder)
+    _write_tables(recipe, result, folder)
+
+
+def _write_measured(recipe: Recipe, result: RecipeResult) -> None:
+    """Let the folder of a finished run say what was measured now; its weights stay as they are."""
+    path = recipe.folder.model / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    measured = {name: getattr(result.model.config, name) for name in ("metrics", "metric_directions")}
+    if config.get("metrics") != measured["metrics"]:
+        config |= measured
+        content = json.dumps(config, indent=2, sort_keys=True) + "\n"
+        write_whole(path, lambda partial: partial.write_text(content, encoding="utf-8"))
+        _write_tables(recipe, result, recipe.folder.model)
+
+
+def _write_tables(recipe: Recipe, result: RecipeResult, folder: Path) -> None:
+    result.save(folder)
+    result.write_card(folder, base_model=recipe.teacher.name_or_path, rewired=True)
