@@ -230,6 +230,8 @@ def train_dynabert(
         has_own_batches=data_collator is not None,
     )
     check(recipe)
+    if not recipe.folder.is_finished():
+        recipe.folder.open(recipe.settings())
     with unchanged(teacher), without_bars_of_files():
         references = measure_references(recipe)
         result = measure(recipe, train_stages(recipe), references)
@@ -279,7 +281,6 @@ def train_stages(recipe: Recipe) -> ElasticModelMixin:
     """Rewire and train, as far as that is not done, and return the trained model with the teacher's dropout."""
     if recipe.folder.is_finished():
         return recipe.elastic_class.from_pretrained(recipe.folder.model)
-    recipe.folder.open(recipe.settings())
     once = partial(recipe.folder.once, elastic_class=recipe.elastic_class)
     trained = once(REWIRED, make=lambda: rewired(recipe))
     source: Any = recipe.other_teachers or recipe.teacher
