@@ -78,11 +78,13 @@ def assert_made_and_limits(parts, *, rows, metric, metrics):
     assert settings["per_device_train_batch_size"] == "4"
     assert settings["strategy"] == "sandwich"
     assert "num_train_epochs" not in settings
-    values = [metrics[size][metric] for size in SIZES]
+    values = [f"{metrics[size][metric]:.4f}" for size in SIZES]
+    least, most = min(values, key=float), max(values, key=float)
+    differ = f"The sizes differ: `{metric}` lies between {least} and {most}."
     lines = [line[2:] for line in parts["Limits"].splitlines() if line.startswith("- ")]
     assert lines == [
         "Only the sizes in the table were trained. Others run, and were not measured.",
-        f"The sizes differ: `{metric}` lies between {min(values):.4f} and {max(values):.4f}.",
+        differ if least != most else f"All measured sizes have: `{metric}` {most}.",
         "Biases and errors of the model and data that training began with are likely still there.",
         "FLOPs and latency do not scale alike on all hardware; measure on yours.",
     ]

@@ -13,6 +13,7 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 import torch
+from helpers.backbones import irregular
 from helpers.cards import make_facts
 from helpers.hub_server import PART_SIZE, TOKEN
 from helpers.published import publish_as_the_authors_did
@@ -31,6 +32,7 @@ from dynabert_hf import (
 )
 from dynabert_hf.hub.card import write_model_card
 from dynabert_hf.hub.push import push_folder, push_subnetworks
+from dynabert_hf.model.subnetwork import size_name
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.filterwarnings(
@@ -56,7 +58,8 @@ def expected_outputs(model, path):
     for size in model.config.subnetworks:
         with model.subnetwork(size), torch.no_grad():
             expected[str(size)] = [model(**inputs).logits]
-    torch.save({"auto_class": "AutoModelForSequenceClassification", "inputs": inputs, "expected": expected}, path)
+    known = {"inputs": inputs, "expected": expected, "irregular": size_name(irregular(model))}
+    torch.save({"auto_class": "AutoModelForSequenceClassification", **known}, path)
 
 
 def test_pushed_model_is_loaded_by_a_stranger_by_id_and_revision(hub, tmp_path):

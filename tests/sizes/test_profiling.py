@@ -81,7 +81,8 @@ def test_memory_holds_the_weights_and_the_states_of_a_pass():
     assert longer.memory_mb - weights > 2 * 32 * 18 * 48 * 4 / 2**20
 
 
-def test_a_profile_covers_every_size_and_setting_and_says_what_it_left_out(capsys):
+def test_a_profile_covers_every_size_and_setting_and_says_what_it_left_out(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)  # elsewhere no bar is drawn
     model = make_model().set_active(width=0.5)
     table = profile(model, batch_sizes=(1, 2), sequence_lengths=(5, 9), dtypes=("float32", "int8"), rounds=1, warmup=0)
     assert [(one.name, one.setting["batch_size"], one.setting["sequence_length"]) for one in table] == [
