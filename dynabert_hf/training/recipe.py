@@ -191,7 +191,7 @@ def train_dynabert(
             "Give a SentenceTransformer or its folder, or leave matryoshka_dims out."
         )
     folder = Path(output_dir or (args.output_dir if args else None) or "dynabert")
-    task = task_of(teacher)
+    task, has_own_metrics = task_of(teacher), compute_metrics is not None
     if processing_class is not None and data_collator is None and task.label_names:
         named = {
             "train_dataset": train_dataset,
@@ -233,7 +233,11 @@ def train_dynabert(
     if not recipe.folder.is_finished():
         recipe.folder.open(recipe.settings())
     with unchanged(teacher), without_bars_of_files():
-        references = measure_references(recipe)
+        references = None if has_own_metrics else measure_references(recipe)
+        if not recipe.folder.is_finished():
+            warn_of_weak_teacher(
+                recipe, measure_references(recipe, by_default=True) if references is None else references
+            )
         result = measure(recipe, train_stages(recipe), references)
         publish(recipe, result)
     if not keep_stages:
@@ -242,29 +246,45 @@ def train_dynabert(
     return result
 
 
-def measure_references(recipe: Recipe) -> dict[str, dict[str, float]]:
+def measure_references(recipe: Recipe, *, by_default: bool = False) -> dict[str, dict[str, float]]:
     """What sizes are compared with: the metrics of the teacher and of the baseline on the evaluation data.
 
-    A word says if the teacher is hardly better than the baseline, before anything learns from it.
+    Args:
+        recipe: The recipe.
+        by_default: Whether to take the default metrics of the head instead of the user's own, which are called for
+            the sizes first; empty if they cannot take these data.
     """
-    if not recipe.folder.is_finished():
-        warn_of_untrained_head(recipe.teacher)
-    dataset = recipe.trainer_kwargs["eval_dataset"]
+    dataset, task = recipe.trainer_kwargs["eval_dataset"], task_of(recipe.teacher)
     if dataset is None or not recipe.has_labels(dataset):
         return {}
-    args = copy.deepcopy(recipe.evaluation)
-    teacher = plain_metrics(evaluate_one_size(recipe.teacher, args, **recipe.measuring_kwargs), "eval_")
-    baseline = _baseline(recipe)
-    said = weakness({name: teacher[name] for name in in_telling_order(teacher)}, baseline)
-    if said and not recipe.folder.is_finished():
+    kwargs = recipe.measuring_kwargs
+    if by_default:
+        kwargs |= {
+            "compute_metrics": task.metrics(recipe.teacher),
+            "preprocess_logits_for_metrics": task.preprocess_logits,
+        }
+    try:
+        teacher = plain_metrics(evaluate_one_size(recipe.teacher, copy.deepcopy(recipe.evaluation), **kwargs), "eval_")
+    except (TypeError, ValueError, IndexError, KeyError):
+        if by_default:
+            return {}
+        raise
+    return {"teacher_metrics": teacher, "baseline_metrics": _baseline(recipe, kwargs)}
+
+
+def warn_of_weak_teacher(recipe: Recipe, references: Mapping[str, Mapping[str, float]]) -> None:
+    """Say before anything learns from it if the teacher is hardly better than always predicting the same."""
+    warn_of_untrained_head(recipe.teacher)
+    teacher = references.get("teacher_metrics", {})
+    said = weakness({name: teacher[name] for name in in_telling_order(teacher)}, references.get("baseline_metrics", {}))
+    if said:
         logger.warning_once(said)
-    return {"teacher_metrics": teacher, "baseline_metrics": baseline}
 
 
-def _baseline(recipe: Recipe) -> dict[str, float]:
+def _baseline(recipe: Recipe, kwargs: Mapping[str, Any]) -> dict[str, float]:
     """The metrics of predicting the same for every row; none where only `compute_metrics` knows what it is given."""
-    own = recipe.trainer_kwargs["compute_metrics"]
-    is_shaped = recipe.trainer_kwargs["preprocess_logits_for_metrics"] is not task_of(recipe.teacher).preprocess_logits
+    own = kwargs["compute_metrics"]
+    is_shaped = kwargs["preprocess_logits_for_metrics"] is not task_of(recipe.teacher).preprocess_logits
     if is_shaped or not recipe.evaluation.eval_do_concat_batches:
         return {}
     try:
@@ -328,8 +348,14 @@ def train_stage(recipe: Recipe, stage: Stage, start: ElasticModelMixin, source: 
     return model
 
 
-def measure(recipe: Recipe, model: ElasticModelMixin, references: Mapping[str, Any]) -> RecipeResult:
-    """Every size of the trained model, on the evaluation data if there are any with labels, beside the references."""
+def measure(recipe: Recipe, model: ElasticModelMixin, references: Mapping[str, Any] | None) -> RecipeResult:
+    """Every size of the trained model, on the evaluation data if there are any with labels, beside the references.
+
+    Args:
+        recipe: The recipe.
+        model: The trained model.
+        references: Metrics of the teacher and of the baseline; None: they are measured after the sizes.
+    """
     metrics: dict[str, float] = {}
     train_dataset, dataset = (recipe.trainer_kwargs[name] for name in ("train_dataset", "eval_dataset"))
     if dataset is not None and recipe.has_labels(dataset):
@@ -338,7 +364,7 @@ def measure(recipe: Recipe, model: ElasticModelMixin, references: Mapping[str, A
     result = RecipeResult.from_metrics(
         model,
         metrics,
-        **references,
+        **(measure_references(recipe) if references is None else references),
         stages={each.name: {name: getattr(each.arguments, name) for name in RECIPE_FIELDS} for each in recipe.stages},
         directions=told_directions(recipe.stages[-1].arguments),
         train_rows=count_rows(train_dataset),

@@ -407,3 +407,17 @@ def test_redirected_a_run_prints_lines_the_table_and_where_everything_lies(tmp_p
     assert (folder / "model" / "pareto.png").exists()
     assert (folder / "3-depth" / "history.csv").exists()
     assert len(lines) < 40
+
+
+def test_metrics_of_ones_own_are_asked_of_the_sizes_first_and_a_weak_teacher_is_said_before(tmp_path, caplog):
+    calls = []
+
+    def metrics(prediction):
+        calls.append("weak" in caplog.text)
+        return {"number": float(len(calls))}
+
+    rows = make_sentences(8).remove_columns("labels").add_column("labels", [0, 0, 0, 1, 0, 0, 0, 0])
+    result = run_recipe(tmp_path, eval_dataset=rows, compute_metrics=metrics)
+    assert [row.metrics["number"] for row in result.rows] == list(range(1, len(result.rows) + 1))
+    assert result.teacher_metrics["number"] == len(result.rows) + 1
+    assert all(calls)
