@@ -6,7 +6,7 @@ not know which stage it is in. Every loss is a mean over the sentences of a batc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,8 @@ from torch.nn import functional
 from ..model.configuration import ElasticConfigMixin
 from ..model.subnetwork import AnySize, SubNetwork, SubNetworkError, grid
 from ..task_metrics import IGNORED
+from ..tasks import is_sentence_encoder
+from .vector_losses import vector_losses
 
 STAGES = ("width", "depth", "finetune")
 TEACHER_WIDTHS = ("same", "full")
@@ -246,6 +248,47 @@ def kind_of_predictions(output: Any, labels: torch.Tensor | None, config: Any) -
         return "regression"
     is_multi_label = labels is not None and labels.is_floating_point()
     return "multi_label_classification" if is_multi_label else "single_label_classification"
+
+
+def taught_losses(
+    student: Any,
+    teacher: Any,
+    inputs: Mapping[str, Any],
+    *,
+    head: str,
+    config: Any,
+    args: Any,
+    matched: Sequence[int],
+    states: Sequence[torch.Tensor] | None = None,
+) -> dict[str, tuple[float, torch.Tensor]]:
+    """All that a student learns from what a teacher says of a batch: by name the weight and the loss.
+
+    Args:
+        student: Output of the student, with hidden states where they have a weight.
+        teacher: Output of the teacher, likewise.
+        inputs: The batch.
+        head: The head of both, as `Task` names it.
+        config: Configuration of the student.
+        args: `DynaBertTrainingArguments`, with the weights.
+        matched: For each hidden state of the student that of the teacher.
+        states: Hidden states of the student as the teacher's would be; None: as they are.
+    """
+    mask, labels = inputs.get("attention_mask"), inputs.get("labels")
+    losses = {}
+    if is_sentence_encoder(config):
+        losses = vector_losses(student, teacher, mask, config=config, args=args)
+    elif args.logit_weight > 0:
+        if head == "ForTokenClassification":
+            labels = tokens_that_count(labels, mask)
+        kind = kind_of_predictions(student, labels, config)
+        told = prediction_loss(student, teacher, problem_type=kind, attention_mask=mask, labels=labels)
+        losses["logit_loss"] = args.logit_weight, told
+    if args.hidden_weight:
+        wanted = [teacher.hidden_states[index] for index in matched]
+        mask = None if mask is None else mask.flatten(0, -2)
+        ours = student.hidden_states if states is None else states
+        losses["hidden_loss"] = args.hidden_weight, hidden_state_loss(ours, wanted, mask)
+    return losses
 
 
 def _real_only(logits: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:

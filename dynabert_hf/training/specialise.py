@@ -7,7 +7,7 @@ In the joint run a size shares its weights with all others. Alone it has them to
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -16,17 +16,16 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 from ..data.sentences import texts_to_learn
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import Size, SubNetwork, SubNetworkError
-from ..task_metrics import problem_type
-from ..tasks import is_sentence_encoder, task_of
+from ..tasks import is_sentence_encoder, task_of, without_labels
 from .arguments import DynaBertTrainingArguments
 from .callbacks import show_progress
 from .checks import check_datasets
-from .distillation import hidden_state_loss, match_hidden_states, prediction_loss
+from .distillation import match_hidden_states, taught_losses
 from .ordered_evaluation import unchanged
 from .stages import stage_defaults
 from .teacher_checks import check_same_shape, check_teachers
-from .teaching import fresh_views
-from .vector_losses import vector_losses
+from .teacher_facts import at_size
+from .teaching import fresh_views, viewed
 
 OF_A_STAGE = ("stage", "strategy", "num_random_subnetworks", "teacher_width")
 """Arguments that say which sizes a step trains together, which has no meaning for one."""
@@ -136,9 +135,7 @@ class OneSizeTrainer(Trainer):
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
         """The batches of an optimiser step, of fresh views if they were asked for."""
         batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
-        if self._views is not None:
-            batches = [self._views(batch, epoch=int(self.state.epoch or 0)) for batch in batches]
-        return batches, num_items
+        return viewed(self._views, batches, self.state), num_items
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train as transformers does; the teachers are as before when it returns or raises."""
@@ -160,7 +157,7 @@ class OneSizeTrainer(Trainer):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         args: Any = self.args
         with_states = {"output_hidden_states": args.hidden_weight > 0}
-        bare = {name: value for name, value in inputs.items() if name not in self.label_names}
+        bare = without_labels(inputs)
         student = model(**(inputs if args.label_weight > 0 else bare), **with_states)
         losses = [self._loss_from(teacher, student, inputs, bare, with_states) for teacher in self.teachers]
         loss = torch.stack(losses).mean()
@@ -172,25 +169,12 @@ class OneSizeTrainer(Trainer):
         self, teacher: Any, student: Any, inputs: dict[str, Any], bare: dict[str, Any], wanted: dict[str, bool]
     ) -> torch.Tensor:
         """What the student is told by one teacher."""
-        args: Any = self.args
-        mask, labels, loss = inputs.get("attention_mask"), inputs.get("labels"), torch.zeros((), device=args.device)
-        at_full_size = teacher.subnetwork(SubNetwork()) if isinstance(teacher, ElasticModelMixin) else nullcontext()
-        with torch.no_grad(), at_full_size:
+        with torch.no_grad(), at_size(teacher, SubNetwork()):
             target = teacher(**bare, **wanted)
-        config = self.accelerator.unwrap_model(self.model).config
-        if is_sentence_encoder(config):
-            weighted = vector_losses(student, target, mask, config=config, args=args)
-            loss = loss + sum(weight * part for weight, part in weighted.values())
-        elif args.logit_weight > 0:
-            told = prediction_loss(
-                student, target, problem_type=problem_type(teacher.config), attention_mask=mask, labels=labels
-            )
-            loss = loss + args.logit_weight * told
-        if args.hidden_weight > 0:
-            mask = None if mask is None else mask.flatten(0, -2)
-            states = [target.hidden_states[index] for index in self.matched]
-            loss = loss + args.hidden_weight * hidden_state_loss(student.hidden_states, states, mask)
-        return loss
+        elastic: Any = self.accelerator.unwrap_model(self.model)
+        told: dict[str, Any] = {"head": task_of(elastic).head, "config": elastic.config, "args": self.args}
+        weighted = taught_losses(student, target, inputs, matched=self.matched, **told)
+        return sum((weight * part for weight, part in weighted.values()), torch.zeros((), device=self.args.device))
 
 
 @contextmanager

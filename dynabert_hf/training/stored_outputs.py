@@ -9,7 +9,6 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from functools import lru_cache, partial
 from os import PathLike
 from pathlib import Path
@@ -26,11 +25,10 @@ from transformers.utils import ModelOutput
 from ..data.columns import column_names
 from ..data.fingerprints import fingerprint_of_rows, fingerprint_of_weights
 from ..files import check_writable_folder, write_whole
-from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import SubNetwork
-from ..tasks import task_of
+from ..tasks import LABELS, task_of
 from .ordered_evaluation import unchanged
-from .teacher_facts import TeacherFacts, parameters_of
+from .teacher_facts import TeacherFacts, at_size, parameters_of
 
 ABOUT = "teacher_outputs.json"
 """File of a folder of stored outputs that says whose they are, and of what."""
@@ -40,7 +38,6 @@ ROWS_A_PART = {False: 256, True: 32}
 """How many rows a file holds, without and with hidden states; as many are held in memory at once."""
 
 HIDDEN = "hidden_states"
-_NO_INPUT = ("labels", "label", "label_ids", "start_positions", "end_positions")
 
 
 def store_teacher_outputs(
@@ -267,12 +264,10 @@ def _asked(
     for start in range(0, len(rows), batch_size):
         batch = collate(rows[start : start + batch_size])
         inputs = {
-            name: value.to(teacher.device)
-            for name, value in batch.items()
-            if name in accepted and name not in _NO_INPUT
+            name: value.to(teacher.device) for name, value in batch.items() if name in accepted and name not in LABELS
         }
         mask = inputs.get("attention_mask", torch.ones_like(inputs["input_ids"])).bool()
-        with teacher.subnetwork(SubNetwork()) if isinstance(teacher, ElasticModelMixin) else nullcontext():
+        with at_size(teacher, SubNetwork()):
             output = teacher(**inputs, output_hidden_states=hidden_states, return_dict=True)
         arrays = inputs["input_ids"].cpu().numpy(), mask.cpu().numpy()
         keys = [_key(*row) for row in zip(*arrays, strict=True)]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from transformers import PreTrainedModel
 
 from ..model.elastic_model import ElasticModelMixin
+from ..model.subnetwork import AnySize
 from ..tasks import TASKS, task_of
 
 
@@ -73,3 +75,8 @@ class TeacherFacts:
 def parameters_of(model: PreTrainedModel) -> set[str]:
     """The names of what a model reads."""
     return set(inspect.signature(model.forward).parameters)
+
+
+def at_size(model: PreTrainedModel, size: AnySize) -> AbstractContextManager[Any]:
+    """Inside, an elastic model has this size; a stock model has one size only, and stays as it is."""
+    return model.subnetwork(size) if isinstance(model, ElasticModelMixin) else nullcontext()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from typing import Any, TypeAlias
 
 import torch
 import transformers
 from torch import nn
 from torch.nn import functional
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import AutoTokenizer, PreTrainedModel, TrainerState
 from transformers.utils import ModelOutput, logging
 
 from ..data.fingerprints import fingerprint_of_weights
@@ -24,7 +24,7 @@ from .arguments import DynaBertTrainingArguments
 from .distillation import kind_of_predictions
 from .ordered_evaluation import unchanged
 from .stored_outputs import StoredOutputs, is_folder_of_outputs
-from .teacher_facts import TeacherFacts, parameters_of
+from .teacher_facts import TeacherFacts, at_size, parameters_of
 
 logger = logging.get_logger(__name__)
 
@@ -169,7 +169,7 @@ def _ask_one(
     teacher.eval()
     if "token_type_ids" in inputs and "token_type_ids" not in parameters_of(teacher):  # a family that has none
         inputs = {name: value for name, value in inputs.items() if name != "token_type_ids"}
-    with teacher.subnetwork(size) if isinstance(teacher, ElasticModelMixin) else nullcontext():
+    with at_size(teacher, size):
         return teacher(**inputs, output_hidden_states=hidden_states, return_dict=True)
 
 
@@ -273,6 +273,11 @@ def carrying(model: ElasticModelMixin, projections: Projections | None) -> Itera
     finally:
         delattr(model, CARRIED)
         model._keys_to_ignore_on_save = left_out
+
+
+def viewed(views: FreshViews | None, batches: list[Any], state: TrainerState) -> list[Any]:
+    """The batches of an optimiser step as views show them in this epoch; without views as they are."""
+    return batches if views is None else [views(batch, epoch=int(state.epoch or 0)) for batch in batches]
 
 
 def fresh_views(

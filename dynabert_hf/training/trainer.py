@@ -24,7 +24,7 @@ from ..data.labels import CastLabels
 from ..data.pooling import single_texts
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import AnySize, SubNetwork, size_name
-from ..tasks import is_sentence_encoder, task_of
+from ..tasks import is_sentence_encoder, task_of, without_labels
 from .accounting import Items, LossLog, Shares, of_labelled
 from .arguments import DynaBertTrainingArguments
 from .callbacks import follow
@@ -33,12 +33,9 @@ from .checkpoints import RecoverableTrainer
 from .checks import check_datasets, check_device, check_teacher
 from .distillation import (
     DistillationPair,
-    hidden_state_loss,
-    kind_of_predictions,
     loss_of_labelled_rows,
     plan_stage,
-    prediction_loss,
-    tokens_that_count,
+    taught_losses,
 )
 from .shared_prefixes import share_prefixes
 from .teacher_checks import check_teachers
@@ -52,8 +49,8 @@ from .teaching import (
     fresh_views,
     projections_to,
     teachers_of,
+    viewed,
 )
-from .vector_losses import vector_losses
 
 logger = logging.get_logger(__name__)
 
@@ -217,8 +214,7 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
         """The batches of an optimiser step, and the items that its losses are means over, averaged over processes."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        if self._views is not None:
-            batches = [self._views(batch, epoch=int(self.state.epoch or 0)) for batch in batches]
+        batches = viewed(self._views, batches, self.state)
         if not batches:
             return batches, None
         items = torch.stack([torch.as_tensor(number, device=device).float() for number in Items.of_all(batches)])
@@ -305,27 +301,18 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
             self._record(pair, loss=label_loss)
             return label_loss
         label_loss, student = self._student_outputs(model, inputs)
-        mask, labels, config = inputs.get("attention_mask"), inputs.get("labels"), self._config_of(model)
-        if task_of(self.model).head == "ForTokenClassification":
-            labels = tokens_that_count(labels, mask)
-        loss: Any = 0.0
-        parts: dict[str, torch.Tensor] = {}
-        if is_sentence_encoder(config):
-            weighted = vector_losses(student, teacher, mask, config=config, args=self.args)
-            parts = {name: part for name, (_, part) in weighted.items()}
-            loss = sum(weight * part for weight, part in weighted.values())
-        elif self.args.logit_weight > 0:
-            kind = kind_of_predictions(student, labels, config)
-            parts["logit_loss"] = prediction_loss(
-                student, teacher, problem_type=kind, attention_mask=mask, labels=labels
-            )
-            loss = self.args.logit_weight * parts["logit_loss"]
-        if self._hidden_weight > 0:
-            matched = [teacher.hidden_states[index] for index in pair.teacher_hidden_layers]
-            mask = None if mask is None else mask.flatten(0, -2)
-            states = student.hidden_states if self._projections is None else self._projections(student.hidden_states)
-            parts["hidden_loss"] = hidden_state_loss(states, matched, mask)
-            loss = loss + self._hidden_weight * parts["hidden_loss"]
+        weighted = taught_losses(
+            student,
+            teacher,
+            inputs,
+            head=task_of(self.model).head,
+            config=self._config_of(model),
+            args=self.args,
+            matched=pair.teacher_hidden_layers,
+            states=None if self._projections is None else self._projections(student.hidden_states),
+        )
+        parts = {name: part for name, (_, part) in weighted.items()}
+        loss: Any = sum(weight * part for weight, part in weighted.values())
         if label_loss is not None:
             parts["label_loss"] = label_loss * (self._shares.labelled / self._shares.sentences)
             loss = loss + self.args.label_weight * parts["label_loss"]
@@ -340,7 +327,7 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
         wanted = {"output_hidden_states": self._hidden_weight > 0, "return_dict": True}
         with self.compute_loss_context_manager():
             if self.args.label_weight == 0:
-                return None, model(**_without_labels(inputs), **wanted)
+                return None, model(**without_labels(inputs), **wanted)
             if not inputs.keys() & set(self.label_names):
                 raise ValueError(
                     f"label_weight={self.args.label_weight} needs labels, but a batch has {sorted(inputs)}. Name the "
@@ -348,7 +335,7 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
                 )
             labels = inputs.get("labels")
             if labels is not None and labels.is_floating_point() and labels.isnan().any():
-                outputs = model(**_without_labels(inputs), **wanted)
+                outputs = model(**without_labels(inputs), **wanted)
                 return loss_of_labelled_rows(outputs, labels, self._config_of(model), self.compute_loss_func), outputs
             loss, outputs = self.compute_loss(model, {**inputs, **wanted}, return_outputs=True)
             return of_labelled(loss, labels), outputs
@@ -360,7 +347,7 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
             return ask(
                 self._teachers,
                 size,
-                _without_labels(inputs),
+                without_labels(inputs),
                 config=self.accelerator.unwrap_model(self.model).config,
                 labels=inputs.get("labels"),
                 hidden_states=self._hidden_weight > 0,
@@ -378,10 +365,6 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
         if "loss" in logs:
             logs.update(self._losses.pop_means(self.accelerator.reduce))
         super().log(logs, start_time)
-
-
-def _without_labels(inputs: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in inputs.items() if name not in ("labels", "start_positions", "end_positions")}
 
 
 def _refuse_search(what: str) -> NoReturn:

@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional
 
 from ..data.pooling import Pooling, sentence_vectors
+from ..tasks import without_labels
 
 
 def vector_losses(
@@ -82,8 +83,7 @@ def change_of_vectors(model: Any, batch: Mapping[str, torch.Tensor]) -> torch.Te
     here, the sum of all their numbers with random signs, has that as its mean over the signs. These depend on the place
     in the batch alone.
     """
-    inputs = {name: value for name, value in batch.items() if name != "labels"}
-    vectors = sentence_vectors(model, inputs)
+    vectors = sentence_vectors(model, without_labels(batch))
     vectors = functional.normalize(vectors, dim=-1)
     generator = torch.Generator().manual_seed(0)
     signs = torch.randint(0, 2, vectors.shape, generator=generator).to(vectors) * 2 - 1
