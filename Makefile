@@ -25,7 +25,7 @@ help:  ## list the targets
 
 $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev,onnx,plots]"
+	$(BIN)/pip install --quiet --use-pep517 -c constraints.txt -e ".[dev,onnx,plots]"  # older pip fails on seqeval else
 	touch $@
 
 demo: $(VENV)/.installed  ## train twelve sizes of a real model on real text; DEMO=--smoke, DEMO=--full
