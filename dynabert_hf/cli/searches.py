@@ -44,7 +44,7 @@ def search(arguments: Namespace, console: Console) -> None:
     )
     if config_file is not None:
         store_sizes(config_file, [one.name for one in result.found])
-        store_metrics(config_file, {one.name: dict(one.metrics) for one in (*result.grid, *result.found)})
+        store_metrics(config_file, result.metrics)
     if arguments.json:
         parts = {part: [_row(one, result) for one in getattr(result, part)] for part in ("found", "grid")}
         print_json({"cost": result.cost, "budgets": result.budgets, "seconds": result.seconds, **parts})

@@ -132,3 +132,9 @@ def _plain(values: pa.ChunkedArray) -> pa.Array:
     """Without the types of one's own that `datasets` has for arrays of several dimensions."""
     chunks = [chunk.storage if isinstance(chunk, pa.ExtensionArray) else chunk for chunk in values.chunks]
     return pa.chunked_array(chunks, type=chunks[0].type if chunks else values.type).combine_chunks()
+
+
+def short(value: Any, most: int = 60) -> str:
+    """What an error shows of a value."""
+    text = repr(value)
+    return text if len(text) <= most else f"{text[:most]}…"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import datasets
@@ -14,11 +15,12 @@ from transformers.utils import logging
 from ..families import longest_input
 from ..task_metrics import IGNORED, has_generic_names, problem_type
 from ..tasks import task_of
-from .columns import column_names
+from .columns import column_names, short
 from .questions import INPUTS, WINDOW, Questions
 from .text_columns import TextColumns, is_text
 
 logger = logging.get_logger(__name__)
+_short = partial(short, most=200)
 
 
 def encoded(
@@ -324,8 +326,3 @@ def most_tokens(model: PreTrainedModel, tokenizer: Any) -> int:
 
 def _inputs(encoded: Mapping[str, list]) -> dict[str, list]:
     return {name: encoded[name] for name in encoded if name in INPUTS}
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 200 else f"{text[:200]}…"

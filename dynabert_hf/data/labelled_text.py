@@ -142,14 +142,18 @@ class LabelledText:
     def predict(self, model: ElasticModelMixin) -> Arrays:
         """The logits of the active size of a model, in the order of `labels`; it is left in evaluation mode."""
         model.eval()
+        with torch.inference_mode():
+            return self._of_all(lambda **batch: model(**{name: each.to(model.device) for name, each in batch.items()}))
+
+    def _of_all(self, run: Callable[..., Any]) -> Arrays:
+        """What metrics need of the outputs of something that runs a batch, in the order of `labels`."""
         found: list[list[np.ndarray]] = [[] for _ in self.outputs]
         at = 0
-        with torch.inference_mode():
-            for batch in self.batches:
-                outputs = model(**{name: tensor.to(model.device) for name, tensor in batch.items()})
-                for name, arrays in zip(self.outputs, found, strict=True):
-                    arrays.append(self._kept(outputs[name].float().cpu(), at))
-                at += len(batch["input_ids"])
+        for batch in self.batches:
+            outputs = run(**batch)
+            for name, arrays in zip(self.outputs, found, strict=True):
+                arrays.append(self._kept(torch.as_tensor(outputs[name]).float().cpu(), at))
+            at += len(batch["input_ids"])
         return _alone([joined(arrays) for arrays in found])
 
     def labelled_batches(self) -> Iterator[dict[str, torch.Tensor]]:
@@ -181,14 +185,7 @@ class LabelledText:
 
     def evaluate_onnx(self, runner: Any) -> dict[str, float]:
         """Metrics of a size in ONNX Runtime."""
-        found: list[list[np.ndarray]] = [[] for _ in self.outputs]
-        at = 0
-        for batch in self.batches:
-            outputs = runner(**batch)
-            for name, arrays in zip(self.outputs, found, strict=True):
-                arrays.append(self._kept(torch.as_tensor(outputs[name]), at))
-            at += len(batch["input_ids"])
-        return self.score(_alone([joined(arrays) for arrays in found]))
+        return self.score(self._of_all(runner))
 
     def _kept(self, logits: torch.Tensor, at: int) -> np.ndarray:
         """What metrics need of the logits of a batch, whose first row has this number."""

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from ..task_metrics import IGNORED, problem_type
 from ..tasks import Collator, task_of
-from .columns import LABEL_COLUMNS, column_names
+from .columns import LABEL_COLUMNS, column_names, short
 from .inputs import check_equal_lengths, depth_of, first_outside, first_where, read_column
 
 SPAN = ("start_positions", "end_positions")
@@ -137,7 +137,7 @@ def _check_numbers(name: str, of: str, values: pa.Array, model: PreTrainedModel)
     row, label = found
     if label is None:
         raise ValueError(f"{name} has no label in {of!r} of row {row}. Give every row one, or leave the row out.")
-    what = f"the label {_short(label)} in row {row}, which is not a finite number"
+    what = f"the label {short(label)} in row {row}, which is not a finite number"
     raise ValueError(f"{name} has {what}. {_numbering(of, label, model)}.")
 
 
@@ -146,7 +146,7 @@ def _numbering(of: str, label: Any, model: PreTrainedModel) -> str:
         return "Remove the row, or give it a number"
     if re.fullmatch(r"-?\d+(\.\d+)?", label):
         return f"It is a number as text: dataset.cast_column({of!r}, datasets.Value('float32'))"
-    names = _short(model.config.id2label)
+    names = short(model.config.id2label)
     return (
         f"Number the classes as the model does, {names}: "
         f"dataset.map(lambda row: {{{of!r}: model.config.label2id[row[{of!r}]]}})"
@@ -166,7 +166,7 @@ def _check_texts(name: str, of: str, values: pa.Array, model: PreTrainedModel) -
         row = wrong_width[0] if wrong_width else 0
         each = "one number" if width == 1 else f"a list of {width} numbers"
         raise ValueError(
-            f"{name} has the label {_short(values[row].as_py())} in row {row}. This model, of problem type {kind!r} "
+            f"{name} has the label {short(values[row].as_py())} in row {row}. This model, of problem type {kind!r} "
             f"with num_labels={num_labels}, takes {each} in a row. Give labels of that form, or set the "
             "config.problem_type of the model."
         )
@@ -246,8 +246,3 @@ def _check_spans(name: str, dataset: Any, *, may_be_missing: bool) -> None:
                 "tokens of the row, the end not before the start. Give 0 and 0, the first token, where a row has no "
                 "answer."
             )
-
-
-def _short(label: Any) -> str:
-    text = repr(label)
-    return text if len(text) <= 60 else f"{text[:60]}…"

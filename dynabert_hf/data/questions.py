@@ -15,6 +15,7 @@ from transformers import EvalPrediction
 
 from ..task_metrics import whole_arrays
 from .answers import answer_scores
+from .columns import short
 from .text_files import read_rows
 
 COLUMNS = ("question", "context")
@@ -252,7 +253,7 @@ def _texts(name: str, examples: Sequence[Mapping[str, Any]], column: str) -> lis
     for row, text in enumerate(texts):
         if not isinstance(text, str) or not text.strip():
             raise ValueError(
-                f"{name} has {_short(text)} in column {column!r} of row {row}. A question and the text with its answer "
+                f"{name} has {short(text)} in column {column!r} of row {row}. A question and the text with its answer "
                 "are texts. Fill it, or leave the row out."
             )
     return [str(text) for text in texts]
@@ -283,7 +284,7 @@ def _answers(
         if found < 0 or context[found : found + len(text)] != text:
             where = "" if start is None else f" at place {start}"
             raise ValueError(
-                f"{name} has the answer {_short(text)}{where} in column {answer_column!r} of row {row}, which does not "
+                f"{name} has the answer {short(text)}{where} in column {answer_column!r} of row {row}, which does not "
                 f"stand there in the text of column {context_column!r}. An answer is a part of its text, letter by "
                 "letter. Correct it or its answer_start, or give none where a question has no answer."
             )
@@ -352,8 +353,3 @@ def _probability(starts: np.ndarray, ends: np.ndarray, places: np.ndarray, first
         return float(1 / np.exp(logits[is_text] - logits[token]).sum())
 
     return share(starts, first) * share(ends, last)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:60]}…"

@@ -3,32 +3,56 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from ..files import write_whole
+
+Metrics = Mapping[str, Mapping[str, float]]
+"""Metrics by size."""
 
 
-def store_metrics(path: Path, metrics: Mapping[str, Mapping[str, float]]) -> list[str]:
+@contextmanager
+def edited_config(path: Path) -> Iterator[dict[str, Any]]:
+    """The content of the config.json of a model, which is written as it is when the block ends, whole or not at all."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    yield config
+    content = json.dumps(config, indent=2, sort_keys=True) + "\n"
+    write_whole(path, lambda partial: partial.write_text(content, encoding="utf-8"))
+
+
+def with_metrics(before: Metrics | None, metrics: Metrics) -> dict[str, dict[str, float]]:
+    """Metrics that were stored, and others of these sizes added to them."""
+    known = {size: dict(own) for size, own in (before or {}).items()}
+    return known | {size: {**known.get(size, {}), **own} for size, own in metrics.items()}
+
+
+def with_sizes(before: Iterable[str] | None, sizes: Iterable[str]) -> list[str]:
+    """Sizes that were named, and others after them, each once."""
+    return list(dict.fromkeys([*(before or []), *sizes]))
+
+
+def store_metrics(path: Path, metrics: Metrics) -> list[str]:
     """Add metrics by size to those in the config.json of a model.
 
     Returns:
         The sizes, and perhaps `"teacher"`, that keep other metrics, which may come from other data.
     """
-    config = json.loads(path.read_text(encoding="utf-8"))
-    before = config.get("metrics") or {}
-    config["metrics"] = before | {size: {**before.get(size, {}), **own} for size, own in metrics.items()}
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    with edited_config(path) as config:
+        before = config.get("metrics") or {}
+        config["metrics"] = with_metrics(before, metrics)
     return [name for name, own in before.items() if own.keys() - metrics.get(name, {}).keys()]
 
 
 def store_temperatures(path: Path, temperatures: Mapping[str, float]) -> None:
     """Add the temperatures of sizes, by their text, to those in the config.json of a model."""
-    config = json.loads(path.read_text(encoding="utf-8"))
-    config["temperatures"] = {**(config.get("temperatures") or {}), **temperatures}
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    with edited_config(path) as config:
+        config["temperatures"] = {**(config.get("temperatures") or {}), **temperatures}
 
 
 def store_sizes(path: Path, sizes: Iterable[str]) -> None:
     """Name sizes, by their text, among those of the config.json of a model."""
-    config = json.loads(path.read_text(encoding="utf-8"))
-    config["sizes"] = list(dict.fromkeys([*(config.get("sizes") or []), *sizes]))
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    with edited_config(path) as config:
+        config["sizes"] = with_sizes(config.get("sizes"), sizes)

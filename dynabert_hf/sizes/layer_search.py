@@ -24,7 +24,9 @@ from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import AnySize, LayerShape, SubNetwork, size_name
 from ..task_metrics import problem_type
 from ..tasks import task_of
+from .calibration import predict_sizes
 from .choosing import pareto_front
+from .evaluation import with_metrics, with_sizes
 from .layer_costs import LayerCosts, count_costs, measure_costs
 from .profiling import measure_latency
 from .records import SizeRecord, format_cost
@@ -71,16 +73,19 @@ class SearchResult:
         """Of what was found and the grid, the sizes that no other beats; takes what `pareto_front` takes."""
         return pareto_front((*self.found, *self.grid), metric=metric, cost=self.cost, **told)
 
+    @property
+    def metrics(self) -> dict[str, dict[str, float]]:
+        """The metrics of all that was measured, by the text of its size."""
+        return {one.name: dict(one.metrics) for one in (*self.grid, *self.found)}
+
     def store(self, model: ElasticModelMixin) -> None:
         """Name what was found in the configuration of the model, in place, with the metrics of all that was measured.
 
         From then on it is among `model.config.subnetworks`, and travels with the checkpoint.
         """
         config = model.config
-        config.sizes = list(dict.fromkeys([*(config.sizes or []), *(one.name for one in self.found)])) or None
-        before = config.metrics or {}
-        measured = {one.name: {**before.get(one.name, {}), **one.metrics} for one in (*self.grid, *self.found)}
-        config.metrics = {**before, **measured} or None
+        config.sizes = with_sizes(config.sizes, (one.name for one in self.found)) or None
+        config.metrics = with_metrics(config.metrics, self.metrics) or None
 
 
 def search_layers(
@@ -207,12 +212,7 @@ class _Judge:
         return self.cache[shape]
 
     def _predict(self, shape: tuple[LayerShape, ...]) -> np.ndarray:
-        mode = self.model.training
-        try:
-            with self.model.subnetwork(shape):
-                return self.text.predict(self.model)
-        finally:
-            self.model.train(mode)
+        return predict_sizes(self.model, [shape], self.text)[0]
 
 
 def divergence(expected: np.ndarray, given: np.ndarray, *, kind: str = "single_label_classification") -> float:
@@ -281,11 +281,4 @@ def _measured(
         records = measure_latency(model, sizes, **setting)
     else:
         records = [SizeRecord.counted(model, size, **shape) for size in sizes]
-    mode = model.training
-    try:
-        for number, record in enumerate(records):
-            with model.subnetwork(record.size):
-                records[number] = replace(record, metrics=text.evaluate(model))
-    finally:
-        model.train(mode)
-    return records
+    return [replace(record, metrics=text.score(predict_sizes(model, [record.size], text)[0])) for record in records]

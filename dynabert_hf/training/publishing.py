@@ -10,6 +10,7 @@ from accelerate import PartialState
 
 from ..files import write_whole
 from ..hub.push import push_folder
+from ..sizes.evaluation import edited_config
 from .preparation import Recipe
 from .result import RecipeResult
 
@@ -66,12 +67,10 @@ def _write_result(recipe: Recipe, result: RecipeResult, folder: Path) -> None:
 def _write_measured(recipe: Recipe, result: RecipeResult) -> None:
     """Let the folder of a finished run say what was measured now; its weights stay as they are."""
     path = recipe.folder.model / "config.json"
-    config = json.loads(path.read_text(encoding="utf-8"))
     measured = {name: getattr(result.model.config, name) for name in ("metrics", "metric_directions")}
-    if config.get("metrics") != measured["metrics"]:
-        config |= measured
-        content = json.dumps(config, indent=2, sort_keys=True) + "\n"
-        write_whole(path, lambda partial: partial.write_text(content, encoding="utf-8"))
+    if json.loads(path.read_text(encoding="utf-8")).get("metrics") != measured["metrics"]:
+        with edited_config(path) as config:
+            config |= measured
         _write_tables(recipe, result, recipe.folder.model)
 
 
