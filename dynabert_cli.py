@@ -22,9 +22,12 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=f"`dynabert COMMAND --help` has examples. {_EXIT_CODES}.",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for add in (_add_show, _add_evaluate, _add_predict, _add_profile, _add_recommend):
-        add(commands)
     for add in (
+        _add_show,
+        _add_evaluate,
+        _add_predict,
+        _add_profile,
+        _add_recommend,
         _add_search,
         _add_augment,
         _add_cascade,
@@ -224,7 +227,7 @@ def _add_augment(commands: Any) -> None:
     )
     parser.add_argument("--model", required=True, metavar="MLM", help="folder or Hub id of a masked language model")
     parser.add_argument("--output", required=True, metavar="FILE", help="csv, tsv, json, jsonl or parquet")
-    parser.add_argument("--text-column", nargs="+", default=["text"], metavar="COLUMN", help="one, or two of a pair")
+    _add_text_columns(parser)
     parser.add_argument("--copies", type=count, default=20, metavar="N", help="copies drawn of a row (default 20)")
     parser.add_argument(
         "--probability", type=float, default=0.4, metavar="P", help="how often a word is replaced (default 0.4)"
@@ -274,7 +277,7 @@ def _add_specialise(commands: Any) -> None:
     parser.add_argument("--learning-rate", type=float, default=1e-4, metavar="X", help="default 1e-4")
     parser.add_argument("--train-batch-size", type=count, default=32, metavar="N", help="texts a batch (default 32)")
     parser.add_argument("--file", required=True, help="text to learn on, without labels: csv, json, jsonl or parquet")
-    parser.add_argument("--text-column", nargs="+", default=["text"], metavar="COLUMN", help="one, or two of a pair")
+    _add_text_columns(parser)
 
 
 def _add_store_outputs(commands: Any) -> None:
@@ -290,7 +293,7 @@ def _add_store_outputs(commands: Any) -> None:
     )
     parser.add_argument("output", metavar="OUTPUT", help="folder to make, or to go on with")
     parser.add_argument("--file", required=True, help="text, without labels: csv, json, jsonl or parquet")
-    parser.add_argument("--text-column", nargs="+", default=["text"], metavar="COLUMN", help="one, or two of a pair")
+    _add_text_columns(parser)
     parser.add_argument("--hidden-states", action="store_true", help="keep hidden states, too")
     parser.add_argument("--dtype", default="float32", metavar="NAME", help="float32 (default), float16 or bfloat16")
     parser.add_argument("--eval-batch-size", type=count, default=32, metavar="N", help="texts a batch (default 32)")
@@ -366,6 +369,10 @@ def _add_demo(commands: Any) -> None:
     )
     parser.add_argument("--port", type=int, metavar="N", help="default: the first free one from 7860")
     parser.add_argument("--no-browser", action="store_true", help="print the address only")
+
+
+def _add_text_columns(parser: Any) -> None:
+    parser.add_argument("--text-column", nargs="+", default=["text"], metavar="COLUMN", help="one, or two of a pair")
 
 
 def _add_sizes(parser: Any, what: str = "one or more, such as w0.5-d0.75 w1-d1") -> None:

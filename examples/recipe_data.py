@@ -33,6 +33,12 @@ class Splits:
     evaluations: dict[str, str] = field(default_factory=dict)
     tests: tuple[str, ...] = ()
 
+    @classmethod
+    def by_name(cls, splits, labels=None):
+        """Splits of which `validation` is evaluated and `test` is predicted, where they are there."""
+        evaluations = {"": "validation"} if "validation" in splits else {}
+        return cls(splits, labels, evaluations, ("test",) if "test" in splits else ())
+
 
 def load_splits(data_args, **download):
     """The splits of the data set or the files that were named: train and perhaps validation and test.

@@ -5,6 +5,7 @@ import json
 
 import torch
 from recipe_data import InputError
+from transformers import AutoTokenizer
 
 from dynabert_hf import ElasticModelMixin, rewire
 from dynabert_hf.families import anatomy_of, elastic_class_of, read_config
@@ -48,6 +49,13 @@ def load_model(name, auto_class, model_args, *, num_labels=None, new_head=False,
         revision=revision,
         **settings,
         **model_args.download,
+    )
+
+
+def load_tokenizer(model_args):
+    """The tokenizer that was named, else that of the model to begin with."""
+    return AutoTokenizer.from_pretrained(
+        model_args.tokenizer, revision=model_args.model_revision, **model_args.download
     )
 
 

@@ -24,7 +24,8 @@ from glue_labels import align_labels, load_classifier, load_teacher
 from recipe_arguments import parse_arguments
 from recipe_data import InputError, length_for, load_splits, shortened
 from recipe_job import Job, run_script, write_predictions
-from transformers import AutoTokenizer, DataCollatorWithPadding, default_data_collator
+from recipe_training import load_tokenizer
+from transformers import DataCollatorWithPadding, default_data_collator
 from transformers.utils import logging
 
 SCORES = Path(__file__).with_name("metrics") / "glue_scores.py"
@@ -62,7 +63,7 @@ def prepare(data_args, model_args, training_args, given):
     model = load_classifier(model_args.first_model, data.labels, model_args, new_head=new_head, revision=revision)
     if not new_head:
         data = align_labels(data, model.config, logger.warning)
-    tokenizer = AutoTokenizer.from_pretrained(model_args.tokenizer, revision=revision, **model_args.download)
+    tokenizer = load_tokenizer(model_args)
     with training_args.main_process_first(desc="tokenising"):
         splits = tokenised(shortened(data, data_args, training_args.seed), tokenizer, model, data_args)
     trainer_kwargs = {

@@ -18,8 +18,8 @@ from datasets import Dataset, DatasetDict
 from recipe_arguments import SourceArguments, parse_arguments
 from recipe_data import InputError, Splits, length_for, load_splits, shortened
 from recipe_job import Job, run_script, write_predictions
-from recipe_training import load_model
-from transformers import AutoModelForMaskedLM, AutoTokenizer
+from recipe_training import load_model, load_tokenizer
+from transformers import AutoModelForMaskedLM
 
 from dynabert_hf.data.encoding import encoded
 from dynabert_hf.data.inputs import check_inputs
@@ -53,22 +53,19 @@ def prepare(data_args, model_args, training_args, given):
     model = load_language_model(
         model_args.first_model, new_head=model_args.finetune_teacher, revision=model_args.model_revision
     )
-    tokenizer = AutoTokenizer.from_pretrained(
-        model_args.tokenizer, revision=model_args.model_revision, **model_args.download
-    )
+    tokenizer = load_tokenizer(model_args)
     if tokenizer.mask_token_id is None:
         raise InputError(
             f"The tokenizer of {model_args.tokenizer!r} has no mask token, so no word can be masked. Give one that "
             "has, with its model."
         )
-    evaluations = {"": "validation"} if "validation" in raw else {}
-    data = Splits(raw, None, evaluations, ("test",) if "test" in raw else ())
+    data = Splits.by_name(raw)
     rows = {
         split: tokenised(split, part, model, tokenizer, data_args)
         for split, part in shortened(data, data_args, training_args.seed).items()
     }
     collator = MaskingCollator(tokenizer)
-    for split in (*evaluations.values(), *data.tests):
+    for split in (*data.evaluations.values(), *data.tests):
         rows[split] = Dataset.from_list(MaskedOnce(rows[split], collator, seed=training_args.seed).rows())
     trainer_kwargs = {
         "processing_class": tokenizer,
@@ -76,7 +73,7 @@ def prepare(data_args, model_args, training_args, given):
         "compute_metrics": task_of(model).metrics(model),
         "preprocess_logits_for_metrics": task_of(model).preprocess_logits,
     }
-    data = Splits(DatasetDict(rows), None, evaluations, data.tests)
+    data = Splits.by_name(DatasetDict(rows))
     return Job(model_args, data_args, training_args, given, data, trainer_kwargs, load_language_model, score), model
 
 

@@ -18,8 +18,8 @@ from datasets import ClassLabel, Dataset, DatasetDict
 from recipe_arguments import SourceArguments, parse_arguments
 from recipe_data import InputError, Splits, length_for, load_splits, shortened
 from recipe_job import Job, run_script, write_predictions
-from recipe_training import load_model
-from transformers import AutoModelForTokenClassification, AutoTokenizer, DataCollatorForTokenClassification
+from recipe_training import load_model, load_tokenizer
+from transformers import AutoModelForTokenClassification, DataCollatorForTokenClassification
 
 from dynabert_hf.data.encoding import encoded
 from dynabert_hf.data.text_columns import TAGS, WORDS, TextColumns
@@ -63,11 +63,8 @@ def prepare(data_args, model_args, training_args, given):
     model = load_tagger(
         model_args.first_model, new_head=model_args.finetune_teacher, revision=model_args.model_revision
     )
-    tokenizer = AutoTokenizer.from_pretrained(
-        model_args.tokenizer, revision=model_args.model_revision, **model_args.download
-    )
-    evaluations = {"": "validation"} if "validation" in raw else {}
-    data = Splits(raw, labels, evaluations, ("test",) if "test" in raw else ())
+    tokenizer = load_tokenizer(model_args)
+    data = Splits.by_name(raw, labels)
     splits = shortened(data, data_args, training_args.seed)
     rows = {split: tokenised(split, part, columns, model, tokenizer, data_args) for split, part in splits.items()}
     words = {split: splits[split][columns.texts[0]] for split in data.tests}
@@ -80,7 +77,7 @@ def prepare(data_args, model_args, training_args, given):
     def predict(job, elastic):
         write_tags(job, elastic, words)
 
-    data = Splits(DatasetDict(rows), labels, evaluations, data.tests)
+    data = Splits.by_name(DatasetDict(rows), labels)
     job = Job(model_args, data_args, training_args, given, data, trainer_kwargs, load_tagger, predict)
     return job, model
 

@@ -19,8 +19,8 @@ from datasets import DatasetDict
 from recipe_arguments import SourceArguments, parse_arguments
 from recipe_data import InputError, Splits, length_for, load_splits, shortened
 from recipe_job import Job, run_script
-from recipe_training import load_model
-from transformers import AutoModelForQuestionAnswering, AutoTokenizer, DataCollatorWithPadding
+from recipe_training import load_model, load_tokenizer
+from transformers import AutoModelForQuestionAnswering, DataCollatorWithPadding
 
 from dynabert_hf.data.answers import answer_scores
 from dynabert_hf.data.questions import ANSWERS, COLUMNS, STRIDE, WINDOW, Questions, read_questions
@@ -59,9 +59,8 @@ def prepare(data_args, model_args, training_args, given):
 
     new_head, revision = model_args.finetune_teacher, model_args.model_revision
     model = load_reader(model_args.first_model, new_head=new_head, revision=revision)
-    tokenizer = AutoTokenizer.from_pretrained(model_args.tokenizer, revision=revision, **model_args.download)
-    evaluations = {"": "validation"} if "validation" in raw else {}
-    data = Splits(raw, None, evaluations, ("test",) if "test" in raw else ())
+    tokenizer = load_tokenizer(model_args)
+    data = Splits.by_name(raw)
     splits = shortened(data, data_args, training_args.seed)
     questions = {split: cut(split, part, tokenizer, model, data_args) for split, part in splits.items()}
     ids = {split: ids_of(splits[split]) for split in data.tests}
@@ -73,7 +72,7 @@ def prepare(data_args, model_args, training_args, given):
         write_answers(job, elastic, {split: (questions[split], ids[split]) for split in data.tests})
 
     windows = DatasetDict({split: own.dataset for split, own in questions.items()})
-    data = Splits(windows, None, evaluations, data.tests)
+    data = Splits.by_name(windows)
     return Job(model_args, data_args, training_args, given, data, trainer_kwargs, load_reader, predict), model
 
 

@@ -3,26 +3,19 @@
 import json
 
 import pytest
+from helpers.texts import REVIEW_WORDS, save_reviews
 from helpers.tiny import make_model, make_tokenizer
 from transformers import AutoConfig
 
 from dynabert_cli import main
 from dynabert_hf import LabelledText, measure_cascade, recommend
 
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "film", "a", "very"]
 SIZES = ("w0.25-d0.5", "w0.75-d1")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cascade")
-    make_model(stock={"num_labels": 2}).save_pretrained(folder / "model")
-    make_tokenizer(WORDS).save_pretrained(folder / "model")
-    texts = ["a good film", "very bad", "bad bad film", "good", "a very very good film", "film a", "very", "bad good"]
-    rows = [f"{text},{number % 2}" for number, text in enumerate(texts * 2)]
-    (folder / "dev.csv").write_text("\n".join(["text,label", *rows]) + "\n")
-    (folder / "empty.csv").write_text("text,label\n")
-    return folder
+    return save_reviews(tmp_path_factory.mktemp("cascade"))
 
 
 def run(folder, *arguments, file="dev.csv"):
@@ -33,7 +26,7 @@ def test_the_threshold_is_the_one_that_the_package_recommends(folder, capsys):
     assert run(folder, "--max-drop", "0.05", "--json") == 0
     told = json.loads(capsys.readouterr().out)
     model = make_model(stock={"num_labels": 2})
-    text = LabelledText.from_file(folder / "dev.csv", model, make_tokenizer(WORDS))
+    text = LabelledText.from_file(folder / "dev.csv", model, make_tokenizer(REVIEW_WORDS))
     records = measure_cascade(model, *SIZES, text)
     best = recommend(records, max_drop=0.05, reference=records[-1].metrics["accuracy"]).choice
     assert told["choice"]["threshold"] == best.threshold

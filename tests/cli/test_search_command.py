@@ -3,25 +3,19 @@
 import json
 
 import pytest
+from helpers.texts import REVIEW_WORDS, save_reviews
 from helpers.tiny import make_model, make_tokenizer
 from transformers import AutoModelForSequenceClassification
 
 from dynabert_cli import main
 from dynabert_hf import LabelledText, count_flops, measure_importance, search_layers
 
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "film", "a", "very"]
 FEW = ("--evaluations", "8", "--sequence-length", "8")
 
 
 @pytest.fixture
 def folder(tmp_path):
-    make_model(stock={"num_labels": 2}).save_pretrained(tmp_path / "model")
-    make_tokenizer(WORDS).save_pretrained(tmp_path / "model")
-    texts = ["a good film", "very bad", "bad bad film", "good", "a very very good film", "film a", "very", "bad good"]
-    rows = [f"{text},{number % 2}" for number, text in enumerate(texts * 2)]
-    (tmp_path / "dev.csv").write_text("\n".join(["text,label", *rows]) + "\n")
-    (tmp_path / "empty.csv").write_text("text,label\n")
-    return tmp_path
+    return save_reviews(tmp_path)
 
 
 def run(folder, *arguments, file="dev.csv"):
@@ -30,7 +24,7 @@ def run(folder, *arguments, file="dev.csv"):
 
 def test_what_is_found_is_what_the_package_finds_and_is_kept(folder, capsys):
     model = make_model(stock={"num_labels": 2})
-    text = LabelledText.from_file(folder / "dev.csv", model, make_tokenizer(WORDS))
+    text = LabelledText.from_file(folder / "dev.csv", model, make_tokenizer(REVIEW_WORDS))
     budget = count_flops(model, "w0.5-d1", sequence_length=8)
     importance = measure_importance(model, text.labelled_batches(), progress=False)
     told = {"evaluations": 8, "sequence_length": 8, "progress": False}
