@@ -228,15 +228,7 @@ def measure_cascade(
     """
     kind = kind_of_choice(type(model).__name__, model.config)
     sizes = _ordered(model.config, small, large)
-    if costs is None:
-        costs = [SizeRecord.counted(model, size) for size in sizes]
-    by_size = {record.size: record for record in costs}
-    if missing := [size_name(size) for size in sizes if size not in by_size]:
-        raise ValueError(
-            f"costs has no record of {' and '.join(missing)}, only of {list(map(str, by_size))}. Measure both sizes "
-            "under one setting, or give none to count their FLOPs."
-        )
-    both = [by_size[size] for size in sizes]
+    both = _costs_of(model, sizes, costs)
     logits = [torch.as_tensor(each) for each in predict_sizes(model, sizes, text)]
     known = model.config.temperatures or {}
     temperatures = tuple(
@@ -256,6 +248,21 @@ def measure_cascade(
         metrics = text.score(mixed.numpy())
         made.append(CascadeRecord(sizes[1], metrics, mean, setting, small=sizes[0], threshold=threshold, **told))
     return tuple(made)
+
+
+def _costs_of(
+    model: ElasticModelMixin, sizes: Sequence[AnySize], given: Iterable[SizeRecord] | None
+) -> list[SizeRecord]:
+    """The records of both sizes among those that were given; counted, if none were."""
+    if given is None:
+        return [SizeRecord.counted(model, size) for size in sizes]
+    by_size = {record.size: record for record in given}
+    if missing := [size_name(size) for size in sizes if size not in by_size]:
+        raise ValueError(
+            f"costs has no record of {' and '.join(missing)}, only of {list(map(str, by_size))}. Measure both sizes "
+            "under one setting, or give none to count their FLOPs."
+        )
+    return [by_size[size] for size in sizes]
 
 
 def _thresholds(sure: torch.Tensor, most: int) -> list[float]:

@@ -146,20 +146,14 @@ def search_layers(
         model.config, importance, min_heads=min_heads, min_neurons=min_neurons, neuron_step=neuron_step
     )
     costs = measure_costs(model, **setting) if cost == "latency_ms" else count_costs(model, cost, **setting)
-    least = space.smallest(costs)
-    if costs.of(least) > budgets[0]:
-        raise ValueError(
-            f"{cost}={budgets[0]:g} is out of reach: the smallest shape, {size_name(least)}, costs "
-            f"{format_cost(cost, costs.of(least))}, {format_cost(cost, costs.of(least) - budgets[0])} more. Give a "
-            "larger budget, or a model with fewer floors."
-        )
+    _check_reach(space, costs, budgets[0])
     judge = _Judge(model, text, max_rows)
     found: list[tuple[LayerShape, ...]] = []
     with tqdm(total=evaluations * len(budgets), desc="Searching shapes", disable=not progress) as bar:
         for number, budget in enumerate(budgets):
             left_s = time_limit_s - (time.perf_counter() - started)
             until = time.perf_counter() + max(0.0, left_s) / (len(budgets) - number)
-            starts = [*space.starts(costs, budget), *(shape for shape in found)]
+            starts = [*space.starts(costs, budget), *found]
             draw = random.Random(f"{seed}-{number}")
             change = partial(space.changed, costs=costs, budget=budget, draw=draw)
             ranked = _evolve(starts, change, judge, evaluations=evaluations, until=until, draw=draw, bar=bar)
@@ -192,6 +186,17 @@ def _budgets(**given: float | Sequence[float] | None) -> tuple[str, tuple[float,
     if not amounts or not all(is_number) or not all(0 < each < math.inf for each in amounts):
         raise ValueError(f"{cost}={value!r} is not a budget. Give finite numbers above 0.")
     return cost, tuple(sorted(map(float, amounts)))
+
+
+def _check_reach(space: ShapeSpace, costs: LayerCosts, budget: float) -> None:
+    least, cost = space.smallest(costs), costs.cost
+    over = costs.of(least) - budget
+    if over > 0:
+        raise ValueError(
+            f"{cost}={budget:g} is out of reach: the smallest shape, {size_name(least)}, costs "
+            f"{format_cost(cost, costs.of(least))}, {format_cost(cost, over)} more. Give a larger budget, or a model "
+            "with fewer floors."
+        )
 
 
 class _Judge:
