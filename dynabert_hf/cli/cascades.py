@@ -16,7 +16,7 @@ from ..sizes.evaluation import store_temperatures
 from ..sizes.records import SizeRecord
 from ..sizes.tables import table_of
 from .inputs import labelled_text, load_model, stored_config
-from .measurements import measure, usual_length
+from .measurements import measure, one_setting, shape_of
 from .recommendation import NOTHING_FITS
 from .tables import print_json
 
@@ -26,6 +26,7 @@ def choose_cascade(arguments: Namespace, console: Console) -> int:
     given = {name: getattr(arguments, name) for name in ("latency_ms", "flops")}
     budgets = {name: budget for name, budget in given.items() if budget is not None}
     check_budgets(budgets, arguments.max_drop)
+    setting = one_setting(arguments, "A cascade is chosen")
     config_file = stored_config(arguments) if arguments.store else None
     model = load_model(arguments.model)
     small, large = parse_size(arguments.small), parse_size(arguments.large)
@@ -38,7 +39,7 @@ def choose_cascade(arguments: Namespace, console: Console) -> int:
     if "latency_ms" in budgets:
         costs = list(measure(arguments, model, [small, large]))
     else:
-        shape = {"batch_size": 1, "sequence_length": (arguments.sequence_length or [usual_length(model)])[0]}
+        shape = {**shape_of(setting, model), "batch_size": 1}
         costs = [SizeRecord.counted(model, size, **shape) for size in (small, large)]
     records = measure_cascade(model, small, large, text, costs=costs)
     metric = next(iter(records[0].metrics))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from ..sizes.evaluation import store_metrics
 from ..sizes.metrics import in_telling_order
 from ..sizes.profile_table import ProfileTable, check_suffix
 from ..sizes.profiling import profile
-from ..sizes.records import SizeRecord
+from ..sizes.records import SETTING, SizeRecord
 from ..sizes.tables import table_of
 from ..tasks import task_of
 from ..training.result import draw_pictures
@@ -145,6 +145,25 @@ def measure(arguments: Namespace, model: ElasticModelMixin, sizes: Sequence[Any]
         dtypes=arguments.dtype or ("float32",),
         rounds=arguments.rounds,
     )
+
+
+def one_setting(arguments: Namespace, doing: str) -> dict[str, Any]:
+    """What was given of the setting, one value of each.
+
+    Raises:
+        ValueError: If there are several of one; `doing` says for what.
+    """
+    given = {name: getattr(arguments, name) for name in SETTING if getattr(arguments, name)}
+    several = {name: values for name, values in given.items() if len(values) > 1}
+    if several:
+        raise ValueError(f"{doing} under one setting, but {several} were given. Give one value of each.")
+    return {name: value for name, (value,) in given.items()}
+
+
+def shape_of(setting: Mapping[str, Any], model: ElasticModelMixin) -> dict[str, Any]:
+    """The batch size and the tokens to count operations for."""
+    usual = {"batch_size": 1, "sequence_length": usual_length(model)}
+    return {name: setting.get(name, value) for name, value in usual.items()}
 
 
 def usual_length(model: ElasticModelMixin) -> int:

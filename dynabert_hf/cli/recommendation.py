@@ -17,7 +17,7 @@ from ..sizes.plots import plot_pareto
 from ..sizes.profile_table import ProfileTable
 from ..sizes.records import COSTS, SETTING, SizeRecord
 from .inputs import load_model, load_shell
-from .measurements import measure, usual_length
+from .measurements import measure, one_setting, shape_of
 from .tables import answer_as_json, precision_note, print_answer, print_json, print_setting
 
 NOTHING_FITS = 3
@@ -91,22 +91,13 @@ def _check_picture(path: str) -> None:
 
 def _costs(arguments: Namespace, model: ElasticModelMixin, sizes: Sequence[Any]) -> ProfileTable:
     """Costs of sizes under one setting: saved ones, else measured ones if a budget needs them, else counted ones."""
-    given = {name: getattr(arguments, name) for name in SETTING if getattr(arguments, name)}
-    several = {name: values for name, values in given.items() if len(values) > 1}
-    if several:
-        raise ValueError(f"A size is chosen under one setting, but {several} were given. Give one value of each.")
+    given = one_setting(arguments, "A size is chosen")
     if arguments.profile:
         saved = ProfileTable.from_json(Path(arguments.profile).read_text(encoding="utf-8"))
-        return saved.select(**{name: value for name, (value,) in given.items()})
+        return saved.select(**given)
     if arguments.latency_ms is not None or arguments.memory_mb is not None:
         return measure(arguments, load_model(arguments.model), sizes)
-    shape = [
-        given.get(name, [default])[0] for name, default in (("batch_size", 1), ("sequence_length", usual_length(model)))
-    ]
-    batch_size, sequence_length = shape
-    return ProfileTable(
-        tuple(SizeRecord.counted(model, size, batch_size=batch_size, sequence_length=sequence_length) for size in sizes)
-    )
+    return ProfileTable(tuple(SizeRecord.counted(model, size, **shape_of(given, model)) for size in sizes))
 
 
 def _told_direction(arguments: Namespace, config: Any, metric: str) -> bool | None:

@@ -12,11 +12,11 @@ from ..data.labelled_text import LabelledText
 from ..model.subnetwork import parse_size
 from ..sizes.evaluation import store_metrics, store_sizes
 from ..sizes.layer_search import SearchResult, search_layers
-from ..sizes.records import SETTING, SizeRecord, format_cost, size_label
+from ..sizes.records import SizeRecord, format_cost, size_label
 from ..sizes.tables import quantity, table_of
 from ..training.rewiring import measure_importance
 from .inputs import labelled_text, load_model, stored_config
-from .measurements import usual_length
+from .measurements import one_setting, shape_of
 from .tables import print_json
 
 
@@ -63,19 +63,13 @@ def search(arguments: Namespace, console: Console) -> None:
 
 def _setting(arguments: Namespace, model: Any) -> dict[str, Any]:
     """What the cost is of; latency needs more than counts do."""
-    several = [name for name in SETTING if len(getattr(arguments, name) or []) > 1]
-    if several:
-        raise ValueError(f"Shapes are searched for under one setting, but several were given of {several}. Give one.")
+    given = one_setting(arguments, "Shapes are searched for")
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    given = {
-        "batch_size": (arguments.batch_size or [1])[0],
-        "sequence_length": (arguments.sequence_length or [usual_length(model)])[0],
-    }
+    shape = shape_of(given, model)
     if arguments.latency_ms is None:
-        return given
-    runtime, dtype = (arguments.runtime or ["torch"])[0], (arguments.dtype or ["float32"])[0]
-    return {**given, "runtime": runtime, "dtype": dtype, "rounds": arguments.rounds}
+        return shape
+    return {"runtime": "torch", "dtype": "float32", **given, **shape, "rounds": arguments.rounds}
 
 
 def _row(record: SizeRecord, result: SearchResult) -> dict[str, Any]:
