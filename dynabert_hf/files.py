@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
@@ -70,6 +70,12 @@ def check_writable_folder(folder: str | Path) -> None:
             f"output_dir={str(folder)!r} cannot be written to: {error}. Nothing was trained. Give a folder that can be "
             "made and written to, on a disk with room for two checkpoints."
         ) from error
+
+
+def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What differs of settings that were kept and those that are asked for now: as it was, and as it is."""
+    other = [name for name in now if before.get(name) != now[name]]
+    return {name: before.get(name) for name in other}, {name: now[name] for name in other}
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:

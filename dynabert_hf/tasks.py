@@ -105,12 +105,26 @@ def answers_of(logits: np.ndarray, config: Any) -> list[dict[str, Any]]:
     if kind == "regression":
         rows = logits.tolist()
         return [{"value": row[0]} if len(row) == 1 else {"values": dict(zip(names, row, strict=True))} for row in rows]
+    shares = probabilities(logits, kind)
     if kind == "multi_label_classification":
-        scores = [dict(zip(names, row, strict=True)) for row in (1 / (1 + np.exp(-logits))).tolist()]
+        scores = [dict(zip(names, row, strict=True)) for row in shares.tolist()]
         return [{"labels": [name for name in own if own[name] > 0.5], "scores": own} for own in scores]
-    shares = np.exp(logits - logits.max(-1, keepdims=True))
-    shares /= shares.sum(-1, keepdims=True)
     return [{"label": names[int(row.argmax())], "score": float(row.max())} for row in shares]
+
+
+def probabilities(logits: np.ndarray, kind: str) -> np.ndarray:
+    """Of each label its probability, alone or among all, by the problem type; of values the values.
+
+    Args:
+        logits: `(batch, labels)`.
+        kind: The problem type.
+    """
+    if kind == "regression":
+        return logits
+    if kind == "multi_label_classification":
+        return 1 / (1 + np.exp(-logits))
+    shares = np.exp(logits - logits.max(-1, keepdims=True))
+    return shares / shares.sum(-1, keepdims=True)
 
 
 class ChoiceCollator:

@@ -12,6 +12,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 from ..data.augmentation import WordReplacement
 from ..data.augmented_files import augment_file
 from ..data.word_vectors import WordVectors
+from .inputs import fastest_device
 from .tables import print_json
 
 
@@ -49,5 +50,4 @@ def _masked_lm(arguments: Namespace) -> Any:
             f"{arguments.model!r} has no head that predicts masked words: {missing} would be random. Give a masked "
             "language model, such as bert-base-uncased."
         )
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
-    return model.to(device).eval()
+    return model.to(fastest_device()).eval()

@@ -12,6 +12,6 @@ from .inputs import load_model, needed_tokenizer
 
 def demo(arguments: Namespace, console: Console) -> None:
     """Serve the page until it is interrupted."""
-    page = make_page(load_model(arguments.model), needed_tokenizer(arguments))
+    page = make_page(load_model(arguments.model), needed_tokenizer(arguments.model))
     console.print("Press Ctrl+C to stop.")
     page.launch(server_name="127.0.0.1", server_port=arguments.port, inbrowser=not arguments.no_browser, share=False)

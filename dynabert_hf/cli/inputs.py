@@ -66,11 +66,16 @@ def load_tokenizer(name: str) -> Any:
     return AutoTokenizer.from_pretrained(name)
 
 
-def needed_tokenizer(arguments: Namespace) -> Any:
-    tokenizer = load_tokenizer(arguments.model)
+def needed_tokenizer(name: str) -> Any:
+    tokenizer = load_tokenizer(name)
     if tokenizer is None:
-        raise ValueError(f"{arguments.model!r} has no tokenizer. Save the one that it was trained with beside it.")
+        raise ValueError(f"{name!r} has no tokenizer. Save the one that it was trained with beside it.")
     return tokenizer
+
+
+def fastest_device() -> Any:
+    """An accelerator, if there is one."""
+    return torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
 
 
 def labelled_text(arguments: Namespace, model: ElasticModelMixin) -> LabelledText | LabelledSentences:
@@ -79,7 +84,7 @@ def labelled_text(arguments: Namespace, model: ElasticModelMixin) -> LabelledTex
         "label_column": arguments.label_column,
         "batch_size": arguments.eval_batch_size,
     }
-    tokenizer = needed_tokenizer(arguments)
+    tokenizer = needed_tokenizer(arguments.model)
     text: Any
     if is_sentence_encoder(model.config):
         text = LabelledSentences.from_file(arguments.file, model, tokenizer, **given)

@@ -5,26 +5,22 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import Any
 
-import torch
 from rich.console import Console
 
 from ..data.labelled_text import tokenised_texts
 from ..training.stored_outputs import store_teacher_outputs
 from ..training.teacher import load_teacher
-from .inputs import load_tokenizer
+from .inputs import fastest_device, needed_tokenizer
 from .tables import print_json
 
 
 def store_outputs(arguments: Namespace, console: Console) -> None:
     """What a fine-tuned model says of texts, in a folder that stands for it in a training."""
     teacher: Any = load_teacher(arguments.teacher)[0]
-    tokenizer = load_tokenizer(arguments.teacher)
-    if tokenizer is None:
-        raise ValueError(f"{arguments.teacher!r} has no tokenizer. Save the one that it was trained with beside it.")
+    tokenizer = needed_tokenizer(arguments.teacher)
     rows = tokenised_texts(arguments.file, teacher, tokenizer, text_columns=arguments.text_column)
-    device: Any = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
     store_teacher_outputs(
-        teacher.to(device),
+        teacher.to(fastest_device()),
         rows,
         arguments.output,
         processing_class=tokenizer,

@@ -39,7 +39,7 @@ def predict(arguments: Namespace, console: Console) -> None:
         model.set_active(arguments.size)
     rows, columns = _read(arguments, model)
     told = {"batch_size": arguments.eval_batch_size, "may_be_none": arguments.no_answer}
-    found = predict_texts(model, needed_tokenizer(arguments), rows, **told)
+    found = predict_texts(model, needed_tokenizer(arguments.model), rows, **told)
     records = [{**dict(zip(columns, row, strict=True)), **one} for row, one in zip(rows, found, strict=True)]
     if arguments.json:
         print_json(records)

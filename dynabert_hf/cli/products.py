@@ -60,7 +60,7 @@ def extract(arguments: Namespace, console: Console) -> None:
 def specialise_size(arguments: Namespace, console: Console) -> None:
     """One size, distilled on alone, as a model of its own."""
     with new_folder(Path(arguments.output)) as folder:
-        model, tokenizer = load_model(arguments.model), needed_tokenizer(arguments)
+        model, tokenizer = load_model(arguments.model), needed_tokenizer(arguments.model)
         model.config.resolve(arguments.size)
         rows = tokenised_texts(arguments.file, model, tokenizer, text_columns=arguments.text_column or ["text"])
         teacher = None if arguments.teacher is None else type(model).from_pretrained(arguments.teacher)
@@ -91,7 +91,7 @@ def specialise_size(arguments: Namespace, console: Console) -> None:
 def trim(arguments: Namespace, console: Console) -> None:
     """A model and its tokenizer with the tokens only that texts need."""
     with new_folder(Path(arguments.output)) as folder:
-        model, tokenizer = load_model(arguments.model), needed_tokenizer(arguments)
+        model, tokenizer = load_model(arguments.model), needed_tokenizer(arguments.model)
         columns = arguments.text_column or ["text"]
         texts = [text for file in arguments.file for text in read_corpus(file, columns)]
         result = trim_vocabulary(model, tokenizer, texts)

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
-from ..files import check_writable_file, write_whole
+from ..files import changed, check_writable_file, write_whole
 from .augmentation import WordReplacement
 from .fingerprints import fingerprint_of_file, fingerprint_of_weights
 from .text_files import read_rows
@@ -185,10 +185,10 @@ def _open_parts(folder: Path, settings: dict[str, Any]) -> None:
         folder.mkdir(exist_ok=True)
         write_whole(file, lambda partial: partial.write_text(json.dumps(settings), encoding="utf-8"))
         return
-    before = json.loads(file.read_text(encoding="utf-8"))
-    other = [name for name in settings if before.get(name) != settings[name]]
-    if other:
-        was, now = ({name: each.get(name) for name in other if name != "stop_words"} for each in (before, settings))
+    was, now = changed(json.loads(file.read_text(encoding="utf-8")), settings)
+    if now:
+        for each in (was, now):
+            each.pop("stop_words", None)  # a long list
         raise ValueError(
             f"{str(folder)!r} holds parts of an augmentation with {was}, now {now} is asked. Give the same settings to "
             "go on with it, or remove that folder to begin anew."

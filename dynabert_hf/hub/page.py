@@ -132,10 +132,3 @@ class _Page:
             return None
         told: Any = {"metric": self.playground.metric, "greater_is_better": self.playground.greater_is_better}
         return plot_pareto(self.playground.records, cost="latency_ms", choice=record, **told)
-
-
-def _visible(chosen: str) -> list[Any]:
-    """Of the two sliders of a size and that of a budget, those that count."""
-    import gradio
-
-    return [gradio.update(visible=chosen == each or "hidden") for each in (BY_SIZE, BY_SIZE, BY_LATENCY)]

@@ -21,7 +21,7 @@ from ..sizes.metrics import LOWER, direction_of, in_telling_order
 from ..sizes.profiling import measure_latency
 from ..sizes.records import SizeRecord, format_cost
 from ..task_metrics import problem_type
-from ..tasks import task_of
+from ..tasks import probabilities, task_of
 
 
 @dataclass(frozen=True)
@@ -131,10 +131,7 @@ class Playground:
 
     def _scores(self, logits: torch.Tensor) -> dict[str, float]:
         config: Any = self.model.config
-        kind = problem_type(config)
-        values = (
-            logits if kind == "regression" else logits.sigmoid() if kind.startswith("multi") else logits.softmax(-1)
-        )
+        values = probabilities(logits.double().numpy(), problem_type(config))
         named = {str(config.id2label[number]): float(value) for number, value in enumerate(values)}
         return dict(sorted(named.items(), key=lambda item: -item[1]))
 

@@ -19,7 +19,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 from transformers.utils import logging
 
-from ..files import WRITE_ERRORS, check_writable_folder
+from ..files import WRITE_ERRORS, changed, check_writable_folder
 from .order import EpochSampler
 
 logger = logging.get_logger(__name__)
@@ -167,10 +167,8 @@ class RecoverableTrainer(Trainer):
             whole = last_whole_checkpoint(checkpoint.parent)
             advice = f"Resume from {str(whole)!r}, the last whole one." if whole else "There is no whole one beside it."
             raise ValueError(f"Training cannot go on from {str(checkpoint)!r}: {broken}. {advice}")
-        seal, facts = read_seal(checkpoint) or {}, self.checkpoint_facts()
-        other = [name for name in facts if seal.get(name) != facts[name]]
-        if other:
-            was, now = ({name: each.get(name) for name in other} for each in (seal, facts))
+        was, now = changed(read_seal(checkpoint) or {}, self.checkpoint_facts())
+        if now:
             raise ValueError(
                 f"The checkpoint {str(checkpoint)!r} is of a training with {was}, this one has {now}. Resume from a "
                 "checkpoint of this training, or load that model with from_pretrained and train it anew."

@@ -24,7 +24,7 @@ from transformers.utils import ModelOutput
 
 from ..data.columns import column_names
 from ..data.fingerprints import fingerprint_of_rows, fingerprint_of_weights
-from ..files import check_writable_folder, write_whole
+from ..files import changed, check_writable_folder, write_whole
 from ..model.subnetwork import SubNetwork
 from ..tasks import LABELS, task_of
 from .ordered_evaluation import unchanged
@@ -236,10 +236,8 @@ def _parts(folder: Path, about: Mapping[str, Any]) -> list[tuple[int, Path]]:
 def _open(folder: Path, about: dict[str, Any]) -> None:
     """Make the folder, or check that it belongs to this teacher and these data."""
     if is_folder_of_outputs(folder):
-        before, now = json.loads((folder / ABOUT).read_text(encoding="utf-8")), json.loads(json.dumps(about))
-        other = [name for name in now if before.get(name) != now[name]]
-        if other:
-            was, asked = ({name: each.get(name) for name in other} for each in (before, now))
+        was, asked = changed(json.loads((folder / ABOUT).read_text(encoding="utf-8")), json.loads(json.dumps(about)))
+        if asked:
             raise ValueError(
                 f"{str(folder)!r} holds outputs with {was}, now {asked} is asked. Give the same teacher and data to go "
                 "on, or another folder."

@@ -291,7 +291,9 @@ def fresh_views(
     if args.views is None:
         return None
     if args.stage == "finetune":
-        logger.warning("Stage 'finetune' learns from labels, which belong to texts as they are; views have no effect.")
+        logger.warning_once(
+            "Stage 'finetune' learns from labels, which belong to texts as they are; views have no effect."
+        )
         return None
     return FreshViews(
         args.views,
