@@ -3,14 +3,15 @@
 A task of GLUE on a drawn subset, tags of words, and several labels a text.
 """
 
-import importlib.metadata
 import json
 import platform
 import re
 
+import huggingface_hub
 import pytest
 import run_glue
 import torch
+import transformers
 from datasets import Dataset, load_from_disk
 from helpers.glue_tasks import QUICK, make_task, save_model
 from helpers.recipes import SETTINGS
@@ -65,8 +66,8 @@ def assert_table(table, model, metrics, *, teacher, baseline):
 def assert_made_and_limits(parts, *, rows, metric, metrics):
     """What the card says of training, versions and limits."""
     made = prose(parts["How it was made"])
-    versions = {"Python": platform.python_version()}
-    versions |= {name: importlib.metadata.version(name) for name in ("transformers", "torch", "huggingface_hub")}
+    modules = {each.__name__: each for each in (transformers, torch, huggingface_hub)}  # of torch the build, too
+    versions = {"Python": platform.python_version(), **{name: each.__version__ for name, each in modules.items()}}
     assert made == (
         "The attention heads and feed-forward neurons of the fine-tuned model were ordered by importance, so that the "
         f"important ones are shared by more sizes. Training used {rows} rows. Stage `depth` distilled a teacher of "

@@ -16,6 +16,7 @@ from pathlib import Path
 import transformers
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "dynabert_hf"
+SAFE = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # Python 3.10.12 and 3.11.4 brought it
 COMMON_FIELDS = {
     "return_dict": False,
     "output_hidden_states": True,
@@ -49,7 +50,7 @@ def fetch_tests() -> Path:
             raise ConnectionError(f"the source archive of {requirement} could not be fetched: {done.stderr[-300:]}")
         with tarfile.open(archives[0]) as archive:
             members = [member for member in archive.getmembers() if "/tests/" in member.name and member.isfile()]
-            archive.extractall(scratch, members=members, filter="data")
+            archive.extractall(scratch, members=members, **SAFE)
         (Path(scratch) / archives[0].name.removesuffix(".tar.gz")).rename(folder)
     return folder
 
