@@ -40,6 +40,11 @@ class GlueArguments(SourceArguments):
                 raise ValueError(
                     f"--task_name {self.task_name} is unknown. Possible is one of {', '.join(TEXT_COLUMNS)}."
                 )
+            if self.validation_split_percentage is not None:
+                raise ValueError(
+                    "--validation_split_percentage was given with --task_name, whose data have a part to evaluate on. "
+                    "Leave it out."
+                )
         super().__post_init__()
         if self.text_column_names is not None:
             self.text_column_names = [name.strip() for name in self.text_column_names.split(",")]

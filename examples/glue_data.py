@@ -6,7 +6,7 @@ Whatever the source, a data set ends as splits with the columns `text`, for pair
 import math
 from dataclasses import replace
 
-from datasets import ClassLabel, DatasetDict, Value
+from datasets import ClassLabel, DatasetDict, Features, Sequence, Value
 from recipe_data import InputError, Splits, load_named
 
 GLUE = "nyu-mll/glue"
@@ -78,13 +78,21 @@ def load_free_form(raw, *, text_columns, label_column, regression):
             "labels by --label_column_name."
         )
     splits = _named_alike(raw, text_columns or _find_text(train, label_column), label_column, tests=tests)
-    labels = None if _is_regression(train, label_column, regression) else label_names(train, label_column)
     evaluations = {"": "validation"} if "validation" in raw else {}
+    if hasattr(train.features[label_column], "feature") and not regression:
+        labels = names_in_lists(train, label_column)
+        splits = with_several_labels(splits, labels, column=label_column)
+        return Splits(splits, labels, evaluations, tests, has_several=True)
+    labels = None if _is_regression(train, label_column, regression) else label_names(train, label_column)
     return Splits(with_labels(splits, labels, column=label_column), labels, evaluations, tests)
 
 
 def relabel(data, labels):
     """The same data with the same labels in another order."""
+    if data.has_several:
+        order = [data.labels.index(label) for label in labels]
+        splits = data.splits.map(lambda row: {"label": [row["label"][at] for at in order]} if "label" in row else {})
+        return replace(data, splits=splits, labels=tuple(labels))
     return replace(data, splits=with_labels(data.splits, tuple(labels), column="label"), labels=tuple(labels))
 
 
@@ -129,6 +137,55 @@ def label_names(train, column):
             "labels; if these are values, run_glue.py takes them by --do_regression."
         )
     return tuple(map(_name, found))
+
+
+def names_in_lists(train, column):
+    """The labels that stand in lists, of which a row has any number: those of the data set, else all that occur."""
+    kind = train.features[column].feature
+    if isinstance(kind, ClassLabel):
+        return tuple(kind.names)
+    if not _is_text(kind):
+        raise InputError(
+            f"Column {column!r} holds lists of {kind}. Possible are lists of the names of the labels that a row has. "
+            "Give those, or name another column by --label_column_name."
+        )
+    found = {label for row in train[column] for label in row or ()}
+    if len(found) < 2:
+        raise InputError(
+            f"Column {column!r} holds lists of {len(found)} different labels, {sorted(found)}. Training needs at least "
+            "two. Name the column with the labels by --label_column_name."
+        )
+    return tuple(sorted(found))
+
+
+def with_several_labels(splits, labels, *, column):
+    """The splits with a 0 or 1 for each label in the place of lists; a test split without any loses them.
+
+    Args:
+        splits: Splits with a column `label` of lists of names, or of numbers that the data set names.
+        labels: Names of the labels in their order.
+        column: What the column was called where it came from.
+    """
+    for split, data in splits.items():
+        if "label" not in data.column_names:
+            continue
+        if split.startswith("test") and data.data.column("label").null_count == len(data):
+            splits[split] = data.remove_columns("label")
+            continue
+        kind = getattr(data.features["label"], "feature", None)
+        known = dict(enumerate(kind.names)) if isinstance(kind, ClassLabel) else {}
+        rows = [None if row is None else [known.get(label, label) for label in row] for row in data["label"]]
+        for number, row in enumerate(rows, 1):
+            unknown = [None] if row is None else [label for label in row if label not in labels]
+            if unknown:
+                raise InputError(
+                    f"Column {column!r} of split {split!r} has the label {unknown[0]!r} in row {number}. Possible is a "
+                    f"list of some of {list(labels)}. Correct the label; where a row has none, give an empty list."
+                )
+        own = [[float(label in row) for label in labels] for row in rows]
+        features = Features({**data.features, "label": Sequence(Value("float32"))})
+        splits[split] = data.remove_columns("label").add_column("label", own).cast(features)
+    return splits
 
 
 def _name(label):

@@ -11,7 +11,7 @@ from dynabert_hf.task_metrics import has_generic_names
 logger = logging.get_logger("run_glue")
 
 
-def load_classifier(name, labels, model_args, *, new_head, revision="main"):
+def load_classifier(name, labels, model_args, *, new_head, has_several=False, revision="main"):
     """A sequence classification model for the task.
 
     Args:
@@ -19,9 +19,11 @@ def load_classifier(name, labels, model_args, *, new_head, revision="main"):
         labels: Names of the task's labels; None: regression.
         model_args: `ModelArguments`.
         new_head: Whether a head that does not fit, or is not there, may be made anew.
+        has_several: Whether a row has any number of the labels.
         revision: Branch, tag or commit.
     """
-    settings = {"problem_type": "regression" if labels is None else None}
+    kind = "regression" if labels is None else None
+    settings = {"problem_type": "multi_label_classification" if has_several else kind}
     names = labels if new_head else model_args.label_order if labels is not None else None
     if names is not None:
         if not new_head:
@@ -40,7 +42,7 @@ def load_classifier(name, labels, model_args, *, new_head, revision="main"):
 
 def load_teacher(name, data, model_args):
     """The classifier that teaches a single stage, whose labels are those of the data, in their order."""
-    teacher = load_classifier(name, data.labels, model_args, new_head=False)
+    teacher = load_classifier(name, data.labels, model_args, new_head=False, has_several=data.has_several)
     if has_generic_names(teacher.config):
         align_labels(data, teacher.config, logger.warning)
     elif data.labels is not None:

@@ -113,6 +113,10 @@ class SourceArguments:
     train_file: str | None = field(default=None, metadata={"help": "File to train on, instead of a data set."})
     validation_file: str | None = field(default=None, metadata={"help": "File to evaluate on."})
     test_file: str | None = field(default=None, metadata={"help": "File to predict."})
+    validation_split_percentage: int | None = field(
+        default=None,
+        metadata={"help": "Share of the training rows to evaluate on instead, of data without a part for that."},
+    )
     max_seq_length: int = field(default=128, metadata={"help": "Tokens that the model reads at once, at most."})
     max_train_samples: int | None = field(default=None, metadata={"help": "Training rows to draw."})
     max_eval_samples: int | None = field(default=None, metadata={"help": "Rows of each evaluation to draw."})
@@ -134,6 +138,9 @@ class SourceArguments:
             raise ValueError(f"There are no data. Give {possible}, or --train_file and its like.")
         if given and self.train_file is None:
             raise ValueError(f"{' and '.join(given)} was given without --train_file, which says what the labels are.")
+        share = self.validation_split_percentage
+        if share is not None and not 0 < share < 100:
+            raise ValueError(f"--validation_split_percentage {share} is not possible. Give 1 to 99.")
         for name in (each.name for each in fields(self) if each.name.startswith("max_")):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"--{name} {getattr(self, name)} is not possible. Give at least 1.")
@@ -199,5 +206,8 @@ def _check_together(model, data, given):
         raise ValueError("--finetune_teacher was given with --stage finetune, which has no teacher. Leave it out.")
     if given.get("do_predict") and data.train_file and not data.test_file:
         raise ValueError("--do_predict was given without --test_file. Give the file to predict.")
-    if given.get("do_eval") and data.train_file and not data.validation_file:
-        raise ValueError("There is no --validation_file to evaluate on. Give one, or --do_train alone.")
+    if given.get("do_eval") and data.train_file and not data.validation_file and not data.validation_split_percentage:
+        raise ValueError(
+            "There is no --validation_file to evaluate on. Give one, or --validation_split_percentage 10 for a share "
+            "of the training rows, or --do_train alone."
+        )

@@ -1,6 +1,7 @@
 """The data of all training scripts here: splits of a data set or of files, read and drawn from."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from datasets import DatasetDict, load_dataset, load_from_disk
@@ -26,12 +27,14 @@ class Splits:
         labels: Names of the labels in their order; None: there are no classes.
         evaluations: Splits to evaluate on by the suffix of their metrics; the first, without one, is looked at first.
         tests: Splits to predict.
+        has_several: Whether a row has any number of the labels, as a list of 0 and 1.
     """
 
     splits: DatasetDict
     labels: tuple[str, ...] | None = None
     evaluations: dict[str, str] = field(default_factory=dict)
     tests: tuple[str, ...] = ()
+    has_several: bool = False
 
     @classmethod
     def by_name(cls, splits, labels=None):
@@ -40,13 +43,20 @@ class Splits:
         return cls(splits, labels, evaluations, ("test",) if "test" in splits else ())
 
 
-def load_splits(data_args, **download):
+def load_splits(data_args, *, seed, read=None, **download):
     """The splits of the data set or the files that were named: train and perhaps validation and test.
 
     Args:
         data_args: `SourceArguments`.
+        seed: Draws the rows that are held back to evaluate on, where that was asked for.
+        read: Reads a file; None: as `read_file` does.
         **download: As for `load_dataset`.
     """
+    read = read or partial(read_file, cache_dir=download["cache_dir"])
+    return held_back(_named_splits(data_args, read, download), data_args, seed)
+
+
+def _named_splits(data_args, read, download):
     if data_args.dataset_name:
         raw = load_named(data_args.dataset_name, data_args.dataset_config_name, **download)
         if "train" not in raw:
@@ -55,7 +65,31 @@ def load_splits(data_args, **download):
             )
         return DatasetDict({split: raw[split] for split in ("train", "validation", "test") if split in raw})
     named = {name.removesuffix("_file"): path for name, path in data_args.files.items() if path is not None}
-    return DatasetDict({split: read_file(path, cache_dir=download["cache_dir"]) for split, path in named.items()})
+    try:
+        return DatasetDict({split: read(path) for split, path in named.items()})
+    except (ValueError, OSError) as error:
+        raise InputError(str(error)) from error
+
+
+def held_back(splits, data_args, seed):
+    """The splits, with a share of the training rows as split `validation`, if that was asked for."""
+    share, train = data_args.validation_split_percentage, splits["train"]
+    if share is None:
+        return splits
+    if "validation" in splits:
+        raise InputError(
+            f"--validation_split_percentage {share} was given, but the data have a part to evaluate on, of "
+            f"{len(splits['validation'])} rows. Leave it out."
+        )
+    count = round(len(train) * share / 100)
+    if not 0 < count < len(train):
+        raise InputError(
+            f"--validation_split_percentage {share} of {len(train)} training rows leaves none on one side. Give more "
+            "rows, or another share."
+        )
+    held = set(drawn_rows(train, count, seed))
+    parts = {"train": train.select([row for row in range(len(train)) if row not in held])}
+    return DatasetDict({**splits, **parts, "validation": train.select(sorted(held))})
 
 
 def read_file(path, *, cache_dir=None):

@@ -123,7 +123,10 @@ def check_splits(job):
     args, data = job.training_args, job.data
     for wanted, found, what in (("do_eval", data.evaluations, "validation"), ("do_predict", data.tests, "test")):
         if getattr(args, wanted) and not found:
-            raise InputError(f"--{wanted} was given, but the data have no split {what!r}, only {sorted(data.splits)}.")
+            hint = "" if wanted == "do_predict" else " Give --validation_split_percentage 10, or --do_train alone."
+            raise InputError(
+                f"--{wanted} was given, but the data have no split {what!r}, only {sorted(data.splits)}.{hint}"
+            )
 
 
 def make_repository(training_args):

@@ -53,7 +53,7 @@ def prepare(data_args, model_args, training_args, given):
         if given.get(name):
             raise InputError(f"--{name} was given, but a sentence encoder learns without labels. Leave it out.")
     with training_args.main_process_first(desc="reading the data"):
-        raw = load_splits(data_args, **model_args.download)
+        raw = load_splits(data_args, seed=training_args.seed, **model_args.download)
         if data_args.retrieval_file:
             raw["retrieval"] = read_file(data_args.retrieval_file, cache_dir=model_args.cache_dir)
     encoder = load_encoder(model_args.first_model, model_args, data_args, revision=model_args.model_revision)

@@ -28,6 +28,8 @@ from recipe_training import load_tokenizer
 from transformers import DataCollatorWithPadding, default_data_collator
 from transformers.utils import logging
 
+from dynabert_hf.tasks import task_of
+
 SCORES = Path(__file__).with_name("metrics") / "glue_scores.py"
 SUBMISSION = {
     "cola": {"test": "CoLA"},
@@ -58,9 +60,14 @@ def main(argv=None):
 def prepare(data_args, model_args, training_args, given):
     """Load and check data and model, and tokenise; returns the job and the model."""
     with training_args.main_process_first(desc="reading the data"):
-        data = load_data(data_args, **model_args.download)
+        data = load_data(data_args, training_args.seed, **model_args.download)
     new_head, revision = model_args.finetune_teacher, model_args.model_revision
-    model = load_classifier(model_args.first_model, data.labels, model_args, new_head=new_head, revision=revision)
+    model = load_classifier(
+        *(model_args.first_model, data.labels, model_args),
+        new_head=new_head,
+        has_several=data.has_several,
+        revision=revision,
+    )
     if not new_head:
         data = align_labels(data, model.config, logger.warning)
     tokenizer = load_tokenizer(model_args)
@@ -69,7 +76,7 @@ def prepare(data_args, model_args, training_args, given):
     trainer_kwargs = {
         "processing_class": tokenizer,
         "data_collator": default_data_collator if data_args.pad_to_max_length else DataCollatorWithPadding(tokenizer),
-        "compute_metrics": metrics_of(data, data_args),
+        "compute_metrics": task_of(model).metrics(model) if data.has_several else metrics_of(data, data_args),
     }
     job = Job(
         *(model_args, data_args, training_args, given, replace(data, splits=splits), trainer_kwargs),
@@ -80,17 +87,23 @@ def prepare(data_args, model_args, training_args, given):
     return job, model
 
 
-def load_data(data_args, **download):
+def load_data(data_args, seed, **download):
     """The splits of the task, the data set or the files that were named."""
     if data_args.task_name:
         config = data_args.dataset_config_name
         return load_task(data_args.task_name, dataset=data_args.dataset_name, config=config, **download)
-    return load_free_form(
-        load_splits(data_args, **download),
+    data = load_free_form(
+        load_splits(data_args, seed=seed, **download),
         text_columns=data_args.text_column_names,
         label_column=data_args.label_column_name,
         regression=data_args.do_regression,
     )
+    if data.has_several and data_args.metric_name:
+        raise InputError(
+            f"--metric_name {data_args.metric_name} was given, but rows have lists of labels, which are scored by "
+            "micro F1 and the share of right answers. Leave it out."
+        )
+    return data
 
 
 def card_of(data_args):
@@ -143,7 +156,7 @@ def metrics_of(data, data_args):
 
 def predict(job, model):
     """Predict the test splits with every size, into one folder a size, in the form that GLUE takes."""
-    task, labels = job.data_args.task_name, job.data.labels
+    task = job.data_args.task_name
     trainer = job.trainer(model, None, job.stage_arguments("finetune", output_dir=job.output_dir))
     for split in job.data.tests:
         output = trainer.predict(job.data.splits[split], metric_key_prefix=split)
@@ -153,17 +166,20 @@ def predict(job, model):
         rows = data["row"] if "row" in data.column_names else range(len(data))
         for size, values in output.predictions.items():
             path = job.output_dir / "predictions" / size / f"{SUBMISSION.get(task, {}).get(split, split)}.tsv"
-            write_predictions(path, ["index", "prediction"], zip(rows, written(values, labels, task), strict=True))
+            write_predictions(path, ["index", "prediction"], zip(rows, written(values, job.data, task), strict=True))
         if "label" in job.data.splits[split].column_names:
             path = job.output_dir / f"{split}_results.json"
             path.write_text(json.dumps(output.metrics, indent=2))
 
 
-def written(values, labels, task):
+def written(values, data, task):
     """Predictions as they stand in a file: names of labels, numbers for the GLUE tasks that ask for them, or values."""
+    labels = data.labels
     if labels is None:
         values = values.reshape(-1)
         return [f"{value:.3f}" for value in (values.clip(0, 5) if task == "stsb" else values)]
+    if data.has_several:
+        return [",".join(label for label, value in zip(labels, row, strict=True) if value > 0) for row in values]
     indices = values.argmax(-1).tolist()
     return indices if task and task not in NAMED_IN_SUBMISSION else [labels[index] for index in indices]
 

@@ -45,7 +45,7 @@ def main(argv=None):
 def prepare(data_args, model_args, training_args, given):
     """Load and check data and model, and tokenise; returns the job and the model."""
     with training_args.main_process_first(desc="reading the data"):
-        raw = load_splits(data_args, **model_args.download)
+        raw = load_splits(data_args, seed=training_args.seed, **model_args.download)
 
     def load_language_model(name, **kwargs):
         return load_model(name, AutoModelForMaskedLM, model_args, **kwargs)

@@ -49,7 +49,10 @@ def main(argv=None):
 def prepare(data_args, model_args, training_args, given):
     """Load and check data and model, and tokenise; returns the job and the model."""
     with training_args.main_process_first(desc="reading the data"):
-        raw = load(data_args, **model_args.download)
+        read = (
+            read_tagged_words if any(Path(path).suffix == ".txt" for path in data_args.files.values() if path) else None
+        )
+        raw = load_splits(data_args, seed=training_args.seed, read=read, **model_args.download)
     columns = columns_of(raw["train"], data_args)
     labels = tags_of(raw["train"], columns.labels)
 
@@ -80,19 +83,6 @@ def prepare(data_args, model_args, training_args, given):
     data = Splits.by_name(DatasetDict(rows), labels)
     job = Job(model_args, data_args, training_args, given, data, trainer_kwargs, load_tagger, predict)
     return job, model
-
-
-def load(data_args, **download):
-    """The splits of the data set or of the files, of which .txt holds tagged words, too."""
-    named = [path for path in data_args.files.values() if path is not None]
-    if not any(Path(path).suffix == ".txt" for path in named):
-        return load_splits(data_args, **download)
-    try:
-        return DatasetDict(
-            {name.removesuffix("_file"): read_tagged_words(path) for name, path in data_args.files.items() if path}
-        )
-    except (ValueError, OSError) as error:
-        raise InputError(str(error)) from error
 
 
 def columns_of(train, data_args):

@@ -14,6 +14,7 @@ question has no answer, sizes may say so, as in SQuAD 2. docs/tasks.md tells mor
 import json
 import sys
 from dataclasses import dataclass, field
+from functools import partial
 
 from datasets import DatasetDict
 from recipe_arguments import SourceArguments, parse_arguments
@@ -52,7 +53,8 @@ def main(argv=None):
 def prepare(data_args, model_args, training_args, given):
     """Load and check data and model, and cut texts into windows; returns the job and the model."""
     with training_args.main_process_first(desc="reading the data"):
-        raw = load(data_args, **model_args.download)
+        read = partial(read_questions, columns=data_args.texts)
+        raw = load_splits(data_args, seed=training_args.seed, read=read, **model_args.download)
 
     def load_reader(name, **kwargs):
         return load_model(name, AutoModelForQuestionAnswering, model_args, **kwargs)
@@ -74,22 +76,6 @@ def prepare(data_args, model_args, training_args, given):
     windows = DatasetDict({split: own.dataset for split, own in questions.items()})
     data = Splits.by_name(windows)
     return Job(model_args, data_args, training_args, given, data, trainer_kwargs, load_reader, predict), model
-
-
-def load(data_args, **download):
-    """The splits of the data set or of the files, also in SQuAD's own form."""
-    if data_args.dataset_name:
-        return load_splits(data_args, **download)
-    try:
-        return DatasetDict(
-            {
-                name.removesuffix("_file"): read_questions(path, columns=data_args.texts)
-                for name, path in data_args.files.items()
-                if path is not None
-            }
-        )
-    except (ValueError, OSError) as error:
-        raise InputError(str(error)) from error
 
 
 def cut(split, part, tokenizer, model, data_args):
