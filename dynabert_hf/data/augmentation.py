@@ -36,6 +36,10 @@ TOKENS_A_PASS = 4096
 """How many tokens the masked language model reads at once."""
 
 
+MOST_UNUSED = 1000
+"""Fewer rows of an embedding than this may have no token: some are padded, and multilingual DeBERTa-v3 has 898."""
+
+
 @dataclass(frozen=True)
 class Word:
     """A word of a text that may be replaced.
@@ -206,10 +210,12 @@ def _check(model: PreTrainedModel, tokenizer: Any, num_candidates: int, probabil
             f"The tokenizer is a {type(tokenizer).__name__} that does not tell where tokens stand in a text, or has no "
             "mask token. Give the fast tokenizer of the masked language model, by AutoTokenizer."
         )
-    if len(tokenizer) > model.config.vocab_size:
+    unused = model.config.vocab_size - len(tokenizer)
+    if not 0 <= unused < MOST_UNUSED:
         raise ValueError(
-            f"The tokenizer has {len(tokenizer)} tokens, the model vocab_size={model.config.vocab_size}. Give the "
-            "tokenizer of this very model."
+            f"The tokenizer has {len(tokenizer)} tokens, the model vocab_size={model.config.vocab_size}, so its "
+            "vocabulary is another one. Possible is a tokenizer whose tokens the model has all, and hardly any others. "
+            "Give the tokenizer of this very model."
         )
     if num_candidates < 1 or not 0 < probability <= 1:
         raise ValueError(

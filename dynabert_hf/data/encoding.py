@@ -79,7 +79,8 @@ def encoded_datasets(
     """Data sets with text tokenised, and others as they are.
 
     Args:
-        named: Data sets by what to call them in errors, the one to find columns in first; None where there is none.
+        named: Data sets by what to call them in errors, the one to find the columns of texts in first; None where there
+            is none.
         model: The model that is to read them.
         tokenizer: Its tokenizer.
         text_columns: Columns of the text; None: the usual ones.
@@ -92,14 +93,14 @@ def encoded_datasets(
     Raises:
         ValueError: If a column is missing, or a row cannot be read.
     """
-    result, questions, columns, found_in = dict(named), {}, None, ""
-    for name, dataset in named.items():
-        if dataset is None or not is_text(dataset):
-            continue
-        names = column_names(dataset)
-        if columns is None:
-            columns, found_in = TextColumns.found(name, names, model, texts=text_columns, labels=label_column), name
-        columns.check(name, names, found_in=found_in)
+    result, questions = dict(named), dict[str, Questions]()
+    names_of = {name: column_names(each) for name, each in named.items() if each is not None and is_text(each)}
+    if not names_of:
+        return result, questions
+    columns = TextColumns.found(names_of, model, texts=text_columns, labels=label_column)
+    for name, names in names_of.items():
+        dataset = named[name]
+        columns.check(name, names, found_in=next(iter(names_of)))
         own = TextColumns(columns.texts, columns.labels if columns.labels in names else None)
         if task_of(model).predicts == "span":
             window = min(max_length or WINDOW, most_tokens(model, tokenizer))

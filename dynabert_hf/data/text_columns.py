@@ -38,8 +38,7 @@ class TextColumns:
     @classmethod
     def found(
         cls,
-        name: str,
-        names: Sequence[str],
+        named: Mapping[str, Sequence[str]],
         model: PreTrainedModel,
         *,
         texts: Sequence[str] | None = None,
@@ -48,16 +47,19 @@ class TextColumns:
         """The columns that were named, else those with the usual names.
 
         Args:
-            name: What to call the data set in errors.
-            names: The columns that it has.
-            model: The model that is to read it.
+            named: The columns of data sets by what to call these in errors. The first one has the texts; any may have
+                the labels, such as the one to evaluate on beside text without labels.
+            model: The model that is to read them.
             texts: Columns that were named; None: the usual ones.
             labels: Column that was named; None: the usual one, if it is there.
 
         Raises:
             ValueError: If a column was named that is not there, or none has a usual name.
         """
-        missing = [each for each in (*(texts or ()), *([labels] if labels else [])) if each not in names]
+        name, names = next(iter(named.items()))
+        every = list(dict.fromkeys(each for own in named.values() for each in own))
+        missing = [each for each in texts or () if each not in names]
+        missing += [each for each in ([labels] if labels else []) if each not in every]
         if missing:
             raise ValueError(f"{name} has the columns {sorted(names)} but no {missing[0]!r}. Name one that it has.")
         usual, of_labels = _usual_columns(model)
@@ -69,7 +71,7 @@ class TextColumns:
                 "Name its columns by text_columns, or tokenise it: "
                 "dataset.map(lambda rows: tokenizer(rows['text'], truncation=True), batched=True)."
             )
-        return cls(chosen, labels or next((each for each in of_labels if each in names and each not in chosen), None))
+        return cls(chosen, labels or next((each for each in of_labels if each in every and each not in chosen), None))
 
     def check(self, name: str, names: Sequence[str], *, found_in: str) -> None:
         """Check that another data set has the columns of the texts, too; it may lack that of the labels.

@@ -218,6 +218,10 @@ def test_the_model_is_as_before(model, tokenizer):
             {"tokenizer": make_tokenizer([*VOCABULARY, "more"])},
             r"has 53 tokens, the model vocab_size=52.*this very model",
         ),
+        (
+            {"model": BertForMaskedLM(BertConfig(**{**TINY, "vocab_size": len(VOCABULARY) + 1000}))},
+            r"has 52 tokens, the model vocab_size=1052, so its vocabulary is another one\. .* of this very model",
+        ),
         ({"num_candidates": 0}, "num_candidates=0 .*Give at least 1 candidate"),
         ({"probability": 1.5}, "probability=1.5 .*a probability above 0"),
     ],

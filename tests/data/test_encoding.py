@@ -87,6 +87,18 @@ def test_a_column_that_one_split_lacks_is_named(tokenizer):
         encoded_datasets(named_sets, make_model(), tokenizer)
 
 
+def test_labels_to_measure_on_are_found_beside_text_without_labels(tokenizer):
+    texts, model = Dataset.from_dict({"text": ["w1", "w2"]}), make_model()
+    for name, chosen in (("label", None), ("verdict", "verdict")):
+        dev = Dataset.from_dict({"text": ["w1", "w3"], name: [1, 0]})
+        named_sets = {"train_dataset": texts, "eval_dataset": dev}
+        data, _ = encoded_datasets(named_sets, model, tokenizer, label_column=chosen)
+        assert data["eval_dataset"]["labels"] == [1, 0]
+        assert "labels" not in data["train_dataset"].column_names
+    with pytest.raises(ValueError, match=r"train_dataset has the columns \['text'\] but no 'rating'\. Name one that"):
+        encoded_datasets(named_sets, model, tokenizer, label_column="rating")
+
+
 HALF = [
     ("ForSequenceClassification", {}, 1, -100),
     ("ForSequenceClassification", {"num_labels": 1}, 0.5, float("nan")),
