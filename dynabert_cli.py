@@ -384,7 +384,7 @@ def _add_data(parser: Any, *, required: bool) -> None:
     group.add_argument(
         "--label-column",
         metavar="COLUMN",
-        help="names or numbers (default label; of words: tags; of questions: answers)",
+        help="names or numbers (default label; of words: tags or ner_tags; of questions: answers)",
     )
     group.add_argument(
         "--metric",
@@ -405,7 +405,8 @@ def _add_text(parser: Any, *, required: bool) -> Any:
         "--text-column",
         nargs="+",
         metavar="COLUMN",
-        help="text (default), or two of a pair; of words: tokens; of questions: question context",
+        help="text, or two of a pair (default: those named text, sentence1 and sentence2 or sentence; of words: "
+        "tokens; of questions: question context)",
     )
     group.add_argument("--eval-batch-size", type=count, default=32, metavar="N", help="texts a batch (default 32)")
     return group

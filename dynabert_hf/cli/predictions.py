@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from ..data.encoding import as_texts
 from ..data.labelled_text import joined, read_texts
 from ..data.questions import COLUMNS as QUESTION_COLUMNS
 from ..data.questions import WINDOW, Questions, read_questions
+from ..data.text_columns import TextColumns
+from ..data.text_files import names_of_columns
 from ..families import longest_input
 from ..files import check_writable_file
 from ..model.subnetwork import size_name
@@ -44,7 +46,7 @@ def predict(arguments: Namespace, console: Console) -> None:
     if arguments.json:
         print_json(records)
     elif not arguments.output:
-        console.print(table_of([{name: _short(value) for name, value in record.items()} for record in records]))
+        console.print(table_of(_shown(records, console.width), width=console.width))
         console.print(f"{len(records)} rows of {arguments.file}, size {size_name(model.active)}", soft_wrap=True)
     if arguments.output:
         lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
@@ -54,19 +56,40 @@ def predict(arguments: Namespace, console: Console) -> None:
 def _read(arguments: Namespace, model: Any) -> tuple[list[tuple[str, ...]], list[str]]:
     """The texts of the file, a row each, and the columns that they are from."""
     if task_of(model).predicts != "span":
-        columns = arguments.text_column or ["text"]
+        columns = arguments.text_column or _usual(arguments.file, model)
         return read_texts(Path(arguments.file), columns), columns
     columns = arguments.text_column or list(QUESTION_COLUMNS)
     rows = read_questions(arguments.file, columns=columns)
     return list(zip(*(as_texts(list(rows[each]), each) for each in columns), strict=True)), columns
 
 
-def _short(value: Any) -> Any:
-    """A value for a cell: numbers as they are, the rest as text of 40 signs at most."""
-    if isinstance(value, int | float):
-        return value
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 40 else text[:39] + "…"
+def _usual(file: str, model: Any) -> list[str]:
+    """The columns of text that a file has by usual names; words of a row count as its text."""
+    found = TextColumns(("text",), None).or_usual(names_of_columns(file), model)
+    return list(found.texts)
+
+
+def _shown(records: Sequence[Mapping[str, Any]], width: int) -> list[dict[str, Any]]:
+    """Predictions for a table of so many columns of the terminal: numbers as they are, texts cut to what is left."""
+    names, first = list(records[0]), records[0]
+    numbers = [name for name in names if isinstance(first[name], int | float)]
+    room = width - 2 * (len(names) - 1) - 10 * len(numbers)
+    most = max(room // max(len(names) - len(numbers), 1), 12)
+
+    def cell(value: Any) -> Any:
+        text = value if isinstance(value, int | float) else _in_words(value)
+        return f"{text[: most - 1]}…" if isinstance(text, str) and len(text) > most else text
+
+    return [{name: cell(value) for name, value in record.items()} for record in records]
+
+
+def _in_words(value: Any) -> str:
+    """A prediction as a person writes it: labels with commas, and behind each word or label what is told of it."""
+    if isinstance(value, Mapping):
+        if "word" not in value:
+            return ", ".join(f"{name} {score:.2f}" for name, score in value.items())
+        return f"{value['word']} ({value.get('entity_group', value.get('entity'))} {value['score']:.2f})"
+    return ", ".join(map(_in_words, value)) if isinstance(value, list) else str(value)
 
 
 def predict_texts(

@@ -24,7 +24,7 @@ from .masking import MaskedOnce
 from .questions import ANSWERS, WINDOW, Questions, read_questions
 from .questions import COLUMNS as QUESTION_COLUMNS
 from .text_columns import TextColumns
-from .text_files import read_rows
+from .text_files import names_of_columns, read_rows
 
 COLUMNS: Mapping[str, TextColumns] = {
     "ForSequenceClassification": TextColumns(("text",), "label"),
@@ -79,11 +79,12 @@ class LabelledText:
             model: The model to evaluate. It knows its labels and how much text it takes.
             tokenizer: Its tokenizer.
             text_columns: The column of the text, or the two of a pair; None: `text`, for tokens `tokens`, which holds
-                a list of words, for questions `question` and `context`, for choices `text` and `choices`.
+                a list of words, for questions `question` and `context`, for choices `text` and `choices`, or where
+                these are missing other usual names, as `train_dynabert` reads them: `sentence1` and `sentence2`.
             label_column: The column of the labels: their names (1.0 also names "1"), or else their numbers; the value
                 of a regression, or the list of its values; the list of all labels of a text with several; or a list
-                with the label of every word. None: `label`, for tokens `tags`, for questions `answers`. A masked
-                language model has none: its masks are drawn once, and are the same for all sizes.
+                with the label of every word. None: `label`, for tokens `tags` or `ner_tags`, for questions `answers`.
+                A masked language model has none: its masks are drawn once, and are the same for all sizes.
             label_order: Names of the classes in the order of the model's outputs, where it calls them `LABEL_0` and
                 so on; None: those of the model.
             batch_size: Rows a batch.
@@ -103,6 +104,8 @@ class LabelledText:
         columns = TextColumns(tuple(text_columns or usual.texts), label_column or usual.labels)
         if task.predicts == "span":
             return cls._of_questions(path, columns, model, tokenizer, batch_size)
+        found = columns.or_usual(names_of_columns(path), model)
+        columns = TextColumns(columns.texts if text_columns else found.texts, label_column or found.labels)
         needed = [*columns.texts, *([] if columns.labels is None else [columns.labels])]
         rows = read_rows(path, needed=needed, as_text=True)
         examples: Any = encoded(rows, columns, model, tokenizer, label_order=label_order, needs_labels=True)
@@ -217,14 +220,15 @@ def tokenised_texts(
 
 
 def read_texts(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
-    """The texts of a csv, json, jsonl or parquet file, a row each, from these columns.
+    """The texts of a csv, json, jsonl or parquet file, a row each, from these columns; words are joined by blanks.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If the file cannot be read, has no rows, not these columns, or a row without text.
     """
     rows = read_rows(path, needed=list(columns), as_text=True)
-    return list(zip(*(as_texts(list(rows[column]), column) for column in columns), strict=True))
+    cells = {column: [" ".join(c) if isinstance(c, list) else c for c in rows[column]] for column in columns}
+    return list(zip(*(as_texts(texts, column) for column, texts in cells.items()), strict=True))
 
 
 def joined(arrays: list[np.ndarray]) -> np.ndarray:

@@ -73,6 +73,20 @@ class TextColumns:
             )
         return cls(chosen, labels or next((each for each in of_labels if each in every and each not in chosen), None))
 
+    def or_usual(self, names: Sequence[str], model: PreTrainedModel) -> TextColumns:
+        """The columns of some data by their usual names, as `found` takes them; without such texts, these columns.
+
+        Args:
+            names: The columns that the data have.
+            model: The model that is to read them.
+        """
+        usual, of_labels = _usual_columns(model)
+        texts = next((each for each in (*usual, self.texts) if set(each) <= set(names)), None)
+        if texts is None:
+            return self
+        labels = next((each for each in (self.labels, *of_labels) if each in names and each not in texts), self.labels)
+        return TextColumns(texts, None if self.labels is None else labels)
+
     def check(self, name: str, names: Sequence[str], *, found_in: str) -> None:
         """Check that another data set has the columns of the texts, too; it may lack that of the labels.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
@@ -55,6 +56,15 @@ def read_rows(
     if not len(rows):
         raise _no_rows(path)
     return rows
+
+
+def names_of_columns(path: str | PathLike) -> list[str]:
+    """The columns of a file that `read_rows` reads, and raises what it raises; of a csv its head alone is read."""
+    path = Path(path)
+    if path.suffix not in (".csv", ".tsv") or not path.is_file():
+        return list(read_rows(path).column_names)
+    with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
+        return next(csv.reader(file, delimiter="\t" if path.suffix == ".tsv" else ","), [])
 
 
 def read_corpus(path: str | PathLike, columns: Sequence[str]) -> list[str | list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ def table_of(
     width: int = 80,
     may_go: Sequence[str] = (),
 ) -> Table:
-    """Rows as a table, numbers to the right. A key that a row lacks is an empty cell.
+    """Rows as a table, numbers to the right, as many decimals in all of a column. A key that a row lacks is empty.
 
     Args:
         rows: The rows.
@@ -27,7 +28,7 @@ def table_of(
         width: Columns of the terminal.
         may_go: Keys of columns that are left out where they do not fit, the last first; a line below says so.
     """
-    last = list(last)
+    rows, last = _rounded([*rows, *last], len(rows))
     names = list(dict.fromkeys(name for row in rows for name in row))
     widths = {name: _least_width(name, [row.get(name, "") for row in [*rows, *last]]) for name in names}
     gone: list[str] = []
@@ -37,22 +38,47 @@ def table_of(
     table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True, show_edge=False, padding=(0, 1, 0, 0))
     for name in names:
         values = [row[name] for row in rows if name in row]
-        is_number = all(isinstance(value, int | float) or value[:1].isdigit() or not value for value in values)
+        is_number = all(
+            isinstance(value, int | float) or value.lstrip("-")[:1].isdigit() or not value for value in values
+        )
         justify: Any = "right" if is_number else "left"
         table.add_column(_heading(name), justify=justify, min_width=widths[name], overflow="fold")
     for row in rows:
-        table.add_row(*(_cell(row.get(name, "")) for name in names))
+        table.add_row(*(str(row.get(name, "")) for name in names))
     if last:
         table.add_section()
     for row in last:
-        table.add_row(*(_cell(row.get(name, "")) for name in names))
+        table.add_row(*(str(row.get(name, "")) for name in names))
     if gone:
         table.caption, table.caption_justify = f"No room for {', '.join(gone)}.", "left"
     return table
 
 
+def _rounded(rows: Sequence[Mapping[str, Any]], count: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Rows with the fractions of each column as text, the first `count` of them and the others."""
+    fractions: dict[str, list[float]] = {}
+    for row in rows:
+        for name, value in row.items():
+            if isinstance(value, float):
+                fractions.setdefault(name, []).append(value)
+    form = {name: _form(values) for name, values in fractions.items()}
+    shown = [
+        {name: format(value, form[name]) if isinstance(value, float) else value for name, value in row.items()}
+        for row in rows
+    ]
+    return shown[:count], shown[count:]
+
+
+def _form(values: Sequence[float]) -> str:
+    """How fractions are written: four digits of the largest, unless another would lose its own then."""
+    sizes = [abs(value) for value in values if math.isfinite(value)]
+    largest = max(sizes, default=0.0)
+    decimals = 4 if largest <= 1 else max(0, 4 - len(str(int(largest))))
+    return ".4g" if any(0 < size < 10**-decimals for size in sizes) else f".{decimals}f"
+
+
 def _least_width(name: str, values: Iterable[Any]) -> int:
-    return max([*map(len, map(_cell, values)), *map(len, _heading(name).split())])
+    return max([*map(len, map(str, values)), *map(len, _heading(name).split())])
 
 
 def _heading(name: str) -> str:
@@ -70,7 +96,3 @@ def quantity(count: float) -> str:
 def _in_parts(word: str) -> str:
     """A word of a heading, broken where it would widen the column of its numbers: 11 letters and more."""
     return word if len(word) <= 10 else f"{word[:7]}- {_in_parts(word[7:])}"
-
-
-def _cell(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -213,3 +213,14 @@ def test_the_order_of_classes_without_names_is_taken_as_given(tmp_path, tokenize
         LabelledText.from_file(path, model, tokenizer, label_order=["yes"])
     with pytest.raises(ValueError, match="only to a model that calls its classes LABEL_0"):
         LabelledText.from_file(path, model_of([BAD, GOOD]), tokenizer, label_order=["yes", "no"])
+
+
+def test_columns_with_usual_names_are_read_as_training_reads_them(tmp_path, tokenizer):
+    tagger = make_model(head="ForTokenClassification", stock={"id2label": {0: "O", 1: "B-PER"}, "num_labels": 2})
+    rows = [{"words": ["film", "none"], "ner_tags": ["B-PER", "O"]}, {"words": ["film"], "ner_tags": ["O"]}]
+    (tmp_path / "words.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = LabelledText.from_file(tmp_path / "words.jsonl", tagger, tokenizer)
+    assert found.labels.tolist() == [[-100, 1, 0, -100], [-100, 0, -100, -100]]
+    (tmp_path / "pairs.csv").write_text("label,sentence1,sentence2\n1,film,none film\n")
+    pairs = LabelledText.from_file(tmp_path / "pairs.csv", model_of([BAD, GOOD]), tokenizer)
+    assert pairs.batches[0]["input_ids"].tolist() == tokenizer(["film"], ["none film"]).input_ids
