@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from glue_data import TEXT_COLUMNS
+from glue_data import GLUE, TEXT_COLUMNS
 from recipe_arguments import SourceArguments
 
 
@@ -32,6 +32,14 @@ class GlueArguments(SourceArguments):
     overwrite_cache: bool = field(default=False, metadata={"help": "Tokenise again what was tokenised before."})
 
     NAMED = ("task_name", "dataset_name")
+
+    @property
+    def about(self):
+        """What a card says of the data that sizes are measured on."""
+        if self.task_name is None:
+            return super().about
+        name = f"GLUE's {self.task_name}, validation"
+        return {"dataset_id": None if self.dataset_name else GLUE, "dataset_name": name}
 
     def __post_init__(self):
         if self.task_name is not None:

@@ -282,7 +282,7 @@ def run(arguments):
         "minutes": round((time.time() - started) / 60, 1),
     }
     (folder / "results.json").write_text(json.dumps(report, indent=2))
-    write_card(result, report, folder / "dynabert" / "model", arguments)
+    write_card(result, rows, folder / "dynabert" / "model", arguments)
     show(console, report)
     plot(report, folder / "sizes.png")
     console.print(
@@ -312,13 +312,18 @@ def measured_rows(result, *, rounds):
     ]
 
 
-def write_card(result, report, folder, arguments):
+def write_card(result, report_rows, folder, arguments):
     """The card for the Hub: what the recipe knows, and what only this script does."""
     rows = [
         replace(row, costs={**row.costs, "latency_ms": measured["latency_ms"]})
-        for row, measured in zip(result.rows, report["sub_networks"], strict=True)
+        for row, measured in zip(result.rows, report_rows, strict=True)
     ]
     is_embedded = not (arguments.dataset or arguments.train_file)
+    data = arguments.dataset or (arguments.test_file and Path(arguments.test_file).name)
+    data = data or "held-out movie-review snippets, rated by people and published with VADER"
+    result.record(data)
+    result.model.config.save_pretrained(folder)
+    result.model.save_code(folder)
     result.write_card(
         folder,
         rows=rows,
@@ -327,8 +332,7 @@ def write_card(result, report, folder, arguments):
         language="en" if is_embedded else None,
         rewired=True,
         dataset_id=arguments.dataset,
-        dataset_name=f"{report['splits']['test']} held-out "
-        + ("movie-review snippets, rated by people and published with VADER" if is_embedded else "examples"),
+        dataset_name=data,
         latency_setting=f"median of one sentence of {LATENCY_LENGTH} tokens on {torch.get_num_threads()} CPU thread(s)",
     )
 

@@ -128,6 +128,19 @@ class SourceArguments:
     NAMED = ("dataset_name",)
     """The arguments that name data which are no files."""
 
+    @property
+    def about(self):
+        """What a card says of the data that sizes are measured on."""
+        part = "validation" if self.validation_split_percentage is None else "rows of training held back"
+        if self.dataset_name is None:
+            file = self.validation_file or self.train_file
+            held = "" if self.validation_split_percentage is None else f", {part}"
+            return {"dataset_name": f"{Path(file).name}{held}"}
+        is_folder = Path(self.dataset_name).exists()
+        name = Path(self.dataset_name).name if is_folder else self.dataset_name
+        names = " ".join(filter(None, (name, self.dataset_config_name)))
+        return {"dataset_id": None if is_folder else name, "dataset_name": f"{names}, {part}"}
+
     def __post_init__(self):
         given = [f"--{name}" for name, path in self.files.items() if path is not None]
         named = [f"--{name}" for name in self.NAMED if getattr(self, name) is not None]

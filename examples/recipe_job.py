@@ -8,7 +8,7 @@ import csv
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,6 @@ class Job:
         trainer_kwargs: What every trainer is given: tokenizer, collator and metrics.
         load_teacher: The model of a folder or Hub id, as the teacher of a single stage, checked against the data.
         predict: Writes what every size predicts for the test splits.
-        card: What the card says beside what was measured, such as the id of the data set.
     """
 
     model_args: Any
@@ -56,7 +55,6 @@ class Job:
     trainer_kwargs: dict[str, Any]
     load_teacher: Callable[[str], Any]
     predict: Callable[[Any, Any], None]
-    card: dict[str, Any] = field(default_factory=dict)
 
     @property
     def output_dir(self):
@@ -249,12 +247,13 @@ def leave(job, result, folder):
     result.save(folder)
     if not job.training_args.do_train:
         return
-    result.record()
+    about = job.data_args.about
+    result.record(about["dataset_name"])
     result.model.config.save_pretrained(folder)
     result.model.save_code(folder)
     is_rewired = job.given.get("stage") is None
     result.write_card(
-        folder, base_model=embedded.hub_id(job.model_args.model_name_or_path), rewired=is_rewired, **job.card
+        folder, base_model=embedded.hub_id(job.model_args.model_name_or_path), rewired=is_rewired, **about
     )
 
 

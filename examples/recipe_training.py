@@ -2,15 +2,18 @@
 
 import copy
 import json
+import shutil
 
 import torch
 from recipe_data import InputError
 from transformers import AutoTokenizer
+from transformers.utils import logging
 
 from dynabert_hf import ElasticModelMixin, rewire
 from dynabert_hf.families import anatomy_of, elastic_class_of, read_config
 from dynabert_hf.files import write_whole
 from dynabert_hf.hub.card import RECIPE_FIELDS
+from dynabert_hf.training.callbacks import without_bars_of_files
 from dynabert_hf.training.checkpoints import last_whole_checkpoint
 from dynabert_hf.training.importance import importance_over_processes
 
@@ -42,14 +45,15 @@ def load_model(name, auto_class, model_args, *, num_labels=None, new_head=False,
                 "to fine-tune it with a new head, or a model that was fine-tuned on this task."
             )
         settings["num_labels"] = num_labels
-    return auto_class.from_pretrained(
-        name,
-        dtype=torch.float32,
-        ignore_mismatched_sizes=new_head,
-        revision=revision,
-        **settings,
-        **model_args.download,
-    )
+    settings |= {"dtype": torch.float32, "revision": revision, **model_args.download}
+    if not new_head:
+        return auto_class.from_pretrained(name, **settings)
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # that the head is new was asked for
+    try:
+        return auto_class.from_pretrained(name, ignore_mismatched_sizes=True, **settings)
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 def load_tokenizer(model_args):
@@ -117,6 +121,9 @@ def finetune_teacher(job, model):
         if job.is_main:
             (folder / "README.md").unlink()  # a card of an elastic model, which the teacher is not
             write_whole(folder / "model", lambda place: save_stock(job, student, place))
+            if not job.model_args.keep_stages:
+                for checkpoint in folder.glob("checkpoint-*"):  # which only resuming needed
+                    shutil.rmtree(checkpoint)
         job.wait()
     return type(model).from_pretrained(folder / "model")
 
@@ -179,4 +186,5 @@ def train_stage(job, stage, model, teacher):
 
 def _train(trainer):
     """Train, from the last checkpoint if there is one."""
-    trainer.train(resume_from_checkpoint=last_whole_checkpoint(trainer.args.output_dir))
+    with without_bars_of_files():
+        trainer.train(resume_from_checkpoint=last_whole_checkpoint(trainer.args.output_dir))

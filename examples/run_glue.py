@@ -19,7 +19,7 @@ from pathlib import Path
 import evaluate
 import numpy as np
 from glue_arguments import GlueArguments
-from glue_data import GLUE, load_free_form, load_task
+from glue_data import load_free_form, load_task
 from glue_labels import align_labels, load_classifier, load_teacher
 from recipe_arguments import parse_arguments
 from recipe_data import InputError, length_for, load_splits, shortened
@@ -82,7 +82,6 @@ def prepare(data_args, model_args, training_args, given):
         *(model_args, data_args, training_args, given, replace(data, splits=splits), trainer_kwargs),
         load_teacher=partial(load_teacher, data=data, model_args=model_args),
         predict=predict,
-        card=card_of(data_args),
     )
     return job, model
 
@@ -104,14 +103,6 @@ def load_data(data_args, seed, **download):
             "micro F1 and the share of right answers. Leave it out."
         )
     return data
-
-
-def card_of(data_args):
-    """What the card says of the data."""
-    task = data_args.task_name
-    if not task:
-        return {}
-    return {"dataset_id": None if data_args.dataset_name else GLUE, "dataset_name": f"GLUE's {task}, validation"}
 
 
 def tokenised(splits, tokenizer, model, data_args):

@@ -56,7 +56,7 @@ def make_handler(controller, tokenizer):
         def do_POST(self):
             length = self.headers["Content-Length"]
             if length is None:
-                return self.reply({"error": "The length of the text is missing. Send it as Content-Length."}, 411)
+                return self.reply({"error": "The length of the text is missing. Send it as Content-Length."}, 400)
             if not length.isdecimal() or int(length) == 0:
                 return self.reply({"error": f"A text of {length} bytes was sent. Send one that is not empty."}, 400)
             if int(length) > MOST_BYTES:
@@ -137,7 +137,10 @@ def main(arguments=None):
         cascade = ()
         if arguments.cascade:
             cascade = (*arguments.cascade, LabelledText.from_file(arguments.file, model, tokenizer))
-        controller = make_controller(model, target, metric=metric, length=arguments.length, cascade=cascade)
+        try:
+            controller = make_controller(model, target, metric=metric, length=arguments.length, cascade=cascade)
+        except KeyboardInterrupt:
+            sys.exit(130)
         server.RequestHandlerClass = make_handler(controller, tokenizer)
         serve(server, controller, is_smoke=arguments.smoke)
 

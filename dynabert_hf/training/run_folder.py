@@ -172,13 +172,14 @@ class RunFolder:
         return elastic_class.from_pretrained(folder)
 
     def remove_what_only_resuming_needs(self, steps: Iterable[str]) -> None:
-        """Remove checkpoints and the models of steps, now that the result is there; logs and importance stay."""
+        """Remove checkpoints, models and cards of steps, now that the result is there; logs and importance stay."""
         if PartialState().is_main_process:
             for step in steps:
                 folder = self.path / step
                 for name in (f"{PREFIX_CHECKPOINT_DIR}-*", ASIDE, "model"):
                     for path in folder.glob(name):
                         shutil.rmtree(path, ignore_errors=True)
+                (folder / "README.md").unlink(missing_ok=True)
                 if folder.is_dir() and not any(folder.iterdir()):
                     folder.rmdir()
         PartialState().wait_for_everyone()

@@ -60,6 +60,7 @@ def test_a_regression_runs_from_a_pretrained_model_to_all_sizes_in_one_command(t
     for name in ("0-teacher", "2-width", "3-depth", "4-finetune"):
         assert (out / name / "history.csv").exists()
     assert not [*(out / "0-teacher").rglob("README.md")]  # no card of an elastic model
+    assert not [*out.rglob("checkpoint-*")]  # which only resuming needs
     teacher = AutoModelForSequenceClassification.from_pretrained(out / "0-teacher" / "model")
     assert teacher.config.model_type == "bert"
     tokenizers = [AutoTokenizer.from_pretrained(place) for place in (model, out / "0-teacher" / "model")]

@@ -107,7 +107,7 @@ def connection(tmp_path):
     ("length", "body", "status", "message"),
     [
         ("4", b"caf\xe9", 400, "The text is not UTF-8"),
-        (None, b"", 411, "Send it as Content-Length"),
+        (None, b"", 400, "Send it as Content-Length"),
         ("-1", b"", 400, "A text of -1 bytes was sent"),
         ("0", b"", 400, "A text of 0 bytes was sent"),
         ("3", b" \n ", 400, "The text is empty"),
@@ -147,3 +147,12 @@ def test_ctrl_c_ends_the_server_with_its_report(tmp_path, capsys, monkeypatch):
     assert first.startswith("Serving at http://0.0.0.0:")
     assert json.loads(last)["served"] == {}
     assert seen["sequence_lengths"] == (7,)
+
+
+def test_ctrl_c_while_sizes_are_measured_ends_without_a_traceback(tmp_path, capsys, monkeypatch):
+    save(tmp_path, METRICS)
+    monkeypatch.setattr(example, "profile", lambda *args, **kwargs: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(SystemExit) as ended:
+        example.main([str(tmp_path), "--port", "0"])
+    assert ended.value.code == 130
+    assert capsys.readouterr().out == ""

@@ -99,7 +99,7 @@ def test_a_finished_run_keeps_its_result_and_no_more(tmp_path):
     assert of_stages == [
         "1-rewired/importance.safetensors",
         *(f"{stage}/{name}" for stage in ("2-width", "3-depth", "4-finetune")
-          for name in ("README.md", "history.csv", "history.json")),
+          for name in ("history.csv", "history.json")),
         "run.json",
     ]  # fmt: skip
     assert [name for name in left if name.endswith("model.safetensors")] == ["model/model.safetensors"]
