@@ -17,15 +17,17 @@ from ..families import longest_input
 from ..files import check_writable_file
 from ..hub.card import refresh_sizes
 from ..hub.facts import ModelCardFacts, public_name
+from ..model.configuration import REFERENCES
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import size_name
 from ..sizes.baseline import BASELINE, baseline_on
 from ..sizes.counting import count_flops, count_parameters
 from ..sizes.evaluation import store_metrics
-from ..sizes.metrics import in_telling_order
+from ..sizes.measured_rows import in_words, rows_in_words
+from ..sizes.metrics import in_telling_order, plain_metrics
 from ..sizes.profile_table import ProfileTable, check_suffix
 from ..sizes.profiling import profile
-from ..sizes.records import SETTING, SizeRecord
+from ..sizes.records import SETTING
 from ..sizes.tables import table_of
 from ..tasks import task_of
 from ..training.result import draw_pictures
@@ -57,6 +59,8 @@ def show(arguments: Namespace, console: Console) -> None:
         "extracted_from": config.extracted_from,
         "trimmed_vocabulary": config.trimmed_vocabulary,
         "teacher": stored.get("teacher", {}),
+        **{name: stored[name] for name in REFERENCES if name in stored},
+        "metric_rows": config.metric_rows or {},
         "sizes": rows,
     }
     if arguments.json:
@@ -70,7 +74,10 @@ def show(arguments: Namespace, console: Console) -> None:
     if config.trimmed_vocabulary:
         tokens = [config.trimmed_vocabulary[when]["tokens"] for when in ("after", "before")]
         console.print("vocabulary trimmed to {:,} of {:,} tokens".format(*tokens), soft_wrap=True)
-    print_sizes(console, rows, about["teacher"])
+    print_sizes(console, rows, {name: stored[name] for name in REFERENCES if name in stored})
+    shown = {name: plain_metrics(own) for name, own in reversed(stored.items())}
+    if shown:
+        console.print(in_words(shown, config.metric_rows or {}), soft_wrap=True)
 
 
 def evaluate(arguments: Namespace, console: Console) -> None:
@@ -84,11 +91,11 @@ def evaluate(arguments: Namespace, console: Console) -> None:
         with model.subnetwork(size):
             metrics[size_name(size)] = text.evaluate(model)
     if config_file is not None:
-        kept = store_metrics(config_file, metrics)
-        told = {"eval_rows": len(text), "baseline_metrics": baseline}
-        refresh_card(arguments, model, metrics, **told)
+        found = {**metrics, **({"baseline": baseline} if baseline else {})}
+        kept = store_metrics(config_file, found, rows_in_words(len(text), Path(arguments.file).name))
+        refresh_card(Path(arguments.model), model, data=Path(arguments.file).name, rows=len(text))
         if kept:
-            note = f"Other metrics of {', '.join(kept)} stay as they were stored; they may come from other data."
+            note = f"Other metrics of {', '.join(kept)} stay as they were stored; `dynabert show` says of which rows."
             print(note, file=sys.stderr)
     if arguments.json:
         print_json(metrics)
@@ -107,13 +114,20 @@ def unit_of(model: ElasticModelMixin) -> str:
     return "questions" if task_of(model).predicts == "span" else "texts"
 
 
-def refresh_card(arguments: Namespace, model: Any, metrics: dict[str, dict[str, float]], **told: Any) -> None:
-    """Show on the card beside a model what was measured just now, and on which rows."""
-    names = list(dict.fromkeys([*map(size_name, model.config.subnetworks), *metrics]))
-    records = [SizeRecord.counted(model, name, metrics.get(name, {})) for name in names]
-    told |= {"dataset_name": Path(arguments.file).name, "base_model": public_name(arguments.model)}
-    facts = ModelCardFacts.from_records(model, records, **told)
-    folder = Path(arguments.model)
+def refresh_card(folder: Path, model: Any, *, data: str, rows: int) -> None:
+    """Show on the card in a folder what the configuration there holds now, and on which rows each was measured.
+
+    Args:
+        folder: The folder of the model.
+        model: The model of that folder, as it was loaded; its configuration is brought up to date, in place.
+        data: What the data of the last measurement are called.
+        rows: How many they were.
+    """
+    stored = type(model.config).from_pretrained(folder)
+    for name in ("metrics", "metric_rows", "metric_order"):
+        setattr(model.config, name, getattr(stored, name))
+    told = {"dataset_name": data, "eval_rows": rows, "base_model": public_name(str(folder))}
+    facts = ModelCardFacts.from_stored(model, **told)
     if refresh_sizes(folder, facts):
         refresh_sizes(folder, replace(facts, pictures=draw_pictures(facts, folder)))
 

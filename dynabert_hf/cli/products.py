@@ -16,11 +16,8 @@ from ..files import new_folder
 from ..hub.card import write_model_card
 from ..hub.facts import ModelCardFacts, is_hub_id
 from ..hub.push import push_folder, push_subnetworks
-from ..model.subnetwork import size_name
 from ..onnx.export import export_onnx
 from ..onnx.quantization import quantize_onnx
-from ..sizes.metrics import plain_metrics
-from ..sizes.records import SizeRecord
 from ..sizes.tables import quantity, table_of
 from ..training.specialise import specialise
 from .inputs import labelled_text, load_model, load_tokenizer, named_sizes, needed_tokenizer
@@ -98,12 +95,7 @@ def trim(arguments: Namespace, console: Console) -> None:
         result.model.save_pretrained(folder, with_code=True)
         result.tokenizer.save_pretrained(folder)
         parent = arguments.model if is_hub_id(arguments.model) else None
-        metrics = result.model.config.metrics or {}
-        records = [
-            SizeRecord.counted(result.model, size, plain_metrics(metrics.get(size_name(size), {})))
-            for size in result.model.config.subnetworks or (result.model.active,)
-        ]
-        write_model_card(folder, ModelCardFacts.from_records(result.model, records, parent=parent))
+        write_model_card(folder, ModelCardFacts.from_stored(result.model, parent=parent))
     rows = {"before": result.before, "after": result.after}
     if arguments.json:
         print_json({"folder": arguments.output, "texts": len(texts), **rows})

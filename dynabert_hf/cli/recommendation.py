@@ -10,10 +10,12 @@ from typing import Any
 from rich.console import Console
 
 from ..files import check_writable_file
+from ..model.configuration import REFERENCES
 from ..model.elastic_model import ElasticModelMixin
 from ..sizes.choosing import best_of, check_budgets, leading_metric, read_stored_metrics, recommend
+from ..sizes.measured_rows import UNKNOWN_ROWS, common_rows
 from ..sizes.metrics import LOWER
-from ..sizes.plots import plot_pareto
+from ..sizes.plots import name_of_metric, plot_pareto
 from ..sizes.profile_table import ProfileTable
 from ..sizes.records import COSTS, SETTING, SizeRecord
 from .inputs import load_model, load_shell
@@ -60,8 +62,7 @@ def recommend_size(arguments: Namespace, console: Console) -> int:
             console.print(note, soft_wrap=True)
     if arguments.plot:
         cost = next(iter(budgets), "flops" if one.latency_ms is None else "latency_ms")
-        title = f"{metric.replace('_', ' ').capitalize()} of the sizes of {Path(arguments.model).name}"
-        teacher = (model.config.metrics or {}).get("teacher", {}).get(metric)
+        teacher, title = _reference(model.config, metric, arguments.model)
         plot_pareto(
             [record for record in records if cost in record.costs],
             arguments.plot,
@@ -73,6 +74,19 @@ def recommend_size(arguments: Namespace, console: Console) -> int:
             **told,
         )
     return 0 if answer.choice else NOTHING_FITS
+
+
+def _reference(config: Any, metric: str, name: str) -> tuple[float | None, str]:
+    """The metric of the teacher, if it is of the rows that those of all sizes are of, and a title for a picture."""
+    stored, rows = config.metrics or {}, config.metric_rows or {}
+    sizes = [each for each in stored if each not in REFERENCES and metric in stored[each]]
+    common = common_rows(metric, stored, rows, sizes)
+    is_known = common is not None and common != UNKNOWN_ROWS
+    whole = common is not None and common == common_rows(metric, stored, rows, [*sizes, "teacher"])
+    path = Path(name)
+    own = path.parent.name if path.name == "model" and path.parent.name else path.name  # as the recipe calls its folder
+    title = f"{name_of_metric(metric)} of the sizes of {own}{f', {common}' if is_known else ''}"
+    return (stored["teacher"][metric] if whole else None), title
 
 
 def _check_picture(path: str) -> None:

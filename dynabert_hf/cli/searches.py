@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from ..data.labelled_text import LabelledText
 from ..model.subnetwork import parse_size
 from ..sizes.evaluation import store_metrics, store_sizes
 from ..sizes.layer_search import SearchResult, search_layers
+from ..sizes.measured_rows import rows_in_words
 from ..sizes.records import SizeRecord, format_cost, size_label
 from ..sizes.tables import quantity, table_of
 from ..training.rewiring import measure_importance
@@ -44,7 +46,7 @@ def search(arguments: Namespace, console: Console) -> None:
     )
     if config_file is not None:
         store_sizes(config_file, [one.name for one in result.found])
-        store_metrics(config_file, result.metrics)
+        store_metrics(config_file, result.metrics, rows_in_words(len(text), Path(arguments.file).name))
     if arguments.json:
         parts = {part: [_row(one, result) for one in getattr(result, part)] for part in ("found", "grid")}
         print_json({"cost": result.cost, "budgets": result.budgets, "seconds": result.seconds, **parts})

@@ -16,8 +16,10 @@ from ..sizes.records import COSTS, SizeRecord, size_label
 from ..sizes.tables import quantity, table_of
 
 
-def print_sizes(console: Console, rows: Sequence[Mapping[str, Any]], teacher: Mapping[str, Any]) -> None:
-    """What `show` knows of every size, from large to small."""
+def print_sizes(
+    console: Console, rows: Sequence[Mapping[str, Any]], references: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """What `show` knows of every size, from large to small, and of what they are compared with."""
     names = in_telling_order(name for row in rows for name in row["metrics"])
     cells = [
         {
@@ -31,7 +33,7 @@ def print_sizes(console: Console, rows: Sequence[Mapping[str, Any]], teacher: Ma
         }
         for row in reversed(rows)
     ]
-    last = [{"size": "teacher", **teacher}] if teacher else []
+    last = [{"size": name, **own} for name, own in references.items()]
     console.print(table_of(cells, last=last, width=console.width, may_go=names[1:]))
     console.print("* active after loading. Parameters with head, as extracted; FLOPs of one text of 128 tokens.")
 

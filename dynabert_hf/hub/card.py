@@ -22,7 +22,9 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from ..families import family_name
 from ..model.subnetwork import LayerShape, SubNetwork, size_name
 from ..sizes.baseline import BASELINE
+from ..sizes.measured_rows import common_rows, in_words
 from ..sizes.metrics import is_loss, is_lower_better
+from ..sizes.records import SizeRecord
 from .facts import RECIPE_FIELDS, ModelCardFacts
 
 TEMPLATE = Path(__file__).with_name("card_template.md")
@@ -63,11 +65,10 @@ def refresh_sizes(folder: str | Path, facts: ModelCardFacts) -> bool:
     _, next_heading, rest = after.partition("\n## ")
     pictures = "".join(f"\n![{name}]({file})\n" for name, file in facts.pictures.items())
     section = f"\n{_size_table(facts)}\n\n{_how_measured(facts)}\n{pictures}"
+    rest = re.sub(r"^- (The sizes differ|All measured sizes have): .*\n", "", rest, flags=re.MULTILINE)
     difference = _difference(facts)
     if difference:
-        rest = re.sub(
-            r"^- (The sizes differ|All measured sizes have): .*$", f"- {difference}", rest, flags=re.MULTILINE
-        )
+        rest = re.sub(r"^(?=- Biases and errors)", lambda _: f"- {difference}\n", rest, flags=re.MULTILINE)
     card = ModelCard(before + heading + section + next_heading + rest)
     data: Any = card.data
     data.model_name = data.model_name or facts.heading
@@ -174,7 +175,7 @@ def _metadata(facts: ModelCardFacts) -> ModelCardData:
         EvalResult(
             task_type=task,
             dataset_type=dataset,
-            dataset_name=facts.dataset_name or facts.dataset_id or "evaluation data",
+            dataset_name=_data_of(record, facts),
             metric_type=facts.metric,
             metric_name=f"{facts.metric} of {record.name}",
             metric_value=round(record.metrics[facts.metric], 4),
@@ -197,6 +198,12 @@ def _metadata(facts: ModelCardFacts) -> ModelCardData:
     )
 
 
+def _data_of(record: SizeRecord, facts: ModelCardFacts) -> str:
+    """What the data are called that the leading metric of a size is of."""
+    own = facts.metric_rows.get(record.name, {}).get(facts.metric or "")
+    return own or facts.data.removeprefix("the ")
+
+
 def _tags_of_task(facts: ModelCardFacts) -> list[str]:
     """What sentence-transformers tags its models with, so that the Hub shows its widgets and snippets."""
     return ["sentence-transformers", "sentence-similarity", "feature-extraction"] if facts.is_sentence_encoder else []
@@ -208,7 +215,7 @@ def _table(header: list[str], rows: list[list[str]]) -> str:
 
 
 def _size_table(facts: ModelCardFacts) -> str:
-    """All sizes from large to small, then their mean, the teacher and the baseline."""
+    """All sizes from large to small, then their mean where it is of the same rows, and what they compare with."""
     metrics = facts.metrics
     has_latency = any(record.latency_ms is not None for record in facts.sizes)
     header = ["size", "width", "depth", *metrics, "parameters", "FLOPs", *(["latency"] if has_latency else [])]
@@ -220,13 +227,11 @@ def _size_table(facts: ModelCardFacts) -> str:
         if has_latency:
             cells.append("" if record.latency_ms is None else f"{record.latency_ms:.1f} ms")
         rows.append(cells)
-    others = {}
-    if metrics and len(facts.sizes) > 1:
-        values = {name: [record.metrics[name] for record in facts.sizes if name in record.metrics] for name in metrics}
-        of_all = {name: own for name, own in values.items() if len(own) == len(facts.sizes)}
-        others["mean of the sizes"] = {name: math.fsum(own) / len(own) for name, own in of_all.items()}
-    others |= {"teacher": dict(facts.teacher_metrics), "baseline": dict(facts.baseline_metrics)}
-    for name, own in others.items():
+    sizes, mean = [record.name for record in facts.sizes], {}
+    if len(sizes) > 1:
+        comparable = [name for name in metrics if common_rows(name, facts.by_name, facts.rows, sizes)]
+        mean = {name: math.fsum(one.metrics[name] for one in facts.sizes) / len(sizes) for name in comparable}
+    for name, own in {"mean of the sizes": mean, **facts.references}.items():
         if not own:
             continue
         cells = [name, "", "", *_values(own, metrics)]
@@ -273,8 +278,7 @@ def _list(multipliers: list[float]) -> str:
 def _how_measured(facts: ModelCardFacts) -> str:
     sentences = []
     if facts.metric:
-        on = facts.dataset_name or facts.dataset_id or "the evaluation data"
-        sentences.append(f"Metrics were measured on {_rows_of(facts.eval_rows)}{on}.")
+        sentences.append(in_words(facts.by_name, facts.rows))
         lower = [name for name in facts.metrics if is_lower_better(name, facts.directions)]
         if lower:
             sentences.append(f"Lower is better for {' and '.join(lower)}.")
@@ -283,19 +287,13 @@ def _how_measured(facts: ModelCardFacts) -> str:
     sentences.append(f"FLOPs are of one forward pass on one sequence of {of}; parameters are those of the size.")
     if facts.latency_setting:
         sentences.append(f"Latency: {facts.latency_setting}.")
-    if facts.teacher_metrics:
+    if facts.finetuned_metrics:
+        sentences.append("Training began with the fine-tuned model. The sizes learned from another teacher.")
+    elif facts.teacher_metrics:
         sentences.append("The teacher is the fine-tuned model that all sizes learned from.")
     if facts.baseline_metrics:
         sentences.append(f"The baseline is {BASELINE}.")
     return " ".join(sentences)
-
-
-def _rows_of(rows: int | Mapping[str, int] | None) -> str:
-    if rows is None:
-        return ""
-    if isinstance(rows, Mapping):
-        return f"{' and '.join(f'{count} rows ({name})' for name, count in rows.items())} of "
-    return f"{rows} rows of "
 
 
 def _how_made(facts: ModelCardFacts) -> str:
@@ -360,11 +358,12 @@ def _lowest_version() -> str:
 
 
 def _difference(facts: ModelCardFacts) -> str | None:
-    """By how much sizes differ in the leading metric; None where fewer than two were measured."""
+    """By how much sizes differ in the leading metric; None where fewer than two were measured, or on other rows."""
     metric = facts.metric
-    values = [size.metrics[metric] for size in facts.sizes if metric in size.metrics] if metric else []
-    if len(values) < 2:
+    sizes = [size.name for size in facts.sizes if metric in size.metrics]
+    if metric is None or len(sizes) < 2 or not common_rows(metric, facts.by_name, facts.rows, sizes):
         return None
+    values = [facts.by_name[name][metric] for name in sizes]
     least, most = f"{min(values):.4f}", f"{max(values):.4f}"
     if least == most:
         return f"All measured sizes have: `{metric}` {most}."

@@ -12,9 +12,11 @@ from huggingface_hub import ModelCard
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
+from ..model.configuration import REFERENCES
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import size_name
-from ..sizes.metrics import in_telling_order, metrics_by_size
+from ..sizes.measured_rows import rows_in_words, rows_of
+from ..sizes.metrics import in_telling_order, metrics_by_size, plain_metrics
 from ..sizes.records import SizeRecord
 from ..tasks import SENTENCE_ENCODER, Task, is_sentence_encoder, task_of
 
@@ -42,6 +44,9 @@ RECIPE_FIELDS = (
 )
 """The settings of a stage that a card names. A list of its own, since arguments also hold tokens and paths."""
 
+FIELDS = dict(zip(REFERENCES, ("teacher_metrics", "finetuned_metrics", "baseline_metrics"), strict=True))
+"""For each of `REFERENCES` the field that holds its metrics, of facts and of results."""
+
 
 def elastic_class_name(model: ElasticModelMixin) -> str:
     """Name of the class of the package that a model is of, also for a subclass of it with another name."""
@@ -62,12 +67,15 @@ class ModelCardFacts:
         base_model: Id of the model that training began with. Of a folder it is the one that its card or configuration
             names; a path on this machine is left out.
         rewired: Whether heads and neurons were ordered by importance before training.
-        teacher_metrics: Metrics of the fine-tuned model that was the first teacher.
+        teacher_metrics: Metrics of the model that was the first teacher.
+        finetuned_metrics: Metrics of the fine-tuned model that training began with, where another one taught.
         baseline_metrics: Metrics of predicting the same for every row.
         dataset_id: Id of the data set on the Hub.
         dataset_name: Its name for people.
         train_rows: How many rows training used.
         eval_rows: How many rows the metrics were measured on; of several evaluation sets for each.
+        metric_rows: For each size or reference, and each of its metrics, the rows that it is of, in words, where these
+            are others than `eval_rows` of the data set.
         license: Id of a license, such as `apache-2.0`.
         language: Code of a language, such as `en`.
         stages: For each stage that was trained the settings by name, of which the card shows `RECIPE_FIELDS`.
@@ -89,11 +97,13 @@ class ModelCardFacts:
     base_model: str | None = None
     rewired: bool = False
     teacher_metrics: Mapping[str, float] = field(default_factory=dict)
+    finetuned_metrics: Mapping[str, float] = field(default_factory=dict)
     baseline_metrics: Mapping[str, float] = field(default_factory=dict)
     dataset_id: str | None = None
     dataset_name: str | None = None
     train_rows: int | None = None
     eval_rows: int | Mapping[str, int] | None = None
+    metric_rows: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     license: str | None = None
     language: str | None = None
     stages: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -126,6 +136,21 @@ class ModelCardFacts:
         return cls(model_class=elastic_class_name(model), sizes=tuple(records), **told)
 
     @classmethod
+    def from_stored(cls, model: ElasticModelMixin, **facts: Any) -> ModelCardFacts:
+        """Facts of a model from the metrics that its configuration holds, of its sizes and what they compare with.
+
+        Args:
+            model: The elastic model.
+            **facts: The other fields of this class.
+        """
+        stored = {name: plain_metrics(own) for name, own in (model.config.metrics or {}).items()}
+        sizes = [size_name(size) for size in model.config.subnetworks or (model.active,)]
+        names = dict.fromkeys([*sizes, *(name for name in stored if name not in REFERENCES)])
+        records = [SizeRecord.counted(model, name, stored.get(name, {})) for name in names]
+        told = {FIELDS[name]: stored[name] for name in REFERENCES if name in stored}
+        return cls.from_records(model, records, **{**told, "metric_rows": model.config.metric_rows or {}, **facts})
+
+    @classmethod
     def from_training(cls, model: ElasticModelMixin, args: Any, state: Any, **facts: Any) -> ModelCardFacts:
         """Facts of a model as its training left it; metrics are of the last evaluation of these very weights.
 
@@ -152,6 +177,27 @@ class ModelCardFacts:
     def metrics(self) -> list[str]:
         """The names of all metrics, the most telling first and losses last."""
         return in_telling_order(name for size in self.sizes for name in size.metrics)
+
+    @property
+    def references(self) -> dict[str, Mapping[str, float]]:
+        """The metrics of what sizes are compared with, as far as there are any, by `REFERENCES`."""
+        return {name: getattr(self, own) for name, own in FIELDS.items() if getattr(self, own)}
+
+    @property
+    def by_name(self) -> dict[str, Mapping[str, float]]:
+        """The metrics of all sizes, from large to small, and of the references."""
+        return {**{record.name: record.metrics for record in reversed(self.sizes)}, **self.references}
+
+    @property
+    def rows(self) -> dict[str, dict[str, str]]:
+        """Of all metrics in words the rows that they are of."""
+        own = rows_of(self.by_name, rows_in_words(self.eval_rows, self.data))
+        return {name: {**rows, **self.metric_rows.get(name, {})} for name, rows in own.items()}
+
+    @property
+    def data(self) -> str:
+        """What the evaluation data are called."""
+        return self.dataset_name or self.dataset_id or "the evaluation data"
 
     @property
     def heading(self) -> str:

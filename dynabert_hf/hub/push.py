@@ -93,7 +93,7 @@ def _write_card_of_size(
     name = size_name(size)
     record = SizeRecord.counted(model, size, plain_metrics((model.config.metrics or {}).get(name, {})))
     if facts is None:
-        facts = ModelCardFacts.from_records(model, ())
+        facts = ModelCardFacts.from_records(model, (), metric_rows=model.config.metric_rows or {})
     records = tuple(one for one in facts.sizes if one.size == size) or (record,)
     heading = f"{facts.heading}, {name}"
     write_model_card(folder, replace(facts, sizes=records, title=heading, pictures={}, **changes))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from transformers import PreTrainedConfig
 
 from .anatomy import Anatomy, head_group
-from .subnetwork import AnySize, LayerShape, Size, SubNetwork, SubNetworkError, grid, number_text, parse_size, size_name
+from .subnetwork import AnySize, LayerShape, Size, SubNetwork, SubNetworkError, by_depth, grid, parse_size, size_name
 
 FORMAT_VERSION = 1
 """Version of the elastic fields. A checkpoint with a higher one was written by a later release."""
@@ -33,6 +33,8 @@ _LARGEST = {
 }
 """Far above any encoder. Only larger ones are refused without a look at the weights, which decide about the others."""
 
+REFERENCES = ("teacher", "fine-tuned", "baseline")
+"""What metrics tell of beside sizes: the teacher, the model that training began with, the same answer for every row."""
 
 _SUPPORTED = (
     "Supported encoders are BERT and its kin RoBERTa, XLM-RoBERTa, CamemBERT, ELECTRA, DistilBERT, MPNet, DeBERTa-v2, "
@@ -57,19 +59,6 @@ def _size_texts(given: Any) -> list[str] | None:
     if isinstance(given, str):
         raise SubNetworkError(f"sizes={given!r} is not possible. Give a list of sizes, such as ['w0.6-d1'].")
     return list(dict.fromkeys(size_name(parse_size(size) if isinstance(size, str) else size) for size in given))
-
-
-def _kept_layers(given: Any) -> dict[str, list[int]] | None:
-    """The layers to keep by depth, as JSON can hold them and with one text for a depth."""
-    if given is None:
-        return None
-    try:
-        return {number_text(float(depth)): list(indices) for depth, indices in given.items()}
-    except (AttributeError, TypeError, ValueError) as error:
-        raise SubNetworkError(
-            f"kept_layers={given!r} is not possible. Give for each depth the layers to keep, such as "
-            "{'0.5': [1, 3, 5, 7, 9, 11]}."
-        ) from error
 
 
 def _check_increasing(name: str, indices: Sequence[int], num_layers: int) -> None:
@@ -104,8 +93,10 @@ class ElasticConfigMixin(_Config):
         kept_layers: For a depth multiplier, as text (`"0.5"`), the increasing indices of the layers to keep instead of
             those of the depth rule.
         stored_shape: Layers physically present after extraction (`LayerShape` fields as dictionaries); None: all.
-        metrics: For each size, by its text (`"w0.5-d0.75"`), and for `"teacher"` the metrics measured on held-out data,
-            for instance `{"w0.5-d0.75": {"accuracy": 0.86}}`.
+        metrics: For each size, by its text, and each of `REFERENCES` the metrics measured on held-out data, for
+            instance `{"w0.5-d0.75": {"accuracy": 0.86}}`.
+        metric_rows: For each of these metrics in words the rows that it was measured on.
+        metric_order: The names of these metrics, the most telling first, which a file of JSON would forget.
         metric_directions: For metrics whose names do not say it, whether `"lower"` or `"higher"` is better.
         temperatures: For sizes, by their text, what to divide their logits by so that their confidences come true.
         extracted_from: After extraction where this network came from: `parent` (name or path, None if it has none),
@@ -130,6 +121,8 @@ class ElasticConfigMixin(_Config):
     kept_layers: dict[str, list[int]] | None = None
     stored_shape: list[dict[str, int]] | None = None
     metrics: dict[str, dict[str, Any]] | None = None
+    metric_rows: dict[str, dict[str, str]] | None = None
+    metric_order: list[str] | None = None
     metric_directions: dict[str, str] | None = None
     temperatures: dict[str, float] | None = None
     extracted_from: dict[str, Any] | None = None
@@ -146,7 +139,10 @@ class ElasticConfigMixin(_Config):
         self.widths = [subnetwork.width for subnetwork in grid(self.widths, [1.0])]
         self.depths = [subnetwork.depth for subnetwork in grid([1.0], self.depths)]
         self.sizes = _size_texts(self.sizes)
-        self.kept_layers = _kept_layers(self.kept_layers)
+        self.kept_layers = by_depth(self.kept_layers)
+        for name, own in dict(self.metrics or {}).items():
+            order = (metric for metric in self.metric_order or () if metric in own)
+            self.metrics = {**(self.metrics or {}), name: {metric: own[metric] for metric in (*order, *own)}}
         if self.stored_shape is None:
             self._check_grid()
         else:
@@ -266,7 +262,7 @@ class ElasticConfigMixin(_Config):
         return next((each for each in layers if each.index not in stored or not each.fits_in(stored[each.index])), None)
 
     def resolve(self, size: Size) -> tuple[LayerShape, ...]:
-        """The layers that a size, or the text that names one, keeps in this network.
+        """The layers that a size, or its text, keeps in this network.
 
         Raises:
             SubNetworkError: If the size leaves nothing of the network, or asks for more than is stored.
@@ -368,7 +364,7 @@ class ElasticConfigMixin(_Config):
     def extract(self, size: Size) -> ElasticConfigMixin:
         """A new configuration of the network that remains when only the layers of `size` are kept.
 
-        Its counts stay those of the full-size network, and of its metrics those of the sizes that are left remain.
+        Its counts stay those of the full-size network, its metrics those of the sizes that are left.
 
         Raises:
             SubNetworkError: If this network does not hold the size.
@@ -381,8 +377,11 @@ class ElasticConfigMixin(_Config):
         made._record_active(size if isinstance(size, SubNetwork) else layers)
         metrics = (self.metrics or {}).get(name)
         made.extracted_from = {"parent": self.name_or_path or None, "size": name, "metrics": metrics}
-        if self.metrics is not None:
-            made.metrics = {key: value for key, value in self.metrics.items() if key == "teacher" or made.holds(key)}
+        for field in ("metrics", "metric_rows"):
+            told = getattr(self, field) or {}
+            setattr(
+                made, field, {key: own for key, own in told.items() if key in REFERENCES or made.holds(key)} or None
+            )
         return made
 
     def _record_active(self, size: AnySize) -> None:

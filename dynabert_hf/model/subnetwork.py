@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from numbers import Real
+from typing import Any
 
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:e-?\d+)?"
 
@@ -181,3 +182,16 @@ def parse_size(text: str) -> SubNetwork | tuple[LayerShape, ...]:
     if isinstance(text, str) and re.fullmatch(r"l\d+h\d+n\d+(-l\d+h\d+n\d+)*", text):
         return tuple(LayerShape(*map(int, re.findall(r"\d+", part))) for part in text.split("-"))
     return SubNetwork.parse(text)
+
+
+def by_depth(given: Any) -> dict[str, list[int]] | None:
+    """The layers to keep by depth, as JSON can hold them and with one text for a depth."""
+    if given is None:
+        return None
+    try:
+        return {number_text(float(depth)): list(indices) for depth, indices in given.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise SubNetworkError(
+            f"kept_layers={given!r} is not possible. Give for each depth the layers to keep, such as "
+            "{'0.5': [1, 3, 5, 7, 9, 11]}."
+        ) from error

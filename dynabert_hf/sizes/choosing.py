@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from numbers import Real
 from typing import Any
 
+from ..model.configuration import REFERENCES
 from ..model.subnetwork import LayerShape, SubNetwork, parse_size
 from .metrics import LOWER, SUMMARIES, direction_of, in_telling_order, parse_metric_name
 from .records import COSTS, SizeRecord, cost_of, format_cost, metric_of
@@ -234,7 +235,7 @@ def leading_metric(config: Any) -> str:
 
 def stored_by_size(config: Any) -> dict[str, Mapping[str, float]]:
     """The metrics that a checkpoint stores of its sizes, by their texts."""
-    return {name: own for name, own in (config.metrics or {}).items() if name != "teacher"}
+    return {name: own for name, own in (config.metrics or {}).items() if name not in REFERENCES}
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from ..files import write_whole
+from .measured_rows import rows_of
+from .metrics import in_telling_order
 
-Metrics = Mapping[str, Mapping[str, float]]
-"""Metrics by size."""
+Metrics = Mapping[str, Mapping[str, Any]]
+"""Metrics, or the rows that they are of, by size."""
 
 
 @contextmanager
@@ -23,7 +25,7 @@ def edited_config(path: Path) -> Iterator[dict[str, Any]]:
     write_whole(path, lambda partial: partial.write_text(content, encoding="utf-8"))
 
 
-def with_metrics(before: Metrics | None, metrics: Metrics) -> dict[str, dict[str, float]]:
+def with_metrics(before: Metrics | None, metrics: Metrics) -> dict[str, dict[str, Any]]:
     """Metrics that were stored, and others of these sizes added to them."""
     known = {size: dict(own) for size, own in (before or {}).items()}
     return known | {size: {**known.get(size, {}), **own} for size, own in metrics.items()}
@@ -34,15 +36,23 @@ def with_sizes(before: Iterable[str] | None, sizes: Iterable[str]) -> list[str]:
     return list(dict.fromkeys([*(before or []), *sizes]))
 
 
-def store_metrics(path: Path, metrics: Metrics) -> list[str]:
-    """Add metrics by size to those in the config.json of a model.
+def store_metrics(path: Path, metrics: Metrics, rows: str) -> list[str]:
+    """Add metrics by size to those in the config.json of a model, and of which rows they are.
+
+    Args:
+        path: The config.json.
+        metrics: The metrics.
+        rows: The rows that all of them were measured on, in words.
 
     Returns:
-        The sizes, and perhaps `"teacher"`, that keep other metrics, which may come from other data.
+        The sizes and references that keep other metrics, which may be of other rows.
     """
     with edited_config(path) as config:
         before = config.get("metrics") or {}
         config["metrics"] = with_metrics(before, metrics)
+        config["metric_rows"] = with_metrics(config.get("metric_rows"), rows_of(metrics, rows))
+        names = (name for own in (*metrics.values(), *before.values()) for name in own)
+        config["metric_order"] = in_telling_order([*(config.get("metric_order") or ()), *names])
     return [name for name, own in before.items() if own.keys() - metrics.get(name, {}).keys()]
 
 

@@ -28,6 +28,7 @@ from .calibration import predict_sizes
 from .choosing import pareto_front
 from .evaluation import with_metrics, with_sizes
 from .layer_costs import LayerCosts, count_costs, measure_costs
+from .measured_rows import rows_of
 from .profiling import measure_latency
 from .records import SizeRecord, format_cost
 from .shapes import ShapeSpace
@@ -86,6 +87,8 @@ class SearchResult:
         config = model.config
         config.sizes = with_sizes(config.sizes, (one.name for one in self.found)) or None
         config.metrics = with_metrics(config.metrics, self.metrics) or None
+        rows = rows_of(self.metrics, "the text that search_layers was given")
+        config.metric_rows = with_metrics(config.metric_rows, rows) or None
 
 
 def search_layers(

@@ -30,6 +30,7 @@ _COST_NAMES = {
     "parameters": "Parameters",
     "memory_mb": "Peak memory (MB)",
 }
+_ABBREVIATIONS = ("f1", "mse", "rmse", "mae", "mrr")
 _NEAR = ((-9, 9), (0, 12), (-12, 0), (9, -11), (0, -13), (-9, -11), (9, 9), (12, 0))
 _FAR = tuple((distance * x, distance * y) for distance in (22, 34, 48) for x in (-1, 0, 1) for y in (1, -1))
 """Where the name of a point may stand, in points from it: beside it, or where a line leads to it."""
@@ -252,9 +253,20 @@ def _cell_text(name: str) -> Callable[[float], str]:
     return lambda value: f"{value:.3g}" if name in COSTS else f"{value:.3f}"
 
 
+def name_of_metric(metric: str) -> str:
+    """A metric as a picture names it.
+
+    Example:
+        >>> name_of_metric("micro_f1"), name_of_metric("matthews_correlation")
+        ('Micro F1', 'Matthews correlation')
+    """
+    words = (word.upper() if word in _ABBREVIATIONS else word for word in metric.split("_"))
+    text = " ".join(words)
+    return text[:1].upper() + text[1:]
+
+
 def _metric_name(metric: str, is_lower: bool) -> str:
-    name = metric.upper() if metric in ("f1", "mse", "rmse", "mae") else metric.replace("_", " ").capitalize()
-    return f"{name} (lower is better)" if is_lower else name
+    return f"{name_of_metric(metric)} (lower is better)" if is_lower else name_of_metric(metric)
 
 
 def _scale_cost_axis(axes: Axes, cost: str, largest: float) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from numbers import Real
 from typing import Any
 
+from ..model.configuration import REFERENCES
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import LayerShape, Size, SubNetwork, parse_size, size_name
 from .counting import count_flops, count_parameters
@@ -152,7 +153,7 @@ def make_records(
 
     Args:
         metrics: For a size, or its text, its metrics by name, as `config.metrics` holds them, or the value of one. Or a
-            function of a size that measures these. What is told of a `teacher` is passed over.
+            function of a size that measures these. What is told of a teacher or the like is passed over.
         costs: Records with costs, or for a size, or its text, its costs by name.
         metric: What a metric is called that is given as one value.
 
@@ -167,7 +168,7 @@ def make_records(
         costs = [SizeRecord(size, {}, own) for size, own in costs.items()]
     costs = list(costs)
     if isinstance(metrics, Mapping):
-        by_size = {as_size(size): value for size, value in metrics.items() if size != "teacher"}
+        by_size = {as_size(size): value for size, value in metrics.items() if size not in REFERENCES}
         known = [record for record in costs if record.size in by_size]
         if not known:
             raise ValueError(

@@ -109,6 +109,16 @@ class Recipe:
     has_own_batches: bool
 
     @property
+    def has_other_teachers(self) -> bool:
+        """Whether others teach the first stage than the fine-tuned model."""
+        return any(each is not self.teacher for each in self.other_teachers)
+
+    @property
+    def teachers(self) -> Sequence[Teacher]:
+        """Who teaches the first stage."""
+        return self.other_teachers or (self.teacher,)
+
+    @property
     def elastic_class(self) -> Any:
         """The class of the result."""
         return elastic_class_of(self.teacher)

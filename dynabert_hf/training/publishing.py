@@ -67,7 +67,8 @@ def _write_result(recipe: Recipe, result: RecipeResult, folder: Path) -> None:
 def _write_measured(recipe: Recipe, result: RecipeResult) -> None:
     """Let the folder of a finished run say what was measured now; its weights stay as they are."""
     path = recipe.folder.model / "config.json"
-    measured = {name: getattr(result.model.config, name) for name in ("metrics", "metric_directions")}
+    names = ("metrics", "metric_rows", "metric_order", "metric_directions")
+    measured = {name: getattr(result.model.config, name) for name in names}
     if json.loads(path.read_text(encoding="utf-8")).get("metrics") != measured["metrics"]:
         with edited_config(path) as config:
             config |= measured

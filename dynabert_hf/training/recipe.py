@@ -29,15 +29,15 @@ from ..data.labels import CastLabels
 from ..hub.facts import RECIPE_FIELDS
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import Size
-from ..sizes.baseline import baseline_metrics, weakness
-from ..sizes.metrics import in_telling_order, plain_metrics, told_directions
+from ..sizes.metrics import told_directions
 from ..tasks import is_sentence_encoder, task_of
 from .callbacks import without_bars_of_files
 from .checkpoints import last_whole_checkpoint
 from .importance import MAX_SAMPLES, importance_over_processes
-from .ordered_evaluation import evaluate_one_size, unchanged
+from .ordered_evaluation import unchanged
 from .preparation import ImportanceData, Recipe, check, rows_of_texts
 from .publishing import publish, push
+from .references import measure_references, warn_of_weak_teacher
 from .result import RecipeResult, count_rows
 from .rewiring import rewire
 from .run_folder import REWIRED, RunFolder
@@ -50,7 +50,7 @@ from .stages import (
     make_stages,
     warn_of_unheeded,
 )
-from .teacher import load_teacher, warn_of_untrained_head
+from .teacher import load_teacher
 from .teaching import load_teachers
 from .trainer import DynaBertTrainer
 
@@ -235,66 +235,14 @@ def train_dynabert(
     with unchanged(teacher), without_bars_of_files():
         references = None if has_own_metrics else measure_references(recipe)
         if not recipe.folder.is_finished():
-            warn_of_weak_teacher(
-                recipe, measure_references(recipe, by_default=True) if references is None else references
-            )
+            known = measure_references(recipe, by_default=True) if references is None else references
+            warn_of_weak_teacher(recipe.teachers, known)
         result = measure(recipe, train_stages(recipe), references)
         publish(recipe, result)
     if not keep_stages:
         recipe.folder.remove_what_only_resuming_needs(recipe.settings())
     push(recipe)
     return result
-
-
-def measure_references(recipe: Recipe, *, by_default: bool = False) -> dict[str, dict[str, float]]:
-    """What sizes are compared with: the metrics of the teacher and of the baseline on the evaluation data.
-
-    Args:
-        recipe: The recipe.
-        by_default: Whether to take the default metrics of the head instead of the user's own, which are called for
-            the sizes first; empty if they cannot take these data.
-    """
-    dataset, task = recipe.trainer_kwargs["eval_dataset"], task_of(recipe.teacher)
-    if dataset is None or not recipe.has_labels(dataset):
-        return {}
-    kwargs = recipe.measuring_kwargs
-    if by_default:
-        kwargs |= {
-            "compute_metrics": task.metrics(recipe.teacher),
-            "preprocess_logits_for_metrics": task.preprocess_logits,
-        }
-    try:
-        teacher = plain_metrics(evaluate_one_size(recipe.teacher, copy.deepcopy(recipe.evaluation), **kwargs), "eval_")
-    except (TypeError, ValueError, IndexError, KeyError):
-        if by_default:
-            return {}
-        raise
-    return {"teacher_metrics": teacher, "baseline_metrics": _baseline(recipe, kwargs)}
-
-
-def warn_of_weak_teacher(recipe: Recipe, references: Mapping[str, Mapping[str, float]]) -> None:
-    """Say before anything learns from it if the teacher is hardly better than always predicting the same."""
-    warn_of_untrained_head(recipe.teacher)
-    teacher = references.get("teacher_metrics", {})
-    said = weakness({name: teacher[name] for name in in_telling_order(teacher)}, references.get("baseline_metrics", {}))
-    if said:
-        logger.warning_once(said)
-
-
-def _baseline(recipe: Recipe, kwargs: Mapping[str, Any]) -> dict[str, float]:
-    """The metrics of predicting the same for every row; none where only `compute_metrics` knows what it is given."""
-    own = kwargs["compute_metrics"]
-    is_shaped = kwargs["preprocess_logits_for_metrics"] is not task_of(recipe.teacher).preprocess_logits
-    if is_shaped or not recipe.evaluation.eval_do_concat_batches:
-        return {}
-    try:
-        return plain_metrics(baseline_metrics(recipe.teacher, recipe.trainer_kwargs["eval_dataset"], own))
-    except Exception as error:  # a function of the user's own, which need not take what no model predicts
-        logger.warning_once(
-            f"There is no baseline in the table: compute_metrics fails for predictions that are always the same "
-            f"({type(error).__name__}: {error}). Sizes are measured all the same."
-        )
-        return {}
 
 
 def train_stages(recipe: Recipe) -> ElasticModelMixin:
@@ -344,6 +292,7 @@ def train_stage(recipe: Recipe, stage: Stage, start: ElasticModelMixin, source: 
     ]
     trainer_kwargs = {**recipe.trainer_kwargs, "callbacks": callbacks}
     trainer = DynaBertTrainer(model, teacher, copy.deepcopy(stage.arguments), **trainer_kwargs)
+    trainer.looks_at_teachers = False  # which the recipe did before
     trainer.train(resume_from_checkpoint=last_whole_checkpoint(stage.folder))
     return model
 
@@ -354,7 +303,7 @@ def measure(recipe: Recipe, model: ElasticModelMixin, references: Mapping[str, A
     Args:
         recipe: The recipe.
         model: The trained model.
-        references: Metrics of the teacher and of the baseline; None: they are measured after the sizes.
+        references: What `measure_references` returned; None: it is asked after the sizes.
     """
     metrics: dict[str, float] = {}
     train_dataset, dataset = (recipe.trainer_kwargs[name] for name in ("train_dataset", "eval_dataset"))

@@ -7,6 +7,7 @@ import html
 import io
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
@@ -18,12 +19,13 @@ from rich.table import Table
 from transformers.utils import logging
 
 from ..hub.card import write_model_card
-from ..hub.facts import ModelCardFacts
+from ..hub.facts import FIELDS, ModelCardFacts
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import SubNetwork, size_name
 from ..sizes.baseline import BASELINE
+from ..sizes.measured_rows import rows_in_words, rows_of
 from ..sizes.metrics import in_telling_order, is_lower_better, metrics_by_size, worst_of
-from ..sizes.plots import plot_grid, plot_pareto
+from ..sizes.plots import name_of_metric, plot_grid, plot_pareto
 from ..sizes.records import SizeRecord
 from ..sizes.tables import quantity, table_of
 
@@ -37,12 +39,13 @@ class RecipeResult:
     Attributes:
         model: The elastic model.
         rows: A record for every size, from small to large.
-        teacher_metrics: Metrics of the fine-tuned model that was the first teacher.
+        teacher_metrics: Metrics of the model that was the first teacher.
         stages: For each stage that was trained its settings.
         directions: In which direction a metric is better, `lower` or `higher`, where its name does not say it.
         train_rows: How many rows training used, where that is known.
         eval_rows: How many rows the metrics were measured on; of several evaluation sets for each.
         baseline_metrics: Metrics of predicting the same for every row, on the same data.
+        finetuned_metrics: Metrics of the fine-tuned model that training began with, where another one taught.
     """
 
     model: ElasticModelMixin
@@ -53,6 +56,7 @@ class RecipeResult:
     train_rows: int | None = None
     eval_rows: int | Mapping[str, int] | None = None
     baseline_metrics: Mapping[str, float] = field(default_factory=dict)
+    finetuned_metrics: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def from_metrics(
@@ -94,18 +98,29 @@ class RecipeResult:
             "worst": {name: worst_of(name, numbers, self.directions) for name, numbers in values.items()},
         }
 
-    def record(self) -> None:
-        """Store the metrics of every size and of the teacher in the configuration of the model, in place.
+    @property
+    def references(self) -> dict[str, Mapping[str, float]]:
+        """The metrics of what sizes are compared with, as far as there are any: the teacher, the baseline and so on."""
+        return {name: getattr(self, own) for name, own in FIELDS.items() if getattr(self, own)}
+
+    def record(self, data: str = "the evaluation data") -> None:
+        """Store the metrics of every size, and of what they compare with, in the configuration of the model, in place.
 
         They travel with the checkpoint from then on; those that are not finite are left out.
+
+        Args:
+            data: What the data are called that they were measured on.
         """
-        table = {"teacher": self.teacher_metrics, **{row.name: row.metrics for row in self.rows}}
+        table = {**self.references, **{row.name: row.metrics for row in self.rows}}
         finite = {
             name: {metric: value for metric, value in own.items() if math.isfinite(value)}
             for name, own in table.items()
         }
-        self.model.config.metrics = {name: own for name, own in finite.items() if own} or None
-        self.model.config.metric_directions = self.directions or None
+        config = self.model.config
+        config.metrics = {name: own for name, own in finite.items() if own} or None
+        config.metric_rows = rows_of(config.metrics or {}, rows_in_words(self.eval_rows, data)) or None
+        config.metric_order = in_telling_order(name for row in self.rows for name in row.metrics) or None
+        config.metric_directions = self.directions or None
 
     def save(self, folder: str | Path) -> None:
         """Write everything as `results.json` and the table as `results.csv` into a folder.
@@ -128,8 +143,9 @@ class RecipeResult:
             )
         folder = Path(folder)
         content = {
-            "teacher": _finite(self.teacher_metrics),
-            "baseline": _finite(self.baseline_metrics),
+            "teacher": {},
+            "baseline": {},
+            **{name: _finite(metrics) for name, metrics in self.references.items()},
             **{name: _finite(metrics) for name, metrics in self.summary.items()},
             "sub_networks": records,
             "stages": self.stages,
@@ -143,12 +159,12 @@ class RecipeResult:
             writer.writerows(records)
 
     def table(self, *, width: int = 80) -> Table:
-        """The sizes from large to small, then the mean and worst of all sizes, the teacher and the baseline.
+        """The sizes from large to small, then the mean and worst of all sizes, and what they compare with.
 
         Args:
             width: Columns of the terminal; metrics after the first are left out where they do not fit.
         """
-        others = {**self.summary, "teacher": self.teacher_metrics, "baseline": self.baseline_metrics}
+        others = {**self.summary, **self.references}
         full = max(row.flops or 0 for row in self.rows)
         return table_of(
             [
@@ -202,7 +218,7 @@ class RecipeResult:
             rows: Records that say more than those of this result, such as `latency_ms`.
             **facts: Other fields of `ModelCardFacts`, such as `dataset_name` and `license`.
         """
-        own = ("teacher_metrics", "baseline_metrics", "stages", "directions", "train_rows", "eval_rows")
+        own = (*FIELDS.values(), "stages", "directions", "train_rows", "eval_rows")
         known = {**{name: getattr(self, name) for name in own}, **facts}
         card = ModelCardFacts.from_records(self.model, self.rows if rows is None else rows, **known)
         return write_model_card(folder, replace(card, pictures=draw_pictures(card, Path(folder))))
@@ -217,7 +233,10 @@ def count_rows(dataset: Any) -> int | dict[str, int] | None:
 
 
 def draw_pictures(card: ModelCardFacts, folder: Path) -> dict[str, str]:
-    """Pictures of the sizes in the folder of the model; where none can be drawn, a word says why."""
+    """Pictures of the sizes in the folder of the model; where none can be drawn, a word says why.
+
+    They show sizes that were measured on the same rows: where there are several such groups, the largest.
+    """
     metric = card.metric
     if metric is None:
         return {}
@@ -230,12 +249,19 @@ def draw_pictures(card: ModelCardFacts, folder: Path) -> dict[str, str]:
         logger.warning(f"Sizes without a finite {metric} are not in the pictures: {', '.join(left_out)}.")
     if not measured:
         return {}
-    teacher = card.teacher_metrics.get(metric, math.nan)
+    rows = {name: own.get(metric) for name, own in card.rows.items()}
+    [(shown, _)] = Counter(rows[row.name] for row in measured).most_common(1)
+    others = [str(row) for row in measured if rows[row.name] != shown]
+    if others:
+        logger.warning(f"Sizes that were measured on other rows are not in the pictures: {', '.join(others)}.")
+        measured = [row for row in measured if rows[row.name] == shown]
+    teacher = card.teacher_metrics.get(metric, math.nan) if rows.get("teacher") == shown else math.nan
+    is_own = shown == rows_in_words(card.eval_rows, card.data)
     told: dict[str, Any] = {
         "metric": metric,
         "teacher": teacher if math.isfinite(teacher) else None,
         "greater_is_better": not is_lower_better(metric, card.directions),
-        "title": f"{metric.replace('_', ' ').capitalize()}, {card.heading}",
+        "title": f"{name_of_metric(metric)}, {card.heading if is_own else replace(card, dataset_name=shown).heading}",
     }
     cost = "flops" if any(row.latency_ms is None for row in measured) else "latency_ms"
     plot_pareto(measured, folder / "pareto.png", cost=cost, **told)

@@ -37,6 +37,7 @@ from .distillation import (
     plan_stage,
     taught_losses,
 )
+from .references import look_at_teachers
 from .shared_prefixes import share_prefixes
 from .teacher_checks import check_teachers
 from .teaching import (
@@ -133,6 +134,9 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
         self._losses = LossLog()
         self._shares = Shares()
 
+    looks_at_teachers = True
+    """Whether training begins with a look at its teacher, which is said to be weak where it is."""
+
     def checkpoint_facts(self) -> dict[str, Any]:
         """What decides which sub-networks a step trains; to resume under others would be another training."""
         config, args = self.accelerator.unwrap_model(self.model).config, self.args
@@ -178,6 +182,8 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
             OSError: If a checkpoint could not be written to `output_dir`.
         """
         elastic = self.accelerator.unwrap_model(self.model)
+        if self.looks_at_teachers and self.args.stage != "finetune" and not resume_from_checkpoint:
+            look_at_teachers(self, self._teachers)
         with (
             self._without_untaught_parts(),
             carrying(elastic, self._projections),

@@ -22,9 +22,10 @@ from transformers import AutoModelForSequenceClassification, BertForSequenceClas
 
 import dynabert_cli
 from dynabert_cli import main
-from dynabert_hf import ProfileTable
+from dynabert_hf import ProfileTable, RecipeResult
 from dynabert_hf.cli import measurements, recommendation, tables
 from dynabert_hf.hub.card import write_model_card
+from dynabert_hf.training.result import draw_pictures
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "film", "a", "very"]
 METRICS = {
@@ -236,7 +237,7 @@ def test_evaluate_lists_sizes_in_the_order_given_and_the_baseline_last(capsys, f
     lines = [line.split() for line in out.splitlines() if line.strip()]
     firsts = [line[0] for line in lines]
     assert [name for name in firsts if name.startswith("w")] == ["w0.25-d0.5", "w1-d1", "w0.5-d1"]
-    assert ["baseline", "0.5"] in lines
+    assert ["baseline", "0.5000"] in lines
     out = run(capsys, "evaluate", folder, "--file", reviews)[1]
     names = [line.split()[0] for line in out.splitlines() if line.startswith("w")]
     assert names == [str(size) for size in reversed(make_config().subnetworks)]
@@ -412,7 +413,41 @@ def test_stored_metrics_are_added_to_those_that_stay(capsys, folder, reviews):
     assert stored.pop("w0.5-d0.5").keys() == {"accuracy"}
     measured = stored["w0.5-d1"].pop("accuracy")
     assert measured in [number / 6 for number in range(7)]
-    assert stored == {**METRICS, "w0.5-d1": {"loss": 0.5}}
+    assert stored == {**METRICS, "w0.5-d1": {"loss": 0.5}, "baseline": {"accuracy": 0.5}}
+    rows = json.loads((folder / "config.json").read_text())["metric_rows"]
+    assert rows == {name: {"accuracy": "6 rows of reviews.csv"} for name in ("w0.5-d1", "w0.5-d0.5", "baseline")}
+
+
+def test_a_card_keeps_the_numbers_of_sizes_that_were_not_measured_again_and_says_their_rows(capsys, folder, reviews):
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    facts = make_facts(model, eval_rows=300, teacher_metrics={"accuracy": 0.9})
+    result = RecipeResult(model, facts.sizes, {"accuracy": 0.9}, eval_rows=300)
+    result.record("Reviews")
+    model.config.save_pretrained(folder)
+    write_model_card(folder, facts)
+    draw_pictures(facts, folder)
+    metrics = run_json(capsys, "evaluate", folder, "--file", reviews, "--store", "--size", "w1-d1")
+    card = (folder / "README.md").read_text()
+    cells = {line.split("|")[1].strip(" `"): line.split("|")[4].strip() for line in card.splitlines() if "| " in line}
+    before = {row.name: f"{row.metrics['accuracy']:.4f}" for row in facts.sizes}
+    now = f"{metrics['w1-d1']['accuracy']:.4f}"
+    assert {size: cells[size] for size in before} == {**before, "w1-d1": now}
+    assert (cells["teacher"], cells["baseline"]) == ("0.9000", "0.5000")
+    assert "mean of the sizes" not in cells or cells["mean of the sizes"] == ""  # of other rows there is no mean
+    assert "The sizes differ" not in card
+    *others, smallest = [row.name for row in reversed(facts.sizes) if row.name != "w1-d1"]
+    sentence = (
+        "Metrics are of different rows, and only those of the same compare: 6 rows of reviews.csv (accuracy of w1-d1 "
+        f"and baseline); 300 rows of Reviews (accuracy of {', '.join([*others, smallest])} and teacher, loss)."
+    )
+    assert sentence in card
+    code, out, _ = run(capsys, "show", folder)
+    assert code == 0
+    assert sentence in out
+    run_json(capsys, "evaluate", folder, "--file", reviews, "--store")
+    card = (folder / "README.md").read_text()
+    assert "6 rows of reviews.csv (accuracy of all sizes and baseline); 300 rows of Reviews (" in card
+    assert card.count("The sizes differ: `accuracy`") + card.count("All measured sizes have: `accuracy`") == 1
 
 
 def test_an_extracted_size_off_the_grid_is_measured_and_exported(capsys, folder, tmp_path):

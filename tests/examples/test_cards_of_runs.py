@@ -6,6 +6,7 @@ A task of GLUE on a drawn subset, tags of words, and several labels a text.
 import json
 import platform
 import re
+from importlib import metadata
 
 import huggingface_hub
 import pytest
@@ -19,6 +20,8 @@ from helpers.tiny import BACKBONE_CONFIGS, TINY, make_tokenizer
 from huggingface_hub import ModelCard
 from seqeval.metrics import f1_score as entity_f1
 from sklearn.metrics import accuracy_score, f1_score
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoTokenizer, BertForSequenceClassification, BertForTokenClassification
 
 from dynabert_hf import DynaBertForSequenceClassification, DynaBertForTokenClassification, train_dynabert
@@ -48,7 +51,8 @@ def prose(part):
 
 def assert_table(table, model, metrics, *, teacher, baseline):
     """The numbers are those of `metrics`, by size, and of the shapes of the extracted models."""
-    names = list(baseline)
+    names = list(teacher)
+    assert list(next(iter(table.values()))) == ["width", "depth", *names, "parameters", "FLOPs"]
     assert list(table) == [*SIZES, "mean of the sizes", "teacher", "baseline"]
     for size in SIZES:
         small = model.extract(size)
@@ -56,14 +60,48 @@ def assert_table(table, model, metrics, *, teacher, baseline):
         assert {name: shown[name] for name in names} == {name: f"{metrics[size][name]:.4f}" for name in names}
         assert f"w{shown['width']}-d{shown['depth']}" == size
         assert shown["parameters"] == f"{small.num_parameters() / 1e6:.2f} M"
+        small.set_attn_implementation("eager")  # whose products torch counts
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            ids, zeros = torch.full((1, 128), 7), torch.zeros((1, 128), dtype=torch.long)
+            small.eval()(ids, position_ids=zeros, token_type_ids=zeros)  # of which this tiny model has 20
+        assert shown["FLOPs"] == f"{counter.get_total_flops() / 1e9:.3f} G"
     for name in names:
         mean = sum(metrics[size][name] for size in SIZES) / len(SIZES)
         assert float(table["mean of the sizes"][name]) == pytest.approx(mean, abs=6e-5)
         assert table["teacher"][name] == f"{teacher[name]:.4f}"
-        assert table["baseline"][name] == f"{baseline[name]:.4f}"
+        assert table["baseline"][name] == (f"{baseline[name]:.4f}" if name in baseline else "")
 
 
-def assert_made_and_limits(parts, *, rows, metric, metrics):
+def assert_head(card, parts, *, data, task, metrics):
+    """The title, the summary, how to load the model, and what the Hub reads."""
+    names = sorted(name for name in metrics["w1-d1"] if name != "loss")
+    leading = next(iter(metrics["w1-d1"]))
+    title = f"DynaBERT in 4 sizes{data and f', {data}'}"
+    assert next(iter(parts)) == title
+    assert prose(parts[title]) == (
+        "One BERT that holds 4 usable sizes (DynaBERT): every layer can run with 0.5 or 1 of its attention heads and "
+        "feed-forward neurons, and the network with 0.5 or 1 of its layers. A size is chosen at run time, without "
+        "loading anything again."
+    )
+    [needs] = [each for each in metadata.requires("dynabert_hf") if each.startswith("transformers")]
+    assert prose(parts["Load it, switch it"].rpartition("```")[2]) == (
+        "`trust_remote_code=True` runs the code in this repository. Where the package `dynabert_hf` is installed, "
+        "`import dynabert_hf` makes that unnecessary. It needs transformers "
+        f"{re.search(r'>=([0-9.]+)', needs)[1]} or newer. One size alone can be loaded without the memory of the "
+        "whole: `from_pretrained(..., active_width=0.5, active_depth=0.5, only_active=True)`."
+    )
+    told = {name: value for name, value in card.data.to_dict().items() if name != "model-index"}
+    tags = ["dynabert", "elastic", "distillation"]
+    assert told == {"library_name": "transformers", "metrics": names, "pipeline_tag": task, "tags": tags}
+    found = [(one.task_type, one.dataset_name, one.metric_name, one.metric_value) for one in card.data.eval_results]
+    assert found == [
+        (task, data or "evaluation data", f"{leading} of {size}", round(metrics[size][leading], 4))
+        for size in ("w1-d1", "w0.5-d0.5")
+    ]
+    assert card.data.model_name == title
+
+
+def assert_made_and_limits(parts, *, rows, metric, metrics, learning_rate="0.0001"):
     """What the card says of training, versions and limits."""
     made = prose(parts["How it was made"])
     modules = {each.__name__: each for each in (transformers, torch, huggingface_hub)}  # of torch the build, too
@@ -75,10 +113,24 @@ def assert_made_and_limits(parts, *, rows, metric, metrics):
         + ", ".join(f"{name} {version}" for name, version in versions.items()) + "."
     )  # fmt: skip
     settings = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", parts["How it was made"], re.MULTILINE))
-    assert settings["max_steps"] == "2"
-    assert settings["per_device_train_batch_size"] == "4"
-    assert settings["strategy"] == "sandwich"
-    assert "num_train_epochs" not in settings
+    assert settings == {
+        "learning_rate": learning_rate,
+        "max_steps": "2",
+        "per_device_train_batch_size": "4",
+        "gradient_accumulation_steps": "1",
+        "warmup_steps": "0.1",
+        "weight_decay": "0.0",
+        "max_grad_norm": "1.0",
+        "lr_scheduler_type": "linear",
+        "strategy": "sandwich",
+        "num_random_subnetworks": "2",
+        "teacher_width": "full",
+        "hidden_matching": "published",
+        "logit_weight": "1.0",
+        "hidden_weight": "1.0",
+        "label_weight": "0.0",
+        "seed": "42",
+    }
     values = [f"{metrics[size][metric]:.4f}" for size in SIZES]
     least, most = min(values, key=float), max(values, key=float)
     differ = f"The sizes differ: `{metric}` lies between {least} and {most}."
@@ -106,6 +158,11 @@ def loads_and_runs(card, folder, code_class):
     exec(code, scope)
     assert isinstance(scope["model"], code_class)
     assert str(scope["model"].active) == "w0.5-d0.5"
+
+
+def without_loss(metrics):
+    """What a prediction without probabilities has."""
+    return {name: value for name, value in metrics.items() if name != "loss"}
 
 
 def predictions_at(model, batches):
@@ -136,19 +193,19 @@ def test_the_card_of_a_glue_task_on_a_subset(tmp_path, capsys, monkeypatch):
     def metrics(logits):
         said = [int(each.argmax()) for each in logits]
         own = {"accuracy": accuracy_score(true, said), "f1": f1_score(true, said, zero_division=0.0)}
-        return {**own, "combined_score": sum(own.values()) / 2}
+        loss = float(cross_entropy(torch.stack(list(logits)), torch.tensor(true)))
+        return {**own, "combined_score": sum(own.values()) / 2, "loss": loss}
 
     by_size = {size: metrics(logits) for size, logits in predictions_at(model, batches).items()}
     teacher = BertForSequenceClassification.from_pretrained(source).eval()
     with torch.no_grad():
         of_teacher = metrics([teacher(**batch).logits[0] for batch in batches])
     most = max(set(true), key=true.count)
-    baseline = metrics([torch.eye(2)[most]] * 10)
+    baseline = without_loss(metrics([torch.eye(2)[most]] * 10))
     assert_table(table, model, by_size, teacher=of_teacher, baseline=baseline)
     assert prose(parts["Sizes"]) == how_measured("10 rows of GLUE's mrpc, validation")
-    assert_made_and_limits(parts, rows=16, metric="accuracy", metrics=by_size)
-    assert next(iter(parts)) == "DynaBERT in 4 sizes, GLUE's mrpc, validation"
-    assert card.data.datasets is None  # a copy of GLUE in a folder is not known to be GLUE
+    assert_made_and_limits(parts, rows=16, metric="accuracy", metrics=by_size, learning_rate="0.001")
+    assert_head(card, parts, data="GLUE's mrpc, validation", task="text-classification", metrics=by_size)
     loads_and_runs(card, folder, DynaBertForSequenceClassification)
 
 
@@ -187,16 +244,18 @@ def test_the_card_of_a_tagging_run(tmp_path, words):
         right = [
             ours == theirs for row, own in zip(true, said, strict=True) for ours, theirs in zip(row, own, strict=True)
         ]
-        return {"f1": entity_f1(true, said, zero_division=0), "accuracy": sum(right) / len(right)}
+        tokens = torch.cat([each[1:-1] for each in logits])
+        loss = float(cross_entropy(tokens, torch.tensor([tag for row in rows[:7] for tag in row["labels"][1:-1]])))
+        return {"f1": entity_f1(true, said, zero_division=0), "accuracy": sum(right) / len(right), "loss": loss}
 
     by_size = {size: metrics(logits) for size, logits in predictions_at(result.model, batches).items()}
     with torch.no_grad():
         of_teacher = metrics([teacher.eval()(**batch).logits[0] for batch in batches])
-    baseline = metrics([torch.eye(3)[[0] * len(row["input_ids"])] for row in rows[:7]])
+    baseline = without_loss(metrics([torch.eye(3)[[0] * len(row["input_ids"])] for row in rows[:7]]))
     assert_table(table, result.model, by_size, teacher=of_teacher, baseline=baseline)
     assert prose(parts["Sizes"]) == how_measured("7 rows of the evaluation data")
     assert_made_and_limits(parts, rows=12, metric="f1", metrics=by_size)
-    assert card.data.pipeline_tag == "token-classification"
+    assert_head(card, parts, data="", task="token-classification", metrics=by_size)
     loads_and_runs(card, folder, DynaBertForTokenClassification)
 
 
@@ -227,16 +286,19 @@ def test_the_card_of_a_run_with_several_labels(tmp_path, words):
     def metrics(logits):
         yes = torch.stack(list(logits)) > 0
         share = float((yes == true).float().mean())
-        return {"micro_f1": f1_score(true, yes, average="micro", zero_division=0.0), "accuracy": share}
+        loss = float(binary_cross_entropy_with_logits(torch.stack(list(logits)), true.float()))
+        micro = f1_score(true, yes, average="micro", zero_division=0.0)
+        return {"micro_f1": micro, "accuracy": share, "loss": loss}
 
     by_size = {size: metrics(logits) for size, logits in predictions_at(result.model, batches).items()}
     with torch.no_grad():
         of_teacher = metrics([teacher.eval()(**batch).logits[0] for batch in batches])
     often = true.float().mean(0) > 0.5
-    baseline = metrics([torch.where(often, 1.0, -1.0)] * 8)
+    baseline = without_loss(metrics([torch.where(often, 1.0, -1.0)] * 8))
     assert_table(table, result.model, by_size, teacher=of_teacher, baseline=baseline)
     assert prose(parts["Sizes"]) == how_measured("8 rows of the evaluation data")
     assert_made_and_limits(parts, rows=12, metric="micro_f1", metrics=by_size)
+    assert_head(card, parts, data="", task="text-classification", metrics=by_size)
     results = json.loads((folder / "results.json").read_text())
     assert results["teacher"]["micro_f1"] == pytest.approx(of_teacher["micro_f1"])
     loads_and_runs(card, folder, DynaBertForSequenceClassification)

@@ -9,6 +9,8 @@ from helpers.tiny import make_model
 from rich.console import Console
 
 from dynabert_hf import DynaBertConfig, RecipeResult, SizeRecord, SubNetwork, read_stored_metrics
+from dynabert_hf.sizes.choosing import leading_metric
+from dynabert_hf.sizes.evaluation import store_metrics
 
 
 def make_result(missing=(), **kwargs):
@@ -138,3 +140,26 @@ def test_sizes_of_layer_shapes_have_table_files_card_and_pictures(tmp_path):
     ]
     assert (tmp_path / "pareto.png").exists()
     assert not (tmp_path / "grid.png").exists()
+
+
+def test_the_most_telling_metric_still_leads_after_a_file_of_json_has_sorted_names(tmp_path):
+    model = make_model(head="ForTokenClassification", widths=[1.0], depths=[0.5, 1.0])
+    rows = tuple(
+        SizeRecord.counted(model, size, {"loss": 0.5, "f1": 0.3, "accuracy": 0.9}) for size in model.config.subnetworks
+    )
+    RecipeResult(model, rows, {}).record()
+    model.save_pretrained(tmp_path)
+    assert list(json.loads((tmp_path / "config.json").read_text())["metrics"]["w1-d1"]) == ["accuracy", "f1", "loss"]
+    config = type(model.config).from_pretrained(tmp_path)
+    assert list(config.metrics["w1-d1"]) == ["f1", "accuracy", "loss"]
+    assert leading_metric(config) == "f1"
+    store_metrics(tmp_path / "config.json", {"w1-d1": {"micro_f1": 0.8}}, "3 rows of dev.csv")
+    config = type(model.config).from_pretrained(tmp_path)
+    assert list(config.metrics["w1-d1"]) == ["f1", "accuracy", "micro_f1", "loss"]
+    assert config.metric_rows["w1-d1"]["micro_f1"] == "3 rows of dev.csv"
+
+
+def test_a_first_metric_that_is_stored_leads_over_the_alphabet(tmp_path):
+    make_model(head="ForTokenClassification").save_pretrained(tmp_path)
+    store_metrics(tmp_path / "config.json", {"w1-d1": {"f1": 0.8, "accuracy": 0.9}}, "3 rows of dev.csv")
+    assert leading_metric(DynaBertConfig.from_pretrained(tmp_path)) == "f1"
