@@ -49,15 +49,17 @@ def search(arguments: Namespace, console: Console) -> None:
         store_metrics(config_file, result.metrics, rows_in_words(len(text), Path(arguments.file).name))
     if arguments.json:
         parts = {part: [_row(one, result) for one in getattr(result, part)] for part in ("found", "grid")}
-        print_json({"cost": result.cost, "budgets": result.budgets, "seconds": result.seconds, **parts})
+        told = {name: getattr(result, name) for name in ("cost", "budgets", "missed", "seconds")}
+        print_json({**told, **parts})
         return
     rows = [{"": "found", **_row(one, result)} for one in result.found]
     rows += [{"": "grid", **_row(one, result)} for one in result.grid]
     console.print(table_of([{**row, "size": size_label(parse_size(row["size"]))} for row in rows]))
     for number, one in enumerate(result.found):
-        over = one.costs[result.cost] - result.budgets[number]
-        note = f", measured {format_cost(result.cost, over)} above: the machine was busier than for the table"
-        console.print(f"{result.cost} {result.budgets[number]:g}: {one.name}{note if over > 0 else ''}", soft_wrap=True)
+        budget = result.budgets[number]
+        over = result.missed.get(budget)
+        note = "" if over is None else f", measured {format_cost(result.cost, over)} above it, as are all of the best"
+        console.print(f"{result.cost} {budget:g}: {one.name}{note}", soft_wrap=True)
     ran = f"{result.num_evaluated} shapes in {result.seconds:.0f} s"
     stored = "; the found ones are stored" if config_file is not None else ""
     console.print(f"{ran}, metrics of {len(text)} texts of {arguments.file}{stored}", soft_wrap=True)

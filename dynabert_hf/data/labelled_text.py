@@ -51,6 +51,9 @@ class LabelledText:
         outputs: The outputs of the model that are its predictions.
         preprocess_logits: What to keep of the logits of a batch; None: all.
         num_rows: Rows of the file; None: as many as labels.
+
+    Raises:
+        ValueError: If there is no batch.
     """
 
     batches: tuple[Mapping[str, torch.Tensor], ...]
@@ -59,6 +62,13 @@ class LabelledText:
     outputs: tuple[str, ...] = ("logits",)
     preprocess_logits: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = field(default=None, repr=False)
     num_rows: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.batches:
+            raise ValueError(
+                "This labelled text has no batches, so nothing can be measured on it. Give at least one batch with its "
+                "labels, or read a file by LabelledText.from_file."
+            )
 
     @classmethod
     def from_file(

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from typing import Any, Protocol
 
 import numpy as np
@@ -36,6 +37,9 @@ from .shapes import ShapeSpace
 _POPULATION = 12
 """Shapes that a search goes on from."""
 
+_FINALISTS = 5
+"""The best shapes of a latency budget, which are measured, since the table may be wrong about one."""
+
 
 class HasImportance(Protocol):
     """What `measure_importance` returns: `(layers, heads)` and `(layers, neurons)`."""
@@ -51,7 +55,9 @@ class SearchResult:
     """What a search found, all of it measured on the whole text.
 
     Attributes:
-        found: For each budget the best shape within it, from the smallest budget to the largest.
+        found: For each budget the best shape within it, from the smallest budget to the largest. Of a latency budget
+            it is the best that keeps the budget when it is measured, give or take the spread of its own times; where
+            none of the best does, the quickest of them, which `missed` names.
         grid: The sizes that the network was trained for, and cost at most the largest budget.
         cost: What the budgets are of.
         budgets: The budgets, in the order of `found`.
@@ -69,6 +75,12 @@ class SearchResult:
     costs: LayerCosts
     num_evaluated: int
     seconds: float
+
+    @property
+    def missed(self) -> dict[float, float]:
+        """By budget, by how much its shape is above it, where that is more than noise."""
+        told = zip(self.budgets, self.found, strict=True)
+        return {budget: one.costs[self.cost] - budget for budget, one in told if not _is_kept(one, self.cost, budget)}
 
     def front(self, metric: str = "accuracy", **told: Any) -> tuple[SizeRecord, ...]:
         """Of what was found and the grid, the sizes that no other beats; takes what `pareto_front` takes."""
@@ -151,24 +163,29 @@ def search_layers(
     costs = measure_costs(model, **setting) if cost == "latency_ms" else count_costs(model, cost, **setting)
     _check_reach(space, costs, budgets[0])
     judge = _Judge(model, text, max_rows)
-    found: list[tuple[LayerShape, ...]] = []
+    finalists: list[list[tuple[LayerShape, ...]]] = []
     with tqdm(total=evaluations * len(budgets), desc="Searching shapes", disable=not progress) as bar:
         for number, budget in enumerate(budgets):
             left_s = time_limit_s - (time.perf_counter() - started)
             until = time.perf_counter() + max(0.0, left_s) / (len(budgets) - number)
-            starts = [*space.starts(costs, budget), *found]
+            starts = [*space.starts(costs, budget), *(ranked[0] for ranked in finalists)]
             draw = random.Random(f"{seed}-{number}")
             change = partial(space.changed, costs=costs, budget=budget, draw=draw)
             ranked = _evolve(starts, change, judge, evaluations=evaluations, until=until, draw=draw, bar=bar)
-            found.append(ranked[0])
-    sizes: list[AnySize] = [*found, *_grid_within(model, costs, budgets[-1])]
-    records = _measured(model, text, sizes, cost, setting)
+            finalists.append(ranked[: _FINALISTS if cost == "latency_ms" else 1])
+    grid = _grid_within(model, costs, budgets[-1])
+    records = _with_costs(model, [*chain(*finalists), *grid], cost, setting)
+    chosen = [
+        _best_kept([records[shape] for shape in ranked], cost, budget)
+        for ranked, budget in zip(finalists, budgets, strict=True)
+    ]
+    found, others = (_with_metrics(model, text, part) for part in (chosen, [records[size] for size in grid]))
     return SearchResult(
-        found=tuple(records[: len(found)]),
-        grid=tuple(records[len(found) :]),
+        found=found,
+        grid=others,
         cost=cost,
         budgets=budgets,
-        divergences={size_name(size): judge(model.config.resolve(size)) for size in sizes},
+        divergences={one.name: judge(model.config.resolve(one.size)) for one in (*found, *others)},
         costs=costs,
         num_evaluated=len(judge.cache),
         seconds=time.perf_counter() - started,
@@ -280,13 +297,32 @@ def _grid_within(model: ElasticModelMixin, costs: LayerCosts, budget: float) -> 
     return [size for size in model.config.subnetworks if costs.of(model.config.resolve(size)) <= budget]
 
 
-def _measured(
-    model: ElasticModelMixin, text: LabelledText, sizes: Sequence[AnySize], cost: str, setting: Mapping[str, Any]
-) -> list[SizeRecord]:
-    """Metrics on the whole text, counted costs and, where it is budgeted, latency, of every size."""
-    shape = {name: setting[name] for name in ("batch_size", "sequence_length") if name in setting}
+def _with_costs(
+    model: ElasticModelMixin, sizes: Iterable[AnySize], cost: str, setting: Mapping[str, Any]
+) -> dict[AnySize, SizeRecord]:
+    """Counted costs and, where it is budgeted, measured latency of sizes, each once."""
+    once = list(dict.fromkeys(sizes))
     if cost == "latency_ms":
-        records = measure_latency(model, sizes, **setting)
-    else:
-        records = [SizeRecord.counted(model, size, **shape) for size in sizes]
-    return [replace(record, metrics=text.score(predict_sizes(model, [record.size], text)[0])) for record in records]
+        return dict(zip(once, measure_latency(model, once, **setting), strict=True))
+    shape = {name: setting[name] for name in ("batch_size", "sequence_length") if name in setting}
+    return {size: SizeRecord.counted(model, size, **shape) for size in once}
+
+
+def _is_kept(record: SizeRecord, cost: str, budget: float) -> bool:
+    """Whether a size is within a budget; a measured time, a median, may be above by the spread of its times."""
+    noise = record.costs.get("latency_spread_ms", 0.0) if cost == "latency_ms" else 0.0
+    return record.costs[cost] <= budget + noise
+
+
+def _best_kept(ranked: Sequence[SizeRecord], cost: str, budget: float) -> SizeRecord:
+    """The first of some records within a budget, or else the cheapest."""
+    kept = (record for record in ranked if _is_kept(record, cost, budget))
+    return next(kept, min(ranked, key=lambda record: record.costs[cost]))
+
+
+def _with_metrics(
+    model: ElasticModelMixin, text: LabelledText, records: Sequence[SizeRecord]
+) -> tuple[SizeRecord, ...]:
+    """Records with metrics on the whole text."""
+    logits = predict_sizes(model, [record.size for record in records], text)
+    return tuple(replace(one, metrics=text.score(said)) for one, said in zip(records, logits, strict=True))

@@ -224,3 +224,8 @@ def test_columns_with_usual_names_are_read_as_training_reads_them(tmp_path, toke
     (tmp_path / "pairs.csv").write_text("label,sentence1,sentence2\n1,film,none film\n")
     pairs = LabelledText.from_file(tmp_path / "pairs.csv", model_of([BAD, GOOD]), tokenizer)
     assert pairs.batches[0]["input_ids"].tolist() == tokenizer(["film"], ["none film"]).input_ids
+
+
+def test_text_without_batches_is_refused():
+    with pytest.raises(ValueError, match=r"has no batches, so nothing can be measured on it. Give at least one batch"):
+        LabelledText((), [], None)

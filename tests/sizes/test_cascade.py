@@ -40,18 +40,18 @@ def model():
     return model
 
 
-def by_hand(model, batch, threshold, temperatures=(1.0, 1.0)):
+def by_hand(model, batch, threshold, temperatures=(1.0, 1.0), sizes=(SMALL, LARGE)):
     """Logits, confidences and who answered, one row a time."""
     rows = []
     for row in range(len(batch["input_ids"])):
         one = {name: value[row : row + 1] for name, value in batch.items()}
-        for size, temperature in zip((SMALL, LARGE), temperatures, strict=True):
+        for size, temperature in zip(sizes, temperatures, strict=True):
             with torch.no_grad(), model.subnetwork(size):
                 logits = model(**one).logits[0]
             sure = float((logits / temperature).softmax(-1).max())
             if sure > threshold:
                 break
-        rows.append((logits, sure, size == LARGE))
+        rows.append((logits, sure, size == sizes[1]))
     logits, sure, again = zip(*rows, strict=True)
     return torch.stack(logits), torch.tensor(sure), torch.tensor(again)
 
@@ -264,6 +264,18 @@ def test_a_full_queue_is_served_by_the_cascade(model):
 def test_a_threshold_that_is_no_confidence_is_refused(model, threshold):
     with pytest.raises(ValueError, match=r"threshold=.* is not possible. A confidence lies from 0"):
         Cascade(model, SMALL, LARGE, threshold=threshold)
+
+
+def test_shapes_need_not_nest_in_each_other_but_both_in_the_model(model):
+    shapes = ("l0h4n12-l3h1n48", "l1h3n40-l2h1n20-l5h4n48")
+    batch, threshold = make_batch(24, 7), 0.6
+    logits, _, again = by_hand(model, batch, threshold, sizes=shapes)
+    answer = Cascade(model, *shapes, threshold=threshold)(**batch)
+    assert answer.asked_again.tolist() == again.tolist()
+    assert 0 < again.sum() < 24
+    torch.testing.assert_close(answer.logits, logits, rtol=1e-5, atol=1e-5)  # a batch sums in another order
+    with pytest.raises(SubNetworkError, match=r"index=1, heads=3, neurons=40.*which this model does not hold"):
+        Cascade(model.extract(shapes[0]), *shapes, threshold=threshold)
 
 
 def test_what_cannot_be_a_cascade_is_refused(model):

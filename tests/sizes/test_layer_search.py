@@ -13,6 +13,7 @@ from dynabert_hf import (
     DynaBertForSequenceClassification,
     Importance,
     LayerShape,
+    SizeRecord,
     SubNetworkError,
     count_flops,
     count_parameters,
@@ -20,7 +21,7 @@ from dynabert_hf import (
     search_layers,
 )
 from dynabert_hf.sizes import layer_search
-from dynabert_hf.sizes.layer_costs import count_costs
+from dynabert_hf.sizes.layer_costs import LayerCosts, count_costs
 from dynabert_hf.sizes.layer_search import divergence
 from dynabert_hf.sizes.shapes import ShapeSpace
 
@@ -111,6 +112,67 @@ def test_a_latency_budget_is_kept_by_the_table_and_measured(model, importance):
     )
     assert result.found[0].latency_ms > 0
     assert result.costs.of(model.config.resolve(result.found[0].size)) <= 1e6
+
+
+@pytest.mark.parametrize(
+    ("above", "spread", "place"),
+    [
+        (0.5, 0.6, 0),  # within the noise
+        (0.5, 0.4, 1),  # the best by the table takes longer than it said
+        (0.0, 0.0, 0),
+    ],
+)
+def test_of_a_latency_budget_the_best_shape_is_taken_that_keeps_it_when_measured(
+    model, importance, half, monkeypatch, above, spread, place
+):
+    result, ranked, budget = search_on_a_fake_machine(
+        model, importance, half, monkeypatch, lambda rank: above if rank == 0 else -1.0, spread
+    )
+    assert result.found[0].size == ranked[place]
+    assert result.found[0].latency_ms == pytest.approx(budget + (above if place == 0 else -1.0))
+    assert result.missed == {}
+
+
+def test_where_none_of_the_best_keeps_a_latency_budget_the_quickest_is_named_with_what_it_misses(
+    model, importance, half, monkeypatch
+):
+    times = [5.0, 3.0, 2.0, 4.0, 6.0, -1.0]  # the sixth is not measured
+    result, ranked, budget = search_on_a_fake_machine(model, importance, half, monkeypatch, times.__getitem__, 0.5)
+    assert result.found[0].size == ranked[2]
+    assert result.missed == {budget: pytest.approx(2.0)}
+
+
+def search_on_a_fake_machine(model, importance, half, monkeypatch, above, spread):
+    """A search whose table is that of FLOPs, and whose clock says how far above the budget the best shapes are.
+
+    Returns what was found, the shapes from the best to the worst, and the budget in milliseconds.
+    """
+    budget, ran, ranked = half / 1e3, {}, []
+    table = count_costs(model, "flops", sequence_length=7)
+
+    def in_ms(costs):
+        return {count: amount / 1e3 for count, amount in costs.items()}
+
+    class Judge(layer_search._Judge):
+        def __call__(self, shape):
+            ran[shape] = super().__call__(shape)
+            return ran[shape]
+
+    def clock(model, sizes, **setting):
+        ranked.extend(sorted(ran, key=ran.get))
+        places = {shape: place for place, shape in enumerate(ranked)}
+        told = [budget + above(places[size]) if places.get(size, 99) < 6 else 0.0 for size in sizes]
+        return [
+            SizeRecord(size, {}, {"latency_ms": ms, "latency_spread_ms": spread})
+            for size, ms in zip(sizes, told, strict=True)
+        ]
+
+    made = LayerCosts("latency_ms", table.rest / 1e3, in_ms(table.heads), in_ms(table.neurons))
+    monkeypatch.setattr(layer_search, "measure_costs", lambda model, **setting: made)
+    monkeypatch.setattr(layer_search, "measure_latency", clock)
+    monkeypatch.setattr(layer_search, "_Judge", Judge)
+    result = search_layers(model, make_text(model), importance, latency_ms=budget, evaluations=25, **SETTING)
+    return result, ranked, budget
 
 
 def test_what_was_found_is_stored_switched_to_extracted_and_recommended(importance, half, tmp_path):
