@@ -16,6 +16,7 @@ from dynabert_hf.hub.card import RECIPE_FIELDS
 from dynabert_hf.training.callbacks import without_bars_of_files
 from dynabert_hf.training.checkpoints import last_whole_checkpoint
 from dynabert_hf.training.importance import importance_over_processes
+from dynabert_hf.training.stages import distillation_rate
 
 
 def load_model(name, auto_class, model_args, *, num_labels=None, new_head=False, revision="main", **settings):
@@ -168,6 +169,8 @@ def train_stage(job, stage, model, teacher):
     student = make_elastic(model, job.model_args, job.given)
     is_narrowed = isinstance(teacher, ElasticModelMixin)
     own = {} if is_narrowed or stage != "depth" else {"teacher_width": "full"}
+    if stage != "finetune":
+        own["learning_rate"] = distillation_rate(student.config)
     args = job.stage_arguments(stage, output_dir=job.output_dir, **own)
     if is_stock and stage != "finetune":
         batching = job.stage_arguments("width", output_dir=job.output_dir)

@@ -209,7 +209,9 @@ def train_dynabert(
         folder=RunFolder(folder),
         grid=grid,
         dropout=dropout,
-        stages=make_stages((*stages, *(["finetune"] if finetune else [])), folder=folder, given=given, own=own),
+        stages=make_stages(
+            (*stages, *(["finetune"] if finetune else [])), folder=folder, config=teacher.config, given=given, own=own
+        ),
         evaluation=evaluation_arguments(folder, given),
         importance=ImportanceData.chosen(
             train_dataset, importance_dataset, max_importance_samples, importance_labels, teacher

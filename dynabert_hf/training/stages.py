@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import TrainingArguments
+from transformers import PreTrainedConfig, TrainingArguments
 from transformers.utils import logging
 
 from .arguments import HIDDEN_WEIGHTS, STAGES, DynaBertTrainingArguments
@@ -96,6 +96,18 @@ def stage_defaults() -> dict[str, Any]:
         "report_to": "none",
         "dataloader_pin_memory": torch.accelerator.is_available(),
     }
+
+
+def distillation_rate(config: PreTrainedConfig) -> float:
+    """The learning rate at which all sizes of a model are distilled, where nobody says otherwise.
+
+    3e-4 up to a hidden size of 384, where it was measured to be better, else 1e-4 (docs/training.md, "The learning
+    rate").
+
+    Args:
+        config: Configuration of the model.
+    """
+    return 3e-4 if config.hidden_size <= 384 else 1e-4
 
 
 def check_names(given: Iterable[str], *, own: Iterable[str]) -> None:
@@ -187,21 +199,32 @@ def warn_of_unheeded(publishing: Mapping[str, Any]) -> None:
 
 
 def make_stages(
-    names: Sequence[str], *, folder: Path, given: Mapping[str, Any], own: Mapping[str, Mapping[str, Any]]
+    names: Sequence[str],
+    *,
+    folder: Path,
+    config: PreTrainedConfig,
+    given: Mapping[str, Any],
+    own: Mapping[str, Mapping[str, Any]],
 ) -> tuple[Stage, ...]:
     """The stages of a run, in order. Making their arguments starts the processes.
 
     Args:
         names: Their names.
         folder: Folder of the run.
+        config: Configuration of the model, whose size decides the learning rate of distillation.
         given: Training arguments of all stages, which go before the recipe's.
         own: For a stage arguments of its own, which go before all.
 
     Raises:
         ValueError: If an argument is not possible.
     """
+
+    def all_given(name: str) -> dict[str, Any]:
+        rate = {} if name == "finetune" else {"learning_rate": distillation_rate(config)}
+        return {**rate, **given}
+
     return tuple(
-        Stage(name, folder / FOLDERS[name], _stage_arguments(name, names, folder / FOLDERS[name], given, own))
+        Stage(name, folder / FOLDERS[name], _stage_arguments(name, names, folder / FOLDERS[name], all_given(name), own))
         for name in names
     )
 

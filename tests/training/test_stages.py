@@ -7,7 +7,7 @@ from dataclasses import fields
 import pytest
 import torch
 from helpers.recipes import SETTINGS, make_sentences, make_teacher, run_recipe
-from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments
+from transformers import BertConfig, EarlyStoppingCallback, TrainerCallback, TrainingArguments
 
 from dynabert_hf import DynaBertTrainer, DynaBertTrainingArguments
 from dynabert_hf.training.run_folder import DECIDE_THE_BEST, DECIDE_WEIGHTS
@@ -97,12 +97,22 @@ def assert_equal_weights(one, two):
 
 def test_stock_arguments_leave_what_they_do_not_know_to_the_recipe(tmp_path):
     args = TrainingArguments(str(tmp_path), learning_rate=7e-4, use_cpu=True)
-    [stage] = make_stages(("depth",), folder=tmp_path, given=given_arguments(args, {})[0], own={"depth": {"seed": 3}})
+    given = given_arguments(args, {})[0]
+    [stage] = make_stages(("depth",), folder=tmp_path, config=BertConfig(), given=given, own={"depth": {"seed": 3}})
     assert (stage.arguments.learning_rate, stage.arguments.seed) == (7e-4, 3)
     assert (stage.arguments.strategy, stage.arguments.teacher_width) == ("sandwich", "full")
     assert stage.arguments.per_device_train_batch_size == args.per_device_train_batch_size == 8
     assert stage.folder == tmp_path / "3-depth"
     assert not stage.folder.exists()
+
+
+@pytest.mark.parametrize(("hidden_size", "rate"), [(384, 3e-4), (396, 1e-4)])
+def test_the_rate_of_distillation_follows_the_hidden_size_where_none_is_given(tmp_path, hidden_size, rate):
+    names, common = ("width", "depth", "finetune"), {"folder": tmp_path, "config": BertConfig(hidden_size=hidden_size)}
+    stages = make_stages(names, given={}, own={"depth": {"learning_rate": 5e-5}}, **common)
+    assert [stage.arguments.learning_rate for stage in stages] == [rate, 5e-5, 1e-4]
+    stages = make_stages(names, given={"learning_rate": 7e-4}, own={}, **common)
+    assert [stage.arguments.learning_rate for stage in stages] == [7e-4] * 3
 
 
 def test_evaluation_takes_nothing_of_training(tmp_path):
