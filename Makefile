@@ -1,11 +1,14 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`. The first of them makes the environment.
 PYTHON ?= python3
 VENV ?= .venv
-PARALLEL := -n logical --maxprocesses 8 --dist loadfile
+# In the order of the files, which ends with short ones: by default those with few tests come last, and some of these are long.
+PARALLEL := -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 BIN := $(VENV)/bin
 DEMO ?=
-TESTS ?= tests/test_seams.py $(addprefix tests/model/test_,$(addsuffix .py,configuration elastic_model extract loading \
-	remote_code saved)) tests/training/test_trainer.py tests/training/test_recipe.py
+# What can break between two releases of transformers: private names, classes of each family, loading, code on the Hub, training.
+TESTS ?= tests/test_seams.py $(addprefix tests/model/test_,$(addsuffix .py,backbones loading remote_code saved)) \
+	$(addprefix tests/training/test_,$(addsuffix .py,documented_trainer every_family) \
+	checkpoints.py::test_resuming_by_hand_gives_the_weights_of_a_run_that_never_stopped)
 
 define BORROW
 import sys, sysconfig

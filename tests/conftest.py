@@ -1,5 +1,6 @@
 """Settings and fixtures of all tests."""
 
+import gc
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -13,6 +14,12 @@ import huggingface_hub
 import pytest
 from helpers.hub_server import TOKEN, LoopbackHub
 from helpers.tiny import FAMILIES, HEADS
+
+
+def pytest_collection_finish(session):
+    """Keep what is imported out of the collections of garbage, with one of which every training begins."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(params=FAMILIES)

@@ -15,6 +15,7 @@ from dynabert_hf import train_dynabert
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from benchmarks.glue_study import smoke as smoke_module
 from benchmarks.glue_study.__main__ import main, make_view, parse_arguments
 from benchmarks.glue_study.data import load_rows
 from benchmarks.glue_study.jobs import Job, Results
@@ -164,11 +165,14 @@ def _no_pictures():
 
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
-    """The options of a tiny study, and its folder."""
+    """The options of a tiny study with one rate, and its folder."""
     work = tmp_path_factory.mktemp("study") / "work"
-    return ["--smoke", "--work", str(work), "--tasks", "classes"], work.with_name("glue-study-smoke")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(smoke_module, "RATES", (1e-3,))
+        yield ["--smoke", "--work", str(work), "--tasks", "classes"], work.with_name("glue-study-smoke")
 
 
+@pytest.mark.slow
 def test_a_tiny_study_makes_a_table_stops_when_told_and_goes_on(smoke, capsys):
     options, folder = smoke
     assert main(["rivals", *options, "--minutes", "0"]) == 1

@@ -10,6 +10,18 @@ def _caches(tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def pictures():
+    """Asked for by a test that looks at the pictures of a card."""
+
+
+@pytest.fixture(autouse=True)
+def _no_pictures(request, monkeypatch):
+    """To draw them takes longer than to train a tiny model."""
+    if "pictures" not in request.fixturenames:
+        monkeypatch.setattr("dynabert_hf.training.result.draw_pictures", lambda card, folder: {})
+
+
+@pytest.fixture
 def reviews(tmp_path):
     """Arguments that name csv files of sentences that are good or bad."""
     files = {"train": sentiment_rows(16), "validation": sentiment_rows(8, seed=1), "test": sentiment_rows(4, seed=2)}

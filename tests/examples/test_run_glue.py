@@ -46,7 +46,7 @@ def test_every_task_is_evaluated_by_its_metrics_and_predicted_for_submission(tmp
         assert predicted <= (set(labels) if task in ("mnli", "qnli", "rte") else {"0", "1"})
 
 
-def test_a_regression_runs_from_a_pretrained_model_to_all_sizes_in_one_command(tmp_path):
+def test_a_regression_runs_from_a_pretrained_model_to_all_sizes_in_one_command(tmp_path, pictures):
     model = save_model(tmp_path / "model", head=False)
     out = tmp_path / "out"
     glue("--task_name", "stsb", "--dataset_name", save_task("stsb", tmp_path / "data"), "--model_name_or_path", model,
@@ -227,6 +227,7 @@ def test_a_repository_that_cannot_be_made_stops_before_training(tmp_path, review
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_two_launched_processes_run_all_stages_and_train_the_teacher_of_one(tmp_path, reviews):
     model = save_model(tmp_path / "model", head=False)
     command = [*reviews, "--model_name_or_path", model, "--finetune_teacher", *SMALL, "--use_cpu", "--disable_tqdm"]

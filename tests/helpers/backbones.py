@@ -74,10 +74,12 @@ def make_stock(family, head="ForSequenceClassification", **kwargs):
     return model.eval()
 
 
-def make_backbone(family, head="ForSequenceClassification", *, widths=(0.25, 0.5, 0.75, 1.0), **kwargs):
+def make_backbone(
+    family, head="ForSequenceClassification", *, widths=(0.25, 0.5, 0.75, 1.0), depths=(0.5, 0.75, 1.0), **kwargs
+):
     """An elastic copy of such a model."""
     elastic_class = getattr(dynabert_hf, f"Dyna{family}{head}")
-    return elastic_class.from_backbone(make_stock(family, head, **kwargs), widths=list(widths))
+    return elastic_class.from_backbone(make_stock(family, head, **kwargs), widths=list(widths), depths=list(depths))
 
 
 def irregular(model):

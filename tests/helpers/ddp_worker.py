@@ -2,7 +2,6 @@
 
 import copy
 import sys
-from itertools import product
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ from helpers.sentences import make_pairs, make_texts, save_encoder
 from helpers.tiny import TINY, make_model
 from helpers.trainers import FirstGradients, make_dataset
 
-CASES = [*product(("width", "depth", "finetune"), (1,), (False, True)), ("depth", 2, True), ("finetune", 2, False)]
+CASES = [("width", 1, False), ("depth", 1, False), ("depth", 1, True), ("depth", 2, True), ("finetune", 2, False)]
 """Stage, steps of accumulation, activation checkpointing."""
 STEPS = 3
 

@@ -10,7 +10,7 @@ from accelerate import PartialState
 from datasets import Dataset
 
 from dynabert_hf.training.ordered_evaluation import OrderedEvaluation, evaluate_one_size
-from helpers.plain_loop import HEADS, assert_equal_rows, elastic, pad, plain_loop, ragged_rows
+from helpers.plain_loop import assert_equal_rows, elastic, pad, plain_loop, ragged_rows
 from helpers.trainers import make_dataset, make_trainer
 
 SETTINGS = (
@@ -102,10 +102,9 @@ def main(folder, num_processes):
     folder = Path(folder)
     found = {}
     if num_processes > 1:
-        for settings in SETTINGS:
-            for size in (9, 5):
-                found[f"{size} {settings}"] = check_evaluation(folder, "ForTokenClassification", size, settings)
-        for head in HEADS:
+        for size, settings in zip((9, 9, 5), SETTINGS, strict=True):
+            found[f"{size} {settings}"] = check_evaluation(folder, "ForTokenClassification", size, settings)
+        for head in ("ForQuestionAnswering", "ForMultipleChoice", "Regression"):
             check_evaluation(folder, head, 13, {})
         found["stream"] = check_evaluation(folder, "ForTokenClassification", 9, {}, streams=True)
         found["message"] = stopping_message(folder)

@@ -12,6 +12,8 @@ from dynabert_hf.training import result
 from helpers.tiny import BACKBONE_CONFIGS, TINY
 
 STOCK_CLASSES = {"Bert": BertForSequenceClassification, "Roberta": RobertaForSequenceClassification}
+GRID = {"widths": (0.5, 1.0), "depths": (0.5, 1.0)}
+"""Four sizes, unless a test asks for others: to build, count and measure the usual twelve takes most of the time."""
 SETTINGS = {"max_steps": 2, "per_device_train_batch_size": 4, "use_cpu": True, "disable_tqdm": True, "logging_steps": 1}
 
 
@@ -29,7 +31,15 @@ def make_sentences(size=12, regression=False):
 
 def run_recipe(tmp_path, teacher=None, *, taught_by=None, pictures=False, **kwargs):
     """Train in the folder `run`. To draw the pictures of the card takes longer than that, so only few tests do."""
-    kwargs = {"train_dataset": make_sentences(), "eval_dataset": make_sentences(8), **SETTINGS, **kwargs}
+    teacher = teacher or make_teacher()
+    has_sizes = "sizes" in kwargs or not type(teacher).__module__.startswith("transformers.")
+    kwargs = {
+        "train_dataset": make_sentences(),
+        "eval_dataset": make_sentences(8),
+        **({} if has_sizes else GRID),
+        **SETTINGS,
+        **kwargs,
+    }
     drawn = nullcontext() if pictures else patch.object(result, "draw_pictures", return_value={})
     with drawn:
-        return train_dynabert(teacher or make_teacher(), output_dir=tmp_path / "run", teacher=taught_by, **kwargs)
+        return train_dynabert(teacher, output_dir=tmp_path / "run", teacher=taught_by, **kwargs)

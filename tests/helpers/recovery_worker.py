@@ -4,6 +4,7 @@ Imports once and forks a child for every attempt. A moment is an event: a step, 
 or removed, a folder made, renamed or removed.
 """
 
+import gc
 import io
 import itertools
 import json
@@ -169,6 +170,7 @@ def killed_in_every_epoch(folder, settings):
 
 
 def main(folder, kill):
+    gc.freeze()  # a training begins with a collection of garbage, which need not look at all that is imported
     folder = Path(folder).resolve()
     settings = {"defaults": DEFAULTS, "best": BEST}.get(kill, STEPWISE)
     events = attempt(folder / "whole", never, settings)

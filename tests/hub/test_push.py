@@ -2,11 +2,8 @@
 
 import json
 import logging
-import os
 import re
 import shlex
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +17,7 @@ from helpers.published import publish_as_the_authors_did
 from helpers.strangers import OF_OTHER_FAMILIES, check_report, run_stranger, save_models
 from helpers.tiny import make_batch, make_model
 from huggingface_hub import ModelCard
-from transformers import AutoTokenizer, BertTokenizer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertTokenizer
 
 from dynabert_cli import main
 from dynabert_hf import (
@@ -84,6 +81,7 @@ def test_pushed_model_is_loaded_by_a_stranger_by_id_and_revision(hub, tmp_path):
     assert TOKEN.encode() not in b"".join(hub.files("me/model").values())
 
 
+@pytest.mark.slow
 def test_other_families_are_loaded_from_the_hub_by_a_stranger(hub, tmp_path):
     folders = save_models(tmp_path, OF_OTHER_FAMILIES)
     for folder in folders:
@@ -103,17 +101,12 @@ def test_published_checkpoint_is_loaded_by_id(hub, tmp_path):
         assert torch.equal(ours, theirs), name
 
 
-def test_pushed_model_loads_with_the_package_in_a_new_process(hub, tmp_path):
+def test_a_size_of_a_pushed_model_loads_with_the_package(hub):
     make_model().push_to_hub("me/model")
-    code = (
-        "import dynabert_hf, transformers\n"
-        "model = transformers.AutoModelForSequenceClassification.from_pretrained("
-        "'me/model', active_width=0.5, active_depth=0.5, only_active=True)\n"
-        "print(type(model).__module__, model.active, len(model.bert.encoder.layer))\n"
-    )
-    environment = {**os.environ, **elsewhere(hub, tmp_path), "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300)
-    assert done.stdout.split() == ["dynabert_hf.model.modeling_dynabert", "w0.5-d0.5", "3"], done.stderr[-2000:]
+    size = {"active_width": 0.5, "active_depth": 0.5}
+    model = AutoModelForSequenceClassification.from_pretrained("me/model", **size, only_active=True)
+    assert type(model) is DynaBertForSequenceClassification
+    assert (str(model.active), len(model.bert.encoder.layer)) == ("w0.5-d0.5", 3)
 
 
 def make_tokenizer():

@@ -6,7 +6,7 @@ import json
 import pytest
 import torch
 import transformers
-from helpers.tiny import HEADS, batch_for, make_batch, make_config, make_model
+from helpers.tiny import FAMILIES, HEADS, batch_for, make_batch, make_config, make_model
 from safetensors import safe_open
 from transformers import AutoModelForSequenceClassification, Trainer, TrainingArguments
 
@@ -49,12 +49,12 @@ def test_an_extracted_model_holds_only_the_kept_weights(family):
 
 
 @pytest.mark.parametrize(("num_layers", "size"), [(6, "w0.25-d0.5"), (24, "w0.25-d1")])
-def test_what_is_saved_is_the_parameters_and_at_most_64_kb(tmp_path, family, head, num_layers, size):
+def test_what_is_saved_is_the_parameters_and_at_most_64_kb(tmp_path, head, num_layers, size):
     """Also for 24 layers, whose names alone take half of that, with a full table of metrics."""
     metrics = {
         str(each): {"accuracy": 0.123456789012345, "loss": 0.123456789012345} for each in make_config().subnetworks
     }
-    model = make_model(family, head, stock={"num_hidden_layers": num_layers}, metrics=metrics)
+    model = make_model(head=head, stock={"num_hidden_layers": num_layers}, metrics=metrics)
     small = model.extract(size)
     small.save_pretrained(tmp_path)
     on_disk = sum(path.stat().st_size for path in tmp_path.iterdir())
@@ -125,17 +125,22 @@ def test_the_configuration_records_where_it_came_from(tmp_path):
     assert set(config["metrics"]) == {"w0.5-d0.5", "w0.25-d0.5", "teacher"}
 
 
+CUTS = {
+    "depth": SubNetwork(1.0, 0.5),
+    "neurons": [LayerShape(index, 4, 11) for index in range(6)],
+    "both": [LayerShape(index, 4, 30) for index in (1, 2, 5)],
+}
+
+
 @pytest.mark.parametrize(
-    "size",
+    ("family", "head", "cut"),
     [
-        SubNetwork(1.0, 0.5),
-        [LayerShape(index, 4, 11) for index in range(6)],
-        [LayerShape(index, 4, 30) for index in (1, 2, 5)],
+        *((family, head, "both") for family in FAMILIES for head in HEADS),
+        *(("Bert", "ForSequenceClassification", cut) for cut in ("depth", "neurons")),
     ],
-    ids=["depth", "neurons", "both"],
 )
-def test_cuts_in_depth_and_neurons_become_models_that_stock_transformers_loads(tmp_path, family, head, size):
-    small = make_model(family, head, stock={"num_labels": 2}).extract(size)
+def test_cuts_in_depth_and_neurons_become_models_that_stock_transformers_loads(tmp_path, family, head, cut):
+    small = make_model(family, head, stock={"num_labels": 2}).extract(CUTS[cut])
     small.to_backbone().save_pretrained(tmp_path)
     assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".safetensors"}
     config = json.loads((tmp_path / "config.json").read_text())

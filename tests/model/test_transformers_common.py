@@ -53,11 +53,23 @@ SKIP_REASONS = (
 """Why a test may be skipped; stock BERT skips it for the same reason."""
 
 
-LONGEST = ("eager_matches", "bc_torch_dtype", "can_init_all", "sdpa_can_dispatch", "gradient_checkpointing")
+LONGEST = (
+    "eager_matches",
+    "bc_torch_dtype",
+    "can_init_all",
+    "sdpa_can_dispatch",
+    "gradient_checkpointing",
+    "no_checkpoint",
+    "can_use_safetensors",
+    "correct_missing_keys",
+    "load_save_without_tied",
+    "no_missing_tied",
+    "contiguous_weights",
+)
 """Parts of the names of the tests that take most of the time."""
 
 
-def run_suites(folder, *selection):
+def run_suites(folder, *selection, **settings):
     """For each suite, for each test its outcome and what was said about it."""
     pytest.importorskip("parameterized", reason="the mixins of transformers need the package parameterized")
     sys.path.insert(0, str(HERE / "transformers_common"))
@@ -68,7 +80,7 @@ def run_suites(folder, *selection):
     except ConnectionError as error:
         pytest.skip(str(error))
     paths = [str(HERE.parent), str(HERE / "transformers_common")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1", **settings}
     command = [sys.executable, "-m", "pytest", *selection, "-c", os.devnull, "--rootdir=.", "-q", "--disable-warnings"]
     command += ["-p", "no:cacheprovider", f"--junitxml={folder / 'report.xml'}", "--tb=line"]
     done = subprocess.run(
@@ -95,7 +107,8 @@ def names(tests, *outcomes):
 
 def test_most_common_tests_pass_at_half_size(tmp_path):
     suite = "DynaBertSmallCommon"
-    found = run_suites(tmp_path, f"suite.py::{suite}", "-k", " and ".join(f"not {name}" for name in LONGEST))[suite]
+    others = " and ".join(f"not {name}" for name in LONGEST)
+    found = run_suites(tmp_path, f"suite.py::{suite}", "-k", others, ONE_FAMILY="1")[suite]
     failed = names(found, "failure", "error")
     assert not failed, {name: found[name][1][:500] for name in failed}
     assert len(names(found, "passed")) > 70

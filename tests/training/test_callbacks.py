@@ -1,6 +1,7 @@
 """What a person sees of a run while it goes on, and what it leaves to look at."""
 
 import csv
+import itertools
 import json
 from types import SimpleNamespace
 
@@ -38,7 +39,9 @@ def test_the_bar_shows_the_stage_and_every_size_in_work(tmp_path, capsys, often)
         assert any(f", {size}]" in bar for bar in bars), size
 
 
-def test_the_bar_is_drawn_only_a_few_times_a_second(tmp_path, capsys):
+def test_the_bar_is_drawn_only_a_few_times_a_second(tmp_path, capsys, monkeypatch):
+    clock = itertools.count(step=0.001)  # as if showing a size took a millisecond
+    monkeypatch.setattr("dynabert_hf.training.callbacks.time", SimpleNamespace(monotonic=lambda: next(clock)))
     progress = SizeProgressCallback()
     trainer = make_trainer(tmp_path)
     progress.on_train_begin(trainer.args, trainer.state, trainer.control)

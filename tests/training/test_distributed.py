@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from accelerate.commands.config.config_args import load_config_from_file
-from helpers import HELPERS, ddp_worker
+from helpers import HELPERS, ddp_worker, evaluation_worker, two_processes
 from helpers.processes import CONFIGURATION, launch
 from helpers.trainers import make_trainer
 from safetensors.torch import load_file
@@ -13,17 +13,30 @@ from torch.nn.parallel import DistributedDataParallel
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """The folder with what one process and two processes trained, and what the two printed."""
-    folder = tmp_path_factory.mktemp("ddp")
-    ddp_worker.main(folder, 1)
-    return folder, launch(HELPERS / "ddp_worker.py", folder, 2)
+def printed(tmp_path_factory):
+    """The folder with what one process and two processes did, and what the two printed."""
+    folder = tmp_path_factory.mktemp("two")
+    two_processes.main(folder, 1)
+    return folder, launch(HELPERS / "two_processes.py", folder, 2)
+
+
+@pytest.fixture(scope="module")
+def trained(printed):
+    """The folder of training."""
+    return printed[0] / "ddp_worker"
+
+
+@pytest.fixture(scope="module")
+def found(printed):
+    """What two processes found in evaluation, each by itself, and what one did."""
+    folder = printed[0] / "evaluation_worker"
+    return [json.loads((folder / f"found-{name}.json").read_text()) for name in ("2-0", "2-1", "1-0")]
 
 
 @pytest.mark.parametrize("case", ddp_worker.CASES, ids=lambda case: ddp_worker.case_name(*case))
 def test_two_processes_train_what_one_trains(trained, case):
     name = ddp_worker.case_name(*case)
-    one, two = (load_file(trained[0] / f"{name}-{number}.safetensors") for number in (1, 2))
+    one, two = (load_file(trained / f"{name}-{number}.safetensors") for number in (1, 2))
     assert one.keys() == two.keys()
     for tensor in one:
         tolerance = 1e-6 if tensor.startswith("gradient") else 1e-5
@@ -31,7 +44,7 @@ def test_two_processes_train_what_one_trains(trained, case):
 
 
 def test_two_processes_make_the_sizes_of_a_sentence_encoder_that_one_makes(trained):
-    folders = [trained[0] / f"sizes-{number}" / "model" for number in (1, 2)]
+    folders = [trained / f"sizes-{number}" / "model" for number in (1, 2)]
     one, two = (load_file(folder / "model.safetensors") for folder in folders)
     for name in one:
         torch.testing.assert_close(two[name], one[name], rtol=0, atol=1e-5, msg=name)
@@ -40,15 +53,14 @@ def test_two_processes_make_the_sizes_of_a_sentence_encoder_that_one_makes(train
         assert other["spearman"] == pytest.approx(row["spearman"], abs=1e-6)
 
 
-@pytest.mark.parametrize("stage", ["width", "depth", "finetune"])
-def test_recomputed_activations_give_the_same_gradients(trained, stage):
-    kept, recomputed = (load_file(trained[0] / f"{stage}-1-{how}-2.safetensors") for how in ("kept", "recomputed"))
+def test_recomputed_activations_give_the_same_gradients(trained):
+    kept, recomputed = (load_file(trained / f"depth-1-{how}-2.safetensors") for how in ("kept", "recomputed"))
     for name, tensor in kept.items():
         torch.testing.assert_close(recomputed[name], tensor, rtol=0, atol=1e-6, msg=name)
 
 
-def test_without_the_full_network_last_two_processes_fail(trained):
-    assert trained[1].count("reversed order failed") == 2
+def test_without_the_full_network_last_two_processes_fail(printed):
+    assert printed[1].count("reversed order failed") == 2
 
 
 def test_one_process_in_a_group_of_its_own_trains_what_a_plain_one_trains(tmp_path):
@@ -67,7 +79,7 @@ def test_one_process_in_a_group_of_its_own_trains_what_a_plain_one_trains(tmp_pa
 
 
 def test_the_recipe_on_two_processes_ends_as_on_one(trained):
-    folders = [trained[0] / f"recipe-{number}" for number in (1, 2)]
+    folders = [trained / f"recipe-{number}" for number in (1, 2)]
     for step in ("1-rewired", "2-width", "3-depth", "4-finetune", "."):
         one, two = (load_file(folder / step / "model" / "model.safetensors") for folder in folders)
         for name, weight in one.items():
@@ -76,6 +88,28 @@ def test_the_recipe_on_two_processes_ends_as_on_one(trained):
     for one, two in zip(*(table["sub_networks"] for table in tables), strict=True):
         assert two == pytest.approx(one, abs=1e-5)
     assert not list(folders[1].glob("**/*partial*"))
+
+
+def test_two_processes_evaluate_as_a_plain_loop_does(found):
+    """They check it themselves; here, that every row was read by one of them."""
+    first, second, _ = found
+    for case in (case for case in first if case not in ("losses", "message")):
+        assert first[case] + second[case] == (5 if case.startswith("5") else 9), case
+    assert second[f"5 {evaluation_worker.SETTINGS[-1]}"] == 0
+
+
+@pytest.mark.parametrize("stage", ["width", "finetune"])
+def test_two_processes_log_the_losses_of_one(found, stage):
+    first, second, one = (each["losses"][stage] for each in found)
+    assert len([name for name in one if name.startswith("w")]) >= 2
+    assert first == pytest.approx(one, abs=2e-6)
+    assert second == first
+
+
+def test_a_loss_that_is_not_finite_stops_all_processes(found):
+    first, second, _ = found
+    assert "loss of w0.25-d0.5 is nan at step 0, on the batch that begins with" in first["message"]
+    assert "A loss of another process is not finite at step 0. The weights are those" in second["message"]
 
 
 @pytest.mark.slow

@@ -58,7 +58,7 @@ def test_distillation_does_not_look_at_labels_that_are_there_in_some_rows(tmp_pa
     rows = Dataset.from_dict({"input_ids": [draw.integers(5, 90, 6).tolist() for _ in range(16)]})
     half = rows.add_column("labels", [row % 2 if row % 3 else None for row in range(16)])
     results = [
-        run_recipe(tmp_path / str(number), make_teacher(), train_dataset=each, eval_dataset=None)
+        run_recipe(tmp_path / str(number), make_teacher(), train_dataset=each, eval_dataset=None, widths=(0.5, 1.0))
         for number, each in enumerate((rows, half))
     ]
     states = [result.model.state_dict() for result in results]

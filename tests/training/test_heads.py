@@ -109,20 +109,6 @@ def test_metrics_of_every_head_are_those_of_its_rows_one_by_one(tmp_path, head, 
         assert {name: row.metrics[name] for name in expected} == pytest.approx(expected, rel=1e-4)
 
 
-@pytest.mark.parametrize("hidden", [True, False])
-def test_distillation_needs_no_labels(tmp_path, hidden):
-    """Labels that are hidden or missing give the weights that true labels give."""
-    labelled, teacher = make_sentences(), make_teacher("ForSequenceClassification", num_labels=2)
-    without = labelled.remove_columns("labels")
-    if hidden:
-        without = without.add_column("labels", [-1] * len(without))
-    given = {"importance_dataset": make_sentences(8), "eval_dataset": make_sentences(8), **SIZES}
-    expected = run_recipe(tmp_path / "labelled", teacher, train_dataset=labelled, **given)
-    found = run_recipe(tmp_path / "without", teacher, train_dataset=without, **given)
-    for name, parameter in found.model.state_dict().items():
-        assert torch.equal(parameter, expected.model.state_dict()[name]), name
-
-
 @pytest.mark.parametrize(
     ("given", "message"),
     [

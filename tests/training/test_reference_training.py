@@ -45,7 +45,17 @@ def test_width_stage_reproduces_the_published_training(name, tmp_path):
     assert_weights_equal(student, name, "after_stage1")
 
 
-@pytest.mark.parametrize("teacher_width", ["same", "full"])
+@pytest.mark.parametrize(
+    ("name", "teacher_width"),
+    [
+        ("bert_12x12", "same"),
+        pytest.param("bert_12x12", "full", marks=pytest.mark.slow),
+        pytest.param("roberta_6x4", "same", marks=pytest.mark.slow),
+        ("roberta_6x4", "full"),
+        ("bert_regression", "same"),
+        pytest.param("bert_regression", "full", marks=pytest.mark.slow),
+    ],
+)
 def test_depth_stage_reproduces_the_published_training(name, teacher_width, tmp_path):
     student = load_elastic(name, "after_stage1")
     trainer = train(
