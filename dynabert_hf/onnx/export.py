@@ -6,6 +6,7 @@ file of weights: a small size is the beginning of a large one, so each graph poi
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import os
@@ -87,7 +88,9 @@ def export_onnx(
     with new_folder(Path(path)) as folder:
         names = [size_name(each) for each in chosen]
         differences = _write_graphs(model, chosen, folder, shared=sizes is not None)
-        model.config.save_pretrained(folder)
+        config = copy.deepcopy(model.config)
+        config.architectures = [type(model).__name__]  # which a model that was never saved does not know
+        config.save_pretrained(folder)
         if tokenizer is not None:
             tokenizer.save_pretrained(folder)
         index = {
