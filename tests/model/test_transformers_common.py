@@ -111,7 +111,7 @@ def test_most_common_tests_pass_at_half_size(tmp_path):
     found = run_suites(tmp_path, f"suite.py::{suite}", "-k", others, ONE_FAMILY="1")[suite]
     failed = names(found, "failure", "error")
     assert not failed, {name: found[name][1][:500] for name in failed}
-    assert len(names(found, "passed")) > 70
+    assert len(names(found, "passed")) > 60
 
 
 @pytest.fixture(scope="module")
