@@ -61,7 +61,7 @@ def test_a_list_of_sizes_is_trained_with_the_full_size_alone_and_named_everywher
     table = json.loads((folder / "results.json").read_text())
     assert [row["size"] for row in table["sub_networks"]] == names
     loaded = AutoModelForSequenceClassification.from_pretrained(folder)
-    assert set(loaded.config.metrics) == {"teacher", *names}
+    assert set(loaded.config.metrics) == {"teacher", "baseline", *names}
     loaded.set_active(names[1])
     assert loaded.active == sizes[1]
     assert "| `l0h3n20-l4h1n48` | 1-3 heads | 2 layers |" in (folder / "README.md").read_text()
@@ -90,7 +90,8 @@ def test_the_table_and_the_model_are_saved(tmp_path):
     loaded = AutoModelForSequenceClassification.from_pretrained(folder)
     assert torch.equal(loaded.classifier.weight, result.model.classifier.weight)
     stored = {str(row.size): row.metrics for row in result.rows}
-    assert loaded.config.metrics == {**stored, "teacher": result.teacher_metrics}
+    references = {"teacher": result.teacher_metrics, "baseline": result.baseline_metrics}
+    assert loaded.config.metrics == {**stored, **references}
 
 
 def test_importance_is_measured_on_batches_in_the_order_of_the_data(tmp_path):
