@@ -123,17 +123,14 @@ def export(arguments: Namespace, console: Console) -> None:
         metric = next(iter(text.evaluate(model)))
         quantised = quantize_onnx(result.folder, lambda runner: text.evaluate_onnx(runner)[metric])
         for size, one in quantised.items():
-            rows[size] |= {
-                "int8_file": one.path.name,
-                "int8_mb": round(one.size_mb, 2),
-                metric: one.float32_accuracy,
-                f"int8_{metric}": one.accuracy,
-            }
+            told = {metric: one.float32_accuracy, f"int8_{metric}": one.accuracy, "int8_mb": round(one.size_mb, 2)}
+            rows[size] = {**told, "int8_file": one.path.name, **rows[size]}
     if arguments.json:
         print_json({"folder": arguments.output, "sizes": rows})
         return
-    shown = [{name: value for name, value in row.items() if not name.endswith("file")} for row in rows.values()]
-    console.print(table_of([{"size": size, **row} for size, row in zip(rows, shown, strict=True)]))
+    order = list(rows) if arguments.sizes else list(reversed(rows))  # as they were named, else from large to small
+    shown = ({name: value for name, value in rows[size].items() if not name.endswith("file")} for size in order)
+    console.print(table_of([{"size": size, **row} for size, row in zip(order, shown, strict=True)]))
     agree = "every size agrees with torch; max_difference is the largest difference"
     console.print(f"{arguments.output}: {agree}", soft_wrap=True)
 
