@@ -12,7 +12,7 @@ from rich.console import Console
 from ..files import check_writable_file
 from ..model.configuration import REFERENCES
 from ..model.elastic_model import ElasticModelMixin
-from ..sizes.choosing import best_of, check_budgets, leading_metric, read_stored_metrics, recommend
+from ..sizes.choosing import best_of, check_budgets, leading_metric, read_stored_metrics, recommend, stored_by_size
 from ..sizes.measured_rows import UNKNOWN_ROWS, common_rows
 from ..sizes.metrics import LOWER
 from ..sizes.plots import name_of_metric, plot_pareto
@@ -46,7 +46,8 @@ def recommend_size(arguments: Namespace, console: Console) -> int:
     told: dict[str, Any] = {"metric": metric, "greater_is_better": greater_is_better}
     answer = recommend(records, **budgets, max_drop=drop, reference=best, **told)
     one = costs.records[0]
-    note = precision_note(metric, one.setting.get("dtype", "float32"))
+    notes = (precision_note(metric, one.setting.get("dtype", "float32")), _rows_note(model.config, metric))
+    note = " ".join(filter(None, notes)) or None
     if arguments.json:
         print_json(
             {
@@ -74,6 +75,18 @@ def recommend_size(arguments: Namespace, console: Console) -> int:
             **told,
         )
     return 0 if answer.choice else NOTHING_FITS
+
+
+def _rows_note(config: Any, metric: str) -> str | None:
+    """What to know where sizes were measured on different rows, since they do not compare then."""
+    stored, rows = stored_by_size(config), config.metric_rows or {}
+    having = [name for name, own in stored.items() if metric in own]
+    if common_rows(metric, stored, rows, having):
+        return None
+    return (
+        f"The stored {metric} of the sizes is of different rows, which do not compare. `dynabert show` says which; "
+        "measure all sizes on the same by `dynabert evaluate --store`."
+    )
 
 
 def _reference(config: Any, metric: str, name: str) -> tuple[float | None, str]:

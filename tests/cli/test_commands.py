@@ -445,9 +445,12 @@ def test_a_card_keeps_the_numbers_of_sizes_that_were_not_measured_again_and_says
     code, out, _ = run(capsys, "show", folder)
     assert code == 0
     assert sentence in out
+    note = run_json(capsys, "recommend", folder, "--max-drop", "1")["note"]
+    assert note.startswith("The stored accuracy of the sizes is of different rows, which do not compare.")
     run_json(capsys, "evaluate", folder, "--file", reviews, "--store")
     card = (folder / "README.md").read_text()
     assert "6 rows of reviews.csv (accuracy of all sizes and baseline); 300 rows of Reviews (" in card
+    assert run_json(capsys, "recommend", folder, "--max-drop", "1")["note"] is None
     assert card.count("The sizes differ: `accuracy`") + card.count("All measured sizes have: `accuracy`") == 1
 
 
