@@ -198,10 +198,10 @@ class ElasticModelMixin(_Model):
         Raises:
             TypeError: If `backbone` is not of the stock class that this class makes elastic.
         """
-        stock = _stock_class(cls)
+        config, stock = cls.config_class.from_backbone(backbone, **kwargs), _stock_class(cls)
         if not isinstance(backbone, stock):
-            raise TypeError(f"{cls.__name__} is made from a {stock.__name__}; given is a {type(backbone).__name__}.")
-        return new_model(cls, cls.config_class.from_backbone(backbone, **kwargs), backbone)
+            raise TypeError(f"A {type(backbone).__name__} cannot become a {cls.__name__}; give a {stock.__name__}.")
+        return new_model(cls, config, backbone)
 
     def extract(
         self, size: Size | None = None, *, width: float | None = None, depth: float | None = None

@@ -127,8 +127,8 @@ class SubNetwork:
         """
         if self.width * num_heads < 0.5:
             raise SubNetworkError(
-                f"width={self.width:g} leaves no attention head of {num_heads}. The smallest possible width is "
-                f"{number_text(0.5 / num_heads)}, which keeps one; give at least that."
+                f"width={self.width:g} leaves no attention head of {num_heads} with keys of its own. The smallest "
+                f"possible width is {number_text(0.5 / num_heads)}, which keeps one; give at least that."
             )
         heads = max(1, round(self.width * num_heads))
         neurons = int(heads / num_heads * num_neurons)

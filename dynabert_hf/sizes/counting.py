@@ -49,8 +49,9 @@ def count_parameters(
 
     Raises:
         SubNetworkError: If the model does not hold this size.
+        TypeError: If it is not elastic.
     """
-    config: Any = getattr(model_or_config, "config", model_or_config)
+    config = _elastic_config(model_or_config)
     layers = config.resolve(config.active if size is None else size)
     is_model = isinstance(model_or_config, nn.Module)
     base_class = next((each for each in elastic_classes() if each.config_class is type(config)), None)
@@ -84,8 +85,9 @@ def count_flops(
 
     Raises:
         SubNetworkError: If the model does not hold this size.
+        TypeError: If it is not elastic.
     """
-    config = model.config
+    config = _elastic_config(model)
     layers = config.resolve(config.active if size is None else size)
     changes: dict[str, Any] = {}
     if sequence_length > longest_input(config):
@@ -95,6 +97,16 @@ def count_flops(
     cost = {shape: _flops(twin, layer, batch_size, sequence_length) for shape, layer in distinct.items()}
     rest, _ = cost[layers[0].heads, layers[0].neurons]
     return rest + sum(cost[layer.heads, layer.neurons][1] for layer in layers)
+
+
+def _elastic_config(model_or_config: Any) -> Any:
+    config = getattr(model_or_config, "config", model_or_config)
+    if not isinstance(config, ElasticConfigMixin):
+        raise TypeError(
+            f"A {type(model_or_config).__name__} has one size only. Sizes are counted of elastic models and their "
+            "configurations; make one by from_backbone of the Dyna... class that fits."
+        )
+    return config
 
 
 @lru_cache(maxsize=256)

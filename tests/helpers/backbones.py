@@ -39,7 +39,16 @@ CONFIGS = {
         "conv_act": "gelu",
         "pooler_hidden_size": 32,
     },
-    "ModernBert": {**TINY, **TOKENS, **NO_DROPOUT, "global_attn_every_n_layers": 2, "local_attention": 4},
+    "ModernBert": {
+        **TINY,
+        "hidden_size": 36,
+        "num_attention_heads": 6,
+        "intermediate_size": 50,
+        **TOKENS,
+        **NO_DROPOUT,
+        "global_attn_every_n_layers": 2,
+        "local_attention": 4,
+    },
     "NomicBert": {**TINY, **TOKENS},
     "EuroBert": {
         **TINY,
@@ -50,7 +59,10 @@ CONFIGS = {
         **TOKENS,
     },
 }
-"""The stock configuration of each family, by what its class names begin with; EuroBERT's heads share keys in threes."""
+"""The stock configuration of each family, by what its class names begin with; EuroBERT's heads share keys in threes.
+
+No width divides the fused parts of ModernBERT, and the heads and neurons of EuroBERT, evenly.
+"""
 
 HEADS = {
     family: [

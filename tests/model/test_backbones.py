@@ -160,15 +160,15 @@ def test_a_file_that_names_weights_otherwise_is_not_read_in_part(tmp_path):
         elastic_class.from_pretrained(tmp_path, active_width=0.5, only_active=True)
 
 
-@pytest.mark.parametrize("head", ["ForSequenceClassification", "ForMaskedLM"])
-def test_a_stock_checkpoint_loads_without_missing_weights(family, head, tmp_path):
-    stock = make_stock(family, head)
-    stock.save_pretrained(tmp_path)
-    elastic_class = getattr(dynabert_hf, f"Dyna{family}{head}")
-    model, loading = elastic_class.from_pretrained(tmp_path, output_loading_info=True)
-    assert not loading["missing_keys"]
-    assert not loading["unexpected_keys"]
-    assert_close(run(model.eval(), head), run(stock, head), 1e-6)
+def test_a_stock_checkpoint_of_every_head_loads_without_missing_weights(family, tmp_path):
+    for head in HEADS[family]:
+        stock = make_stock(family, head)
+        stock.save_pretrained(tmp_path / head)
+        elastic_class = getattr(dynabert_hf, f"Dyna{family}{head}")
+        model, loading = elastic_class.from_pretrained(tmp_path / head, output_loading_info=True)
+        assert not loading["missing_keys"]
+        assert not loading["unexpected_keys"]
+        assert_close(run(model.eval(), head), run(stock, head), 1e-6)
 
 
 def test_a_cut_in_depth_becomes_a_stock_model(family, tmp_path):
@@ -244,6 +244,12 @@ def test_a_stale_head_count_gives_other_results_without_an_error():
     assert max((a - b).abs().max() for a, b in zip(run(model), right, strict=True)) > 1e-3
 
 
+def test_fused_parts_are_cut_where_no_width_divides_them():
+    config = make_backbone("ModernBert").config
+    kept = [config.resolve(f"w{width}-d1")[0] for width in (0.25, 0.5, 0.75)]
+    assert [(layer.heads, layer.neurons) for layer in kept] == [(2, 16), (3, 25), (4, 33)]
+
+
 def test_fused_rows_are_no_heads(monkeypatch):
     """Why ModernBERT's blocks are declared: cut as leading rows of all, its heads would be queries only."""
     model = make_backbone("ModernBert").set_active("w0.5-d1")
@@ -262,3 +268,5 @@ def test_heads_that_share_keys_are_kept_together():
     assert model.config.anatomy.linears["self_attn.k_proj"].outputs == KEYS
     with pytest.raises(SubNetworkError, match=r"heads=4.* 3 attention heads share keys .* Give a multiple of 3 heads"):
         model.set_active([LayerShape(0, 4, 50)])
+    with pytest.raises(SubNetworkError, match=r"no attention head of 6 with keys of its own\. The smallest .* 0\.0833"):
+        model.set_active(width=0.05)

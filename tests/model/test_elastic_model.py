@@ -285,10 +285,14 @@ def test_a_model_without_a_pooler_is_made_elastic_and_back():
     assert elastic.to_backbone().pooler is None
 
 
-def test_another_encoder_is_refused():
+def test_another_encoder_and_another_head_are_refused():
     other = DistilBertModel(DistilBertConfig(dim=32, n_heads=4, hidden_dim=48, n_layers=2, vocab_size=99))
-    with pytest.raises(TypeError, match="made from a BertForSequenceClassification; given is a DistilBertModel"):
+    with pytest.raises(
+        TypeError, match=r"from 'distilbert'; it needs 'bert'\. Supported encoders are BERT .* EuroBERT"
+    ):
         DynaBertForSequenceClassification.from_backbone(other)
+    with pytest.raises(TypeError, match=r"A BertModel cannot become a DynaBertForSeq.*; give a BertForSequenceClassif"):
+        DynaBertForSequenceClassification.from_backbone(BertModel(BertConfig(**TINY)))
 
 
 def test_making_a_model_elastic_copies_its_weights():

@@ -81,7 +81,7 @@ def test_kept_layers_override_the_rule():
 @pytest.mark.parametrize(
     ("size", "message"),
     [
-        ({"width": 0.01}, r"leaves no attention head of 12\. The smallest possible width is 0\.041"),
+        ({"width": 0.01}, r"no attention head of 12 with keys of its own\. The smallest possible width is 0\.041"),
         ({"depth": 0.01}, r"leaves no layer of 12\. .* depth"),
     ],
 )

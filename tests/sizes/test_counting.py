@@ -69,6 +69,12 @@ def test_counting_a_size_that_is_not_held_is_an_error():
         count_parameters(model, "small")
 
 
+@pytest.mark.parametrize("count", [count_flops, count_parameters])
+def test_a_stock_model_is_refused(count):
+    with pytest.raises(TypeError, match=r"A BertForMaskedLM has one size only\. .* make one by from_backbone"):
+        count(make_model(head="ForMaskedLM").to_backbone())
+
+
 def test_irregular_sizes_have_a_text_form():
     from dynabert_hf.model.subnetwork import parse_size, size_name
 
