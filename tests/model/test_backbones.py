@@ -6,6 +6,7 @@ import pytest
 import torch
 from helpers.backbones import CONFIGS, HEADS, irregular, make_backbone, make_stock, masked, run
 from helpers.tiny import make_batch
+from safetensors.torch import load_file
 from torch.utils.flop_counter import FlopCounterMode
 
 import dynabert_hf
@@ -39,6 +40,19 @@ def test_the_full_size_of_every_head_is_bit_equal_to_stock(family, head):
         ours, theirs = (run(each, head, output_hidden_states=True) for each in (model, stock))
         assert len(ours) == len(theirs) > 7
         assert all(map(torch.equal, ours, theirs))
+
+
+@pytest.mark.slow
+def test_the_full_size_is_bit_equal_to_stock_in_flex_attention(family):
+    """Compiled on first use, which takes a minute."""
+    stock, model = make_stock(family), make_backbone(family).set_active("w0.5-d0.5").set_active("w1-d1")
+    if not stock._supports_flex_attn:
+        pytest.skip("this family has no flex attention")
+    half = run(model.share("w0.5-d0.5"))
+    for each in (stock, model):
+        each.set_attn_implementation("flex_attention")
+    assert all(map(torch.equal, run(model, output_hidden_states=True), run(stock, output_hidden_states=True)))
+    assert_close(run(model.set_active("w0.5-d0.5")), half, 1e-5)
 
 
 def test_every_size_equals_the_masked_stock_model(family):
@@ -158,6 +172,15 @@ def test_a_file_that_names_weights_otherwise_is_not_read_in_part(tmp_path):
     elastic_class = dynabert_hf.DynaNomicBertForSequenceClassification
     with pytest.raises(SubNetworkError, match=r"cannot cut this checkpoint: it does not hold self_attn\.q_proj"):
         elastic_class.from_pretrained(tmp_path, active_width=0.5, only_active=True)
+
+
+def test_weights_have_the_names_of_the_hub_if_asked(tmp_path):
+    stock, model = make_stock("NomicBert"), make_backbone("NomicBert")
+    stock.save_pretrained(tmp_path / "stock")
+    model.save_pretrained(tmp_path / "ours", save_original_format=True)
+    names = [load_file(tmp_path / folder / "model.safetensors").keys() for folder in ("stock", "ours")]
+    assert names[0] == names[1] != model.state_dict().keys()
+    assert_close(run(type(model).from_pretrained(tmp_path / "ours").eval()), run(model), 1e-6)
 
 
 def test_a_stock_checkpoint_of_every_head_loads_without_missing_weights(family, tmp_path):

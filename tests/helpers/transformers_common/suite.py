@@ -1,10 +1,11 @@
-"""transformers' own model, configuration and pipeline tests, on its BERT and RoBERTa and on ours.
+"""transformers' own model, configuration and pipeline tests, on the classes of one family and on ours.
 
-Collected by `test_transformers_common.py` in a process of its own, since the mixins ask for entries in internal
-tables of transformers. `*Common` classes are stock, `Dyna*Common` ours at full size, `Dyna*SmallCommon` ours switched
-to half the width and half the depth.
+Collected by `test_transformers_common.py` in a process of its own for each family, named by the variable COMMON_FAMILY,
+since the mixins ask for entries in internal tables of transformers. `*Common` is stock, `Dyna*Common` ours at full
+size, `Dyna*SmallCommon` ours switched to half the width and half the depth.
 """
 
+import inspect
 import json
 import os
 import tempfile
@@ -23,13 +24,39 @@ HEADS = {
     "Model": ("MODEL_MAPPING_NAMES", "feature-extraction"),
     "ForMaskedLM": ("MODEL_FOR_MASKED_LM_MAPPING_NAMES", "fill-mask"),
     "ForMultipleChoice": ("MODEL_FOR_MULTIPLE_CHOICE_MAPPING_NAMES", None),
+    "ForPreTraining": ("MODEL_FOR_PRETRAINING_MAPPING_NAMES", None),
     "ForQuestionAnswering": ("MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES", "question-answering"),
     "ForSequenceClassification": ("MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES", "text-classification"),
     "ForTokenClassification": ("MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES", "token-classification"),
 }
-if "ONE_FAMILY" in os.environ:  # for the default suite: heads with and without tied weights, and none
+if "COMMON_FEW" in os.environ:  # for the default suite: heads with and without tied weights, and none
     HEADS = {head: HEADS[head] for head in ("Model", "ForMaskedLM", "ForSequenceClassification")}
 PADDING = 1
+SIZES = {
+    "vocab_size": 99,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 40,
+    "max_position_embeddings": 64,
+}
+TOKENS = {"bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3}
+FIELDS = {
+    "DebertaV2": {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 4},
+    "ModernBert": {**TOKENS, "global_attn_every_n_layers": 2, "local_attention": 4},
+    "NomicBert": {"num_key_value_heads": 4},
+    "EuroBert": {**TOKENS, "num_key_value_heads": 2},
+}
+"""What the tiny configurations of some families have beside `SIZES`."""
+NAMES = {
+    "DistilBert": {
+        "hidden_size": "dim",
+        "num_hidden_layers": "n_layers",
+        "num_attention_heads": "n_heads",
+        "intermediate_size": "hidden_dim",
+    }
+}
+"""What some families call them."""
 VOCABULARY = ["[UNK]", "[PAD]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz", *(f"##{c}" for c in "aeiou")]
 EXAMPLES = {
     "feature-extraction": ["a b", "c d e f"],
@@ -68,29 +95,40 @@ for _task in EXAMPLES:
     STAND_INS[_module] = {_name: type(_name, (Pipeline,), {"task": _task})}
 
 
-def register(prefix):
-    """Enter the classes where the mixins look up what labels a head takes; the Auto classes go by these names too."""
-    for head, (table, _) in HEADS.items():
-        model_class = class_of(prefix, head)
-        getattr(modeling_auto, table)[model_class.config_class.model_type] = model_class.__name__
-
-
 def class_of(prefix, head):
     return getattr(dynabert_hf if prefix.startswith("Dyna") else transformers, prefix + head)
+
+
+def heads_of(prefix):
+    """The heads that a family has, the base model first."""
+    return [head for head in HEADS if hasattr(dynabert_hf, f"Dyna{prefix.removeprefix('Dyna')}{head}")]
+
+
+def register(prefix):
+    """Enter the classes where the mixins look up what labels a head takes; the Auto classes go by these names too."""
+    for head in heads_of(prefix):
+        model_class = class_of(prefix, head)
+        getattr(modeling_auto, HEADS[head][0])[model_class.config_class.model_type] = model_class.__name__
+
+
+def takes_types(prefix):
+    """Whether the models of a family take types of tokens."""
+    return "token_type_ids" in inspect.signature(class_of(prefix, "Model").forward).parameters
 
 
 def save_tiny_models(folder, prefixes):
     """Tiny checkpoints with a tokenizer for the pipelines, laid out as transformers' script lays them out."""
     summary = {}
     for prefix in prefixes:
-        for head in HEADS:
+        names = ["input_ids", "attention_mask", *(["token_type_ids"] if takes_types(prefix) else [])]
+        for head in heads_of(prefix):
             model_class = class_of(prefix, head)
             place = folder / model_class.config_class.model_type / model_class.__name__
-            config = Inputs(None, prefix).get_config()
-            config.vocab_size, config.max_position_embeddings = len(VOCABULARY), 512
+            config = Inputs(None, prefix).get_config(vocab_size=len(VOCABULARY), max_position_embeddings=512)
             model_class(config).save_pretrained(place)
             vocab = {token: index for index, token in enumerate(VOCABULARY)}
-            transformers.BertTokenizer(vocab=vocab, model_max_length=512).save_pretrained(place)
+            tokenizer = transformers.BertTokenizer(vocab=vocab, model_max_length=512, model_input_names=names)
+            tokenizer.save_pretrained(place)
             summary[model_class.__name__] = {"tokenizer_classes": ["BertTokenizer"], "processor_classes": []}
     (folder / "reports").mkdir()
     (folder / "reports" / "tiny_model_summary.json").write_text(json.dumps(summary))
@@ -100,68 +138,70 @@ class Inputs:
     """Tiny inputs and configurations, as the mixins ask for them."""
 
     batch_size, seq_length, is_training, num_choices = 13, 7, True, 4
-    hidden_size, num_hidden_layers, num_attention_heads = 32, 2, 4
+    hidden_size, pad_token_id = SIZES["hidden_size"], PADDING
 
     def __init__(self, parent, prefix, active=None):
         self.parent, self.prefix, self.active = parent, prefix, active
-        if active is not None:
-            self.expected_num_hidden_layers = 1 + round(active * self.num_hidden_layers)
-            self.full_num_attention_heads = self.num_attention_heads
-            self.num_attention_heads = round(active * self.num_attention_heads)
-            self.num_hidden_layers = round(active * self.num_hidden_layers)
-
-    def get_config(self):
-        config_class = class_of(self.prefix, "Config")
-        sizes = {} if self.active is None else {"active_width": self.active, "active_depth": self.active}
-        return config_class(
-            vocab_size=99,
-            hidden_size=Inputs.hidden_size,
-            num_hidden_layers=Inputs.num_hidden_layers,
-            num_attention_heads=Inputs.num_attention_heads,
-            intermediate_size=40,
-            max_position_embeddings=64,
-            type_vocab_size=16,
-            pad_token_id=PADDING,
-            hidden_dropout_prob=0.1,
-            attention_probs_dropout_prob=0.1,
-            initializer_range=0.02,
-            **sizes,
+        num_layers, num_heads = SIZES["num_hidden_layers"], SIZES["num_attention_heads"]
+        self.num_hidden_layers, self.num_attention_heads = (
+            round((active or 1) * each) for each in (num_layers, num_heads)
         )
+        if active is not None:
+            self.expected_num_hidden_layers = 1 + self.num_hidden_layers
+            self.full_num_attention_heads = num_heads
+
+    def get_config(self, **kwargs):
+        family = self.prefix.removeprefix("Dyna")
+        names = NAMES.get(family, {})
+        sizes = {names.get(name, name): value for name, value in SIZES.items()}
+        types = {"type_vocab_size": 16} if takes_types(self.prefix) else {}
+        active = {} if self.active is None else {"active_width": self.active, "active_depth": self.active}
+        config_class = class_of(self.prefix, "Config")
+        return config_class(**{**sizes, **types, "pad_token_id": PADDING, **FIELDS.get(family, {}), **active, **kwargs})
 
     def prepare_config_and_inputs_for_common(self):
-        input_ids = torch.randint(PADDING + 1, 99, (self.batch_size, self.seq_length))
+        input_ids = torch.randint(PADDING + 3, 99, (self.batch_size, self.seq_length))
         attention_mask = torch.ones_like(input_ids)
         attention_mask[:, -1] = 0
-        types = torch.zeros_like(input_ids)
-        return self.get_config(), {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": types}
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+        if takes_types(self.prefix):
+            inputs["token_type_ids"] = torch.zeros_like(input_ids)
+        return self.get_config(), inputs
 
 
-STOCK, OURS = ("Bert", "Roberta"), ("DynaBert", "DynaRoberta")
-if "ONE_FAMILY" in os.environ:
-    STOCK, OURS = (), ("DynaBert",)
+FAMILY = os.environ["COMMON_FAMILY"]
+OURS = f"Dyna{FAMILY}"
 set_seed(0)
 os.environ["TRANSFORMERS_TINY_MODEL_PATH"] = _folder = tempfile.mkdtemp()
-for _prefix in STOCK + OURS:
+PREFIXES = (OURS,) if "COMMON_FEW" in os.environ else (FAMILY, OURS)
+for _prefix in PREFIXES:
     register(_prefix)
-save_tiny_models(Path(_folder), STOCK + OURS)
+save_tiny_models(Path(_folder), PREFIXES)
 _modeling, _configuration, _pipelines = import_mixins(fetch_tests(), STAND_INS)
 
 
 def make_suite(prefix, active=None):
     """A test case with all mixins for the classes whose names begin with `prefix`."""
+    width = NAMES.get(FAMILY, {}).get("hidden_size", "hidden_size")
 
     class Common(_modeling.ModelTesterMixin, _pipelines.PipelineTesterMixin, unittest.TestCase):
-        all_model_classes = tuple(class_of(prefix, head) for head in HEADS)
-        pipeline_model_mapping = {task: class_of(prefix, head) for head, (_, task) in HEADS.items() if task} | {
-            "zero-shot": class_of(prefix, "ForSequenceClassification")
-        }
+        all_model_classes = tuple(class_of(prefix, head) for head in heads_of(prefix))
+        pipeline_model_mapping = {
+            HEADS[head][1]: class_of(prefix, head) for head in heads_of(prefix) if HEADS[head][1]
+        } | {"zero-shot": class_of(prefix, "ForSequenceClassification")}
 
         test_can_init_all_missing_weights_before_2023 = True
         test_all_params_have_gradient = active is None  # layers that are switched off have none
 
+        def _prepare_for_class(self, inputs_dict, model_class, return_labels=False):
+            inputs = super()._prepare_for_class(inputs_dict, model_class, return_labels=return_labels)
+            if return_labels and model_class.__name__.endswith("ForPreTraining"):  # ELECTRA's, whose labels are tokens'
+                inputs["labels"] = torch.zeros_like(inputs["input_ids"])
+            return inputs
+
         def setUp(self):
             self.model_tester = Inputs(self, prefix, active)
-            self.config_tester = _configuration.ConfigTester(self, class_of(prefix, "Config"), hidden_size=37)
+            self.config_tester = _configuration.ConfigTester(self, class_of(prefix, "Config"), **{width: 36})
 
         def test_config(self):
             self.config_tester.run_common_tests()
@@ -170,7 +210,4 @@ def make_suite(prefix, active=None):
     return Common
 
 
-for _prefix in STOCK + OURS:
-    globals()[f"{_prefix}Common"] = make_suite(_prefix)
-for _prefix in OURS:
-    globals()[f"{_prefix}SmallCommon"] = make_suite(_prefix, active=0.5)
+globals().update({each.__name__: each for each in (make_suite(FAMILY), make_suite(OURS), make_suite(OURS, active=0.5))})
