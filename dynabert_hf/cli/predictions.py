@@ -71,16 +71,19 @@ def _usual(file: str, model: Any) -> list[str]:
 
 def _shown(records: Sequence[Mapping[str, Any]], width: int) -> list[dict[str, Any]]:
     """Predictions for a table of so many columns of the terminal: numbers as they are, texts cut to what is left."""
-    names, first = list(records[0]), records[0]
-    numbers = [name for name in names if isinstance(first[name], int | float)]
-    room = width - 2 * (len(names) - 1) - 10 * len(numbers)
-    most = max(room // max(len(names) - len(numbers), 1), 12)
-
-    def cell(value: Any) -> Any:
-        text = value if isinstance(value, int | float) else _in_words(value)
-        return f"{text[: most - 1]}…" if isinstance(text, str) and len(text) > most else text
-
-    return [{name: cell(value) for name, value in record.items()} for record in records]
+    rows: list[dict[str, Any]] = [
+        {name: value if isinstance(value, int | float) else _in_words(value) for name, value in record.items()}
+        for record in records
+    ]
+    longest = {name: max(len(str(row[name])) for row in rows) for name in rows[0]}
+    texts = [name for name, value in rows[0].items() if isinstance(value, str)]
+    room = width - 2 * (len(longest) - 1) - 10 * (len(longest) - len(texts))
+    for number, name in enumerate(sorted(texts, key=longest.__getitem__)):  # what short ones leave is for long ones
+        most = max(room // (len(texts) - number), 12)
+        room -= min(longest[name], most)
+        for row in rows:
+            row[name] = row[name] if len(row[name]) <= most else f"{row[name][: most - 1]}…"
+    return rows
 
 
 def _in_words(value: Any) -> str:

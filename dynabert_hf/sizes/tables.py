@@ -35,6 +35,7 @@ def table_of(
     while sum(widths[name] + _GAP for name in names) - _GAP > width and len(gone) < len(may_go):
         gone.insert(0, may_go[-1 - len(gone)])
         names.remove(gone[0])
+    headings = _broken({name: _heading(name) for name in names}, widths, width)
     table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True, show_edge=False, padding=(0, 1, 0, 0))
     for name in names:
         values = [row[name] for row in rows if name in row]
@@ -42,7 +43,7 @@ def table_of(
             isinstance(value, int | float) or value.lstrip("-")[:1].isdigit() or not value for value in values
         )
         justify: Any = "right" if is_number else "left"
-        table.add_column(_heading(name), justify=justify, min_width=widths[name], overflow="fold")
+        table.add_column(headings[name], justify=justify, min_width=widths[name], overflow="fold")
     for row in rows:
         table.add_row(*(str(row.get(name, "")) for name in names))
     if last:
@@ -52,6 +53,22 @@ def table_of(
     if gone:
         table.caption, table.caption_justify = f"No room for {', '.join(gone)}.", "left"
     return table
+
+
+def _broken(headings: dict[str, str], widths: Mapping[str, int], width: int) -> dict[str, str]:
+    """Headings, those of several words in as many lines as are needed for a table to fit.
+
+    Args:
+        headings: The headings by column.
+        widths: How wide each column is at least, with its heading in lines.
+        width: Columns of the terminal.
+    """
+    wide = {name: max(len(text), widths[name]) for name, text in headings.items()}
+    for name in sorted(wide, key=lambda name: widths[name] - wide[name]):
+        if sum(wide.values()) + _GAP * (len(wide) - 1) <= width:
+            break
+        wide[name], headings[name] = widths[name], headings[name].replace(" ", "\n")
+    return headings
 
 
 def _rounded(rows: Sequence[Mapping[str, Any]], count: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

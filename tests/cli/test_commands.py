@@ -23,7 +23,7 @@ from transformers import AutoModelForSequenceClassification, BertForSequenceClas
 import dynabert_cli
 from dynabert_cli import main
 from dynabert_hf import ProfileTable, RecipeResult
-from dynabert_hf.cli import measurements, recommendation, tables
+from dynabert_hf.cli import measurements, predictions, recommendation, tables
 from dynabert_hf.hub.card import write_model_card
 from dynabert_hf.onnx import export
 from dynabert_hf.training.result import draw_pictures
@@ -151,6 +151,24 @@ def test_show_counts_the_sizes_of_every_family(capsys, tmp_path, family):
     counted = {row["size"]: row["parameters"] for row in about["sizes"]}
     assert counted == {str(size): model.extract(size).num_parameters() for size in model.config.subnetworks}
     assert len(counted) == 6
+
+
+def test_headings_break_where_a_table_would_lose_its_last_column():
+    row = {"size": "w0.5-d0.5", "micro_f1": 0.46, "accuracy": 0.41, "macro_f1": 0.5, "parameters": "16.6 k"}
+    row |= {"FLOPs": "5.92 M", "layers": 3, "heads": 2, "neurons": 24}
+    console = Console(width=80, file=io.StringIO())
+    console.print(tables.table_of([row], width=80, may_go=["accuracy", "macro_f1"]))
+    lines = [line.rstrip() for line in console.file.getvalue().splitlines()]
+    assert max(map(len, lines)) <= 80
+    assert lines[-1].split() == ["w0.5-d0.5", "0.4600", "0.4100", "0.5000", "16.6", "k", "5.92", "M", "3", "2", "24"]
+    assert " ".join(lines[:2]).split().count("neurons") == 1
+
+
+def test_predictions_share_the_columns_of_the_terminal():
+    long = "ann met bob in rome . " * 5
+    [row] = predictions._shown([{"question": "who came ?", "context": long, "answer": "ann", "score": 0.5}], 80)
+    assert (row["question"], row["answer"], row["score"]) == ("who came ?", "ann", 0.5)
+    assert row["context"] == long[: 80 - 3 * 2 - 10 - 10 - 3 - 1] + "…"
 
 
 def test_names_of_sizes_stay_whole_in_80_columns():
