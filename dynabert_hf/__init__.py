@@ -135,6 +135,7 @@ if TYPE_CHECKING:
     from .training.arguments import DynaBertTrainingArguments
     from .training.distillation import DistillationPair, hidden_state_loss, logit_loss, plan_stage
     from .training.recipe import train_dynabert
+    from .training.repair import repair
     from .training.result import RecipeResult
     from .training.rewiring import Importance, measure_importance, rewire
     from .training.specialise import specialise
@@ -163,6 +164,7 @@ _ON_FIRST_USE = {
     "sizes.profile_table": ("ProfileTable",),
     "sizes.profiling": ("measure_latency", "profile"),
     "training.recipe": ("train_dynabert",),
+    "training.repair": ("repair",),
     "training.result": ("RecipeResult",),
     "training.rewiring": ("Importance", "measure_importance", "rewire"),
     "training.specialise": ("specialise",),
