@@ -26,6 +26,10 @@ def often(terminal, monkeypatch):
     monkeypatch.setattr("dynabert_hf.training.callbacks._SECONDS_BETWEEN_SHOWS", 0)
 
 
+def four_sizes():
+    return make_model(widths=[0.5, 1.0], depths=[0.5, 1.0])
+
+
 def bars_of(text):
     return text.replace("\r", "\n").splitlines()
 
@@ -66,18 +70,25 @@ def test_one_bar_goes_over_the_evaluation_of_all_sizes(tmp_path, capsys, termina
 
 
 def test_lines_beside_the_bar_name_the_stage_and_no_single_sizes(tmp_path, capsys, terminal):
-    trainer = make_trainer(tmp_path, disable_tqdm=False, compute_metrics=accuracy, eval_strategy="epoch")
+    trainer = make_trainer(
+        tmp_path, model=four_sizes(), disable_tqdm=False, compute_metrics=accuracy, eval_strategy="epoch"
+    )
     trainer.train()
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("Stage depth, step 1 of 2: loss ") for line in lines)
     assert any("eval_worst_accuracy" in line for line in lines)
-    assert not any("w0.25" in line or "eval_runtime" in line for line in lines)
+    assert not any("w0.5" in line or "eval_runtime" in line for line in lines)
 
 
 @pytest.mark.parametrize("disable_tqdm", [False, True])
 def test_redirected_there_is_a_line_a_logged_step_and_nothing_else(tmp_path, capsys, disable_tqdm):
     trainer = make_trainer(
-        tmp_path, disable_tqdm=disable_tqdm, compute_metrics=accuracy, eval_strategy="steps", eval_steps=1
+        tmp_path,
+        model=four_sizes(),
+        disable_tqdm=disable_tqdm,
+        compute_metrics=accuracy,
+        eval_strategy="steps",
+        eval_steps=1,
     )
     trainer.train()
     trainer.evaluate()
@@ -87,7 +98,7 @@ def test_redirected_there_is_a_line_a_logged_step_and_nothing_else(tmp_path, cap
     assert len(shown.out.splitlines()) == len(logged) == 6  # two steps, each evaluated; the end; evaluated again
     first = next(entry["loss"] for entry in logged if "loss" in entry)
     assert shown.out.startswith(f"Stage depth, step 1 of 2: loss {first:.4g}, ")
-    assert "w0.25" not in shown.out
+    assert "w0.5" not in shown.out
 
 
 def test_a_line_about_one_size_names_no_stage():
@@ -110,7 +121,12 @@ def test_a_callback_of_ones_own_stays(tmp_path):
 def test_tensorboard_groups_the_scalars_of_the_sizes_by_metric(tmp_path, monkeypatch):
     monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "events"))
     trainer = make_trainer(
-        tmp_path, report_to="tensorboard", compute_metrics=accuracy, eval_strategy="steps", eval_steps=1
+        tmp_path,
+        model=four_sizes(),
+        report_to="tensorboard",
+        compute_metrics=accuracy,
+        eval_strategy="steps",
+        eval_steps=1,
     )
     trainer.train()
     events = EventAccumulator(str(tmp_path / "events"))
@@ -120,15 +136,15 @@ def test_tensorboard_groups_the_scalars_of_the_sizes_by_metric(tmp_path, monkeyp
     groups = ("train_logit_loss", "train_hidden_loss", "eval_accuracy", "eval_loss")
     assert {f"{group}/{size}" for group in groups for size in sizes} <= tags
     assert {"train/loss", "train/learning_rate", "eval/mean_accuracy", "eval/worst_accuracy"} <= tags
-    assert not any("w0.25" in tag.split("/")[0] for tag in tags)
-    logged = [entry["eval_w0.5-d0.75_accuracy"] for entry in trainer.state.log_history if "eval_runtime" in entry]
-    found = events.Scalars("eval_accuracy/w0.5-d0.75")
+    assert not any("w0.5" in tag.split("/")[0] for tag in tags)
+    logged = [entry["eval_w0.5-d1_accuracy"] for entry in trainer.state.log_history if "eval_runtime" in entry]
+    found = events.Scalars("eval_accuracy/w0.5-d1")
     assert [event.step for event in found] == [1, 2]
     assert [event.value for event in found] == pytest.approx(logged)
 
 
 def test_the_history_holds_every_value_that_was_logged(tmp_path):
-    trainer = make_trainer(tmp_path, compute_metrics=accuracy, eval_strategy="steps", eval_steps=1)
+    trainer = make_trainer(tmp_path, model=four_sizes(), compute_metrics=accuracy, eval_strategy="steps", eval_steps=1)
     trainer.train()
     logs = trainer.state.log_history
     assert json.loads((tmp_path / "history.json").read_text()) == logs
@@ -137,7 +153,7 @@ def test_the_history_holds_every_value_that_was_logged(tmp_path):
     named = {(row["step"], row["split"], row["size"], row["metric"]): float(row["value"]) for row in rows}
     first = next(entry for entry in logs if "eval_loss" not in entry and "loss" in entry)
     assert named["1", "train", "w0.5-d1", "logit_loss"] == first["w0.5-d1_logit_loss"]
-    assert ("2", "eval", "w0.25-d0.5", "accuracy") in named
+    assert ("2", "eval", "w0.5-d0.5", "accuracy") in named
     assert ("2", "eval", "", "worst_accuracy") in named
     assert ("2", "train", "", "runtime") in named
 

@@ -72,6 +72,7 @@ def test_depth_stage_reproduces_the_published_training(name, teacher_width, tmp_
     assert_weights_equal(student, name, f"after_stage2_{teacher_width}_width_teacher")
 
 
+@pytest.mark.parametrize("name", ["bert_12x12", "bert_regression", pytest.param("roberta_6x4", marks=pytest.mark.slow)])
 def test_final_finetuning_reproduces_the_published_training(name, tmp_path):
     student = load_elastic(name, "after_stage1")
     trainer = train(name, tmp_path, student, None, stage="finetune")
