@@ -23,7 +23,6 @@ from recipe_job import Job, run_script
 
 from dynabert_hf.data.sentence_encoder import SentenceEncoder
 from dynabert_hf.data.sentences import texts_to_learn, texts_to_measure
-from dynabert_hf.hub.facts import is_hub_id
 from dynabert_hf.tasks import task_of
 
 USAGE = "run_embeddings.py --model_name_or_path MODEL --dataset_name DATA --output_dir FOLDER ... | ARGS.json | --help"
@@ -67,7 +66,6 @@ def prepare(data_args, model_args, training_args, given):
         *(model_args, data_args, training_args, given, Splits(splits, None, data.evaluations, tests), kwargs),
         load_teacher=partial(load_teacher, model_args=model_args, data_args=data_args),
         predict=measure_tests,
-        card={"dataset_id": data_args.dataset_name if is_hub_id(data_args.dataset_name) else None},
     )
     return job, encoder.model
 

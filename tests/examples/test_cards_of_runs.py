@@ -101,7 +101,7 @@ def assert_head(card, parts, *, data, task, metrics):
     assert card.data.model_name == title
 
 
-def assert_made_and_limits(parts, *, rows, metric, metrics, learning_rate="0.0001"):
+def assert_made_and_limits(parts, *, rows, metric, metrics, learning_rate="0.0003"):
     """What the card says of training, versions and limits."""
     made = prose(parts["How it was made"])
     modules = {each.__name__: each for each in (transformers, torch, huggingface_hub)}  # of torch the build, too
