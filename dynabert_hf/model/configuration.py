@@ -293,14 +293,17 @@ class ElasticConfigMixin(_Config):
         size = parse_size(size) if isinstance(size, str) else size
         return self._by_rule(size) if isinstance(size, SubNetwork) else tuple(size)
 
+    def _kept_at(self, depth: float) -> Sequence[int] | None:
+        """The layers that a depth keeps, where not those of the depth rule."""
+        return {float(name): indices for name, indices in (self.kept_layers or {}).items()}.get(depth)
+
     def _by_rule(self, subnetwork: SubNetwork) -> tuple[LayerShape, ...]:
-        overrides = {float(depth): indices for depth, indices in (self.kept_layers or {}).items()}
         group = head_group(self)
         layers = subnetwork.layers(
             num_layers=self.num_hidden_layers,
             num_heads=self.num_attention_heads // group,
             num_neurons=self.intermediate_size,
-            kept_layers=overrides.get(subnetwork.depth),
+            kept_layers=self._kept_at(subnetwork.depth),
         )
         return tuple(LayerShape(layer.index, layer.heads * group, layer.neurons) for layer in layers)
 

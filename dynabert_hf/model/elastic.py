@@ -26,11 +26,8 @@ from .subnetwork import LayerShape, SubNetworkError
 Window = tuple[int, int]
 """The leading rows of each block, and the leading columns, that a linear computes with."""
 
-Part = tuple[torch.Tensor, torch.Tensor | None]
-"""The leading part of weight and bias of a block of a linear."""
-
-Parts = list[Part]
-"""Those of all its blocks."""
+Parts = list[tuple[torch.Tensor, torch.Tensor | None]]
+"""The leading part of weight and bias of each block of a linear."""
 
 _MOST_PREPARED = 256  # sizes, the trained ones included
 _MOST_KEPT = 16  # sizes

@@ -2,7 +2,10 @@
 
 Parameter names are those of ModernBERT, so stock checkpoints load as they are.
 Queries, keys and values are one fused linear, and so are gate and values of the feed-forward part.
+Some layers attend to all tokens, most to those around: a smaller depth keeps the ratio of both.
 """
+
+from collections.abc import Sequence
 
 from huggingface_hub.dataclasses import strict
 from transformers import (
@@ -38,6 +41,21 @@ class DynaModernBertConfig(ElasticConfigMixin, ModernBertConfig):
         },
         has_own_first_layer=True,  # it has no norm before its attention
     )
+
+    def _kept_at(self, depth: float) -> Sequence[int] | None:
+        own = super()._kept_at(depth)
+        if own is not None:
+            return own
+        everywhere = [index for index, kind in enumerate(self.layer_types) if kind == "full_attention"]
+        nearby = [index for index, kind in enumerate(self.layer_types) if kind != "full_attention"]
+        count = round(depth * len(everywhere))
+        rest = round(depth * self.num_hidden_layers) - count
+        return sorted(_at_equal_distances(everywhere, count) + _at_equal_distances(nearby, rest))
+
+
+def _at_equal_distances(layers: Sequence[int], count: int) -> list[int]:
+    """So many of these layers, the first of them and others evenly after it, as the depth rule takes them."""
+    return [layers[place * len(layers) // count] for place in range(count)]
 
 
 class DynaModernBertModel(ElasticModelMixin, ModernBertModel):

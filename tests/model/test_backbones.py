@@ -43,6 +43,7 @@ def test_the_full_size_of_every_head_is_bit_equal_to_stock(family, head):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")  # of torch, about its own arguments
 def test_the_full_size_is_bit_equal_to_stock_in_flex_attention(family):
     """Compiled on first use, which takes a minute."""
     stock, model = make_stock(family), make_backbone(family).set_active("w0.5-d0.5").set_active("w1-d1")
@@ -219,13 +220,34 @@ def test_a_cut_keeps_which_layers_attend_locally():
     assert len(set(kinds)) == 2
 
 
-def test_a_depth_keeps_about_the_ratio_of_kinds_of_layers():
-    """By value, of the 22 layers of ModernBERT-base, 8 of which attend to everything, and the 28 of the large one."""
-    for num_layers, kept in ((22, {"w1-d0.5": (11, 4), "w1-d0.75": (16, 5)}), (28, {"w1-d0.5": (14, 5)})):
-        config = dynabert_hf.DynaModernBertConfig(num_hidden_layers=num_layers)
-        for size, counts in kept.items():
-            kinds = [config.layer_types[layer.index] for layer in config.resolve(size)]
-            assert (len(kinds), kinds.count("full_attention")) == counts
+@pytest.mark.parametrize(
+    ("num_layers", "depth", "everywhere", "nearby"),
+    [
+        (22, 0.5, [0, 6, 12, 18], [1, 4, 7, 10, 13, 16, 19]),
+        (22, 0.75, [0, 3, 6, 12, 15, 18], [1, 2, 4, 7, 8, 11, 13, 14, 17, 19]),
+        (28, 0.5, [0, 6, 12, 18, 24], [1, 4, 7, 10, 13, 16, 19, 22, 25]),
+        (10, 0.7, [0, 3, 6], [1, 2, 5, 7]),
+    ],
+)
+def test_a_depth_of_modernbert_keeps_the_ratio_of_its_kinds_of_layers(num_layers, depth, everywhere, nearby):
+    """Of 22 layers, as ModernBERT-base has, 8 attend to all tokens; of 28 10, and of 10 4."""
+    config = dynabert_hf.DynaModernBertConfig(num_hidden_layers=num_layers, depths=[depth, 1.0])
+    kept = [layer.index for layer in config.resolve(f"w1-d{depth}")]
+    kinds = [config.layer_types[index] for index in kept]
+    assert kept == sorted(kept)
+    assert [index for index, kind in zip(kept, kinds, strict=True) if kind == "full_attention"] == everywhere
+    assert [index for index, kind in zip(kept, kinds, strict=True) if kind != "full_attention"] == nearby
+
+
+def test_layers_of_one_s_own_choice_and_impossible_depths_are_told_of_modernbert_as_of_bert():
+    own = list(range(11))
+    assert [
+        layer.index for layer in dynabert_hf.DynaModernBertConfig(kept_layers={"0.5": own}).resolve("w1-d0.5")
+    ] == own
+    for depth in range(1, 23):
+        assert len(dynabert_hf.DynaModernBertConfig().resolve(f"w1-d{depth / 22}")) == depth
+    with pytest.raises(SubNetworkError, match=r"depth=0\.01 leaves no layer of 22"):
+        dynabert_hf.DynaModernBertConfig().resolve("w1-d0.01")
 
 
 def test_costs_are_those_of_the_extracted_model(family):

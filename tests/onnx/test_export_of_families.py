@@ -43,5 +43,9 @@ def test_an_export_equals_torch(family, tmp_path):
 
     quantised = quantize_onnx(tmp_path / "out", lambda runner: 0.0)
     assert all(b"MatMulInteger" in quantised[size].path.read_bytes() for size in SIZES)
-    given = load_onnx(tmp_path / "out", "w1-d1", int8=True)(**{name: inputs[name] for name in runner.input_names})
-    assert np.isfinite(given["logits"]).all()
+    for size in SIZES:
+        (expected,) = run(model.set_active(size))
+        runner = load_onnx(tmp_path / "out", size, int8=True)
+        given = runner(**{name: inputs[name] for name in runner.input_names})["logits"]
+        np.testing.assert_allclose(given, expected.numpy(), rtol=0, atol=0.03)  # logits vary by 0.1 and more
+        assert expected.std() > 0.1
