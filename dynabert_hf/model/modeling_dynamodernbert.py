@@ -46,8 +46,8 @@ class DynaModernBertConfig(ElasticConfigMixin, ModernBertConfig):
         own = super()._kept_at(depth)
         if own is not None:
             return own
-        everywhere = [index for index, kind in enumerate(self.layer_types) if kind == "full_attention"]
-        nearby = [index for index, kind in enumerate(self.layer_types) if kind != "full_attention"]
+        is_global = [kind == "full_attention" for kind in self.layer_types or ()]
+        everywhere, nearby = ([index for index, found in enumerate(is_global) if found is one] for one in (True, False))
         count = round(depth * len(everywhere))
         rest = round(depth * self.num_hidden_layers) - count
         return sorted(_at_equal_distances(everywhere, count) + _at_equal_distances(nearby, rest))
