@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 
 from ..data.labelled_sentences import LabelledSentences
 from ..data.labelled_text import LabelledText
-from ..families import elastic_classes, read_config
+from ..families import elastic_classes, read_config, supported_types
 from ..files import check_writable_file
 from ..model.configuration import ElasticConfigMixin
 from ..model.elastic_model import ElasticModelMixin
@@ -31,9 +31,11 @@ def _config(name: str) -> Any:
             f"{name!r} holds no model: {first} Give a folder that save_pretrained or train_dynabert wrote, or a Hub id."
         ) from error
     if not isinstance(config, ElasticConfigMixin):
+        types = supported_types()
+        possible = f"one can be made of these types: {', '.join(types)}"
         raise ValueError(
             f"{name!r} holds a model of type {config.model_type!r}, which has one size only. Give an elastic model; "
-            "train_dynabert makes one of a fine-tuned stock model."
+            f"{'train_dynabert makes one of it' if config.model_type in types else possible}."
         )
     return config
 

@@ -373,18 +373,15 @@ class ElasticConfigMixin(_Config):
             SubNetworkError: If this network does not hold the size.
         """
         size = parse_size(size) if isinstance(size, str) else size
-        layers = self.resolve(size)
-        name = size_name(size)
+        layers, name = self.resolve(size), size_name(size)
         made = copy.deepcopy(self)
         made.stored_shape = [asdict(layer) for layer in layers]
         made._record_active(size if isinstance(size, SubNetwork) else layers)
         metrics = (self.metrics or {}).get(name)
         made.extracted_from = {"parent": self.name_or_path or None, "size": name, "metrics": metrics}
         for field in ("metrics", "metric_rows"):
-            told = getattr(self, field) or {}
-            setattr(
-                made, field, {key: own for key, own in told.items() if key in REFERENCES or made.holds(key)} or None
-            )
+            told = (getattr(self, field) or {}).items()
+            setattr(made, field, {key: own for key, own in told if key in REFERENCES or made.holds(key)} or None)
         return made
 
     def _record_active(self, size: AnySize) -> None:

@@ -18,7 +18,7 @@ from helpers.tiny import make_config, make_model, make_tokenizer
 from huggingface_hub import ModelCard
 from rich.console import Console
 from sklearn.metrics import f1_score, matthews_corrcoef
-from transformers import AutoModelForSequenceClassification, BertForSequenceClassification, BertTokenizer
+from transformers import AutoModelForSequenceClassification, BertForSequenceClassification, BertTokenizer, T5Config
 
 import dynabert_cli
 from dynabert_cli import main
@@ -606,7 +606,9 @@ def test_budgets_and_settings_that_cannot_be_are_refused_before_anything_runs(ca
 def test_models_that_are_none_are_refused(capsys, folder, tmp_path):
     assert_refused(capsys, "holds no model", "show", tmp_path)
     BertForSequenceClassification(make_config().to_backbone()).save_pretrained(tmp_path / "stock")
-    assert_refused(capsys, "type 'bert', which has one size only", "show", tmp_path / "stock")
+    assert_refused(capsys, "one size only. Give an elastic model; train_dynabert makes", "show", tmp_path / "stock")
+    T5Config().save_pretrained(tmp_path / "t5")
+    assert_refused(capsys, "Give an elastic model; one can be made of these types: bert, ", "show", tmp_path / "t5")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "architectures": ["Other"]}))
     assert_refused(capsys, "names the class 'Other'", "show", folder)
