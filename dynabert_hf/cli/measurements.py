@@ -95,8 +95,7 @@ def evaluate(arguments: Namespace, console: Console) -> None:
         kept = store_metrics(config_file, found, rows_in_words(len(text), Path(arguments.file).name))
         refresh_card(Path(arguments.model), model, data=Path(arguments.file).name, rows=len(text))
         if kept:
-            note = f"Other metrics of {', '.join(kept)} stay as they were stored; `dynabert show` says of which rows."
-            print(note, file=sys.stderr)
+            print("All other stored metrics stay; `dynabert show` says of which rows they are.", file=sys.stderr)
     if arguments.json:
         print_json(metrics)
         return
