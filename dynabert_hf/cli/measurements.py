@@ -52,14 +52,15 @@ def show(arguments: Namespace, console: Console) -> None:
         }
         for size in sizes
     ]
+    references = {name: stored[name] for name in REFERENCES if name in stored}
     about = {
         "model_class": type(model).__name__,
         "hidden_size": config.hidden_size,
         "active": size_name(config.active),
         "extracted_from": config.extracted_from,
         "trimmed_vocabulary": config.trimmed_vocabulary,
-        "teacher": stored.get("teacher", {}),
-        **{name: stored[name] for name in REFERENCES if name in stored},
+        "teacher": {},
+        **references,
         "metric_rows": config.metric_rows or {},
         "sizes": rows,
     }
@@ -74,7 +75,7 @@ def show(arguments: Namespace, console: Console) -> None:
     if config.trimmed_vocabulary:
         tokens = [config.trimmed_vocabulary[when]["tokens"] for when in ("after", "before")]
         console.print("vocabulary trimmed to {:,} of {:,} tokens".format(*tokens), soft_wrap=True)
-    print_sizes(console, rows, {name: stored[name] for name in REFERENCES if name in stored})
+    print_sizes(console, rows, references)
     shown = {name: plain_metrics(own) for name, own in reversed(stored.items())}
     if shown:
         console.print(in_words(shown, config.metric_rows or {}), soft_wrap=True)
@@ -92,9 +93,9 @@ def evaluate(arguments: Namespace, console: Console) -> None:
             metrics[size_name(size)] = text.evaluate(model)
     if config_file is not None:
         found = {**metrics, **({"baseline": baseline} if baseline else {})}
-        kept = store_metrics(config_file, found, rows_in_words(len(text), Path(arguments.file).name))
+        keeps_others = store_metrics(config_file, found, rows_in_words(len(text), Path(arguments.file).name))
         refresh_card(Path(arguments.model), model, data=Path(arguments.file).name, rows=len(text))
-        if kept:
+        if keeps_others:
             print("All other stored metrics stay; `dynabert show` says of which rows they are.", file=sys.stderr)
     if arguments.json:
         print_json(metrics)

@@ -48,6 +48,11 @@ FIELDS = dict(zip(REFERENCES, ("teacher_metrics", "finetuned_metrics", "baseline
 """For each of `REFERENCES` the field that holds its metrics, of facts and of results."""
 
 
+def references_of(holder: Any) -> dict[str, Mapping[str, float]]:
+    """The metrics of the references that facts or a result have, by `REFERENCES`."""
+    return {name: getattr(holder, own) for name, own in FIELDS.items() if getattr(holder, own)}
+
+
 def elastic_class_name(model: ElasticModelMixin) -> str:
     """Name of the class of the package that a model is of, also for a subclass of it with another name."""
     return f"Dyna{model.backbone_class.__name__}"
@@ -181,7 +186,7 @@ class ModelCardFacts:
     @property
     def references(self) -> dict[str, Mapping[str, float]]:
         """The metrics of what sizes are compared with, as far as there are any, by `REFERENCES`."""
-        return {name: getattr(self, own) for name, own in FIELDS.items() if getattr(self, own)}
+        return references_of(self)
 
     @property
     def by_name(self) -> dict[str, Mapping[str, float]]:

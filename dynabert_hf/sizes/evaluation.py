@@ -36,7 +36,7 @@ def with_sizes(before: Iterable[str] | None, sizes: Iterable[str]) -> list[str]:
     return list(dict.fromkeys([*(before or []), *sizes]))
 
 
-def store_metrics(path: Path, metrics: Metrics, rows: str) -> list[str]:
+def store_metrics(path: Path, metrics: Metrics, rows: str) -> bool:
     """Add metrics by size to those in the config.json of a model, and of which rows they are.
 
     Args:
@@ -45,7 +45,7 @@ def store_metrics(path: Path, metrics: Metrics, rows: str) -> list[str]:
         rows: The rows that all of them were measured on, in words.
 
     Returns:
-        The sizes and references that keep other metrics, which may be of other rows.
+        Whether some size or reference keeps other metrics, which may be of other rows.
     """
     with edited_config(path) as config:
         before = config.get("metrics") or {}
@@ -53,7 +53,7 @@ def store_metrics(path: Path, metrics: Metrics, rows: str) -> list[str]:
         config["metric_rows"] = with_metrics(config.get("metric_rows"), rows_of(metrics, rows))
         names = (name for own in (*metrics.values(), *before.values()) for name in own)
         config["metric_order"] = in_telling_order([*(config.get("metric_order") or ()), *names])
-    return [name for name, own in before.items() if own.keys() - metrics.get(name, {}).keys()]
+    return any(own.keys() - metrics.get(name, {}).keys() for name, own in before.items())
 
 
 def store_temperatures(path: Path, temperatures: Mapping[str, float]) -> None:

@@ -19,7 +19,7 @@ from rich.table import Table
 from transformers.utils import logging
 
 from ..hub.card import write_model_card
-from ..hub.facts import FIELDS, ModelCardFacts
+from ..hub.facts import FIELDS, ModelCardFacts, references_of
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import SubNetwork, size_name
 from ..sizes.baseline import BASELINE
@@ -101,7 +101,7 @@ class RecipeResult:
     @property
     def references(self) -> dict[str, Mapping[str, float]]:
         """The metrics of what sizes are compared with, as far as there are any: the teacher, the baseline and so on."""
-        return {name: getattr(self, own) for name, own in FIELDS.items() if getattr(self, own)}
+        return references_of(self)
 
     def record(self, data: str = "the evaluation data") -> None:
         """Store the metrics of every size, and of what they compare with, in the configuration of the model, in place.
