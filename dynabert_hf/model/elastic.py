@@ -58,7 +58,8 @@ class ActiveSizes:
 
     Attributes:
         prepared: Sizes that were switched to before, by their name; the trained ones stay.
-        ready: During a pass without gradients, of each linear the parts that it computes with; else `unready`.
+        ready: Of each linear the parts that it computes with, during a pass without gradients or one of `sharing`; else
+            `unready`.
         list_of_layers: The list of the model's layers.
         sharing: What a trainer sets to share work between passes, see `training.shared_prefixes`; else None.
     """
@@ -116,7 +117,7 @@ class ActiveSizes:
         key = self.positions, self.windows
         kept = self._kept.get(key)
         if kept is None or not kept.is_of(linears):
-            if any(map(_is_brought, linears)):
+            if any(map(is_brought, linears)):
                 self.forget()
                 return
             others = {name: other for name, other in self._kept.items() if name != key and other.is_of(other.linears)}
@@ -176,13 +177,12 @@ class ElasticLinear(nn.Linear):
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         active = self.active
-        parts, has_gradients = active.ready[self.number], is_grad_enabled()
-        if parts is None or has_gradients:
+        parts = active.ready[self.number]
+        if parts is None or (is_grad_enabled() and not active.sharing):
             window = active.windows[self.number]
             if window is None:
                 return linear(states, self.weight, self.bias)
-            sharing = active.sharing if has_gradients else None
-            parts = self.parts(window) if sharing is None else sharing.parts(self, window)
+            parts = self.parts(window)
         if len(parts) == 1:
             return linear(states, *parts[0])
         return torch.cat([linear(states, *part) for part in parts], -1)
@@ -203,7 +203,7 @@ class ElasticLinear(nn.Linear):
         return super()._apply(*args, **kwargs)
 
 
-def _is_brought(linear: ElasticLinear) -> bool:
+def is_brought(linear: ElasticLinear) -> bool:
     """Whether the weights of a linear may be others at each pass."""
     return "_hf_hook" in linear.__dict__ or type(linear._parameters.get("weight")) is not nn.Parameter
 
@@ -299,6 +299,8 @@ class ElasticLayers(nn.ModuleList):
             linears = self.check_linears(active.positions)  # an adapter may have come after the size
             if not (is_grad_enabled() or is_tracing() or active.sharing):
                 return self._pass_without_gradients(layers, linears)
+            if active.sharing is not None:
+                active.sharing.make_ready(linears)
         return iter(layers if active.sharing is None else active.sharing.walk(layers))
 
     def _pass_without_gradients(self, layers: Sequence[Any], linears: Sequence[ElasticLinear]) -> Iterator[Any]:

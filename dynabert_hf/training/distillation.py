@@ -178,14 +178,10 @@ def hidden_state_loss(
     Returns:
         A scalar: the sum over states of the mean over sentences of the mean squared error over each one's real tokens.
     """
-    loss = student[0].new_zeros(())
-    for ours, theirs in zip(student, teacher, strict=True):
-        if attention_mask is None:
-            loss = loss + functional.mse_loss(ours, theirs)
-        else:
-            squares = functional.mse_loss(ours, theirs, reduction="none")  # one kernel, which keeps no difference
-            loss = loss + _mean_over_tokens(squares.mean(-1), attention_mask)
-    return loss
+    pairs = zip(student, teacher, strict=True)
+    squares = [functional.mse_loss(*pair, reduction="none").mean(-1) for pair in pairs]  # keeps no difference
+    loss = torch.stack(squares).sum(0)
+    return loss.mean() if attention_mask is None else _mean_over_tokens(loss, attention_mask)
 
 
 def _mean_over_tokens(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -14,12 +14,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..model.elastic import ElasticLinear, Parts, Window
+from ..model.elastic import ActiveSizes, ElasticLinear, Parts, Window, is_brought
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import LayerShape, Size
 
 Prefix = tuple[LayerShape, ...]
 """The layers that led to a hidden state; none led to the embedding output."""
+
+_Leaf = tuple[Any, tuple[slice, ...], torch.Tensor]
+"""A parameter, a place in it, and what computes in that place's stead."""
 
 
 @contextmanager
@@ -54,21 +57,21 @@ def share_prefixes(
     layers = model.elastic_layers.stored
     passes = _SharedPasses(
         [model.config.resolve(size) for size in sizes],
+        model.base_model.active_sizes,
         device=model.device,
         shares_layers=not (model.config.anatomy.passes_gradients_beside or any(map(_is_watched, layers))),
     )
-    active = model.base_model.active_sizes
 
     @contextmanager
     def at_size(size: Size) -> Iterator[ElasticModelMixin]:
         with model.subnetwork(size), passes.turn(sizes.index(size)):
             yield model
 
-    active.sharing = passes
+    passes.active.sharing = passes
     try:
         yield at_size
     finally:
-        active.sharing = None
+        passes.active.sharing = None
 
 
 @dataclass(frozen=True)
@@ -100,17 +103,19 @@ class _SharedPasses:
 
     Args:
         paths: The layers of each pass.
+        active: What is switched on in the model.
         device: Where the model runs.
         shares_layers: Whether layers are shared; else only gradients are gathered.
     """
 
-    def __init__(self, paths: Sequence[Prefix], *, device: torch.device, shares_layers: bool):
-        self.paths, self.device, self.shares_layers = paths, device, shares_layers
+    def __init__(self, paths: Sequence[Prefix], active: ActiveSizes, *, device: torch.device, shares_layers: bool):
+        self.paths, self.active, self.device, self.shares_layers = paths, active, device, shares_layers
         walks = [(path[:length], turn) for turn, path in enumerate(paths) for length in range(len(path) + 1)]
         self.last = dict(walks)
         self.first = dict(reversed(walks))
         self.states: dict[Prefix, _SharedState] = {}
-        self.gathering: dict[tuple[ElasticLinear, Window], Parts] = {}
+        self.parts: dict[tuple[int, Window], Parts] = {}
+        self.leaves: list[_Leaf] = []
         self.embedding = ExitStack()
 
     @contextmanager
@@ -123,6 +128,7 @@ class _SharedPasses:
                     devices = [] if self.device.type == "cpu" else [self.device]
                     self.embedding.enter_context(torch.random.fork_rng(devices, device_type=self.device.type))
                 yield
+            _gather(self.leaves)
         finally:
             self.states = {prefix: state for prefix, state in self.states.items() if self.last[prefix] > number}
 
@@ -153,19 +159,39 @@ class _SharedPasses:
         states = state.attached if self.number == self.last[self.prefix] else state.leaf
         return states if state.beside is None else (states, *state.beside)
 
-    def parts(self, linear: ElasticLinear, window: Window) -> Parts:
-        """What a linear computes with: the leading parts of its weights, as leaves whose gradients gather in theirs.
+    def make_ready(self, linears: Sequence[ElasticLinear]) -> None:
+        """Cut off what linears compute with in this pass, so that gradients of parts gather at the end of it.
 
         Else autograd makes a gradient of the full size, zero outside of that part, at every pass, and adds all of it.
         Gradients then reach `grad` alone, and not who asks `torch.autograd.grad` for those of the weights.
         """
-        key = (linear, window)
-        if key not in self.gathering:
-            self.gathering[key] = [
-                (_gathering(linear.weight, place), None if linear.bias is None else _gathering(linear.bias, place[:1]))
-                for place in linear.slices(window)
-            ]
-        return self.gathering[key]
+        if any(map(is_brought, linears)):
+            return
+        ready: list[Parts | None] = list(self.active.unready)
+        for linear in linears:
+            window = self.active.windows[linear.number]
+            if window is not None:
+                key = linear.number, window
+                if key not in self.parts:
+                    self.parts[key] = self._leading_parts(linear, window)
+                ready[linear.number] = self.parts[key]
+        self.active.ready = ready
+
+    def _leading_parts(self, linear: ElasticLinear, window: Window) -> Parts:
+        weight, bias = linear.weight, linear.bias
+        return [
+            (self._leaf(weight, place), None if bias is None else self._leaf(bias, place[:1]))
+            for place in linear.slices(window)
+        ]
+
+    def _leaf(self, parameter: torch.Tensor, place: tuple[slice, ...]) -> torch.Tensor:
+        """A part of a parameter, cut off from it: what its gradient is added to is known to `leaves`."""
+        is_watched = parameter._backward_hooks or parameter._post_accumulate_grad_hooks
+        if not parameter.requires_grad or is_watched:
+            return parameter[place]
+        leaf = parameter.detach()[place].requires_grad_()
+        self.leaves.append((parameter, place, leaf))
+        return leaf
 
 
 class _SharedLayer:
@@ -198,18 +224,14 @@ def _tell_hooks(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any],
         hook(layer, args, kwargs, output) if takes_kwargs else hook(layer, args, output)
 
 
-def _gathering(parameter: torch.Tensor, place: tuple[slice, ...]) -> torch.Tensor:
-    """A part of a parameter as a leaf, whose gradients are added to that place of the parameter's."""
-    is_watched = parameter._backward_hooks or parameter._post_accumulate_grad_hooks
-    if not parameter.requires_grad or is_watched:
-        return parameter[place]
-
-    def gather(leaf: Any) -> None:
+def _gather(leaves: Sequence[_Leaf]) -> None:
+    """Add the gradients of parts to those places of their parameters' gradients, all in few operations."""
+    found = [(parameter, place, leaf) for parameter, place, leaf in leaves if leaf.grad is not None]
+    for parameter, _, _ in found:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-        parameter.grad[place].add_(leaf.grad)
+    if found:
+        gradients: Any = [leaf.grad for _, _, leaf in found]
+        torch._foreach_add_([parameter.grad[place] for parameter, place, _ in found], gradients)
+    for _, _, leaf in found:
         leaf.grad = None
-
-    leaf = parameter.detach()[place].requires_grad_()
-    leaf.register_post_accumulate_grad_hook(gather)
-    return leaf

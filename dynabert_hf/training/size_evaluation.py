@@ -140,7 +140,8 @@ class SizeEvaluation(OrderedEvaluation):
         return tuple(config.subnetworks) if asked is None else _parsed(asked, config)
 
     def _elastic(self) -> Any:
-        return self.accelerator.unwrap_model(self.model)
+        """The model itself: transformers keeps it here, and what wraps it elsewhere."""
+        return self.model
 
     @contextmanager
     def _at(self, sizes: Sequence[Size | str] | None, *, keeps_predictions: bool) -> Iterator[None]:

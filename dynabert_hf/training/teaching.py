@@ -166,7 +166,8 @@ def _ask_one(
         return teacher.outputs(inputs, hidden_states=hidden_states)
     if teacher.device != device:
         teacher.to(device)
-    teacher.eval()
+    if teacher.training:
+        teacher.eval()
     if "token_type_ids" in inputs and "token_type_ids" not in parameters_of(teacher):  # a family that has none
         inputs = {name: value for name, value in inputs.items() if name != "token_type_ids"}
     with at_size(teacher, size):

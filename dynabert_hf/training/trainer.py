@@ -139,7 +139,7 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
 
     def checkpoint_facts(self) -> dict[str, Any]:
         """What decides which sub-networks a step trains; to resume under others would be another training."""
-        config, args = self.accelerator.unwrap_model(self.model).config, self.args
+        config, args = self._elastic().config, self.args
         named = ("stage", "teacher_width", "hidden_matching", "strategy", "num_random_subnetworks", "seed")
         grid = {"widths": list(config.widths), "depths": list(config.depths), "sizes": config.sizes}
         views = None if args.views is None else [*args.views, args.view_probability]
@@ -181,7 +181,7 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
             ValueError: If there is no such checkpoint, it is not whole, or it belongs to another training.
             OSError: If a checkpoint could not be written to `output_dir`.
         """
-        elastic = self.accelerator.unwrap_model(self.model)
+        elastic = self._elastic()
         if self.looks_at_teachers and self.args.stage != "finetune" and not resume_from_checkpoint:
             look_at_teachers(self, self._teachers)
         with (
@@ -194,7 +194,7 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
     @contextmanager
     def _without_untaught_parts(self) -> Iterator[None]:
         """Freeze what no loss of this stage reaches: several processes would wait for its gradients."""
-        args, elastic = self.args, self.accelerator.unwrap_model(self.model)
+        args, elastic = self.args, self._elastic()
         frozen: list[torch.nn.Parameter] = []
         ends_before_head = args.logit_weight == args.label_weight == 0 or is_sentence_encoder(elastic.config)
         if args.stage != "finetune" and ends_before_head:
@@ -244,7 +244,7 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
         if callable(getattr(optimizer, "train", None)):  # of optimisers without a schedule
             optimizer.train()
         inputs = self._prepare_inputs(inputs)
-        if is_sentence_encoder(self._config_of(model)):
+        if is_sentence_encoder(self._elastic().config):
             inputs = single_texts(inputs)
         self._shares = Shares.of(Items.of(inputs), num_items_in_batch)
         pairs = self.pairs_of_step()
@@ -289,13 +289,12 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
         It is not known to be exact where a subclass may call the model otherwise than once a pass, where code was
         compiled, and where an engine holds the weights or copies the modules.
         """
-        elastic = self.accelerator.unwrap_model(model)
         losses = type(self).compute_loss, type(self).pair_loss
         has_own_loss = losses != (Trainer.compute_loss, DynaBertTrainer.pair_loss)
         is_compiled = has_compiled_regions(model) or any(module._compiled_call_impl for module in model.modules())
         if has_own_loss or is_compiled or self.accelerator.distributed_type in FOREIGN_ENGINES:
-            return nullcontext(elastic.subnetwork)
-        return share_prefixes(elastic, sizes)
+            return nullcontext(self._elastic().subnetwork)
+        return share_prefixes(self._elastic(), sizes)
 
     def pair_loss(
         self, model: torch.nn.Module, inputs: dict[str, Any], pair: DistillationPair, teacher: Any
@@ -312,7 +311,7 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
             teacher,
             inputs,
             head=task_of(self.model).head,
-            config=self._config_of(model),
+            config=self._elastic().config,
             args=self.args,
             matched=pair.teacher_hidden_layers,
             states=None if self._projections is None else self._projections(student.hidden_states),
@@ -324,9 +323,6 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
             loss = loss + self.args.label_weight * parts["label_loss"]
         self._record(pair, **parts)
         return loss
-
-    def _config_of(self, model: torch.nn.Module) -> Any:
-        return self.accelerator.unwrap_model(model).config
 
     def _student_outputs(self, model: torch.nn.Module, inputs: dict[str, Any]) -> tuple[torch.Tensor | None, Any]:
         """The loss on labels, where it has a weight, and the outputs of the same pass."""
@@ -342,7 +338,7 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
             labels = inputs.get("labels")
             if labels is not None and labels.is_floating_point() and labels.isnan().any():
                 outputs = model(**without_labels(inputs), **wanted)
-                return loss_of_labelled_rows(outputs, labels, self._config_of(model), self.compute_loss_func), outputs
+                return loss_of_labelled_rows(outputs, labels, self._elastic().config, self.compute_loss_func), outputs
             loss, outputs = self.compute_loss(model, {**inputs, **wanted}, return_outputs=True)
             return of_labelled(loss, labels), outputs
 
@@ -354,7 +350,7 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
                 self._teachers,
                 size,
                 without_labels(inputs),
-                config=self.accelerator.unwrap_model(self.model).config,
+                config=self._elastic().config,
                 labels=inputs.get("labels"),
                 hidden_states=self._hidden_weight > 0,
                 device=self.args.device,
