@@ -1,7 +1,7 @@
 """Is one DynaBERT as good as models compressed one by one, on GLUE? A command trains what a table lacks and prints it.
 
     python -m benchmarks.glue_study ideas --tasks sst2 mrpc --seeds 0 1     # ideas against the recipe, held-out rows
-    python -m benchmarks.glue_study rivals --device cuda --bf16 --minutes 9 # as far as it comes in nine minutes
+    python -m benchmarks.glue_study rivals --device cuda --workers 12 --minutes 9   # as far as it comes in nine minutes
     python -m benchmarks.glue_study report                                  # all tables of what is there, as a page
     python -m benchmarks.glue_study rivals --smoke                          # seconds, to see that everything works
 
@@ -12,7 +12,6 @@ folders: `--source nyu-mll/glue=../data/glue --source sentence-transformers/all-
 import argparse
 import os
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +21,7 @@ import torch
 
 from .jobs import CHOICE, Results
 from .plan import PLAN
+from .running import complete, lacking
 from .study import Study
 from .tables import TABLES, View
 
@@ -34,7 +34,7 @@ def parse_arguments(argv=None):
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("table", choices=[*TABLES, "report"])
+    parser.add_argument("tables", nargs="+", choices=[*TABLES, "report"], metavar="TABLE", help=", ".join(TABLES))
     parser.add_argument("--tasks", nargs="+", metavar="TASK", help=f"some of {', '.join(PLAN.tasks)}")
     parser.add_argument("--backbones", nargs="+", metavar="NAME", help=f"some of {', '.join(PLAN.backbones)}")
     parser.add_argument("--ideas", nargs="+", metavar="ARM", help=f"some of {', '.join(PLAN.ideas)}")
@@ -43,6 +43,7 @@ def parse_arguments(argv=None):
     parser.add_argument("--epochs", type=float, help="train for so many, in folders of --work and --results of its own")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--bf16", action="store_true", help="train in bfloat16")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="train so many models at a time")
     parser.add_argument("--minutes", type=float, help="begin no job after so many minutes")
     parser.add_argument("--list", action="store_true", help="print the jobs that are lacking, and train nothing")
     parser.add_argument("--source", action="append", default=[], metavar="ID=FOLDER", help="read a folder for an id")
@@ -57,15 +58,16 @@ def main(argv=None):
     if arguments.device == "cuda" and not torch.cuda.is_available():
         sys.exit("--device cuda was given, but torch sees no GPU here. Leave it out to train on the processor.")
     view = make_view(arguments)
-    names = list(TABLES) if arguments.table == "report" else [arguments.table]
+    is_report = "report" in arguments.tables
+    names = list(TABLES) if is_report else arguments.tables
     if arguments.list:
-        for job in lacking(view, names[0]):
+        for job in lacking(view, names):
             print(job)
         return 0
-    is_complete = arguments.table == "report" or complete(view, names[0], arguments.minutes)
+    is_complete = is_report or complete(view, names, arguments.minutes, arguments.workers)
     page = "\n\n".join(section(view, name) for name in names)
     print(page)
-    if arguments.table == "report":
+    if is_report:
         (view.study.results.folder / "report.md").write_text(page + "\n")
     return 0 if is_complete else 1
 
@@ -81,7 +83,8 @@ def make_view(arguments):
         plan, results = smoke_plan(work), work / "results"
     if arguments.epochs:
         plan = replace(plan, tasks={name: replace(each, epochs=arguments.epochs) for name, each in plan.tasks.items()})
-    trainer = {"use_cpu": arguments.device == "cpu", "bf16": arguments.bf16}
+    is_cpu = arguments.device == "cpu"
+    trainer = {"use_cpu": is_cpu, "bf16": arguments.bf16, **({} if is_cpu or arguments.bf16 else {"tf32": True})}
     study = Study(replace(plan, trainer={**plan.trainer, **trainer}), work, Results(results), sources)
     choice = f"{CHOICE}-{arguments.rows}" if arguments.rows else CHOICE
     chosen = [
@@ -96,28 +99,6 @@ def _some_of(given, known):
     if unknown:
         sys.exit(f"{', '.join(unknown)} is not in the plan. Possible are {', '.join(known)}.")
     return list(given or known)
-
-
-def lacking(view, name):
-    """The jobs that a table asks for and that have no result; later ones may depend on what these choose."""
-    view = replace(view, missing=[], with_claims=False)
-    TABLES[name](view)
-    return view.missing
-
-
-def complete(view, name, minutes=None):
-    """Run what a table lacks, until nothing is lacking or the time is up; whether it is complete."""
-    end = float("inf") if minutes is None else time.monotonic() + 60 * minutes
-    while jobs := lacking(view, name):
-        for job in jobs:
-            if time.monotonic() > end:
-                print(f"The time is up. {len(jobs)} jobs or more are lacking; call again to go on.", flush=True)
-                return False
-            if view.study.results.get(job) is None:  # a job may have been run for another that needs it
-                start = time.monotonic()
-                view.study.run(job)
-                print(f"{time.strftime('%H:%M:%S')} {job}: {time.monotonic() - start:.0f} s", flush=True)
-    return True
 
 
 def section(view, name):
