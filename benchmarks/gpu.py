@@ -24,9 +24,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -60,10 +60,10 @@ class Setting:
     depths: tuple[float, ...] = (0.5, 0.75, 1.0)
     length: int = 128
     train_batch: int = 32
-    batches: tuple[int, ...] = (1, 8, 64)
-    rounds: int = 20
-    warmup: int = 5
-    passes: int = 10
+    batches: tuple[int, ...] = (1, 8, 64, 256)
+    rounds: int = 12
+    warmup: int = 3
+    passes: int = 5
     backend: str = "inductor"
 
     def config(self) -> DynaBertConfig:
@@ -131,6 +131,7 @@ class Bench:
 def many_graphs():
     """More compilations of one function than torch's limit; to hit the raised one is an error, no silent eager run."""
     torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
     limits = {"recompile_limit": 1000, "accumulated_recompile_limit": 10_000, "fail_on_recompile_limit_hit": True}
     with torch._dynamo.config.patch(limits):
         yield
@@ -138,17 +139,25 @@ def many_graphs():
 
 
 @contextmanager
-def compiled_layers(model: Any, backend: str):
-    """Each layer's forward pass compiled by itself: regions, between which hooks and shared prefixes still work."""
-    layers = list(model.elastic_layers.stored)
+def compiled_layers(layers: Sequence[Any], **how: Any):
+    """Each layer's forward pass compiled by itself: regions, between which hooks and shared prefixes still work.
+
+    Hooks within a layer are taken away: transformers records attentions by them, and each would split a graph.
+    """
+    hooks = [module._forward_hooks for layer in layers for module in layer.modules() if module is not layer]
+    kept = [dict(own) for own in hooks]
     with many_graphs():
+        for own in hooks:
+            own.clear()
         for layer in layers:
-            layer.forward = torch.compile(layer.forward, dynamic=False, backend=backend)
+            layer.forward = torch.compile(layer.forward, dynamic=False, **how)
         try:
             yield
         finally:
             for layer in layers:
                 del layer.forward
+            for own, before in zip(hooks, kept, strict=True):
+                own.update(before)
 
 
 class StepBench(Bench):
@@ -199,22 +208,23 @@ class StepBench(Bench):
             "optimizer_ms": self._optimizers(),
         }
 
-    def compiled(self) -> dict[str, Any]:
+    def compiled(self, **how: Any) -> dict[str, Any]:
         """The step with compiled layers beside the eager one, their gradients, and how many graphs there are."""
         self.step()
         exact = torch.cat([parameter.grad.flatten() for parameter in self.elastic.parameters()])
-        plain = [layer.forward for layer in self.elastic.elastic_layers.stored]
+        (teacher,) = self.trainer._teachers
+        layers = [*self.elastic.elastic_layers.stored, *teacher.elastic_layers.stored]
+        plain = [layer.forward for layer in layers]
         start = time.perf_counter()
-        with compiled_layers(self.elastic, self.setting.backend):
+        with compiled_layers(layers, backend=self.setting.backend, **how):
             self.step()
             seconds = time.perf_counter() - start
             found = torch.cat([parameter.grad.flatten() for parameter in self.elastic.parameters()])
-            compiled = [layer.forward for layer in self.elastic.elastic_layers.stored]
-            calls = {"eager": partial(self._step_by, plain), "compiled": partial(self._step_by, compiled)}
-            times = self.in_turns(calls)
+            compiled = [layer.forward for layer in layers]
+            eager, fast = partial(self._step_by, layers, plain), partial(self._step_by, layers, compiled)
+            times = self.in_turns({"eager": eager, "compiled": fast})
             graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
-            self._step_by(compiled)
-            where = where_time_goes(self.step, self.device)
+            where = where_time_goes(fast, self.device)
         ratios = [one / other for one, other in zip(times["compiled"], times["eager"], strict=True)]
         return {
             "eager_ms": statistics.median(times["eager"]),
@@ -226,8 +236,12 @@ class StepBench(Bench):
             **where,
         }
 
-    def _step_by(self, forwards: list[Callable[..., Any]]) -> None:
-        for layer, forward in zip(self.elastic.elastic_layers.stored, forwards, strict=True):
+    def graphs(self) -> dict[str, Any]:
+        """The same with CUDA graphs of each layer."""
+        return self.compiled(**({"mode": "reduce-overhead"} if self.setting.backend == "inductor" else {}))
+
+    def _step_by(self, layers: list[Any], forwards: list[Callable[..., Any]]) -> None:
+        for layer, forward in zip(layers, forwards, strict=True):
             layer.forward = forward
         self.step()
 
@@ -308,7 +322,7 @@ def make_jobs(device: torch.device, setting: Setting) -> dict[str, Callable[[], 
             return getattr(StepBench(device, setting, strategy, folder), kind)()
 
     jobs: dict[str, Callable[[], dict[str, Any]]] = {"tests": partial(run_tests, device)}
-    for kind in ("eager_and_parts", "compiled"):
+    for kind in ("eager_and_parts", "compiled", "graphs"):
         for strategy in ("sandwich", "grid"):
             jobs[f"step {strategy} {kind}"] = partial(step, strategy, kind)
     bench = InferenceBench(device, setting)
@@ -317,8 +331,8 @@ def make_jobs(device: torch.device, setting: Setting) -> dict[str, Callable[[], 
     for batch_size in setting.batches:
         jobs[f"inference {batch_size} eager"] = partial(bench.measure, batch_size, "eager", every)
     for size in [*chosen, *(size for size in every if size not in chosen)]:
-        for batch_size in setting.batches:
-            for mode in ("compiled", "graphs"):
+        for mode in ("compiled", "graphs"):
+            for batch_size in setting.batches:
                 name = f"inference {batch_size} {mode} {size}"
                 jobs[name] = partial(bench.measure, batch_size, mode, [size])
     return jobs
@@ -340,6 +354,7 @@ def main() -> None:
     parser.add_argument("--part", choices=["tests", "step", "inference"], help="default: all of them")
     parser.add_argument("--only", metavar="TEXT", help="only jobs whose name contains this")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no job after this time")
+    parser.add_argument("--rounds", type=int, help="how often to time each; 1 only fills the caches of a compiler")
     parser.add_argument("--again", action="store_true", help="also what has a result")
     parser.add_argument("--output", type=Path, help="default: benchmarks/results/gpu-<card>.json")
     parser.add_argument("--table", action="store_true", help="print what was measured, measure nothing")
@@ -356,7 +371,10 @@ def main() -> None:
         print(table(results))
         return
     start = time.perf_counter()
-    for name, job in make_jobs(device, SMOKE if arguments.smoke else BASE).items():
+    setting = SMOKE if arguments.smoke else BASE
+    if arguments.rounds:
+        setting = replace(setting, rounds=arguments.rounds)
+    for name, job in make_jobs(device, setting).items():
         is_wanted = name.split()[0] == (arguments.part or name.split()[0]) and (arguments.only or "") in name
         if not is_wanted or (name in results["jobs"] and not arguments.again):
             continue

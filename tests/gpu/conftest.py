@@ -3,6 +3,7 @@
 import os
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS adds up in an order of the moment
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # else its processes outlive the test that began them
 
 import pytest
 import torch
@@ -31,11 +32,16 @@ def card(device):
 
 @pytest.fixture
 def deterministic():
-    """Operations that add up in an order of the moment are replaced, or fail."""
-    before = torch.are_deterministic_algorithms_enabled()
+    """Operations that add up in an order of the moment are replaced, or fail.
+
+    But for cuDNN's attention, which takes half precision: it does so without a word, and is turned off here.
+    """
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cuda.cudnn_sdp_enabled()
     torch.use_deterministic_algorithms(True)
+    torch.backends.cuda.enable_cudnn_sdp(False)
     yield
-    torch.use_deterministic_algorithms(before)
+    torch.use_deterministic_algorithms(before[0])
+    torch.backends.cuda.enable_cudnn_sdp(before[1])
 
 
 @pytest.fixture(params=["bf16", "fp16"])

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from helpers.tiny import make_model
-from helpers.trainers import LastGradients, make_trainer
+from helpers.trainers import RECOMPUTE, LastGradients, make_trainer
 
 pytestmark = pytest.mark.gpu
 
@@ -29,7 +29,7 @@ def test_recomputed_activations_give_the_same_gradients_in_mixed_precision(mixed
 
 def check(tmp_path, device, **arguments):
     kept = gradients(tmp_path, device, **arguments)
-    recomputed = gradients(tmp_path, device, activation_checkpointing=True, **arguments)
+    recomputed = gradients(tmp_path, device, **{RECOMPUTE: True}, **arguments)
     assert kept["classifier.weight"].any()
     for name, gradient in kept.items():
         assert torch.equal(recomputed[name], gradient), name

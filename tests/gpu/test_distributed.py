@@ -22,7 +22,8 @@ def free_port():
 def launch(folder, device, backend, num_processes):
     """Start every process as the first one of a machine of its own: all take the first device."""
     world = {"WORLD_SIZE": str(num_processes), "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
-    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])])
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "PYTHONPATH": path}
     where = {"ACCELERATE_USE_CPU": "true"} if device.type == "cpu" else {}
     command = [sys.executable, one_device_worker.__file__, folder, device.type, backend, num_processes]
     workers = [

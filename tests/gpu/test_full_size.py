@@ -12,6 +12,7 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.filterwarnings("ignore::UserWarning:torch._inductor.*"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.jit.*"),
+    pytest.mark.filterwarnings("ignore:_compile flag on create_block_mask:DeprecationWarning"),
 ]
 
 KERNELS = ("eager", "sdpa", "flex_attention")

@@ -14,7 +14,7 @@ from transformers import BertConfig, BertForSequenceClassification
 from dynabert_hf import DynaBertTrainer, DynaBertTrainingArguments, train_dynabert
 from helpers.sentences import make_pairs, make_texts, save_encoder
 from helpers.tiny import TINY, make_model
-from helpers.trainers import FirstGradients, make_dataset
+from helpers.trainers import RECOMPUTE, FirstGradients, make_dataset
 
 CASES = [("width", 1, False), ("depth", 1, False), ("depth", 1, True), ("depth", 2, True), ("finetune", 2, False)]
 """Stage, steps of accumulation, activation checkpointing."""
@@ -39,7 +39,7 @@ def make_trainer(
         "max_steps": STEPS,
         "per_device_train_batch_size": 16 // num_processes // accumulation,
         "gradient_accumulation_steps": accumulation,
-        "activation_checkpointing": checkpointing,
+        RECOMPUTE: checkpointing,
         "train_sampling_strategy": "random",
         "use_cpu": True,
         "disable_tqdm": True,
