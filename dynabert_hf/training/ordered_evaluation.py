@@ -164,9 +164,10 @@ def evaluate_one_size(model: PreTrainedModel, args: TrainingArguments, **trainer
 def unchanged(model: torch.nn.Module) -> Iterator[None]:
     """Inside, a model may be moved, cast and set to evaluation; at the end all that is, in place, as it was before.
 
-    So is what transformers writes into a configuration when a model runs.
+    So is what transformers writes into a configuration when a model runs, and what accelerate sets on a model: in mixed
+    precision its forward pass, too.
     """
-    config = vars(getattr(model, "config", model))
+    attributes, config = dict(vars(model)), vars(getattr(model, "config", model))
     fields = {name: config.get(name, config) for name in ("problem_type", "use_cache")}
     modules = [(module, module.training) for module in model.modules()]
     weights = [(parameter, parameter.data) for parameter in model.parameters()]
@@ -179,6 +180,9 @@ def unchanged(model: torch.nn.Module) -> Iterator[None]:
                 config.pop(name, None)
             else:
                 config[name] = value
+        for name in vars(model).keys() - attributes:
+            delattr(model, name)
+        vars(model).update(attributes)
         for module, mode in modules:
             module.training = mode
         for parameter, before in weights:

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import torch
 import transformers
+from accelerate.utils import convert_to_fp32
 from torch import nn
 from torch.nn import functional
 from transformers import AutoTokenizer, PreTrainedModel, TrainerState
@@ -137,7 +138,7 @@ def ask(
     hidden_states: bool,
     device: torch.device,
 ) -> ModelOutput:
-    """What teachers say of a batch: of several the mean of their distributions, and the hidden states of the first.
+    """What teachers say of a batch, in float32: of several the mean of their distributions, hidden states of the first.
 
     Args:
         teachers: The teachers.
@@ -149,7 +150,7 @@ def ask(
         device: Where the student is.
     """
     outputs: list[Any] = [
-        _ask_one(teacher, size, inputs, hidden_states and number == 0, device)
+        convert_to_fp32(_ask_one(teacher, size, inputs, hidden_states and number == 0, device))
         for number, teacher in enumerate(teachers)
     ]
     if len(outputs) == 1:

@@ -58,17 +58,21 @@ def test_an_untrained_head_is_said_without_data_to_measure_on(tmp_path, caplog):
     assert "looks untrained: its bias is 0 throughout" in caplog.text
 
 
-def test_looking_at_a_teacher_changes_no_draw_and_no_weight(tmp_path):
+@pytest.mark.parametrize("is_mixed", [False, True])
+def test_looking_at_a_teacher_changes_no_draw_and_no_weight(tmp_path, is_mixed):
     drawn, weights = [], []
     for looks in (True, False):
         model = make_model(stock={"hidden_dropout_prob": 0.2})
         data = make_dataset(8)
-        trainer = make_trainer(tmp_path / str(looks), model=model, train_dataset=data, eval_dataset=data)
-        trainer.looks_at_teachers = looks
+        teacher = copy.deepcopy(model)
+        own = {"model": model, "teacher": teacher, "train_dataset": data, "eval_dataset": data, "bf16": is_mixed}
+        trainer = make_trainer(tmp_path / str(looks), **own)
+        trainer.looks_at_teachers, before = looks, dict(vars(teacher))
         random.seed(3), np.random.seed(3), torch.manual_seed(3)
         trainer.train()
         drawn.append((random.random(), np.random.rand(), torch.rand(2).tolist()))
         weights.append({name: weight.clone() for name, weight in model.named_parameters()})
+        assert vars(teacher) == before  # accelerate would leave its forward pass in mixed precision
     assert drawn[0] == drawn[1]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 

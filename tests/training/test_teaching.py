@@ -15,8 +15,8 @@ from torch.nn import functional
 from transformers import AutoModelForSequenceClassification
 from transformers.utils import ModelOutput
 
-from dynabert_hf import plan_stage
-from dynabert_hf.training.teaching import mean_predictions
+from dynabert_hf import SubNetwork, plan_stage
+from dynabert_hf.training.teaching import ask, mean_predictions
 
 LARGER = {"hidden_size": 48, "num_hidden_layers": 9, "intermediate_size": 64}
 DISTILBERT = {"dim": 48, "n_layers": 3}
@@ -25,6 +25,19 @@ SMALL = {"widths": [0.5, 1.0], "depths": [0.5, 1.0]}
 
 def batch_of(data):
     return {name: torch.tensor(data[name]) for name in data.column_names}
+
+
+def test_what_a_teacher_says_in_half_precision_is_heard_in_float32():
+    model, inputs = make_model(), batch_of(make_dataset())
+    exact = model(**inputs, output_hidden_states=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = model(**inputs, output_hidden_states=True)
+        known = {"config": model.config, "labels": None, "hidden_states": True, "device": model.device}
+        said = ask([model], SubNetwork(), inputs, **known)
+    assert half.logits.dtype == torch.bfloat16
+    assert {states.dtype for states in (said.logits, *said.hidden_states)} == {torch.float32}
+    assert torch.equal(said.logits, half.logits.float())
+    torch.testing.assert_close(said.logits, exact.logits, rtol=0, atol=0.05)
 
 
 def mean_square(ours, theirs, mask):
