@@ -59,7 +59,7 @@ def write_model(folder):
         vocab_size=len(vocabulary),
         hidden_size=32,
         num_hidden_layers=6,
-        num_attention_heads=4,
+        num_attention_heads=8,
         intermediate_size=48,
         max_position_embeddings=40,
         initializer_range=0.3,  # so that sizes differ
