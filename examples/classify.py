@@ -6,6 +6,7 @@ python examples/classify.py outputs/demo/dynabert/model "What a film."
 import argparse
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
@@ -16,21 +17,29 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="folder or Hub id of an elastic model with a sequence classification head")
     parser.add_argument("sentences", nargs="*", help="sentences to classify (default: ask for them)")
+    parser.add_argument("--label", action="append", help="the right label of a sentence, once for each")
     arguments = parser.parse_args()
+    if arguments.label and len(arguments.label) != len(arguments.sentences):
+        parser.error(
+            f"{len(arguments.label)} labels were given for {len(arguments.sentences)} sentences. Give one --label for "
+            "each sentence, in their order, or none."
+        )
     model = AutoModelForSequenceClassification.from_pretrained(arguments.model)
     classify = pipeline("text-classification", model=model, tokenizer=AutoTokenizer.from_pretrained(arguments.model))
     sizes = model.config.subnetworks
     sizes = [sizes[0], sizes[len(sizes) // 2], sizes[-1]]
     console = Console()
+    labels = iter(arguments.label or [])
     for sentence in arguments.sentences or typed():
-        table = Table()
+        label = next(labels, None)
+        table = Table(title=label and f"right: {escape(label)}", title_justify="left")
         for heading in ("size", "label", "confidence"):
             table.add_column(heading)
         for size in sizes:
             model.set_active(width=size.width, depth=size.depth)
-            answer = classify(sentence)[0]
-            table.add_row(str(size), answer["label"], f"{answer['score']:.3f}")
-        console.print(sentence, table)
+            answer = classify(sentence, truncation=True)[0]
+            table.add_row(str(size), escape(answer["label"]), f"{answer['score']:.3f}")
+        console.print(escape(sentence), table)
 
 
 def typed():

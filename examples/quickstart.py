@@ -45,6 +45,9 @@ from dynabert_hf.sizes.plots import plot_pareto
 from dynabert_hf.training.callbacks import show_progress
 
 SENTENCES = ["A warm, funny film that never lets go.", "Dull, predictable and far too long."]
+NUM_SHOWN, SHOWN_CHARACTERS = 3, 1000
+"""Sentences of data that were named that are classified at the end, and what is shown of a long one."""
+
 MAX_LENGTH = 128
 LATENCY_LENGTH = 32
 TRAINING = {"learning_rate": 4e-4, "num_train_epochs": 3}
@@ -62,7 +65,11 @@ MOST_EPOCHS, PATIENCE = 30, 3
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sentences", nargs="*", default=SENTENCES, help="sentences to classify at the end")
+    parser.add_argument(
+        "sentences",
+        nargs="*",
+        help=f"sentences to classify at the end (default: {NUM_SHOWN} of the test data that you name)",
+    )
     names = ", ".join(embedded.MODELS)
     parser.add_argument(
         "--model", default="minilm", help=f"folder or Hub id of an encoder, or one embedded: {names} (default: minilm)"
@@ -83,6 +90,11 @@ def parse_arguments():
     return parser.parse_args()
 
 
+def names_data(arguments):
+    """Whether the data are the caller's, not the embedded ones."""
+    return bool(arguments.dataset or arguments.train_file)
+
+
 def settings_of(arguments):
     """What differs between a smoke run, the default and a full run."""
     name = "smoke" if arguments.smoke else "full" if arguments.full else "demo"
@@ -94,7 +106,7 @@ def settings_of(arguments):
     settings = {"teacher": {}, "training": TRAINING, "num_train": arguments.num_train, "num_test": None, "rounds": 30}
     if arguments.full:
         return {**settings, "folder": folder, "training": FULL_TRAINING}
-    if arguments.num_train is None and not (arguments.dataset or arguments.train_file):
+    if arguments.num_train is None and not names_data(arguments):
         settings["num_train"] = 3000
     return {**settings, "folder": folder}
 
@@ -124,7 +136,7 @@ def scaled(settings, data):
 def load_data(arguments, settings):
     """The splits train and test with the columns text and label, of the embedded data or those that were named."""
     num_train = settings["num_train"]
-    if not (arguments.dataset or arguments.train_file):
+    if not names_data(arguments):
         data = embedded.movie_snippets(num_train=num_train, seed=arguments.seed)
         data = DatasetDict(train=data["train"], test=data["test"])
     else:
@@ -250,7 +262,7 @@ def run(arguments):
     settings = settings_of(arguments)
     folder = settings["folder"]
     data = load_data(arguments, settings)
-    if (arguments.dataset or arguments.train_file) and not arguments.smoke:
+    if names_data(arguments) and not arguments.smoke:
         settings = scaled(settings, data)
     sizes = {split: len(part) for split, part in data.items()}
     console.print(f"[bold]Data[/bold] {sizes}")
@@ -289,8 +301,17 @@ def run(arguments):
         f"Table: {folder / 'results.json'}   Picture: {folder / 'sizes.png'}   Model: {folder / 'dynabert/model'}"
     )
     console.print("[bold]4/4[/bold] Loading the model in a new process, at three sizes")
-    classify = [sys.executable, str(Path(__file__).with_name("classify.py")), str(folder / "dynabert" / "model")]
-    subprocess.run([*classify, *arguments.sentences], check=True)
+    sentences, labels = shown(arguments, data["test"])
+    command = [sys.executable, str(Path(__file__).with_name("classify.py")), *(f"--label={label}" for label in labels)]
+    subprocess.run([*command, "--", str(folder / "dynabert" / "model"), *sentences], check=True)
+
+
+def shown(arguments, test):
+    """Sentences to classify at the end, and their labels if these are known: a few of the test data that were named."""
+    if arguments.sentences or not names_data(arguments):
+        return arguments.sentences or SENTENCES, []
+    rows = draw(test, NUM_SHOWN, arguments.seed)
+    return [text[:SHOWN_CHARACTERS] for text in rows["text"]], rows.features["label"].int2str(rows["label"][:])
 
 
 def measured_rows(result, *, rounds):
@@ -318,7 +339,6 @@ def write_card(result, report_rows, folder, arguments):
         replace(row, costs={**row.costs, "latency_ms": measured["latency_ms"]})
         for row, measured in zip(result.rows, report_rows, strict=True)
     ]
-    is_embedded = not (arguments.dataset or arguments.train_file)
     data = arguments.dataset or (arguments.test_file and Path(arguments.test_file).name)
     data = data or "held-out movie-review snippets, rated by people and published with VADER"
     result.record(data)
@@ -329,7 +349,7 @@ def write_card(result, report_rows, folder, arguments):
         rows=rows,
         base_model=embedded.hub_id(arguments.model),
         license="apache-2.0" if arguments.model in embedded.MODELS else None,
-        language="en" if is_embedded else None,
+        language=None if names_data(arguments) else "en",
         rewired=True,
         dataset_id=arguments.dataset,
         dataset_name=data,

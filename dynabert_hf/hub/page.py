@@ -72,7 +72,7 @@ class _Page:
             gradio.Markdown(f"# {self.title}\nOne model, many sizes: choose one, and read what it says and how fast.")
             with gradio.Row():
                 with gradio.Column(min_width=320):
-                    text = gradio.Textbox(label="Text", lines=3, value="A warm, funny and clever film.", elem_id="text")
+                    text = gradio.Textbox(label="Text", lines=3, value="An example.", elem_id="text")
                     second = gradio.Textbox(label="Second text, of a pair", lines=1, elem_id="second")
                     how = gradio.Radio([BY_SIZE, BY_LATENCY], value=BY_SIZE, label="Choose by", elem_id="how")
                     width = self._slider(gradio, "Width", self.playground.widths)

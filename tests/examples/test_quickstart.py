@@ -1,10 +1,12 @@
 """What the quickstart takes and refuses, data and teachers; the whole of it runs in its smoke form in CI."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import classify
 import pytest
 import quickstart
 import torch
@@ -174,3 +176,51 @@ def test_every_run_has_a_folder_of_its_own_or_the_one_that_was_named(tmp_path, m
     for given, expected in (([], Path("outputs") / name), (["--output-dir", str(tmp_path)], tmp_path)):
         monkeypatch.setattr(sys, "argv", ["quickstart.py", *size, *given])
         assert quickstart.settings_of(quickstart.parse_arguments())["folder"] == expected
+
+
+def test_what_is_classified_at_the_end_are_given_sentences_or_those_of_the_callers_own_data(tmp_path):
+    test = quickstart.load_data(arguments(tmp_path), ALL)["test"]
+    sentences, labels = quickstart.shown(arguments(tmp_path, sentences=[]), test)
+    own = dict(row.split(",") for row in ROWS)
+    assert len(sentences) == quickstart.NUM_SHOWN
+    assert labels == [own[sentence] for sentence in sentences]
+    assert quickstart.shown(arguments(tmp_path, sentences=["Mine."]), test) == (["Mine."], [])
+    embedded = SimpleNamespace(dataset=None, train_file=None, sentences=[])
+    assert quickstart.shown(embedded, test) == (quickstart.SENTENCES, [])
+
+
+@pytest.mark.filterwarnings("ignore:Some sizes are the same network")
+def test_a_run_on_a_file_of_a_bank_speaks_of_the_bank_alone(tmp_path, monkeypatch, capsys):
+    def in_this_process(command, check):
+        assert (command[0], check) == (sys.executable, True)
+        monkeypatch.setattr(sys, "argv", command[1:])
+        classify.main()
+
+    rows = [f"-where is my [card] {row},{'[lost]' if row % 2 else '-late'}" for row in range(8)]
+    files = arguments(tmp_path, train=rows, test=rows[:5])
+    out = tmp_path / "out"
+    command = ["quickstart.py", "--train-file", files.train_file, "--test-file", files.test_file, "--smoke"]
+    command += ["--text-column", "review", "--label-column", "verdict", "--output-dir", str(out)]
+    monkeypatch.setattr(sys, "argv", [*command, "--model", str(save_model(tmp_path / "model", head=False))])
+    monkeypatch.setattr(quickstart, "LATENCY_LENGTH", 8)
+    monkeypatch.setattr(quickstart, "plot", lambda report, path: None)
+    monkeypatch.setattr(quickstart, "subprocess", SimpleNamespace(run=in_this_process))
+    quickstart.main()
+    told = capsys.readouterr().out
+    card = (out / "dynabert" / "model" / "README.md").read_text()
+    last = told.partition("4/4")[2]
+    own = dict(row.split(",") for row in rows)
+    shown = re.findall(r"(-where is my \[card\] \d)\nright: (.*)\n", last)
+    assert len(shown) == quickstart.NUM_SHOWN
+    assert all(own[text] == label.strip() for text, label in shown)
+    answers = re.findall(r"(w[\d.]+-d[\d.]+) +│ (\[lost\]|-late) +│", last)
+    assert len(answers) == 3 * quickstart.NUM_SHOWN
+    assert "test.csv" in card
+    assert not re.search("film|movie|snippet|VADER", told + card)
+
+
+def test_classify_refuses_labels_that_are_not_one_for_each_sentence(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["classify.py", "--label=a", "--label=b", "model", "One sentence."])
+    with pytest.raises(SystemExit):
+        classify.main()
+    assert "2 labels were given for 1 sentences. Give one --label for each sentence" in capsys.readouterr().err
