@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from transformers import TrainingArguments
@@ -19,6 +19,10 @@ STAGES = tuple(HIDDEN_WEIGHTS)
 TEACHER_WIDTHS = ("same", "full")
 HIDDEN_MATCHINGS = ("published", "own")
 VECTOR_LOSSES = ("cosine", "mse")
+RECOMPUTE = "activation_checkpointing"
+"""The argument that has activations computed again in the backward pass."""
+if RECOMPUTE not in {each.name for each in fields(TrainingArguments)}:  # of older transformers
+    RECOMPUTE = "gradient_checkpointing"
 
 
 @dataclass
@@ -187,7 +191,7 @@ def _check_engines(args: TrainingArguments) -> None:
         raise ValueError(
             f"{name} was asked for, by an argument or by `accelerate launch`, but is not possible in training: "
             f"{reasons[name]}. Possible are one process, DDP (distributed_type: MULTI_GPU) and FSDP version 2; "
-            "bf16=True, activation_checkpointing=True and gradient_accumulation_steps save memory, too."
+            f"bf16=True, {RECOMPUTE}=True and gradient_accumulation_steps save memory, too."
         )
 
 

@@ -3,7 +3,9 @@
 import pytest
 import torch
 from helpers.tiny import make_model
-from helpers.trainers import RECOMPUTE, LastGradients, make_trainer
+from helpers.trainers import LastGradients, make_trainer
+
+from dynabert_hf.training.arguments import RECOMPUTE
 
 pytestmark = pytest.mark.gpu
 

@@ -12,9 +12,10 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import BertConfig, BertForSequenceClassification
 
 from dynabert_hf import DynaBertTrainer, DynaBertTrainingArguments, train_dynabert
+from dynabert_hf.training.arguments import RECOMPUTE
 from helpers.sentences import make_pairs, make_texts, save_encoder
 from helpers.tiny import TINY, make_model
-from helpers.trainers import RECOMPUTE, FirstGradients, make_dataset
+from helpers.trainers import FirstGradients, make_dataset
 
 CASES = [("width", 1, False), ("depth", 1, False), ("depth", 1, True), ("depth", 2, True), ("finetune", 2, False)]
 """Stage, steps of accumulation, activation checkpointing."""

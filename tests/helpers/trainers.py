@@ -1,19 +1,13 @@
 """Trainers of tiny models, and their data."""
 
 import copy
-import dataclasses
 
 import torch
 from datasets import Dataset
-from transformers import TrainerCallback, TrainingArguments
+from transformers import TrainerCallback
 
 from dynabert_hf import DynaBertTrainer, DynaBertTrainingArguments
 from helpers.tiny import make_model
-
-RECOMPUTE = "activation_checkpointing"
-"""The argument that has activations computed again in the backward pass."""
-if RECOMPUTE not in {field.name for field in dataclasses.fields(TrainingArguments)}:  # of older transformers
-    RECOMPUTE = "gradient_checkpointing"
 
 TRAINER_ARGUMENTS = (
     "compute_metrics",

@@ -1,6 +1,7 @@
 """One step over many sizes, evaluation over all of them, and what is refused before any work."""
 
 import copy
+import re
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from transformers import (
 )
 
 from dynabert_hf import DynaBertTrainer, DynaBertTrainingArguments
+from dynabert_hf.training.arguments import RECOMPUTE
 
 MASKED = ("input_ids", "attention_mask")
 
@@ -359,6 +361,13 @@ def test_an_impossible_argument_is_refused(tmp_path, given, message):
 def test_an_engine_that_would_train_wrongly_is_refused(tmp_path, name, given):
     with pytest.raises(ValueError, match=rf"{name} was asked for.* not possible in training: .* Possible are one proc"):
         DynaBertTrainingArguments(tmp_path, **given)
+
+
+def test_what_saves_memory_instead_is_named_as_this_release_of_transformers_names_it(tmp_path):
+    with pytest.raises(ValueError, match=rf"bf16=True, {RECOMPUTE}=True and gradient_acc") as refused:
+        DynaBertTrainingArguments(tmp_path, torch_compile=True)
+    named = dict.fromkeys(re.findall(r"(\w+)=True", str(refused.value)), True)
+    assert DynaBertTrainingArguments(tmp_path, use_cpu=True, **named).gradient_checkpointing
 
 
 @pytest.mark.parametrize("name", ["fsdp", "deepspeed"])
