@@ -20,6 +20,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # a worker a core; two threads on
 import torch
 
 from .jobs import CHOICE, Results
+from .picture import draw
 from .plan import PLAN
 from .running import complete, lacking
 from .study import Study
@@ -44,6 +45,7 @@ def parse_arguments(argv=None):
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--bf16", action="store_true", help="train in bfloat16")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="train so many models at a time")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw all sizes and rivals of the first backbone")
     parser.add_argument("--minutes", type=float, help="begin no job after so many minutes")
     parser.add_argument("--list", action="store_true", help="print the jobs that are lacking, and train nothing")
     parser.add_argument("--source", action="append", default=[], metavar="ID=FOLDER", help="read a folder for an id")
@@ -65,6 +67,8 @@ def main(argv=None):
             print(job)
         return 0
     is_complete = is_report or complete(view, names, arguments.minutes, arguments.workers)
+    if arguments.picture:
+        draw(view, view.backbones[0], arguments.picture)
     page = "\n\n".join(section(view, name) for name in names)
     print(page)
     if is_report:

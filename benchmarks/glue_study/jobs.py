@@ -56,7 +56,7 @@ class Results:
         return json.loads(path.read_text()) if path.exists() else None
 
     def answers(self, job):
-        """Arrays by name: `<size>.prediction` and `<size>.divergence`, of a teacher also `labels`."""
+        """Arrays by name: `<size>.prediction`, of a teacher also `labels`."""
         with np.load(self.folder / job.stem.with_name(f"{job.stem.name}.npz")) as arrays:
             return dict(arrays)
 

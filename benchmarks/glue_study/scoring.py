@@ -35,7 +35,7 @@ def predict(model, rows, collator, sizes=None):
 
 
 def summarise(logits, labels, teacher, metric):
-    """Numbers by size, and the arrays of predictions and divergences for paired tests.
+    """Numbers by size, and the arrays of predictions for paired tests.
 
     Args:
         logits: By size `(rows, labels)`.
@@ -46,9 +46,9 @@ def summarise(logits, labels, teacher, metric):
     numbers, answers = {}, {}
     for size, own in logits.items():
         prediction = own[:, 0] if own.shape[1] == 1 else own.argmax(1).astype(np.uint8)
-        apart = divergence(own, teacher)
-        numbers[size] = {"metric": METRICS[metric](prediction, labels), "divergence": float(apart.mean())}
-        answers |= {f"{size}.prediction": prediction, f"{size}.divergence": apart.astype(np.float32)}
+        apart = divergence(own, teacher).mean()
+        numbers[size] = {"metric": METRICS[metric](prediction, labels), "divergence": float(apart)}
+        answers[f"{size}.prediction"] = prediction
     return numbers, answers
 
 

@@ -1,6 +1,7 @@
 """Means over seeds, and the paired bootstrap over rows and seeds."""
 
-from dataclasses import dataclass
+import zlib
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -9,7 +10,7 @@ from .metrics import METRICS
 NUM_RESAMPLES = 1000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pair:
     """What two models of one task predicted, with the same seeds for the same rows.
 
@@ -19,6 +20,7 @@ class Pair:
         labels: `(rows,)`.
         ours: Predictions `(seeds, rows)`.
         theirs: Those of the other model.
+        known: What was resampled, for other claims about this pair.
     """
 
     task: str
@@ -26,12 +28,32 @@ class Pair:
     labels: np.ndarray
     ours: np.ndarray
     theirs: np.ndarray
+    known: dict = field(default_factory=dict, init=False, repr=False)
 
-    def points(self, seeds, rows):
-        """How far we are ahead on some rows, in points of the metric, averaged over some seeds."""
+    def __post_init__(self):
+        if not self.ours.shape == self.theirs.shape == (len(self.ours), len(self.labels)):
+            shapes = self.ours.shape, self.theirs.shape, self.labels.shape
+            raise ValueError(
+                f"Predictions and labels of {self.task} have the shapes {shapes}. Paired are (seeds, rows), twice the "
+                "same, and (rows,)."
+            )
+
+    def points(self, seeds=None, rows=slice(None)):
+        """How far we are ahead on some rows, in points of the metric, averaged over some seeds; None: all."""
         metric, labels = METRICS[self.metric], self.labels[rows]
+        seeds = range(len(self.ours)) if seeds is None else seeds
         ahead = [metric(self.ours[seed, rows], labels) - metric(self.theirs[seed, rows], labels) for seed in seeds]
         return 100 * float(np.mean(ahead))
+
+    def resampled(self, num_resamples=NUM_RESAMPLES, seed=0):
+        """The same on draws of seeds and rows with replacement, alike for all pairs of a task: `(num_resamples,)`."""
+        key = num_resamples, seed
+        if key not in self.known:
+            random = np.random.default_rng([seed, zlib.crc32(self.task.encode())])
+            seeds, rows = self.ours.shape
+            drawn = ((random.integers(seeds, size=seeds), random.integers(rows, size=rows)) for _ in range(key[0]))
+            self.known[key] = np.array([self.points(*draw) for draw in drawn])
+        return self.known[key]
 
 
 @dataclass(frozen=True)
@@ -55,30 +77,14 @@ def bootstrap(pairs, *, num_resamples=NUM_RESAMPLES, seed=0):
         pairs: What is compared.
         num_resamples: Number of resamples.
         seed: Of the draws.
-
-    Raises:
-        ValueError: If two models of a pair did not predict the same rows with as many seeds.
     """
     by_task = {}
     for pair in pairs:
-        if not pair.ours.shape == pair.theirs.shape == (len(pair.ours), len(pair.labels)):
-            shapes = pair.ours.shape, pair.theirs.shape, pair.labels.shape
-            raise ValueError(
-                f"Predictions and labels of {pair.task} have the shapes {shapes}. Paired are (seeds, rows), twice the "
-                "same, and (rows,)."
-            )
         by_task.setdefault(pair.task, []).append(pair)
-    random = np.random.default_rng(seed)
-
-    def mean(draw):
-        drawn = {task: draw(*own[0].ours.shape) for task, own in by_task.items()}
-        return np.mean([np.mean([pair.points(*drawn[task]) for pair in own]) for task, own in by_task.items()])
-
-    points = mean(lambda seeds, rows: (np.arange(seeds), np.arange(rows)))
-    resampled = [
-        mean(lambda seeds, rows: (random.integers(seeds, size=seeds), random.integers(rows, size=rows)))
-        for _ in range(num_resamples)
-    ]
+    points = np.mean([np.mean([pair.points() for pair in own]) for own in by_task.values()])
+    resampled = np.mean(
+        [np.mean([pair.resampled(num_resamples, seed) for pair in own], 0) for own in by_task.values()], 0
+    )
     return Claim(float(points), *map(float, np.percentile(resampled, [2.5, 97.5])))
 
 

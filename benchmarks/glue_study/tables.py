@@ -185,6 +185,25 @@ def rivals(view, arm="recipe", kinds=("alone", "labels", "first")):
     return f"{view.plan.arms[arm].words}: points ahead of rivals, [95 % interval]", "\n\n".join(tables)
 
 
+def apart(view):
+    """The divergence of the compared sizes from the teacher, by how they were trained: the primary measure."""
+    tables = []
+    for backbone in view.backbones:
+        rows = []
+        for size in view.plan.compared:
+            alone = [view.each(task, backbone, view.rival(task, backbone, "alone", size)) for task in view.tasks]
+            rows.append([size, view.plan.rivals["alone"].words, *(_divergence(view, jobs, "model") for jobs in alone)])
+            for arm in ("recipe", "long"):
+                ours = [view.each(task, backbone, view.arm(task, backbone, arm)) for task in view.tasks]
+                rows.append([size, view.plan.arms[arm].words, *(_divergence(view, jobs, size) for jobs in ours)])
+        tables.append(f"{backbone}\n\n" + markdown(["size", "trained", *view.tasks], rows))
+    return "Divergence from the teacher, on validation and labelled test", "\n\n".join(tables)
+
+
+def _divergence(view, jobs, size):
+    return mean_and_deviation(view.values(jobs, size, "divergence"), 4) if jobs else ""
+
+
 def _claims(view, pairs):
     """A claim for each task and one for their mean."""
     return [*(view.claim([pair]) for pair in pairs), view.claim(pairs)]
@@ -280,6 +299,7 @@ TABLES = {
     "sizes": sizes,
     "rivals": rivals,
     "equal-cost": equal_cost,
+    "divergence": apart,
     "specialised": specialised,
     "cost": cost,
     "int8": int8,

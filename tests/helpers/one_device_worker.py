@@ -17,6 +17,8 @@ def train(folder, stage, device, *, num_processes, **arguments):
     trainer = make_trainer(folder, stage, 1, False, num_processes=num_processes, **settings)
     first = FirstGradients()
     trainer.add_callback(first)
+    if num_processes == 1 and torch.distributed.is_initialized():  # where accelerate wraps no model on a GPU
+        trainer.model_wrapped = DistributedDataParallel(trainer.model.to(trainer.args.device))
     trainer.train()
     assert trainer.args.device.type == device
     if torch.distributed.is_initialized():
