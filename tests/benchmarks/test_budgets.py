@@ -75,7 +75,9 @@ def test_the_table_of_widths_compares_sizes_with_themselves(view):
     record(view, 0, "twelve", twelve)
     record(view, 0, "sampled", dict(zip(usual + between, map(right, (3, 1, 3, 4)), strict=True)))
     table = budgets.of_widths(view)
-    assert cells(table, "| sst2 | 1 | between, repaired")[3:6] == ["2", "37.5 (37.5)", "75.0 (75.0)"]
+    row = cells(table, "| sst2 | 1 | between, repaired")
+    assert row[3:6] == ["2", "37.5 (37.5)", "75.0 (75.0)"]
+    assert row[6].startswith("+37.5 [")
     assert cells(table, "| sst2 | 1 | between, trained")[4:6] == ["37.5 (37.5)", "87.5 (87.5)"]
     row = cells(table, "| sst2 | 1 | the usual ones")
     assert row[4:6] == ["75.0 (75.0)", "50.0 (50.0)"]
