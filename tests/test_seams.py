@@ -37,6 +37,7 @@ FUNCTIONS = {
     f"{TRAINER}:Trainer._prepare_inputs": (("self", "inputs"), None),
     "transformers.trainer_utils:rotate_checkpoints": (("output_dir",), None),
     "accelerate.utils:has_compiled_regions": (("module",), None),
+    "accelerate.utils:convert_to_fp32": (("tensor",), None),
     "accelerate.utils:find_batch_size": (("data",), None),
     "accelerate.utils:recursively_apply": (("func", "data"), None),
     "transformers.trainer_utils:RemoveColumnsCollator": (("data_collator", "signature_columns"), None),
@@ -48,6 +49,7 @@ ATTRIBUTES = {
     "_modules": lambda: nn.Sequential(nn.Linear(2, 2))._modules["0"],
     "_backward_hooks": lambda: _hooked()._backward_hooks,
     "_post_accumulate_grad_hooks": lambda: _hooked()._post_accumulate_grad_hooks,
+    "_foreach_add_": lambda: _added(torch.ones(3), torch.ones(2)),
     "_compiled_call_impl": lambda: _compiled()._compiled_call_impl,
     "_hf_hook": lambda: add_hook_to_module(nn.Linear(2, 2), ModelHook()).__dict__["_hf_hook"],
     "_dynamo.config.patch": lambda: torch._dynamo.config.patch(
@@ -87,6 +89,12 @@ def _hooked():
     parameter.register_hook(lambda gradient: gradient)
     parameter.register_post_accumulate_grad_hook(lambda parameter: None)
     return parameter
+
+
+def _added(whole, part):
+    """Numbers are added into a part of others."""
+    torch._foreach_add_([whole[:2]], [part])
+    return whole.tolist() == [2, 2, 1]
 
 
 def _compiled():
