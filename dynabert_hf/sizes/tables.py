@@ -87,11 +87,14 @@ def _rounded(rows: Sequence[Mapping[str, Any]], count: int) -> tuple[list[dict[s
 
 
 def _form(values: Sequence[float]) -> str:
-    """How fractions are written: four digits of the largest, unless another would lose its own then."""
+    """How fractions are written: four digits of the largest, unless another would lose its own then.
+
+    What is below the largest by more digits than a double has is what rounding left of 0.
+    """
     sizes = [abs(value) for value in values if math.isfinite(value)]
     largest = max(sizes, default=0.0)
     decimals = 4 if largest <= 1 else max(0, 4 - len(str(int(largest))))
-    return ".4g" if any(0 < size < 10**-decimals for size in sizes) else f".{decimals}f"
+    return ".4g" if any(1e-15 * largest < size < 10**-decimals for size in sizes) else f".{decimals}f"
 
 
 def _least_width(name: str, values: Iterable[Any]) -> int:

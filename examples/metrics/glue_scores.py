@@ -57,6 +57,8 @@ def matthews_correlation(predictions, references):
 
 
 def pearson(predictions, references):
+    if np.ptp(predictions) == 0 or np.ptp(references) == 0:  # the variance of a constant is often not quite 0
+        return 0.0
     predicted, true = (values.astype(np.float64)[:, None] for values in (predictions, references))
     return _ratio(_covariance(predicted, true), _covariance(predicted, predicted), _covariance(true, true))
 
