@@ -103,6 +103,7 @@ def _add_predict(commands: Any) -> None:
         dynabert predict MODEL --file texts.csv
         dynabert predict MODEL --file pairs.jsonl --text-column premise hypothesis --size w0.5-d0.5
         dynabert predict MODEL --file questions.json --output answers.jsonl
+        dynabert predict MODEL --file choices.jsonl
         """,
     )
     _add_text(parser, required=True)
@@ -406,7 +407,7 @@ def _add_text(parser: Any, *, required: bool) -> Any:
         nargs="+",
         metavar="COLUMN",
         help="text, or two of a pair (default: those named text, sentence1 and sentence2 or sentence; of words: "
-        "tokens; of questions: question context)",
+        "tokens; of questions: question context; of choices: text choices)",
     )
     group.add_argument("--eval-batch-size", type=count, default=32, metavar="N", help="texts a batch (default 32)")
     return group

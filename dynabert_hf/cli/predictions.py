@@ -1,4 +1,4 @@
-"""The command `predict`: what one size says of texts, as labels with scores, values, entities, words or answers."""
+"""The command `predict`: what one size says of texts, as labels, values, entities, words, choices or answers."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import torch
 import transformers
 from rich.console import Console
 
-from ..data.encoding import as_texts
+from ..data.columns import short
+from ..data.encoding import as_texts, encoded
 from ..data.labelled_text import joined, read_texts
 from ..data.questions import COLUMNS as QUESTION_COLUMNS
 from ..data.questions import WINDOW, Questions, read_questions
-from ..data.text_columns import TextColumns
-from ..data.text_files import names_of_columns
+from ..data.text_columns import CHOICES, TextColumns
+from ..data.text_files import names_of_columns, read_rows
 from ..families import longest_input
 from ..files import check_writable_file
 from ..model.subnetwork import size_name
@@ -39,6 +40,10 @@ def predict(arguments: Namespace, console: Console) -> None:
     model = load_model(arguments.model)
     if arguments.size:
         model.set_active(arguments.size)
+    if arguments.no_answer and task_of(model).predicts != "span":
+        raise ValueError(
+            f"--no-answer was given for a {type(model).__name__}. Only questions may have none; leave it out."
+        )
     rows, columns = _read(arguments, model)
     told = {"batch_size": arguments.eval_batch_size, "may_be_none": arguments.no_answer}
     found = predict_texts(model, needed_tokenizer(arguments.model), rows, **told)
@@ -53,8 +58,12 @@ def predict(arguments: Namespace, console: Console) -> None:
         Path(arguments.output).write_text(lines, encoding="utf-8")
 
 
-def _read(arguments: Namespace, model: Any) -> tuple[list[tuple[str, ...]], list[str]]:
+def _read(arguments: Namespace, model: Any) -> tuple[list[tuple[Any, ...]], list[str]]:
     """The texts of the file, a row each, and the columns that they are from."""
+    if task_of(model).predicts == "choice":
+        columns = arguments.text_column or list(CHOICES)
+        choices = read_rows(Path(arguments.file), needed=columns, as_text=True)
+        return list(zip(*(choices[each] for each in columns), strict=True)), columns
     if task_of(model).predicts != "span":
         columns = arguments.text_column or _usual(arguments.file, model)
         return read_texts(Path(arguments.file), columns), columns
@@ -91,24 +100,27 @@ def _in_words(value: Any) -> str:
     if isinstance(value, Mapping):
         if "word" not in value:
             return ", ".join(f"{name} {score:.2f}" for name, score in value.items())
-        return f"{value['word']} ({value.get('entity_group', value.get('entity'))} {value['score']:.2f})"
+        told = [*(value[name] for name in ("entity_group", "entity") if name in value), f"{value['score']:.2f}"]
+        return f"{value['word']} ({' '.join(told)})"
     return ", ".join(map(_in_words, value)) if isinstance(value, list) else str(value)
 
 
 def predict_texts(
-    model: Any, tokenizer: Any, rows: Sequence[Sequence[str]], *, batch_size: int, may_be_none: bool = False
+    model: Any, tokenizer: Any, rows: Sequence[Sequence[Any]], *, batch_size: int, may_be_none: bool = False
 ) -> list[dict]:
     """The predictions of the active size for texts, or for pairs of texts.
 
     Args:
         model: An elastic model, in evaluation mode.
         tokenizer: Its tokenizer.
-        rows: A text a row, or two of a pair; for questions first the question, then the text with the answer.
+        rows: A text a row, or two of a pair; for questions first the question, then the text with the answer; for
+            choices first the text, then the list of what it may go on with.
         batch_size: Rows a batch; more only saves time.
         may_be_none: Whether a question may have no answer, so that an empty one is given where that is likelier.
 
     Raises:
-        ValueError: If the head of the model predicts nothing of single texts, or needs another number of texts.
+        ValueError: If the head of the model predicts nothing of texts, needs another number of them, or finds no word
+            to fill in.
     """
     task = task_of(model).pipeline
     possible = {
@@ -116,16 +128,18 @@ def predict_texts(
         "token-classification": (1,),
         "fill-mask": (1,),
         "question-answering": (2,),
+        "multiple-choice": (2,),
     }
     if task not in possible:
         raise ValueError(
-            f"A {type(model).__name__} predicts nothing of single texts. Possible are the tasks {', '.join(possible)}; "
-            "of another head take its outputs in Python."
+            f"A {type(model).__name__} predicts nothing of texts. Possible are the tasks {', '.join(possible)}; of "
+            "another head take its outputs in Python."
         )
     if len(rows[0]) not in possible[task]:
         raise ValueError(
             f"{len(rows[0])} columns of text were given, but {task} takes {' or '.join(map(str, possible[task]))}. "
-            "Name them with --text-column; for questions the column of the question, then that of the text."
+            "Name them with --text-column; for questions the column of the question, then that of the text; for "
+            "choices that of the text, then that of its choices."
         )
     longest = min(longest_input(model.config), tokenizer.model_max_length)
     tokenizer.model_max_length = longest
@@ -133,10 +147,11 @@ def predict_texts(
         return answer_questions(model, tokenizer, rows, batch_size=batch_size, may_be_none=may_be_none)
     if task == "text-classification":
         return _classify(model, tokenizer, rows, batch_size)
+    if task == "multiple-choice":
+        return _choose(model, tokenizer, rows, batch_size)
     texts = [row[0] for row in rows]
     if task == "fill-mask":
-        found = pipeline(task, model, tokenizer=tokenizer, top_k=1)(texts)
-        return [{"word": first["token_str"], "score": first["score"]} for first in map(_first, found)]
+        return _fill(model, tokenizer, texts, batch_size)
     told = {"aggregation_strategy": "simple"} if has_entities(model.config) else {}
     tagged = pipeline(task, model, tokenizer=tokenizer, batch_size=batch_size, **told)(texts)
     names = ("entity_group", "entity", "word", "score", "start", "end")
@@ -160,6 +175,39 @@ def _classify(model: Any, tokenizer: Any, rows: Sequence[Sequence[str]], batch_s
     return [{"labels": [name for name in each if each[name] > 0.5], "scores": each} for each in scores]
 
 
+def _choose(model: Any, tokenizer: Any, rows: Sequence[Sequence[Any]], batch_size: int) -> list[dict]:
+    """For each text the likeliest of its choices, by its number and its words."""
+    examples = encoded(
+        [dict(zip(CHOICES, row, strict=True)) for row in rows], TextColumns(CHOICES, None), model, tokenizer
+    )
+    collate, shares = task_of(model).collator(tokenizer), list[list[float]]()
+    with torch.inference_mode():
+        for at in range(0, len(examples), batch_size):
+            batch = collate(examples[at : at + batch_size])
+            logits = model(**{name: tensor.to(model.device) for name, tensor in batch.items()}).logits
+            shares += logits.float().softmax(-1).tolist()
+    best = [own.index(max(own)) for own in shares]
+    return [
+        {"label": label, "choice": row[1][label], "score": own[label]}
+        for row, label, own in zip(rows, best, shares, strict=True)
+    ]
+
+
+def _fill(model: Any, tokenizer: Any, texts: Sequence[str], batch_size: int) -> list[dict]:
+    """For each text the likeliest word in place of every mask."""
+    mask = tokenizer.mask_token
+    for row, (text, tokens) in enumerate(zip(texts, tokenizer(texts, truncation=True)["input_ids"], strict=True), 1):
+        if tokenizer.mask_token_id not in tokens:
+            raise ValueError(
+                f"Row {row} is {short(text)}, without a {mask} in the {tokenizer.model_max_length} tokens that are "
+                f"read, so no word is asked for. Write {mask} in place of the words to find."
+            )
+    fill = pipeline("fill-mask", model, tokenizer=tokenizer, top_k=1, tokenizer_kwargs={"truncation": True})
+    found = fill(texts, batch_size=batch_size)
+    masks = [[each] if isinstance(each[0], dict) else each for each in found]  # of one mask, transformers has no list
+    return [{"words": [{"word": best["token_str"].strip(), "score": best["score"]} for [best] in own]} for own in masks]
+
+
 def answer_questions(
     model: Any, tokenizer: Any, rows: Sequence[Sequence[str]], *, batch_size: int, may_be_none: bool
 ) -> list[dict[str, Any]]:
@@ -176,11 +224,6 @@ def answer_questions(
             ends.append(outputs.end_logits.float().cpu().numpy())
     answers = questions.answered(joined(starts), joined(ends), may_be_none=may_be_none)
     return [{"answer": each.text, "score": each.score, "start": each.start, "end": each.end} for each in answers]
-
-
-def _first(found: Any) -> Any:
-    """The best word of a text; of a text with several masks that of the first."""
-    return found[0] if isinstance(found[0], dict) else found[0][0]
 
 
 def _plain(value: Any) -> Any:

@@ -164,6 +164,16 @@ def test_headings_break_where_a_table_would_lose_its_last_column():
     assert " ".join(lines[:2]).split().count("neurons") == 1
 
 
+def test_what_rounding_left_of_zero_takes_no_digits_from_a_column():
+    def lines(*values):
+        console = Console(width=80, file=io.StringIO())
+        console.print(tables.table_of([{"pearson": value} for value in values]))
+        return console.file.getvalue().split()[2:]
+
+    assert lines(0.7, 0.6986, 1.9e-17) == ["0.7000", "0.6986", "0.0000"]
+    assert lines(0.7, 0.6986, 1.9e-7) == ["0.7", "0.6986", "1.9e-07"]
+
+
 def test_predictions_share_the_columns_of_the_terminal():
     long = "ann met bob in rome . " * 5
     [row] = predictions._shown([{"question": "who came ?", "context": long, "answer": "ann", "score": 0.5}], 80)
@@ -386,9 +396,63 @@ def test_predict_tells_values_labels_and_entities(capsys, folder, tmp_path):
             best = model(**tokenizer(text, return_tensors="pt")).logits[0, 1:-1].argmax(-1).tolist()
         assert [each["word"] for each in record["entities"]] == text.split()
         assert [each["entity"] for each in record["entities"]] == [f"LABEL_{number}" for number in best]
-    save_with_head(folder, tmp_path / "choice", "ForMultipleChoice")
-    said = ("predict", tmp_path / "choice", "--file", tmp_path / "t.csv")
-    assert_refused(capsys, "predicts nothing of single texts. Possible are the tasks text-classification", *said)
+    save_with_head(folder, tmp_path / "states", "Model")
+    told = ("predict", tmp_path / "states", "--file", tmp_path / "t.csv")
+    assert_refused(capsys, "predicts nothing of texts. Possible are the tasks text-classification", *told)
+    told = ("predict", tmp_path / "value", "--file", tmp_path / "t.csv", "--no-answer")
+    assert_refused(capsys, "--no-answer was given for a DynaBertForSequenceClassification. Only questions may", *told)
+
+
+def test_predict_chooses_what_a_text_goes_on_with(capsys, folder, tmp_path):
+    model, tokenizer = save_with_head(folder, tmp_path / "choice", "ForMultipleChoice")
+    rows = [
+        {"text": "a good film", "choices": ["very", "bad film", "a"]},
+        {"text": "very", "choices": ["a", "a", "good bad good"]},
+    ]
+    (tmp_path / "c.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for size, batch in ((1, "w1-d1"), (2, "w0.5-d0.5")):
+        told = ("--size", batch, "--eval-batch-size", size)
+        found = run_json(capsys, "predict", tmp_path / "choice", "--file", tmp_path / "c.jsonl", *told)
+        model.set_active(batch)
+        for row, one in zip(rows, found, strict=True):
+            logits = []
+            with torch.no_grad():
+                for choice in row["choices"]:  # without padding
+                    inputs = tokenizer(row["text"], choice, return_tensors="pt")
+                    logits.append(model(**{name: each[None] for name, each in inputs.items()}).logits[0, 0])
+            shares = torch.stack(logits).softmax(0)
+            assert (one["text"], one["choices"]) == (row["text"], row["choices"])
+            assert one["score"] == pytest.approx(float(shares.max()), abs=1e-6)
+            assert one["choice"] == row["choices"][one["label"]]
+            assert float(shares[one["label"]]) == pytest.approx(float(shares.max()), abs=1e-6)
+    write(tmp_path / "c.csv", [{"text": "a", "choices": "good"}])
+    told = ("predict", tmp_path / "choice", "--file", tmp_path / "c.csv")
+    assert_refused(capsys, "Row 1 has the choices 'good' in column 'choices'", *told)
+
+
+def test_predict_finds_the_word_of_every_mask(capsys, folder, tmp_path):
+    model, tokenizer = save_with_head(folder, tmp_path / "words", "ForMaskedLM")
+    texts = ["a [MASK] film", "[MASK] bad [MASK] good film", f"a [MASK] {'very ' * 40}"]
+    write(tmp_path / "t.csv", [{"text": text} for text in texts])
+    told = ("predict", tmp_path / "words", "--file", tmp_path / "t.csv")
+    for batch in (1, 4):
+        found = run_json(capsys, *told, "--eval-batch-size", batch)
+        for text, one in zip(texts, found, strict=True):
+            inputs = tokenizer(
+                text, return_tensors="pt", truncation=True, max_length=model.config.max_position_embeddings
+            )
+            with torch.no_grad():
+                shares = model(**inputs).logits[0].softmax(-1)[inputs["input_ids"][0] == tokenizer.mask_token_id]
+            best = shares.max(-1)
+            assert [each["word"] for each in one["words"]] == [tokenizer.decode([token]) for token in best.indices]
+            assert [each["score"] for each in one["words"]] == pytest.approx(best.values.tolist(), abs=1e-6)
+    _, out, _ = run(capsys, *told)
+    first = found[0]["words"][0]
+    assert f"{first['word']} ({first['score']:.2f})" in out
+    write(tmp_path / "t.csv", [{"text": texts[0]}, {"text": f"{'very ' * 40} [MASK]"}])
+    assert_refused(capsys, "Row 2 is 'very very", *told)
+    write(tmp_path / "t.csv", [{"text": "a good film"}])
+    assert_refused(capsys, "without a [MASK] in the", *told)
 
 
 def test_stored_metrics_stand_on_the_card_with_the_rows_they_are_of(capsys, folder, reviews):
