@@ -57,6 +57,7 @@ def encoded(
         inputs, labels = _tagged(texts[0], given, columns.labels or "", names, tokenizer, limit, needs_labels)
     elif task.predicts == "choice":
         inputs = _with_choices(texts[0], texts[1], columns.texts, tokenizer, limit)
+        names = {number: str(number) for number in range(len(texts[1][0]))}
     else:
         whole = [as_texts(each, column) for each, column in zip(texts, columns.texts, strict=True)]
         inputs = tokenised(whole, tokenizer, limit)
@@ -177,6 +178,8 @@ def _names(config: Any, label_order: Sequence[str] | None) -> dict[int, str]:
 def _labels(given: list[Any], column: str, model: PreTrainedModel, names: Mapping[int, str]) -> list[Any]:
     """A label or value for every text, or a list of them where the model gives several."""
     config: Any = model.config
+    if task_of(model).predicts == "choice":
+        return _right_choices(given, column, names)
     kind, has_several = problem_type(config), config.num_labels > 1
     if kind == "single_label_classification" or not has_several:
         return _label_ids(given, column, config, names).tolist()
@@ -263,10 +266,27 @@ def _ids_of(labels: list[Any], names: Mapping[int, str]) -> list[int | None]:
     )
 
 
-def _label_ids(labels: list[Any], column: str, config: Any, known: Mapping[int, str]) -> np.ndarray:
+def _right_choices(labels: list[Any], column: str, numbers: Mapping[int, str]) -> list[Any]:
+    """The number of the right choice of every text, of as many as there are, whatever classes the model names."""
+    _check_all_given(labels, column)
+    found = _ids_of(labels, numbers)
+    if None in found:
+        row = found.index(None)
+        raise ValueError(
+            f"Row {row + 1} has the label {labels[row]!r} in column {column!r}, and {len(numbers)} choices. Give the "
+            f"number of the right one, from 0 to {len(numbers) - 1}."
+        )
+    return found
+
+
+def _check_all_given(labels: list[Any], column: str) -> None:
     for row, label in enumerate(labels, 1):
         if label is None or label == "" or label != label:
             raise ValueError(f"Row {row} has no label in column {column!r}. Fill it, or leave the row out.")
+
+
+def _label_ids(labels: list[Any], column: str, config: Any, known: Mapping[int, str]) -> np.ndarray:
+    _check_all_given(labels, column)
     if config.num_labels == 1:
         try:
             return np.array([float(label) for label in labels])

@@ -56,6 +56,20 @@ def test_choices_are_pairs_with_their_text(tokenizer):
     ]
 
 
+@pytest.mark.parametrize("num_labels", [1, 2])
+def test_any_of_four_choices_may_be_right_whatever_classes_the_model_names(tokenizer, num_labels):
+    model = make_model(head="ForMultipleChoice", stock={"num_labels": num_labels})
+    rows = [{"text": "w1", "choices": ["w2", "w3", "w4", "w5"], "label": label} for label in (3, "2", 0.0, 1)]
+    examples = encoded(rows, TextColumns(("text", "choices"), "label"), model, tokenizer, needs_labels=True)
+    assert [one["labels"] for one in examples] == [3, 2, 0, 1]
+    check_labels("data", examples, model)
+    partly = encoded([rows[0], {**rows[1], "label": None}], TextColumns(("text", "choices"), "label"), model, tokenizer)
+    assert [one["labels"] for one in partly] == [3, None]
+    for label in (4, -1, "w2", 0.5):
+        with pytest.raises(ValueError, match=rf"Row 2 has the label {label!r} in column 'label', and 4 choices\. Give"):
+            encoded([rows[0], {**rows[0], "label": label}], TextColumns(("text", "choices"), "label"), model, tokenizer)
+
+
 @pytest.mark.parametrize(
     ("head", "rows", "message"),
     [
