@@ -99,6 +99,12 @@ def test_a_tiny_comparison_is_made_once(tmp_path, monkeypatch, capsys):
         logits = case.predict(model, [shape])[shape]
         metric = METRICS["accuracy_and_f1"](logits.argmax(1), case.rows.labels)
         assert results.get(job)["sizes"][size]["metric"] == pytest.approx(metric)
+    teacher, path = job.with_name("teacher"), results.folder / job.folder / "teacher.json"
+    before = results.get(teacher)
+    path.unlink()
+    budgets.main([*words, "--parts", "teacher"])  # scored again, not trained
+    assert results.get(teacher) == {"sizes": before["sizes"], "seconds": 0}
+    capsys.readouterr()
     monkeypatch.setattr(budgets, "PARTS", dict.fromkeys(budgets.PARTS))
     budgets.main(words)
     assert capsys.readouterr().out == table[-len(table.partition("## Budgets")[2]) - len("## Budgets") :]
