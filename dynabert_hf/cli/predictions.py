@@ -24,7 +24,7 @@ from ..files import check_writable_file
 from ..model.subnetwork import size_name
 from ..sizes.tables import table_of
 from ..task_metrics import has_entities, problem_type
-from ..tasks import task_of
+from ..tasks import is_sentence_encoder, task_of
 from .inputs import load_model, needed_tokenizer
 from .tables import print_json
 
@@ -131,9 +131,12 @@ def predict_texts(
         "multiple-choice": (2,),
     }
     if task not in possible:
+        instead = "of another head take its outputs in Python"
+        if is_sentence_encoder(model.config):
+            instead = "SentenceTransformer(MODEL).encode(texts) gives the vectors of a sentence encoder"
         raise ValueError(
-            f"A {type(model).__name__} predicts nothing of texts. Possible are the tasks {', '.join(possible)}; of "
-            "another head take its outputs in Python."
+            f"A {type(model).__name__} predicts nothing of texts. Possible are the tasks {', '.join(possible)}; "
+            f"{instead}."
         )
     if len(rows[0]) not in possible[task]:
         raise ValueError(

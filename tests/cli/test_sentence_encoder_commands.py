@@ -100,6 +100,11 @@ def test_an_export_gives_the_vectors_of_torch(folder, capsys):
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
 
 
+def test_predict_says_what_gives_vectors(folder, capsys):
+    assert main(["predict", str(folder / "model"), "--file", str(folder / "labelled.jsonl")]) == 1
+    assert "SentenceTransformer(MODEL).encode(texts) gives the vectors" in capsys.readouterr().err
+
+
 def test_scores_that_are_no_numbers_are_refused(folder, capsys):
     (folder / "pairs.csv").write_text("sentence1,sentence2,score\nw1,w2,high\n")
     assert main(["evaluate", str(folder / "model"), "--file", str(folder / "pairs.csv")]) == 1
