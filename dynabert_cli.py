@@ -277,7 +277,9 @@ def _add_specialise(commands: Any) -> None:
     parser.add_argument("--epochs", type=float, default=0.5, metavar="N", help="default 0.5")
     parser.add_argument("--learning-rate", type=float, default=1e-4, metavar="X", help="default 1e-4")
     parser.add_argument("--train-batch-size", type=count, default=32, metavar="N", help="texts a batch (default 32)")
-    parser.add_argument("--file", required=True, help="text to learn on, without labels: csv, json, jsonl or parquet")
+    parser.add_argument(
+        "--file", required=True, help="text to learn on, without labels: csv, tsv, json, jsonl, parquet or txt"
+    )
     _add_text_columns(parser)
 
 
@@ -293,7 +295,7 @@ def _add_store_outputs(commands: Any) -> None:
         takes="TEACHER",
     )
     parser.add_argument("output", metavar="OUTPUT", help="folder to make, or to go on with")
-    parser.add_argument("--file", required=True, help="text, without labels: csv, json, jsonl or parquet")
+    parser.add_argument("--file", required=True, help="text, without labels: csv, tsv, json, jsonl, parquet or txt")
     _add_text_columns(parser)
     parser.add_argument("--hidden-states", action="store_true", help="keep hidden states, too")
     parser.add_argument("--dtype", default="float32", metavar="NAME", help="float32 (default), float16 or bfloat16")
@@ -312,7 +314,10 @@ def _add_trim(commands: Any) -> None:
     )
     parser.add_argument("output", metavar="OUTPUT", help="folder to make")
     parser.add_argument(
-        "--file", nargs="+", required=True, help="all texts that the model is for: csv, json, jsonl or parquet"
+        "--file",
+        nargs="+",
+        required=True,
+        help="all texts it is for: csv, tsv, json, jsonl, parquet or txt",
     )
     parser.add_argument(
         "--text-column", nargs="+", metavar="COLUMN", help="columns of texts, or of words as lists (default text)"
@@ -401,7 +406,7 @@ def _add_data(parser: Any, *, required: bool) -> None:
 
 def _add_text(parser: Any, *, required: bool) -> Any:
     group = parser.add_argument_group("text")
-    group.add_argument("--file", required=required, help="csv, json, jsonl or parquet")
+    group.add_argument("--file", required=required, help="csv, tsv, json, jsonl, parquet or txt")
     group.add_argument(
         "--text-column",
         nargs="+",

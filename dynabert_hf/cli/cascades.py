@@ -25,7 +25,7 @@ def choose_cascade(arguments: Namespace, console: Console) -> int:
     """The best threshold within the budgets."""
     given = {name: getattr(arguments, name) for name in ("latency_ms", "flops")}
     budgets = {name: budget for name, budget in given.items() if budget is not None}
-    check_budgets(budgets, arguments.max_drop)
+    check_budgets(budgets, arguments.max_drop, possible=given)
     setting = one_setting(arguments, "A cascade is chosen")
     config_file = stored_config(arguments) if arguments.store else None
     model = load_model(arguments.model)

@@ -207,7 +207,8 @@ def _fill(model: Any, tokenizer: Any, texts: Sequence[str], batch_size: int) -> 
             )
     fill = pipeline("fill-mask", model, tokenizer=tokenizer, top_k=1, tokenizer_kwargs={"truncation": True})
     found = fill(texts, batch_size=batch_size)
-    masks = [[each] if isinstance(each[0], dict) else each for each in found]  # of one mask, transformers has no list
+    # Of one text, and of one mask in a text, transformers makes no list.
+    masks = [[each] if isinstance(each[0], dict) else each for each in (found if len(texts) > 1 else [found])]
     return [{"words": [{"word": best["token_str"].strip(), "score": best["score"]} for [best] in own]} for own in masks]
 
 

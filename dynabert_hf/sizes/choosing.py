@@ -332,14 +332,26 @@ def _possible_alone(name: str, records: Sequence[SizeRecord], limits: _Limits) -
     return any(not alone.excess(one) for one in records)
 
 
-def check_budgets(budgets: Mapping[str, float], max_drop: float | None = None, reference: float | None = None) -> None:
+def check_budgets(
+    budgets: Mapping[str, float],
+    max_drop: float | None = None,
+    reference: float | None = None,
+    *,
+    possible: Iterable[str] = COSTS,
+) -> None:
     """Whether `recommend` takes these budgets, to be known before anything is measured for them.
+
+    Args:
+        budgets: The budgets by the names of their costs.
+        max_drop: The budget of the metric, if there is one.
+        reference: What the drop is from.
+        possible: The costs that a budget may be of.
 
     Raises:
         ValueError: If there is none, or one is no possible amount.
     """
     if not budgets and max_drop is None:
-        raise ValueError(f"No budget was given. Possible are {[*COSTS, 'max_drop']}; give at least one.")
+        raise ValueError(f"No budget was given. Possible are {[*possible, 'max_drop']}; give at least one.")
     for cost, budget in budgets.items():
         if not _is_finite(budget) or budget <= 0:
             raise ValueError(f"{cost}={budget!r} is not a budget. Give a finite number above 0, in {COSTS[cost]}.")

@@ -46,7 +46,7 @@ def test_what_cannot_be_chosen_is_said(folder, capsys):
     assert run(folder, "--flops", "10") == 3
     assert "Nearest is w0.25-d0.5>w0.75-d1@0 (" in capsys.readouterr().out
     assert run(folder) == 1
-    assert "No budget was given" in capsys.readouterr().err
+    assert "No budget was given. Possible are ['latency_ms', 'flops', 'max_drop']; give" in capsys.readouterr().err
     assert run(folder, "--flops", "1e9", "--sequence-length", "8", "16") == 1
     assert "A cascade is chosen under one setting, but {'sequence_length': [8, 16]}" in capsys.readouterr().err
     assert run(folder, "--flops", "1e9", file="empty.csv") == 1

@@ -447,6 +447,10 @@ def test_predict_finds_the_word_of_every_mask(capsys, folder, tmp_path):
             assert [each["word"] for each in one["words"]] == [tokenizer.decode([token]) for token in best.indices]
             assert [each["score"] for each in one["words"]] == pytest.approx(best.values.tolist(), abs=1e-6)
     _, out, _ = run(capsys, *told)
+    for number, text in enumerate(texts[:2]):
+        write(tmp_path / "one.csv", [{"text": text}])
+        [alone] = run_json(capsys, *told[:2], "--file", tmp_path / "one.csv")
+        assert [each["word"] for each in alone["words"]] == [each["word"] for each in found[number]["words"]]
     first = found[0]["words"][0]
     assert f"{first['word']} ({first['score']:.2f})" in out
     write(tmp_path / "t.csv", [{"text": texts[0]}, {"text": f"{'very ' * 40} [MASK]"}])
