@@ -33,7 +33,7 @@ _MOST_PREPARED = 256  # sizes, the trained ones included
 _MOST_KEPT = 16  # sizes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PreparedSize:
     """What a size means to one model, worked out once.
 
@@ -51,12 +51,13 @@ class PreparedSize:
 
 
 class ActiveSizes:
-    """What is switched on now in one model: a `PreparedSize`, spread out for speed.
+    """What is switched on now in one model: a `PreparedSize`, also spread out for speed.
 
     Args:
         config: The elastic configuration of the model.
 
     Attributes:
+        size: What is switched on now.
         prepared: Sizes that were switched to before, by their name; the trained ones stay.
         ready: Of each linear the parts that it computes with, during a pass without gradients or one of `sharing`; else
             `unready`.
@@ -64,10 +65,6 @@ class ActiveSizes:
         sharing: What a trainer sets to share work between passes, see `training.shared_prefixes`; else None.
     """
 
-    positions: tuple[int, ...]
-    layers: tuple[LayerShape, ...]
-    windows: tuple[Window | None, ...]
-    is_full_width: bool
     ready: Sequence[Parts | None]
     list_of_layers: ElasticLayers
 
@@ -75,7 +72,7 @@ class ActiveSizes:
         self.config, self.stored, self.head_size = config, config.stored_layers, head_size(config)
         self.roles: tuple[Role, ...] = tuple(config.anatomy.linears.values())
         self.ready = self.unready = (None,) * (len(self.stored) * len(self.roles))
-        self._kept: dict[Hashable, _KeptParts] = {}
+        self._kept: dict[PreparedSize, _KeptParts] = {}
         self.prepared: dict[Hashable, PreparedSize] = {}
         self.sharing: Any = None
         for size in config.subnetworks:  # so that switching to one takes as little the first time
@@ -104,25 +101,24 @@ class ActiveSizes:
 
     def switch(self, size: PreparedSize) -> None:
         """Switch to a prepared size."""
-        self.positions, self.layers = size.positions, size.layers
-        self.windows, self.is_full_width = size.windows, size.is_full_width
+        self.size, self.layers, self.windows = size, size.layers, size.windows
         self.ready = self.unready
 
-    def make_ready(self, linears: Sequence[ElasticLinear]) -> None:
+    def make_ready(self) -> None:
         """Before a pass without gradients: find what an earlier one kept. To make it takes as long as small products.
 
         Whether it still holds is looked up here, once for all linears that run. Nothing is kept where hooks or
         parametrisations bring the weights.
         """
-        key = self.positions, self.windows
-        kept = self._kept.get(key)
-        if kept is None or not kept.is_of(linears):
+        kept = self._kept.get(self.size)
+        if kept is None or not kept.holds():
+            linears = self.list_of_layers.check_linears(self.size.positions)
             if any(map(is_brought, linears)):
                 self.forget()
                 return
-            others = {name: other for name, other in self._kept.items() if name != key and other.is_of(other.linears)}
-            kept = _KeptParts(linears, self.windows)
-            self._kept = {**(others if len(others) < _MOST_KEPT else {}), key: kept}
+            others = {size: other for size, other in self._kept.items() if size is not self.size and other.holds()}
+            kept = _KeptParts(self.size, self.list_of_layers, linears)
+            self._kept = {**(others if len(others) < _MOST_KEPT else {}), self.size: kept}
         self.ready = kept.parts
 
     def forget(self) -> None:
@@ -136,24 +132,26 @@ class ActiveSizes:
 class _KeptParts:
     """The parts that linears compute with at a size. They hold the memory of weights, so no other has its address."""
 
-    def __init__(self, linears: Sequence[ElasticLinear], windows: Sequence[Window | None]):
-        self.linears, self.weights = linears, _weights_of(linears)
-        self.addresses = [weight.data_ptr() for weight in self.weights]
-        self.parts: list[Parts | None] = [None] * len(windows)
-        for each in linears:
-            window = windows[each.number]
-            self.parts[each.number] = None if window is None else each.parts(window)
+    def __init__(self, size: PreparedSize, layers: ElasticLayers, linears: Sequence[ElasticLinear]):
+        places = [(table, name) for each in size.positions for _, _, table, name in layers.places[each]]
+        places += [(linear._parameters, name) for linear in linears for name in ("weight", "bias")]
+        self.tables, self.names = zip(*places, strict=True)
+        self.found = list(map(dict.get, self.tables, self.names))
+        self.weights = [each for each in self.found if isinstance(each, torch.Tensor)]
+        self.addresses = list(map(torch.Tensor.data_ptr, self.weights))
+        self.parts: list[Any] = [None] * len(size.windows)
+        with torch.inference_mode():  # torch tracks no views of what is made here, and every product takes one
+            for linear in linears:
+                if (window := size.windows[linear.number]) is not None:
+                    views: Any = linear.parts(window)
+                    self.parts[linear.number] = [
+                        [each if each is None else each.new_empty(0).set_(each) for each in pair] for pair in views
+                    ]
 
-    def is_of(self, linears: Sequence[ElasticLinear]) -> bool:
-        """Whether these linears have those weights now."""
-        weights = _weights_of(linears)
-        is_same = len(weights) == len(self.weights) and all(map(is_, weights, self.weights))
-        return is_same and self.addresses == [weight.data_ptr() for weight in weights]
-
-
-def _weights_of(linears: Sequence[ElasticLinear]) -> list[Any]:
-    """Weights and biases. Looks into the tables, for speed."""
-    return [weight for linear in linears for weight in linear._parameters.values() if weight is not None]
+    def holds(self) -> bool:
+        """Whether these linears stand there with these weights still. No loop in Python, for speed."""
+        is_same = all(map(is_, map(dict.get, self.tables, self.names), self.found))
+        return is_same and self.addresses == list(map(torch.Tensor.data_ptr, self.weights))
 
 
 class ElasticLinear(nn.Linear):
@@ -241,13 +239,13 @@ class ElasticLayers(nn.ModuleList):
         stock = anatomy.stored_layers(base)
         super().__init__(stock[shape.index] for shape in active.stored)
         self.active, self.is_elastic, active.list_of_layers = active, False, self
-        self._places: list[list[tuple[str, Role, Any, str]]] = []
+        self.places: list[list[tuple[str, Role, Any, str]]] = []
         for position, (layer, shape) in enumerate(zip(self.stored, active.stored, strict=True)):
-            self._places.append([])
+            self.places.append([])
             for path, role, module in anatomy.linears_of(layer):
                 _cut(module, role, layer_axes(active.config, shape))
                 parent, _, name = path.rpartition(".")
-                self._places[-1].append((path, role, layer.get_submodule(parent)._modules, name))
+                self.places[-1].append((path, role, layer.get_submodule(parent)._modules, name))
             if anatomy.attention_class is not None:
                 attention = layer.get_submodule(anatomy.attention)
                 for name in ("num_attention_heads", "all_head_size"):
@@ -268,7 +266,7 @@ class ElasticLayers(nn.ModuleList):
         What stands in the place of a linear, such as an adapter or a quantised one, stays as it is.
         """
         numbers = {path: number for number, path in enumerate(self.active.config.anatomy.linears)}
-        for position, places in enumerate(self._places):
+        for position, places in enumerate(self.places):
             for path, role, modules, name in places:
                 if type(modules[name]) is nn.Linear:
                     number = position * len(numbers) + numbers[path]
@@ -281,7 +279,7 @@ class ElasticLayers(nn.ModuleList):
         An adapter or a quantised layer may, and knows no widths. Looks into the parents' tables, for speed.
         """
         linears = []
-        for position, (path, _, modules, name) in ((each, place) for each in positions for place in self._places[each]):
+        for position, (path, _, modules, name) in ((each, place) for each in positions for place in self.places[each]):
             module = modules[name]
             linears.append(module)
             if not isinstance(module, ElasticLinear):
@@ -294,17 +292,17 @@ class ElasticLayers(nn.ModuleList):
 
     def __iter__(self) -> Iterator[Any]:
         active, stored = self.active, self.stored
-        layers = [stored[position] for position in active.positions]
-        if not (active.is_full_width or is_compiling()):
-            linears = self.check_linears(active.positions)  # an adapter may have come after the size
+        layers = [stored[position] for position in active.size.positions]
+        if not (active.size.is_full_width or is_compiling()):
             if not (is_grad_enabled() or is_tracing() or active.sharing):
-                return self._pass_without_gradients(layers, linears)
+                return self._pass_without_gradients(layers)
+            linears = self.check_linears(active.size.positions)  # an adapter may have come after the size
             if active.sharing is not None:
                 active.sharing.make_ready(linears)
         return iter(layers if active.sharing is None else active.sharing.walk(layers))
 
-    def _pass_without_gradients(self, layers: Sequence[Any], linears: Sequence[ElasticLinear]) -> Iterator[Any]:
-        self.active.make_ready(linears)
+    def _pass_without_gradients(self, layers: Sequence[Any]) -> Iterator[Any]:
+        self.active.make_ready()
         try:
             yield from layers
         finally:

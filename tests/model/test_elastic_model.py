@@ -343,12 +343,31 @@ def test_passes_without_gradients_see_weights_that_change(change):
     assert not torch.equal(without_gradients(model), before)
 
 
+def test_passes_without_gradients_see_modules_and_biases_that_change():
+    model = make_model().set_active("w0.5-d0.5")
+    before = without_gradients(model)
+    output = model.bert.encoder.layer[2].output
+    ours, output.dense = output.dense, torch.nn.Linear(48, 32)
+    with torch.no_grad(), pytest.raises(SubNetworkError, match=r"stands in layer 2\.output\.dense"):
+        model(**make_batch())
+    output.dense = ours
+    assert torch.equal(without_gradients(model), before)
+    bias, ours.bias = ours.bias, None
+    without_bias = without_gradients(model)
+    assert torch.equal(without_bias, without_gradients(copy.deepcopy(model)))
+    assert not torch.equal(without_bias, before)
+    ours.bias = bias
+    assert torch.equal(without_gradients(model), before)
+
+
 def test_kept_views_hold_no_memory_that_the_weights_left_and_are_not_saved():
     model = make_model()
     without_gradients(model)
     linear, sizes = model.bert.encoder.layer[0].intermediate.dense, model.base_model.active_sizes
     (kept,) = sizes._kept.values()
-    assert kept.parts[linear.number][0][0].data_ptr() == linear.weight.data_ptr()
+    part = kept.parts[linear.number][0][0]
+    assert part.data_ptr() == linear.weight.data_ptr()
+    assert part.is_inference()  # of which torch tracks no views in a pass
     assert not copy.deepcopy(model).base_model.active_sizes._kept
     model.double()
     assert not sizes._kept
