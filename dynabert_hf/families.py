@@ -34,6 +34,11 @@ from .model import (
 from .model.anatomy import Anatomy
 from .model.elastic_model import ElasticModelMixin
 
+
+class ModelTypeError(TypeError):
+    """A model of a kind that cannot do what was asked: that is a caller's choice, also where a file holds it."""
+
+
 FAMILIES = {
     "BERT": modeling_dynabert,
     "RoBERTa": modeling_dynaroberta,
@@ -91,7 +96,7 @@ def elastic_class_of(model: PreTrainedModel | type[PreTrainedModel]) -> Any:
     ]
     possible = [head.__name__ for head in heads] or supported_types()
     kind = "Of this family these are" if heads else "Supported types are"
-    raise TypeError(f"A {wanted.__name__} cannot be made elastic. {kind} {', '.join(possible)}; use one of them.")
+    raise ModelTypeError(f"A {wanted.__name__} cannot be made elastic. {kind} {', '.join(possible)}; use one of them.")
 
 
 def family_name(class_name: str) -> str:
@@ -153,7 +158,7 @@ def anatomy_of(model: PreTrainedModel | PreTrainedConfig) -> Anatomy:
     for each in elastic_classes():
         if is_plain and type(config) is each.config_class.backbone_config_class:
             return each.config_class.anatomy
-    raise TypeError(
+    raise ModelTypeError(
         f"A {type(model).__name__} is neither an elastic nor a stock BERT or one of its kin. Supported types are "
         f"{', '.join(supported_types())}. Give a model of one of them; of a model with adapters that is what "
         "merge_and_unload() returns."

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from ..data.labelled_text import LabelledText
 from ..model.subnetwork import parse_size, size_name
+from ..sizes.calibration import kind_of_choice
 from ..sizes.cascade import CascadeRecord, measure_cascade
 from ..sizes.choosing import check_budgets, recommend
 from ..sizes.evaluation import store_temperatures
@@ -36,6 +37,7 @@ def choose_cascade(arguments: Namespace, console: Console) -> int:
             "A sentence encoder gives vectors, which are never sure or unsure. Possible are models that classify; "
             "choose one size of this one by `dynabert recommend`."
         )
+    kind_of_choice(type(model).__name__, model.config)  # refused before anything is measured
     if "latency_ms" in budgets:
         costs = list(measure(arguments, model, [small, large]))
     else:

@@ -12,6 +12,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from rich.console import Console
 from transformers.utils import logging
 
+from ..families import ModelTypeError
 from .augmentation import augment
 from .cascades import choose_cascade
 from .demo import demo
@@ -22,7 +23,7 @@ from .products import export, extract, push, specialise_size, trim
 from .recommendation import recommend_size
 from .searches import search
 
-_EXPECTED = (ValueError, ImportError, OSError, RuntimeError, HfHubHTTPError)
+_EXPECTED = (ValueError, ModelTypeError, ImportError, OSError, RuntimeError, HfHubHTTPError)
 """What a person can do something about; anything else is a mistake of ours and shows where."""
 
 

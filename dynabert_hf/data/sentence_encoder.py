@@ -18,7 +18,7 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
 from transformers import AutoTokenizer, PreTrainedModel
 
-from ..families import backbone_class_of, elastic_classes, read_config, supported_types
+from ..families import ModelTypeError, backbone_class_of, elastic_classes, read_config, supported_types
 from .pooling import POOLING_FILE, POOLINGS, pooling_mode
 
 MODULES = (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"])
@@ -186,7 +186,7 @@ def _encoder_class(config: Any) -> Any:
         for each in (elastic_class, backbone_class):
             if type(config) is each.config_class:
                 return each
-    raise TypeError(
+    raise ModelTypeError(
         f"The encoder is of type {config.model_type!r}. Possible are {', '.join(supported_types())}. Give a sentence "
         "encoder of one of these families."
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from ..families import elastic_classes
+from ..families import ModelTypeError, elastic_classes
 from ..model.elastic_model import ElasticModelMixin
 from ..sizes.plots import plot_pareto
 from ..sizes.records import SizeRecord
@@ -50,7 +50,7 @@ def _loaded(name: str | os.PathLike) -> ElasticModelMixin:
     assert list(elastic_classes())  # known to the Auto classes from their import on
     model = AutoModelForSequenceClassification.from_pretrained(name)
     if not isinstance(model, ElasticModelMixin):
-        raise TypeError(
+        raise ModelTypeError(
             f"{str(name)!r} holds a {type(model).__name__}, which has one size only. Give an elastic model; "
             "train_dynabert makes one of a fine-tuned stock model."
         )

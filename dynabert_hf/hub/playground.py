@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from ..families import longest_input
+from ..families import ModelTypeError, longest_input
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import AnySize, SubNetwork
 from ..sizes.choosing import recommend
@@ -56,7 +56,7 @@ class Playground:
 
     def __init__(self, model: ElasticModelMixin, tokenizer: Any, *, sequence_length: int = 32, rounds: int = 10):
         if task_of(model).pipeline != "text-classification":
-            raise TypeError(
+            raise ModelTypeError(
                 f"A {type(model).__name__} does not classify texts. The page is for models "
                 "ForSequenceClassification; use `dynabert predict` for others."
             )

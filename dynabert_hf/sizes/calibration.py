@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ..data.labelled_text import LabelledText
+from ..families import ModelTypeError
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import AnySize, Size, size_name
 from ..task_metrics import problem_type
@@ -23,13 +24,13 @@ def kind_of_choice(class_name: str, config: Any) -> str:
     """What a head chooses among: one label, or any number of them.
 
     Raises:
-        TypeError: If it does not choose.
+        ModelTypeError: If it does not choose.
     """
     task = task_of(class_name)
     kind = problem_type(config) if task.predicts == "text" else "single_label_classification"
     if task.predicts not in ("text", "choice") or kind == "regression":
         what = "predicts a value" if kind == "regression" else f"is of the task {task.pipeline}"
-        raise TypeError(
+        raise ModelTypeError(
             f"A {class_name} that {what} does not say how sure it is of a text. Possible are heads that choose among "
             "labels (ForSequenceClassification) or texts (ForMultipleChoice); serve one size of this model instead."
         )

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from ..data.sentence_encoder import SentenceEncoder
-from ..families import FAMILIES, backbone_class_of, elastic_classes, how_to_load, read_config
+from ..families import FAMILIES, ModelTypeError, backbone_class_of, elastic_classes, how_to_load, read_config
 from ..model.elastic_model import ElasticModelMixin
 from ..tasks import TASKS, is_sentence_encoder
 
@@ -63,7 +63,7 @@ def check_teacher_class(model: PreTrainedModel) -> None:
     """
     has_task = type(model).__name__.endswith(HEADS) or is_sentence_encoder(model.config)
     if type(model) not in map(backbone_class_of, elastic_classes()) or not has_task:
-        raise TypeError(f"The model is a {type(model).__name__}. {_supported()}")
+        raise ModelTypeError(f"The model is a {type(model).__name__}. {_supported()}")
 
 
 def warn_of_untrained_head(model: PreTrainedModel) -> None:
@@ -87,12 +87,12 @@ def _from_pretrained(name: Any) -> PreTrainedModel:
         )
     architectures = read_config(name).architectures
     if not architectures:
-        raise TypeError(f"{str(name)!r} holds no named architecture. {how_to_load(name)}")
+        raise ModelTypeError(f"{str(name)!r} holds no named architecture. {how_to_load(name)}")
     for elastic_class in elastic_classes():
         for model_class in (backbone_class_of(elastic_class), elastic_class):
             if model_class.__name__ in architectures:
                 return model_class.from_pretrained(name, dtype=torch.float32)
-    raise TypeError(f"{str(name)!r} holds {architectures}. {_supported()}")
+    raise ModelTypeError(f"{str(name)!r} holds {architectures}. {_supported()}")
 
 
 def _supported() -> str:

@@ -51,3 +51,12 @@ def test_what_cannot_be_chosen_is_said(folder, capsys):
     assert "A cascade is chosen under one setting, but {'sequence_length': [8, 16]}" in capsys.readouterr().err
     assert run(folder, "--flops", "1e9", file="empty.csv") == 1
     assert "has no rows. Give" in capsys.readouterr().err
+
+
+def test_a_model_that_is_never_unsure_is_refused_in_one_line(tmp_path, capsys, monkeypatch):
+    make_model(stock={"num_labels": 1}).save_pretrained(tmp_path / "model")
+    make_tokenizer(REVIEW_WORDS).save_pretrained(tmp_path / "model")
+    (tmp_path / "rows.csv").write_text("text,label\nw1,0.5\n")
+    monkeypatch.setattr("dynabert_hf.cli.cascades.measure", lambda *_: pytest.fail("measured before"))
+    assert run(tmp_path, "--latency-ms", "9", file="rows.csv") == 1
+    assert "that predicts a value does not say how sure it is of a text. Possible are" in capsys.readouterr().err
