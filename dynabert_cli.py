@@ -228,7 +228,7 @@ def _add_augment(commands: Any) -> None:
     )
     parser.add_argument("--model", required=True, metavar="MLM", help="folder or Hub id of a masked language model")
     parser.add_argument("--output", required=True, metavar="FILE", help="csv, tsv, json, jsonl or parquet")
-    _add_text_columns(parser)
+    parser.add_argument("--text-column", nargs="+", default=["text"], metavar="COLUMN", help="one, or two of a pair")
     parser.add_argument("--copies", type=count, default=20, metavar="N", help="copies drawn of a row (default 20)")
     parser.add_argument(
         "--probability", type=float, default=0.4, metavar="P", help="how often a word is replaced (default 0.4)"
@@ -378,7 +378,8 @@ def _add_demo(commands: Any) -> None:
 
 
 def _add_text_columns(parser: Any) -> None:
-    parser.add_argument("--text-column", nargs="+", default=["text"], metavar="COLUMN", help="one, or two of a pair")
+    what = "one, or two of a pair, or of a text and its choices (default: those of usual names, as evaluate finds them)"
+    parser.add_argument("--text-column", nargs="+", metavar="COLUMN", help=what)
 
 
 def _add_sizes(parser: Any, what: str = "one or more, such as w0.5-d0.75 w1-d1") -> None:

@@ -14,11 +14,11 @@ from rich.console import Console
 
 from ..data.columns import short
 from ..data.encoding import as_texts, encoded
-from ..data.labelled_text import joined, read_texts
+from ..data.labelled_text import joined, read_texts, usual_texts
 from ..data.questions import COLUMNS as QUESTION_COLUMNS
 from ..data.questions import WINDOW, Questions, read_questions
 from ..data.text_columns import CHOICES, TextColumns
-from ..data.text_files import names_of_columns, read_rows
+from ..data.text_files import read_rows
 from ..families import longest_input
 from ..files import check_writable_file
 from ..model.subnetwork import size_name
@@ -65,17 +65,11 @@ def _read(arguments: Namespace, model: Any) -> tuple[list[tuple[Any, ...]], list
         choices = read_rows(Path(arguments.file), needed=columns, as_text=True)
         return list(zip(*(choices[each] for each in columns), strict=True)), columns
     if task_of(model).predicts != "span":
-        columns = arguments.text_column or _usual(arguments.file, model)
+        columns = arguments.text_column or list(usual_texts(arguments.file, model))
         return read_texts(Path(arguments.file), columns), columns
     columns = arguments.text_column or list(QUESTION_COLUMNS)
     rows = read_questions(arguments.file, columns=columns)
     return list(zip(*(as_texts(list(rows[each]), each) for each in columns), strict=True)), columns
-
-
-def _usual(file: str, model: Any) -> list[str]:
-    """The columns of text that a file has by usual names; words of a row count as its text."""
-    found = TextColumns(("text",), None).or_usual(names_of_columns(file), model)
-    return list(found.texts)
 
 
 def _shown(records: Sequence[Mapping[str, Any]], width: int) -> list[dict[str, Any]]:

@@ -59,7 +59,7 @@ def specialise_size(arguments: Namespace, console: Console) -> None:
     with new_folder(Path(arguments.output)) as folder:
         model, tokenizer = load_model(arguments.model), needed_tokenizer(arguments.model)
         model.config.resolve(arguments.size)
-        rows = tokenised_texts(arguments.file, model, tokenizer, text_columns=arguments.text_column or ["text"])
+        rows = tokenised_texts(arguments.file, model, tokenizer, text_columns=arguments.text_column)
         teacher = None if arguments.teacher is None else type(model).from_pretrained(arguments.teacher)
         with redirect_stdout(sys.stderr):  # where the trainer's bar and logs belong
             small = specialise(

@@ -17,7 +17,7 @@ from transformers import EvalPrediction
 
 from ..model.elastic_model import ElasticModelMixin
 from ..task_metrics import IGNORED
-from ..tasks import task_of
+from ..tasks import is_sentence_encoder, task_of
 from .encoding import as_texts, encoded, most_tokens, tokenised
 from .labels import SPAN, CastLabels, check_labels
 from .masking import MaskedOnce
@@ -209,24 +209,35 @@ class LabelledText:
 
 
 def tokenised_texts(
-    path: str | PathLike, model: ElasticModelMixin, tokenizer: Any, *, text_columns: Sequence[str] = ("text",)
-) -> list[dict[str, list[int]]]:
+    path: str | PathLike, model: Any, tokenizer: Any, *, text_columns: Sequence[str] | None = None
+) -> list[dict[str, Any]]:
     """The texts of a csv, json, jsonl or parquet file as inputs of a model, to learn on without labels.
 
     Args:
         path: The file.
         model: The model, which knows how much text it takes.
         tokenizer: Its tokenizer.
-        text_columns: The column of the text, or the two of a pair.
+        text_columns: The column of the text, or the two of a pair, or of a text and its choices; None: those of usual
+            names.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If the file has another suffix, cannot be read, has no rows, not these columns, or a row without
             text.
     """
-    columns = list(zip(*read_texts(Path(path), text_columns), strict=True))
+    names = list(text_columns or usual_texts(path, model))
+    if task_of(model).predicts == "choice":
+        rows = read_rows(path, needed=names, as_text=True)
+        return encoded(rows, TextColumns(tuple(names), None), model, tokenizer)
+    columns = list(zip(*read_texts(Path(path), names), strict=True))
     inputs = tokenised(columns, tokenizer, most_tokens(model, tokenizer))
     return [dict(zip(inputs, row, strict=True)) for row in zip(*inputs.values(), strict=True)]
+
+
+def usual_texts(path: str | PathLike, model: Any) -> tuple[str, ...]:
+    """The columns of text that a file has by the usual names for a model, else `text`; one of a sentence encoder."""
+    alone = TextColumns(("text",), None)
+    return (alone if is_sentence_encoder(model.config) else alone.or_usual(names_of_columns(path), model)).texts
 
 
 def read_texts(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:

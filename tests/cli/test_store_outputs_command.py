@@ -51,3 +51,29 @@ def test_what_cannot_be_is_refused_and_leaves_nothing(folder, capsys, options, m
     assert main(command(folder, *options)) == 1
     assert message in capsys.readouterr().err
     assert not (folder / "outputs").exists()
+
+
+def test_columns_of_usual_names_are_found_also_those_of_choices(tmp_path, capsys):
+    rows = [{"text": "a good film", "choices": ["very", "bad film"]}, {"text": "bad", "choices": ["a", "good good a"]}]
+    pairs = [{"sentence1": "very", "sentence2": "bad film"}]
+    for head, given in (("ForMultipleChoice", rows), ("ForSequenceClassification", pairs)):
+        folder = tmp_path / head
+        make_model(head=head).to_backbone().save_pretrained(folder / "teacher")
+        tokenizer = make_tokenizer(WORDS)
+        tokenizer.save_pretrained(folder / "teacher")
+        (folder / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in given))
+        assert main(command(folder, "--json")) == 0, capsys.readouterr().err
+        model, stored = make_model(head=head), StoredOutputs(folder / "outputs")
+        for row in given:
+            first, second = row.values()
+            if head == "ForMultipleChoice":
+                one = tokenizer([first] * len(second), second, padding=True, return_tensors="pt")
+                batch = {name: each[None] for name, each in one.items()}
+            else:
+                batch = dict(tokenizer([first], [second], return_tensors="pt"))
+            with torch.no_grad():
+                expected = model(**batch).logits
+            torch.testing.assert_close(stored.outputs(batch, hidden_states=False).logits, expected)
+    one_column = command(tmp_path / "ForMultipleChoice", "--text-column", "text")
+    assert main([each.replace("outputs", "more") if each.endswith("/outputs") else each for each in one_column]) == 1
+    assert "takes a text and the list of its choices; name both columns" in capsys.readouterr().err
