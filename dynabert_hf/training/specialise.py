@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -67,34 +68,35 @@ def specialise(
         small.save_pretrained("small")
         ```
     """
-    args = _arguments_of_one_size(arguments)
-    if model.config.stored_shape is not None:
-        raise SubNetworkError(
-            "This model was cut by extraction, so it does not hold its full size, which teaches. Give the elastic "
-            "model that it was extracted from."
+    with TemporaryDirectory() as scratch:  # transformers makes a folder, which nothing is written to by default
+        args = _arguments_of_one_size(arguments, scratch)
+        if model.config.stored_shape is not None:
+            raise SubNetworkError(
+                "This model was cut by extraction, so it does not hold its full size, which teaches. Give the elastic "
+                "model that it was extracted from."
+            )
+        if is_sentence_encoder(model.config):
+            train_dataset = texts_to_learn("train_dataset", train_dataset, model, processing_class)
+        check_datasets(model, args, train_dataset, None)
+        if teacher is not None:
+            check_same_shape(model, teacher)
+            check_teachers(model, [teacher], args, train_dataset)
+        student = model.extract(size)
+        trainer = OneSizeTrainer(
+            student,
+            [model] if teacher is None else [model, teacher],
+            args,
+            train_dataset=train_dataset,
+            data_collator=data_collator or task_of(model).collator(processing_class),
+            processing_class=processing_class,
         )
-    if is_sentence_encoder(model.config):
-        train_dataset = texts_to_learn("train_dataset", train_dataset, model, processing_class)
-    check_datasets(model, args, train_dataset, None)
-    if teacher is not None:
-        check_same_shape(model, teacher)
-        check_teachers(model, [teacher], args, train_dataset)
-    student = model.extract(size)
-    trainer = OneSizeTrainer(
-        student,
-        [model] if teacher is None else [model, teacher],
-        args,
-        train_dataset=train_dataset,
-        data_collator=data_collator or task_of(model).collator(processing_class),
-        processing_class=processing_class,
-    )
-    show_progress(trainer)
-    with _without_dropout(student):
-        trainer.train()
-    return student.eval().to(model.device)
+        show_progress(trainer)
+        with _without_dropout(student):
+            trainer.train()
+        return student.eval().to(model.device)
 
 
-def _arguments_of_one_size(given: Mapping[str, Any]) -> DynaBertTrainingArguments:
+def _arguments_of_one_size(given: Mapping[str, Any], scratch: str) -> DynaBertTrainingArguments:
     about_several = sorted(set(OF_A_STAGE) & given.keys())
     if about_several:
         raise ValueError(
@@ -103,7 +105,8 @@ def _arguments_of_one_size(given: Mapping[str, Any]) -> DynaBertTrainingArgument
             "out."
         )
     defaults = {name: value for name, value in stage_defaults().items() if not name.startswith("save_")}
-    own = {"output_dir": "specialised", "save_strategy": "no", "num_train_epochs": 0.5, "hidden_matching": "own"}
+    folder = "specialised" if "save_strategy" in given else scratch
+    own = {"output_dir": folder, "save_strategy": "no", "num_train_epochs": 0.5, "hidden_matching": "own"}
     one_size = {"stage": "depth", "teacher_width": "full", "strategy": "grid"}
     return DynaBertTrainingArguments(**{**defaults, **own, **given, **one_size})
 

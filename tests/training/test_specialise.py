@@ -109,6 +109,14 @@ def test_the_result_is_of_one_size_and_nearer_to_its_teacher(model, tmp_path):
     assert losses[1] < losses[0]
 
 
+def test_no_folder_is_left_where_none_was_asked_for(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    specialise(model, SIZE, train_dataset=make_dataset(), **STEP)
+    assert list(tmp_path.iterdir()) == []
+    specialise(model, SIZE, train_dataset=make_dataset(), save_strategy="steps", save_steps=1, **STEP)
+    assert [path.name for path in tmp_path.iterdir()] == ["specialised"]
+
+
 def test_what_was_given_is_as_before(model, teacher, tmp_path):
     model.set_active(width=0.25).train()
     model.bert.encoder.eval()
