@@ -45,6 +45,7 @@ def draw(view, backbone, path):
         axes.scatter(places, values, marker=marker, color="black", s=28, zorder=3, label=view.plan.rivals[kind].words)
     axes.axhline(mean(lambda task: "teacher", "model"), color="gray", linestyle="--", label="the fine-tuned model")
     axes.set(xlabel="GFLOPs of one text of 128 tokens", ylabel=f"mean metric of {', '.join(view.tasks)}")
+    axes.margins(x=0.1)
     axes.legend(fontsize=8)
     figure.savefig(path, dpi=150)
     pyplot.close(figure)
