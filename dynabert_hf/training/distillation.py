@@ -162,7 +162,7 @@ def logit_loss(
         loss = functional.binary_cross_entropy_with_logits(student, teacher.sigmoid(), reduction="none").sum(-1)
     else:
         loss = -(teacher.softmax(-1) * student.log_softmax(-1)).sum(-1)
-    return loss.mean() if token_mask is None else _mean_over_tokens(loss, token_mask)
+    return _mean_over_tokens(loss, token_mask)
 
 
 def hidden_state_loss(
@@ -180,12 +180,16 @@ def hidden_state_loss(
     """
     pairs = zip(student, teacher, strict=True)
     squares = [functional.mse_loss(*pair, reduction="none").mean(-1) for pair in pairs]  # keeps no difference
-    loss = torch.stack(squares).sum(0)
-    return loss.mean() if attention_mask is None else _mean_over_tokens(loss, attention_mask)
+    return _mean_over_tokens(torch.stack(squares).sum(0), attention_mask)
 
 
-def _mean_over_tokens(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Mean of values `(batch, seq)` over the tokens of each sentence where the mask is set, then over sentences."""
+def _mean_over_tokens(values: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """Mean of values `(batch, seq)` over the tokens of each sentence where the mask is set, then over sentences.
+
+    Without a mask it is the mean of all values, of whatever shape.
+    """
+    if mask is None:
+        return values.mean()
     mask = mask.to(values.dtype)
     return ((values * mask).sum(-1) / mask.sum(-1).clamp(min=1)).mean()
 

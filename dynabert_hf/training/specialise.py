@@ -70,17 +70,7 @@ def specialise(
     """
     with TemporaryDirectory() as scratch:  # transformers makes a folder, which nothing is written to by default
         args = _arguments_of_one_size(arguments, scratch)
-        if model.config.stored_shape is not None:
-            raise SubNetworkError(
-                "This model was cut by extraction, so it does not hold its full size, which teaches. Give the elastic "
-                "model that it was extracted from."
-            )
-        if is_sentence_encoder(model.config):
-            train_dataset = texts_to_learn("train_dataset", train_dataset, model, processing_class)
-        check_datasets(model, args, train_dataset, None)
-        if teacher is not None:
-            check_same_shape(model, teacher)
-            check_teachers(model, [teacher], args, train_dataset)
+        train_dataset = _checked(model, args, train_dataset, teacher, processing_class)
         student = model.extract(size)
         trainer = OneSizeTrainer(
             student,
@@ -94,6 +84,28 @@ def specialise(
         with _without_dropout(student):
             trainer.train()
         return student.eval().to(model.device)
+
+
+def _checked(
+    model: ElasticModelMixin,
+    args: DynaBertTrainingArguments,
+    train_dataset: Any,
+    teacher: PreTrainedModel | None,
+    processing_class: PreTrainedTokenizerBase | None,
+) -> Any:
+    """The data to train on, when all that was given fits together."""
+    if model.config.stored_shape is not None:
+        raise SubNetworkError(
+            "This model was cut by extraction, so it does not hold its full size, which teaches. Give the elastic "
+            "model that it was extracted from."
+        )
+    if is_sentence_encoder(model.config):
+        train_dataset = texts_to_learn("train_dataset", train_dataset, model, processing_class)
+    check_datasets(model, args, train_dataset, None)
+    if teacher is not None:
+        check_same_shape(model, teacher)
+        check_teachers(model, [teacher], args, train_dataset)
+    return train_dataset
 
 
 def _arguments_of_one_size(given: Mapping[str, Any], scratch: str) -> DynaBertTrainingArguments:
