@@ -156,13 +156,20 @@ def logit_loss(
     Returns:
         A scalar: the mean over sentences of the mean over the counting tokens of each.
     """
+    if token_mask is None:
+        return _divergence(student, teacher, problem_type).mean()
+    counts = token_mask.bool()  # a vocabulary is wide, and of masked text few tokens count: others are not looked at
+    told = _divergence(student[counts], teacher[counts], problem_type)
+    return _mean_over_tokens(told.new_zeros(counts.shape).masked_scatter(counts, told), counts)
+
+
+def _divergence(student: torch.Tensor, teacher: torch.Tensor, problem_type: str) -> torch.Tensor:
+    """The loss of each prediction, `(..., labels)` to `(...)`."""
     if problem_type == "regression":
-        loss = functional.mse_loss(student, teacher, reduction="none").mean(-1)
-    elif problem_type == "multi_label_classification":
-        loss = functional.binary_cross_entropy_with_logits(student, teacher.sigmoid(), reduction="none").sum(-1)
-    else:
-        loss = -(teacher.softmax(-1) * student.log_softmax(-1)).sum(-1)
-    return _mean_over_tokens(loss, token_mask)
+        return functional.mse_loss(student, teacher, reduction="none").mean(-1)
+    if problem_type == "multi_label_classification":
+        return functional.binary_cross_entropy_with_logits(student, teacher.sigmoid(), reduction="none").sum(-1)
+    return -(teacher.softmax(-1) * student.log_softmax(-1)).sum(-1)
 
 
 def hidden_state_loss(

@@ -49,6 +49,17 @@ def test_hidden_state_loss_averages_over_real_tokens_then_sentences_and_sums_ove
     assert hidden_state_loss([ours], [theirs]).item() == pytest.approx((9 + 5) / 6)
 
 
+def test_logit_loss_looks_at_no_token_that_does_not_count():
+    ours, theirs = torch.randn(2, 2, 5, 8, generator=torch.Generator().manual_seed(0))
+    counts = torch.tensor([[1, 0, 1, 0, 0], [0, 0, 0, 0, 0]])
+    ours = ours.masked_fill(counts[..., None] == 0, float("nan")).requires_grad_()
+    loss = logit_loss(ours, theirs, token_mask=counts)
+    loss.backward()
+    wanted = [cross_entropy(ours[:1, token], theirs[:1, token]).item() for token in (0, 2)]
+    assert loss.item() == pytest.approx(sum(wanted) / 2 / 2)  # two tokens of the first of two sentences
+    assert torch.equal(ours.grad.any(-1), counts.bool())
+
+
 def test_padding_never_counts():
     generator = torch.Generator().manual_seed(0)
     ours, theirs = torch.randn(2, 2, 5, 8, generator=generator)
