@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import dynabert_cli
+
 ROOT = Path(__file__).parent.parent
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md"))]
 FOLDERS = ("dynabert_hf", "tests", "docs", "benchmarks", "examples")
@@ -102,6 +104,8 @@ def test_commands_in_a_page_name_scripts_arguments_and_targets_that_exist(code, 
         words = shlex.split(line, comments=True)
         if "make" in words[:1]:
             assert words[1] in targets
+        if "dynabert" in words[:1]:
+            dynabert_cli.build_parser().parse_args(words[1:])  # ends the test where it refuses them
         scripts = [word for word in words if re.match(r"(examples|benchmarks)/\w+\.py$", word)]
         for script in scripts:
             assert (ROOT / script).exists(), script
