@@ -26,8 +26,8 @@ from .subnetwork import LayerShape, SubNetworkError
 Window = tuple[int, int]
 """The leading rows of each block, and the leading columns, that a linear computes with."""
 
-Parts = list[tuple[torch.Tensor, torch.Tensor | None]]
-"""The leading part of weight and bias of each block of a linear."""
+Parts = list[tuple[torch.Tensor, torch.Tensor | None]] | torch.Tensor
+"""The leading part of weight and bias of each block of a linear, or `(blocks, inputs, outputs)` of all weights."""
 
 _MOST_PREPARED = 256  # sizes, the trained ones included
 _MOST_KEPT = 16  # sizes
@@ -143,10 +143,7 @@ class _KeptParts:
         with torch.inference_mode():  # torch tracks no views of what is made here, and every product takes one
             for linear in linears:
                 if (window := size.windows[linear.number]) is not None:
-                    views: Any = linear.parts(window)
-                    self.parts[linear.number] = [
-                        [each if each is None else each.new_empty(0).set_(each) for each in pair] for pair in views
-                    ]
+                    self.parts[linear.number] = _untracked(linear, window)
 
     def holds(self) -> bool:
         """Whether these linears stand there with these weights still. No loop in Python, for speed."""
@@ -183,6 +180,8 @@ class ElasticLinear(nn.Linear):
             parts = self.parts(window)
         if len(parts) == 1:
             return linear(states, *parts[0])
+        if isinstance(parts, torch.Tensor):
+            return _side_by_side(states, parts)
         return torch.cat([linear(states, *part) for part in parts], -1)
 
     def slices(self, window: Window) -> list[tuple[slice, slice]]:
@@ -199,6 +198,31 @@ class ElasticLinear(nn.Linear):
     def _apply(self, *args: Any, **kwargs: Any) -> Any:
         self.active.forget()
         return super()._apply(*args, **kwargs)
+
+
+def _untracked(linear: ElasticLinear, window: Window) -> Parts:
+    """Parts that share the memory of the weights, made in inference mode."""
+    if linear.blocks > 1 and linear.bias is None:
+        rows, columns = window
+        whole = linear.weight.new_empty(0).set_(linear.weight)
+        return whole.unflatten(0, (linear.blocks, -1))[:, :rows, :columns].mT
+    views: Any = linear.parts(window)
+    return [
+        (weight.new_empty(0).set_(weight), bias if bias is None else bias.new_empty(0).set_(bias))
+        for weight, bias in views
+    ]
+
+
+def _side_by_side(states: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Products with the weights of each block, written side by side in one call, without gradients."""
+    device = states.device.type
+    if device == "meta" or torch.is_autocast_enabled(device):  # autocast leaves alone what writes in place
+        return torch.cat([linear(states, weight.mT) for weight in weights], -1)
+    blocks, columns, rows = weights.shape
+    out = states.new_empty(*states.shape[:-1], blocks * rows)
+    by_block = out.view(-1, blocks, rows).transpose(0, 1)
+    by_block.baddbmm_(states.reshape(1, -1, columns).expand(blocks, -1, -1), weights, beta=0)
+    return out
 
 
 def is_brought(linear: ElasticLinear) -> bool:
