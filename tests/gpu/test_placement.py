@@ -5,6 +5,7 @@ import gc
 import pytest
 import torch
 from accelerate import cpu_offload, disk_offload
+from helpers.backbones import HEADS, make_backbone
 from helpers.devices import to
 from helpers.tiny import make_batch, make_model
 
@@ -30,6 +31,18 @@ def expected():
 def check(model, device, expected):
     for size, theirs in expected.items():
         torch.testing.assert_close(logits(model, size, device), theirs, **CLOSE, msg=size)
+
+
+@pytest.mark.parametrize("family", HEADS)
+def test_every_family_gives_there_what_it_gives_on_a_cpu(family, device):
+    """With and without gradients: ModernBERT's fused blocks then take other products."""
+    model = make_backbone(family)
+    expected = {size: logits(model, size, "cpu") for size in SIZES}
+    model.to(device)
+    check(model, device, expected)
+    for size, theirs in expected.items():
+        with_gradients = model.set_active(size)(**to(device, make_batch())).logits
+        torch.testing.assert_close(with_gradients.detach().cpu(), theirs, **CLOSE, msg=size)
 
 
 def test_a_model_moves_there_and_back_with_those_that_share_its_weights(device, expected):
