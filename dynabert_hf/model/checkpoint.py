@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import torch
 from safetensors import safe_open
@@ -136,13 +137,8 @@ def open_tensors(files: Iterable[str]) -> Iterator[tuple[str, Any, tuple[int, ..
                     offset, dtype = 8 + length + about["data_offsets"][0], _DTYPES.get(about["dtype"])
                     yield name, FileTensor(file, offset, dtype, about["shape"]), tuple(about["shape"])
         else:
-            for name, tensor in torch.load(file, map_location="cpu", weights_only=True, mmap=_is_zip(file)).items():
+            for name, tensor in torch.load(file, map_location="cpu", weights_only=True, mmap=is_zipfile(file)).items():
                 yield name, tensor, tuple(tensor.shape)
-
-
-def _is_zip(file: str) -> bool:
-    with open(file, "rb") as opened:
-        return opened.read(2) == b"PK"
 
 
 def _plain_name(name: str, prefix: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from operator import is_
+from operator import attrgetter, is_
 from types import MethodType
 from typing import Any
 
@@ -279,6 +279,16 @@ class ElasticLayers(nn.ModuleList):
         parent, _, name = anatomy.layers.rpartition(".")
         setattr(base.get_submodule(parent), name, self)
 
+    def check_place(self, base: nn.Module, positions: Sequence[int]) -> None:
+        """Refuse to skip layers where another list took the place of this one: a pass would walk all of that."""
+        found: Any = attrgetter(self.active.config.anatomy.layers)(base)
+        if found is not self and not len(found) == len(self) == len(positions):
+            raise SubNetworkError(
+                f"The layers of this model were replaced by a {type(found).__name__} of {len(found)}, which skips none."
+                f" Possible are sizes of all {len(self)} layers, where it has them all. Extract a depth instead of "
+                "cutting the list, and compile the whole model instead of its layers."
+            )
+
     @property
     def stored(self) -> list[Any]:
         """All layers, also those that do not run."""
@@ -318,7 +328,8 @@ class ElasticLayers(nn.ModuleList):
         active, stored = self.active, self.stored
         layers = [stored[position] for position in active.size.positions]
         if not (active.size.is_full_width or is_compiling()):
-            if not (is_grad_enabled() or is_tracing() or active.sharing):
+            is_replica = self is not active.list_of_layers  # of DataParallel, with weights of its own
+            if not (is_grad_enabled() or is_tracing() or active.sharing or is_replica):
                 return self._pass_without_gradients(layers)
             linears = self.check_linears(active.size.positions)  # an adapter may have come after the size
             if active.sharing is not None:
@@ -338,8 +349,7 @@ class ElasticLayers(nn.ModuleList):
 
 def _cut(stock: nn.Linear, role: Role, axes: Sequence[int]) -> None:
     """Leave of a stock linear, in place, the leading part that a layer of these sizes has."""
-    rows, columns = linear_shape(role, axes)
-    stock.out_features, stock.in_features = rows, columns
+    rows, columns = stock.out_features, stock.in_features = linear_shape(role, axes)
     for name, shape in (("weight", (rows, columns)), ("bias", (rows,))):
         whole = stock._parameters[name]
         if whole is not None and tuple(whole.shape) != shape:

@@ -134,20 +134,18 @@ class ElasticModelMixin(_Model):
                 f"{size!r} is not a size. Give a SubNetwork, its text such as 'w0.5-d0.75', a sequence of LayerShapes, "
                 "or width= and depth=."
             )
-        if width is not None and depth is not None:
-            return SubNetwork(width, depth)
         active = self.active
         if width is None and depth is None:
             return active
-        if not isinstance(active, SubNetwork):
-            active = SubNetwork()
-        return SubNetwork(active.width if width is None else width, active.depth if depth is None else depth)
+        old = active if isinstance(active, SubNetwork) else SubNetwork()
+        return SubNetwork(old.width if width is None else width, old.depth if depth is None else depth)
 
     def _switch(self, size: AnySize) -> None:
         active = self.base_model.active_sizes
         prepared = active.prepared.get(size) or active.prepare(size, self.config.resolve(size))
+        layers = active.list_of_layers
+        layers.check_place(self.base_model, prepared.positions)
         if not prepared.is_full_width:
-            layers = active.list_of_layers
             if not layers.is_elastic:
                 layers.make_elastic()
             layers.check_linears(prepared.positions)
@@ -240,12 +238,8 @@ class ElasticModelMixin(_Model):
             RuntimeError: If its configuration does not fit its weights.
             OSError: If a weight file is broken, outside of the folder, or would run code when read.
         """
-        if only_active:
-            kwargs["only_active"] = True
-        if {"active_width", "active_depth"} & kwargs.keys():
-            kwargs.setdefault("active_layers", None)  # what a checkpoint has there would win otherwise
         try:
-            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+            return super().from_pretrained(pretrained_model_name_or_path, *args, only_active=only_active, **kwargs)
         except SafetensorError as error:
             raise OSError(
                 f"A weight file of {str(pretrained_model_name_or_path)!r} cannot be read: {error}. It may have been "

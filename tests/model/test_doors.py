@@ -221,6 +221,43 @@ def test_compiled_model_switches_sizes():
     torch._dynamo.reset()
 
 
+def test_where_layers_were_replaced_a_depth_is_refused_and_widths_switch():
+    """Accelerate compiles layer by layer so, and people cut models: such a list runs all of its layers at any depth."""
+    accelerate = pytest.importorskip("accelerate.utils")
+    if not hasattr(accelerate, "compile_regions"):
+        pytest.skip("this version of accelerate compiles no layers one by one")
+    model = make_model()
+    expected = run(model.set_active("w0.5-d1"))
+    compiled = accelerate.compile_regions(model.set_active("w1-d1"), backend="eager")
+    with pytest.raises(SubNetworkError, match=r"replaced by a ModuleList of 6.* sizes of all 6"):
+        compiled.set_active(depth=0.5)
+    layers = compiled.bert.encoder.layer
+    compiled.set_active("w0.5-d1").bert.encoder.layer = torch.nn.ModuleList(each._orig_mod for each in layers)
+    assert torch.equal(run(compiled), expected)
+
+    model.bert.encoder.layer = torch.nn.ModuleList(list(model.bert.encoder.layer)[:3])
+    with pytest.raises(SubNetworkError, match="of 3, which skips none"):
+        model.set_active("w0.5-d1")
+
+
+def test_replicas_of_data_parallel_run_on_weights_of_their_own():
+    """As `DataParallel` makes one for each device and pass; one device shows it by weights that differ."""
+    model = make_model().set_active("w0.5-d0.5")
+    expected = run(model)
+    with torch.no_grad():
+        copies = {module: module._replicate_for_data_parallel() for module in model.modules()}
+        for module, replica in copies.items():
+            for name, child in module.named_children():
+                replica._modules[name] = copies[child]
+            for name, parameter in module.named_parameters(recurse=False):
+                setattr(replica, name, parameter.clone())
+            replica._former_parameters = {}
+        for parameter in model.parameters():
+            parameter.zero_()
+    assert torch.equal(run(copies[model]), expected)
+    assert not run(model).any()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("size", ["w1-d1", "w0.5-d0.75"])
 def test_every_size_can_be_exported(size):
