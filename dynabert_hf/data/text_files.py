@@ -16,7 +16,7 @@ READERS = {
     ".json": ("json", {}),
     ".jsonl": ("json", {}),
     ".parquet": ("parquet", {}),
-    ".txt": ("text", {}),
+    ".txt": ("text", {"encoding": "utf-8-sig"}),  # as csv and json are read, with or without its mark
 }
 """By its suffix the reader of a file."""
 
@@ -99,7 +99,7 @@ def read_tagged_words(path: str | PathLike) -> Dataset:
 
 def _sentences(path: Path) -> Iterator[list[tuple[str, str]]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(f"{str(path)!r} cannot be read as text: {error}. Give a file in UTF-8.") from error
     words: list[tuple[str, str]] = []

@@ -25,6 +25,14 @@ def test_tagged_words_are_read_by_sentence_the_last_column_as_their_tags(tmp_pat
     assert rows["tags"][:] == [["B-ORG", "O"], ["B-PER"]]
 
 
+@pytest.mark.parametrize("suffix", [".conll", ".txt", ".csv", ".jsonl", ".json"])
+def test_the_mark_that_some_editors_write_first_is_no_part_of_the_text(tmp_path, suffix):
+    content = {".conll": "EU B-ORG\n", ".csv": "text\nEU\n", ".jsonl": '{"text": "EU"}\n', ".json": '[{"text": "EU"}]'}
+    path = tmp_path / f"rows{suffix}"
+    path.write_text(content.get(suffix, "EU\n"), encoding="utf-8-sig")
+    assert read_rows(path)[0] == ({"tokens": ["EU"], "tags": ["B-ORG"]} if suffix == ".conll" else {"text": "EU"})
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".tsv"])
 def test_a_table_is_read_as_it_is_written_or_with_its_own_types(tmp_path, suffix):
     separator = "\t" if suffix == ".tsv" else ","
