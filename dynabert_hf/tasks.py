@@ -6,6 +6,7 @@ Whatever depends on the head asks here, by `task_of(model)`. How a head learns f
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -127,6 +128,15 @@ def probabilities(logits: np.ndarray, kind: str) -> np.ndarray:
     return shares / shares.sum(-1, keepdims=True)
 
 
+class SpanCollator(DataCollatorWithPadding):
+    """Batches padded after their tokens, wherever the tokenizer pads: places of answers count from the first token."""
+
+    def __init__(self, tokenizer: Any):
+        right = copy.copy(tokenizer)
+        right.padding_side = "right"
+        super().__init__(right)
+
+
 class ChoiceCollator:
     """Batches `(examples, choices, seq)` of examples with a list of encoded choices each, padded to the longest."""
 
@@ -182,12 +192,15 @@ def _same(metrics: Metrics | None) -> Callable[[PreTrainedModel], Metrics | None
 
 
 _PAD, _LOGITS, _LABELS = partial(_collator, DataCollatorWithPadding), ("logits",), ("labels",)
+_PAD_RIGHT = partial(_collator, SpanCollator)
 _PAD_LABELS = partial(_collator, DataCollatorForTokenClassification)
 _POSITIONS, _SPAN_LOGITS = ("start_positions", "end_positions"), ("start_logits", "end_logits")
 _ROWS: Sequence[Task] = (
     Task("ForSequenceClassification", "text-classification", "text", _LABELS, _LOGITS, _PAD, text_metrics),
     Task("ForTokenClassification", "token-classification", "token", _LABELS, _LOGITS, _PAD_LABELS, token_metrics),
-    Task("ForQuestionAnswering", "question-answering", "span", _POSITIONS, _SPAN_LOGITS, _PAD, _same(span_metrics)),
+    Task(
+        "ForQuestionAnswering", "question-answering", "span", _POSITIONS, _SPAN_LOGITS, _PAD_RIGHT, _same(span_metrics)
+    ),
     Task(
         "ForMultipleChoice",
         "multiple-choice",

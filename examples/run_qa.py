@@ -21,10 +21,11 @@ from recipe_arguments import SourceArguments, parse_arguments
 from recipe_data import InputError, Splits, length_for, load_splits, shortened
 from recipe_job import Job, run_script
 from recipe_training import load_model, load_tokenizer
-from transformers import AutoModelForQuestionAnswering, DataCollatorWithPadding
+from transformers import AutoModelForQuestionAnswering
 
 from dynabert_hf.data.answers import answer_scores
 from dynabert_hf.data.questions import ANSWERS, COLUMNS, STRIDE, WINDOW, Questions, read_questions
+from dynabert_hf.tasks import SpanCollator
 
 USAGE = "run_qa.py --model_name_or_path MODEL --dataset_name DATA --output_dir FOLDER ... | ARGUMENTS.json | --help"
 
@@ -66,7 +67,7 @@ def prepare(data_args, model_args, training_args, given):
     splits = shortened(data, data_args, training_args.seed)
     questions = {split: cut(split, part, tokenizer, model, data_args) for split, part in splits.items()}
     ids = {split: ids_of(splits[split]) for split in data.tests}
-    trainer_kwargs = {"processing_class": tokenizer, "data_collator": DataCollatorWithPadding(tokenizer)}
+    trainer_kwargs = {"processing_class": tokenizer, "data_collator": SpanCollator(tokenizer)}
     first = questions.get("validation")
     trainer_kwargs["compute_metrics"] = None if first is None else first.metrics
 

@@ -85,12 +85,15 @@ def test_choices_of_any_length_become_one_batch(tokenizer, labels):
     assert examples == before
 
 
-def test_spans_keep_their_positions(tokenizer):
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_spans_keep_their_positions(tokenizer, monkeypatch, side):
+    monkeypatch.setattr(tokenizer, "padding_side", side)
     examples = [{"input_ids": [2, 7, 3], "start_positions": 1, "end_positions": 1}, {"input_ids": [2, 7, 8, 9, 3]}]
     examples[1] |= {"start_positions": 2, "end_positions": 3}
     batch = task_of("BertForQuestionAnswering").collator(tokenizer)(examples)
     assert batch["input_ids"].tolist() == [[2, 7, 3, 0, 0], [2, 7, 8, 9, 3]]
     assert (batch["start_positions"].tolist(), batch["end_positions"].tolist()) == ([1, 2], [1, 3])
+    assert tokenizer.padding_side == side
 
 
 def test_text_is_masked_and_what_was_masked_before_is_kept(tokenizer):

@@ -228,7 +228,7 @@ def _squad(path: Path) -> Any:
     if path.suffix != ".json" or not path.is_file():
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError:
         return None
     is_squad = isinstance(content, dict) and isinstance(content.get("data"), list)
