@@ -5,8 +5,8 @@ import pytest
 import torch
 import transformers
 from datasets import Dataset
-from helpers.recipes import make_sentences, run_recipe
-from helpers.tiny import BACKBONE_CONFIGS, TINY
+from helpers.recipes import SHALLOW, make_sentences, run_recipe
+from helpers.tiny import BACKBONE_CONFIGS
 from transformers import BertTokenizer, EvalPrediction
 
 from dynabert_hf.tasks import task_of
@@ -18,7 +18,7 @@ TOKENIZER = BertTokenizer(vocab={word: number for number, word in enumerate(WORD
 
 def make_teacher(head, **config):
     torch.manual_seed(0)
-    model = getattr(transformers, f"Bert{head}")(BACKBONE_CONFIGS["Bert"](**{**TINY, **config}))
+    model = getattr(transformers, f"Bert{head}")(BACKBONE_CONFIGS["Bert"](**{**SHALLOW, **config}))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.3)

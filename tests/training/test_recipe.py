@@ -9,7 +9,7 @@ import pytest
 import torch
 from datasets import Dataset
 from helpers.glue_tasks import save_model
-from helpers.recipes import make_sentences, make_teacher, run_recipe
+from helpers.recipes import GRID, SHALLOW, make_sentences, make_teacher, run_recipe
 from helpers.tiny import TINY
 from huggingface_hub import ModelCard
 from transformers import (
@@ -53,8 +53,8 @@ def test_the_recipe_returns_a_model_and_a_row_for_every_size(tmp_path, family):
 
 
 def test_a_list_of_sizes_is_trained_with_the_full_size_alone_and_named_everywhere(tmp_path):
-    sizes = ["w0.25-d0.5", (LayerShape(0, 3, 20), LayerShape(4, 1, 48))]
-    names = ["w0.25-d0.5", "l0h3n20-l4h1n48", "w1-d1"]
+    sizes = ["w0.25-d0.5", (LayerShape(0, 3, 20), LayerShape(1, 1, 48))]
+    names = ["w0.25-d0.5", "l0h3n20-l1h1n48", "w1-d1"]
     result = run_recipe(tmp_path, sizes=sizes)
     assert [row.name for row in result.rows] == names
     folder = tmp_path / "run" / "model"
@@ -64,7 +64,7 @@ def test_a_list_of_sizes_is_trained_with_the_full_size_alone_and_named_everywher
     assert set(loaded.config.metrics) == {"teacher", "baseline", *names}
     loaded.set_active(names[1])
     assert loaded.active == sizes[1]
-    assert "| `l0h3n20-l4h1n48` | 1-3 heads | 2 layers |" in (folder / "README.md").read_text()
+    assert "| `l0h3n20-l1h1n48` | 1-3 heads | 2 layers |" in (folder / "README.md").read_text()
     with pytest.raises(ValueError, match=r"sizes is empty\. Give at least one size"):
         run_recipe(tmp_path / "other", sizes=[])
     with pytest.raises(SubNetworkError, match=r"LayerShape\(index=0, heads=5, neurons=20\), which this model does not"):
@@ -73,16 +73,15 @@ def test_a_list_of_sizes_is_trained_with_the_full_size_alone_and_named_everywher
 
 
 def test_the_sizes_of_an_elastic_model_are_those_to_train_and_another_list_is_another_run(tmp_path):
-    first = run_recipe(tmp_path, sizes=["l0h3n20-l4h1n48"])
+    first = run_recipe(tmp_path, sizes=["l0h3n20-l1h1n48"])
     again = run_recipe(tmp_path / "again", first.model)
-    assert [row.name for row in again.rows] == ["l0h3n20-l4h1n48", "w1-d1"]
+    assert [row.name for row in again.rows] == ["l0h3n20-l1h1n48", "w1-d1"]
     with pytest.raises(ValueError, match="sizes"):
-        run_recipe(tmp_path, sizes=["l0h3n20-l4h1n47"])
+        run_recipe(tmp_path, sizes=["l0h3n20-l1h1n47"])
 
 
-def test_the_table_and_the_model_are_saved(tmp_path):
-    result = run_recipe(tmp_path)
-    folder = tmp_path / "run" / "model"
+def test_the_table_and_the_model_are_saved(default_run):
+    result, folder = default_run[0], default_run[1] / "run" / "model"
     table = json.loads((folder / "results.json").read_text())
     rows = list(csv.DictReader((folder / "results.csv").read_text().splitlines()))
     assert [row["accuracy"] for row in table["sub_networks"]] == [row.metrics["accuracy"] for row in result.rows]
@@ -110,8 +109,8 @@ def test_importance_is_measured_on_batches_in_the_order_of_the_data(tmp_path):
     torch.testing.assert_close(found.neurons, expected.neurons)
 
 
-def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
-    whole = run_recipe(tmp_path / "whole").model.state_dict()
+def test_an_interrupted_run_goes_on_where_it_stopped(default_run, tmp_path, monkeypatch):
+    whole = default_run[0].model.state_dict()
     with monkeypatch.context() as patch:
         patch.setattr("dynabert_hf.training.recipe.measure", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
@@ -120,19 +119,18 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
     assert all(torch.equal(resumed[name], weight) for name, weight in whole.items())
 
 
-def test_other_settings_another_model_or_other_data_in_the_same_folder_are_refused(tmp_path):
-    run_recipe(tmp_path)
+def test_other_settings_another_model_or_other_data_in_the_same_folder_are_refused(finished):
     with pytest.raises(ValueError, match=r"holds a run with .*'max_steps': 2.* now .*'max_steps': 3.* Give the same"):
-        run_recipe(tmp_path, max_steps=3)
+        run_recipe(finished, max_steps=3)
     torch.manual_seed(1)
-    other = BertForSequenceClassification(BertConfig(**TINY, num_labels=2))
+    other = BertForSequenceClassification(BertConfig(**SHALLOW, num_labels=2))
     with pytest.raises(ValueError, match=r"holds a run with {'model': '\w+'}, now {'model': '\w+'} is asked"):
-        run_recipe(tmp_path, other)
+        run_recipe(finished, other)
     rows = make_sentences().to_list()
-    run_recipe(tmp_path, train_dataset=rows)
+    run_recipe(finished, train_dataset=rows)
     rows[-1] = {**rows[-1], "labels": 1 - rows[-1]["labels"]}
     with pytest.raises(ValueError, match=r"holds a run with {'train_dataset': '\w+'}, now"):
-        run_recipe(tmp_path, train_dataset=rows)
+        run_recipe(finished, train_dataset=rows)
 
 
 def test_the_result_is_pushed_once_at_the_end(tmp_path, monkeypatch):
@@ -174,8 +172,7 @@ def test_a_model_with_adapters_is_refused_by_name(tmp_path):
     ("problem_type", "metric"), [("multi_label_classification", "accuracy"), ("regression", "mse")]
 )
 def test_models_with_several_answers_are_measured(tmp_path, problem_type, metric):
-    torch.manual_seed(0)
-    teacher = BertForSequenceClassification(BertConfig(**TINY, num_labels=3, problem_type=problem_type))
+    teacher = make_teacher(num_labels=3, problem_type=problem_type)
     data = make_sentences().remove_columns("labels").add_column("labels", [[1.0, 0.0, 1.0]] * 12)
     result = run_recipe(tmp_path, teacher, train_dataset=data, eval_dataset=data)
     assert all(row.metrics[metric] >= 0 for row in result.rows)
@@ -194,7 +191,7 @@ def test_without_evaluation_data_there_are_no_metrics(tmp_path):
 
 def test_a_folder_of_a_fine_tuned_model_is_a_teacher(tmp_path):
     make_teacher().save_pretrained(tmp_path / "teacher")
-    result = run_recipe(tmp_path, tmp_path / "teacher")
+    result = run_recipe(tmp_path, tmp_path / "teacher", **GRID)
     assert type(result.model).__name__ == "DynaBertForSequenceClassification"
 
 
@@ -253,9 +250,8 @@ def test_the_card_says_what_was_measured(tmp_path):
     assert str(tmp_path) not in card.text
 
 
-def test_the_card_of_the_default_recipe_tells_of_no_stage_that_was_not_trained(tmp_path):
-    run_recipe(tmp_path)
-    text = ModelCard.load(tmp_path / "run" / "model" / "README.md").text
+def test_the_card_of_the_default_recipe_tells_of_no_stage_that_was_not_trained(default_run):
+    text = ModelCard.load(default_run[1] / "run" / "model" / "README.md").text
     assert "Stage `depth`" in text
     assert "stage `width`" not in text
 

@@ -112,11 +112,11 @@ def test_by_default_only_the_folders_of_what_was_trained_are_made(tmp_path):
     assert (tmp_path / "run" / "3-depth" / "checkpoint-9" / "optimizer.pt").exists()
 
 
-def test_a_second_call_returns_the_result_and_leaves_the_files(tmp_path, monkeypatch):
-    first = run_recipe(tmp_path)
-    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in _files(tmp_path / "run" / "model")}
+def test_a_second_call_returns_the_result_and_leaves_the_files(default_run, finished, monkeypatch):
+    first = default_run[0]
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in _files(finished / "run" / "model")}
     monkeypatch.setattr(DynaBertTrainer, "train", lambda *args, **kwargs: pytest.fail("trained again"))
-    second = run_recipe(tmp_path)
+    second = run_recipe(finished)
     assert [row.metrics for row in second.rows] == [row.metrics for row in first.rows]
     assert second.teacher_metrics == first.teacher_metrics
     assert second.stages == first.stages
