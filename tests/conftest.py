@@ -34,6 +34,16 @@ def head(request):
     return request.param
 
 
+@pytest.fixture(scope="session")
+def traced_once():
+    """Asked for by a test that exports a model which others export, too."""
+    from helpers.traces import trace_equal_models_once
+
+    with pytest.MonkeyPatch.context() as patch:
+        trace_equal_models_once(patch)
+        yield
+
+
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
     """A running loopback Hub that this process talks to, with the caches in a folder of the test."""

@@ -25,7 +25,6 @@ from dynabert_cli import main
 from dynabert_hf import ProfileTable, RecipeResult
 from dynabert_hf.cli import measurements, predictions, recommendation, tables
 from dynabert_hf.hub.card import write_model_card
-from dynabert_hf.onnx import export
 from dynabert_hf.training.result import draw_pictures
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "film", "a", "very"]
@@ -100,14 +99,20 @@ def test_help_of_every_command_has_examples_and_loads_no_torch():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(dynabert_cli.__file__).parent)
 
 
-def test_the_installed_command_runs(folder):
+def test_the_installed_command_runs():
     script = Path(sysconfig.get_path("scripts")) / "dynabert"
-    environment = {**os.environ, "COLUMNS": "80"}
-    done = subprocess.run([script, "show", folder], capture_output=True, text=True, env=environment, check=True)
+    done = subprocess.run([script, "show", "--help"], capture_output=True, text=True, check=True)
     assert done.stderr == ""
-    assert "DynaBertForSequenceClassification: 6 layers of 4 heads and 48 neurons" in done.stdout
-    assert max(map(len, done.stdout.splitlines())) <= 80
-    assert "w0.25-d0.5" in done.stdout
+    assert "usage: dynabert show" in done.stdout
+
+
+def test_show_fits_a_terminal(capsys, folder, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, err = run(capsys, "show", folder)
+    assert (code, err) == (0, "")
+    assert "DynaBertForSequenceClassification: 6 layers of 4 heads and 48 neurons" in out
+    assert max(map(len, out.splitlines())) <= 80
+    assert "w0.25-d0.5" in out
 
 
 @pytest.mark.parametrize("form", [[], ["--json"]])
@@ -540,13 +545,11 @@ def test_a_card_keeps_the_numbers_of_sizes_that_were_not_measured_again_and_says
     assert card.count("The sizes differ: `accuracy`") + card.count("All measured sizes have: `accuracy`") == 1
 
 
-def test_an_extracted_size_off_the_grid_is_measured_and_exported(capsys, folder, tmp_path):
+def test_an_extracted_size_off_the_grid_is_measured(capsys, folder, tmp_path):
     small = tmp_path / "small"
     run_json(capsys, "extract", folder, small, "--size", "l0h1n7-l3h2n5")
     measured = run_json(capsys, "profile", small, "--sequence-length", 5, "--rounds", 1)
     assert [row["size"] for row in measured["profiles"]] == ["l0h1n7-l3h2n5"]
-    pytest.importorskip("onnxruntime")
-    assert list(run_json(capsys, "export", small, tmp_path / "onnx", "--all")["sizes"]) == ["l0h1n7-l3h2n5"]
 
 
 def test_profile_saves_what_recommend_reads(capsys, folder, tmp_path):
@@ -682,16 +685,8 @@ def test_models_that_are_none_are_refused(capsys, folder, tmp_path):
     assert_refused(capsys, "names the class 'Other'", "show", folder)
 
 
-def test_export_writes_onnx_and_measures_int8(capsys, folder, reviews, tmp_path, monkeypatch):
+def test_export_writes_onnx_and_measures_int8(capsys, folder, reviews, tmp_path, traced_once):
     pytest.importorskip("onnxruntime")
-    traced, trace = [], export._trace
-
-    def trace_once(model):
-        """For both calls, since it takes seconds."""
-        traced[:] = traced or [trace(model)]
-        return traced[0]
-
-    monkeypatch.setattr(export, "_trace", trace_once)
     arguments = ["export", folder, tmp_path / "onnx", "--size", "l0h2n24", "--int8", "--file", reviews]
     made = run_json(capsys, *arguments)["sizes"]["l0h2n24"]
     assert (tmp_path / "onnx" / made["int8_file"]).stat().st_size / 2**20 == pytest.approx(made["int8_mb"], abs=0.01)
@@ -705,6 +700,8 @@ def test_export_writes_onnx_and_measures_int8(capsys, folder, reviews, tmp_path,
     assert [float(number) for number in numbers.split()[1:3]] == pytest.approx(
         [made["accuracy"], made["int8_accuracy"]], abs=1e-4
     )
+    run_json(capsys, "extract", folder, tmp_path / "small", "--size", "l0h2n24")  # off the grid
+    assert list(run_json(capsys, "export", tmp_path / "small", tmp_path / "of-small", "--all")["sizes"]) == ["l0h2n24"]
 
 
 def test_a_missing_extra_is_named_with_its_command(capsys, folder, tmp_path, monkeypatch):

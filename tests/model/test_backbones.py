@@ -4,7 +4,7 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from helpers.backbones import CONFIGS, HEADS, irregular, make_backbone, make_stock, masked, run
+from helpers.backbones import CONFIGS, HEADS, irregular, make_backbone, make_stock, masked, of_layers, run
 from helpers.tiny import make_batch
 from safetensors.torch import load_file
 from torch.utils.flop_counter import FlopCounterMode
@@ -169,7 +169,6 @@ def test_impossible_orders_of_heads_are_refused(orders):
 
 def test_extracted_switched_reloaded_and_shared_models_agree(family, tmp_path):
     model = make_backbone(family)
-    model.save_pretrained(tmp_path / "whole")
     for size in ("w0.5-d0.75", irregular(model)):
         expected = run(model.set_active(size))
         small = model.extract()
@@ -209,7 +208,7 @@ def test_weights_have_the_names_of_the_hub_if_asked(tmp_path):
 
 def test_a_stock_checkpoint_of_every_head_loads_without_missing_weights(family, tmp_path):
     for head in HEADS[family]:
-        stock = make_stock(family, head)
+        stock = make_stock(family, head, **of_layers(family, 2))
         stock.save_pretrained(tmp_path / head)
         elastic_class = getattr(dynabert_hf, f"Dyna{family}{head}")
         model, loading = elastic_class.from_pretrained(tmp_path / head, output_loading_info=True)
@@ -221,7 +220,7 @@ def test_a_stock_checkpoint_of_every_head_loads_without_missing_weights(family, 
 def test_a_cut_in_depth_becomes_a_stock_model(family, tmp_path):
     model = make_backbone(family)
     full = model.config.stored_layers
-    for size in ("w1-d0.5", "w1-d0.75", (full[0], full[3]), (full[1], full[4], full[5])):
+    for size in ("w1-d0.5", (full[0], full[3]), (full[1], full[4], full[5])):
         small = model.extract(size)
         if family == "ModernBert" and small.config.stored_layers[0].index:
             with pytest.raises(
@@ -230,9 +229,9 @@ def test_a_cut_in_depth_becomes_a_stock_model(family, tmp_path):
                 small.to_backbone()
             continue
         stock = small.to_backbone()
-        stock.save_pretrained(tmp_path)
-        for each in (stock, type(stock).from_pretrained(tmp_path)):
-            assert_close(run(each.eval()), run(model.set_active(size)), 1e-5)
+        assert_close(run(stock.eval()), run(model.set_active(size)), 1e-5)
+    stock.save_pretrained(tmp_path)
+    assert_close(run(type(stock).from_pretrained(tmp_path).eval()), run(stock), 1e-6)
 
 
 def test_a_cut_keeps_which_layers_attend_locally():
@@ -275,7 +274,7 @@ def test_layers_of_one_s_own_choice_and_impossible_depths_are_told_of_modernbert
 
 def test_costs_are_those_of_the_extracted_model(family):
     model = make_backbone(family)
-    for size in (*SOME_SIZES, irregular(model)):
+    for size in ("w0.75-d1", irregular(model)):
         small = model.extract(size)
         small.set_attn_implementation("eager")
         with FlopCounterMode(display=False) as counter, torch.no_grad():

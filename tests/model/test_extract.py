@@ -48,7 +48,10 @@ def test_an_extracted_model_holds_only_the_kept_weights(family):
     assert not {p.data_ptr() for p in small.parameters()} & {p.data_ptr() for p in model.parameters()}
 
 
-@pytest.mark.parametrize(("num_layers", "size"), [(6, "w0.25-d0.5"), (24, "w0.25-d1")])
+@pytest.mark.parametrize(
+    ("head", "num_layers", "size"),
+    [*((head, 6, "w0.25-d0.5") for head in HEADS), ("ForSequenceClassification", 24, "w0.25-d1")],
+)
 def test_what_is_saved_is_the_parameters_and_at_most_64_kb(tmp_path, head, num_layers, size):
     """Also for 24 layers, whose names alone take half of that, with a full table of metrics."""
     metrics = {

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from helpers.backbones import CONFIGS, make_backbone, run
+from helpers.backbones import CONFIGS, make_backbone, of_layers, run
 from helpers.tiny import make_batch
 
 from dynabert_hf import export_onnx, load_onnx, quantize_onnx
@@ -25,8 +25,7 @@ def places_of_weights(path):
     "family", [name if name in FUSED else pytest.param(name, marks=pytest.mark.slow) for name in CONFIGS]
 )
 def test_an_export_equals_torch(family, tmp_path):
-    layers = "n_layers" if family == "DistilBert" else "num_hidden_layers"
-    model = make_backbone(family, **{layers: 1}, depths=[1.0])  # the exporter takes seconds for each
+    model = make_backbone(family, **of_layers(family, 1), depths=[1.0])  # the exporter takes seconds for each
     export_onnx(model, tmp_path / "out", sizes=SIZES)
     mask = make_batch()["attention_mask"]
     inputs = {**make_batch(), "token_type_ids": torch.zeros_like(mask)}

@@ -17,7 +17,7 @@ SIZE = "w0.5-d0.5"
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory):
+def pair(tmp_path_factory, traced_once):
     """A model switched to a size, and the same size in ONNX Runtime."""
     folder = tmp_path_factory.mktemp("onnx") / "export"
     model = make_model(stock={"num_hidden_layers": 2})

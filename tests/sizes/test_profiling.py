@@ -96,8 +96,8 @@ def test_a_profile_covers_every_size_and_setting_and_says_what_it_left_out(capsy
     assert "torch float32, 2 x 9 tokens: 100%" in bar
 
 
-@pytest.mark.parametrize("dtype", [pytest.param("float32", marks=pytest.mark.slow), "int8"])
-def test_onnx_runtime_is_measured_in_float32_and_int8(dtype):
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_onnx_runtime_is_measured_in_float32_and_int8(dtype, traced_once):
     pytest.importorskip("onnxruntime")
     model, sizes = make_model(stock={"num_hidden_layers": 2}), ["w0.5-d0.5"]
     profiles = measure_latency(
@@ -110,7 +110,7 @@ def test_onnx_runtime_is_measured_in_float32_and_int8(dtype):
         assert all(0.1 < one.memory_mb < 100 for one in profiles)
 
 
-def test_runtimes_run_the_sizes_that_they_are_said_to():
+def test_runtimes_run_the_sizes_that_they_are_said_to(traced_once):
     pytest.importorskip("onnxruntime")
     model = make_model(stock={"num_hidden_layers": 2})
     inputs = torch.full((2, 6), 7)

@@ -1,6 +1,7 @@
-"""Every form of a size computes the same: every size under one head, every head at the most irregular size.
+"""Every form of a size computes the same: every size under one head of BERT, every head at the most irregular size.
 
-Sizes cut the encoder and heads read its output, so no pair of the two can fail where each alone does not. The
+Sizes cut the encoder and heads read its output, so no pair of the two can fail where each alone does not; RoBERTa's
+layers are those of BERT, and tests/model/test_backbones.py has sizes of every family. The
 reference is the stock model of the full size with heads and neurons zeroed and layers skipped. Against it stand the
 elastic model switched to the size, the extracted model, the same saved and loaded by its Auto class, and ONNX.
 """
@@ -20,7 +21,10 @@ from dynabert_hf.model.subnetwork import size_name
 IRREGULAR = (LayerShape(0, 4, 48), LayerShape(2, 1, 7), LayerShape(5, 3, 20))
 SIZES = (*make_config().subnetworks, IRREGULAR)
 ONE_HEAD = "ForSequenceClassification"
-PAIRS = [*((ONE_HEAD, size) for size in SIZES), *((head, IRREGULAR) for head in HEADS if head != ONE_HEAD)]
+CASES = [
+    *(("Bert", ONE_HEAD, size) for size in SIZES[:-1]),
+    *((each, head, IRREGULAR) for each in FAMILIES for head in HEADS),
+]
 ATTENTIONS = ("eager", "sdpa")
 TOLERANCES = {torch.float32: 1e-6, torch.float64: 1e-12}
 """Largest difference allowed in torch, in units of the largest output or of 1, whichever is more."""
@@ -87,9 +91,8 @@ def assert_same(given, expected):
 
 
 @pytest.mark.parametrize(
-    ("head", "size"), PAIRS, ids=lambda value: value if isinstance(value, str) else size_name(value)
+    ("family", "head", "size"), CASES, ids=lambda value: value if isinstance(value, str) else size_name(value)
 )
-@pytest.mark.parametrize("family", FAMILIES)
 def test_masked_switched_extracted_and_reloaded_are_the_same(tmp_path, family, head, size):
     model, _ = elastic_and_stock(family, head)
     small = model.extract(size)
@@ -104,12 +107,16 @@ def test_masked_switched_extracted_and_reloaded_are_the_same(tmp_path, family, h
             assert_same(outputs(form, batch_for(head)), expected)
 
 
-def assert_onnx_is_the_same(folder, family, head, sizes):
+@pytest.mark.slow
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_onnx_is_the_same_as_masked_at_every_size(tmp_path, family, head):
+    """The default run compares exports with the elastic model, in tests/onnx."""
     pytest.importorskip("onnxruntime")
     model, _ = elastic_and_stock(family, head)
-    export_onnx(model, folder, sizes=sizes)
-    for size in sizes:
-        runner = load_onnx(folder, size_name(size))
+    export_onnx(model, tmp_path / "onnx", sizes=SIZES)
+    for size in SIZES:
+        runner = load_onnx(tmp_path / "onnx", size_name(size))
         for batch, length in ((2, 7), (1, 1), (4, 18)):
             inputs = batch_for(head, batch=batch, length=length)
             inputs["token_type_ids"] = torch.zeros_like(inputs["input_ids"])
@@ -121,14 +128,3 @@ def assert_onnx_is_the_same(folder, family, head, sizes):
                 assert given.keys() == expected.keys()
                 for name in expected:
                     np.testing.assert_allclose(given[name], expected[name].numpy(), rtol=0, atol=ONNX_TOLERANCE)
-
-
-def test_onnx_is_the_same_as_masked(tmp_path):
-    assert_onnx_is_the_same(tmp_path / "onnx", "Bert", "ForQuestionAnswering", [IRREGULAR])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize("family", FAMILIES)
-def test_onnx_is_the_same_as_masked_at_every_size(tmp_path, family, head):
-    assert_onnx_is_the_same(tmp_path / "onnx", family, head, SIZES)
