@@ -98,12 +98,14 @@ class Comparison:
         path = self.folder / f"{way}.npz"
         if not path.exists():
             model = self.train(way)
-            logits = predict(model, self.rows.scored, self.collator, model.config.subnetworks)
-            np.savez(path, **{size: self.predicted(own) for size, own in logits.items()})
+            np.savez(path, **self.predicted(model, model.config.subnetworks))
         return dict(np.load(path))
 
-    def predicted(self, logits):
-        return logits[:, 0] if self.rows.num_labels == 1 else logits.argmax(1)
+    def predicted(self, model, sizes=None):
+        """Of each size (None: the one size of the model) the classes or values `(rows,)` of the held-out rows."""
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=self.given.bf16):
+            logits = predict(model, self.rows.scored, self.collator, sizes)
+        return {size: own[:, 0] if self.rows.num_labels == 1 else own.argmax(1) for size, own in logits.items()}
 
     def train(self, way):
         given, text = self.given, list(self.task.text)
@@ -156,12 +158,12 @@ def main(argv=None):
     parser.add_argument("--backbone", default="sentence-transformers/all-MiniLM-L6-v2", help="folder or Hub id")
     parser.add_argument("--masked-lm", help="folder or Hub id of a masked language model that replaces words")
     parser.add_argument("--dataset", help="a folder to read instead of the id of the data set on the Hub")
-    parser.add_argument("--bf16", action="store_true", help="train in bfloat16")
+    parser.add_argument("--bf16", action="store_true", help="train and predict in bfloat16")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path("outputs/views"))
     run = Comparison(parser.parse_args(argv))
     labels, scored = run.rows.labels, len(run.rows.labels)
-    teacher = run.predicted(predict(run.teacher(), run.rows.scored, run.collator)["model"])
+    [teacher] = run.predicted(run.teacher()).values()
     print(f"Teacher: {100 * run.metric(teacher, labels):.1f} on {scored} held-out rows ({run.task.metric}, times 100)")
     found = {way: run.answers(way) for way in run.given.ways}
     table = []
