@@ -5,6 +5,7 @@ are `recipe_training`'s, the arguments `recipe_arguments`'.
 """
 
 import csv
+import json
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -44,7 +45,7 @@ class Job:
         data: The data, tokenised.
         trainer_kwargs: What every trainer is given: tokenizer, collator and metrics.
         load_teacher: The model of a folder or Hub id, as the teacher of a single stage, checked against the data.
-        predict: Writes what every size predicts for the test splits.
+        predict: Writes what every size predicts for the test splits, or reaches on them, and returns where that is.
     """
 
     model_args: Any
@@ -54,7 +55,7 @@ class Job:
     data: Splits
     trainer_kwargs: dict[str, Any]
     load_teacher: Callable[[str], Any]
-    predict: Callable[[Any, Any], None]
+    predict: Callable[[Any, Any], Path]
 
     @property
     def output_dir(self):
@@ -161,9 +162,9 @@ def run(job, model):
         if job.is_main and not is_shown:
             result.show()
     if training_args.do_predict:
-        job.predict(job, elastic)
+        written = job.predict(job, elastic)
         if job.is_main:
-            print(f"Predictions of every size: {job.output_dir / 'predictions'}")
+            print(f"The test split at every size: {written}")
     return folder
 
 
@@ -264,3 +265,13 @@ def write_predictions(path, header, rows):
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)
+
+
+def measure_tests(job, model):
+    """Measure every size on the test split, where there is nothing to predict, and leave the metrics in the folder."""
+    [split], args = job.data.tests, job.stage_arguments("finetune", output_dir=job.output_dir)
+    metrics = job.trainer(model, None, args).evaluate(job.data.splits[split], metric_key_prefix=split)
+    path = job.output_dir / f"{split}_results.json"
+    if job.is_main:
+        path.write_text(json.dumps(metrics, indent=2))
+    return path

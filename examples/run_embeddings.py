@@ -11,7 +11,6 @@ labels play no part. Each evaluation has two columns of text and a `score`, meas
 and a `label`, measured by retrieval of texts with the same label. docs/tasks.md tells more.
 """
 
-import json
 import sys
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,7 +18,7 @@ from functools import partial
 from datasets import DatasetDict
 from recipe_arguments import SourceArguments, parse_arguments
 from recipe_data import InputError, Splits, load_splits, read_file, shortened
-from recipe_job import Job, run_script
+from recipe_job import Job, measure_tests, run_script
 
 from dynabert_hf.data.sentence_encoder import SentenceEncoder
 from dynabert_hf.data.sentences import texts_to_learn, texts_to_measure
@@ -101,15 +100,6 @@ def tokenised(splits, encoder):
         )
     except ValueError as error:
         raise InputError(str(error)) from error
-
-
-def measure_tests(job, model):
-    """Measure all sizes on the test split, and leave the metrics in the folder."""
-    trainer = job.trainer(model, None, job.stage_arguments("finetune", output_dir=job.output_dir))
-    for split in job.data.tests:
-        metrics = trainer.evaluate(job.data.splits[split], metric_key_prefix=split)
-        if job.is_main:
-            (job.output_dir / f"{split}_results.json").write_text(json.dumps(metrics, indent=2))
 
 
 if __name__ == "__main__":

@@ -161,6 +161,7 @@ def predict(job, model):
         if "label" in job.data.splits[split].column_names:
             path = job.output_dir / f"{split}_results.json"
             path.write_text(json.dumps(output.metrics, indent=2))
+    return job.output_dir / "predictions"
 
 
 def written(values, data, task):

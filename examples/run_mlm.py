@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datasets import Dataset, DatasetDict
 from recipe_arguments import SourceArguments, parse_arguments
 from recipe_data import InputError, Splits, length_for, load_splits, shortened
-from recipe_job import Job, run_script, write_predictions
+from recipe_job import Job, measure_tests, run_script
 from recipe_training import load_model, load_tokenizer
 from transformers import AutoModelForMaskedLM
 
@@ -74,7 +74,8 @@ def prepare(data_args, model_args, training_args, given):
         "preprocess_logits_for_metrics": task_of(model).preprocess_logits,
     }
     data = Splits.by_name(DatasetDict(rows))
-    return Job(model_args, data_args, training_args, given, data, trainer_kwargs, load_language_model, score), model
+    job = Job(model_args, data_args, training_args, given, data, trainer_kwargs, load_language_model, measure_tests)
+    return job, model
 
 
 def tokenised(split, part, model, tokenizer, data_args):
@@ -94,15 +95,6 @@ def tokenised(split, part, model, tokenizer, data_args):
     except ValueError as error:
         raise InputError(str(error)) from error
     return Dataset.from_list(rows)
-
-
-def score(job, model):
-    """Write what the sizes reach on the test splits."""
-    trainer = job.trainer(model, None, job.stage_arguments("finetune", output_dir=job.output_dir))
-    for split in job.data.tests:
-        metrics = trainer.evaluate(job.data.splits[split], metric_key_prefix=split)
-        if job.is_main:
-            write_predictions(job.output_dir / f"{split}_results.tsv", ["metric", "value"], sorted(metrics.items()))
 
 
 if __name__ == "__main__":

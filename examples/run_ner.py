@@ -78,7 +78,7 @@ def prepare(data_args, model_args, training_args, given):
     }
 
     def predict(job, elastic):
-        write_tags(job, elastic, words)
+        return write_tags(job, elastic, words)
 
     data = Splits.by_name(DatasetDict(rows), labels)
     job = Job(model_args, data_args, training_args, given, data, trainer_kwargs, load_tagger, predict)
@@ -155,6 +155,7 @@ def write_tags(job, model, words):
             tags = [" ".join(names[tag] for tag in own) for own in best]
             path = job.output_dir / "predictions" / size / f"{split}.tsv"
             write_predictions(path, ["index", "tags"], enumerate(tags))
+    return job.output_dir / "predictions"
 
 
 def first_pieces(tokenizer, words, ids):

@@ -72,7 +72,7 @@ def prepare(data_args, model_args, training_args, given):
     trainer_kwargs["compute_metrics"] = None if first is None else first.metrics
 
     def predict(job, elastic):
-        write_answers(job, elastic, {split: (questions[split], ids[split]) for split in data.tests})
+        return write_answers(job, elastic, {split: (questions[split], ids[split]) for split in data.tests})
 
     windows = DatasetDict({split: own.dataset for split, own in questions.items()})
     data = Splits.by_name(windows)
@@ -126,6 +126,7 @@ def write_answers(job, model, tests):
                 path.write_text(json.dumps(dict(zip(ids, answers, strict=True)), indent=2, ensure_ascii=False))
         if scores and job.is_main:
             (job.output_dir / f"{split}_results.json").write_text(json.dumps(scores, indent=2))
+    return job.output_dir / "predictions"
 
 
 if __name__ == "__main__":

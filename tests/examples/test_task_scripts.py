@@ -2,6 +2,9 @@
 
 import csv
 import json
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
 
 import pytest
 import run_mlm
@@ -41,7 +44,9 @@ def save_model(folder, head, **config):
 def run(script, folder, model, files):
     """The metrics of each size, after the whole of a script."""
     words = [word for name, path in files.items() for word in (f"--{name}_file", str(path))]
-    script.main([*words, "--model_name_or_path", model, "--output_dir", str(folder / "out"), *QUICK])
+    with redirect_stdout(StringIO()) as told:
+        script.main([*words, "--model_name_or_path", model, "--output_dir", str(folder / "out"), *QUICK])
+    assert Path(told.getvalue().rpartition("The test split at every size: ")[2].splitlines()[0]).exists()
     results = json.loads((folder / "out" / "model" / "results.json").read_text())
     assert (folder / "out" / "model" / "README.md").exists()
     return results
@@ -88,7 +93,9 @@ def test_texts_without_labels_adapt_a_language_model(tmp_path):
         path.write_text("\n".join([" ".join(WORDS[row:] + WORDS[:row]) for row in range(12)] + [""]))
     results = run(run_mlm, tmp_path, save_model(tmp_path / "model", "ForMaskedLM"), files)
     assert "perplexity" in json.dumps(results)
-    assert "test_w0.5-d1_perplexity" in (tmp_path / "out" / "test_results.tsv").read_text()
+    tested = json.loads((tmp_path / "out" / "test_results.json").read_text())
+    of_sizes = [tested[f"test_{size}_perplexity"] for size in SIZES]
+    assert tested["test_mean_perplexity"] == pytest.approx(sum(of_sizes) / 2)
 
 
 @pytest.mark.parametrize(
