@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from helpers.tiny import make_model
+from helpers.tiny import make_small
 from transformers import default_data_collator
 
 from dynabert_hf.data.labels import CastLabels, check_labels
@@ -19,7 +19,7 @@ def labelled(labels, as_list=False, **columns):
 
 
 def model_of(head="ForSequenceClassification", **stock):
-    return make_model(head=head, stock=stock)
+    return make_small(head, stock=stock)
 
 
 @pytest.mark.parametrize("as_list", [False, True])

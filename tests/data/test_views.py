@@ -44,7 +44,8 @@ def sentences(tokens):
 def test_masking_changes_15_percent_of_the_words_and_nothing_else():
     batch = batch_of(PAIR)
     given = {name: value.clone() for name, value in batch.items()}
-    seen = [views("mask")(batch, epoch=epoch) for epoch in range(20)]
+    masked = views("mask")
+    seen = [masked(batch, epoch=epoch) for epoch in range(20)]
     for view in seen:
         changed = view["input_ids"] != batch["input_ids"]
         assert view["input_ids"][changed].tolist() == [MASK, MASK]  # of eleven words
@@ -55,9 +56,9 @@ def test_masking_changes_15_percent_of_the_words_and_nothing_else():
 
 
 def test_deleting_keeps_order_boundaries_and_a_word_of_each_sentence():
-    short = [CLS, 10, SEP, 20, SEP]
+    short, deleted = [CLS, 10, SEP, 20, SEP], views("delete")
     for epoch in range(20):
-        view = views("delete")(batch_of(PAIR, short), epoch=epoch)
+        view = deleted(batch_of(PAIR, short), epoch=epoch)
         tokens = text_of(view)
         assert len(tokens) == len(PAIR) - 2
         assert tokens == [token for token in PAIR if token in tokens]
@@ -69,17 +70,18 @@ def test_deleting_keeps_order_boundaries_and_a_word_of_each_sentence():
 
 
 def test_swapping_moves_neighbours_within_a_sentence():
+    swapped = views("swap")
     for epoch in range(20):
-        tokens = text_of(views("swap")(batch_of(PAIR), epoch=epoch))
+        tokens = text_of(swapped(batch_of(PAIR), epoch=epoch))
         first, second = sentences(tokens)
         assert (sorted(first), sorted(second)) == (FIRST, SECOND)
         assert tokens != PAIR
 
 
 def test_splicing_puts_a_run_of_another_row_into_one_sentence():
-    lengths = set()
+    lengths, spliced = set(), views("splice")
     for epoch in range(30):
-        view = views("splice")(batch_of(PAIR), epoch=epoch)
+        view = spliced(batch_of(PAIR), epoch=epoch)
         tokens = np.array(text_of(view))
         places = np.flatnonzero(tokens >= 60)
         assert np.array_equal(np.diff(places), np.ones(len(places) - 1))

@@ -9,12 +9,12 @@ import torch
 from accelerate import PartialState
 from safetensors.torch import save_file
 from torch.nn.parallel import DistributedDataParallel
-from transformers import BertConfig, BertForSequenceClassification
 
 from dynabert_hf import DynaBertTrainer, DynaBertTrainingArguments, train_dynabert
 from dynabert_hf.training.arguments import RECOMPUTE
+from helpers.recipes import GRID, make_teacher
 from helpers.sentences import make_pairs, make_texts, save_encoder
-from helpers.tiny import TINY, make_model
+from helpers.tiny import make_small
 from helpers.trainers import FirstGradients, make_dataset
 
 CASES = [("width", 1, False), ("depth", 1, False), ("depth", 1, True), ("depth", 2, True), ("finetune", 2, False)]
@@ -30,7 +30,7 @@ def make_trainer(
     folder, stage, accumulation, checkpointing, *, num_processes, trainer_class=DynaBertTrainer, **arguments
 ):
     """For three steps of sixteen sentences of ragged lengths."""
-    model = make_model(widths=[0.5, 1.0], depths=[0.5, 1.0])
+    model = make_small()
     teacher = None if stage == "finetune" else copy.deepcopy(model)
     settings = {
         "stage": stage,
@@ -74,13 +74,11 @@ def train(folder, stage, accumulation, checkpointing, *, num_processes, reverse=
 
 def run_recipe(folder, *, num_processes):
     """Three stages with the recipe's defaults, three steps each, sizes drawn at random."""
-    torch.manual_seed(0)
     return train_dynabert(
-        BertForSequenceClassification(BertConfig(**TINY, num_labels=3)),
+        make_teacher(num_labels=3),
         train_dataset=make_dataset(24),
         eval_dataset=make_dataset(8),
-        widths=(0.5, 0.75, 1.0),
-        depths=(0.5, 1.0),
+        **GRID,
         stages=("width", "depth"),
         dropout=None,
         finetune=True,

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy, mse_loss
 
-from helpers.tiny import make_model
+from helpers.tiny import make_small
 
 LABELS = ("labels", "start_positions", "end_positions")
 HEADS = (
@@ -17,12 +17,10 @@ HEADS = (
 
 
 def elastic(head, **config):
-    """A tiny elastic model of four sizes."""
+    """A tiny elastic model of four sizes and two layers."""
     num_labels = {"Regression": 1, "ForQuestionAnswering": 2}.get(head, 3)
     suffix = "ForSequenceClassification" if head == "Regression" else head
-    return make_model(
-        head=suffix, stock={"num_labels": num_labels}, **{"widths": [0.5, 1.0], "depths": [0.5, 1.0], **config}
-    )
+    return make_small(suffix, stock={"num_labels": num_labels}, **config)
 
 
 def ragged_rows(head, size=9):

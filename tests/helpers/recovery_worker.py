@@ -17,10 +17,9 @@ from pathlib import Path
 
 import torch
 import transformers.modeling_utils
-from transformers import BertConfig, BertForSequenceClassification
 
 from dynabert_hf import DynaBertTrainer, train_dynabert
-from helpers.tiny import TINY
+from helpers.recipes import GRID, make_teacher
 from helpers.trainers import make_dataset
 
 EVENTS = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "open for writing", "half written", "step")
@@ -36,14 +35,11 @@ BEST = {**DEFAULTS, "eval_strategy": "epoch", "load_best_model_at_end": True, "m
 
 def run(folder, settings):
     """Three stages, dropout on."""
-    torch.manual_seed(0)
-    config = BertConfig(**{**TINY, "num_labels": 3, "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1})
     train_dynabert(
-        BertForSequenceClassification(config),
+        make_teacher(num_labels=3, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1),
         train_dataset=make_dataset(12),
         eval_dataset=make_dataset(4),
-        widths=(0.5, 1.0),
-        depths=(0.5, 1.0),
+        **GRID,
         stages=("width", "depth"),
         dropout=None,
         finetune=True,

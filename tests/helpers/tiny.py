@@ -43,6 +43,12 @@ def make_model(family="Bert", head="ForSequenceClassification", **kwargs):
     return model.eval()
 
 
+def make_small(head="ForSequenceClassification", *, stock=(), **kwargs):
+    """A model of two layers and four sizes: enough where neither layers nor sizes are counted, and faster to train."""
+    sizes = {"widths": [0.5, 1.0], "depths": [0.5, 1.0]}
+    return make_model(head=head, stock={"num_hidden_layers": 2, **dict(stock)}, **{**sizes, **kwargs})
+
+
 def make_batch(batch=2, length=7, *, choices=None, seed=0):
     """Input ids `(batch, length)` or `(batch, choices, length)` and a ragged attention mask."""
     generator = torch.Generator().manual_seed(seed)

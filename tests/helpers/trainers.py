@@ -7,7 +7,7 @@ from datasets import Dataset
 from transformers import TrainerCallback
 
 from dynabert_hf import DynaBertTrainer, DynaBertTrainingArguments
-from helpers.tiny import make_model
+from helpers.tiny import make_small
 
 TRAINER_ARGUMENTS = (
     "compute_metrics",
@@ -48,7 +48,7 @@ def make_dataset(size=8):
 
 
 def make_trainer(tmp_path, stage="depth", model=None, teacher="copy", **kwargs):
-    model = model or make_model()
+    model = model or make_small()
     if teacher == "copy":
         teacher = None if stage == "finetune" else copy.deepcopy(model)
     trainer_kwargs = {name: kwargs.pop(name) for name in TRAINER_ARGUMENTS if name in kwargs}

@@ -99,9 +99,9 @@ def test_the_target_is_kept_under_load_that_the_full_size_misses():
 def test_a_steady_load_sees_hardly_a_change_and_the_best_size_that_fits(slowness, best):
     clock, draw = Clock(), random.Random(1)
     controller = make_controller(clock, p95_ms=16)
-    serve(controller, clock, seconds=15, slowness=steady(slowness), draw=draw)
+    serve(controller, clock, seconds=10, slowness=steady(slowness), draw=draw)
     settled = controller.report().changes
-    served = serve(controller, clock, seconds=30, slowness=steady(slowness), draw=draw)
+    served = serve(controller, clock, seconds=15, slowness=steady(slowness), draw=draw)
     assert share_of(served, best) > 0.95
     assert p95(latency for latency, _ in served) <= 16
     assert controller.report().changes - settled <= 2
@@ -114,7 +114,7 @@ def test_a_size_that_does_not_hold_is_tried_ever_more_rarely():
     changes = []
     for _ in range(4):
         before = controller.report().changes
-        served = serve(controller, clock, seconds=40, slowness=lambda size: 1.8 if size is FULL else 1, draw=draw)
+        served = serve(controller, clock, seconds=20, slowness=lambda size: 1.8 if size is FULL else 1, draw=draw)
         changes.append(controller.report().changes - before)
         assert p95(latency for latency, _ in served) <= 16
     assert changes[0] > 2

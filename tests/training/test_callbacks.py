@@ -26,10 +26,6 @@ def often(terminal, monkeypatch):
     monkeypatch.setattr("dynabert_hf.training.callbacks._SECONDS_BETWEEN_SHOWS", 0)
 
 
-def four_sizes():
-    return make_model(widths=[0.5, 1.0], depths=[0.5, 1.0])
-
-
 def bars_of(text):
     return text.replace("\r", "\n").splitlines()
 
@@ -49,7 +45,7 @@ def test_the_bar_is_drawn_only_a_few_times_a_second(tmp_path, capsys, monkeypatc
     progress = SizeProgressCallback()
     trainer = make_trainer(tmp_path)
     progress.on_train_begin(trainer.args, trainer.state, trainer.control)
-    sizes = trainer.model.config.subnetworks * 50
+    sizes = trainer.model.config.subnetworks * 150
     for size in sizes:
         progress.show_size(size)
     drawn = [bar for bar in bars_of(capsys.readouterr().err) if ", w" in bar]
@@ -58,7 +54,7 @@ def test_the_bar_is_drawn_only_a_few_times_a_second(tmp_path, capsys, monkeypatc
 
 
 def test_one_bar_goes_over_the_evaluation_of_all_sizes(tmp_path, capsys, terminal):
-    trainer = make_trainer(tmp_path, disable_tqdm=False, per_device_eval_batch_size=4)
+    trainer = make_trainer(tmp_path, model=make_model(), disable_tqdm=False, per_device_eval_batch_size=4)
     trainer.evaluate()
     trainer.evaluate(sizes=["w0.5-d0.5", "w1-d1"])
     bars = [bar for bar in bars_of(capsys.readouterr().err) if bar.startswith("Evaluating")]
@@ -70,9 +66,7 @@ def test_one_bar_goes_over_the_evaluation_of_all_sizes(tmp_path, capsys, termina
 
 
 def test_lines_beside_the_bar_name_the_stage_and_no_single_sizes(tmp_path, capsys, terminal):
-    trainer = make_trainer(
-        tmp_path, model=four_sizes(), disable_tqdm=False, compute_metrics=accuracy, eval_strategy="epoch"
-    )
+    trainer = make_trainer(tmp_path, disable_tqdm=False, compute_metrics=accuracy, eval_strategy="epoch")
     trainer.train()
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("Stage depth, step 1 of 2: loss ") for line in lines)
@@ -84,7 +78,6 @@ def test_lines_beside_the_bar_name_the_stage_and_no_single_sizes(tmp_path, capsy
 def test_redirected_there_is_a_line_a_logged_step_and_nothing_else(tmp_path, capsys, disable_tqdm):
     trainer = make_trainer(
         tmp_path,
-        model=four_sizes(),
         disable_tqdm=disable_tqdm,
         compute_metrics=accuracy,
         eval_strategy="steps",
@@ -122,7 +115,6 @@ def test_tensorboard_groups_the_scalars_of_the_sizes_by_metric(tmp_path, monkeyp
     monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "events"))
     trainer = make_trainer(
         tmp_path,
-        model=four_sizes(),
         report_to="tensorboard",
         compute_metrics=accuracy,
         eval_strategy="steps",
@@ -144,7 +136,7 @@ def test_tensorboard_groups_the_scalars_of_the_sizes_by_metric(tmp_path, monkeyp
 
 
 def test_the_history_holds_every_value_that_was_logged(tmp_path):
-    trainer = make_trainer(tmp_path, model=four_sizes(), compute_metrics=accuracy, eval_strategy="steps", eval_steps=1)
+    trainer = make_trainer(tmp_path, compute_metrics=accuracy, eval_strategy="steps", eval_steps=1)
     trainer.train()
     logs = trainer.state.log_history
     assert json.loads((tmp_path / "history.json").read_text()) == logs

@@ -12,7 +12,7 @@ import pytest
 import torch
 from helpers import HELPERS, ROOT
 from helpers.recipes import run_recipe
-from helpers.tiny import make_model
+from helpers.tiny import make_small
 from helpers.trainers import make_dataset, make_trainer
 from safetensors.torch import load_file
 from torch.utils.data import RandomSampler
@@ -57,7 +57,7 @@ def test_a_run_that_was_killed_ends_with_the_weights_of_one_that_was_not(tmp_pat
 
 def stepwise_trainer(folder, stage="depth", widths=(0.5, 1.0), **kwargs):
     dropout = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
-    model = make_model(stock=dropout, widths=list(widths), depths=[0.5, 1.0])
+    model = make_small(stock=dropout, widths=list(widths))
     return make_trainer(folder, stage, model, **{**STEPWISE, **kwargs})
 
 

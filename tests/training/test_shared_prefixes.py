@@ -7,9 +7,9 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+from helpers import trainers
 from helpers.adapters import add_adapter
 from helpers.tiny import HEADS, batch_for, make_batch, make_model
-from helpers.trainers import make_trainer
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dynabert_hf import DynaBertTrainer, SubNetwork
@@ -17,6 +17,11 @@ from dynabert_hf.training.shared_prefixes import share_prefixes
 
 STAGES = ("width", "depth", "finetune")
 IRREGULAR = {"kept_layers": {"0.5": [1, 2, 5], "0.75": [1, 2, 3, 5]}}
+
+
+def make_trainer(tmp_path, stage="depth", model=None, **kwargs):
+    """Of a model with twelve sizes and six layers, which have prefixes to share."""
+    return trainers.make_trainer(tmp_path, stage, model or make_model(), **kwargs)
 
 
 def separate(model, sizes):
