@@ -23,6 +23,7 @@ from ..families import anatomy_of
 from ..model.anatomy import HEADS, HIDDEN, KEYS, NEURONS, Role, head_group, head_size
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import SubNetwork
+from ..sizes.evaluation import forget_measured
 
 
 @dataclass(frozen=True)
@@ -202,10 +203,11 @@ def _neuron_importance(
 def rewire(model: PreTrainedModel, importance: Importance) -> PreTrainedModel:
     """Reorder heads and neurons of every layer in place, the most important first, and return the model.
 
-    The outputs of the full network do not change beyond rounding; those of its sub-networks do. Make an optimiser after
-    rewiring, not before: its states would belong to other neurons. Where all layers share a table with a column per
-    head, as in MPNet, the configuration notes which column each head reads then. A stock configuration cannot: there
-    all layers get one order of heads, by the sum of the importance over layers.
+    The outputs of the full network do not change beyond rounding; those of its sub-networks do, so that an elastic
+    configuration forgets what was measured of them. Make an optimiser after rewiring, not before: its states would
+    belong to other neurons. Where all layers share a table with a column per head, as in MPNet, the configuration notes
+    which column each head reads then. A stock configuration cannot: there all layers get one order of heads, by the sum
+    of the importance over layers.
 
     Args:
         model: An elastic or stock model of a supported family.
@@ -250,6 +252,8 @@ def rewire(model: PreTrainedModel, importance: Importance) -> PreTrainedModel:
                 _permute_outputs(linear, orders[role.outputs], blocks=role.blocks)
             if role.inputs != HIDDEN:
                 _permute_inputs(linear, orders[role.inputs])
+    if isinstance(model, ElasticModelMixin):
+        forget_measured(config)
     return model
 
 

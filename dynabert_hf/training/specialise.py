@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 from ..data.sentences import texts_to_learn
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import Size, SubNetwork, SubNetworkError
+from ..sizes.evaluation import forget_measured
 from ..tasks import is_sentence_encoder, task_of, without_labels
 from .arguments import DynaBertTrainingArguments
 from .callbacks import show_progress
@@ -56,7 +57,8 @@ def specialise(
             `train_dynabert`, half an epoch and `hidden_matching="own"`. Nothing is dropped out while training.
 
     Returns:
-        The small model, in evaluation mode, on the device of `model`.
+        The small model, in evaluation mode, on the device of `model`. It stores no metrics: those of `model` are of
+        other weights.
 
     Raises:
         SubNetworkError: If the model does not hold the size, or was cut by extraction.
@@ -72,6 +74,7 @@ def specialise(
         args = _arguments_of_one_size(arguments, scratch)
         train_dataset = _checked(model, args, train_dataset, teacher, processing_class)
         student = model.extract(size)
+        forget_measured(student.config)
         trainer = OneSizeTrainer(
             student,
             [model] if teacher is None else [model, teacher],

@@ -24,6 +24,7 @@ from ..data.labels import CastLabels
 from ..data.pooling import single_texts
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import AnySize, SubNetwork, size_name
+from ..sizes.evaluation import forget_measured
 from ..tasks import is_sentence_encoder, task_of, without_labels
 from .accounting import Items, LossLog, Shares, of_labelled
 from .arguments import DynaBertTrainingArguments
@@ -172,6 +173,8 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
     def train(self, resume_from_checkpoint: str | Path | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """Train as transformers does; the teacher and what is frozen are as before when it returns or raises.
 
+        What the configuration held of measurements is of other weights then, and is forgotten.
+
         Args:
             resume_from_checkpoint: A checkpoint; True: the last whole one in `output_dir`.
             *args: Passed on to transformers.
@@ -184,6 +187,7 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
         elastic = self._elastic()
         if self.looks_at_teachers and self.args.stage != "finetune" and not resume_from_checkpoint:
             look_at_teachers(self, self._teachers)
+        forget_measured(elastic.config)
         with (
             self._without_untaught_parts(),
             carrying(elastic, self._projections),

@@ -232,6 +232,14 @@ def test_what_is_measured_after_training_is_saved_with_the_model(tmp_path):
     assert json.loads((tmp_path / "config.json").read_text())["metrics"] == expected
 
 
+def test_what_was_measured_of_other_weights_is_forgotten_by_training(tmp_path):
+    model = make_model()
+    model.config.metrics, model.config.temperatures = {"w1-d1": {"accuracy": 0.9}}, {"w1-d1": 2.0}
+    train(tmp_path, model).save_model()
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert (config.get("metrics"), config.get("temperatures")) == (None, None)
+
+
 def test_card_of_a_training_without_evaluation_has_costs_only(tmp_path):
     train(tmp_path, make_model(), stage="width")
     card = ModelCard.load(tmp_path / "README.md")

@@ -11,12 +11,14 @@ def labelled_batches(num_batches=2):
     return [{**make_batch(seed=seed), "labels": torch.tensor([0, 2])} for seed in range(num_batches)]
 
 
-def test_rewiring_keeps_the_outputs_of_the_full_network(family):
+def test_rewiring_keeps_the_outputs_of_the_full_network_and_nothing_measured_of_the_others(family):
     model, batch = make_model(family), make_batch()
+    model.config.metrics, model.config.temperatures = {"w0.5-d1": {"accuracy": 0.9}}, {"w0.5-d1": 2.0}
     before = model(**batch).logits
     importance = measure_importance(model, labelled_batches(), progress=False)
     assert rewire(model, importance) is model
     torch.testing.assert_close(model(**batch).logits, before, rtol=0, atol=1e-5)
+    assert model.config.metrics is model.config.temperatures is None
 
 
 def test_rewiring_orders_heads_and_neurons_by_importance(family):

@@ -97,6 +97,7 @@ def test_accumulated_batches_make_one_step(model, tmp_path):
 
 
 def test_the_result_is_of_one_size_and_nearer_to_its_teacher(model, tmp_path):
+    model.config.metrics, model.config.temperatures = {str(SIZE): {"accuracy": 0.9}}, {str(SIZE): 2.0}
     before = model.extract(SIZE)
     settings = {**STEP, "max_steps": 20, "optim": "adamw_torch", "learning_rate": 1e-3}
     after = specialise(model, SIZE, train_dataset=make_dataset(), output_dir=tmp_path, **settings)
@@ -104,6 +105,8 @@ def test_the_result_is_of_one_size_and_nearer_to_its_teacher(model, tmp_path):
     assert after.config.hidden_dropout_prob == 0.5
     assert {layer.p for layer in after.modules() if isinstance(layer, torch.nn.Dropout)} == {0.5}
     assert not after.training
+    assert after.config.metrics is after.config.temperatures is None  # those were of other weights
+    assert after.config.extracted_from["metrics"] == model.config.metrics[str(SIZE)]
     with torch.no_grad():
         losses = [loss_by_hand(each.eval(), [model], (0, 1, 3, 6)) for each in (before, after)]
     assert losses[1] < losses[0]
