@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,6 +103,26 @@ def prompt_of(config: Any) -> str:
     """What a sentence encoder with this configuration puts before every text; mostly nothing."""
     about = (getattr(config, "sentence_encoder", None) or {}).get("config_sentence_transformers.json", {})
     return (about.get("prompts") or {}).get(about.get("default_prompt_name")) or ""
+
+
+def as_encoder_reads(config: Any, text: str, prompt: str) -> str:
+    """What a sentence encoder with this configuration is given of a text behind a prompt."""
+    whole = (prompt + text).strip()
+    return whole.lower() if lowers_case(config) else whole
+
+
+def behind_all_prompts(config: Any, texts: Sequence[Any]) -> list[Any]:
+    """Texts in all ways that a sentence encoder with this configuration may read them; words of texts stay as they are.
+
+    That is alone and behind each of its prompts, whichever is put before a text by default.
+    """
+    about = (getattr(config, "sentence_encoder", None) or {}).get("config_sentence_transformers.json", {})
+    prompts = dict.fromkeys(["", *(about.get("prompts") or {}).values()])
+    return [
+        as_encoder_reads(config, text, prompt) if isinstance(text, str) else text
+        for prompt in prompts
+        for text in texts
+    ]
 
 
 def lowers_case(config: Any) -> bool:

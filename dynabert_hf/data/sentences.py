@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..families import longest_input
 from .columns import column_names
-from .sentence_encoder import lowers_case, prompt_of
+from .sentence_encoder import as_encoder_reads, prompt_of
 
 SCORE_COLUMNS = ("labels", "label", "scores", "score")
 """What a column of labels or scores may be called, as sentence-transformers calls it."""
@@ -100,9 +100,7 @@ def tokenised(
         )
     possible = min(tokenizer.model_max_length, longest_input(model.config))
     prompt, length = prompt_of(model.config), possible if max_length is None else min(max_length, possible)
-    given = [(prompt + text).strip() for text in texts]
-    if lowers_case(model.config):
-        given = [text.lower() for text in given]
+    given = [as_encoder_reads(model.config, text, prompt) for text in texts]
     encoded = tokenizer(given, truncation=True, max_length=length)
     return {key: list(encoded[key]) for key in ("input_ids", "attention_mask") if key in encoded}
 

@@ -15,6 +15,8 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from ..families import anatomy_of
+from ..tasks import is_sentence_encoder
+from .sentence_encoder import behind_all_prompts
 from .tokens import Text, check_same_tokens, check_tokenizer, needed_tokens, trimmed_tokenizer
 
 
@@ -53,7 +55,8 @@ def trim_vocabulary(
         model: An elastic or stock model of a supported family, with any head, of any size.
         tokenizer: Its fast tokenizer, which splits words by WordPiece, byte-pair encoding or Unigram.
         texts: The texts, each a `str` or the list of its words. They are gone through twice, and held if they can be
-            gone through once only. Of pairs give both texts, one after the other.
+            gone through once only. Of pairs give both texts, one after the other. The prompts of a sentence encoder
+            stand before each of them, too.
 
     Returns:
         Model and tokenizer, which unpack as these two, and what they cost before and after.
@@ -70,6 +73,8 @@ def trim_vocabulary(
     check_tokenizer(tokenizer)
     if not isinstance(texts, Sequence):
         texts = list(texts)
+    if is_sentence_encoder(model.config) and not isinstance(texts, str):
+        texts = behind_all_prompts(model.config, texts)
     size = embeddings.weight.shape[0]
     needed = needed_tokens(tokenizer, texts)
     if needed[-1] >= size:

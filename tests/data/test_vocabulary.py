@@ -228,6 +228,27 @@ def test_words_of_a_text_are_tokenised_one_by_one():
         assert before == after
 
 
+@pytest.mark.parametrize("family", TOKENIZERS)
+def test_a_sentence_encoder_reads_texts_behind_its_prompts_as_before(family):
+    """And in lower case where it reads so, whatever its tokenizer does; the texts have no letter of a prompt."""
+    tokenizer = TOKENIZERS[family]()
+    model = make_backbone(family, "Model", **with_tokens(tokenizer))
+    prompts = {"query": "vex my quartz: ", "document": "", "other": "sphinx "}
+    model.config.sentence_encoder = {
+        "config_sentence_transformers.json": {"prompts": prompts, "default_prompt_name": "query"},
+        "sentence_bert_config.json": {"do_lower_case": True},
+    }
+    small, trimmed = trim_vocabulary(model, tokenizer, ["Food", "bold"])
+    for prompt in prompts.values():
+        for text in ("food", "bold"):
+            before, after = (each(prompt + text, return_tensors="pt") for each in (tokenizer, trimmed))
+            assert trimmed.convert_ids_to_tokens(after["input_ids"][0]) == tokenizer.convert_ids_to_tokens(
+                before["input_ids"][0]
+            )
+            with torch.no_grad():
+                assert torch.equal(small(**after).last_hidden_state, model(**before).last_hidden_state)
+
+
 def test_words_of_one_s_own_stay():
     tokenizer = word_pieces()
     tokenizer.add_tokens(["dynabert"])
