@@ -71,7 +71,7 @@ def make_handler(controller, tokenizer):
             arrived = controller.clock()
             inputs = tokenizer(text, truncation=True, return_tensors="pt")
             with controller.request(arrived=arrived) as model, torch.inference_mode():
-                [answer] = answers_of(model(**inputs).logits.numpy(), model.config)
+                [answer] = answers_of(model(**inputs).logits.float().numpy(), model.config)
             latency = 1e3 * (controller.clock() - arrived)
             return self.reply({**answer, "size": str(model.active), "latency_ms": latency})
 

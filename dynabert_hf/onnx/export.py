@@ -120,7 +120,7 @@ def _write_graphs(model: ElasticModelMixin, sizes: Sequence[Any], folder: Path, 
     pool = WeightPool(model) if shared else None
     graphs = {}
     for size in sizes:
-        small = model.extract(size).float().eval()
+        small = model.extract(size).float().cpu().eval()
         path = folder / f"{size_name(size)}.onnx"
         program = _trace(small)
         program.model.metadata_props.update(_limits(model.config))

@@ -9,7 +9,7 @@ from helpers.backbones import HEADS, make_backbone
 from helpers.devices import to
 from helpers.tiny import make_batch, make_model
 
-from dynabert_hf import DynaBertForSequenceClassification
+from dynabert_hf import DynaBertForSequenceClassification, export_onnx, load_onnx
 
 pytestmark = pytest.mark.gpu
 
@@ -72,6 +72,15 @@ def test_extracted_sizes_stay_where_the_model_is(device, expected):
         extracted = model.extract(size)
         assert {tensor.device.type for tensor in (*extracted.parameters(), *extracted.buffers())} == {device.type}
         torch.testing.assert_close(logits(extracted, size, device), theirs, **CLOSE)
+
+
+def test_a_model_is_exported_from_where_it_is(device, expected, tmp_path):
+    pytest.importorskip("onnxscript")
+    model = make_model().to(device)
+    export_onnx(model, tmp_path / "onnx", size="w0.25-d0.5")
+    assert model.device.type == device.type
+    given = load_onnx(tmp_path / "onnx")(**make_batch())["logits"]
+    torch.testing.assert_close(torch.from_numpy(given), expected["w0.25-d0.5"], **CLOSE)
 
 
 def test_a_checkpoint_loads_to_a_device_whole_or_in_part(device, expected, tmp_path):
