@@ -62,6 +62,12 @@ def visit(place):
     equal_sizes = 0
     for size, expected in known["expected"].items():
         equal_sizes += equal(run(model.set_active(size), known["inputs"]), expected)
+    found = {"class": f"{type(model).__module__}.{type(model).__qualname__}", "equal_sizes": equal_sizes}
+    return found | (cut_and_saved(model, known) if known["irregular"] else {})
+
+
+def cut_and_saved(model, known):
+    """What sizes that are cut out of a model give, and what it is when it is saved again."""
     small, smaller = list(known["expected"])[4], list(known["expected"])[1]
     difference = max(
         cut(model, known["irregular"], known["inputs"]),  # layers that differ
@@ -71,13 +77,7 @@ def visit(place):
         model.save_pretrained(folder)
         saved_again = sorted(path.name for path in Path(folder).iterdir())
         base = transformers.AutoModel.from_pretrained(folder, trust_remote_code=True)
-    return {
-        "class": f"{type(model).__module__}.{type(model).__qualname__}",
-        "base_class": type(base).__qualname__,
-        "equal_sizes": equal_sizes,
-        "cut_difference": difference,
-        "saved_again": saved_again,
-    }
+    return {"base_class": type(base).__qualname__, "cut_difference": difference, "saved_again": saved_again}
 
 
 if __name__ == "__main__":

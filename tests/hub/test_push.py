@@ -10,11 +10,9 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 import torch
-from helpers.backbones import irregular
 from helpers.cards import make_facts
-from helpers.hub_server import PART_SIZE, TOKEN
+from helpers.hub_server import TOKEN
 from helpers.published import publish_as_the_authors_did
-from helpers.strangers import OF_OTHER_FAMILIES, check_report, run_stranger, save_models
 from helpers.tiny import make_batch, make_model
 from huggingface_hub import ModelCard
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertTokenizer
@@ -29,65 +27,11 @@ from dynabert_hf import (
 )
 from dynabert_hf.hub.card import write_model_card
 from dynabert_hf.hub.push import push_folder, push_subnetworks
-from dynabert_hf.model.subnetwork import size_name
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Use 'content=:DeprecationWarning"
 )  # huggingface_hub to its HTTP library
-
-
-def elsewhere(hub, folder):
-    """The environment of another machine that knows this Hub."""
-    return {
-        "HF_ENDPOINT": hub.url,
-        "HF_HOME": str(folder / "home"),
-        "HF_HUB_OFFLINE": "0",
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_TOKEN": "",
-        "DO_NOT_TRACK": "1",
-    }
-
-
-def expected_outputs(model, path):
-    inputs, expected = make_batch(), {}
-    for size in model.config.subnetworks:
-        with model.subnetwork(size), torch.no_grad():
-            expected[str(size)] = [model(**inputs).logits]
-    known = {"inputs": inputs, "expected": expected, "irregular": size_name(irregular(model))}
-    torch.save({"auto_class": "AutoModelForSequenceClassification", **known}, path)
-
-
-def test_pushed_model_is_loaded_by_a_stranger_by_id_and_revision(hub, tmp_path):
-    model = make_model(stock={"vocab_size": 3000})  # large enough to be sent in parts
-    model.push_to_hub("me/model", commit_message="First")
-    first = hub.repositories["me/model"].find("main")
-    huggingface_hub.create_tag("me/model", tag="v1")
-    assert len(hub.files("me/model")["model.safetensors"]) > 2 * PART_SIZE
-    model.save_pretrained(tmp_path / "local")
-    expected_outputs(DynaBertForSequenceClassification.from_pretrained(tmp_path / "local"), tmp_path / "first.pt")
-    with torch.no_grad():
-        model.classifier.bias += 1
-    model.push_to_hub("me/model", commit_message="Second")
-    model.save_pretrained(tmp_path / "local")
-    expected_outputs(DynaBertForSequenceClassification.from_pretrained(tmp_path / "local"), tmp_path / "second.pt")
-    assert hub.repositories["me/model"].log == ["initial commit", "First", "Second"]
-    places = [f"me/model@{revision}={tmp_path / 'first.pt'}" for revision in ("v1", first)]
-    places.append(f"me/model@main={tmp_path / 'second.pt'}")
-    for row in run_stranger(*places, cwd=tmp_path, **elsewhere(hub, tmp_path)):
-        assert row["class"].startswith("transformers_modules.me.model")
-        assert row["equal_sizes"] == 12
-    assert TOKEN.encode() not in b"".join(hub.files("me/model").values())
-
-
-@pytest.mark.slow
-def test_other_families_are_loaded_from_the_hub_by_a_stranger(hub, tmp_path):
-    folders = save_models(tmp_path, OF_OTHER_FAMILIES)
-    for folder in folders:
-        push_folder(folder, f"me/{folder.name}")
-    places = [f"me/{folder.name}={folder / 'expected.pt'}" for folder in folders]
-    check_report(run_stranger(*places, cwd=tmp_path, **elsewhere(hub, tmp_path)), folders)
 
 
 def test_published_checkpoint_is_loaded_by_id(hub, tmp_path):

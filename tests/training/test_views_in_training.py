@@ -38,7 +38,7 @@ def test_student_and_teacher_read_the_same_view_which_is_that_of_the_epoch(tmp_p
     read_by(trainer.teacher, by_teacher)
     trainer.train()
     assert len(by_teacher) == 4
-    assert all(by_student[12 * step : 12 * step + 12] == [by_teacher[step]] * 12 for step in range(4))
+    assert all(by_student[4 * step : 4 * step + 4] == [by_teacher[step]] * 4 for step in range(4))  # of four sizes
     data = make_dataset()
     views = FreshViews(ALL, TOKENIZER, make_model(), probability=0.9, seed=7, dataset=data)
     batch = {name: torch.tensor(data[name]) for name in ("input_ids", "attention_mask")}
