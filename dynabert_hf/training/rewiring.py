@@ -172,11 +172,17 @@ def _loss(model: PreTrainedModel, batch: Mapping[str, Any]) -> torch.Tensor:
     return loss
 
 
+def _wide(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor in float32 at least: sums over batches would lose most of what half precision adds to them."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
 def _head_importance(
     contexts: list[_RecordedInput], gradients: tuple[torch.Tensor, ...], head_size: int
 ) -> torch.Tensor:
     """`(layers, heads)`: the derivative with respect to a head's mask is the sum of context times gradient over it."""
-    products = (context.states.detach() * gradient for context, gradient in zip(contexts, gradients, strict=True))
+    given = zip(contexts, gradients, strict=True)
+    products = (_wide(context.states.detach()) * _wide(gradient) for context, gradient in given)
     return torch.stack([product.flatten(0, -2).sum(0).view(-1, head_size).sum(1).abs() for product in products])
 
 
@@ -189,7 +195,7 @@ def _neuron_importance(
         incoming: list[torch.Tensor] = []
         outgoing: list[torch.Tensor] = []
         for role, parameter in layer:
-            product = parameter.detach() * next(left)
+            product = _wide(parameter.detach()) * _wide(next(left))
             if role.outputs == NEURONS:
                 rows = product.sum(1) if product.ndim == 2 else product
                 incoming += rows.unflatten(0, (role.blocks, -1)).unbind()

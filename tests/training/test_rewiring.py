@@ -37,6 +37,19 @@ def test_importance_adds_up_over_batches():
     torch.testing.assert_close(together.neurons, sum(each.neurons for each in alone))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_importance_in_half_precision_adds_up_in_whole_precision(dtype):
+    model, batches = make_model().to(dtype), labelled_batches(2)
+    heads, neurons = (
+        sum(getattr(measure_importance(model, [batch], progress=False), part) for batch in batches)
+        for part in ("heads", "neurons")
+    )
+    many = measure_importance(model, batches * 40, progress=False)
+    assert many.heads.dtype == many.neurons.dtype == torch.float32
+    torch.testing.assert_close(many.heads, 40 * heads, rtol=1e-5, atol=0)
+    torch.testing.assert_close(many.neurons, 40 * neurons, rtol=1e-5, atol=1e-7)
+
+
 def test_importance_of_a_stock_model_is_that_of_the_elastic_one():
     model = make_model()
     ours = measure_importance(model, labelled_batches(), progress=False)
