@@ -25,6 +25,7 @@ from ..sizes.baseline import BASELINE
 from ..sizes.measured_rows import common_rows, in_words
 from ..sizes.metrics import is_loss, is_lower_better
 from ..sizes.records import SizeRecord
+from ..sizes.tables import metric_text
 from .facts import RECIPE_FIELDS, ModelCardFacts
 
 TEMPLATE = Path(__file__).with_name("card_template.md")
@@ -178,7 +179,7 @@ def _metadata(facts: ModelCardFacts) -> ModelCardData:
             dataset_name=_data_of(record, facts),
             metric_type=facts.metric,
             metric_name=f"{facts.metric} of {record.name}",
-            metric_value=round(record.metrics[facts.metric], 4),
+            metric_value=float(metric_text(record.metrics[facts.metric])),
         )
         for record in dict.fromkeys([*facts.sizes[-1:], *facts.sizes[:1]])
         if facts.metric is not None and math.isfinite(record.metrics.get(facts.metric, math.nan))
@@ -211,7 +212,8 @@ def _tags_of_task(facts: ModelCardFacts) -> list[str]:
 
 def _table(header: list[str], rows: list[list[str]]) -> str:
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    escaped = ([cell.replace("|", "\\|") for cell in cells] for cells in lines)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in escaped)
 
 
 def _size_table(facts: ModelCardFacts) -> str:
@@ -240,7 +242,7 @@ def _size_table(facts: ModelCardFacts) -> str:
 
 
 def _values(metrics: Mapping[str, float], names: Iterable[str]) -> list[str]:
-    return [f"{metrics[name]:.4f}" if name in metrics else "" for name in names]
+    return [metric_text(metrics[name]) if name in metrics else "" for name in names]
 
 
 def _width_and_depth(size: SubNetwork | tuple[LayerShape, ...]) -> list[str]:
@@ -364,7 +366,7 @@ def _difference(facts: ModelCardFacts) -> str | None:
     if metric is None or len(sizes) < 2 or not common_rows(metric, facts.by_name, facts.rows, sizes):
         return None
     values = [facts.by_name[name][metric] for name in sizes]
-    least, most = f"{min(values):.4f}", f"{max(values):.4f}"
+    least, most = metric_text(min(values)), metric_text(max(values))
     if least == most:
         return f"All measured sizes have: `{metric}` {most}."
     return f"The sizes differ: `{metric}` lies between {least} and {most}."

@@ -13,6 +13,7 @@ from ..data.columns import column, column_names
 from ..task_metrics import IGNORED, Metrics, problem_type
 from ..tasks import task_of
 from .metrics import is_lower_better
+from .tables import metric_text
 
 BASELINE = "the same prediction for every row, the most frequent label or the mean of the values"
 """What the baseline is, in words."""
@@ -65,9 +66,9 @@ def weakness(teacher: Mapping[str, float], baseline: Mapping[str, float]) -> str
     if possible == 0 or gained / possible >= LEAST_GAIN:
         return None
     return (
-        f"The teacher is weak: {name} {teacher[name]:.4f}, where always predicting the same has {baseline[name]:.4f}. "
-        "No size will do much better than its teacher. Fine-tune it longer, with another learning rate or on more "
-        "data; if the task is this hard, go on."
+        f"The teacher is weak: {name} {metric_text(teacher[name])}, where always predicting the same has "
+        f"{metric_text(baseline[name])}. No size will do much better than its teacher. Fine-tune it longer, with "
+        "another learning rate or on more data; if the task is this hard, go on."
     )
 
 

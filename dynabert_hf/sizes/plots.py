@@ -16,6 +16,7 @@ from ..model.subnetwork import SubNetwork
 from .choosing import pareto_front
 from .metrics import is_lower_better
 from .records import COSTS, SizeRecord, cost_of, format_cost, metric_of
+from .tables import metric_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -250,7 +251,7 @@ def _cell_text(name: str) -> Callable[[float], str]:
         from matplotlib.ticker import EngFormatter
 
         return EngFormatter(places=2, sep=" ")
-    return lambda value: f"{value:.3g}" if name in COSTS else f"{value:.3f}"
+    return lambda value: f"{value:.3g}" if name in COSTS else metric_text(value, decimals=3)
 
 
 def name_of_metric(metric: str) -> str:

@@ -113,6 +113,11 @@ def quantity(count: float) -> str:
     return f"{count:.0f}"
 
 
+def metric_text(value: float, *, decimals: int = 4) -> str:
+    """A metric with so many decimals, or as many digits where it is too small for them: `0.8712`, `0.0001234`."""
+    return f"{value:.{decimals}g}" if 0 < abs(value) < 0.01 else f"{value:.{decimals}f}"
+
+
 def _in_parts(word: str) -> str:
     """A word of a heading, broken where it would widen the column of its numbers: 11 letters and more."""
     return word if len(word) <= 10 else f"{word[:7]}- {_in_parts(word[7:])}"

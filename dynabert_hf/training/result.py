@@ -27,7 +27,7 @@ from ..sizes.measured_rows import rows_in_words, rows_of
 from ..sizes.metrics import in_telling_order, is_lower_better, metrics_by_size, worst_of
 from ..sizes.plots import name_of_metric, plot_grid, plot_pareto
 from ..sizes.records import SizeRecord
-from ..sizes.tables import quantity, table_of
+from ..sizes.tables import metric_text, quantity, table_of
 
 logger = logging.get_logger(__name__)
 
@@ -184,7 +184,7 @@ class RecipeResult:
 
     def _cells(self, metrics: Mapping[str, float]) -> dict[str, str]:
         names = in_telling_order(name for row in self.rows for name in row.metrics)
-        return {name: f"{metrics[name]:.4f}" if name in metrics else "" for name in names}
+        return {name: metric_text(metrics[name]) if name in metrics else "" for name in names}
 
     def show(self, console: Console | None = None) -> None:
         """Print the table in the terminal.

@@ -272,6 +272,17 @@ def test_card_of_a_training_knows_which_weights_were_measured(log, is_best_loade
     assert facts.sizes[-1].metrics == ({} if expected is None else {"accuracy": expected})
 
 
+def test_small_metrics_keep_their_digits_and_a_bar_in_a_name_makes_no_column():
+    model = make_model()
+    values = {size: (number + 1) * 1.2345e-5 for number, size in enumerate(model.config.subnetworks)}
+    rows = [SizeRecord.counted(model, size, {"mse|z": value}) for size, value in values.items()]
+    card = render_model_card(ModelCardFacts.from_records(model, rows, directions={"mse|z": "lower"}))
+    assert results_on(card) == {"mse|z of w1-d1": 1.481e-4, "mse|z of w0.25-d0.5": 1.234e-05}
+    assert "| size | width | depth | mse\\|z | parameters |" in card.text
+    assert "| `w0.25-d0.5` | 0.25 | 0.5 | 1.234e-05 |" in card.text
+    assert "lies between 1.234e-05 and 0.0001481." in card.text
+
+
 def test_metric_that_is_no_number_stays_out_of_the_metadata():
     model = make_model()
     rows = [SizeRecord.counted(model, size, {"mse": float("nan")}) for size in model.config.subnetworks]
