@@ -25,6 +25,9 @@ from .checks import check_not_empty
 from .collated_batches import CollatedBatches, CountedRows
 from .order import OrderedLoader
 
+HOOKED = "_output_capturing_hooks_installed"
+"""How transformers notes that layers have the hooks that record their states. They stay, so the note has to."""
+
 
 class OrderedEvaluation(Trainer):
     """transformers' `Trainer`, whose evaluation and prediction do not depend on processes or arguments of training.
@@ -180,7 +183,7 @@ def unchanged(model: torch.nn.Module) -> Iterator[None]:
                 config.pop(name, None)
             else:
                 config[name] = value
-        for name in vars(model).keys() - attributes:
+        for name in vars(model).keys() - attributes - {HOOKED}:
             delattr(model, name)
         vars(model).update(attributes)
         for module, mode in modules:

@@ -8,12 +8,13 @@ import pytest
 import torch
 from datasets import Dataset
 from helpers.plain_loop import HEADS, assert_equal_rows, elastic, pad, plain_loop, ragged_rows
+from helpers.tiny import make_batch, make_model
 from helpers.trainers import accuracy, make_dataset, make_trainer
 from torch.nn.functional import cross_entropy
 from transformers import BertConfig, BertForSequenceClassification
 
 from dynabert_hf import SubNetwork, SubNetworkError
-from dynabert_hf.training.ordered_evaluation import OrderedEvaluation, evaluate_one_size
+from dynabert_hf.training.ordered_evaluation import OrderedEvaluation, evaluate_one_size, unchanged
 
 SETTINGS = {
     "default": {},
@@ -173,6 +174,18 @@ def test_what_is_measured_is_as_before(tmp_path, settings):
         assert [module.training for module in each.modules()] == modes
         assert each.config.to_dict() == config
     assert str(model.active) == "w0.5-d1"
+
+
+def test_states_of_a_model_without_a_head_are_recorded_once_however_often_it_was_measured():
+    """Its second training had two of each, of which the first half were compared with a student's."""
+    model, inputs = make_model(head="Model"), make_batch()
+    before = model(**inputs, output_hidden_states=True).hidden_states
+    for measured in (model, make_model(head="Model")):
+        for _ in range(2):
+            with unchanged(measured), torch.no_grad():
+                states = measured(**inputs, output_hidden_states=True).hidden_states
+            assert len(states) == 7
+            assert all(map(torch.equal, states, before))
 
 
 def test_half_precision_is_what_is_measured_if_asked(tmp_path):
