@@ -235,6 +235,30 @@ class Projections(nn.Module):
         return (self.embeddings(first), *map(self.layers, others))
 
 
+def needs_projections(teachers: Sequence[Teacher], model: ElasticModelMixin, args: DynaBertTrainingArguments) -> bool:
+    """Whether hidden states of another shape than the model's are learned."""
+    if not teachers or args.stage == "finetune" or args.hidden_weight == 0:
+        return False
+    return not TeacherFacts.of(model).has_shape_of(facts_of(teachers[0]))
+
+
+def check_optimizers(
+    optimizers: tuple[Any, Any], teachers: Sequence[Teacher], model: ElasticModelMixin, args: DynaBertTrainingArguments
+) -> None:
+    """Check that no optimiser was made by hand where projections are trained, which it cannot hold.
+
+    Raises:
+        ValueError: If one was.
+    """
+    if optimizers[0] is not None and needs_projections(teachers, model, args):
+        theirs = facts_of(teachers[0])
+        raise ValueError(
+            f"optimizers was given with a teacher of {theirs.num_hidden_layers} layers of {theirs.hidden_size}, whose "
+            "states are learned through projections that this optimiser does not hold. Give "
+            "optimizer_cls_and_kwargs, or hidden_weight=0 to learn predictions alone."
+        )
+
+
 def projections_to(
     teachers: Sequence[Teacher], model: ElasticModelMixin, args: DynaBertTrainingArguments
 ) -> Projections | None:
@@ -242,11 +266,9 @@ def projections_to(
 
     They are drawn by the seed of the training.
     """
-    if not teachers or args.stage == "finetune" or args.hidden_weight == 0:
+    if not needs_projections(teachers, model, args):
         return None
-    ours, theirs = TeacherFacts.of(model), facts_of(teachers[0])
-    if ours.has_shape_of(theirs):
-        return None
+    theirs = facts_of(teachers[0])
     if args.fsdp:
         raise ValueError(
             f"fsdp was asked for with a teacher of {theirs.num_hidden_layers} layers of {theirs.hidden_size}, but "

@@ -47,6 +47,7 @@ from .teaching import (
     all_unchanged,
     ask,
     carrying,
+    check_optimizers,
     facts_of,
     fresh_views,
     projections_to,
@@ -123,6 +124,7 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
         check_teacher(model, self._teachers, args)
         if args.stage != "finetune":
             check_teachers(model, self._teachers, args, kwargs.get("train_dataset"))
+            check_optimizers(kwargs.get("optimizers") or (None, None), self._teachers, model, args)
         check_datasets(model, args, kwargs.get("train_dataset"), kwargs.get("eval_dataset"))
         collator = kwargs.pop("data_collator", None) or task_of(model).collator(kwargs.get("processing_class"))
         super().__init__(model=model, args=args, data_collator=CastLabels(collator, model), **kwargs)

@@ -17,6 +17,7 @@ TRAINER_ARGUMENTS = (
     "data_collator",
     "processing_class",
     "compute_loss_func",
+    "optimizers",
 )
 
 

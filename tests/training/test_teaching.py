@@ -112,6 +112,16 @@ def test_projections_are_trained_resumed_and_never_saved_with_the_model(tmp_path
         other.train(resume_from_checkpoint=checkpoint)
 
 
+def test_an_optimiser_made_by_hand_that_lacks_the_projections_is_refused(tmp_path):
+    model, folder = make_model(**SMALL), tmp_path / "made"
+    optimizer = torch.optim.SGD(model.parameters())
+    given = {"model": model, "teacher": make_stock("Bert", **LARGER), "teacher_width": "full"}
+    with pytest.raises(ValueError, match=r"optimizers was given with a teacher of 9 layers of 48, .* Give opt"):
+        make_trainer(folder, **given, optimizers=(optimizer, None))
+    assert not folder.exists()
+    make_trainer(folder, **given, optimizers=(optimizer, None), hidden_weight=0.0)
+
+
 def test_a_family_without_token_types_teaches_one_that_has_them(tmp_path):
     data = make_dataset()
     data = data.add_column("token_type_ids", [[0, 0, 1, 1, 1, 1, 1]] * len(data))
