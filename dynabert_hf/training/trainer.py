@@ -250,9 +250,9 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
         if callable(getattr(optimizer, "train", None)):  # of optimisers without a schedule
             optimizer.train()
         inputs = self._prepare_inputs(inputs)
+        self._shares = Shares.of(Items.of(inputs), num_items_in_batch)
         if is_sentence_encoder(self._elastic().config):
             inputs = single_texts(inputs)
-        self._shares = Shares.of(Items.of(inputs), num_items_in_batch)
         pairs = self.pairs_of_step()
         total = torch.zeros((), device=self.args.device)
         teacher_size, teacher_outputs = None, None

@@ -125,6 +125,26 @@ def test_a_step_learns_from_vectors_similarities_and_states(folder, tmp_path):
     assert all(parameter.requires_grad for parameter in student.parameters())  # the pooler was frozen meanwhile
 
 
+def test_a_step_of_pairs_is_that_of_their_texts(folder, tmp_path):
+    encoder, pairs = SentenceEncoder.of(folder), make_pairs(4)
+    texts = [pair[name] for pair in pairs for name in ("sentence1", "sentence2")]
+    of_texts = Dataset.from_dict(tokenised(texts, encoder.model, encoder.tokenizer))
+    of_pairs = texts_to_measure("pairs", pairs, encoder.model, encoder.tokenizer)
+    losses = []
+    for rows, batch_size in ((of_texts, 8), (of_pairs, 4), (of_pairs, 2)):
+        student = DynaBertModel.from_backbone(encoder.model, widths=[0.5, 1.0], depths=[1.0])
+        args = DynaBertTrainingArguments(
+            str(tmp_path), stage="width", max_steps=1, per_device_train_batch_size=batch_size, logging_steps=1,
+            gradient_accumulation_steps=4 // min(4, batch_size), use_cpu=True, report_to="none", disable_tqdm=True,
+            similarity_weight=0.0, save_strategy="no",
+        )  # fmt: skip
+        trainer = DynaBertTrainer(student, encoder.model, args, train_dataset=rows, processing_class=encoder.tokenizer)
+        trainer.train()
+        logged = trainer.state.log_history[0]
+        losses.append([logged[name] for name in ("loss", "grad_norm", "w0.5-d1_vector_loss", "w0.5-d1_hidden_loss")])
+    np.testing.assert_allclose(losses[1:], losses[:1] * 2, rtol=1e-5)
+
+
 def test_every_size_is_the_encoder_that_sentence_transformers_loads(run):
     """Vectors switched, extracted, and those that the metrics were made of are the same."""
     library = pytest.importorskip("sentence_transformers")
