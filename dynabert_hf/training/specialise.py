@@ -14,15 +14,17 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
+from ..data.labels import CastLabels
 from ..data.sentences import texts_to_learn
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import Size, SubNetwork, SubNetworkError
 from ..sizes.evaluation import forget_measured
 from ..tasks import is_sentence_encoder, task_of, without_labels
+from .accounting import of_labelled
 from .arguments import DynaBertTrainingArguments
 from .callbacks import show_progress
 from .checks import check_datasets
-from .distillation import match_hidden_states, taught_losses
+from .distillation import loss_of_labelled_rows, match_hidden_states, taught_losses
 from .ordered_evaluation import unchanged
 from .stages import stage_defaults
 from .teacher_checks import check_same_shape, check_teachers
@@ -80,7 +82,7 @@ def specialise(
             [model] if teacher is None else [model, teacher],
             args,
             train_dataset=train_dataset,
-            data_collator=data_collator or task_of(model).collator(processing_class),
+            data_collator=CastLabels(data_collator or task_of(model).collator(processing_class), model),
             processing_class=processing_class,
         )
         show_progress(trainer)
@@ -176,11 +178,20 @@ class OneSizeTrainer(Trainer):
         args: Any = self.args
         with_states = {"output_hidden_states": args.hidden_weight > 0}
         bare = without_labels(inputs)
-        student = model(**(inputs if args.label_weight > 0 else bare), **with_states)
+        labels: Any = inputs.get("labels")
+        on_labels = None
+        lacks_some = torch.is_tensor(labels) and labels.is_floating_point() and bool(labels.isnan().any())
+        if args.label_weight == 0 or lacks_some:
+            student = model(**bare, **with_states)
+            if lacks_some and args.label_weight > 0:
+                config = self.accelerator.unwrap_model(model).config
+                on_labels = loss_of_labelled_rows(student, labels, config, None)
+        else:
+            on_labels, student = super().compute_loss(model, {**inputs, **with_states}, return_outputs=True)
         losses = [self._loss_from(teacher, student, inputs, bare, with_states) for teacher in self.teachers]
         loss = torch.stack(losses).mean()
-        if args.label_weight > 0:
-            loss = loss + args.label_weight * student.loss
+        if on_labels is not None:
+            loss = loss + args.label_weight * of_labelled(on_labels, labels)
         return (loss, student) if return_outputs else loss
 
     def _loss_from(

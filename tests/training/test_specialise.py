@@ -6,9 +6,11 @@ import pytest
 import torch
 from helpers.tiny import make_model
 from helpers.trainers import make_dataset
+from torch.nn.functional import cross_entropy, mse_loss
 from transformers import default_data_collator
 
 from dynabert_hf import SubNetwork, SubNetworkError, specialise
+from dynabert_hf.training.distillation import logit_loss
 from dynabert_hf.training.specialise import OneSizeTrainer
 
 SIZE = SubNetwork(0.5, 0.5)  # layers 0, 2 and 4
@@ -176,3 +178,32 @@ def test_a_size_that_cannot_be_and_another_teacher_are_refused_before_training(m
     ):
         specialise(model, SIZE, train_dataset=make_dataset(), teacher=other, output_dir=tmp_path / "run", use_cpu=True)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("kind", ["class", "value"])
+def test_rows_without_labels_learn_from_the_teacher_alone(tmp_path, kind):
+    """What a step adds for labels is the mean over the rows that have one; smoothing counts, as in a stage."""
+    model = make_model(stock={} if kind == "class" else {"num_labels": 1})
+    some = [row["labels"] if number % 2 else None for number, row in enumerate(make_dataset())]
+    rows = make_dataset().remove_columns("labels").add_column("labels", some)
+    expected = model.extract(SIZE)
+    batch = {name: torch.tensor(make_dataset()[name]) for name in ("input_ids", "attention_mask")}
+    own = torch.arange(1, 8, 2)
+    true = torch.tensor([some[row] for row in own])
+    logits = expected(**batch).logits[own]
+    by_hand = {
+        "class": lambda: cross_entropy(logits, true, label_smoothing=0.2),
+        "value": lambda: mse_loss(logits[:, 0], true.float()),
+    }[kind]()
+    with torch.no_grad():
+        full = model(**batch, output_hidden_states=True)
+    ours = expected(**batch, output_hidden_states=True)
+    weight = {"problem_type": "regression"} if kind == "value" else {}
+    (0.5 * by_hand + logit_loss(ours.logits, full.logits, **weight)).backward()
+    found = specialise(
+        model, SIZE, train_dataset=rows, output_dir=tmp_path, label_weight=0.5, hidden_weight=0.0,
+        label_smoothing_factor=0.2 if kind == "class" else 0.0, **STEP,
+    )  # fmt: skip
+    for name, parameter in expected.named_parameters():
+        wanted = parameter if parameter.grad is None else parameter - 0.05 * parameter.grad
+        torch.testing.assert_close(found.state_dict()[name], wanted.detach(), rtol=0, atol=1e-6, msg=name)
