@@ -33,13 +33,15 @@ def check_datasets(model: Any, args: DynaBertTrainingArguments, train_dataset: A
     evaluated = eval_dataset if isinstance(eval_dataset, dict) else {None: eval_dataset}
     named = {"train_dataset": train_dataset}
     named |= {f"eval_dataset[{name!r}]" if name else "eval_dataset": each for name, each in evaluated.items()}
+    learns_labels = args.stage == "finetune" or args.label_weight > 0
     for name, dataset in named.items():
-        if dataset is not None:
+        if dataset is not None and name != "train_dataset":
+            check_measured(name, dataset, model)
+        elif dataset is not None:
             check_not_empty(name, dataset)
             check_inputs(name, dataset, model)
-            if name != "train_dataset" or args.stage == "finetune" or args.label_weight > 0:
-                may_be_missing = name == "train_dataset" and args.stage != "finetune"
-                check_labels(name, dataset, model, may_be_missing=may_be_missing)
+            if learns_labels:
+                check_labels(name, dataset, model, may_be_missing=args.stage != "finetune")
     if train_dataset is not None:
         check_enough(
             train_dataset,
@@ -47,6 +49,17 @@ def check_datasets(model: Any, args: DynaBertTrainingArguments, train_dataset: A
             num_processes=args.world_size,
             drop_last=args.dataloader_drop_last,
         )
+
+
+def check_measured(name: str, dataset: Any, model: Any) -> None:
+    """Check data to measure on: not empty, inputs that the model can read, and labels that it can predict.
+
+    Raises:
+        ValueError: If something is not so.
+    """
+    check_not_empty(name, dataset)
+    check_inputs(name, dataset, model)
+    check_labels(name, dataset, model)
 
 
 def check_teacher(model: ElasticModelMixin, teachers: Sequence[Any], args: DynaBertTrainingArguments) -> None:

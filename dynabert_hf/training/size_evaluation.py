@@ -9,11 +9,13 @@ from typing import Any
 from transformers.trainer_callback import ProgressCallback
 from transformers.trainer_utils import EvalLoopOutput, PredictionOutput
 
+from ..data.columns import without_missing_labels
 from ..model.subnetwork import LayerShape, SubNetwork, SubNetworkError, parse_size, size_name
 from ..sizes.metrics import check_asked, check_came, full_name, told_directions, with_summary
 from .arguments import DynaBertTrainingArguments
 from .callbacks import SizeProgressCallback
 from .checkpoints import last_whole_checkpoint
+from .checks import check_measured
 from .ordered_evaluation import OrderedEvaluation, unchanged
 
 Size = SubNetwork | tuple[LayerShape, ...]
@@ -47,8 +49,14 @@ class SizeEvaluation(OrderedEvaluation):
 
         Raises:
             SubNetworkError: If a size is not possible.
-            ValueError: If training needs a metric that did not come. A checkpoint of the work so far is saved before.
+            ValueError: If a data set that was given lacks labels in some rows, or has inputs or labels that the model
+                does not take; or if training needs a metric that did not come. A checkpoint of the work so far is saved
+                before.
         """
+        if eval_dataset is not None and not isinstance(eval_dataset, str):
+            several = eval_dataset if isinstance(eval_dataset, dict) else {None: eval_dataset}
+            for name, dataset in several.items():
+                check_measured(f"eval_dataset[{name!r}]" if name else "eval_dataset", dataset, self._elastic())
         with self._at(self._sizes if sizes is None else sizes, keeps_predictions=False):
             metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
         asked = self.args.metric_for_best_model
@@ -76,7 +84,11 @@ class SizeEvaluation(OrderedEvaluation):
 
         Raises:
             SubNetworkError: If a size is not possible.
+            ValueError: If some rows have labels and others none, or it has inputs or labels that the model does not
+                take.
         """
+        test_dataset = without_missing_labels(test_dataset)
+        check_measured("test_dataset", test_dataset, self._elastic())
         every_size = self._elastic().config.subnetworks
         with self._at(every_size if sizes is None else sizes, keeps_predictions=True):
             return super().predict(test_dataset, ignore_keys, metric_key_prefix)

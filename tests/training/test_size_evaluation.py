@@ -55,6 +55,35 @@ def test_evaluation_equals_a_plain_loop_over_the_rows(tmp_path, head, setting):
             np.testing.assert_allclose(found.flatten()[: np.size(row["labels"])], row["labels"])
 
 
+@pytest.mark.parametrize("as_list", [True, False])
+def test_rows_with_hidden_labels_are_predicted_and_not_scored(tmp_path, as_list):
+    model, rows = elastic("ForSequenceClassification"), ragged_rows("ForSequenceClassification")
+    hidden = [{**row, "labels": None} for row in rows]
+    trainer = make_evaluator(tmp_path, model, compute_metrics=accuracy)
+    predicted = trainer.predict(hidden if as_list else Dataset.from_list(hidden))
+    expected, _ = plain_loop(model, rows)
+    assert_equal_rows(predicted.predictions["w1-d1"], expected)
+    assert predicted.label_ids is None
+    assert not any("accuracy" in name or "loss" in name for name in predicted.metrics)
+
+
+def test_labels_that_some_rows_lack_are_refused_before_anything_is_measured(tmp_path):
+    """Their rows counted as wrong."""
+    rows = ragged_rows("ForSequenceClassification")
+    rows[3]["labels"] = None
+    trainer = make_evaluator(tmp_path, elastic("ForSequenceClassification"), compute_metrics=accuracy)
+    for name, measure in {
+        "eval_dataset": lambda: trainer.evaluate(rows),
+        r"eval_dataset\['dev'\]": lambda: trainer.evaluate({"dev": Dataset.from_list(rows)}),
+        "test_dataset": lambda: trainer.predict(rows),
+    }.items():
+        with pytest.raises(ValueError, match=rf"{name} has no label in 'labels' of row 3\. Give every row one"):
+            measure()
+    hidden = [{**row, "labels": -1} for row in rows]
+    with pytest.raises(ValueError, match=r"test_dataset has the label -1 in row 0\. Possible .* marks hidden labels"):
+        trainer.predict(hidden)
+
+
 @pytest.mark.parametrize("kind", ["stream", "own"])
 def test_data_that_can_only_be_iterated_are_in_order(tmp_path, kind):
     class Rows(torch.utils.data.IterableDataset):
@@ -267,7 +296,7 @@ def test_no_data_to_evaluate_on_are_refused(tmp_path):
     trainer = make_evaluator(tmp_path, elastic("ForSequenceClassification"))
     with pytest.raises(ValueError, match=r"There is no data set to evaluate on\. Give eval_dataset"):
         trainer.evaluate()
-    with pytest.raises(ValueError, match=r"The data set to evaluate on is empty\. Give at least one example"):
+    with pytest.raises(ValueError, match=r"test_dataset is empty\. Give at least one example"):
         trainer.predict([])
 
 
