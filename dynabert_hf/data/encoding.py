@@ -8,13 +8,14 @@ from typing import Any
 
 import datasets
 import numpy as np
-from datasets import ClassLabel, Dataset
+from datasets import Dataset
 from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from ..families import longest_input
 from ..task_metrics import IGNORED, has_generic_names, problem_type
 from ..tasks import task_of
+from .class_names import class_names, model_names_of, warn_of_other_order
 from .columns import column_names, short
 from .questions import INPUTS, WINDOW, Questions
 from .text_columns import TextColumns, is_text
@@ -104,6 +105,9 @@ def encoded_datasets(
     if not names_of:
         return result, questions
     columns = TextColumns.found(names_of, model, texts=text_columns, labels=label_column)
+    config: Any = model.config
+    by_number = [each for each in names_of if _called(named[each], columns.labels, config.id2label) is None]
+    warn_of_other_order({each: named[each] for each in by_number}, model, column=columns.labels)
     for name, names in names_of.items():
         dataset = named[name]
         columns.check(name, names, found_in=next(iter(names_of)))
@@ -127,17 +131,21 @@ def _column(rows: Any, name: str) -> list[Any]:
     return [rows[row].get(name) for row in range(len(rows))]
 
 
+def _called(rows: Any, column: str | None, names: Mapping[int, str]) -> list[str] | None:
+    """What the model calls the classes of a column, by their numbers in the data."""
+    return model_names_of(class_names(rows, column), names)
+
+
 def _named(rows: Any, column: str, given: list[Any], names: Mapping[int, str]) -> list[Any]:
     """Labels by their names where the data set numbers them in an order of its own, and the model knows these names."""
-    kind = rows.features.get(column) if isinstance(rows, datasets.Dataset) else None
-    kind = getattr(kind, "feature", kind)
-    if not isinstance(kind, ClassLabel) or not set(kind.names) <= set(map(str, names.values())):
+    called = _called(rows, column, names)
+    if called is None:
         return given
 
     def name(label: Any) -> Any:
         if isinstance(label, list):
             return [name(each) for each in label]
-        return kind.int2str(label) if isinstance(label, int) and label >= 0 else label
+        return called[label] if isinstance(label, int) and label >= 0 else label
 
     return [name(label) for label in given]
 

@@ -13,6 +13,7 @@ from typing import Any
 from transformers import PreTrainedModel
 from transformers.utils import logging
 
+from ..data.class_names import warn_of_other_order
 from ..data.columns import column_names
 from ..data.inputs import check_inputs
 from ..data.labels import check_labels
@@ -34,6 +35,7 @@ def check_datasets(model: Any, args: DynaBertTrainingArguments, train_dataset: A
     named = {"train_dataset": train_dataset}
     named |= {f"eval_dataset[{name!r}]" if name else "eval_dataset": each for name, each in evaluated.items()}
     learns_labels = args.stage == "finetune" or args.label_weight > 0
+    warn_of_other_order({name: named[name] for name in named if learns_labels or name != "train_dataset"}, model)
     for name, dataset in named.items():
         if dataset is not None and name != "train_dataset":
             check_measured(name, dataset, model)

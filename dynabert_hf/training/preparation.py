@@ -11,6 +11,7 @@ from typing import Any
 from transformers import PreTrainedModel
 from transformers.utils import logging
 
+from ..data.class_names import warn_of_other_order
 from ..data.columns import column_names, draw, label_column, lacks_labels
 from ..data.fingerprints import fingerprint_of_rows, fingerprint_of_weights
 from ..data.inputs import check_paddable
@@ -244,6 +245,7 @@ def _check_data(recipe: Recipe, config: Any) -> None:
     """Check the rows of all data, and their labels where something is learned or measured from them."""
     train, evaluation = (recipe.trainer_kwargs[name] for name in ("train_dataset", "eval_dataset"))
     named = {"train_dataset": train, "eval_dataset": evaluation, recipe.importance.name: recipe.importance.dataset}
+    warn_of_other_order(named, recipe.teacher)
     has_padding = recipe.has_own_batches or recipe.trainer_kwargs["processing_class"] is not None
     for name, dataset in named.items():
         if dataset is not None:

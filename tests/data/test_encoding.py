@@ -1,10 +1,13 @@
 """Rows of text as what a head reads, with labels in all rows or some."""
 
+import re
+
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, Sequence, Value
 from helpers.tiny import make_model, make_tokenizer
 
+from dynabert_hf.data.class_names import warn_of_other_order
 from dynabert_hf.data.encoding import encoded, encoded_datasets
 from dynabert_hf.data.labels import CastLabels, check_labels
 from dynabert_hf.data.masking import MaskedOnce
@@ -45,6 +48,50 @@ def test_numbers_of_a_data_set_become_those_of_the_model_by_their_names(tokenize
     rows = Dataset.from_dict({"tokens": [["w1", "w2"]], "tags": [[0, 1]]}, features=tags)
     tagger = named("O", "X", head="ForTokenClassification")
     assert encoded(rows, TextColumns(("tokens",), "tags"), tagger, tokenizer)[0]["labels"] == [-100, 1, 0, -100]
+
+
+MNLI = ["entailment", "neutral", "contradiction"]
+
+
+def rows_of_classes(names):
+    features = Features({"text": Value("string"), "label": ClassLabel(names=names)})
+    return Dataset.from_dict({"text": ["w1", "w2", "w3"], "label": [0, 1, 2]}, features=features)
+
+
+def test_names_of_classes_are_the_same_in_small_and_capital_letters(tokenizer):
+    rows, model = rows_of_classes(MNLI), named("CONTRADICTION", "NEUTRAL", "ENTAILMENT")
+    assert encoded_datasets({"train": rows}, model, tokenizer)[0]["train"]["labels"][:] == [2, 1, 0]
+    both = named("neutral", "Neutral", "entailment")  # which of them is NEUTRAL nobody knows
+    of_text = encoded(rows, TextColumns(("text",), "label"), both, tokenizer)
+    assert [one["labels"] for one in of_text] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("train", "evaluation", "classes", "said"),
+    [
+        (MNLI, MNLI, ["LABEL_0", "LABEL_1", "LABEL_2"], None),
+        (MNLI, MNLI[::-1], ["LABEL_0", "LABEL_1", "LABEL_2"], r"eval calls its classes \['contradiction.* and train"),
+        (MNLI, MNLI[::-1], MNLI, None),  # each by its names
+        (["yes", "maybe", "no"], ["yes", "maybe", "no"], MNLI, r"train calls its classes \['yes'.* and the Dyna"),
+    ],
+)
+def test_numbers_that_stand_for_other_classes_are_said(tokenizer, caplog, train, evaluation, classes, said):
+    named_rows = {"train": rows_of_classes(train), "eval": rows_of_classes(evaluation)}
+    encoded_datasets(named_rows, named(*classes), tokenizer)
+    if said is None:
+        assert not caplog.records
+    else:
+        assert re.search(rf"{said}.* taken as they are\. .*align_labels_with_mapping", caplog.text)
+
+
+def test_of_tokenised_rows_another_order_than_the_models_is_said(caplog):
+    rows = rows_of_classes(MNLI)
+    warn_of_other_order({"eval_dataset": rows, "other": None}, named(*MNLI))
+    assert not caplog.records
+    warn_of_other_order({"eval_dataset": rows}, named("Contradiction", "Neutral", "Entailment"))
+    assert "eval_dataset calls its classes ['entailment', 'neutral', 'contradiction']" in caplog.text
+    aligned = rows.align_labels_with_mapping({"Contradiction": 0, "Neutral": 1, "Entailment": 2}, "label")
+    assert aligned["label"][:] == [2, 1, 0]
 
 
 def test_choices_are_pairs_with_their_text(tokenizer):

@@ -1,0 +1,67 @@
+"""The names that a data set has for its classes, beside those of a model: the same number may stand for two classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import datasets
+from transformers import PreTrainedModel
+from transformers.utils import logging
+
+from ..task_metrics import has_generic_names
+from ..tasks import task_of
+from .columns import label_column
+
+logger = logging.get_logger(__name__)
+
+
+def class_names(dataset: Any, column: str | None) -> list[str] | None:
+    """The names of the classes in a column, by their numbers; None if it has none."""
+    kind = dataset.features.get(column) if isinstance(dataset, datasets.Dataset) else None
+    kind = getattr(kind, "feature", kind)  # of a list of labels
+    return list(kind.names) if isinstance(kind, datasets.ClassLabel) else None
+
+
+def model_names_of(names: Sequence[str] | None, known: Mapping[int, str]) -> list[str] | None:
+    """What a model calls these classes, small and capital letters aside; None if it does not know all of them."""
+    if names is None:
+        return None
+    exact = {str(name): str(name) for name in known.values()}
+    lower = {name.lower(): name for name in exact}
+    if set(names) <= set(exact):
+        return list(names)
+    if len(lower) < len(exact) or len({name.lower() for name in names}) < len(names):
+        return None
+    called = [lower.get(name.lower()) for name in names]
+    return None if None in called else [str(name) for name in called]
+
+
+def warn_of_other_order(named: Mapping[str, Any], model: PreTrainedModel, *, column: str | None = None) -> None:
+    """Say so where numbers are taken as labels and a data set gives them other names than the model or another one.
+
+    Args:
+        named: Data sets by what to call them; None where there is none.
+        model: The model that learns or predicts them.
+        column: The column of the labels; None: the usual one.
+    """
+    if task_of(model).predicts not in ("text", "token"):
+        return
+    id2label: Any = model.config.id2label
+    known: list[str] | None = (
+        None if has_generic_names(model.config) else [str(id2label[number]) for number in sorted(id2label)]
+    )
+    whose = f"the {type(model).__name__}"
+    for name, dataset in named.items():
+        own = None if dataset is None else class_names(dataset, column or label_column(dataset))
+        if own is None:
+            continue
+        if known is None:
+            known, whose = own, name
+        if [each.lower() for each in own] != [each.lower() for each in known]:
+            logger.warning_once(
+                f"{name} calls its classes {own}, in this order, and {whose} {known}. Their numbers are taken as they "
+                "are. If they were not brought into that order before: "
+                "dataset.align_labels_with_mapping(model.config.label2id, column), or name the classes of the model in "
+                "config.id2label."
+            )
