@@ -146,6 +146,12 @@ class ChoiceCollator:
     def __call__(self, examples: list[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         label = next((name for name in ("label", "labels") if name in examples[0]), None)
         num_choices = len(examples[0]["input_ids"])
+        counts = sorted({len(example["input_ids"]) for example in examples})
+        if len(counts) > 1:
+            raise ValueError(
+                f"A batch has rows of {counts[0]} to {counts[-1]} choices. The head compares equally many in all rows. "
+                "Add wrong choices to rows that have fewer, or leave these rows out."
+            )
         flat = [
             {name: values[choice] for name, values in example.items() if name != label}
             for example in examples
@@ -184,7 +190,15 @@ class MaskingCollator:
 
 
 def _collator(kind: Callable[[Any], Collator], tokenizer: Any) -> Collator:
-    return default_data_collator if tokenizer is None else kind(tokenizer)
+    if tokenizer is None:
+        return default_data_collator
+    if getattr(tokenizer, "pad_token", "") is None:
+        raise ValueError(
+            f"The tokenizer, a {type(tokenizer).__name__}, has no padding token, so texts of several lengths make no "
+            "batch. Possible is any token that the model knows: tokenizer.pad_token = tokenizer.eos_token. Set one, or "
+            "give a data_collator."
+        )
+    return kind(tokenizer)
 
 
 def _same(metrics: Metrics | None) -> Callable[[PreTrainedModel], Metrics | None]:

@@ -96,6 +96,19 @@ def test_spans_keep_their_positions(tokenizer, monkeypatch, side):
     assert tokenizer.padding_side == side
 
 
+def test_choices_of_another_number_are_refused_in_a_batch(tokenizer):
+    examples = [{"input_ids": [[5], [6]], "labels": 0}, {"input_ids": [[5], [6], [7]], "labels": 2}]
+    with pytest.raises(ValueError, match=r"rows of 2 to 3 choices\. The head compares .* Add wrong choices"):
+        task_of("BertForMultipleChoice").collator(tokenizer)(examples)
+
+
+def test_a_tokenizer_without_padding_is_refused_before_any_batch(tokenizer):
+    tokenizer.pad_token = None
+    for head in ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering", "ForMultipleChoice"):
+        with pytest.raises(ValueError, match=r"no padding token, so .* Possible is any token .* Set one, or"):
+            task_of(f"Bert{head}").collator(tokenizer)
+
+
 def test_text_is_masked_and_what_was_masked_before_is_kept(tokenizer):
     torch.manual_seed(0)
     collate = task_of("BertForMaskedLM").collator(tokenizer)
