@@ -73,7 +73,7 @@ class CastLabels:
         self.predicts, self.config = task_of(model).predicts, model.config
 
     def __call__(self, examples: list[Any]) -> Mapping[str, Any]:
-        batch: Any = self.collator(self._with_all_labels(examples))
+        batch: Any = self.collator(self._of_one_type(self._with_all_labels(examples)))
         for name in ("labels", *SPAN):
             if torch.is_tensor(batch.get(name)):
                 batch[name] = self._cast(batch[name])
@@ -92,6 +92,15 @@ class CastLabels:
                 example if own else {**example, name: self._uncounted(example, known)}
                 for example, own in zip(examples, has_label, strict=True)
             ]
+        return examples
+
+    def _of_one_type(self, examples: list[Any]) -> list[Any]:
+        """Examples whose labels are all floats where one is: transformers' collator goes by the first of a batch."""
+        if self.predicts != "text" or not examples or not isinstance(examples[0], Mapping):
+            return examples
+        for name in ("label", "label_ids"):
+            if name in examples[0] and np.asarray([example[name] for example in examples]).dtype.kind == "f":
+                examples = [{**example, name: np.asarray(example[name], float).tolist()} for example in examples]
         return examples
 
     def _uncounted(self, example: Mapping[str, Any], known: Any) -> Any:

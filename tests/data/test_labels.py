@@ -125,6 +125,21 @@ def test_labels_are_cast_to_what_the_loss_takes(labels, stock, expected):
     assert found.dtype == expected.dtype
 
 
+@pytest.mark.parametrize(
+    ("name", "labels", "stock"),
+    [
+        ("label", [3, 2.5, 0.25], {"num_labels": 1}),
+        ("label_ids", [[1, 0], [0.5, 0.25]], {"num_labels": 2, "problem_type": "regression"}),
+        ("label_ids", [[1, 0], [0.5, 0.25]], {"num_labels": 2, "problem_type": "multi_label_classification"}),
+    ],
+)
+def test_floats_stay_what_they_are_after_a_whole_number(name, labels, stock):
+    """The collator of transformers takes the type of the first label for all, and cut 2.5 to 2."""
+    rows = [{"input_ids": [5, 6], name: label} for label in labels]
+    assert CastLabels(default_data_collator, model_of(**stock))(rows)["labels"].tolist() == labels
+    assert [row[name] for row in rows] == labels
+
+
 def test_a_collator_is_wrapped_once_and_other_columns_stay():
     model = model_of()
     collate = CastLabels(CastLabels(default_data_collator, model), model)
