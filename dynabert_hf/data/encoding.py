@@ -36,6 +36,8 @@ def encoded(
 ) -> list[dict[str, Any]]:
     """The rows of a data set as a model reads them: a row each, with `labels` where a column of labels is known.
 
+    A masked language model learns from all of a text: one that is too long becomes several rows. Others are cut.
+
     Args:
         rows: A data set, or a list of mappings.
         columns: Where texts and labels are.
@@ -64,13 +66,15 @@ def encoded(
             )
         inputs = _with_choices(texts[0], texts[1], columns.texts, tokenizer, limit)
         names = {number: str(number) for number in range(len(texts[1][0]))}
+    elif task.head == "ForMaskedLM" and len(texts) == 1 and given is None and tokenizer.is_fast:
+        each_text = as_texts(texts[0], columns.texts[0])
+        inputs = _inputs(tokenizer(each_text, truncation=True, max_length=limit, return_overflowing_tokens=True))
     else:
         whole = [as_texts(each, column) for each, column in zip(texts, columns.texts, strict=True)]
         inputs = tokenised(whole, tokenizer, limit)
     if given is not None and labels is None:
         labels = _labels_of_rows(given, str(columns.labels), model, names, needs_labels=needs_labels)
-    count = len(texts[0])
-    examples = [{each: inputs[each][row] for each in inputs} for row in range(count)]
+    examples = [{each: inputs[each][row] for each in inputs} for row in range(len(inputs["input_ids"]))]
     return examples if labels is None else [{**one, "labels": labels[row]} for row, one in enumerate(examples)]
 
 

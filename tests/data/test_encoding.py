@@ -184,6 +184,15 @@ def test_a_row_without_a_label_gets_one_that_no_loss_counts(tokenizer, head, con
     assert rows[1]["labels"] is None
 
 
+def test_a_masked_language_model_reads_all_of_a_long_text(tokenizer):
+    rows = [{"text": "w1 w2 w3 w4 w5 w6 w7"}, {"text": "w8"}]
+    model = make_model(head="ForMaskedLM")
+    examples = encoded(rows, TextColumns(("text",), None), model, tokenizer, max_length=5)
+    read = [tokenizer.decode(one["input_ids"]) for one in examples]
+    assert read == ["[CLS] w1 w2 w3 [SEP]", "[CLS] w4 w5 w6 [SEP]", "[CLS] w7 [SEP]", "[CLS] w8 [SEP]"]
+    assert all(set(one) == {"input_ids", "token_type_ids", "attention_mask"} for one in examples)
+
+
 def test_masks_are_those_of_the_row_whatever_was_drawn_before(tokenizer):
     rows = [{"input_ids": [2, *range(5, 60), 3]} for _ in range(3)]
     torch.manual_seed(5)
