@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -149,8 +150,23 @@ def predict_texts(
     texts = [row[0] for row in rows]
     if task == "fill-mask":
         return _fill(model, tokenizer, texts, batch_size)
-    told = {"aggregation_strategy": "simple"} if has_entities(model.config) else {}
-    tagged = pipeline(task, model, tokenizer=tokenizer, batch_size=batch_size, **told)(texts)
+    return _tag(model, tokenizer, texts, batch_size)
+
+
+def _tag(model: Any, tokenizer: Any, texts: Sequence[str], batch_size: int) -> list[dict]:
+    """The entities of each text, of a long one window by window; or where labels name none, the tag of each token."""
+    told: dict[str, Any] = {}
+    if has_entities(model.config) and tokenizer.is_fast:
+        told = {"aggregation_strategy": "simple", "stride": tokenizer.model_max_length // 4}
+    else:
+        lengths = map(len, tokenizer(texts, verbose=False)["input_ids"])
+        if cut := sum(length > tokenizer.model_max_length for length in lengths):
+            print(
+                f"{cut} of {len(texts)} texts are longer than the {tokenizer.model_max_length} tokens that are read. "
+                "What follows has no tags; split these texts.",
+                file=sys.stderr,
+            )
+    tagged = pipeline("token-classification", model, tokenizer=tokenizer, batch_size=batch_size, **told)(texts)
     names = ("entity_group", "entity", "word", "score", "start", "end")
     kept = ([{name: _plain(each[name]) for name in names if name in each} for each in tags] for tags in tagged)
     return [{"entities": tags} for tags in kept]
@@ -193,8 +209,15 @@ def _choose(model: Any, tokenizer: Any, rows: Sequence[Sequence[Any]], batch_siz
 def _fill(model: Any, tokenizer: Any, texts: Sequence[str], batch_size: int) -> list[dict]:
     """For each text the likeliest word in place of every mask."""
     mask = tokenizer.mask_token
-    for row, (text, tokens) in enumerate(zip(texts, tokenizer(texts, truncation=True)["input_ids"], strict=True), 1):
-        if tokenizer.mask_token_id not in tokens:
+    whole, read = (tokenizer(texts, truncation=cut, verbose=False)["input_ids"] for cut in (False, True))
+    for row, (text, *both) in enumerate(zip(texts, whole, read, strict=True), 1):
+        asked, found = (tokens.count(tokenizer.mask_token_id) for tokens in both)
+        if found and found < asked:
+            raise ValueError(
+                f"Row {row} is {short(text)}, with {asked} times {mask}, but only {found} in the "
+                f"{tokenizer.model_max_length} tokens that are read. Shorten or split the text."
+            )
+        if not found:
             raise ValueError(
                 f"Row {row} is {short(text)}, without a {mask} in the {tokenizer.model_max_length} tokens that are "
                 f"read, so no word is asked for. Write {mask} in place of the words to find."

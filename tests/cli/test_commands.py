@@ -18,7 +18,13 @@ from helpers.tiny import make_config, make_model, make_tokenizer
 from huggingface_hub import ModelCard
 from rich.console import Console
 from sklearn.metrics import f1_score, matthews_corrcoef
-from transformers import AutoModelForSequenceClassification, BertForSequenceClassification, BertTokenizer, T5Config
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertForSequenceClassification,
+    BertTokenizer,
+    T5Config,
+    pipeline,
+)
 
 import dynabert_cli
 from dynabert_cli import main
@@ -401,11 +407,31 @@ def test_predict_tells_values_labels_and_entities(capsys, folder, tmp_path):
             best = model(**tokenizer(text, return_tensors="pt")).logits[0, 1:-1].argmax(-1).tolist()
         assert [each["word"] for each in record["entities"]] == text.split()
         assert [each["entity"] for each in record["entities"]] == [f"LABEL_{number}" for number in best]
+    write(tmp_path / "t.csv", [{"text": "a good film"}, {"text": "very bad film " * 20}])
+    code, _, err = run(capsys, "predict", tmp_path / "tags", "--file", tmp_path / "t.csv")
+    assert code == 0
+    assert "1 of 2 texts are longer than the 20 tokens that are read. What follows has no tags; split" in err
     save_with_head(folder, tmp_path / "states", "Model")
     told = ("predict", tmp_path / "states", "--file", tmp_path / "t.csv")
     assert_refused(capsys, "predicts nothing of texts. Possible are the tasks text-classification", *told)
     told = ("predict", tmp_path / "value", "--file", tmp_path / "t.csv", "--no-answer")
     assert_refused(capsys, "--no-answer was given for a DynaBertForSequenceClassification. Only questions may", *told)
+
+
+def test_predict_finds_entities_in_all_of_a_long_text(capsys, folder, tmp_path):
+    names = {"id2label": {0: "O", 1: "B-X", 2: "I-X"}, "label2id": {"O": 0, "B-X": 1, "I-X": 2}}
+    model, tokenizer = save_with_head(folder, tmp_path / "entities", "ForTokenClassification", **names)
+    texts = ["a good film", "very bad film a good " * 12]
+    write(tmp_path / "t.csv", [{"text": text} for text in texts])
+    found = run_json(capsys, "predict", tmp_path / "entities", "--file", tmp_path / "t.csv")
+    stock = model.to_backbone().eval()
+    tokenizer.model_max_length = 20
+    with_windows = {"aggregation_strategy": "simple", "stride": 5}
+    expected = pipeline("token-classification", stock, tokenizer=tokenizer, **with_windows)(texts)
+    for theirs, ours in zip(expected, found, strict=True):
+        told = [(each["entity_group"], each["start"], each["end"]) for each in theirs]
+        assert [(each["entity_group"], each["start"], each["end"]) for each in ours["entities"]] == told
+    assert found[1]["entities"][-1]["end"] > 200
 
 
 def test_predict_chooses_what_a_text_goes_on_with(capsys, folder, tmp_path):
@@ -460,6 +486,8 @@ def test_predict_finds_the_word_of_every_mask(capsys, folder, tmp_path):
     assert f"{first['word']} ({first['score']:.2f})" in out
     write(tmp_path / "t.csv", [{"text": texts[0]}, {"text": f"{'very ' * 40} [MASK]"}])
     assert_refused(capsys, "Row 2 is 'very very", *told)
+    write(tmp_path / "t.csv", [{"text": f"[MASK] film {'very ' * 40} [MASK]"}])
+    assert_refused(capsys, "with 2 times [MASK], but only 1 in the 20 tokens that are read. Shorten", *told)
     write(tmp_path / "t.csv", [{"text": "a good film"}])
     assert_refused(capsys, "without a [MASK] in the", *told)
 
