@@ -202,6 +202,7 @@ def test_the_other_tables_and_the_page_of_all(smoke, capsys):
     assert ratio == pytest.approx(all_ / joint, rel=0.5)  # of whole seconds
 
 
+@pytest.mark.slow
 def test_an_arm_is_the_call_of_the_readme(smoke, tmp_path):
     options, folder = smoke
     main(["sizes", *options])
