@@ -48,19 +48,34 @@ def assert_equal_to_torch(runner, model, size, **kwargs):
     np.testing.assert_allclose(runner(**batch)["logits"], expected, rtol=0, atol=1e-4)  # the tolerance of the issue
 
 
-@pytest.mark.parametrize(
-    ("family", "head"),
-    [("Roberta", "ForMaskedLM"), ("Bert", "ForMultipleChoice")],
-)
-def test_an_export_equals_torch(tmp_path, family, head):
-    model = make(family, head, type_vocab_size=1 if family == "Roberta" else 2)
-    result = export_onnx(model, tmp_path / "out", size="w0.5-d0.5")
+@pytest.fixture(scope="module")
+def choices(tmp_path_factory, traced_once):
+    """A folder with one size of a head with choices in RoBERTa, and the model, which is asked for all its states."""
+    model = make("Roberta", "ForMultipleChoice", type_vocab_size=1)
+    model.set_attn_implementation("eager")
+    model.config.output_hidden_states = model.config.output_attentions = True
+    model.config.return_dict = False
+    result = export_onnx(model, tmp_path_factory.mktemp("choices") / "out", size="w0.5-d0.5")
+    return result, model
+
+
+def test_an_axis_of_choices_and_missing_types_of_tokens_are_exported(choices):
+    """And positions that begin elsewhere."""
+    result, _ = choices
+    model = make("Roberta", "ForMultipleChoice", type_vocab_size=1)
     assert result.max_differences["w0.5-d0.5"] <= 1e-4
     assert b"site-packages" not in result.files["w0.5-d0.5"].read_bytes()
-    if head != "ForMultipleChoice":
-        assert_equal_to_torch(load_onnx(tmp_path / "out"), model, "w0.5-d0.5", batch=3, length=13)
-        with pytest.raises(ValueError, match="token_type_ids is no input of this graph"):
-            load_onnx(tmp_path / "out")([[5]], token_type_ids=[[1]])
+    runner = load_onnx(result.folder)
+    assert_equal_to_torch(runner, model, "w0.5-d0.5", batch=3, length=13, choices=2)
+    with pytest.raises(ValueError, match="token_type_ids is no input of this graph"):
+        runner([[[5], [6]]], token_type_ids=[[[1], [1]]])
+
+
+def test_only_the_prediction_is_written_whatever_the_configuration_asks_for(choices):
+    result, model = choices
+    assert load_onnx(result.folder)([[[5], [6]]]).keys() == {"logits"}
+    assert (model.config.output_hidden_states, model.config.output_attentions) == (True, True)
+    assert not model.config.return_dict
 
 
 def test_sizes_share_their_weights(exported):

@@ -116,23 +116,6 @@ def test_int8_knows_its_limits_too(runner, tmp_path):
         int8([[5] * 21])
 
 
-def test_only_the_prediction_is_written_whatever_the_configuration_asks_for(tmp_path):
-    model = make_model(head="Model", stock={"num_hidden_layers": 2})
-    model.set_attn_implementation("eager")
-    model.config.output_hidden_states = model.config.output_attentions = True
-    model.config.return_dict = False
-    export_onnx(model, tmp_path / "out", size=SIZE)
-    batch = make_batch(batch=3, length=9)
-    given = load_onnx(tmp_path / "out", SIZE)(**batch)
-    assert given.keys() == {"last_hidden_state", "pooler_output"}
-    with torch.no_grad(), model.subnetwork(SIZE):
-        expected = model(**batch, return_dict=True)
-    for name, array in given.items():
-        np.testing.assert_allclose(array, expected[name].numpy(), rtol=0, atol=1e-4)
-    assert (model.config.output_hidden_states, model.config.output_attentions) == (True, True)
-    assert not model.config.return_dict
-
-
 @pytest.mark.parametrize(
     ("kind", "read"),
     [
