@@ -185,9 +185,10 @@ class SizeChooser:
         Of fewer than twenty requests that would be the slowest; it is left out, since one alone may be an accident.
         A cascade takes either of two times, each as often as its share says.
         """
-        longest_ms = max(time for time, _ in record.outcomes)
-        recent = sorted(self.recent(now), key=lambda r: r.waited_ms + r.slowness * longest_ms)
-        counted = recent[:-1] if len(recent) < 20 else recent
+        counted = self.recent(now)
+        if len(counted) < 20:
+            longest_ms = max(time for time, _ in record.outcomes)
+            counted = sorted(counted, key=lambda r: r.waited_ms + r.slowness * longest_ms)[:-1]
         if not counted:
             return p95_of_shares(record.outcomes)
         runs = ((r, *outcome) for r in counted for outcome in record.outcomes)
