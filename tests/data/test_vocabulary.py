@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 import torch
 import transformers
-from helpers.backbones import CONFIGS, make_backbone, make_stock
+from helpers.backbones import CONFIGS, make_backbone, make_stock, of_layers
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import (
     BertTokenizer,
@@ -186,7 +186,7 @@ def test_parameters_and_sizes_before_and_after_are_told(family, tokenizer, tmp_p
 def test_outputs_over_tokens_are_cut_in_every_family(family, tmp_path):
     tokenizer = word_pieces()
     own = {"legacy": False} if family == "DebertaV2" else {}
-    model = make_stock(family, "ForMaskedLM", **with_tokens(tokenizer, **own))
+    model = make_stock(family, "ForMaskedLM", **with_tokens(tokenizer, **own), **of_layers(family, 2))
     result = trim_vocabulary(model, tokenizer, TEXTS)
     small, trimmed = result
     before, after = outputs(model, tokenizer).logits[..., list(result.kept)], outputs(small, trimmed).logits

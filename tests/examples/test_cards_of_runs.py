@@ -15,8 +15,8 @@ import torch
 import transformers
 from datasets import Dataset, load_from_disk
 from helpers.glue_tasks import QUICK, make_task, save_model
-from helpers.recipes import SETTINGS
-from helpers.tiny import BACKBONE_CONFIGS, TINY, make_tokenizer
+from helpers.recipes import SETTINGS, SHALLOW
+from helpers.tiny import BACKBONE_CONFIGS, make_tokenizer
 from huggingface_hub import ModelCard
 from seqeval.metrics import f1_score as entity_f1
 from sklearn.metrics import accuracy_score, f1_score
@@ -217,7 +217,7 @@ def words():
 def test_the_card_of_a_tagging_run(tmp_path, words):
     torch.manual_seed(0)
     names = {"num_labels": 3, "id2label": dict(enumerate(TAGS)), "label2id": {tag: i for i, tag in enumerate(TAGS)}}
-    teacher = BertForTokenClassification(BACKBONE_CONFIGS["Bert"](**TINY, **names))
+    teacher = BertForTokenClassification(BACKBONE_CONFIGS["Bert"](**SHALLOW, **names))
     tags = {"ann": 1, "bob": 1, "rome": 2}
     texts = ["ann met bob in rome .", "bob met ann today", "in rome ann met bob today .", "today bob ."] * 3
     rows = [
@@ -261,7 +261,7 @@ def test_the_card_of_a_tagging_run(tmp_path, words):
 
 def test_the_card_of_a_run_with_several_labels(tmp_path, words):
     torch.manual_seed(0)
-    config = BACKBONE_CONFIGS["Bert"](**TINY, num_labels=3, problem_type="multi_label_classification")
+    config = BACKBONE_CONFIGS["Bert"](**SHALLOW, num_labels=3, problem_type="multi_label_classification")
     teacher = BertForSequenceClassification(config)
     texts = ["ann met bob in rome", "bob met ann", "in rome", "today ."] * 3
     rows = [

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from helpers.backbones import CONFIGS, make_backbone, make_stock, run
+from helpers.backbones import CONFIGS, make_backbone, make_stock, of_layers, run
 from helpers.recipes import make_sentences, run_recipe
 
 from dynabert_hf import measure_importance
@@ -22,7 +22,8 @@ USUAL = ("DistilBert", "MPNet", "DebertaV2", "ModernBert", "EuroBert")
     "family", [name if name in USUAL else pytest.param(name, marks=pytest.mark.slow) for name in CONFIGS]
 )
 def test_the_recipe_makes_every_size_of_every_family(tmp_path, family):
-    teacher = make_stock(family)
+    layers = of_layers(family, 4)
+    teacher = make_stock(family, **layers)
     result = run_recipe(tmp_path, teacher, keep_stages=True, **EVERY, **GRID)
     assert sorted(row.name for row in result.rows) == SIZES
     assert all(math.isfinite(value) for row in result.rows for value in row.metrics.values())
@@ -31,7 +32,7 @@ def test_the_recipe_makes_every_size_of_every_family(tmp_path, family):
     batches = [
         dict(zip(rows, part, strict=True)) for part in zip(*(each.split(4) for each in rows.values()), strict=True)
     ]
-    expected = measure_importance(make_backbone(family), batches, progress=False)
+    expected = measure_importance(make_backbone(family, **layers), batches, progress=False)
     rewired = tmp_path / "run" / "1-rewired"
     found = Importance.load(rewired / "importance.safetensors")
     torch.testing.assert_close(found.heads, expected.heads, rtol=1e-4, atol=1e-6)
