@@ -2,6 +2,7 @@
 
 import gc
 import os
+from functools import cache
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ["OMP_NUM_THREADS"] = "1"  # sums round by the number of threads, and other processes must round alike
@@ -12,14 +13,33 @@ else:
 
 import huggingface_hub
 import pytest
+from helpers import FAMILIES, HEADS
 from helpers.hub_server import TOKEN, LoopbackHub
-from helpers.tiny import FAMILIES, HEADS
 
 
 def pytest_collection_finish(session):
     """Keep what is imported out of the collections of garbage, with one of which every training begins."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Each file has one process, and all that export models share one, where the exporter is imported once."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    @cache
+    def exports(file):
+        return "traced_once" in (config.rootpath / file).read_text()
+
+    class FilesAndExports(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = super()._split_scope(nodeid)
+            return "exports" if exports(file) else file
+
+    return FilesAndExports(config, log)
 
 
 @pytest.fixture(params=FAMILIES)
@@ -36,7 +56,7 @@ def head(request):
 
 @pytest.fixture(scope="session")
 def traced_once():
-    """Asked for by a test that exports a model which others export, too."""
+    """Asked for by every test that exports models: those that are equal are traced once."""
     from helpers.traces import trace_equal_models_once
 
     with pytest.MonkeyPatch.context() as patch:

@@ -4,7 +4,8 @@ import json
 
 import pytest
 import transformers
-from helpers.tiny import HEADS, TINY
+from helpers import HEADS
+from helpers.tiny import TINY
 from transformers import (
     AlbertConfig,
     AlbertModel,

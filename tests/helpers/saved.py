@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from helpers.tiny import FAMILIES, HEADS, batch_for, make_model
+from helpers import FAMILIES, HEADS
+from helpers.tiny import batch_for, make_model
 
 SAVED = Path(__file__).parents[1] / "fixtures" / "saved"
 SHAPE = {

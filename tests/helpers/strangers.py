@@ -8,9 +8,9 @@ import sys
 import torch
 
 from dynabert_hf.model.subnetwork import size_name
-from helpers import HELPERS
+from helpers import HEADS, HELPERS
 from helpers.backbones import irregular, make_backbone
-from helpers.tiny import HEADS, batch_for
+from helpers.tiny import batch_for
 
 STRANGER = HELPERS / "stranger.py"
 

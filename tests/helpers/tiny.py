@@ -16,15 +16,6 @@ TINY = {
     "attention_probs_dropout_prob": 0.0,
 }
 BACKBONE_CONFIGS = {"Bert": BertConfig, "Roberta": RobertaConfig}
-HEADS = (
-    "Model",
-    "ForSequenceClassification",
-    "ForTokenClassification",
-    "ForQuestionAnswering",
-    "ForMultipleChoice",
-    "ForMaskedLM",
-)
-FAMILIES = ("Bert", "Roberta")
 
 
 def make_config(family="Bert", **kwargs):

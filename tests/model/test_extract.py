@@ -6,7 +6,8 @@ import json
 import pytest
 import torch
 import transformers
-from helpers.tiny import FAMILIES, HEADS, batch_for, make_batch, make_config, make_model
+from helpers import FAMILIES, HEADS
+from helpers.tiny import batch_for, make_batch, make_config, make_model
 from safetensors import safe_open
 from transformers import AutoModelForSequenceClassification, Trainer, TrainingArguments
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 import transformers
+from helpers import FAMILIES, HEADS
 from helpers.saved import EXTRACTED, SAVED, SIZES, tensors_of
-from helpers.tiny import FAMILIES, HEADS
 from safetensors.torch import load_file
 
 FOLDERS = sorted(path.parent for path in SAVED.glob("*/*/expected.safetensors"))

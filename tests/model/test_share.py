@@ -9,7 +9,8 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from helpers.tiny import HEADS, batch_for, make_batch, make_model
+from helpers import HEADS
+from helpers.tiny import batch_for, make_batch, make_model
 from transformers import AutoModelForSequenceClassification
 
 from dynabert_hf import LayerShape, SubNetwork, SubNetworkError

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from helpers.tiny import FAMILIES, HEADS, batch_for, make_config, make_model
+from helpers import FAMILIES, HEADS
+from helpers.tiny import batch_for, make_config, make_model
 
 from dynabert_hf import LayerShape, export_onnx, load_onnx
 from dynabert_hf.model.subnetwork import size_name

@@ -7,9 +7,9 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from helpers import trainers
+from helpers import HEADS, trainers
 from helpers.adapters import add_adapter
-from helpers.tiny import HEADS, batch_for, make_batch, make_model
+from helpers.tiny import batch_for, make_batch, make_model
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dynabert_hf import DynaBertTrainer, SubNetwork
