@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -42,15 +43,21 @@ METRICS = {
 }
 
 
-@pytest.fixture
-def folder(tmp_path):
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
     """A saved model with a tokenizer and the metrics of three of its sizes."""
-    folder = tmp_path / "model"
+    folder = tmp_path_factory.mktemp("saved") / "model"
     model = make_model(stock={"num_labels": 2, "id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}})
     model.config.metrics = METRICS
     model.save_pretrained(folder)
     make_tokenizer(WORDS).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def folder(saved, tmp_path):
+    """A copy of that model for one test."""
+    return shutil.copytree(saved, tmp_path / "model")
 
 
 @pytest.fixture

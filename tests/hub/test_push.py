@@ -4,6 +4,7 @@ import json
 import logging
 import re
 import shlex
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,10 +58,10 @@ def make_tokenizer():
     return BertTokenizer(vocab={token: index for index, token in enumerate(["[UNK]", "[PAD]", "[CLS]", "[SEP]", "a"])})
 
 
-@pytest.fixture
-def folder(tmp_path):
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
     """A folder as a training leaves it: model, tokenizer, card, and what is nobody else's business."""
-    folder = tmp_path / "folder"
+    folder = tmp_path_factory.mktemp("trained")
     model = make_model()
     model.save_pretrained(folder)
     make_tokenizer().save_pretrained(folder)
@@ -69,6 +70,12 @@ def folder(tmp_path):
     for name in ("optimizer.pt", "training_args.bin", ".secret", "checkpoint-3/model.safetensors"):
         (folder / name).write_text(TOKEN)
     return folder
+
+
+@pytest.fixture
+def folder(trained, tmp_path):
+    """A copy of it for one test."""
+    return shutil.copytree(trained, tmp_path / "folder")
 
 
 def contents(folder):

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import warnings
@@ -32,11 +33,18 @@ def edit_config(folder, **changes):
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
-@pytest.fixture
-def saved(tmp_path):
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
     """A folder with a tiny elastic model."""
-    make_model().save_pretrained(tmp_path / "saved")
-    return tmp_path / "saved"
+    folder = tmp_path_factory.mktemp("original")
+    make_model().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def saved(original, tmp_path):
+    """A copy of it for one test."""
+    return shutil.copytree(original, tmp_path / "saved")
 
 
 def test_size_is_chosen_while_loading(saved):
