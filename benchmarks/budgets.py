@@ -1,11 +1,14 @@
 """What a budget buys on a GLUE task: a size of the grid, the shape that a search finds, or a cascade; and any width.
 
-    python -m benchmarks.budgets --tasks sst2 mrpc --seeds 0 1    # trains what the tables lack, and prints them
-    python -m benchmarks.budgets --smoke                          # a minute, to see that everything works
+    python -m benchmarks.budgets --tasks sst2 --seeds 0 1   # trains what the tables lack, and prints them
+    python -m benchmarks.budgets --parts                    # trains nothing, and prints what is known
+    python -m benchmarks.budgets --smoke                    # a minute, to see that everything works
 
-The primary measure is the official metric of the task, ours less that of the grid's size within the same budget. All
-train on the same 1,000 rows; a search sees others of the training split; scored are validation and labelled test. A
-call goes on where the last one stopped. `--source` reads folders for ids, as in `benchmarks.glue_study`.
+The primary measure is the official metric of the task, ours less that of the grid's best size within the same budget.
+All train on the same 1,000 rows. Held-out rows of the training split are what a search sees, and what chooses the
+grid's size for each budget, among all that fit, after a training of these together. The chosen sizes are then trained
+again in a list of their own, as what a search found is. Scored, once, are validation and labelled test. A call goes on
+where the last one stopped. `--source` reads folders for ids, as in `benchmarks.glue_study`.
 """
 
 import argparse
@@ -16,12 +19,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import AutoModelForSequenceClassification
 
 from benchmarks.glue_study.data import Rows, load_rows
 from benchmarks.glue_study.jobs import CHOICE, SCORE, Job, Results
 from benchmarks.glue_study.plan import PLAN
-from benchmarks.glue_study.scoring import Clock, in_batches, predict
+from benchmarks.glue_study.scoring import Clock, in_batches, predict, summarise
 from benchmarks.glue_study.smoke import smoke_plan
 from benchmarks.glue_study.statistics import bootstrap
 from benchmarks.glue_study.study import Case, Study
@@ -32,11 +34,13 @@ from dynabert_hf.model.subnetwork import number_text
 from dynabert_hf.sizes.calibration import confidence
 from dynabert_hf.tasks import task_of
 
-BUDGETS = {"w0.25-d0.5": 1 / 8, "w0.5-d0.5": 1 / 4, "w0.5-d0.75": 3 / 8}
-"""For sizes of the grid the share of the full size's FLOPs that a shape may cost instead; the last one costs 1/3."""
+BUDGETS = {"1/8": 1 / 8, "1/4": 1 / 4, "3/8": 3 / 8}
+"""Shares of the FLOPs of all layers; the head costs the same at all sizes."""
 
-SMALL, FULL = "w0.25-d0.5", "w1-d1"
-"""The two sizes of a cascade."""
+FULL = "w1-d1"
+
+CHOOSING_SEED = 0
+"""With which the grid's sizes are chosen, for all seeds."""
 
 DEPTHS = (0.5, 1.0)
 """The depths at which widths between the trained ones are compared."""
@@ -95,44 +99,73 @@ class Run(Case):
     def predict(self, model, sizes=None):
         return predict(model, self.rows.scored, self.collator, sizes)
 
+    def sizes_of(self, name, seed):
+        """For each budget the size that another part has chosen, which is made if it is not there."""
+        job = replace(self.job, name=name, seed=seed)
+        if self.study.results.get(job) is None:
+            self.study.run(job)
+        return self.study.results.get(job)["sizes"]
 
-def make_teacher(run):
-    """Fine-tune the pre-trained model on labels, unless a teacher lies there."""
-    path = run.folder / "model"
-    if not (path / "config.json").exists():
-        return train_teacher(run)
-    return run.scored(AutoModelForSequenceClassification.from_pretrained(path), {"seconds": 0})
+
+def allowances(model, length):
+    """The FLOPs that each budget allows."""
+    full, half = (count_flops(model, size, sequence_length=length) for size in (FULL, "w1-d0.5"))
+    return {budget: full - (1 - share) * 2 * (full - half) for budget, share in BUDGETS.items()}
 
 
 def search(run):
     """The best shape within each budget, by a search on the rewired teacher."""
     model, length = run.rewired(), 32 * len(run.task.text)
-    full = count_flops(model, FULL, sequence_length=length)
     importance = measure_importance(model, run.text(model, run.choice.train, 320).labelled_batches(), progress=False)
     result = search_layers(
         model,
         run.text(model, run.choice.scored, 256),
         importance,
-        flops=[1.0001 * share * full for share in BUDGETS.values()],
+        flops=list(allowances(model, length).values()),
         sequence_length=length,
         max_rows=256 // len(run.task.text),
         evaluations=80,
         seed=run.job.seed,
         progress=False,
     )
-    found = {size: one.name for size, one in zip(BUDGETS, result.found, strict=True)}
-    return {"found": found, "shapes": result.num_evaluated, "seconds": result.seconds}, {}
+    found = dict(zip(BUDGETS, (one.name for one in result.found), strict=True))
+    untrained = {"metrics": result.metrics, "shapes": result.num_evaluated, "seconds": result.seconds}
+    return {"sizes": found, **untrained}, {}
+
+
+def choose(run):
+    """The grid's best size within each budget: all that fit are trained together, and held-out rows tell."""
+    model, length = run.rewired(), 32 * len(run.task.text)
+    allowed = allowances(model, length)
+    flops = {str(size): count_flops(model, size, sequence_length=length) for size in model.config.subnetworks}
+    fitting = [size for size, cost in flops.items() if cost <= max(allowed.values())]
+    model, spent = run.train(sizes=fitting, strategy="grid")
+    logits = predict(model, run.choice.scored, run.collator, fitting)
+    numbers, _ = summarise(logits, run.choice.labels, logits[fitting[-1]], run.task.metric)
+    metrics = {size: own["metric"] for size, own in numbers.items()}
+    best = {
+        budget: max((size for size in fitting if flops[size] <= most), key=metrics.get)
+        for budget, most in allowed.items()
+    }
+    return {"sizes": best, "metrics": metrics, **spent}, {}
 
 
 def train_grid(run):
-    """The grid's sizes, and cascades at the mean cost of each."""
-    model, spent = run.train(sizes=list(BUDGETS), strategy="grid")
-    logits = run.predict(model, [*BUDGETS, FULL])
-    flops = {size: count_flops(model, size) for size in logits}
-    for size in list(BUDGETS)[1:] if run.rows.num_labels > 1 else ():  # a value does not say how sure it is
-        share = (flops[size] - flops[SMALL]) / flops[FULL]
-        logits[f"cascade-{size}"] = cascade(logits[SMALL], logits[FULL], share)
-    return run.scored_logits(logits, spent)
+    """The grid's chosen sizes, and cascades at a mean cost of the whole budget."""
+    sizes = run.sizes_of("choice", CHOOSING_SEED)
+    model, spent = run.train(sizes=unlike(sizes), strategy="grid")
+    known = run.predict(model, [*unlike(sizes), FULL])
+    logits = {budget: known[size] for budget, size in sizes.items()} | {FULL: known[FULL]}
+    small, *larger = BUDGETS
+    for budget in larger if run.rows.num_labels > 1 else ():  # a value does not say how sure it is
+        again = BUDGETS[budget] - BUDGETS[small]
+        logits[f"cascade-{budget}"] = cascade(logits[small], known[FULL], again)
+    return run.scored_logits(logits, {"trained": sizes, **spent})
+
+
+def unlike(sizes):
+    """The sizes of all budgets, each once."""
+    return list(dict.fromkeys(sizes.values()))
 
 
 def cascade(small, large, share):
@@ -145,14 +178,11 @@ def cascade(small, large, share):
 
 
 def train_found(run):
-    """What a search found, trained alike, each shape by the name of the size that it stands for."""
-    search = run.job.with_name("search")
-    if run.study.results.get(search) is None:
-        run.study.run(search)
-    found = run.study.results.get(search)["found"]
-    model, spent = run.train(sizes=list(found.values()), strategy="grid")
-    logits = run.predict(model, list(found.values()))
-    return run.scored_logits({size: logits[name] for size, name in found.items()}, spent)
+    """What a search found, trained alike."""
+    sizes = run.sizes_of("search", run.job.seed)
+    model, spent = run.train(sizes=unlike(sizes), strategy="grid")
+    logits = run.predict(model, unlike(sizes))
+    return run.scored_logits({budget: logits[size] for budget, size in sizes.items()}, {"trained": sizes, **spent})
 
 
 def widths(heads, *, trained):
@@ -185,8 +215,9 @@ def train_sampled(run):
 
 
 PARTS = {
-    "teacher": make_teacher,
+    "teacher": train_teacher,
     "search": search,
+    "choice": choose,
     "grid": train_grid,
     "found": train_found,
     "twelve": train_twelve,
@@ -196,60 +227,52 @@ PARTS = {
 
 
 def of_budgets(view):
-    """The grid's size, the searched shape and the cascade of each budget."""
+    """The grid's size, the searched shape and the cascade of each budget, and the full size of the grid's model."""
     rows, all_ = [], {"found": [], "cascade": []}
     for task in view.tasks:
         grid, found = done(view, task, "grid", "found")
-        for size in BUDGETS if grid else ():
-            row = [task, len(grid), f"{BUDGETS[size]:.3f}", size, told(view, grid, size)]
-            for kind, jobs, name in (("found", found, size), ("cascade", grid, f"cascade-{size}")):
+        for budget in BUDGETS if grid else ():
+            size = view.study.results.get(grid[0])["trained"][budget]
+            row = [task, budget, f"`{size}`", told(view, grid, budget)]
+            for kind, jobs, name in (("found", found, budget), ("cascade", grid, f"cascade-{budget}")):
                 if name not in view.study.results.get(jobs[0])["sizes"]:
                     row += ["", ""]
                     continue
-                pair = view.pair(task, jobs, name, grid, size)
+                pair = view.pair(task, jobs, name, grid, budget)
                 all_[kind].append(pair)
                 row += [told(view, jobs, name), bootstrap([pair])]
             rows.append(row)
+        if grid:
+            rows.append([task, "1", f"`{FULL}`", told(view, grid, FULL), "", "", "", ""])
     if rows:
         found, cascaded = (bootstrap(pairs) if pairs else "" for pairs in all_.values())
-        rows.append(["mean", "", "", "", "", "", found, "", cascaded])
-    headings = ["task", "seeds", "budget", "grid", "metric", "found", "ahead, points", "cascade", "ahead, points"]
+        rows.append(["mean", "", "", "", "", found, "", cascaded])
+    headings = ["task", "budget", "grid", "metric", "found", "ahead, points", "cascade", "ahead, points"]
     return markdown(headings, rows)
 
 
 def of_widths(view):
-    """Widths between the trained ones as they are, repaired and trained, and what that costs the trained ones."""
+    """By depth the widths between the usual ones as they are, repaired and trained, and the usual ones in both runs."""
     rows = []
     for task in view.tasks:
         twelve, sampled = done(view, task, "twelve", "sampled")
-        if not twelve:
-            continue
-        known = view.study.results.get(twelve[0])["sizes"]
-        between = [name.removeprefix("repaired-") for name in known if name.startswith("repaired-")]
-        trained = [name for name in known if name not in between and not name.startswith("repaired-")]
-        for words, jobs, prefix, sizes in (
-            ("between, repaired", twelve, "repaired-", between),
-            ("between, trained", sampled, "", between),
-            ("the usual ones, the others trained, too", sampled, "", trained),
-        ):
-            ours = [f"{prefix}{size}" for size in sizes]
-            pairs = [view.pair(task, jobs, own, twelve, size) for own, size in zip(ours, sizes, strict=True)]
-            values = [told(view, each, *names) for each, names in ((twelve, sizes), (jobs, ours))]
-            apart = [np.mean([view.values(each, name, "divergence") for name in names])
-                     for each, names in ((twelve, sizes), (jobs, ours))]  # fmt: skip
-            rows.append([task, len(twelve), words, len(sizes), *values, bootstrap(pairs), *(f"{a:.3f}" for a in apart)])
-    headings = [
-        "task",
-        "seeds",
-        "widths",
-        "sizes",
-        "of the usual twelve",
-        "then",
-        "ahead, points",
-        "divergence",
-        "then",
-    ]
-    return markdown(headings, rows)
+        known = list(view.study.results.get(twelve[0])["sizes"]) if twelve else []
+        repaired = {name.removeprefix("repaired-"): name for name in known if name.startswith("repaired-")}
+        usual = [name for name in known if name not in repaired and name not in repaired.values()]
+        for depth, (kind, sizes) in product(DEPTHS, (("between", list(repaired)), ("usual", usual))):
+            sizes = [size for size in sizes if size.endswith(f"-d{number_text(depth)}")]
+            for how, jobs, ours in (
+                ("twelve sizes", twelve, sizes),
+                ("twelve sizes, repaired", twelve, list(map(repaired.get, sizes)) if kind == "between" else []),
+                ("all widths", sampled, sizes),
+            ):
+                if not ours:
+                    continue
+                pairs = [view.pair(task, jobs, own, twelve, size) for own, size in zip(ours, sizes, strict=True)]
+                ahead = bootstrap(pairs) if ours != sizes or jobs != twelve else ""
+                apart = np.mean([view.values(jobs, size, "divergence") for size in ours])
+                rows.append([task, kind, f"{depth:g}", how, told(view, jobs, *ours), ahead, f"{apart:.3f}"])
+    return markdown(["task", "widths", "depth", "trained", "metric", "ahead, points", "divergence"], rows)
 
 
 def done(view, task, *names):
@@ -260,9 +283,10 @@ def done(view, task, *names):
 
 
 def told(view, jobs, *sizes):
-    """The metric, mean over sizes, and in brackets of each seed."""
+    """The metric, mean over sizes, and of several seeds in brackets that of each."""
     by_seed = [100 * np.mean(each) for each in zip(*(view.values(jobs, size) for size in sizes), strict=True)]
-    return f"{np.mean(by_seed):.1f} ({', '.join(f'{each:.1f}' for each in by_seed)})"
+    each = f" ({', '.join(f'{each:.1f}' for each in by_seed)})" if len(by_seed) > 1 else ""
+    return f"{np.mean(by_seed):.1f}{each}"
 
 
 def parse_arguments(argv=None):
@@ -270,28 +294,29 @@ def parse_arguments(argv=None):
         prog="python -m benchmarks.budgets", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--tasks", nargs="+", default=["sst2", "mrpc"], metavar="TASK", help=f"of {', '.join(PLAN.tasks)}"
+        "--tasks", nargs="+", default=["sst2", "stsb"], metavar="TASK", help=f"of {', '.join(PLAN.tasks)}"
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--rows", type=int, default=1000, help="train on so many rows")
-    parser.add_argument("--epochs", type=float, default=2, help="of distillation")
+    parser.add_argument("--epochs", type=float, default=1, help="of distillation")
     parser.add_argument("--parts", nargs="*", default=list(PARTS), choices=PARTS, help="make only these; none: print")
     parser.add_argument("--source", action="append", default=[], metavar="ID=FOLDER", help="read a folder for an id")
-    parser.add_argument("--work", type=Path, default=Path("outputs/budgets"), help="for models and results")
+    parser.add_argument("--work", type=Path, default=Path("outputs/budgets"), help="for models")
+    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "budgets")
     parser.add_argument("--smoke", action="store_true", help="a tiny comparison in a folder beside that")
     return parser.parse_args(argv)
 
 
 def make_view(given):
-    work, plan, tasks, backbone = given.work, PLAN, given.tasks, "minilm"
+    work, results, plan, tasks, backbone = given.work, given.results, PLAN, given.tasks, "minilm"
     if given.smoke:
         work = work.with_name(f"{work.name}-smoke")
-        plan, tasks, backbone = smoke_plan(work), ["classes"], "tiny"
+        results, plan, tasks, backbone = work / "results", smoke_plan(work), ["classes"], "tiny"
     own = replace(plan.backbones[backbone], teacher_rate=TEACHER_RATE)
     lasting = {name: replace(task, epochs=given.epochs) for name, task in plan.tasks.items()}
     plan = replace(plan, tasks=lasting, backbones={backbone: own}, trainer={"use_cpu": True})
     sources = dict(each.split("=", 1) for each in given.source)
-    study = BudgetStudy(plan, work, Results(work / "results"), sources)
+    study = BudgetStudy(plan, work, Results(results), sources)
     return View(study, tasks, [backbone], given.seeds, f"{CHOICE}-{given.rows}")
 
 
@@ -300,7 +325,7 @@ def main(argv=None):
     view = make_view(given)
     torch.set_num_threads(1)
     for task, seed, part in product(view.tasks, view.seeds, given.parts):
-        job = Job(task, view.backbones[0], view.choice, seed, part)
+        job = Job(task, view.backbones[0], view.choice, CHOOSING_SEED if part == "choice" else seed, part)
         if view.study.results.get(job) is None:
             view.study.run(job)
     print(f"## Budgets\n\n{of_budgets(view)}\n\n## Widths\n\n{of_widths(view)}")

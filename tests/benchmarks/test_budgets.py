@@ -2,13 +2,15 @@
 
 import numpy as np
 import pytest
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, BertConfig, BertForSequenceClassification
 
 from benchmarks import budgets
+from benchmarks.glue_study.data import Rows
 from benchmarks.glue_study.jobs import Job, Results
 from benchmarks.glue_study.metrics import METRICS
 from benchmarks.glue_study.plan import PLAN
 from benchmarks.glue_study.tables import View
+from dynabert_hf import DynaBertForSequenceClassification
 
 LABELS = np.array([1, 0, 1, 1])
 
@@ -31,12 +33,12 @@ def view(tmp_path):
     return View(study, ["sst2", "mrpc"], ["minilm"], [0, 1], "choice-10")
 
 
-def record(view, seed, name, answers):
+def record(view, seed, name, answers, **numbers):
     """A part of SST-2 from what each size answers."""
     sizes = {size: {"metric": float(np.mean(own == LABELS)), "divergence": 0.5} for size, own in answers.items()}
     arrays = {f"{size}.prediction": own for size, own in answers.items()}
     job = Job("sst2", "minilm", "choice-10", seed, name)
-    view.study.results.record(job, {"sizes": sizes}, {**arrays, "labels": LABELS})
+    view.study.results.record(job, {"sizes": sizes, **numbers}, {**arrays, "labels": LABELS})
 
 
 def right(count):
@@ -49,22 +51,77 @@ def cells(table, start):
 
 
 def test_the_table_of_budgets_is_of_the_seeds_that_have_both(view):
+    trained = {"1/8": "w0.25-d0.5", "1/4": "w0.25-d1", "3/8": "w0.25-d1"}
     for seed, counts in ((0, (2, 3, 1)), (1, (4, 1, 4))):
         grid, found, cascade = map(right, counts)
         record(view, seed, "teacher", {"model": grid})
-        record(view, seed, "grid", dict.fromkeys(budgets.BUDGETS, grid) | {
-            f"cascade-{size}": cascade for size in budgets.BUDGETS})  # fmt: skip
+        record(view, seed, "grid", dict.fromkeys(budgets.BUDGETS, grid) | {"w1-d1": right(3)} | {
+            f"cascade-{budget}": cascade for budget in budgets.BUDGETS}, trained=trained)  # fmt: skip
         if seed == 0:
             record(view, seed, "found", dict.fromkeys(budgets.BUDGETS, found))
-    row = cells(budgets.of_budgets(view), "| sst2 | 1 | 0.250 |")
-    assert row[3:6] == ["w0.5-d0.5", "50.0 (50.0)", "75.0 (75.0)"]
-    assert row[6].startswith("+25.0 [")
-    assert row[7] == "25.0 (25.0)"
-    record(view, 1, "found", {size: right(1) for size in budgets.BUDGETS})
-    row = cells(budgets.of_budgets(view), "| sst2 | 2 | 0.250 |")
-    assert row[4:6] == ["75.0 (50.0, 100.0)", "50.0 (75.0, 25.0)"]
-    assert row[6].startswith("-25.0 [")  # (75 - 50 + 25 - 100) / 2
-    assert row[8].startswith("-12.5 [")  # (25 - 50 + 100 - 100) / 2
+    row = cells(budgets.of_budgets(view), "| sst2 | 1/4 |")
+    assert row[2:5] == ["`w0.25-d1`", "50.0", "75.0"]
+    assert row[5].startswith("+25.0 [")
+    assert row[6] == "25.0"
+    record(view, 1, "found", {budget: right(1) for budget in budgets.BUDGETS})
+    table = budgets.of_budgets(view)
+    row = cells(table, "| sst2 | 1/4 |")
+    assert row[3:5] == ["75.0 (50.0, 100.0)", "50.0 (75.0, 25.0)"]
+    assert row[5].startswith("-25.0 [")  # (75 - 50 + 25 - 100) / 2
+    assert row[7].startswith("-12.5 [")  # (25 - 50 + 100 - 100) / 2
+    assert cells(table, "| sst2 | 1 |")[2:4] == ["`w1-d1`", "75.0 (75.0, 75.0)"]
+
+
+class Chosen(budgets.Run):
+    """A part whose training gives a model that answers what is said beforehand."""
+
+    def train(self, **sizes):
+        self.study.asked.append(sizes)
+        return None, {"seconds": 0}
+
+
+@pytest.fixture
+def run(view, monkeypatch):
+    """A function that makes a part whose sizes, by name, have so many right answers of four on the rows it predicts."""
+    config = BertConfig(hidden_size=24, num_attention_heads=4, num_hidden_layers=6, intermediate_size=48, vocab_size=9)
+    model = DynaBertForSequenceClassification.from_backbone(BertForSequenceClassification(config))
+    rows = Rows(None, None, 2, LABELS)
+    monkeypatch.setattr(Chosen, "choice", rows)
+    monkeypatch.setattr(Chosen, "rows", rows)
+    monkeypatch.setattr(Chosen, "collator", None)
+    monkeypatch.setattr(Chosen, "rewired", lambda self: model)
+    monkeypatch.setattr(Chosen, "scored_logits", lambda self, logits, cost: (logits, cost))
+    object.__setattr__(view.study, "asked", [])
+
+    def of(seed, name, counts):
+        def predict(model, rows, collator, sizes):
+            return {size: np.eye(2, dtype=np.float32)[right(counts[size])] for size in sizes}
+
+        monkeypatch.setattr(budgets, "predict", predict)
+        return Chosen(view.study, Job("sst2", "minilm", "choice-10", seed, name))
+
+    return of
+
+
+def test_held_out_rows_choose_the_best_size_of_the_grid_that_a_budget_can_buy(run):
+    counts = {"w0.25-d0.5": 3, "w0.25-d0.75": 1, "w0.25-d1": 2, "w0.5-d0.5": 1, "w0.5-d0.75": 4, "w0.75-d0.5": 0}
+    part = run(0, "choice", counts)
+    numbers, _ = budgets.choose(part)
+    assert numbers["sizes"] == {"1/8": "w0.25-d0.5", "1/4": "w0.25-d0.5", "3/8": "w0.5-d0.75"}
+    assert numbers["metrics"] == {size: count / 4 for size, count in counts.items()}
+    assert part.study.asked == [{"sizes": list(counts), "strategy": "grid"}]
+
+
+def test_the_grid_is_trained_in_a_list_of_what_the_first_seed_chose(run):
+    sizes = {"1/8": "w0.25-d0.5", "1/4": "w0.25-d1", "3/8": "w0.25-d1"}
+    part = run(1, "grid", {"w0.25-d0.5": 0, "w0.25-d1": 2, "w1-d1": 4})
+    part.study.results.record(Job("sst2", "minilm", "choice-10", 0, "choice"), {"sizes": sizes}, {})
+    logits, numbers = budgets.train_grid(part)
+    assert part.study.asked == [{"sizes": ["w0.25-d0.5", "w0.25-d1"], "strategy": "grid"}]
+    assert numbers["trained"] == sizes
+    score = {name: (own.argmax(1) == LABELS).sum() for name, own in logits.items()}
+    # 3/8 - 1/8 of the four rows, one, is asked again, and 1/4 - 1/8 of them is none
+    assert score == {"1/8": 0, "1/4": 2, "3/8": 2, "w1-d1": 4, "cascade-1/4": 0, "cascade-3/8": 1}
 
 
 def test_the_table_of_widths_compares_sizes_with_themselves(view):
@@ -72,16 +129,20 @@ def test_the_table_of_widths_compares_sizes_with_themselves(view):
     usual, between = ("w0.5-d1", "w0.75-d1"), ("w0.3-d1", "w0.6-d1")
     twelve = {usual[0]: right(2), usual[1]: right(4), between[0]: right(1), between[1]: right(2)}
     twelve |= {f"repaired-{between[0]}": right(2), f"repaired-{between[1]}": right(4)}
+    twelve |= {"w0.5-d0.5": right(0)}
     record(view, 0, "twelve", twelve)
-    record(view, 0, "sampled", dict(zip(usual + between, map(right, (3, 1, 3, 4)), strict=True)))
+    record(view, 0, "sampled", dict(zip((*usual, *between, "w0.5-d0.5"), map(right, (3, 1, 3, 4, 1)), strict=True)))
     table = budgets.of_widths(view)
-    row = cells(table, "| sst2 | 1 | between, repaired")
-    assert row[3:6] == ["2", "37.5 (37.5)", "75.0 (75.0)"]
-    assert row[6].startswith("+37.5 [")
-    assert cells(table, "| sst2 | 1 | between, trained")[4:6] == ["37.5 (37.5)", "87.5 (87.5)"]
-    row = cells(table, "| sst2 | 1 | the usual ones")
-    assert row[4:6] == ["75.0 (75.0)", "50.0 (50.0)"]
-    assert row[6].startswith("-25.0 [")
+    start = "| sst2 | between | 1 |"
+    assert cells(table, f"{start} twelve sizes |")[4:] == ["37.5", "", "0.500"]
+    row = cells(table, f"{start} twelve sizes, repaired |")
+    assert row[4] == "75.0"
+    assert row[5].startswith("+37.5 [")
+    assert cells(table, f"{start} all widths |")[4] == "87.5"
+    row = cells(table, "| sst2 | usual | 1 | all widths |")
+    assert row[4] == "50.0"
+    assert row[5].startswith("-25.0 [")
+    assert cells(table, "| sst2 | usual | 0.5 | all widths |")[4] == "25.0"
 
 
 @pytest.mark.slow
@@ -93,18 +154,13 @@ def test_a_tiny_comparison_is_made_once(tmp_path, monkeypatch, capsys):
     view = budgets.make_view(budgets.parse_arguments(words))
     job = Job("classes", "tiny", "choice-40", 0, "found")
     case, results = view.study.at(job), view.study.results
-    found = results.get(job.with_name("search"))["found"]
+    found = results.get(job.with_name("search"))["sizes"]
+    assert results.get(job.with_name("grid"))["trained"] == results.get(job.with_name("choice"))["sizes"]
     model = AutoModelForSequenceClassification.from_pretrained(case.folder / "model")
     for size, shape in found.items():
         logits = case.predict(model, [shape])[shape]
         metric = METRICS["accuracy_and_f1"](logits.argmax(1), case.rows.labels)
         assert results.get(job)["sizes"][size]["metric"] == pytest.approx(metric)
-    teacher, path = job.with_name("teacher"), results.folder / job.folder / "teacher.json"
-    before = results.get(teacher)
-    path.unlink()
-    budgets.main([*words, "--parts", "teacher"])  # scored again, not trained
-    assert results.get(teacher) == {"sizes": before["sizes"], "seconds": 0}
-    capsys.readouterr()
     monkeypatch.setattr(budgets, "PARTS", dict.fromkeys(budgets.PARTS))
     budgets.main(words)
     assert capsys.readouterr().out == table[-len(table.partition("## Budgets")[2]) - len("## Budgets") :]
