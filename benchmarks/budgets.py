@@ -6,9 +6,9 @@
 
 The primary measure is the official metric of the task, ours less that of the grid's best size within the same budget.
 All train on the same 1,000 rows. Held-out rows of the training split are what a search sees, and what chooses the
-grid's size for each budget, among all that fit, after a training of these together. The chosen sizes are then trained
-again in a list of their own, as what a search found is. Scored, once, are validation and labelled test. A call goes on
-where the last one stopped. `--source` reads folders for ids, as in `benchmarks.glue_study`.
+grid's size for each budget, among all that fit, after an epoch of training these together. The chosen sizes are then
+trained from the teacher on in a list of their own, as what a search found is. Scored, once, are validation and labelled
+test. A call goes on where the last one stopped. `--source` reads folders for ids, as in `benchmarks.glue_study`.
 """
 
 import argparse
@@ -134,12 +134,12 @@ def search(run):
 
 
 def choose(run):
-    """The grid's best size within each budget: all that fit are trained together, and held-out rows tell."""
+    """The grid's best size within each budget: all that fit are trained together for an epoch, held-out rows tell."""
     model, length = run.rewired(), 32 * len(run.task.text)
     allowed = allowances(model, length)
     flops = {str(size): count_flops(model, size, sequence_length=length) for size in model.config.subnetworks}
     fitting = [size for size, cost in flops.items() if cost <= max(allowed.values())]
-    model, spent = run.train(sizes=fitting, strategy="grid")
+    model, spent = run.train(sizes=fitting, strategy="grid", num_train_epochs=1)
     logits = predict(model, run.choice.scored, run.collator, fitting)
     numbers, _ = summarise(logits, run.choice.labels, logits[fitting[-1]], run.task.metric)
     metrics = {size: own["metric"] for size, own in numbers.items()}
@@ -298,7 +298,7 @@ def parse_arguments(argv=None):
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--rows", type=int, default=1000, help="train on so many rows")
-    parser.add_argument("--epochs", type=float, default=1, help="of distillation")
+    parser.add_argument("--epochs", type=float, default=2, help="of distillation")
     parser.add_argument("--parts", nargs="*", default=list(PARTS), choices=PARTS, help="make only these; none: print")
     parser.add_argument("--source", action="append", default=[], metavar="ID=FOLDER", help="read a folder for an id")
     parser.add_argument("--work", type=Path, default=Path("outputs/budgets"), help="for models")

@@ -1,5 +1,9 @@
 """What a budget buys: the cascade and the tables by value, and a tiny comparison as a whole."""
 
+import re
+from functools import partial
+from pathlib import Path
+
 import numpy as np
 import pytest
 from transformers import AutoModelForSequenceClassification, BertConfig, BertForSequenceClassification
@@ -9,8 +13,11 @@ from benchmarks.glue_study.data import Rows
 from benchmarks.glue_study.jobs import Job, Results
 from benchmarks.glue_study.metrics import METRICS
 from benchmarks.glue_study.plan import PLAN
+from benchmarks.glue_study.statistics import bootstrap
 from benchmarks.glue_study.tables import View
 from dynabert_hf import DynaBertForSequenceClassification
+
+ROOT = Path(__file__).parents[2]
 
 LABELS = np.array([1, 0, 1, 1])
 
@@ -109,7 +116,7 @@ def test_held_out_rows_choose_the_best_size_of_the_grid_that_a_budget_can_buy(ru
     numbers, _ = budgets.choose(part)
     assert numbers["sizes"] == {"1/8": "w0.25-d0.5", "1/4": "w0.25-d0.5", "3/8": "w0.5-d0.75"}
     assert numbers["metrics"] == {size: count / 4 for size, count in counts.items()}
-    assert part.study.asked == [{"sizes": list(counts), "strategy": "grid"}]
+    assert part.study.asked == [{"sizes": list(counts), "strategy": "grid", "num_train_epochs": 1}]
 
 
 def test_the_grid_is_trained_in_a_list_of_what_the_first_seed_chose(run):
@@ -143,6 +150,17 @@ def test_the_table_of_widths_compares_sizes_with_themselves(view):
     assert row[4] == "50.0"
     assert row[5].startswith("-25.0 [")
     assert cells(table, "| sst2 | usual | 0.5 | all widths |")[4] == "25.0"
+
+
+def test_the_page_shows_the_numbers_of_the_files(monkeypatch):
+    """All but the intervals, whose resamples take minutes."""
+    monkeypatch.setattr(budgets, "bootstrap", partial(bootstrap, num_resamples=2))
+    shown = partial(re.sub, r" \[[^]]*\]| +", "")
+    page = {shown(line) for line in (ROOT / "docs" / "search.md").read_text().splitlines()}
+    view = budgets.make_view(budgets.parse_arguments([]))
+    lines = [line for table in (budgets.of_budgets, budgets.of_widths) for line in table(view).splitlines()]
+    assert len(lines) > 10
+    assert [line for line in lines if not line.startswith("| --- |") and shown(line) not in page] == []
 
 
 @pytest.mark.slow
