@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel
 from transformers.utils import logging
 
@@ -212,6 +213,16 @@ def check_enough(dataset: Any, *, batch_size: int, num_processes: int, drop_last
             f"train_dataset has {len(dataset)} examples, a batch of all processes {batch_size}, and "
             "dataloader_drop_last leaves out a batch that is not full: there would be no step at all. Give a smaller "
             "per_device_train_batch_size, or dataloader_drop_last=False."
+        )
+
+
+def check_precision(model: PreTrainedModel, args: DynaBertTrainingArguments) -> None:
+    """Warn of weights in half precision, which transformers keeps where a file has them."""
+    if model.dtype in (torch.bfloat16, torch.float16):
+        logger.warning(
+            f"The model to train is in {model.dtype}. Most steps of learning_rate={args.learning_rate:g} are too small "
+            "to change such weights, and are lost. Load it with dtype=torch.float32; bf16=True then computes in half "
+            "precision."
         )
 
 

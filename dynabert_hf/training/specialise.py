@@ -59,8 +59,8 @@ def specialise(
             `train_dynabert`, half an epoch and `hidden_matching="own"`. Nothing is dropped out while training.
 
     Returns:
-        The small model, in evaluation mode, on the device of `model`. It stores no metrics: those of `model` are of
-        other weights.
+        The small model, in evaluation mode, on the device and in the number format of `model`, but trained in float32
+        at least. It stores no metrics: those of `model` are of other weights.
 
     Raises:
         SubNetworkError: If the model does not hold the size, or was cut by extraction.
@@ -75,7 +75,8 @@ def specialise(
     with TemporaryDirectory() as scratch:  # transformers makes a folder, which nothing is written to by default
         args = _arguments_of_one_size(arguments, scratch)
         train_dataset = _checked(model, args, train_dataset, teacher, processing_class)
-        student = model.extract(size)
+        student: Any = model.extract(size)
+        student.to(torch.promote_types(model.dtype, torch.float32))  # half precision would lose most steps
         forget_measured(student.config)
         trainer = OneSizeTrainer(
             student,
@@ -88,7 +89,7 @@ def specialise(
         show_progress(trainer)
         with _without_dropout(student):
             trainer.train()
-        return student.eval().to(model.device)
+        return student.eval().to(model.device, model.dtype)
 
 
 def _checked(

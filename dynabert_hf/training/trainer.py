@@ -31,7 +31,7 @@ from .arguments import DynaBertTrainingArguments
 from .callbacks import follow
 from .cards import CardAtTheEnd, CardTrainer
 from .checkpoints import RecoverableTrainer
-from .checks import check_datasets, check_device, check_teacher
+from .checks import check_datasets, check_device, check_precision, check_teacher
 from .distillation import (
     DistillationPair,
     loss_of_labelled_rows,
@@ -121,6 +121,7 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
             teacher_layers=facts_of(self._teachers[0]).num_hidden_layers if self._teachers else None,
         )
         check_device(args)
+        check_precision(model, args)
         check_teacher(model, self._teachers, args)
         if args.stage != "finetune":
             check_teachers(model, self._teachers, args, kwargs.get("train_dataset"))

@@ -79,3 +79,12 @@ def test_an_argument_of_a_later_stage_is_checked_before_the_first(tmp_path):
     with pytest.raises(ValueError, match="strategy='all' is unknown"):
         run_recipe(tmp_path, stage_arguments={"depth": {"strategy": "all"}})
     assert not (tmp_path / "run").exists()
+
+
+def test_weights_in_half_precision_are_told_of(tmp_path, caplog):
+    args = DynaBertTrainingArguments(tmp_path, stage="finetune", use_cpu=True, report_to="none", learning_rate=3e-5)
+    DynaBertTrainer(make_model(), None, args, train_dataset=make_dataset())
+    assert not caplog.text
+    DynaBertTrainer(make_model().bfloat16(), None, args, train_dataset=make_dataset())
+    assert "is in torch.bfloat16. Most steps of learning_rate=3e-05 are too small to change such weights" in caplog.text
+    assert "Load it with dtype=torch.float32; bf16=True then" in caplog.text

@@ -114,6 +114,21 @@ def test_the_result_is_of_one_size_and_nearer_to_its_teacher(model, tmp_path):
     assert losses[1] < losses[0]
 
 
+def test_a_model_in_half_precision_learns_as_in_whole_precision(model, tmp_path):
+    """Steps of 1e-4 are too small to change most of its weights, and many of them are not."""
+    model.bfloat16()
+    settings = {**STEP, "max_steps": 40, "optim": "adamw_torch", "learning_rate": 1e-4, "output_dir": tmp_path}
+    before = model.extract(SIZE).float().state_dict()
+    ours = specialise(model, SIZE, train_dataset=make_dataset(), **settings)
+    assert {tensor.dtype for tensor in ours.parameters()} == {torch.bfloat16}
+    whole = specialise(model.float(), SIZE, train_dataset=make_dataset(), **settings).state_dict()
+    moved, expected = (
+        sum((found[name].float() - weight).abs().sum() for name, weight in before.items())
+        for found in (ours.state_dict(), whole)
+    )
+    assert abs(moved / expected - 1) < 0.1
+
+
 def test_no_folder_is_left_where_none_was_asked_for(model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     specialise(model, SIZE, train_dataset=make_dataset(), **STEP)
