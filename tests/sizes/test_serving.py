@@ -3,6 +3,7 @@
 import math
 import random
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from itertools import accumulate
 from types import SimpleNamespace
 
@@ -122,8 +123,8 @@ def test_a_size_that_does_not_hold_is_tried_ever_more_rarely():
     assert not [size for _, size in served if size not in TABLE[3:]]
 
 
-def serve_queue(controller, clock, *, seconds, per_second, draw, fixed=None):
-    """One worker and a queue, with requests at random moments.
+def serve_queue(controller, clock, *, seconds, per_second, draw):
+    """One worker and a queue, with requests at random moments; without a controller all are served at full size.
 
     Returns:
         For each request the queue that it left behind when it began, its latency with the waiting, and its size.
@@ -133,8 +134,9 @@ def serve_queue(controller, clock, *, seconds, per_second, draw, fixed=None):
     for number, arrival in enumerate(start + offset for offset in arrivals):
         clock.now = max(clock.now, arrival)
         waiting = sum(start + later <= clock.now for later in arrivals[number + 1 : number + 500])
-        with controller.request(arrived=arrival, queue_length=waiting) as model:
-            size = fixed or next(one for one in TABLE if one.size == model.active)
+        request = controller.request(arrived=arrival, queue_length=waiting) if controller else nullcontext()
+        with request as model:
+            size = FULL if model is None else next(one for one in TABLE if one.size == model.active)
             clock.now += size.latency_ms * noise(draw) / 1e3
         served.append((waiting, 1e3 * (clock.now - arrival), size))
     return served
@@ -148,7 +150,7 @@ def test_a_queue_that_the_full_size_would_fill_stays_short(target):
         serve_queue(controller, clock, seconds=seconds, per_second=rate, draw=draw)
         for seconds, rate in ((10, 20), (30, 130), (30, 20))
     )
-    full_only = serve_queue(controller, clock, seconds=30, per_second=130, draw=draw, fixed=FULL)
+    full_only = serve_queue(None, clock, seconds=30, per_second=130, draw=draw)
     assert p95(waiting for waiting, _, _ in full_only) > 400
     assert p95(latency for _, latency, _ in full_only) > 3000
     for served in (quiet, rush, after):
