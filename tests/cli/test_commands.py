@@ -32,7 +32,6 @@ from dynabert_cli import main
 from dynabert_hf import ProfileTable, RecipeResult
 from dynabert_hf.cli import measurements, predictions, recommendation, tables
 from dynabert_hf.hub.card import write_model_card
-from dynabert_hf.training.result import draw_pictures
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "film", "a", "very"]
 METRICS = {
@@ -508,6 +507,7 @@ def test_stored_metrics_stand_on_the_card_with_the_rows_they_are_of(capsys, fold
     after = (folder / "README.md").read_text()
     assert "Metrics were measured on 6 rows of reviews.csv." in after
     assert "300 rows" not in after
+    assert (folder / "pareto.png").stat().st_size > 1000
     assert "| baseline |  |  | 0.5000 |" in after
     for size in metrics:
         [line] = [line for line in after.splitlines() if line.startswith(f"| `{size}` |")]
@@ -545,14 +545,16 @@ def test_stored_metrics_are_added_to_those_that_stay(capsys, folder, reviews):
     assert rows == {name: {"accuracy": "6 rows of reviews.csv"} for name in ("w0.5-d1", "w0.5-d0.5", "baseline")}
 
 
-def test_a_card_keeps_the_numbers_of_sizes_that_were_not_measured_again_and_says_their_rows(capsys, folder, reviews):
+def test_a_card_keeps_the_numbers_of_sizes_that_were_not_measured_again_and_says_their_rows(
+    capsys, folder, reviews, monkeypatch
+):
+    monkeypatch.setattr(measurements, "draw_pictures", lambda facts, folder: {})  # which takes longer than all else
     model = AutoModelForSequenceClassification.from_pretrained(folder)
     facts = make_facts(model, eval_rows=300, teacher_metrics={"accuracy": 0.9})
     result = RecipeResult(model, facts.sizes, {"accuracy": 0.9}, eval_rows=300)
     result.record("Reviews")
     model.config.save_pretrained(folder)
     write_model_card(folder, facts)
-    draw_pictures(facts, folder)
     metrics = run_json(capsys, "evaluate", folder, "--file", reviews, "--store", "--size", "w1-d1")
     card = (folder / "README.md").read_text()
     cells = {line.split("|")[1].strip(" `"): line.split("|")[4].strip() for line in card.splitlines() if "| " in line}
