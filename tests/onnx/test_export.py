@@ -16,7 +16,7 @@ from dynabert_hf.onnx import session
 from dynabert_hf.onnx.quantization import write_int8
 
 pytest.importorskip("onnxruntime")
-IRREGULAR = (LayerShape(0, 3, 20), LayerShape(1, 1, 7))
+IRREGULAR = (LayerShape(1, 3, 20),)
 SIZES = ["w0.5-d0.5", IRREGULAR, "w1-d1"]
 
 

@@ -1,4 +1,4 @@
-"""Every form of a size computes the same: every size under one head of BERT, every head at the most irregular size.
+"""Every form of a size computes the same: sizes under one head of BERT, every head at the most irregular size.
 
 Sizes cut the encoder and heads read its output, so no pair of the two can fail where each alone does not; RoBERTa's
 layers are those of BERT, and tests/model/test_backbones.py has sizes of every family. The
