@@ -84,15 +84,14 @@ class Run(Case):
         labels = np.array(rows["labels"])[np.concatenate(chosen)]
         return LabelledText(tuple(map(dict, batches)), labels, task_of(model).metrics(model))
 
-    def train(self, **sizes):
-        """Distil the teacher into sizes; the model and what it cost."""
+    def train(self, **own):
+        """Distil the teacher into sizes, by the common arguments and own ones; the model and what it cost."""
         with Clock() as clock:
             result = train_dynabert(
                 str(self.model_of("teacher")),
                 train_dataset=self.rows.train,
                 processing_class=self.tokenizer,
-                **{**self.settings(RATE, self.task.epochs), "output_dir": str(self.folder)},
-                **sizes,
+                **{**self.settings(RATE, self.task.epochs), "output_dir": str(self.folder), **own},
             )
         return result.model, {"seconds": clock.seconds}
 

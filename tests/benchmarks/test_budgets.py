@@ -3,6 +3,7 @@
 import re
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -108,6 +109,18 @@ def run(view, monkeypatch):
         return Chosen(view.study, Job("sst2", "minilm", "choice-10", seed, name))
 
     return of
+
+
+def test_a_training_takes_own_arguments_before_the_common_ones(view, monkeypatch):
+    monkeypatch.setattr(budgets, "train_dynabert", lambda teacher, **given: SimpleNamespace(model=(teacher, given)))
+    monkeypatch.setattr(budgets.Run, "rows", Rows(LABELS, None, 2, LABELS))
+    monkeypatch.setattr(budgets.Run, "tokenizer", "tokenizer")
+    monkeypatch.setattr(budgets.Run, "model_of", lambda self, name: name)
+    run = budgets.Run(view.study, Job("sst2", "minilm", "choice-10", 1, "choice"))
+    (teacher, given), _ = run.train(sizes=["w0.5-d1"], num_train_epochs=1)
+    assert (teacher, given["train_dataset"] is LABELS, given["sizes"]) == ("teacher", True, ["w0.5-d1"])
+    assert (given["num_train_epochs"], given["learning_rate"], given["seed"]) == (1, budgets.RATE, 1)
+    assert run.train()[0][1]["num_train_epochs"] == PLAN.tasks["sst2"].epochs
 
 
 def test_held_out_rows_choose_the_best_size_of_the_grid_that_a_budget_can_buy(run):
