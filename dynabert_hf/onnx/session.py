@@ -126,8 +126,13 @@ class OnnxModel:
             ValueError: If the model does not give one answer to a text.
             FileNotFoundError: If configuration or tokenizer do not lie beside the graph.
         """
-        if isinstance(texts, str):
-            raise ValueError(f"texts is the text {texts!r}. Give a list of texts.")
+        for name, given in (("texts", texts), ("pairs", pairs)):
+            if isinstance(given, str):
+                raise ValueError(f"{name} is the text {given!r}. Give a list of texts.")
+        if pairs is not None and len(pairs) != len(texts):
+            raise ValueError(
+                f"There are {len(texts)} texts and {len(pairs)} second ones of pairs. Give each text its second one."
+            )
         model_class = read_index(self.path.parent)["model_class"]
         if not model_class.endswith("ForSequenceClassification"):
             raise ValueError(

@@ -121,6 +121,24 @@ def test_int8_is_measured_beside_float32_and_stores_once_what_sizes_share(export
     assert not [path for path in (tmp_path / "out").iterdir() if path.is_dir()]
 
 
+@pytest.mark.parametrize(("positions", "longest"), [(20, 20), (8192, 1024)])
+def test_a_check_reads_texts_of_any_length_that_fits_into_memory(monkeypatch, positions, longest):
+    model, seen = make(max_position_embeddings=positions), []
+
+    class Runner:
+        def __init__(self, path):
+            self.model = model.extract("w0.5-d0.5").eval()
+
+        def __call__(self, **inputs):
+            seen.append(tuple(inputs["input_ids"].shape))
+            with torch.no_grad():
+                return {"logits": self.model(**inputs).logits.numpy()}
+
+    monkeypatch.setattr(module, "OnnxModel", Runner)
+    assert module._checked_difference(model, "w0.5-d0.5", "any.onnx") == 0
+    assert seen == [(1, 1), (1, longest), (3, longest // 2), (5, 11)]
+
+
 def test_a_disagreement_is_an_error_and_leaves_nothing(tmp_path, monkeypatch, traced_once):
     monkeypatch.setattr(module, "TOLERANCE", -1.0)
     with pytest.raises(

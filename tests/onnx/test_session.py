@@ -150,6 +150,10 @@ def test_texts_get_answers_as_in_torch(pair, tmp_path, kind, read):
     assert runner.predict([]) == []
     with pytest.raises(ValueError, match=r"texts is the text 'bad'\. Give a list"):
         runner.predict("bad")
+    with pytest.raises(ValueError, match=r"pairs is the text 'g'\. Give a list"):
+        runner.predict(["bad"], "g")
+    with pytest.raises(ValueError, match=r"There are 2 texts and 1 second ones of pairs\. Give each"):
+        runner.predict(["bad", "good"], ["film"])
 
 
 def test_what_gives_no_answer_to_a_text_or_has_no_tokenizer_is_named(pair, tmp_path):
