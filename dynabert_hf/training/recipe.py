@@ -24,6 +24,7 @@ from transformers import (
 from transformers.trainer_callback import ExportableState
 from transformers.utils import logging
 
+from ..data.columns import without_missing_labels
 from ..data.encoding import encoded_datasets
 from ..data.labels import CastLabels
 from ..hub.facts import RECIPE_FIELDS
@@ -203,6 +204,7 @@ def train_dynabert(
         train_dataset, eval_dataset, importance_dataset = datasets.values()
         if "eval_dataset" in questions:
             compute_metrics = compute_metrics or questions["eval_dataset"].metrics
+    eval_dataset = without_missing_labels(eval_dataset)
     recipe = Recipe(
         teacher=teacher,
         other_teachers=load_teachers(in_its_place, teacher, processing_class),

@@ -108,8 +108,10 @@ def test_missing_labels_are_said_before_any_work(tmp_path, given, message):
     assert not (tmp_path / "run").exists()
 
 
-def test_evaluation_data_without_labels_give_no_metrics(tmp_path):
-    result = run_recipe(tmp_path, eval_dataset=make_sentences(8).remove_columns("labels"))
+@pytest.mark.parametrize("hidden", [False, True])
+def test_evaluation_data_without_labels_give_no_metrics(tmp_path, hidden):
+    rows = make_sentences(8).remove_columns("labels")
+    result = run_recipe(tmp_path, eval_dataset=rows.add_column("labels", [None] * 8) if hidden else rows)
     assert [row.metrics for row in result.rows] == [{}] * 4
     assert result.teacher_metrics == {}
 
