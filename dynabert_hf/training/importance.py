@@ -80,7 +80,7 @@ class _Predicted:
             if name not in (*LABEL_COLUMNS, *task.label_names)
         }
         with self.model.subnetwork(SubNetwork()):
-            outputs = self.model(**inputs)
+            outputs = self.model(**inputs, return_dict=True)
         if task.predicts == "text" and problem_type(self.model.config) == "multi_label_classification":
             return {**inputs, "labels": (outputs.logits > 0).float()}
         labels = [outputs[name].argmax(-1) for name in task.outputs]

@@ -163,7 +163,7 @@ def _on(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
 
 
 def _loss(model: PreTrainedModel, batch: Mapping[str, Any]) -> torch.Tensor:
-    loss = model(**batch).get("loss")
+    loss = model(**{**batch, "return_dict": True}).get("loss")
     if loss is None:
         raise ValueError(
             f"A batch has the columns {sorted(batch)} and gives no loss. Importance needs labelled data: add `labels` "

@@ -177,7 +177,7 @@ class OneSizeTrainer(Trainer):
         if not model.training:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         args: Any = self.args
-        with_states = {"output_hidden_states": args.hidden_weight > 0}
+        with_states = {"output_hidden_states": args.hidden_weight > 0, "return_dict": True}
         bare = without_labels(inputs)
         labels: Any = inputs.get("labels")
         on_labels = None
