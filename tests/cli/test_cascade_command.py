@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from helpers.texts import REVIEW_WORDS, save_reviews
+from helpers.texts import REVIEW_WORDS, make_review_model, save_reviews
 from helpers.tiny import make_model, make_tokenizer
 from transformers import AutoConfig
 
@@ -25,7 +25,7 @@ def run(folder, *arguments, file="dev.csv"):
 def test_the_threshold_is_the_one_that_the_package_recommends(folder, capsys):
     assert run(folder, "--max-drop", "0.05", "--json") == 0
     told = json.loads(capsys.readouterr().out)
-    model = make_model(stock={"num_labels": 2})
+    model = make_review_model()
     text = LabelledText.from_file(folder / "dev.csv", model, make_tokenizer(REVIEW_WORDS))
     records = measure_cascade(model, *SIZES, text)
     best = recommend(records, max_drop=0.05, reference=records[-1].metrics["accuracy"]).choice

@@ -3,8 +3,8 @@
 import json
 
 import pytest
-from helpers.texts import REVIEW_WORDS, save_reviews
-from helpers.tiny import make_model, make_tokenizer
+from helpers.texts import REVIEW_WORDS, make_review_model, save_reviews
+from helpers.tiny import make_tokenizer
 from transformers import AutoModelForSequenceClassification
 
 from dynabert_cli import main
@@ -23,7 +23,7 @@ def run(folder, *arguments, file="dev.csv"):
 
 
 def test_what_is_found_is_what_the_package_finds_and_is_kept(folder, capsys):
-    model = make_model(stock={"num_labels": 2})
+    model = make_review_model()
     text = LabelledText.from_file(folder / "dev.csv", model, make_tokenizer(REVIEW_WORDS))
     budget = count_flops(model, "w0.5-d1", sequence_length=8)
     importance = measure_importance(model, text.labelled_batches(), progress=False)

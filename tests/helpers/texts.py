@@ -18,9 +18,14 @@ def make_text(model, *, batches=5, rows=8, seed=0, labels=None):
     return LabelledText(tuple(made), np.asarray(labels), task_of(model).metrics(model))
 
 
+def make_review_model():
+    """A model of two labels and two layers."""
+    return make_model(stock={"num_labels": 2, "num_hidden_layers": 2})
+
+
 def save_reviews(folder):
-    """A tiny model of two labels with its tokenizer in `model`, short reviews in `dev.csv`, and none in `empty.csv`."""
-    make_model(stock={"num_labels": 2}).save_pretrained(folder / "model")
+    """Such a model with its tokenizer in `model`, short reviews in `dev.csv`, and none in `empty.csv`."""
+    make_review_model().save_pretrained(folder / "model")
     make_tokenizer(REVIEW_WORDS).save_pretrained(folder / "model")
     texts = ["a good film", "very bad", "bad bad film", "good", "a very very good film", "film a", "very", "bad good"]
     rows = [f"{text},{number % 2}" for number, text in enumerate(texts * 2)]

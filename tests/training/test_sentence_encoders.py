@@ -24,6 +24,7 @@ from dynabert_hf.training.vector_losses import change_of_vectors, similarity_los
 
 TEXTS = make_texts(14)
 PAIRS = make_pairs(9, seed=3)
+SIX_SIZES = {"widths": (0.25, 0.5, 1.0), "depths": (0.5, 1.0)}
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +42,7 @@ def run(folder, tmp_path_factory):
         eval_dataset=PAIRS,
         matryoshka_dims=[8],
         output_dir=path,
+        **SIX_SIZES,
         **{**SETTINGS, "learning_rate": 1e-3, "max_steps": 4},
     )
     return path, result
@@ -212,7 +214,7 @@ class Stop(TrainerCallback):
 
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(folder, run, tmp_path):
     settings = {**SETTINGS, "learning_rate": 1e-3, "max_steps": 4, "save_strategy": "steps", "save_steps": 1}
-    given = {"train_dataset": TEXTS, "eval_dataset": PAIRS, "matryoshka_dims": [8], **settings}
+    given = {"train_dataset": TEXTS, "eval_dataset": PAIRS, "matryoshka_dims": [8], **SIX_SIZES, **settings}
     with pytest.raises(KeyboardInterrupt):
         train_dynabert(folder, output_dir=tmp_path, callbacks=[Stop(3)], **given)
     with pytest.raises(ValueError, match=r"matryoshka_dims.* belongs|matryoshka_dims"):
