@@ -142,9 +142,12 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
     """Whether training begins with a look at its teacher, which is said to be weak where it is."""
 
     def checkpoint_facts(self) -> dict[str, Any]:
-        """What decides which sub-networks a step trains; to resume under others would be another training."""
+        """What decides which sub-networks a step trains and by which losses; others would be another training."""
         config, args = self._elastic().config, self.args
-        named = ("stage", "teacher_width", "hidden_matching", "strategy", "num_random_subnetworks", "seed")
+        named = (
+            *("stage", "teacher_width", "hidden_matching", "strategy", "num_random_subnetworks", "seed"),
+            *("logit_weight", "hidden_weight", "label_weight", "vector_loss", "similarity_weight"),
+        )
         grid = {"widths": list(config.widths), "depths": list(config.depths), "sizes": config.sizes}
         views = None if args.views is None else [*args.views, args.view_probability]
         of_teacher = {"views": views, "projections": None if self._projections is None else self._projections.shape}

@@ -202,7 +202,11 @@ def test_a_checkpoint_without_the_state_of_the_optimiser_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        ({"stage": "width"}, r"is of a training with \{'stage': 'depth'\}, this one has \{'stage': 'width'\}\. Resume"),
+        (
+            {"stage": "width", "hidden_weight": 1.0},
+            r"is of a training with \{'stage': 'depth'\}, this one has \{'stage': 'width'\}\. Resume",
+        ),
+        ({"label_weight": 0.5}, "with {'label_weight': 0.0}, this one has {'label_weight': 0.5}"),
         ({"strategy": "sandwich"}, "with {'strategy': 'grid'}, this one has {'strategy': 'sandwich'}"),
         ({"widths": (0.25, 1.0)}, r"with \{'widths': \[0\.5, 1\.0\]\}, this one has \{'widths': \[0\.25, 1\.0\]\}"),
     ],
