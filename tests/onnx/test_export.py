@@ -10,14 +10,13 @@ import torch
 from helpers.tiny import make_batch, make_model
 from transformers import BertForSequenceClassification
 
-from dynabert_hf import LayerShape, OnnxModel, SubNetworkError, export_onnx, load_onnx, quantize_onnx
+from dynabert_hf import OnnxModel, SubNetworkError, export_onnx, load_onnx, quantize_onnx
 from dynabert_hf.onnx import export as module
 from dynabert_hf.onnx import session
 from dynabert_hf.onnx.quantization import write_int8
 
 pytest.importorskip("onnxruntime")
-IRREGULAR = (LayerShape(1, 3, 20),)
-SIZES = ["w0.5-d0.5", IRREGULAR, "w1-d1"]
+SIZES = ["w0.5-d0.5", "w1-d1"]
 
 
 def make(family="Bert", head="ForSequenceClassification", **stock):
@@ -27,7 +26,7 @@ def make(family="Bert", head="ForSequenceClassification", **stock):
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory, traced_once):
-    """A folder with three sizes, the model that they are of, and the model as it was before."""
+    """A folder with two sizes, the model that they are of, and the model as it was before."""
     model = make().train().set_active(width=0.5, depth=0.5)
     before = copy.deepcopy(model)
     folder = tmp_path_factory.mktemp("exported") / "all"
@@ -81,13 +80,12 @@ def test_only_the_prediction_is_written_whatever_the_configuration_asks_for(choi
 def test_sizes_share_their_weights(exported):
     folder, model, _ = exported
     for size in SIZES:
-        name = size if isinstance(size, str) else module.size_name(size)
-        assert_equal_to_torch(load_onnx(folder, name), model.share().eval(), size, batch=2, length=10)
+        assert_equal_to_torch(load_onnx(folder, size), model.share().eval(), size, batch=2, length=10)
     tensors = [4 * parameter.numel() for parameter in model.parameters() if parameter.numel() >= 64]
     whole = sum(-(-size // 4096) * 4096 for size in tensors)  # each begins at a multiple of 4,096, and small ones are
     assert whole - 4096 < (folder / "weights.bin").stat().st_size <= whole  # in the graphs: what the full size needs
     index = json.loads((folder / "index.json").read_text())
-    assert list(index["sizes"]) == ["w0.5-d0.5", module.size_name(IRREGULAR), "w1-d1"]
+    assert list(index["sizes"]) == SIZES
 
 
 def test_int8_is_measured_beside_float32_and_stores_once_what_sizes_share(exported, tmp_path):
