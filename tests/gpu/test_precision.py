@@ -41,7 +41,8 @@ def gradients_and_losses(tmp_path, device, stage, **arguments):
     last = LastGradients()
     settings = {"max_steps": 6, "learning_rate": 0.0, "optim": "sgd", "max_grad_norm": 1e9, "logging_steps": 6}
     data = {"train_dataset": make_dataset(4), "callbacks": [last]}
-    trainer = make_trainer(tmp_path, stage, use_cpu=device.type == "cpu", **settings, **data, **arguments)
+    use_cpu = device.type == "cpu"
+    trainer = make_trainer(tmp_path, stage, make_model(), use_cpu=use_cpu, **settings, **data, **arguments)
     trainer.train()
     (logged,) = (entry for entry in trainer.state.log_history if "loss" in entry)
     return last.gradients, {name: value for name, value in logged.items() if name.endswith("_loss")}
@@ -79,7 +80,7 @@ def test_a_step_whose_gradients_overflow_is_left_out_and_the_scale_halved(card, 
             weights.append(model.classifier.weight.detach().clone())
 
     settings = {"max_steps": 40, "learning_rate": 1e-3, "fp16": True, "use_cpu": False}
-    trainer = make_trainer(tmp_path, "depth", callbacks=[Weights()], **settings)
+    trainer = make_trainer(tmp_path, "depth", make_model(), callbacks=[Weights()], **settings)
     start = trainer.model.classifier.weight.detach().clone()
     trainer.accelerator.scaler = torch.amp.GradScaler("cuda", init_scale=2.0**40)
     trainer.train()
