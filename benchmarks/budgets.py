@@ -227,9 +227,10 @@ PARTS = {
 
 def of_budgets(view):
     """The grid's size, the searched shape and the cascade of each budget, and the full size of the grid's model."""
-    rows, all_ = [], {"found": [], "cascade": []}
+    rows = []
     for task in view.tasks:
         grid, found = done(view, task, "grid", "found")
+        all_ = {"found": [], "cascade": []}
         for budget in BUDGETS if grid else ():
             size = view.study.results.get(grid[0])["trained"][budget]
             row = [task, budget, f"`{size}`", told(view, grid, budget)]
@@ -242,10 +243,9 @@ def of_budgets(view):
                 row += [told(view, jobs, name), bootstrap([pair])]
             rows.append(row)
         if grid:
+            ahead, cascaded = (bootstrap(pairs) if pairs else "" for pairs in all_.values())
+            rows.append([task, "mean", "", "", "", ahead, "", cascaded])
             rows.append([task, "1", f"`{FULL}`", told(view, grid, FULL), "", "", "", ""])
-    if rows:
-        found, cascaded = (bootstrap(pairs) if pairs else "" for pairs in all_.values())
-        rows.append(["mean", "", "", "", "", found, "", cascaded])
     headings = ["task", "budget", "grid", "metric", "found", "ahead, points", "cascade", "ahead, points"]
     return markdown(headings, rows)
 

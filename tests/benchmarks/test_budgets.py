@@ -77,6 +77,7 @@ def test_the_table_of_budgets_is_of_the_seeds_that_have_both(view):
     assert row[3:5] == ["75.0 (50.0, 100.0)", "50.0 (75.0, 25.0)"]
     assert row[5].startswith("-25.0 [")  # (75 - 50 + 25 - 100) / 2
     assert row[7].startswith("-12.5 [")  # (25 - 50 + 100 - 100) / 2
+    assert cells(table, "| sst2 | mean |")[5].startswith("-25.0 [")
     assert cells(table, "| sst2 | 1 |")[2:4] == ["`w1-d1`", "75.0 (75.0, 75.0)"]
 
 
