@@ -48,8 +48,9 @@ class DynaModernBertConfig(ElasticConfigMixin, ModernBertConfig):
             return own
         is_global = [kind == "full_attention" for kind in self.layer_types or ()]
         everywhere, nearby = ([index for index, found in enumerate(is_global) if found is one] for one in (True, False))
-        count = round(depth * len(everywhere))
-        rest = round(depth * self.num_hidden_layers) - count
+        total = round(depth * self.num_hidden_layers)
+        count = min(len(everywhere), total, max(1, round(depth * len(everywhere))))  # one at least that sees all tokens
+        rest = total - count
         return sorted(_at_equal_distances(everywhere, count) + _at_equal_distances(nearby, rest))
 
 

@@ -246,6 +246,7 @@ def test_a_cut_keeps_which_layers_attend_locally():
 @pytest.mark.parametrize(
     ("num_layers", "depth", "everywhere", "nearby"),
     [
+        (6, 0.25, [0], [1]),  # a quarter of two is rounded to none
         (22, 0.5, [0, 6, 12, 18], [1, 4, 7, 10, 13, 16, 19]),
         (22, 0.75, [0, 3, 6, 12, 15, 18], [1, 2, 4, 7, 8, 11, 13, 14, 17, 19]),
         (28, 0.5, [0, 6, 12, 18, 24], [1, 4, 7, 10, 13, 16, 19, 22, 25]),
