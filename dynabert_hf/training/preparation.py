@@ -6,6 +6,7 @@ import copy
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from transformers import PreTrainedModel
@@ -142,8 +143,12 @@ class Recipe:
         """What a trainer takes that only measures."""
         return {name: value for name, value in self.trainer_kwargs.items() if name not in ONLY_IN_TRAINING}
 
+    @cached_property
     def settings(self) -> dict[str, dict[str, Any]]:
-        """For each step, by its folder, what decides its result beside the steps before it."""
+        """For each step, by its folder, what decides its result beside the steps before it.
+
+        Worked out once, since all rows of the data are read for it.
+        """
         config = self.elastic_class.config_class.from_backbone(self.teacher.config, **self.elastic_fields)
         settings = {
             REWIRED: {
@@ -156,10 +161,11 @@ class Recipe:
             }
         }
         optimizer = self.trainer_kwargs["optimizer_cls_and_kwargs"]
+        train = fingerprint_of_rows(self.trainer_kwargs["train_dataset"])
         for number, stage in enumerate(self.stages):
             teachers = [fingerprint_of_teacher(each) for each in self.other_teachers] if number == 0 else []
             settings[stage.folder.name] = {
-                "train_dataset": fingerprint_of_rows(self.trainer_kwargs["train_dataset"]),
+                "train_dataset": train,
                 "teacher": teachers or None,
                 "optimizer": None if optimizer is None else [optimizer[0].__qualname__, optimizer[1]],
                 **decisive(stage.arguments),
@@ -238,7 +244,7 @@ def check(recipe: Recipe) -> None:
     warn_of_equal_sizes(config)
     _check_data(recipe, config)
     _check_teaching(recipe)
-    recipe.folder.check(recipe.settings())
+    recipe.folder.check(recipe.settings)
 
 
 def _check_data(recipe: Recipe, config: Any) -> None:

@@ -235,7 +235,7 @@ def train_dynabert(
     )
     check(recipe)
     if not recipe.folder.is_finished():
-        recipe.folder.open(recipe.settings())
+        recipe.folder.open(recipe.settings)
     with unchanged(teacher), without_bars_of_files():
         references = None if has_own_metrics else measure_references(recipe)
         if not recipe.folder.is_finished():
@@ -244,7 +244,7 @@ def train_dynabert(
         result = measure(recipe, train_stages(recipe), references)
         publish(recipe, result)
     if not keep_stages:
-        recipe.folder.remove_what_only_resuming_needs(recipe.settings())
+        recipe.folder.remove_what_only_resuming_needs(recipe.settings)
     push(recipe)
     return result
 
