@@ -78,11 +78,12 @@ def _regression_metrics(prediction: EvalPrediction) -> dict[str, float]:
     labels = np.asarray(prediction.label_ids, dtype=np.float64)
     labels = labels.reshape(len(labels), -1)
     predicted = _first(prediction).astype(np.float64).reshape(labels.shape)
-    correlations = [_correlation(ours, theirs) for ours, theirs in zip(predicted.T, labels.T, strict=True)]
+    correlations = [correlation(ours, theirs) for ours, theirs in zip(predicted.T, labels.T, strict=True)]
     return {"pearson": float(np.mean(correlations)), "mse": float(np.square(predicted - labels).mean())}
 
 
-def _correlation(predicted: np.ndarray, labels: np.ndarray) -> float:
+def correlation(predicted: np.ndarray, labels: np.ndarray) -> float:
+    """Pearson's, of values `(rows,)`; 0 where one side is the same for all rows."""
     says_nothing = np.ptp(predicted) == 0 or np.ptp(labels) == 0  # the correlation with a constant is undefined
     return 0.0 if says_nothing else float(np.corrcoef(predicted, labels)[0, 1])
 
@@ -170,10 +171,10 @@ def _pair_scores(vectors: np.ndarray, scores: np.ndarray) -> dict[str, float]:
             "Spearman's correlation needs scipy, which is not installed. Pearson's is measured instead. Install it by "
             "pip install 'dynabert-hf[metrics]', or give compute_metrics."
         )
-        return {"pearson": _correlation(cosines, scores)}
+        return {"pearson": correlation(cosines, scores)}
     from scipy.stats import rankdata
 
-    return {"spearman": _correlation(rankdata(cosines), rankdata(scores))}
+    return {"spearman": correlation(rankdata(cosines), rankdata(scores))}
 
 
 def _neighbour_scores(vectors: np.ndarray, labels: np.ndarray) -> dict[str, float]:

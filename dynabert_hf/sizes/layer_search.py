@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 from ..data.labelled_text import LabelledText
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import AnySize, LayerShape, SubNetwork, size_name
-from ..task_metrics import problem_type
+from ..task_metrics import correlation, problem_type
 from ..tasks import task_of
 from .calibration import predict_sizes
 from .choosing import pareto_front
@@ -251,20 +251,14 @@ def divergence(expected: np.ndarray, given: np.ndarray, *, kind: str = "single_l
         given: As many others.
         kind: What they predict, as a `problem_type`.
     """
-    target, ours = (torch.as_tensor(each).double() for each in (expected, given))
     if kind == "regression":
-        return float(_unexplained(target.flatten(0, -2), ours.flatten(0, -2)).mean())
+        columns = zip(*(np.asarray(each, np.float64).T for each in (given, expected)), strict=True)
+        return float(np.mean([1 - max(0.0, correlation(*each)) ** 2 for each in columns]))
+    target, ours = (torch.as_tensor(each).double() for each in (expected, given))
     if kind == "multi_label_classification":  # a yes or no each
         target, ours = (torch.stack([each, torch.zeros_like(each)], -1) for each in (target, ours))
     told = (target.softmax(-1) * (target.log_softmax(-1) - ours.log_softmax(-1))).sum(-1)
     return float(told[~(target == -100).all(-1)].mean())
-
-
-def _unexplained(target: torch.Tensor, ours: torch.Tensor) -> torch.Tensor:
-    """Of each column one less the square of Pearson's correlation; 1 where that is not positive, or not defined."""
-    target, ours = target - target.mean(0), ours - ours.mean(0)
-    correlation = (target * ours).sum(0) / (target.norm(dim=0) * ours.norm(dim=0))
-    return 1 - correlation.nan_to_num().clamp(min=0).square()
 
 
 def _evolve(
