@@ -32,9 +32,7 @@ def check_datasets(model: Any, args: DynaBertTrainingArguments, train_dataset: A
     Raises:
         ValueError: If one of them is not so; the data set is named as the trainer's argument is.
     """
-    evaluated = eval_dataset if isinstance(eval_dataset, dict) else {None: eval_dataset}
-    named = {"train_dataset": train_dataset}
-    named |= {f"eval_dataset[{name!r}]" if name else "eval_dataset": each for name, each in evaluated.items()}
+    named = {"train_dataset": train_dataset, **evaluated(eval_dataset)}
     learns_labels = args.stage == "finetune" or args.label_weight > 0
     warn_of_other_order({name: named[name] for name in named if learns_labels or name != "train_dataset"}, model)
     for name, dataset in named.items():
@@ -52,6 +50,12 @@ def check_datasets(model: Any, args: DynaBertTrainingArguments, train_dataset: A
             num_processes=args.world_size,
             drop_last=args.dataloader_drop_last,
         )
+
+
+def evaluated(eval_dataset: Any) -> dict[str, Any]:
+    """The data sets to evaluate on, one or several, by what to call each in a message."""
+    several = eval_dataset if isinstance(eval_dataset, dict) else {None: eval_dataset}
+    return {f"eval_dataset[{name!r}]" if name else "eval_dataset": each for name, each in several.items()}
 
 
 def check_measured(name: str, dataset: Any, model: Any) -> None:

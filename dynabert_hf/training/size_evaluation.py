@@ -15,7 +15,7 @@ from ..sizes.metrics import check_asked, check_came, full_name, told_directions,
 from .arguments import DynaBertTrainingArguments
 from .callbacks import SizeProgressCallback
 from .checkpoints import last_whole_checkpoint
-from .checks import check_measured
+from .checks import check_measured, evaluated
 from .ordered_evaluation import OrderedEvaluation, unchanged
 
 Size = SubNetwork | tuple[LayerShape, ...]
@@ -54,9 +54,8 @@ class SizeEvaluation(OrderedEvaluation):
                 before.
         """
         if eval_dataset is not None and not isinstance(eval_dataset, str):
-            several = eval_dataset if isinstance(eval_dataset, dict) else {None: eval_dataset}
-            for name, dataset in several.items():
-                check_measured(f"eval_dataset[{name!r}]" if name else "eval_dataset", dataset, self._elastic())
+            for name, dataset in evaluated(eval_dataset).items():
+                check_measured(name, dataset, self._elastic())
         with self._at(self._sizes if sizes is None else sizes, keeps_predictions=False):
             metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
         asked = self.args.metric_for_best_model

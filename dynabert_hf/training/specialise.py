@@ -181,12 +181,12 @@ class OneSizeTrainer(Trainer):
         bare = without_labels(inputs)
         labels: Any = inputs.get("labels")
         on_labels = None
-        lacks_some = torch.is_tensor(labels) and labels.is_floating_point() and bool(labels.isnan().any())
-        if args.label_weight == 0 or lacks_some:
+        if args.label_weight == 0:
             student = model(**bare, **with_states)
-            if lacks_some and args.label_weight > 0:
-                config = self.accelerator.unwrap_model(model).config
-                on_labels = loss_of_labelled_rows(student, labels, config, None)
+        elif torch.is_tensor(labels) and labels.is_floating_point() and labels.isnan().any():
+            student = model(**bare, **with_states)
+            config = self.accelerator.unwrap_model(model).config
+            on_labels = loss_of_labelled_rows(student, labels, config, None)
         else:
             on_labels, student = super().compute_loss(model, {**inputs, **with_states}, return_outputs=True)
         losses = [self._loss_from(teacher, student, inputs, bare, with_states) for teacher in self.teachers]
