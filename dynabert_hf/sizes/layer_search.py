@@ -154,25 +154,15 @@ def search_layers(
     """
     started = time.perf_counter()
     cost, budgets = _budgets(flops=flops, parameters=parameters, latency_ms=latency_ms)
-    for name, number in (("max_rows", max_rows), ("evaluations", evaluations)):
-        if not isinstance(number, int) or number < 1:
-            raise ValueError(f"{name}={number!r} is not possible. Give a whole number of at least 1.")
+    _check_counts(max_rows=max_rows, evaluations=evaluations)
     space = ShapeSpace.of(
         model.config, importance, min_heads=min_heads, min_neurons=min_neurons, neuron_step=neuron_step
     )
     costs = measure_costs(model, **setting) if cost == "latency_ms" else count_costs(model, cost, **setting)
     _check_reach(space, costs, budgets[0])
     judge = _Judge(model, text, max_rows)
-    finalists: list[list[tuple[LayerShape, ...]]] = []
-    with tqdm(total=evaluations * len(budgets), desc="Searching shapes", disable=not progress) as bar:
-        for number, budget in enumerate(budgets):
-            left_s = time_limit_s - (time.perf_counter() - started)
-            until = time.perf_counter() + max(0.0, left_s) / (len(budgets) - number)
-            starts = [*space.starts(costs, budget), *(ranked[0] for ranked in finalists)]
-            draw = random.Random(f"{seed}-{number}")
-            change = partial(space.changed, costs=costs, budget=budget, draw=draw)
-            ranked = _evolve(starts, change, judge, evaluations=evaluations, until=until, draw=draw, bar=bar)
-            finalists.append(ranked[: _FINALISTS if cost == "latency_ms" else 1])
+    until = started + time_limit_s
+    finalists = _finalists(space, costs, budgets, judge, evaluations, until=until, seed=seed, progress=progress)
     grid = _grid_within(model, costs, budgets[-1])
     records = _with_costs(model, [*chain(*finalists), *grid], cost, setting)
     chosen = [
@@ -206,6 +196,12 @@ def _budgets(**given: float | Sequence[float] | None) -> tuple[str, tuple[float,
     if not amounts or not all(is_number) or not all(0 < each < math.inf for each in amounts):
         raise ValueError(f"{cost}={value!r} is not a budget. Give finite numbers above 0.")
     return cost, tuple(sorted(map(float, amounts)))
+
+
+def _check_counts(**given: int) -> None:
+    for name, number in given.items():
+        if not isinstance(number, int) or number < 1:
+            raise ValueError(f"{name}={number!r} is not possible. Give a whole number of at least 1.")
 
 
 def _check_reach(space: ShapeSpace, costs: LayerCosts, budget: float) -> None:
@@ -259,6 +255,34 @@ def divergence(expected: np.ndarray, given: np.ndarray, *, kind: str = "single_l
         target, ours = (torch.stack([each, torch.zeros_like(each)], -1) for each in (target, ours))
     told = (target.softmax(-1) * (target.log_softmax(-1) - ours.log_softmax(-1))).sum(-1)
     return float(told[~(target == -100).all(-1)].mean())
+
+
+def _finalists(
+    space: ShapeSpace,
+    costs: LayerCosts,
+    budgets: Sequence[float],
+    judge: _Judge,
+    evaluations: int,
+    *,
+    until: float,
+    seed: int,
+    progress: bool,
+) -> list[list[tuple[LayerShape, ...]]]:
+    """For each budget the best shape, of latency the best few; each search goes on from the best of those before.
+
+    Each budget has an equal share of the time that the ones before left.
+    """
+    found: list[list[tuple[LayerShape, ...]]] = []
+    with tqdm(total=evaluations * len(budgets), desc="Searching shapes", disable=not progress) as bar:
+        for number, budget in enumerate(budgets):
+            now = time.perf_counter()
+            share = now + max(0.0, until - now) / (len(budgets) - number)
+            starts = [*space.starts(costs, budget), *(ranked[0] for ranked in found)]
+            draw = random.Random(f"{seed}-{number}")
+            change = partial(space.changed, costs=costs, budget=budget, draw=draw)
+            ranked = _evolve(starts, change, judge, evaluations=evaluations, until=share, draw=draw, bar=bar)
+            found.append(ranked[: _FINALISTS if costs.cost == "latency_ms" else 1])
+    return found
 
 
 def _evolve(

@@ -359,9 +359,8 @@ class LatencyController:
             record = self._chooser.choose(started, queue_length=queue_length + self._running)
             self._running += 1
         try:
-            model = self._runners[record]
-            model = CascadeRequest(model) if isinstance(model, Cascade) else model
-            yield model
+            runner = self._runners[record]
+            yield (model := CascadeRequest(runner) if isinstance(runner, Cascade) else runner)
             if model.device.type == "cuda":  # until then the calls have only been queued there
                 torch.cuda.current_stream(model.device).synchronize()
             done = self.clock()

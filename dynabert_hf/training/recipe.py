@@ -25,18 +25,17 @@ from transformers.trainer_callback import ExportableState
 from transformers.utils import logging
 
 from ..data.columns import without_missing_labels
-from ..data.encoding import encoded_datasets
 from ..data.labels import CastLabels
 from ..hub.facts import RECIPE_FIELDS
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import Size
 from ..sizes.metrics import told_directions
-from ..tasks import is_sentence_encoder, task_of
+from ..tasks import task_of
 from .callbacks import without_bars_of_files
 from .checkpoints import last_whole_checkpoint
 from .importance import MAX_SAMPLES, importance_over_processes
 from .ordered_evaluation import unchanged
-from .preparation import ImportanceData, Recipe, check, rows_of_texts
+from .preparation import ImportanceData, Recipe, check, read_datasets
 from .publishing import publish, push
 from .references import measure_references, warn_of_weak_teacher
 from .result import RecipeResult, count_rows
@@ -51,7 +50,7 @@ from .stages import (
     make_stages,
     warn_of_unheeded,
 )
-from .teacher import load_teacher
+from .teacher import chosen_grid, keep_dimensions, load_teacher
 from .teaching import load_teachers
 from .trainer import DynaBertTrainer
 
@@ -169,42 +168,24 @@ def train_dynabert(
     warn_of_unheeded(publishing)
     in_its_place = teacher
     teacher, grid, tokenizer = load_teacher(model)
-    if sizes is not None:
-        if not sizes:
-            raise ValueError("sizes is empty. Give at least one size, such as 'w0.5-d0.5', or leave it out for a grid.")
-        widths, depths = widths or [1.0], depths or [1.0]
-    for name, value in (("widths", widths), ("depths", depths), ("sizes", sizes), ("kept_layers", kept_layers)):
-        if value is not None:
-            grid[name] = value
+    grid |= chosen_grid(widths=widths, depths=depths, sizes=sizes, kept_layers=kept_layers)
+    keep_dimensions(teacher, matryoshka_dims)
     processing_class = processing_class or tokenizer
-    if is_sentence_encoder(teacher.config):
-        if matryoshka_dims is not None:
-            teacher.config.matryoshka_dims = list(matryoshka_dims)
-        train_dataset, eval_dataset, importance_dataset = rows_of_texts(
-            *(teacher, processing_class, train_dataset, eval_dataset, importance_dataset),
-            text_columns=text_columns,
-            label_column=label_column,
-            max_length=max_length,
-        )
-    elif matryoshka_dims is not None:
-        raise ValueError(
-            f"matryoshka_dims={matryoshka_dims!r} was given, but a {type(teacher).__name__} has no vectors of texts. "
-            "Give a SentenceTransformer or its folder, or leave matryoshka_dims out."
-        )
     folder = Path(output_dir or (args.output_dir if args else None) or "dynabert")
     task, has_own_metrics = task_of(teacher), compute_metrics is not None
-    if processing_class is not None and data_collator is None and task.label_names:
-        named = {
-            "train_dataset": train_dataset,
-            "eval_dataset": eval_dataset,
-            "importance_dataset": importance_dataset,
-        }
-        how: dict[str, Any] = {"text_columns": text_columns, "label_column": label_column, "max_length": max_length}
-        datasets, questions = encoded_datasets(named, teacher, processing_class, **how)
-        train_dataset, eval_dataset, importance_dataset = datasets.values()
-        if "eval_dataset" in questions:
-            compute_metrics = compute_metrics or questions["eval_dataset"].metrics
+    named = {"train_dataset": train_dataset, "eval_dataset": eval_dataset, "importance_dataset": importance_dataset}
+    datasets, metrics_of_questions = read_datasets(
+        named,
+        teacher,
+        processing_class,
+        text_columns=text_columns,
+        label_column=label_column,
+        max_length=max_length,
+        has_own_batches=data_collator is not None,
+    )
+    train_dataset, eval_dataset, importance_dataset = datasets.values()
     eval_dataset = without_missing_labels(eval_dataset)
+    compute_metrics = compute_metrics or metrics_of_questions
     recipe = Recipe(
         teacher=teacher,
         other_teachers=load_teachers(in_its_place, teacher, processing_class),
@@ -233,10 +214,21 @@ def train_dynabert(
         },
         has_own_batches=data_collator is not None,
     )
+    return run(recipe, has_own_metrics=has_own_metrics, keep_stages=keep_stages)
+
+
+def run(recipe: Recipe, *, has_own_metrics: bool, keep_stages: bool) -> RecipeResult:
+    """Check a recipe, train what is not trained, measure all sizes, and publish them.
+
+    Args:
+        recipe: The recipe.
+        has_own_metrics: Whether the metrics are the user's own, which are called for the sizes first.
+        keep_stages: Whether the folder keeps what only resuming needs.
+    """
     check(recipe)
     if not recipe.folder.is_finished():
         recipe.folder.open(recipe.settings)
-    with unchanged(teacher), without_bars_of_files():
+    with unchanged(recipe.teacher), without_bars_of_files():
         references = None if has_own_metrics else measure_references(recipe)
         if not recipe.folder.is_finished():
             known = measure_references(recipe, by_default=True) if references is None else references

@@ -72,13 +72,7 @@ def store_teacher_outputs(
         OSError: If the folder cannot be written to.
     """
     folder = Path(folder)
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype={dtype!r} is unknown. Possible is one of {', '.join(DTYPES)}. Give one of them.")
-    if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")) or not len(dataset):
-        raise ValueError(
-            f"The data set is a {type(dataset).__name__} without rows that can be read by their number. Give a "
-            "tokenised datasets.Dataset or a list, with at least one row."
-        )
+    _check(dataset, dtype)
     rows_a_part = ROWS_A_PART[hidden_states]
     about: dict[str, Any] = {
         "teacher": TeacherFacts.of(teacher).as_json(),
@@ -231,6 +225,16 @@ def is_folder_of_outputs(folder: Any) -> bool:
 def _parts(folder: Path, about: Mapping[str, Any]) -> list[tuple[int, Path]]:
     count = math.ceil(about["rows"] / about["rows_a_part"])
     return [(number * about["rows_a_part"], folder / f"part-{number:06}.safetensors") for number in range(count)]
+
+
+def _check(dataset: Any, dtype: str) -> None:
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype={dtype!r} is unknown. Possible is one of {', '.join(DTYPES)}. Give one of them.")
+    if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")) or not len(dataset):
+        raise ValueError(
+            f"The data set is a {type(dataset).__name__} without rows that can be read by their number. Give a "
+            "tokenised datasets.Dataset or a list, with at least one row."
+        )
 
 
 def _open(folder: Path, about: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -53,6 +54,35 @@ def load_teacher(model: Any) -> tuple[PreTrainedModel, dict[str, Any], Any]:
     if encoder is None and is_sentence_encoder(model.config):
         model = copy.deepcopy(model)  # a run may note its Matryoshka dimensions there
     return (model if model.dtype == torch.float32 else copy.deepcopy(model).float()), grid, tokenizer
+
+
+def chosen_grid(*, sizes: Any = None, **given: Any) -> dict[str, Any]:
+    """The fields of an elastic configuration that somebody chose: with `sizes` alone, these and the full size.
+
+    Raises:
+        ValueError: If `sizes` is empty.
+    """
+    if sizes is not None:
+        if not sizes:
+            raise ValueError("sizes is empty. Give at least one size, such as 'w0.5-d0.5', or leave it out for a grid.")
+        given |= {name: given[name] or [1.0] for name in ("widths", "depths")}
+    return {name: value for name, value in {**given, "sizes": sizes}.items() if value is not None}
+
+
+def keep_dimensions(model: PreTrainedModel, dims: Sequence[int] | None) -> None:
+    """Note in a sentence encoder how many leading numbers of its vectors are to be of use alone; None: nothing.
+
+    Raises:
+        ValueError: If it is no sentence encoder.
+    """
+    if dims is None:
+        return
+    if not is_sentence_encoder(model.config):
+        raise ValueError(
+            f"matryoshka_dims={dims!r} was given, but a {type(model).__name__} has no vectors of texts. Give a "
+            "SentenceTransformer or its folder, or leave matryoshka_dims out."
+        )
+    model.config.matryoshka_dims = list(dims)
 
 
 def check_teacher_class(model: PreTrainedModel) -> None:
