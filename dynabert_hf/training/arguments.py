@@ -64,7 +64,8 @@ class DynaBertTrainingArguments(TrainingArguments):
             all. Each costs a pass over the evaluation data.
 
     Raises:
-        ValueError: If a value is not possible, or DeepSpeed, FSDP version 1 or `torch_compile` is asked for.
+        ValueError: If a value is not possible, or DeepSpeed, FSDP version 1, `torch_compile` or something else is asked
+            for that several backward passes a step cannot have.
     """
 
     stage: str = field(default="width", metadata={"help": f"Stage of training: {', '.join(STAGES)}."})
@@ -124,6 +125,7 @@ class DynaBertTrainingArguments(TrainingArguments):
         if self.greater_is_better is None and self.metric_for_best_model is not None:
             self.greater_is_better = not is_lower_better(self.metric_for_best_model)
         _check_engines(self)
+        _check_optimizer(self)
         super().__post_init__()
         for name, possible in (
             ("stage", STAGES),
@@ -177,22 +179,46 @@ class DynaBertTrainingArguments(TrainingArguments):
 
 def _check_engines(args: TrainingArguments) -> None:
     """Refuse what would train wrongly or has not been seen to train rightly."""
+    several = "a step here has a backward pass for each sub-network"
     reasons = {
-        "deepspeed": "its engine takes a step after every backward pass, and a step here has one for each sub-network",
+        "deepspeed": f"its engine takes a step after every backward pass, and {several}",
         "fsdp": "of FSDP only version 2 keeps the shapes of the weights, which sub-networks cut",
         "torch_compile": "with a graph for each width of each layer a step took 1.23 times the eager one on an H100",
+        "parallelism_config": "it splits a text or a layer over devices, and losses here are means over whole ones",
+        "ddp_static_graph": f"it takes every backward pass for the same, and {several}, each through other weights",
+        "use_liger_kernel": "Liger has no kernels for encoders",
+        "enable_jit_checkpoint": "a run that it stops looks finished, and a killed run goes on from its checkpoints",
     }
     is_asked = {
         "deepspeed": bool(args.deepspeed) or _is_set("ACCELERATE_USE_DEEPSPEED"),
         "fsdp": _fsdp_version(args) == 1,
-        "torch_compile": args.torch_compile or args.torch_compile_backend is not None,
+        "torch_compile": args.torch_compile or any((args.torch_compile_backend, args.torch_compile_mode, _dynamo())),
+        "parallelism_config": getattr(args, "parallelism_config", None) or _is_set("ACCELERATE_USE_PARALLELISM_CONFIG"),
+        "ddp_static_graph": getattr(args, "ddp_static_graph", None),
+        "use_liger_kernel": args.use_liger_kernel,
+        "enable_jit_checkpoint": getattr(args, "enable_jit_checkpoint", False),
     }
     for name in (name for name in reasons if is_asked[name]):
         raise ValueError(
             f"{name} was asked for, by an argument or by `accelerate launch`, but is not possible in training: "
             f"{reasons[name]}. Possible are one process, DDP (distributed_type: MULTI_GPU) and FSDP version 2; "
-            f"bf16=True, {RECOMPUTE}=True and gradient_accumulation_steps save memory, too."
+            f"bf16=True, {RECOMPUTE}=True and gradient_accumulation_steps save memory, too. Leave {name} out."
         )
+
+
+def _check_optimizer(args: TrainingArguments) -> None:
+    """Refuse optimisers that do not wait for the last backward pass of a step."""
+    optim = str(getattr(args.optim, "value", args.optim))
+    if optim.endswith(("lomo", "_layerwise")):
+        raise ValueError(
+            f"optim={optim!r} changes weights within a backward pass, but a step here has one for each sub-network, "
+            "and all of them belong to the same weights. Possible are optimisers that step after the last one. Give "
+            "'adamw_torch', 'adafactor' or 'galore_adamw'."
+        )
+
+
+def _dynamo() -> bool:
+    return os.environ.get("ACCELERATE_DYNAMO_BACKEND", "no").lower() not in ("", "no")
 
 
 def _fsdp_version(args: TrainingArguments) -> int | None:

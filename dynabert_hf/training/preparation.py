@@ -139,6 +139,11 @@ class Recipe:
         dropout = {} if self.dropout is None else dict.fromkeys(self.dropout_of_teacher, float(self.dropout))
         return {**copy.deepcopy(dict(self.grid)), **dropout, **dict.fromkeys(EXTRA_OUTPUTS, False)}
 
+    @cached_property
+    def config(self) -> Any:
+        """The configuration of the elastic model while training."""
+        return self.elastic_class.config_class.from_backbone(self.teacher.config, **self.elastic_fields)
+
     @property
     def measuring_kwargs(self) -> dict[str, Any]:
         """What a trainer takes that only measures."""
@@ -150,12 +155,12 @@ class Recipe:
 
         Worked out once, since all rows of the data are read for it.
         """
-        config = self.elastic_class.config_class.from_backbone(self.teacher.config, **self.elastic_fields)
         settings = {
             REWIRED: {
                 "model": fingerprint_of_weights(self.teacher),
-                **{name: getattr(config, name) for name in (*GRID, *self.dropout_of_teacher)},
-                "matryoshka_dims": getattr(config, "matryoshka_dims", None),
+                **{name: getattr(self.config, name) for name in (*GRID, *self.dropout_of_teacher)},
+                "problem_type": self.config.problem_type,
+                "matryoshka_dims": getattr(self.config, "matryoshka_dims", None),
                 self.importance.name: fingerprint_of_rows(self.importance.dataset),
                 "max_importance_samples": self.importance.max_samples,
                 "importance_labels": self.importance.labels,
@@ -242,7 +247,7 @@ def check(recipe: Recipe) -> None:
     dropout = recipe.dropout
     if dropout is not None and not 0 <= dropout < 1:
         raise ValueError(f"dropout={dropout!r} is not possible. Give a probability in [0, 1), or None.")
-    config = recipe.elastic_class.config_class.from_backbone(recipe.teacher.config, **recipe.elastic_fields)
+    config = recipe.config
     if SubNetwork() not in config.subnetworks:
         raise ValueError(
             f"widths={config.widths} and depths={config.depths} leave out the full size. Possible are multipliers in "

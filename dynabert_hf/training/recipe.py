@@ -38,6 +38,7 @@ from .ordered_evaluation import unchanged
 from .preparation import ImportanceData, Recipe, check, read_datasets
 from .publishing import publish, push
 from .references import measure_references, warn_of_weak_teacher
+from .rehearsal import check_best_metric, rehearse
 from .result import RecipeResult, count_rows
 from .rewiring import rewire
 from .run_folder import REWIRED, RunFolder
@@ -227,10 +228,13 @@ def run(recipe: Recipe, *, has_own_metrics: bool, keep_stages: bool) -> RecipeRe
     """
     check(recipe)
     if not recipe.folder.is_finished():
+        rehearse(recipe)
         recipe.folder.open(recipe.settings)
     with unchanged(recipe.teacher), without_bars_of_files():
         references = None if has_own_metrics else measure_references(recipe)
         if not recipe.folder.is_finished():
+            if references is not None:
+                check_best_metric(recipe, references)
             known = measure_references(recipe, by_default=True) if references is None else references
             warn_of_weak_teacher(recipe.teachers, known)
         result = measure(recipe, train_stages(recipe), references)

@@ -352,6 +352,11 @@ def test_an_impossible_argument_is_refused(tmp_path, given, message):
     [
         ("torch_compile", {"torch_compile": True}),
         ("torch_compile", {"torch_compile_backend": "eager"}),
+        ("torch_compile", {"torch_compile_mode": "default"}),
+        ("parallelism_config", {"parallelism_config": object()}),
+        ("use_liger_kernel", {"use_liger_kernel": True}),
+        ("ddp_static_graph", {"ddp_static_graph": True}),
+        ("enable_jit_checkpoint", {"enable_jit_checkpoint": True}),
         ("fsdp", {"fsdp": True, "fsdp_config": {"version": 1}}),
         ("deepspeed", {"deepspeed": "zero2.json"}),
     ],
@@ -361,6 +366,13 @@ def test_an_engine_that_would_train_wrongly_is_refused(tmp_path, name, given):
         DynaBertTrainingArguments(tmp_path, **given)
 
 
+@pytest.mark.parametrize("optim", ["lomo", "adalomo", "galore_adamw_layerwise", "apollo_adamw_layerwise"])
+def test_an_optimiser_that_steps_within_a_backward_pass_is_refused(tmp_path, optim):
+    message = rf"optim='{optim}' changes weights within a backward pass, .* Possible are .* Give 'adamw_torch'"
+    with pytest.raises(ValueError, match=message):
+        DynaBertTrainingArguments(tmp_path, optim=optim)
+
+
 def test_what_saves_memory_instead_is_named_as_this_release_of_transformers_names_it(tmp_path):
     with pytest.raises(ValueError, match=rf"bf16=True, {RECOMPUTE}=True and gradient_acc") as refused:
         DynaBertTrainingArguments(tmp_path, torch_compile=True)
@@ -368,9 +380,17 @@ def test_what_saves_memory_instead_is_named_as_this_release_of_transformers_name
     assert DynaBertTrainingArguments(tmp_path, use_cpu=True, **named).gradient_checkpointing
 
 
-@pytest.mark.parametrize("name", ["fsdp", "deepspeed"])
-def test_an_engine_that_the_launcher_asks_for_is_refused(tmp_path, name, monkeypatch):
-    monkeypatch.setenv(f"ACCELERATE_USE_{name.upper()}", "true")
+@pytest.mark.parametrize(
+    ("name", "variable", "value"),
+    [
+        ("fsdp", "ACCELERATE_USE_FSDP", "true"),
+        ("deepspeed", "ACCELERATE_USE_DEEPSPEED", "true"),
+        ("parallelism_config", "ACCELERATE_USE_PARALLELISM_CONFIG", "true"),
+        ("torch_compile", "ACCELERATE_DYNAMO_BACKEND", "INDUCTOR"),
+    ],
+)
+def test_an_engine_that_the_launcher_asks_for_is_refused(tmp_path, name, variable, value, monkeypatch):
+    monkeypatch.setenv(variable, value)
     with pytest.raises(ValueError, match=rf"{name} was asked for, by an argument or by `accelerate launch`, but"):
         DynaBertTrainingArguments(tmp_path)
 

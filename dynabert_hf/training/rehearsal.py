@@ -1,0 +1,49 @@
+"""What only a trainer finds out, found out before any work: each stage makes its trainer, optimiser and schedule once.
+
+So a package that is missing, or settings that do not go together, are said before a run rewires and measures anything.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from tempfile import TemporaryDirectory
+
+from transformers import Trainer
+
+from ..model.subnetwork import size_name
+from ..sizes.metrics import check_asked
+from .ordered_evaluation import unchanged
+from .preparation import Recipe
+
+STEPS = 1000
+"""How long the schedule of a rehearsal is, on which nothing depends."""
+
+
+def rehearse(recipe: Recipe) -> None:
+    """Make what transformers makes at the beginning of each stage; what it raises is raised. Nothing is written."""
+    kwargs = {name: value for name, value in recipe.trainer_kwargs.items() if name != "callbacks"}
+    for stage in recipe.stages:
+        with TemporaryDirectory() as scratch, unchanged(recipe.teacher):
+            args = copy.deepcopy(stage.arguments)
+            args.output_dir = scratch
+            trainer = Trainer(recipe.teacher, args, **kwargs)
+            trainer.create_optimizer()
+            trainer.create_scheduler(STEPS)
+
+
+def check_best_metric(recipe: Recipe, references: Mapping[str, Mapping[str, float]]) -> None:
+    """Check that the metric to choose the best checkpoint by is one of those that the data give.
+
+    Args:
+        recipe: The recipe, with the default metrics of its head.
+        references: What `measure_references` returned.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    known = list(references.get("finetuned_metrics") or references.get("teacher_metrics") or ())
+    for args in (stage.arguments for stage in recipe.stages):
+        if args.eval_strategy != "no":
+            sizes = [size_name(size) for size in recipe.config.subnetworks]
+            check_asked(args.metric_for_best_model, sets=(), sizes=args.eval_sizes or sizes, known=known)

@@ -1,0 +1,36 @@
+"""What only a trainer finds out is said before a run has done anything."""
+
+import pytest
+import torch
+from helpers.recipes import make_sentences, run_recipe
+
+PLATEAU = {"eval_strategy": "steps", "eval_steps": 1, "lr_scheduler_type": "reduce_lr_on_plateau"}
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ({"lr_scheduler_type": "cosine_with_min_lr"}, ValueError, "min_lr"),
+        ({"learning_rate": -1.0}, ValueError, "Invalid learning rate"),
+        ({"optimizer_cls_and_kwargs": (torch.optim.SGD, {"rate": 1.0})}, TypeError, "rate"),
+        ({"optim": "galore_adamw"}, (ImportError, ValueError), "GaLore|optim_target_modules"),
+        ({"eval_strategy": "epoch", "eval_dataset": None}, ValueError, "eval_dataset"),
+        ({"save_strategy": "best"}, ValueError, "metric_for_best_model"),
+        ({"stage_arguments": {"depth": {"lr_scheduler_type": "warmup_stable_decay"}}}, TypeError, "num_decay_steps"),
+    ],
+)
+def test_what_a_stage_cannot_begin_with_is_said_before_any_work(tmp_path, given, error, message):
+    with pytest.raises(error, match=message):
+        run_recipe(tmp_path, **given)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_metric_that_will_not_come_is_refused_before_rewiring(tmp_path, hidden):
+    data = make_sentences(8).remove_columns("labels") if hidden else make_sentences(8)
+    known = r"\[\]" if hidden else r"\['loss', 'accuracy'\]"
+    with pytest.raises(ValueError, match=rf"best_model='f1' will not come .*: metrics of a size are {known}"):
+        run_recipe(tmp_path, **PLATEAU, metric_for_best_model="f1", eval_dataset=data)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["run.json"]
+    if not hidden:
+        run_recipe(tmp_path, **PLATEAU, metric_for_best_model="worst_accuracy", eval_sizes=["w1-d1"])
