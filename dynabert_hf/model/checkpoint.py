@@ -144,10 +144,7 @@ def open_tensors(files: Iterable[str]) -> Iterator[tuple[str, Any, tuple[int, ..
 def _plain_name(name: str, prefix: str) -> str:
     """The name that a parameter has today, without the prefix that only models with a head have."""
     name = name.removeprefix(f"{prefix}.")
-    return re.sub(r"LayerNorm\.(gamma|beta)$", lambda old: f"LayerNorm.{_TODAY[old[1]]}", name)
-
-
-_TODAY = {"gamma": "weight", "beta": "bias"}
+    return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
 
 
 def _layer_pattern(config: Any) -> re.Pattern[str]:

@@ -152,11 +152,7 @@ class ElasticConfigMixin(_Config):
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
         """As in transformers; elastic fields given besides the dictionary are checked as if they stood in it."""
-        own = {field.name for field in fields(ElasticConfigMixin)}
-        overrides = {name: kwargs.pop(name) for name in list(kwargs) if name in own}
-        if {"active_width", "active_depth"} & overrides.keys():
-            overrides.setdefault("active_layers", None)
-        return super().from_dict({**config_dict, **overrides}, **kwargs)
+        return super().from_dict({**config_dict, **take_fields(kwargs)}, **kwargs)
 
     @classmethod
     def get_config_dict(cls, *args: Any, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -390,6 +386,13 @@ class ElasticConfigMixin(_Config):
             self.__dict__.update(active_width=size.width, active_depth=size.depth, active_layers=None)
         else:
             self.__dict__["active_layers"] = [dict(vars(layer)) for layer in size]
+
+
+def take_fields(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Take the elastic fields out of arguments, in place; a width or depth in force comes instead of layers."""
+    own = {field.name for field in fields(ElasticConfigMixin)}
+    taken = {name: arguments.pop(name) for name in list(arguments) if name in own}
+    return {**({"active_layers": None} if {"active_width", "active_depth"} & taken.keys() else {}), **taken}
 
 
 def _constructor_fields(config: PreTrainedConfig) -> dict[str, Any]:

@@ -65,8 +65,8 @@ def _leading(
     tensor = state.get(source)
     if tensor is None:
         raise ValueError(
-            f"The model has no tensor {source}: an adapter, a quantised layer or a module of your own stands in its "
-            "place. Merge adapters first (merge_and_unload), and quantise or replace modules in the copy."
+            f"The model has no tensor {source}: an adapter, a quantised or pruned layer or a module of your own has its "
+            "place. Merge adapters first (merge_and_unload), remove parametrisations, and quantise modules in the copy."
         )
     if tensor.shape != shape and role is None:
         raise ValueError(

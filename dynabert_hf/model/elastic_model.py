@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from .checkpoint import active_parts, check_finite, check_location, check_shapes, open_tensors
-from .configuration import ElasticConfigMixin
+from .configuration import ElasticConfigMixin, take_fields
 from .copies import new_model, pooler_of, shared_model
 from .elastic import ActiveSizes, ElasticLayers
 from .shipping import IS_COPY, PUSH_ARGUMENTS, prepare_upload, push, save_code, save_sentence_encoder
@@ -51,8 +51,10 @@ class ElasticModelMixin(_Model):
     accepts_loss_kwargs = False  # the stock heads take **kwargs but do not divide by num_items_in_batch
 
     def __init__(self, config: ElasticConfigMixin, *args: Any, only_active: bool = False, **kwargs: Any):
-        if not isinstance(config, self.config_class):
-            config = self.config_class.from_backbone(config)
+        fields = take_fields(kwargs)  # given beside a configuration
+        if fields or not isinstance(config, self.config_class):
+            name, config = config.name_or_path, self.config_class.from_backbone(config, **fields)
+            config.name_or_path = name
         config = copy.deepcopy(config)  # the active size is the model's own, never shared through a configuration
         _check_architecture(config)
         checkpointing = getattr(config, "gradient_checkpointing", False)  # an old switch that is read once and deleted
@@ -60,7 +62,7 @@ class ElasticModelMixin(_Model):
         if only_active:
             config = config.extract(config.active)
         super().__init__(config, *args, **kwargs)
-        if self._is_base:
+        if not hasattr(self, self.base_model_prefix):
             self.active_sizes = ActiveSizes(config)
             layers = ElasticLayers(self, self.active_sizes, config.anatomy)
             if config.stored_shape is None:  # else they stay stock linears until a smaller size is asked for
@@ -78,10 +80,6 @@ class ElasticModelMixin(_Model):
     def elastic_layers(self) -> ElasticLayers:
         """The list of layers, whose iteration gives those that run now; `stored` of it is all of them."""
         return self.base_model.active_sizes.list_of_layers
-
-    @property
-    def _is_base(self) -> bool:
-        return not hasattr(self, self.base_model_prefix)
 
     @property
     def backbone_class(self) -> type[PreTrainedModel]:

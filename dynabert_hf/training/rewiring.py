@@ -148,6 +148,12 @@ def _full_layers(model: PreTrainedModel) -> list[Layer]:
                     f"In layer {number} a {type(linear).__name__} stands for {path}. Importance and rewiring are of "
                     "plain weights: merge adapters first (merge_and_unload), and quantise afterwards."
                 )
+            if not isinstance(linear._parameters.get("weight"), nn.Parameter):
+                raise ValueError(
+                    f"In layer {number} the weight of {path} is computed from other tensors, by pruning or another "
+                    "parametrisation, which would not be reordered with it. Importance and rewiring are of plain "
+                    "weights: make it one first (torch.nn.utils.prune.remove, parametrize.remove_parametrizations)."
+                )
         layers.append([(role, linear) for _, role, linear in linears])
     return layers
 

@@ -55,6 +55,26 @@ def test_size_is_chosen_while_loading(saved):
     assert str(AutoModelForSequenceClassification.from_pretrained(saved, **SIZE).active) == "w0.5-d0.75"
 
 
+def test_size_is_chosen_beside_a_configuration_which_stays_as_it_is(saved, tmp_path):
+    own, stock = DynaBertConfig.from_pretrained(saved), make_model().to_backbone()
+    stock.save_pretrained(tmp_path / "stock")
+    before = own.to_dict()
+    small = DynaBertForSequenceClassification.from_pretrained(saved, config=own, **SIZE)
+    assert torch.equal(logits(small), logits(DynaBertForSequenceClassification.from_pretrained(saved, **SIZE)))
+    part = AutoModelForSequenceClassification.from_pretrained(saved, config=own, **SIZE, only_active=True)
+    assert part.config.extracted_from["parent"] == str(saved)
+    assert torch.equal(logits(part), logits(small))
+    assert str(AutoModelForSequenceClassification.from_config(own, **SIZE).active) == "w0.5-d0.75"
+    made = DynaBertForSequenceClassification.from_pretrained(
+        tmp_path / "stock", config=stock.config, widths=[0.5, 1], **SIZE
+    )
+    assert made.config.widths == [0.5, 1.0]
+    assert torch.equal(logits(made), logits(small))
+    assert own.to_dict() == before
+    with pytest.raises(SubNetworkError, match="width=7 is not a multiplier"):
+        DynaBertForSequenceClassification.from_pretrained(saved, config=own, active_width=7)
+
+
 def test_size_that_is_not_stored_is_refused_while_loading(saved, tmp_path):
     DynaBertForSequenceClassification.from_pretrained(saved, **SIZE, only_active=True).save_pretrained(
         tmp_path / "part"

@@ -3,6 +3,8 @@
 import pytest
 import torch
 from helpers.tiny import make_batch, make_model
+from torch.nn.utils import prune
+from torch.nn.utils.parametrizations import weight_norm
 
 from dynabert_hf import Importance, SubNetwork, measure_importance, rewire
 
@@ -123,3 +125,15 @@ def test_a_cut_model_is_refused():
     model = make_model(stored_shape=[layer], active_layers=[layer])
     with pytest.raises(ValueError, match="cut by extraction"):
         measure_importance(model, labelled_batches(), progress=False)
+
+
+@pytest.mark.parametrize("compute", [lambda linear: prune.l1_unstructured(linear, "weight", 0.5), weight_norm])
+def test_weights_that_are_computed_are_refused_before_anything_is_reordered(compute):
+    model = make_model()
+    compute(model.bert.encoder.layer[1].output.dense)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(ValueError, match=r"layer 1 the weight of output\.dense is computed .*prune\.remove"):
+        rewire(model, Importance(torch.rand(6, 4), torch.rand(6, 48)))
+    with pytest.raises(ValueError, match=r"layer 1 the weight of output\.dense is computed"):
+        measure_importance(model, labelled_batches(), progress=False)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
