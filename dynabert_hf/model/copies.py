@@ -65,7 +65,7 @@ def _leading(
     tensor = state.get(source)
     if tensor is None:
         raise ValueError(
-            f"The model has no tensor {source}: an adapter, a quantised or pruned layer or a module of your own has its "
+            f"The model has no tensor {source}: an adapter, a quantised or pruned layer or one of your own has its "
             "place. Merge adapters first (merge_and_unload), remove parametrisations, and quantise modules in the copy."
         )
     if tensor.shape != shape and role is None:
