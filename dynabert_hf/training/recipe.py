@@ -53,6 +53,7 @@ from .stages import (
 )
 from .teacher import chosen_grid, keep_dimensions, load_teacher
 from .teaching import load_teachers
+from .token_types import telling_texts_apart
 from .trainer import DynaBertTrainer
 
 logger = logging.get_logger(__name__)
@@ -230,7 +231,9 @@ def run(recipe: Recipe, *, has_own_metrics: bool, keep_stages: bool) -> RecipeRe
     if not recipe.folder.is_finished():
         rehearse(recipe)
         recipe.folder.open(recipe.settings)
-    with unchanged(recipe.teacher), without_bars_of_files():
+    tokenizer = recipe.trainer_kwargs["processing_class"]
+    told_apart = telling_texts_apart(recipe.other_teachers, recipe.teacher, tokenizer)
+    with unchanged(recipe.teacher), told_apart, without_bars_of_files():
         references = None if has_own_metrics else measure_references(recipe)
         if not recipe.folder.is_finished():
             if references is not None:

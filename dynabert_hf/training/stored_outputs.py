@@ -29,6 +29,7 @@ from ..model.subnetwork import SubNetwork
 from ..tasks import LABELS, task_of
 from .ordered_evaluation import unchanged
 from .teacher_facts import TeacherFacts, at_size, parameters_of
+from .token_types import telling_apart_for
 
 ABOUT = "teacher_outputs.json"
 """File of a folder of stored outputs that says whose they are, and of what."""
@@ -87,6 +88,7 @@ def store_teacher_outputs(
     collate = data_collator or task_of(teacher).collator(processing_class)
     with (
         unchanged(teacher),
+        telling_apart_for(teacher, processing_class),
         tqdm(total=len(dataset), desc="Asking the teacher", unit="row", disable=not progress) as bar,
     ):
         teacher.eval()

@@ -54,6 +54,7 @@ from .teaching import (
     teachers_of,
     viewed,
 )
+from .token_types import telling_texts_apart
 
 logger = logging.get_logger(__name__)
 
@@ -191,14 +192,15 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
             OSError: If a checkpoint could not be written to `output_dir`.
         """
         elastic = self._elastic()
-        if self.looks_at_teachers and self.args.stage != "finetune" and not resume_from_checkpoint:
-            look_at_teachers(self, self._teachers)
-        forget_measured(elastic.config)
         with (
+            telling_texts_apart(self._teachers, elastic, self.processing_class),
             self._without_untaught_parts(),
             carrying(elastic, self._projections),
             all_unchanged(self._teachers),
         ):
+            if self.looks_at_teachers and self.args.stage != "finetune" and not resume_from_checkpoint:
+                look_at_teachers(self, self._teachers)
+            forget_measured(elastic.config)
             return super().train(resume_from_checkpoint, *args, **kwargs)
 
     @contextmanager

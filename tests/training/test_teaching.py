@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from datasets import Dataset
 from helpers import HELPERS, teaching_worker
 from helpers.backbones import make_stock
 from helpers.processes import launch
@@ -15,7 +16,7 @@ from torch.nn import functional
 from transformers import AutoModelForSequenceClassification
 from transformers.utils import ModelOutput
 
-from dynabert_hf import SubNetwork, plan_stage
+from dynabert_hf import DynaDistilBertForSequenceClassification, SubNetwork, plan_stage, store_teacher_outputs
 from dynabert_hf.training.teaching import ask, mean_predictions
 
 LARGER = {"hidden_size": 48, "num_hidden_layers": 9, "intermediate_size": 64}
@@ -131,6 +132,54 @@ def test_a_family_without_token_types_teaches_one_that_has_them(tmp_path):
     trainer.train()
     outputs = trainer._teacher_outputs(trainer.plan[0].teacher, batch_of(data))
     assert torch.equal(outputs.logits, teacher(batch_of(data)["input_ids"], batch_of(data)["attention_mask"]).logits)
+
+
+def pairs_of_texts(tokenizer):
+    texts = [("w5 w6", "w7"), ("w8", "w9 w10 w11"), ("w12 w13", "w14 w15")] * 2
+    told = tokenizer(*map(list, zip(*texts, strict=True)), return_token_type_ids=True)
+    read = {name: told[name] for name in ("input_ids", "attention_mask")}
+    return Dataset.from_dict({**read, "labels": [0, 1] * 3}), tokenizer.pad(told, return_tensors="pt")
+
+
+def teacher_of_pairs():
+    """A BERT whose token types decide what it says."""
+    teacher = make_stock("Bert", num_labels=2)
+    with torch.no_grad():
+        teacher.bert.embeddings.token_type_embeddings.weight.mul_(30)
+    return teacher.eval()
+
+
+def test_a_teacher_is_told_the_two_texts_of_a_pair_that_its_student_does_not_tell_apart(tmp_path, named):
+    tokenizer, teacher = named[1], teacher_of_pairs()
+    data, as_pairs = pairs_of_texts(tokenizer)
+    with torch.no_grad():
+        expected = teacher(**as_pairs).logits
+        alike = teacher(**{**as_pairs, "token_type_ids": torch.zeros_like(as_pairs["token_type_ids"])}).logits
+    assert (expected - alike).abs().min() > 1e-3
+    student = make_stock("DistilBert", num_labels=2)
+    said = []
+    teacher.register_forward_hook(lambda module, args, outputs: said.append(outputs.logits.detach()))
+    settings = {"train_dataset": data, "eval_dataset": data, "processing_class": tokenizer, "max_steps": 1}
+    one_batch = {"per_device_train_batch_size": 6, "train_sampling_strategy": "sequential", "hidden_weight": 0.0}
+    run_recipe(tmp_path, teacher=student, taught_by=teacher, **SMALL, **settings, **one_batch)
+    assert len(said) == 2  # measured once, and asked in the one step
+    for logits in said:
+        torch.testing.assert_close(logits, expected)
+    assert not teacher._forward_pre_hooks
+
+    tokenizer.model_input_names = ["input_ids", "attention_mask"]  # as DistilBERT's tokenizer has them
+    stored = store_teacher_outputs(teacher, data, tmp_path / "stored", processing_class=tokenizer, progress=False)
+    inputs = {name: as_pairs[name] for name in ("input_ids", "attention_mask")}
+    torch.testing.assert_close(stored.outputs(inputs, hidden_states=False).logits, expected)
+
+
+def test_a_teacher_of_pairs_without_a_tokenizer_that_tells_them_apart_is_said(tmp_path, caplog):
+    model = DynaDistilBertForSequenceClassification.from_backbone(make_stock("DistilBert"), **SMALL)
+    trainer = make_trainer(tmp_path, model=model, teacher=make_stock("Bert"), teacher_width="full", hidden_weight=0.0)
+    with caplog.at_level("WARNING"):
+        trainer.train()
+    assert "tells the two texts of a pair apart by token types, which a DynaDistilBert" in caplog.text
+    assert "Give the tokenizer as processing_class; of single texts, go on." in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["single_label_classification", "multi_label_classification", "regression"])
