@@ -18,9 +18,9 @@ from huggingface_hub import HfApi
 
 from ..model.elastic_model import ElasticModelMixin
 from ..model.shipping import NETWORK_ERRORS
-from ..model.subnetwork import Size, size_name
+from ..model.subnetwork import Size, as_size, size_name
 from ..sizes.metrics import plain_metrics
-from ..sizes.records import SizeRecord, as_size
+from ..sizes.records import SizeRecord
 from .card import write_model_card
 from .facts import ModelCardFacts
 from .space import check_token, push_space

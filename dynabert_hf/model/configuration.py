@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from transformers import PreTrainedConfig
 
 from .anatomy import Anatomy, head_group
-from .subnetwork import AnySize, LayerShape, Size, SubNetwork, SubNetworkError, by_depth, grid, parse_size, size_name
+from .subnetwork import AnySize, LayerShape, Size, SubNetwork, SubNetworkError, as_size, by_depth, grid, size_name
 
 FORMAT_VERSION = 1
 """Version of the elastic fields. A checkpoint with a higher one was written by a later release."""
@@ -58,7 +58,7 @@ def _size_texts(given: Any) -> list[str] | None:
         return None
     if isinstance(given, str):
         raise SubNetworkError(f"sizes={given!r} is not possible. Give a list of sizes, such as ['w0.6-d1'].")
-    return list(dict.fromkeys(size_name(parse_size(size) if isinstance(size, str) else size) for size in given))
+    return list(dict.fromkeys(size_name(as_size(size)) for size in given))
 
 
 def _check_increasing(name: str, indices: Sequence[int], num_layers: int) -> None:
@@ -240,7 +240,7 @@ class ElasticConfigMixin(_Config):
         """
         everything: Any = grid(self.widths, self.depths)
         if self.sizes:
-            listed = (parse_size(text) for text in self.sizes)
+            listed = (as_size(text) for text in self.sizes)
             everything = sorted(dict.fromkeys((*everything, *listed)), key=self._share)
         return tuple(size for size in everything if self.stored_shape is None or self.holds(size))
 
@@ -274,8 +274,6 @@ class ElasticConfigMixin(_Config):
                 f"{asked}, which this model does not hold. It holds layers {held}. Sizes that fit: {fitting}. Choose "
                 "one that fits, or load the model that this one was extracted from."
             )
-        if not layers:
-            raise SubNetworkError("No layer was given. Give at least one LayerShape.")
         group = head_group(self)
         for layer in layers:
             if layer.heads % group:
@@ -286,8 +284,8 @@ class ElasticConfigMixin(_Config):
         return layers
 
     def _layers_of(self, size: Size) -> tuple[LayerShape, ...]:
-        size = parse_size(size) if isinstance(size, str) else size
-        return self._by_rule(size) if isinstance(size, SubNetwork) else tuple(size)
+        value = as_size(size)
+        return self._by_rule(value) if isinstance(value, SubNetwork) else value
 
     def _kept_at(self, depth: float) -> Sequence[int] | None:
         """The layers that a depth keeps, where not those of the depth rule."""
@@ -368,7 +366,7 @@ class ElasticConfigMixin(_Config):
         Raises:
             SubNetworkError: If this network does not hold the size.
         """
-        size = parse_size(size) if isinstance(size, str) else size
+        size = as_size(size)
         layers, name = self.resolve(size), size_name(size)
         made = copy.deepcopy(self)
         made.stored_shape = [asdict(layer) for layer in layers]

@@ -7,7 +7,7 @@ the package, so that they also work where only the files shipped with a checkpoi
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
@@ -23,7 +23,7 @@ from .configuration import ElasticConfigMixin, take_fields
 from .copies import new_model, pooler_of, shared_model
 from .elastic import ActiveSizes, ElasticLayers
 from .shipping import IS_COPY, PUSH_ARGUMENTS, prepare_upload, push, save_code, save_sentence_encoder
-from .subnetwork import AnySize, LayerShape, Size, SubNetwork, SubNetworkError, parse_size
+from .subnetwork import AnySize, LayerShape, Size, SubNetwork, SubNetworkError, as_size
 
 if TYPE_CHECKING:  # the mixin always stands before a stock model class
     _Model = PreTrainedModel
@@ -121,17 +121,7 @@ class ElasticModelMixin(_Model):
         if size is not None:
             if width is not None or depth is not None:
                 raise SubNetworkError(f"Both {size} and width={width}, depth={depth} were given. Give one of them.")
-            if isinstance(size, str):
-                return parse_size(size)
-            if isinstance(size, SubNetwork):
-                return size
-            layers: tuple[Any, ...] = tuple(size) if isinstance(size, Sequence) else ()
-            if layers and all(isinstance(layer, LayerShape) for layer in layers):
-                return layers
-            raise SubNetworkError(
-                f"{size!r} is not a size. Give a SubNetwork, its text such as 'w0.5-d0.75', a sequence of LayerShapes, "
-                "or width= and depth=."
-            )
+            return as_size(size)
         active = self.active
         if width is None and depth is None:
             return active

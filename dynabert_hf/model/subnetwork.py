@@ -184,6 +184,19 @@ def parse_size(text: str) -> SubNetwork | tuple[LayerShape, ...]:
     return SubNetwork.parse(text)
 
 
+def as_size(given: Any) -> AnySize:
+    """A size as a value, whether a value or its text was given; what is neither is refused."""
+    if isinstance(given, str):
+        return parse_size(given)
+    if isinstance(given, SubNetwork):
+        return given
+    if isinstance(given, Sequence) and given and all(isinstance(layer, LayerShape) for layer in given):
+        return tuple(given)
+    raise SubNetworkError(
+        f"{given!r} is not a size. Give a SubNetwork, its text such as 'w0.5-d0.75', or a sequence of LayerShapes."
+    )
+
+
 def by_depth(given: Any) -> dict[str, list[int]] | None:
     """The layers to keep by depth, as JSON can hold them and with one text for a depth."""
     if given is None:

@@ -11,10 +11,9 @@ import torch
 from ..data.labelled_text import LabelledText
 from ..families import ModelTypeError
 from ..model.elastic_model import ElasticModelMixin
-from ..model.subnetwork import AnySize, Size, size_name
+from ..model.subnetwork import AnySize, Size, as_size, size_name
 from ..task_metrics import problem_type
 from ..tasks import task_of
-from .records import as_size
 
 _SHARPEST, _FLATTEST = 1 / 20, 20.0
 """Temperatures beyond these say that the validation text is too little, not how sure a size is."""

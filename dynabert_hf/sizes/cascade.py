@@ -19,11 +19,11 @@ import torch
 from ..data.labelled_text import LabelledText
 from ..families import read_config
 from ..model.elastic_model import ElasticModelMixin
-from ..model.subnetwork import AnySize, LayerShape, Size, SubNetworkError, size_name
+from ..model.subnetwork import AnySize, LayerShape, Size, SubNetworkError, as_size, size_name
 from ..onnx.session import OnnxModel, load_onnx
 from .calibration import confidence, fit_temperature, kind_of_choice, predict_sizes
 from .counting import count_parameters
-from .records import SizeRecord, as_size
+from .records import SizeRecord
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..model.configuration import REFERENCES
 from ..model.subnetwork import LayerShape, SubNetwork, parse_size
-from .metrics import LOWER, SUMMARIES, direction_of, in_telling_order, parse_metric_name
+from .metrics import LOWER, SUMMARIES, direction_of, in_telling_order, is_number, parse_metric_name
 from .records import COSTS, SizeRecord, cost_of, format_cost, metric_of
 
 
@@ -176,17 +176,18 @@ def read_metrics(
     """One metric of every size out of what `evaluate()` returns (`eval_w0.5-d0.75_accuracy`).
 
     Args:
-        metrics: Names to values; names that carry no size are passed over. Any prefix before it is accepted.
+        metrics: Names to values; names that carry no size, and values that are no numbers, are passed over. Any prefix
+            before the size is accepted.
         metric: Which metric to read; of one of several evaluation sets with the name of the set, `matched_accuracy`.
 
     Raises:
         ValueError: If no size has that metric, or several evaluation sets have it.
     """
-    parsed = [(one, float(value)) for name, value in metrics.items() if (one := parse_metric_name(name)) is not None]
-    sized = [(one, value) for one, value in parsed if one.size not in SUMMARIES]
+    parsed = [(one, value) for name, value in metrics.items() if (one := parse_metric_name(name)) is not None]
+    sized = [(one, float(value)) for one, value in parsed if one.size not in SUMMARIES and is_number(value)]
     splits = {one.split for one, _ in sized if one.metric == metric}
     if len(splits) > 1:
-        possible = sorted(f"{split}_{metric}" for split in splits)
+        possible = sorted(f"{split}_{metric}" for split in splits if split)
         raise ValueError(f"Several evaluations have the metric {metric!r}. Give metric= one of {possible}.")
     found = {
         parse_size(one.size): value
@@ -209,7 +210,7 @@ def read_stored_metrics(config: Any, *, metric: str = "accuracy") -> dict[SubNet
         ValueError: If nothing is stored, or no size has that metric.
     """
     stored = stored_by_size(config)
-    found = {parse_size(name): float(own[metric]) for name, own in stored.items() if metric in own}
+    found = {parse_size(name): float(own[metric]) for name, own in stored.items() if is_number(own.get(metric))}
     if not found:
         known = sorted({name for own in stored.values() for name in own}) or "no metrics"
         raise ValueError(

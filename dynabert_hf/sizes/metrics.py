@@ -113,7 +113,7 @@ def metrics_by_size(metrics: Mapping[str, Any], split: str = "eval") -> dict[str
         if parsed is None or parsed.size in SUMMARIES or not f"{parsed.split}_".startswith(f"{split}_"):
             continue
         of_set = parsed.split.removeprefix(split).removeprefix("_")
-        if parsed.metric not in TIMING and _is_number(value):
+        if parsed.metric not in TIMING and is_number(value):
             found[parsed.size][f"{of_set}_{parsed.metric}" if of_set else parsed.metric] = value
     return dict(found)
 
@@ -121,7 +121,7 @@ def metrics_by_size(metrics: Mapping[str, Any], split: str = "eval") -> dict[str
 def plain_metrics(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     """The metrics with a prefix that are numbers, without it, and without how long the evaluation took."""
     plain = {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
-    return {name: value for name, value in plain.items() if name not in TIMING and _is_number(value)}
+    return {name: value for name, value in plain.items() if name not in TIMING and is_number(value)}
 
 
 def with_summary(
@@ -150,7 +150,7 @@ def with_summary(
                 merged[f"{split}_{metric}"] = value
                 continue
             merged[str(MetricName(split, size, metric))] = value
-            if _is_number(value):
+            if is_number(value):
                 values[metric].append(float(value))
     for metric, numbers in values.items():
         merged[str(MetricName(split, "mean", metric))] = float(np.mean(numbers))
@@ -300,5 +300,6 @@ def check_came(asked: str | None, metrics: Mapping[str, Any], *, saved: str | No
     )
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether a value can be a metric to choose by, rather than a report or the like."""
     return isinstance(value, Real) and not isinstance(value, bool)

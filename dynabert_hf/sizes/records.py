@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from numbers import Real
 from typing import Any
 
 from ..model.configuration import REFERENCES
 from ..model.elastic_model import ElasticModelMixin
-from ..model.subnetwork import LayerShape, Size, SubNetwork, parse_size, size_name
+from ..model.subnetwork import LayerShape, Size, SubNetwork, as_size, size_name
 from .counting import count_flops, count_parameters
-from .metrics import plain_metrics
+from .metrics import is_number, plain_metrics
 from .tables import quantity
 
 COSTS = {"latency_ms": "ms", "flops": "FLOPs", "parameters": "parameters", "memory_mb": "MB"}
@@ -57,10 +56,10 @@ class SizeRecord:
         for name, value in {**normal, "setting": dict(self.setting)}.items():
             object.__setattr__(self, name, value)
         for name, metric in self.metrics.items():
-            if not _is_number(metric):
+            if not is_number(metric):
                 raise ValueError(f"{self} has {name}={metric!r}. A metric is a number; leave out what is none.")
         for name, amount in costs.items():
-            if not _is_number(amount) or not math.isfinite(amount) or amount < 0:
+            if not is_number(amount) or not math.isfinite(amount) or amount < 0:
                 raise ValueError(
                     f"{self} has {name}={amount!r}. It must be a finite number of at least 0, or None if not measured."
                 )
@@ -134,13 +133,6 @@ class SizeRecord:
             "flops": count_flops(model, size, batch_size=batch_size, sequence_length=sequence_length),
         }
         return cls(size, metrics or {}, costs, {"batch_size": batch_size, "sequence_length": sequence_length})
-
-
-def as_size(size: Size) -> SubNetwork | tuple[LayerShape, ...]:
-    """A size as a value, whether a value or its text was given."""
-    if isinstance(size, str):
-        return parse_size(size)
-    return size if isinstance(size, SubNetwork) else tuple(size)
 
 
 def make_records(
@@ -238,7 +230,3 @@ def metric_of(record: SizeRecord, metric: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{record} has {metric}={value!r}. It must be a finite number; leave the size out.")
     return value
-
-
-def _is_number(number: Any) -> bool:
-    return isinstance(number, Real) and not isinstance(number, bool)

@@ -10,7 +10,7 @@ from transformers.trainer_callback import ProgressCallback
 from transformers.trainer_utils import EvalLoopOutput, PredictionOutput
 
 from ..data.columns import without_missing_labels
-from ..model.subnetwork import LayerShape, SubNetwork, SubNetworkError, parse_size, size_name
+from ..model.subnetwork import LayerShape, SubNetwork, SubNetworkError, as_size, size_name
 from ..sizes.metrics import check_asked, check_came, full_name, told_directions, with_summary
 from .arguments import DynaBertTrainingArguments
 from .callbacks import SizeProgressCallback
@@ -173,9 +173,7 @@ def _parsed(sizes: Sequence[Size | str], config: Any) -> tuple[Size, ...]:
             f"sizes={sizes!r} is no list of sizes. Possible are lists such as {[str(config.subnetworks[0])]}. Give at "
             "least one size, or None for all."
         )
-    parsed: tuple[Size, ...] = tuple(
-        dict.fromkeys(parse_size(size) if isinstance(size, str) else size for size in sizes)
-    )
+    parsed: tuple[Size, ...] = tuple(dict.fromkeys(map(as_size, sizes)))
     for size in parsed:
         config.resolve(size)
     return parsed

@@ -266,6 +266,9 @@ def test_a_size_that_cannot_be_is_refused_and_the_active_one_stays(asked, messag
     with pytest.raises(SubNetworkError, match=message):
         model.set_active(**asked)
     assert model.active == SubNetwork(0.5, 0.5)
+    if "size" in asked and "width" not in asked:
+        with pytest.raises(SubNetworkError, match=message):
+            model.config.resolve(asked["size"])
 
 
 def test_heads_that_do_not_divide_the_hidden_size_are_refused():

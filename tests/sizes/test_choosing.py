@@ -195,6 +195,8 @@ def test_evaluation_metrics_become_accuracies():
         "eval_w0.25-d0.5_accuracy": 0.81,
         "eval_w1-d1_accuracy": 0.88,
         "eval_w1-d1_loss": 0.3,
+        "eval_w1-d1_report": {"positive": {"f1": 0.9}},
+        "eval_w1-d1_auc": None,
         "eval_mean_accuracy": 0.85,
         "epoch": 3.0,
     }
