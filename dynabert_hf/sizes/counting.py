@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any
 
@@ -123,17 +123,26 @@ def _flops(twin: Any, layer: LayerShape, batch_size: int, sequence_length: int) 
     return counter.get_total_flops() - added, added
 
 
+_SHAPELESS = {"_name_or_path", "architectures", "dtype", "finetuning_task", "problem_type", "use_cache"}
+"""Fields of a stock configuration that change from run to run, and no shape with them."""
+
+
 def _twin_of(model_class: Any, config: ElasticConfigMixin, **changes: Any) -> Any:
-    """A model of the shapes that a configuration describes, without weights."""
-    others = dict.fromkeys(("metrics", "extracted_from", "_name_or_path"))
-    others |= {"active_width": 1.0, "active_depth": 1.0, "active_layers": config.stored_shape}
+    """A model without weights, of the shapes that a configuration describes; one for all that describe the same.
+
+    Of the elastic fields only the stored layers describe shapes. Sizes, metrics and the like are left out.
+    """
+    silent = _SHAPELESS | {field.name for field in fields(ElasticConfigMixin)}
+    shapes = {name: value for name, value in config.to_dict().items() if name not in silent}
+    stored = {"stored_shape": config.stored_shape, "active_layers": config.stored_shape}
     config_class: Any = type(config)
-    return _twin(model_class, config_class, json.dumps({**config.to_dict(), **others, **changes}, default=str))
+    described = {**shapes, **stored, "widths": [1.0], "depths": [1.0], **changes}
+    return _twin(model_class, config_class, json.dumps(described, default=str))
 
 
-@lru_cache(maxsize=8)
-def _twin(model_class: Any, config_class: Any, fields: str) -> Any:
-    config = config_class.from_dict(json.loads(fields), attn_implementation="eager")
+@lru_cache(maxsize=32)
+def _twin(model_class: Any, config_class: Any, described: str) -> Any:
+    config = config_class.from_dict(json.loads(described), attn_implementation="eager")
     with torch.device("meta"):
         return model_class(config).eval()
 

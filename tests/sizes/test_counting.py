@@ -6,6 +6,7 @@ from helpers.tiny import batch_for, make_config, make_model
 from torch.utils.flop_counter import FlopCounterMode
 
 from dynabert_hf import LayerShape, SubNetworkError, count_flops, count_parameters
+from dynabert_hf.sizes import counting
 
 IRREGULAR = (LayerShape(0, 4, 48), LayerShape(2, 1, 7), LayerShape(5, 3, 20))
 
@@ -82,3 +83,15 @@ def test_irregular_sizes_have_a_text_form():
     assert parse_size(size_name(IRREGULAR)) == IRREGULAR
     model = make_model()
     assert model.set_active("l0h4n48-l2h1n7-l5h3n20").active == IRREGULAR
+
+
+def test_configurations_of_the_same_shapes_are_counted_by_one_model_without_weights():
+    model = make_model(widths=[0.5, 1.0])
+    counting._twin.cache_clear()
+    before = count_parameters(model, "w0.5-d0.5"), count_flops(model, "w0.5-d0.5", sequence_length=7)
+    model.config.metrics, model.config.problem_type = {"w1-d1": {"loss": 1.0}}, "regression"
+    assert (count_parameters(model, "w0.5-d0.5"), count_flops(model, "w0.5-d0.5", sequence_length=7)) == before
+    assert counting._twin.cache_info().currsize == 1
+    other = make_model(widths=[1.0], stock={"num_attention_heads": 1})  # of which no part is left at most widths
+    assert count_parameters(other).total == sum(parameter.numel() for parameter in other.parameters())
+    assert counting._twin.cache_info().currsize == 2
