@@ -378,6 +378,10 @@ class ElasticConfigMixin(_Config):
             setattr(made, field, {key: own for key, own in told if key in REFERENCES or made.holds(key)} or None)
         return made
 
+    def forget_measured(self) -> None:
+        """Forget, in place, what was measured of weights that are about to change."""
+        self.metrics = self.metric_rows = self.metric_order = self.temperatures = None
+
     def _record_active(self, size: AnySize) -> None:
         """Remember the size in force, already checked; past the validation of every assignment, for speed."""
         if isinstance(size, SubNetwork):

@@ -207,10 +207,7 @@ def _untracked(linear: ElasticLinear, window: Window) -> Parts:
         whole = linear.weight.new_empty(0).set_(linear.weight)
         return whole.unflatten(0, (linear.blocks, -1))[:, :rows, :columns].mT
     views: Any = linear.parts(window)
-    return [
-        (weight.new_empty(0).set_(weight), bias if bias is None else bias.new_empty(0).set_(bias))
-        for weight, bias in views
-    ]
+    return [(w.new_empty(0).set_(w), None if b is None else b.new_empty(0).set_(b)) for w, b in views]
 
 
 def _side_by_side(states: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -326,6 +323,8 @@ class ElasticLayers(nn.ModuleList):
 
     def __iter__(self) -> Iterator[Any]:
         active, stored = self.active, self.stored
+        if self.training and is_grad_enabled() and not is_compiling():
+            active.config.forget_measured()
         layers = [stored[position] for position in active.size.positions]
         if not (active.size.is_full_width or is_compiling()):
             is_replica = self is not active.list_of_layers  # of DataParallel, with weights of its own

@@ -54,9 +54,7 @@ def save_code(base_class: type, folder: str | Path) -> None:
     """Put the code of a family beside a model saved in `folder`, and name it in its configuration."""
     for name in shipped_files(base_class):
         shutil.copyfile(Path(__file__).with_name(name), Path(folder) / name)
-    config = _read_config(folder)
-    config["auto_map"] = _auto_map(base_class)
-    _write_config(folder, config)
+    _write_config(folder, {**_read_config(folder), "auto_map": _auto_map(base_class)})
 
 
 def save_sentence_encoder(config: Any, folder: str | Path) -> None:

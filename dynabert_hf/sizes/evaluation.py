@@ -36,12 +36,6 @@ def with_sizes(before: Iterable[str] | None, sizes: Iterable[str]) -> list[str]:
     return list(dict.fromkeys([*(before or []), *sizes]))
 
 
-def forget_measured(config: Any) -> None:
-    """Let a configuration forget, in place, what was measured of weights that are about to change."""
-    for name in ("metrics", "metric_rows", "metric_order", "temperatures"):
-        setattr(config, name, None)
-
-
 def store_metrics(path: Path, metrics: Metrics, rows: str) -> bool:
     """Add metrics by size to those in the config.json of a model, and of which rows they are.
 

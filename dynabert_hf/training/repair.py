@@ -19,7 +19,6 @@ from ..families import anatomy_of
 from ..model.anatomy import HIDDEN
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import AnySize, LayerShape, Size, SubNetworkError, size_name
-from ..sizes.evaluation import forget_measured
 from ..tasks import task_of
 
 
@@ -59,7 +58,7 @@ def repair(model: ElasticModelMixin, size: Size, batches: Iterable[Mapping[str, 
         )
     means = _measure(model, reference, batches, wide)
     small = model.extract(size)
-    forget_measured(small.config)
+    small.config.forget_measured()
     with torch.no_grad():
         for own, whole, mean in zip(_linears_out(small, kept), wide, means, strict=True):
             removed = whole.weight[:, own.in_features : len(mean)].double()

@@ -23,7 +23,6 @@ from ..families import anatomy_of
 from ..model.anatomy import HEADS, HIDDEN, KEYS, NEURONS, Role, head_group, head_size
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import SubNetwork
-from ..sizes.evaluation import forget_measured
 
 
 @dataclass(frozen=True)
@@ -265,7 +264,7 @@ def rewire(model: PreTrainedModel, importance: Importance) -> PreTrainedModel:
             if role.inputs != HIDDEN:
                 _permute_inputs(linear, orders[role.inputs])
     if isinstance(model, ElasticModelMixin):
-        forget_measured(config)
+        config.forget_measured()
     return model
 
 

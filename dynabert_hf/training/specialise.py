@@ -18,7 +18,6 @@ from ..data.labels import CastLabels
 from ..data.sentences import texts_to_learn
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import Size, SubNetwork, SubNetworkError
-from ..sizes.evaluation import forget_measured
 from ..tasks import is_sentence_encoder, task_of, without_labels
 from .accounting import of_labelled
 from .arguments import DynaBertTrainingArguments
@@ -77,7 +76,7 @@ def specialise(
         train_dataset = _checked(model, args, train_dataset, teacher, processing_class)
         student: Any = model.extract(size)
         student.to(torch.promote_types(model.dtype, torch.float32))  # half precision would lose most steps
-        forget_measured(student.config)
+        student.config.forget_measured()
         trainer = OneSizeTrainer(
             student,
             [model] if teacher is None else [model, teacher],

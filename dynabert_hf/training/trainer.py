@@ -24,7 +24,6 @@ from ..data.labels import CastLabels
 from ..data.pooling import single_texts
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import AnySize, SubNetwork, size_name
-from ..sizes.evaluation import forget_measured
 from ..tasks import is_sentence_encoder, task_of, without_labels
 from .accounting import Items, LossLog, Shares, of_labelled
 from .arguments import DynaBertTrainingArguments
@@ -200,7 +199,7 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
         ):
             if self.looks_at_teachers and self.args.stage != "finetune" and not resume_from_checkpoint:
                 look_at_teachers(self, self._teachers)
-            forget_measured(elastic.config)
+            elastic.config.forget_measured()
             return super().train(resume_from_checkpoint, *args, **kwargs)
 
     @contextmanager

@@ -434,3 +434,25 @@ def test_layer_shapes_are_trained_with_the_grid():
     assert [pair.student for pair in plan_stage(model.config, "finetune")] == [layers, *model.config.subnetworks[1:]]
     pair = plan_stage(model.config, "depth")[0]
     assert (pair.student, pair.teacher) == (layers, SubNetwork(1.0, 1.0))
+
+
+@pytest.mark.parametrize("size", [None, "w0.5-d0.5"])
+def test_a_model_forgets_what_was_measured_when_somebody_trains_it(size, tmp_path):
+    model = make_model(widths=[0.5, 1.0], depths=[0.5, 1.0])
+    model.config.metrics = {"w0.5-d0.5": {"accuracy": 0.9}, "w1-d1": {"accuracy": 0.95}}
+    model.config.temperatures = {"w0.5-d0.5": 1.5, "w1-d1": 1.2}
+    model = model if size is None else model.extract(size)
+    measured = copy.deepcopy(model.config.metrics)
+    batch = {**make_batch(), "labels": torch.tensor([0, 2])}
+    model(**batch).loss.backward()  # in evaluation, as importance is measured
+    model.zero_grad()
+    model.train()
+    with torch.no_grad():
+        model(**batch)
+    assert model.config.metrics == measured != {}
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model(**batch).loss.backward()
+    optimizer.step()
+    model.save_pretrained(tmp_path)
+    kept = type(model).from_pretrained(tmp_path).config
+    assert kept.metrics is kept.temperatures is kept.metric_rows is None
