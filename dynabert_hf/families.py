@@ -32,6 +32,7 @@ from .model import (
     modeling_dynaxlmroberta,
 )
 from .model.anatomy import Anatomy
+from .model.configuration import ElasticConfigMixin
 from .model.elastic_model import ElasticModelMixin
 
 
@@ -97,6 +98,20 @@ def elastic_class_of(model: PreTrainedModel | type[PreTrainedModel]) -> Any:
     possible = [head.__name__ for head in heads] or supported_types()
     kind = "Of this family these are" if heads else "Supported types are"
     raise ModelTypeError(f"A {wanted.__name__} cannot be made elastic. {kind} {', '.join(possible)}; use one of them.")
+
+
+def check_elastic(model: Any) -> None:
+    """Whether this is a model with sizes, itself or within a wrapper.
+
+    Raises:
+        ModelTypeError: If it is not.
+    """
+    if not isinstance(getattr(model, "config", None), ElasticConfigMixin):
+        raise ModelTypeError(
+            f"The model is a {type(model).__name__}, which has one size only. Possible are elastic models: load one by "
+            "from_pretrained, or make one of a stock model by from_backbone, of the Dyna... class of its family and "
+            "head."
+        )
 
 
 def family_name(class_name: str) -> str:

@@ -16,7 +16,22 @@ from transformers import (
     T5ForSequenceClassification,
 )
 
-from dynabert_hf import AUTO_CLASSES
+from dynabert_hf import (
+    AUTO_CLASSES,
+    Cascade,
+    LatencyController,
+    ModelCardFacts,
+    ServingTarget,
+    SizeRecord,
+    calibrate,
+    measure_cascade,
+    measure_latency,
+    profile,
+    push_subnetworks,
+    repair,
+    search_layers,
+    specialise,
+)
 from dynabert_hf.families import (
     anatomy_of,
     backbone_class_of,
@@ -33,6 +48,35 @@ def test_every_stock_class_has_its_elastic_class(family, head):
     assert elastic.__name__ == f"Dyna{family}{head}"
     assert elastic_class_of(elastic) is elastic
     assert backbone_class_of(elastic) is stock
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        profile,
+        measure_latency,
+        lambda model: search_layers(model, None, None, flops=1e6),
+        lambda model: calibrate(model, None),
+        lambda model: Cascade(model, "w0.5-d0.5", "w1-d1", threshold=0.5),
+        lambda model: measure_cascade(model, "w0.5-d0.5", "w1-d1", None),
+        lambda model: repair(model, "w0.6-d0.5", []),
+        lambda model: specialise(model, "w0.5-d0.5", train_dataset=[]),
+        lambda model: push_subnetworks(model, "me/sizes", ["w0.5-d0.5"]),
+        ModelCardFacts.from_stored,
+        lambda model: LatencyController(model, SERVED, ServingTarget(p95_ms=100)),
+    ],
+)
+def test_a_stock_model_is_refused_by_name_where_sizes_are_needed(call):
+    with pytest.raises(
+        TypeError, match=r"is a BertForSequenceClassification, which has one size only\. .*from_backbone"
+    ):
+        call(transformers.BertForSequenceClassification(transformers.BertConfig(**TINY)))
+
+
+SERVED = [
+    SizeRecord("w0.5-d0.5", {"accuracy": 0.5}, {"latency_ms": 1}),
+    SizeRecord("w1-d1", {"accuracy": 0.7}, {"latency_ms": 2}),
+]
 
 
 def test_auto_classes_know_every_elastic_class():

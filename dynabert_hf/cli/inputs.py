@@ -14,9 +14,11 @@ from ..data.labelled_sentences import LabelledSentences
 from ..data.labelled_text import LabelledText
 from ..families import elastic_classes, read_config, supported_types
 from ..files import check_writable_file
+from ..hub.push import has_weights
 from ..model.configuration import ElasticConfigMixin
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import parse_size
+from ..onnx.session import INDEX
 from ..sizes.named_metrics import named_metrics
 from ..tasks import is_sentence_encoder
 
@@ -57,7 +59,13 @@ def load_shell(name: str) -> ElasticModelMixin:
 
 
 def load_model(name: str) -> Any:
-    return _class(_config(name)).from_pretrained(name).eval()
+    model_class = _class(_config(name))
+    if Path(name, INDEX).is_file() and not has_weights(name):
+        raise ValueError(
+            f"{name!r} is an ONNX export, which has no weights for torch. Give the model that it was made of; the "
+            "export itself runs by load_onnx in Python."
+        )
+    return model_class.from_pretrained(name).eval()
 
 
 def load_tokenizer(name: str) -> Any:

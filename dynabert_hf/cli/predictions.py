@@ -45,6 +45,7 @@ def predict(arguments: Namespace, console: Console) -> None:
         raise ValueError(
             f"--no-answer was given for a {type(model).__name__}. Only questions may have none; leave it out."
         )
+    columns_of(model)  # refused before its file is read
     rows, columns = _read(arguments, model)
     told = {"batch_size": arguments.eval_batch_size, "may_be_none": arguments.no_answer}
     found = predict_texts(model, needed_tokenizer(arguments.model), rows, **told)
@@ -100,6 +101,33 @@ def _in_words(value: Any) -> str:
     return ", ".join(map(_in_words, value)) if isinstance(value, list) else str(value)
 
 
+def columns_of(model: Any) -> tuple[int, ...]:
+    """How many columns of text the head of a model may predict by.
+
+    Raises:
+        ValueError: If it predicts nothing of texts.
+    """
+    task = task_of(model).pipeline
+    if task not in _COLUMNS:
+        instead = "of another head take its outputs in Python"
+        if is_sentence_encoder(model.config):
+            instead = "SentenceTransformer(MODEL).encode(texts) gives the vectors of a sentence encoder"
+        raise ValueError(
+            f"A {type(model).__name__} predicts nothing of texts. Possible are the tasks {', '.join(_COLUMNS)}; "
+            f"{instead}."
+        )
+    return _COLUMNS[task]
+
+
+_COLUMNS = {
+    "text-classification": (1, 2),
+    "token-classification": (1,),
+    "fill-mask": (1,),
+    "question-answering": (2,),
+    "multiple-choice": (2,),
+}
+
+
 def predict_texts(
     model: Any, tokenizer: Any, rows: Sequence[Sequence[Any]], *, batch_size: int, may_be_none: bool = False
 ) -> list[dict]:
@@ -117,25 +145,10 @@ def predict_texts(
         ValueError: If the head of the model predicts nothing of texts, needs another number of them, or finds no word
             to fill in.
     """
-    task = task_of(model).pipeline
-    possible = {
-        "text-classification": (1, 2),
-        "token-classification": (1,),
-        "fill-mask": (1,),
-        "question-answering": (2,),
-        "multiple-choice": (2,),
-    }
-    if task not in possible:
-        instead = "of another head take its outputs in Python"
-        if is_sentence_encoder(model.config):
-            instead = "SentenceTransformer(MODEL).encode(texts) gives the vectors of a sentence encoder"
+    task, possible = task_of(model).pipeline, columns_of(model)
+    if len(rows[0]) not in possible:
         raise ValueError(
-            f"A {type(model).__name__} predicts nothing of texts. Possible are the tasks {', '.join(possible)}; "
-            f"{instead}."
-        )
-    if len(rows[0]) not in possible[task]:
-        raise ValueError(
-            f"{len(rows[0])} columns of text were given, but {task} takes {' or '.join(map(str, possible[task]))}. "
+            f"{len(rows[0])} columns of text were given, but {task} takes {' or '.join(map(str, possible))}. "
             "Name them with --text-column; for questions the column of the question, then that of the text; for "
             "choices that of the text, then that of its choices."
         )

@@ -12,6 +12,7 @@ from huggingface_hub import ModelCard
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
+from ..families import check_elastic
 from ..model.configuration import REFERENCES
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import size_name
@@ -132,6 +133,7 @@ class ModelCardFacts:
             records: What was measured and counted of its sizes, from small to large.
             **facts: The other fields of this class.
         """
+        check_elastic(model)
         told = {
             "directions": model.config.metric_directions or {},
             "vocabulary": model.config.trimmed_vocabulary,
@@ -148,6 +150,7 @@ class ModelCardFacts:
             model: The elastic model.
             **facts: The other fields of this class.
         """
+        check_elastic(model)
         stored = {name: plain_metrics(own) for name, own in (model.config.metrics or {}).items()}
         sizes = [size_name(size) for size in model.config.subnetworks or (model.active,)]
         names = dict.fromkeys([*sizes, *(name for name in stored if name not in REFERENCES)])

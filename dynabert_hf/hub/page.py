@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from ..families import ModelTypeError, elastic_classes
+from ..families import ModelTypeError, check_elastic, elastic_classes
 from ..model.elastic_model import ElasticModelMixin
 from ..sizes.plots import plot_pareto
 from ..sizes.records import SizeRecord
@@ -39,11 +39,13 @@ def make_page(model: ElasticModelMixin | str | os.PathLike, tokenizer: Any = Non
         raise ImportError(
             f'The page needs {missing}, not installed here. Install with `pip install "dynabert_hf[demo]"`.'
         )
-    name = model if isinstance(model, str) else getattr(model, "name_or_path", None) or os.fspath(model)  # type: ignore[arg-type]
-    if not isinstance(model, ElasticModelMixin):
-        tokenizer = tokenizer or AutoTokenizer.from_pretrained(model)
+    if isinstance(model, str | os.PathLike):
+        name, tokenizer = os.fspath(model), tokenizer or AutoTokenizer.from_pretrained(model)
         model = _loaded(model)
-    return _Page(Playground(model, tokenizer, **kwargs), title=str(name).rstrip("/").rpartition("/")[2]).blocks()
+    else:
+        check_elastic(model)
+        name = model.name_or_path or type(model).__name__
+    return _Page(Playground(model, tokenizer, **kwargs), title=name.rstrip("/").rpartition("/")[2]).blocks()
 
 
 def _loaded(name: str | os.PathLike) -> ElasticModelMixin:

@@ -52,6 +52,7 @@ class Playground:
 
     Raises:
         TypeError: If the model does not classify texts or give them a value.
+        ValueError: If there is no tokenizer.
     """
 
     def __init__(self, model: ElasticModelMixin, tokenizer: Any, *, sequence_length: int = 32, rounds: int = 10):
@@ -60,6 +61,8 @@ class Playground:
                 f"A {type(model).__name__} does not classify texts. The page is for models "
                 "ForSequenceClassification; use `dynabert predict` for others."
             )
+        if tokenizer is None:
+            raise ValueError("tokenizer is None. A model in memory has none beside it; give the one that it reads by.")
         self.model, self.tokenizer = model, tokenizer
         self.longest = min(longest_input(model.config), tokenizer.model_max_length)
         stored = model.config.metrics or {}

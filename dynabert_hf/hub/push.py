@@ -16,6 +16,7 @@ import torch
 import transformers
 from huggingface_hub import HfApi
 
+from ..families import check_elastic
 from ..model.elastic_model import ElasticModelMixin
 from ..model.shipping import NETWORK_ERRORS
 from ..model.subnetwork import Size, as_size, size_name
@@ -58,6 +59,7 @@ def push_subnetworks(
         SubNetworkError: If a size is not in the model. Nothing has been pushed then.
         ConnectionError: If the Hub cannot be reached or refuses; says which sizes were pushed.
     """
+    check_elastic(model)
     wanted = {size_name(size): size for size in map(as_size, sizes)}
     for size in wanted.values():
         model.config.resolve(size)
@@ -123,7 +125,7 @@ def push_folder(
         space: Whether to publish the page of `dynabert demo` as a Space of the same name, too.
 
     Raises:
-        FileNotFoundError: If the folder holds no elastic model.
+        FileNotFoundError: If the folder holds no elastic model, or no weights.
         ValueError: If a Space is asked for without an access token.
         ConnectionError: If the Hub cannot be reached or refuses. The folder is as it was; call again to go on.
     """
@@ -132,6 +134,11 @@ def push_folder(
         raise FileNotFoundError(
             f"{str(folder)!r} has no config.json, so it is not the folder of a model. Give a folder that "
             "save_pretrained or train_dynabert wrote."
+        )
+    if not has_weights(folder):
+        raise FileNotFoundError(
+            f"{str(folder)!r} has no weights, neither .safetensors nor .bin, so nobody could load it. Give the folder "
+            "of a model that save_pretrained or train_dynabert wrote; `hf upload` takes others, such as ONNX exports."
         )
     model = _shell_of(folder)
     if space:
@@ -157,6 +164,11 @@ def push_folder(
         except NETWORK_ERRORS as error:
             raise _push_error(repo_id, error) from error
     return done.commit_url
+
+
+def has_weights(folder: str | Path) -> bool:
+    """Whether there are weights for torch in a folder."""
+    return any(file.suffix in (".safetensors", ".bin") for file in Path(folder).glob("*model*"))
 
 
 def _stays_at_home(name: Path) -> bool:

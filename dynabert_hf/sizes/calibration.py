@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ..data.labelled_text import LabelledText
-from ..families import ModelTypeError
+from ..families import ModelTypeError, check_elastic
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import AnySize, Size, as_size, size_name
 from ..task_metrics import problem_type
@@ -95,6 +95,7 @@ def calibrate(model: ElasticModelMixin, text: LabelledText, sizes: Iterable[Size
         SubNetworkError: If the model does not hold a size.
         TypeError: If the head does not choose among labels.
     """
+    check_elastic(model)
     kind = kind_of_choice(type(model).__name__, model.config)
     chosen = list(map(as_size, model.config.subnetworks if sizes is None else sizes))
     fitted = {

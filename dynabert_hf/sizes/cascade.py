@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from ..data.labelled_text import LabelledText
-from ..families import read_config
+from ..families import check_elastic, read_config
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import AnySize, LayerShape, Size, SubNetworkError, as_size, size_name
 from ..onnx.session import OnnxModel, load_onnx
@@ -129,6 +129,8 @@ class Cascade:
         if isinstance(model, ElasticModelMixin):
             self.config, name = model.config, type(model).__name__
         else:
+            if not isinstance(model, str | PathLike):
+                check_elastic(model)
             self.config = read_config(model)
             name = (self.config.architectures or ["Model"])[0]
         self.kind = kind_of_choice(name, self.config)
@@ -226,6 +228,7 @@ def measure_cascade(
         >>> records = measure_cascade(model, "w0.25-d0.5", "w0.75-d1", dev)  # doctest: +SKIP
         >>> cascade = Cascade.of(model, recommend(records, flops=4e8).choice)  # doctest: +SKIP
     """
+    check_elastic(model)
     kind = kind_of_choice(type(model).__name__, model.config)
     sizes = _ordered(model.config, small, large)
     both = _costs_of(model, sizes, costs)
@@ -334,4 +337,5 @@ def _logits_in_onnx(session: OnnxModel, inputs: Mapping[str, torch.Tensor]) -> t
 
 def runner_of(model: ElasticModelMixin, record: SizeRecord) -> Any:
     """What serves as a record says, on the weights of a model: a model of its size, or a cascade."""
+    check_elastic(model)
     return Cascade.of(model, record) if isinstance(record, CascadeRecord) else model.share(record.size).eval()

@@ -21,6 +21,7 @@ import torch
 from tqdm.auto import tqdm
 
 from ..data.labelled_text import LabelledText
+from ..families import check_elastic
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import AnySize, LayerShape, SubNetwork, size_name
 from ..task_metrics import correlation, problem_type
@@ -153,6 +154,7 @@ def search_layers(
         >>> model.set_active(result.found[0].size)  # doctest: +SKIP
     """
     started = time.perf_counter()
+    check_elastic(model)
     cost, budgets = _budgets(flops=flops, parameters=parameters, latency_ms=latency_ms)
     _check_counts(max_rows=max_rows, evaluations=evaluations)
     space = ShapeSpace.of(
@@ -250,7 +252,7 @@ def divergence(expected: np.ndarray, given: np.ndarray, *, kind: str = "single_l
     if kind == "regression":
         columns = zip(*(np.asarray(each, np.float64).T for each in (given, expected)), strict=True)
         return float(np.mean([1 - max(0.0, correlation(*each)) ** 2 for each in columns]))
-    target, ours = (torch.as_tensor(each).double() for each in (expected, given))
+    target, ours = (torch.as_tensor(np.asarray(each)).double() for each in (expected, given))
     if kind == "multi_label_classification":  # a yes or no each
         target, ours = (torch.stack([each, torch.zeros_like(each)], -1) for each in (target, ours))
     told = (target.softmax(-1) * (target.log_softmax(-1) - ours.log_softmax(-1))).sum(-1)

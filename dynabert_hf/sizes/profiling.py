@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from ..families import longest_input
+from ..families import check_elastic, longest_input
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import Size
 from .profile_table import ProfileTable
@@ -58,6 +58,7 @@ def profile(
         progress: Whether to show a progress bar.
 
     Raises:
+        TypeError: If the model is not elastic.
         SubNetworkError: If the model does not hold a size.
         ValueError: If a count is below one, a sequence is longer than the model has positions, a runtime or number
             format is unknown, this machine has no such device, or no runtime runs any number format.
@@ -67,6 +68,7 @@ def profile(
         >>> table = profile(model, batch_sizes=(1, 8), runtimes=("torch", "onnxruntime"))  # doctest: +SKIP
         >>> table.select(runtime="torch", batch_size=1).with_metrics(model.config.metrics)  # doctest: +SKIP
     """
+    check_elastic(model)
     chosen = [model._requested(size, None, None) for size in (model.config.subnetworks if sizes is None else sizes)]
     place = model.device if device is None else present_device(device)
     by_shape = {}
@@ -121,6 +123,7 @@ def measure_latency(
             unknown or cannot run the number format, or this machine has no such device.
         ImportError: If the extra of the runtime is not installed.
     """
+    check_elastic(model)
     table = profile(
         model,
         sizes,

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from ..data.columns import LABEL_COLUMNS
-from ..families import anatomy_of
+from ..families import anatomy_of, check_elastic
 from ..model.anatomy import HIDDEN
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import AnySize, LayerShape, Size, SubNetworkError, size_name
@@ -47,6 +47,7 @@ def repair(model: ElasticModelMixin, size: Size, batches: Iterable[Mapping[str, 
         >>> small = repair(model, "w0.6-d0.5", dev.batches)  # doctest: +SKIP
         >>> small.save_pretrained("small")  # doctest: +SKIP
     """
+    check_elastic(model)
     layers = model.config.resolve(size)
     reference = _reference(model, layers)
     kept = {layer.index for layer in layers}

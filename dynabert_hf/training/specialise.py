@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
 from ..data.labels import CastLabels
 from ..data.sentences import texts_to_learn
+from ..families import check_elastic
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import Size, SubNetwork, SubNetworkError
 from ..tasks import is_sentence_encoder, task_of, without_labels
@@ -26,6 +27,7 @@ from .checks import check_datasets
 from .distillation import loss_of_labelled_rows, match_hidden_states, taught_losses
 from .ordered_evaluation import unchanged
 from .stages import stage_defaults
+from .teacher import check_task
 from .teacher_checks import check_same_shape, check_teachers
 from .teacher_facts import at_size
 from .teaching import fresh_views, viewed
@@ -62,6 +64,7 @@ def specialise(
         at least. It stores no metrics: those of `model` are of other weights.
 
     Raises:
+        TypeError: If the model is not elastic, or has no head.
         SubNetworkError: If the model does not hold the size, or was cut by extraction.
         ValueError: If an argument is not possible, the teacher differs in shape, or the data set is empty.
 
@@ -99,6 +102,8 @@ def _checked(
     processing_class: PreTrainedTokenizerBase | None,
 ) -> Any:
     """The data to train on, when all that was given fits together."""
+    check_elastic(model)
+    check_task(model)
     if model.config.stored_shape is not None:
         raise SubNetworkError(
             "This model was cut by extraction, so it does not hold its full size, which teaches. Give the elastic "

@@ -91,8 +91,18 @@ def check_teacher_class(model: PreTrainedModel) -> None:
     Raises:
         TypeError: If that is not so.
     """
-    has_task = type(model).__name__.endswith(HEADS) or is_sentence_encoder(model.config)
-    if type(model) not in map(backbone_class_of, elastic_classes()) or not has_task:
+    if type(model) not in map(backbone_class_of, elastic_classes()):
+        raise ModelTypeError(f"The model is a {type(model).__name__}. {_supported()}")
+    check_task(model)
+
+
+def check_task(model: PreTrainedModel) -> None:
+    """Check that a model says something that can be learned.
+
+    Raises:
+        TypeError: If it does not.
+    """
+    if not (type(model).__name__.endswith(HEADS) or is_sentence_encoder(model.config)):
         raise ModelTypeError(f"The model is a {type(model).__name__}. {_supported()}")
 
 

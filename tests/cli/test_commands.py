@@ -720,6 +720,18 @@ def test_models_that_are_none_are_refused(capsys, folder, tmp_path):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "architectures": ["Other"]}))
     assert_refused(capsys, "names the class 'Other'", "show", folder)
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "model.safetensors").unlink()
+    (folder / "index.json").write_text("{}")
+    assert_refused(
+        capsys,
+        "is an ONNX export, which has no weights for torch",
+        "extract",
+        folder,
+        tmp_path / "x",
+        "--size",
+        "w1-d1",
+    )
 
 
 def test_export_writes_onnx_and_measures_int8(capsys, folder, reviews, tmp_path, traced_once):

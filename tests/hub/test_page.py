@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -82,6 +83,18 @@ def test_other_heads_and_a_missing_extra_are_refused(monkeypatch):
     monkeypatch.setattr("dynabert_hf.hub.page.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r'Install with `pip install "dynabert_hf\[demo\]"`'):
         make_page("anywhere")
+
+
+def test_a_model_in_memory_has_a_page_named_after_its_class(monkeypatch):
+    titles = []
+    monkeypatch.setattr("dynabert_hf.hub.page.find_spec", lambda name: True)
+    monkeypatch.setattr("dynabert_hf.hub.page._Page", lambda playground, title: titles.append(title) or MagicMock())
+    make_page(labelled_model(), make_tokenizer(WORDS), rounds=1)
+    assert titles == ["DynaBertForSequenceClassification"]
+    with pytest.raises(ValueError, match="tokenizer is None"):
+        make_page(labelled_model())
+    with pytest.raises(TypeError, match="is a BertForSequenceClassification, which has one size only"):
+        make_page(labelled_model().to_backbone())
 
 
 def test_a_space_is_published_beside_the_model(hub, folder):

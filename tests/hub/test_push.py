@@ -149,6 +149,10 @@ def test_folder_without_an_elastic_model_is_not_pushed(hub, tmp_path):
     make_model().to_backbone().save_pretrained(tmp_path)
     with pytest.raises(FileNotFoundError, match="holds a model of type 'bert', which has one size only"):
         push_folder(tmp_path, "me/model")
+    (tmp_path / "model.safetensors").unlink()
+    (tmp_path / "weights.bin").touch()  # of an ONNX export
+    with pytest.raises(FileNotFoundError, match=r"has no weights, .* nobody could load it\. .* `hf upload`"):
+        push_folder(tmp_path, "me/model")
     assert not hub.requests
 
 

@@ -179,6 +179,11 @@ def test_a_cut_model_is_refused(model):
         specialise(model.extract(SIZE), SIZE, train_dataset=make_dataset())
 
 
+def test_a_model_without_a_head_says_nothing_to_learn(tmp_path):
+    with pytest.raises(TypeError, match=r"is a DynaBertModel\. .*ForSequenceClassification"):
+        specialise(make_model(head="Model"), "w0.5-d0.5", train_dataset=make_dataset(4), use_cpu=True)
+
+
 def test_arguments_about_several_sizes_are_refused(model):
     with pytest.raises(ValueError, match=r"strategy was given, which is about .* together.*Leave it out"):
         specialise(model, SIZE, train_dataset=make_dataset(), strategy="sandwich")
