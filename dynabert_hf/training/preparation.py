@@ -134,6 +134,11 @@ class Recipe:
         }
 
     @property
+    def names_of_teacher(self) -> dict[str, Any]:
+        """The fields with the names of its labels, which may be others than when a step was saved."""
+        return {name: dict(getattr(self.teacher.config, name) or {}) for name in ("id2label", "label2id")}
+
+    @property
     def elastic_fields(self) -> dict[str, Any]:
         """What the configuration has while training that the teacher's has not."""
         dropout = {} if self.dropout is None else dict.fromkeys(self.dropout_of_teacher, float(self.dropout))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from pathlib import Path
 
@@ -24,8 +23,8 @@ def publish(recipe: Recipe, result: RecipeResult) -> None:
     if PartialState().is_main_process:
         if not is_finished:
             write_whole(recipe.folder.model, partial(_write_result, recipe, result))
-        elif result.model.config.metrics:
-            _write_measured(recipe, result)
+        else:
+            _write_anew(recipe, result)
         if not recipe.evaluation.disable_tqdm:
             result.show()
             print(_where(recipe))
@@ -64,14 +63,17 @@ def _write_result(recipe: Recipe, result: RecipeResult, folder: Path) -> None:
     _write_tables(recipe, result, folder)
 
 
-def _write_measured(recipe: Recipe, result: RecipeResult) -> None:
-    """Let the folder of a finished run say what was measured now; its weights stay as they are."""
-    path = recipe.folder.model / "config.json"
-    names = ("metrics", "metric_rows", "metric_order", "metric_directions")
-    measured = {name: getattr(result.model.config, name) for name in names}
-    if json.loads(path.read_text(encoding="utf-8")).get("metrics") != measured["metrics"]:
-        with edited_config(path) as config:
-            config |= measured
+def _write_anew(recipe: Recipe, result: RecipeResult) -> None:
+    """Let the folder of a finished run say what was measured now and what labels are called; its weights stay."""
+    now, was = result.model.config, recipe.elastic_class.config_class.from_pretrained(recipe.folder.model)
+    names: list[str] = []
+    if now.metrics and now.metrics != was.metrics:
+        names += ["metrics", "metric_rows", "metric_order", "metric_directions"]
+    if now.id2label != was.id2label:
+        names += ["id2label", "label2id"]
+    if names:
+        with edited_config(recipe.folder.model / "config.json") as config:
+            config |= {name: getattr(now, name) for name in names}
         _write_tables(recipe, result, recipe.folder.model)
 
 

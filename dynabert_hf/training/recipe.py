@@ -250,14 +250,15 @@ def run(recipe: Recipe, *, has_own_metrics: bool, keep_stages: bool) -> RecipeRe
 
 def train_stages(recipe: Recipe) -> ElasticModelMixin:
     """Rewire and train, as far as that is not done, and return the trained model with the teacher's dropout."""
+    load, names = recipe.elastic_class.from_pretrained, recipe.names_of_teacher
     if recipe.folder.is_finished():
-        return recipe.elastic_class.from_pretrained(recipe.folder.model)
-    once = partial(recipe.folder.once, elastic_class=recipe.elastic_class)
+        return load(recipe.folder.model, **names)
+    once = partial(recipe.folder.once, elastic_class=recipe.elastic_class, fields=names)
     trained = once(REWIRED, make=lambda: rewired(recipe))
     source: Any = recipe.other_teachers or recipe.teacher
     for stage in recipe.stages:
         trained = source = once(stage.folder.name, make=partial(train_stage, recipe, stage, trained, source))
-    return recipe.elastic_class.from_pretrained(recipe.stages[-1].folder / "model", **recipe.dropout_of_teacher)
+    return load(recipe.stages[-1].folder / "model", **recipe.dropout_of_teacher, **names)
 
 
 def rewired(recipe: Recipe) -> ElasticModelMixin:

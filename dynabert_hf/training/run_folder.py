@@ -159,8 +159,17 @@ class RunFolder:
             write_whole(self.settings_file, lambda partial: partial.write_text(content, encoding="utf-8"))
         PartialState().wait_for_everyone()
 
-    def once(self, step: str, elastic_class: Any, make: Callable[[], ElasticModelMixin]) -> ElasticModelMixin:
-        """The model of a finished step, loaded if it is there and else made and saved, whole or not at all."""
+    def once(
+        self, step: str, elastic_class: Any, fields: Mapping[str, Any], make: Callable[[], ElasticModelMixin]
+    ) -> ElasticModelMixin:
+        """The model of a finished step, loaded if it is there and else made and saved, whole or not at all.
+
+        Args:
+            step: Its folder.
+            elastic_class: The class of its model.
+            fields: What its configuration has in any case, whatever was saved.
+            make: Makes it.
+        """
         folder = self.path / step / "model"
         [is_done] = broadcast_object_list([folder.exists()])  # all processes go one way, whatever each of them sees
         if not is_done:
@@ -169,7 +178,7 @@ class RunFolder:
                 folder.parent.mkdir(exist_ok=True)
                 write_whole(folder, made.save_pretrained)
             PartialState().wait_for_everyone()
-        return elastic_class.from_pretrained(folder)
+        return elastic_class.from_pretrained(folder, **fields)
 
     def remove_what_only_resuming_needs(self, steps: Iterable[str]) -> None:
         """Remove checkpoints, models and cards of steps, now that the result is there; logs and importance stay."""

@@ -9,7 +9,7 @@ from helpers.recipes import make_sentences, make_teacher, run_recipe
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
-from dynabert_hf import DynaBertTrainer
+from dynabert_hf import DynaBertConfig, DynaBertTrainer
 
 EPOCHS = {"max_steps": -1, "num_train_epochs": 3, "learning_rate": 1e-2}
 
@@ -140,6 +140,31 @@ def test_a_finished_run_is_measured_on_other_data_without_touching_its_weights(t
         one, two = (json.loads((folder / name).read_text()) for folder in folders)
         assert one == two, name
     assert path.stat().st_mtime_ns == before
+
+
+def test_a_finished_run_takes_the_names_that_labels_have_now(finished):
+    weights = (finished / "run" / "model" / "model.safetensors").read_bytes()
+    teacher = make_teacher(id2label={0: "dull", 1: "fine"}, label2id={"dull": 0, "fine": 1})
+    result = run_recipe(finished, teacher)
+    assert result.model.config.id2label == {0: "dull", 1: "fine"}
+    config = DynaBertConfig.from_pretrained(finished / "run" / "model")
+    assert (config.id2label, config.label2id) == ({0: "dull", 1: "fine"}, {"dull": 0, "fine": 1})
+    assert config.metrics["w1-d1"] == result.rows[-1].metrics
+    assert (finished / "run" / "model" / "model.safetensors").read_bytes() == weights
+
+
+def test_a_run_that_goes_on_takes_the_names_that_labels_have_now(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(DynaBertTrainer, "train", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run_recipe(tmp_path, stages=("width", "depth"))
+    names = {0: "dull", 1: "fine"}
+    result = run_recipe(tmp_path, make_teacher(id2label=names), stages=("width", "depth"))
+    assert result.model.config.id2label == names
+
+
+def interrupted(*args, **kwargs):
+    raise KeyboardInterrupt
 
 
 def test_a_run_killed_before_its_stages_were_removed_removes_them_when_called_again(tmp_path, monkeypatch):
