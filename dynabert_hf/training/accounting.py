@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 from accelerate.utils import find_batch_size
+from transformers import TrainerCallback
 
 from ..model.subnetwork import AnySize
 from ..task_metrics import IGNORED
@@ -89,13 +90,20 @@ def mean_over_batch(compute_loss_func: Callable | None) -> Callable | None:
     return loss_of_batch
 
 
-class LossLog:
-    """The losses of all sub-networks since they were last logged, and those of a step that are not yet known finite."""
+class LossLog(TrainerCallback):
+    """The losses of all sub-networks since they were last logged, and those of a step that are not yet known finite.
+
+    As a callback of its trainer it begins anew where training does, such as with a smaller batch when memory ran out.
+    """
 
     def __init__(self) -> None:
         self._sums: dict[str, torch.Tensor] = {}
         self._steps: dict[str, int] = defaultdict(int)
         self._unchecked: list[tuple[AnySize, torch.Tensor, dict[str, Any]]] = []
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Forget what an attempt has left that was broken off."""
+        LossLog.__init__(self)
 
     def add(self, name: str, loss: torch.Tensor, *, ends_step: bool) -> None:
         """Count a part of a loss, as large as its share in the step; a step may have several batches."""

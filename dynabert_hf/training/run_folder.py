@@ -80,7 +80,7 @@ DECIDE_THE_BEST = ("metric_for_best_model", "greater_is_better", "eval_strategy"
 
 def decisive(args: DynaBertTrainingArguments) -> dict[str, Any]:
     """The values of the arguments that decide the weights of a stage."""
-    follows_evaluation = args.load_best_model_at_end or args.lr_scheduler_type == "reduce_lr_on_plateau"
+    follows_evaluation = args.load_best_model_at_end or args.lr_scheduler_type in ("reduce_lr_on_plateau", "greedy")
     names = DECIDE_WEIGHTS + (DECIDE_THE_BEST if follows_evaluation else ())
     in_a_step = args.rows_in_a_batch * args.gradient_accumulation_steps
     return {name: getattr(args, name) for name in names if hasattr(args, name)} | {"examples_in_a_step": in_a_step}

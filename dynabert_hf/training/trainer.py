@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import torch
 from accelerate import DistributedType
 from accelerate.utils import has_compiled_regions
+from accelerate.utils.memory import clear_device_cache
 from safetensors.torch import load_file, save_file
 from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel, Trainer
@@ -136,6 +137,7 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
         self._views = fresh_views(args, model, kwargs)
         self._projections = projections_to(self._teachers, model, args)
         self._losses = LossLog()
+        self.add_callback(self._losses)
         self._shares = Shares()
 
     looks_at_teachers = True
@@ -272,6 +274,9 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
                     self.accelerator.backward(loss)
                 total += loss.detach()
                 self._losses.expect_finite(pair.student, loss, inputs)
+        every = self.args.torch_empty_cache_steps
+        if every is not None and self.state.global_step % every == 0:
+            clear_device_cache()
         if self.accelerator.sync_gradients:
             self._losses.check_finite(self.state.global_step, self.accelerator.reduce)
         return total

@@ -648,3 +648,29 @@ def test_a_step_looks_at_its_losses_once(tmp_path, monkeypatch):
     )
     trainer.train()
     assert looked == [8, 8]
+
+
+class RunsOutOfMemoryOnce(DynaBertTrainer):
+    """Fails once, within the second step, as a device does whose memory is full."""
+
+    has_failed = False
+
+    def pair_loss(self, model, inputs, pair, teacher):
+        if self.state.global_step == 1 and pair is self.plan[1] and not self.has_failed:
+            self.has_failed = True
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+        return super().pair_loss(model, inputs, pair, teacher)
+
+
+def test_after_memory_ran_out_training_logs_its_own_losses_alone(tmp_path):
+    """Where nothing is learned, a smaller batch found by trial logs what it logs when it is asked for."""
+    logs = []
+    for trainer_class, batch in ((RunsOutOfMemoryOnce, 4), (DynaBertTrainer, 3)):
+        settings = {"per_device_train_batch_size": batch, "learning_rate": 0.0, "logging_steps": 3, "max_steps": 3}
+        made = make_trainer(tmp_path / str(batch), auto_find_batch_size=batch == 4, **settings)
+        trainer = trainer_class(made.model, made.teacher, made.args, train_dataset=make_dataset())
+        trainer.train()
+        [entry] = [{**each} for each in trainer.state.log_history if "loss" in each]
+        logs.append({name: value for name, value in entry.items() if name != "grad_norm"})
+    assert logs[0] == logs[1]
+    assert len([name for name in logs[0] if name.endswith("hidden_loss")]) == 4
