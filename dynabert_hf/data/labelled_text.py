@@ -123,7 +123,7 @@ class LabelledText:
             examples = MaskedOnce(examples, task.collator(tokenizer), seed=0).rows()
         check_labels(repr(str(path)), examples, model)
         examples.sort(key=lambda example: -len(example["input_ids"]))
-        return cls._batched(examples, model, tokenizer, batch_size, metrics=task.metrics(model))
+        return cls._batched(examples, model, tokenizer, batch_size, metrics=task.metrics(model), num_rows=len(rows))
 
     @classmethod
     def _of_questions(

@@ -93,6 +93,7 @@ def _padded(rows: list[Any]) -> np.ndarray:
 def _constant(model: PreTrainedModel, labels: np.ndarray) -> np.ndarray:
     """Logits, or values, that are the same in all rows."""
     task, kind, num_labels = task_of(model), problem_type(model.config), model.config.num_labels or 1
+    num_words: Any = model.config.vocab_size
     if task.predicts == "text" and kind == "regression":
         return np.broadcast_to(labels.reshape(len(labels), -1).mean(0), (len(labels), num_labels))
     if task.predicts == "text" and labels.ndim == 2 and labels.shape[1] == num_labels > 1:
@@ -101,10 +102,19 @@ def _constant(model: PreTrainedModel, labels: np.ndarray) -> np.ndarray:
     shares = np.bincount(counted, minlength=2) / max(len(counted), 1)
     best = int(shares.argmax())
     if task.preprocess_logits is not None:  # of each token the best word and the likelihood of the true one
-        return np.stack([np.full(labels.shape, float(best)), np.log(shares[labels.clip(0)].clip(1e-12))], -1)
+        return np.stack([np.full(labels.shape, float(best)), _likelihoods(counted, labels, num_words)], -1)
     count = max(len(shares), 0 if task.predicts == "choice" else num_labels)
     shape = labels.shape if task.predicts == "token" else (len(labels),)
     return np.broadcast_to(np.eye(count)[best], (*shape, count))
+
+
+def _likelihoods(counted: np.ndarray, labels: np.ndarray, num_words: int) -> np.ndarray:
+    """How likely the other labels make each one, as a logarithm: by their counts, and one more for every word.
+
+    The counts of all labels would know each one in advance: of few, their perplexity is at most their number.
+    """
+    counts = np.bincount(counted, minlength=num_words)
+    return np.log(counts[labels.clip(0)].clip(1) / (len(counted) - 1 + num_words))
 
 
 def _spans(labels: tuple[np.ndarray, ...]) -> tuple[np.ndarray, np.ndarray]:

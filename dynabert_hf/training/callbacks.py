@@ -170,6 +170,21 @@ class HistoryCallback(TrainerCallback):
     on_train_end = on_save
 
 
+class AveragedWeights(TrainerCallback):
+    """Leaves the weights to use at the end of an epoch, which an optimiser without a schedule has beside its own."""
+
+    def on_epoch_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        optimizer: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        if callable(getattr(optimizer, "eval", None)):
+            optimizer.eval()
+
+
 def save_history(logs: list[dict[str, Any]], folder: Path) -> None:
     """Write logs, as `TrainerState.log_history` holds them, as `history.json` and `history.csv` into a folder.
 
@@ -214,6 +229,7 @@ def follow(trainer: Trainer) -> SizeProgressCallback:
         if type(callback) is TensorBoardCallback:
             callbacks[index] = SizeTensorBoardCallback(callback.tb_writer)
     trainer.add_callback(HistoryCallback())
+    trainer.add_callback(AveragedWeights())
     return progress
 
 

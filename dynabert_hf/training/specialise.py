@@ -22,7 +22,7 @@ from ..model.subnetwork import Size, SubNetwork, SubNetworkError
 from ..tasks import is_sentence_encoder, task_of, without_labels
 from .accounting import of_labelled
 from .arguments import DynaBertTrainingArguments
-from .callbacks import show_progress
+from .callbacks import AveragedWeights, show_progress
 from .checks import check_datasets
 from .distillation import loss_of_labelled_rows, match_hidden_states, taught_losses
 from .ordered_evaluation import unchanged
@@ -89,6 +89,7 @@ def specialise(
             processing_class=processing_class,
         )
         show_progress(trainer)
+        trainer.add_callback(AveragedWeights())
         with _without_dropout(student):
             trainer.train()
         return student.eval().to(model.device, model.dtype)

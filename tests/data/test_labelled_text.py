@@ -229,3 +229,12 @@ def test_columns_with_usual_names_are_read_as_training_reads_them(tmp_path, toke
 def test_text_without_batches_is_refused():
     with pytest.raises(ValueError, match=r"has no batches, so nothing can be measured on it. Give at least one batch"):
         LabelledText((), [], None)
+
+
+def test_texts_of_a_masked_language_model_are_counted_whole(tmp_path):
+    path = write(tmp_path, ".json", [0, 1], texts=["film 7 " * 9, "film"])
+    text = LabelledText.from_file(
+        path, make_model(head="ForMaskedLM"), make_tokenizer([*WORDS, "[MASK]"], model_max_length=8)
+    )
+    assert len(text.labels) == 4  # three pieces of 6 tokens, and a short text
+    assert len(text) == 2

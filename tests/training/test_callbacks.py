@@ -6,6 +6,8 @@ import json
 from types import SimpleNamespace
 
 import pytest
+import torch
+from helpers.recipes import run_recipe
 from helpers.tiny import make_model
 from helpers.trainers import accuracy, make_trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -159,3 +161,31 @@ def test_a_value_that_is_not_finite_is_empty_in_the_history(tmp_path):
 @pytest.mark.parametrize("name", ["loss", "eval_mean_accuracy", "eval_w0.5_accuracy", "w0.5-d0.5"])
 def test_a_name_without_a_size_is_of_none(name):
     assert parse_logged_name(name) is None
+
+
+class Averaging(torch.optim.SGD):
+    """An optimiser whose weights to use are those that it steps from, plus 1."""
+
+    is_training = True
+
+    def train(self):
+        self.move(-1.0, to=True)
+
+    def eval(self):
+        self.move(1.0, to=False)
+
+    @torch.no_grad()
+    def move(self, by, *, to):
+        if self.is_training is not to:
+            for group in self.param_groups:
+                for weight in group["params"]:
+                    weight.add_(by)
+        self.is_training = to
+
+
+def test_weights_to_use_are_left_by_optimisers_that_have_others_to_step_from(tmp_path):
+    still = {"max_steps": 1, "optimizer_cls_and_kwargs": (Averaging, {"lr": 0.0})}
+    moved = run_recipe(tmp_path / "moved", **still, eval_dataset=None).model.state_dict()
+    stayed = run_recipe(tmp_path / "stayed", max_steps=1, learning_rate=0.0, eval_dataset=None).model.state_dict()
+    for name, weight in stayed.items():
+        assert torch.allclose(moved[name], weight + 1, atol=1e-6), name
