@@ -7,7 +7,8 @@ Whatever depends on the head asks here, by `task_of(model)`. How a head learns f
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -253,6 +254,18 @@ TASKS = {task.head: replace(task, metrics=of_whole_arrays(task.metrics)) for tas
 
 LABELS = frozenset(name for task in TASKS.values() for name in task.label_names)
 """What the labels of any head are called in a batch."""
+
+
+@contextmanager
+def evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """Inside, a model is in evaluation mode; afterwards each of its modules is in the mode that it was in."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 def without_labels(batch: Mapping[str, Any]) -> dict[str, Any]:

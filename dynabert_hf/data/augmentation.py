@@ -18,6 +18,7 @@ import torch
 from transformers import PreTrainedModel
 
 from ..families import longest_input
+from ..tasks import evaluating
 from .word_vectors import WordVectors, whole_words
 
 _STOP_WORDS = """
@@ -188,13 +189,12 @@ def _logits_at_masks(model: PreTrainedModel) -> Iterator[Any]:
         with torch.inference_mode():
             return model(**inputs).logits[:, 0].float()
 
-    was_training, hook = model.training, output.register_forward_pre_hook(at_places)
+    hook = output.register_forward_pre_hook(at_places)
     try:
-        model.eval()
-        yield logits_of
+        with evaluating(model):
+            yield logits_of
     finally:
         hook.remove()
-        model.train(was_training)
 
 
 def _check(model: PreTrainedModel, tokenizer: Any, num_candidates: int, probability: float) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from transformers import EvalPrediction
 
-from ..tasks import task_of
+from ..tasks import evaluating, task_of
 from .labelled_text import read_texts
 from .pooling import Pooling, sentence_vectors, single_texts
 from .sentences import texts_to_measure
@@ -80,9 +80,8 @@ class LabelledSentences:
         return cls(tuple(batches), labels, task_of(model).metrics(model), Pooling.of(model.config))
 
     def evaluate(self, model: Any) -> dict[str, float]:
-        """Metrics of the active size of a model, in evaluation mode, which it is left in."""
-        model.eval()
-        with torch.inference_mode():
+        """Metrics of the active size of a model, in evaluation mode."""
+        with evaluating(model), torch.inference_mode():
             vectors = [
                 sentence_vectors(model, {name: tensor.to(model.device) for name, tensor in batch.items()}).float().cpu()
                 for batch in self.batches

@@ -17,7 +17,7 @@ from transformers import EvalPrediction
 
 from ..model.elastic_model import ElasticModelMixin
 from ..task_metrics import IGNORED
-from ..tasks import is_sentence_encoder, task_of
+from ..tasks import evaluating, is_sentence_encoder, task_of
 from .encoding import as_texts, encoded, most_tokens, tokenised
 from .labels import SPAN, CastLabels, check_labels
 from .masking import MaskedOnce
@@ -153,9 +153,8 @@ class LabelledText:
         return len(_first(self.labels)) if self.num_rows is None else self.num_rows
 
     def predict(self, model: ElasticModelMixin) -> Arrays:
-        """The logits of the active size of a model, in the order of `labels`; it is left in evaluation mode."""
-        model.eval()
-        with torch.inference_mode():
+        """The logits of the active size of a model, in the order of `labels`; its mode stays as it is."""
+        with evaluating(model), torch.inference_mode():
             return self._of_all(lambda **batch: model(**{name: each.to(model.device) for name, each in batch.items()}))
 
     def _of_all(self, run: Callable[..., Any]) -> Arrays:
@@ -193,7 +192,7 @@ class LabelledText:
         return self.metrics(EvalPrediction(logits, self.labels))
 
     def evaluate(self, model: ElasticModelMixin) -> dict[str, float]:
-        """Metrics of the active size of a model, in evaluation mode, which it is left in."""
+        """Metrics of the active size of a model, in evaluation mode."""
         return self.score(self.predict(model))
 
     def evaluate_onnx(self, runner: Any) -> dict[str, float]:

@@ -108,11 +108,8 @@ def calibrate(model: ElasticModelMixin, text: LabelledText, sizes: Iterable[Size
 
 def predict_sizes(model: ElasticModelMixin, sizes: Iterable[AnySize], text: LabelledText) -> list[np.ndarray]:
     """The logits of several sizes for every row of a text; the model is as before afterwards."""
-    mode, found = model.training, []
-    try:
-        for size in sizes:
-            with model.subnetwork(size):
-                found.append(text.predict(model))
-    finally:
-        model.train(mode)
+    found = []
+    for size in sizes:
+        with model.subnetwork(size):
+            found.append(text.predict(model))
     return found

@@ -19,7 +19,7 @@ from ..families import anatomy_of, check_elastic
 from ..model.anatomy import HIDDEN
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import AnySize, LayerShape, Size, SubNetworkError, size_name
-from ..tasks import task_of
+from ..tasks import evaluating, task_of
 
 
 def repair(model: ElasticModelMixin, size: Size, batches: Iterable[Mapping[str, Any]]) -> ElasticModelMixin:
@@ -126,11 +126,10 @@ def _measure(
 
     left_out = {*LABEL_COLUMNS, *task_of(model).label_names}
     with ExitStack() as stack, torch.no_grad():
-        stack.callback(model.train, model.training)
+        stack.enter_context(evaluating(model))
         stack.enter_context(model.subnetwork(size))
         for linear, mean in zip(linears, means, strict=True):
             stack.callback(linear.register_forward_pre_hook(watching(mean)).remove)
-        model.eval()
         for batch in batches:
             inputs = {name: value.to(model.device) for name, value in batch.items() if name not in left_out}
             given = inputs.get("attention_mask")

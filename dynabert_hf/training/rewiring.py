@@ -23,6 +23,7 @@ from ..families import anatomy_of
 from ..model.anatomy import HEADS, HIDDEN, KEYS, NEURONS, Role, head_group, head_size
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import SubNetwork
+from .ordered_evaluation import unchanged
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,8 @@ def measure_importance(
     loss with respect to a mask of one on its output, a neuron's the absolute first-order change of the loss when its
     incoming weights are removed plus the same for its outgoing weights; each per batch, summed over batches.
 
-    The model runs at its full size in evaluation mode; its mode, active size, gradients and `requires_grad` flags are
-    as before when the function returns or raises.
+    The model runs at its full size in evaluation mode; its modes, active size, gradients, `requires_grad` flags and
+    configuration are as before when the function returns or raises.
 
     Args:
         model: An elastic or stock model of a supported family, with a task head.
@@ -90,7 +91,7 @@ def measure_importance(
     with ExitStack() as stack:
         if isinstance(model, ElasticModelMixin):
             stack.enter_context(model.subnetwork(SubNetwork()))
-        stack.callback(model.train, model.training)
+        stack.enter_context(unchanged(model))
         for parameter in weights:
             stack.callback(parameter.requires_grad_, parameter.requires_grad)
             parameter.requires_grad_()

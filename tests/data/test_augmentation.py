@@ -198,8 +198,10 @@ def test_long_texts_are_read_as_far_as_the_model_can(model, tokenizer):
 
 
 def test_the_model_is_as_before(model, tokenizer):
-    WordReplacement(model.train(), tokenizer).words(TEXTS)
-    assert model.training
+    model.train().base_model.embeddings.eval()
+    modes = [module.training for module in model.modules()]
+    WordReplacement(model, tokenizer).words(TEXTS)
+    assert [module.training for module in model.modules()] == modes
     assert model.eval()(torch.tensor([[5, 6, 7]])).logits.shape == (1, 3, len(VOCABULARY))
 
 

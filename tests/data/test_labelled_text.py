@@ -52,6 +52,17 @@ def test_labels_are_names_where_all_of_them_are_and_else_numbers(tmp_path, token
     assert text.labels.tolist() == ids
 
 
+def test_a_model_in_training_is_measured_without_dropout_and_trains_on(tmp_path, tokenizer):
+    model = model_of([BAD, GOOD], hidden_dropout_prob=0.5)
+    text = LabelledText.from_file(write(tmp_path, ".csv", [BAD, GOOD]), model, tokenizer)
+    expected = text.predict(model.eval())
+    model.train().base_model.embeddings.eval()
+    modes = [module.training for module in model.modules()]
+    assert (text.predict(model) == expected).all()
+    assert text.evaluate(model) == text.evaluate(model.share())
+    assert [module.training for module in model.modules()] == modes
+
+
 @pytest.mark.parametrize(
     ("names", "ids"), [(["False", "True"], [1, 0]), (["true", "false"], [0, 1]), ([BAD, GOOD], [1, 0])]
 )

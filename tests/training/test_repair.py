@@ -61,13 +61,15 @@ def test_a_bias_grows_by_the_mean_of_what_was_cut_in_the_next_larger_trained_siz
 
 def test_all_but_biases_is_the_extracted_size_and_the_model_stays_as_it_was(tmp_path):
     model = make_model(**WIDE).train()
+    model.base_model.embeddings.eval()
+    modes = [module.training for module in model.modules()]
     model.set_active("w0.5-d1").config.metrics = {"w0.5-d0.5": {"accuracy": 0.9}}
     text = make_text(model)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     small, plain = repair(model, "w0.75-d0.5", text.labelled_batches()), model.extract("w0.75-d0.5")
     assert small.config.metrics is None  # a bias grew for the sizes within it, too
     assert plain.config.metrics == model.config.metrics
-    assert model.training
+    assert [module.training for module in model.modules()] == modes
     assert str(model.active) == "w0.5-d1"
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert not any(module._forward_pre_hooks for module in model.modules())

@@ -66,7 +66,8 @@ def test_importance_of_a_stock_model_is_that_of_the_elastic_one():
 @pytest.mark.parametrize("fails", [False, True])
 def test_measuring_leaves_the_model_as_it_was(fails):
     model = make_model().train().set_active(width=0.5, depth=0.5)
-    model.base_model.embeddings.requires_grad_(False)
+    model.base_model.embeddings.requires_grad_(False).eval()
+    modes, config = [module.training for module in model.modules()], model.config.to_dict()
     model.base_model.encoder.requires_grad_(False)
     model.classifier.weight.grad = torch.ones_like(model.classifier.weight)
     flags = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
@@ -77,7 +78,8 @@ def test_measuring_leaves_the_model_as_it_was(fails):
             measure_importance(model, batches, progress=False)
     else:
         measure_importance(model, batches, progress=False)
-    assert model.training
+    assert [module.training for module in model.modules()] == modes
+    assert model.config.to_dict() == config
     assert model.active == SubNetwork(0.5, 0.5)
     assert {name: parameter.requires_grad for name, parameter in model.named_parameters()} == flags
     assert torch.equal(model.classifier.weight.grad, torch.ones_like(model.classifier.weight))
