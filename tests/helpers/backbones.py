@@ -6,6 +6,7 @@ import transformers
 import dynabert_hf
 from dynabert_hf import LayerShape
 from dynabert_hf.model.anatomy import HIDDEN, head_group, layer_axes
+from helpers.made import made_once
 from helpers.tiny import TINY, make_batch
 
 NO_DROPOUT = {"attention_dropout": 0.0}
@@ -79,6 +80,7 @@ def of_layers(family, count):
     return {"n_layers" if family == "DistilBert" else "num_hidden_layers": count}
 
 
+@made_once
 def make_stock(family, head="ForSequenceClassification", **kwargs):
     """A tiny stock model in evaluation mode, every parameter random, norms and biases included."""
     torch.manual_seed(0)
@@ -91,6 +93,7 @@ def make_stock(family, head="ForSequenceClassification", **kwargs):
     return model.eval()
 
 
+@made_once
 def make_backbone(
     family, head="ForSequenceClassification", *, widths=(0.25, 0.5, 0.75, 1.0), depths=(0.5, 0.75, 1.0), **kwargs
 ):

@@ -1,6 +1,7 @@
 """The recipe on a tiny model."""
 
 from contextlib import nullcontext
+from functools import cache
 from unittest.mock import patch
 
 import torch
@@ -24,6 +25,7 @@ def make_teacher(family="Bert", num_labels=2, **config):
     return STOCK_CLASSES[family](BACKBONE_CONFIGS[family](**{**SHALLOW, "num_labels": num_labels, **config}))
 
 
+@cache
 def make_sentences(size=12, regression=False):
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(5, 99, (size, 7), generator=generator)

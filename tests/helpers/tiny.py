@@ -4,6 +4,7 @@ import torch
 from transformers import BertConfig, BertTokenizer, RobertaConfig
 
 import dynabert_hf
+from helpers.made import made_once
 
 TINY = {
     "hidden_size": 32,
@@ -24,6 +25,7 @@ def make_config(family="Bert", **kwargs):
     return getattr(dynabert_hf, f"Dyna{family}Config").from_backbone(stock, **kwargs)
 
 
+@made_once
 def make_model(family="Bert", head="ForSequenceClassification", **kwargs):
     """A tiny elastic model in evaluation mode, every parameter random, norms and biases included."""
     torch.manual_seed(0)

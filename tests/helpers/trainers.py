@@ -1,6 +1,7 @@
 """Trainers of tiny models, and their data."""
 
 import copy
+from functools import cache
 
 import torch
 from datasets import Dataset
@@ -36,6 +37,7 @@ class LastGradients(TrainerCallback):
         self.gradients = {name: parameter.grad.cpu().clone() for name, parameter in model.named_parameters()}
 
 
+@cache
 def make_dataset(size=8):
     generator = torch.Generator().manual_seed(0)
     lengths = [3 + row % 4 for row in range(size)]
