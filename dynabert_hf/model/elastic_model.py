@@ -260,9 +260,11 @@ class ElasticModelMixin(_Model):
             check_location(checkpoint_files, load_config.pretrained_model_name_or_path)
             tensors = list(open_tensors(checkpoint_files))
             if not load_config.ignore_mismatched_sizes:
-                with torch.device("meta"):
-                    promised = type(model.base_model)(in_files, **pooler_of(model.base_model)).state_dict()
-                expected = {name: tensor.shape for name, tensor in promised.items()}
+                base = model.base_model
+                if quantizer is not None or in_files.stored_layers != config.stored_layers:
+                    with torch.device("meta"):
+                        base = type(base)(in_files, **pooler_of(base))
+                expected = {name: tensor.shape for name, tensor in base.state_dict().items()}
                 shapes = {name: shape for name, _, shape in tensors}
                 check_shapes(config, expected, shapes, prefix=model.base_model_prefix)
             if in_files.stored_layers != config.stored_layers:
