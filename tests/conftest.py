@@ -31,23 +31,27 @@ def _frozen():
     gc.freeze()
 
 
+SHARED = {"traced_once": "exports", "run_forked": "forks", "two_processes": "forks"}
+"""What a file names that is made once for all of these files, and a name for them."""
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Each file has one process, and all that export models share one, where the exporter is imported once."""
+    """Each file has one process; files that share what takes seconds, such as the exporter's import, have the same."""
     if config.getvalue("dist") != "loadfile":
         return None
     from xdist.scheduler import LoadFileScheduling
 
     @cache
-    def exports(file):
-        return "traced_once" in (config.rootpath / file).read_text()
+    def group(file):
+        text = (config.rootpath / file).read_text()
+        return next((name for word, name in SHARED.items() if word in text), file)
 
-    class FilesAndExports(LoadFileScheduling):
+    class FilesAndGroups(LoadFileScheduling):
         def _split_scope(self, nodeid):
-            file = super()._split_scope(nodeid)
-            return "exports" if exports(file) else file
+            return group(super()._split_scope(nodeid))
 
-    return FilesAndExports(config, log)
+    return FilesAndGroups(config, log)
 
 
 @pytest.fixture(params=FAMILIES)

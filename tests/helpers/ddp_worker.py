@@ -1,8 +1,6 @@
-"""Trains on one process and on two, and saves gradients and weights; two are started by `accelerate launch`."""
+"""Trains on one process and on two, and saves gradients and weights."""
 
 import copy
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -121,7 +119,6 @@ def run_encoder(folder, *, num_processes):
 
 
 def main(folder, num_processes):
-    folder = Path(folder)
     for case in CASES:
         tensors = train(folder, *case, num_processes=num_processes)
         if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
@@ -134,7 +131,3 @@ def main(folder, num_processes):
         with pytest.raises(RuntimeError, match="finished reduction"):
             train(folder, "depth", 1, False, num_processes=num_processes, reverse=True)
         print("reversed order failed")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))

@@ -1,8 +1,6 @@
-"""Evaluates on one process or on two, and saves what was found; two are started by `accelerate launch`."""
+"""Evaluates on one process or on two, and saves what was found."""
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -99,7 +97,6 @@ def stopping_message(folder):
 
 
 def main(folder, num_processes):
-    folder = Path(folder)
     found = {}
     if num_processes > 1:
         for size, settings in zip((9, 9, 5), SETTINGS, strict=True):
@@ -111,7 +108,3 @@ def main(folder, num_processes):
     found["losses"] = {stage: logged_losses(folder, stage, num_processes) for stage in ("width", "finetune")}
     assert PartialState().num_processes == num_processes
     (folder / f"found-{num_processes}-{PartialState().process_index}.json").write_text(json.dumps(found))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))

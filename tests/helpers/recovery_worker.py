@@ -1,10 +1,9 @@
 """Runs the recipe in a child process that is killed at a chosen moment, and again until it ends.
 
-Imports once and forks a child for every attempt. A moment is an event: a step, a file opened for writing, half written
+Forks a child for every attempt. A moment is an event: a step, a file opened for writing, half written
 or removed, a folder made, renamed or removed.
 """
 
-import gc
 import io
 import itertools
 import json
@@ -166,8 +165,7 @@ def killed_in_every_epoch(folder, settings):
 
 
 def main(folder, kill):
-    gc.freeze()  # a training begins with a collection of garbage, which need not look at all that is imported
-    folder = Path(folder).resolve()
+    folder = folder.resolve()
     settings = {"defaults": DEFAULTS, "best": BEST}.get(kill, STEPWISE)
     events = attempt(folder / "whole", never, settings)
     assert sum(name == "step" for name, _ in events) == (12 if settings is STEPWISE else 27)
@@ -177,7 +175,3 @@ def main(folder, kill):
     else:
         (folder / "place").mkdir()
         killed_in_every_epoch(folder / "place" / "killed", settings)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])

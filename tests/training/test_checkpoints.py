@@ -4,13 +4,12 @@ import errno
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from helpers import HELPERS, ROOT
+from helpers import recovery_worker
+from helpers.forks import run_forked
 from helpers.recipes import run_recipe
 from helpers.tiny import make_small
 from helpers.trainers import make_dataset, make_trainer
@@ -39,12 +38,8 @@ STEPWISE = {
     + [pytest.param(*each, marks=pytest.mark.slow) for each in (("defaults", 9), ("best", 9), ("random", 5))],
 )
 def test_a_run_that_was_killed_ends_with_the_weights_of_one_that_was_not(tmp_path, moments, kills):
-    worker = HELPERS / "recovery_worker.py"
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
-    command = [sys.executable, str(worker), str(tmp_path), moments]
-    ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
-    assert ran.returncode == 0, ran.stdout[-1000:] + ran.stderr[-3000:]
-    assert ran.stdout.count("killed") >= kills
+    (printed,) = run_forked(recovery_worker.main, tmp_path, moments)
+    assert printed.count("killed") >= kills
     for step in ("2-width", "3-depth", "4-finetune", "."):
         whole, resumed = (
             load_file(tmp_path / name / step / "model" / "model.safetensors") for name in ("whole", "killed")
