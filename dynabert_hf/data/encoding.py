@@ -276,7 +276,7 @@ def _check_words(words: list[Any], tags: list[Any] | None, column: str, *, needs
 
 def _ids_of(labels: list[Any], names: Mapping[int, str]) -> list[int | None]:
     """The number of every label: by names if all of them are names, else by numbers."""
-    by_name = {str(name): number for number, name in names.items()}
+    by_name = _numbers_of(names)
     found = [_look_up(label, by_name) for label in labels]
     return (
         found if None not in found else [_look_up(label, {str(number): number for number in names}) for label in labels]
@@ -311,7 +311,7 @@ def _label_ids(labels: list[Any], column: str, config: Any, known: Mapping[int, 
             raise ValueError(
                 f"Column {column!r} holds values that are no numbers ({error}); the model is one of regression."
             ) from error
-    by_name = {str(name): number for number, name in known.items()}
+    by_name = _numbers_of(known)
     by_number = {str(number): number for number in known}
     names, numbers = ([_look_up(label, ids) for label in labels] for ids in (by_name, by_number))
     for ids in (names, numbers):
@@ -323,6 +323,12 @@ def _label_ids(labels: list[Any], column: str, config: Any, known: Mapping[int, 
         f"Column {column!r} has the label {labels[row]!r} in row {row + 1}. The model knows {known}; give "
         "the names of all labels, or the numbers of all."
     )
+
+
+def _numbers_of(names: Mapping[int, str]) -> dict[str, int]:
+    """The number of each name that stands for one class alone."""
+    given = [str(name) for name in names.values()]
+    return {str(name): number for number, name in names.items() if given.count(str(name)) == 1}
 
 
 def _look_up(label: Any, ids: Mapping[str, int]) -> int | None:
@@ -342,14 +348,19 @@ def _spellings(label: Any) -> list[str]:
 
 
 def as_texts(texts: list[Any], column: str) -> list[str]:
-    """Texts, none of which is missing or blank.
+    """Texts, none of which is missing or blank; a number is the text that it is written as.
 
     Raises:
-        ValueError: If one is.
+        ValueError: If one is, or is a list or something else that is no text.
     """
     for row, text in enumerate(texts, 1):
-        if text is None or not str(text).strip():
+        if text is None or text != text or not str(text).strip():
             raise ValueError(f"Row {row} has no text in column {column!r}. Fill it, or leave the row out.")
+        if not isinstance(text, str | int | float):
+            raise ValueError(
+                f"Row {row} has the {type(text).__name__} {_short(text)} in column {column!r}. Possible is one text a "
+                "row. Join its parts, or name a column that holds texts."
+            )
     return [str(text) for text in texts]
 
 

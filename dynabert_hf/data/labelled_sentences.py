@@ -19,6 +19,7 @@ from ..tasks import evaluating, task_of
 from .labelled_text import read_texts
 from .pooling import Pooling, sentence_vectors, single_texts
 from .sentences import texts_to_measure
+from .text_columns import as_names
 
 PAIR, SCORE, LABEL = ("sentence1", "sentence2"), "score", "label"
 """The columns that are read by default: of a pair, and of what one or two texts have."""
@@ -69,7 +70,7 @@ class LabelledSentences:
             FileNotFoundError: If there is no such file.
             ValueError: If the file cannot be read, has no rows, not these columns, or scores that are no numbers.
         """
-        texts = list(text_columns or PAIR)
+        texts = list(as_names(text_columns) or PAIR)
         label = label_column or (SCORE if len(texts) == 2 else LABEL)
         columns = [*texts, label]
         table = [dict(zip(columns, row, strict=True)) for row in read_texts(Path(path), columns)]

@@ -23,7 +23,7 @@ from .labels import SPAN, CastLabels, check_labels
 from .masking import MaskedOnce
 from .questions import ANSWERS, WINDOW, Questions, read_questions
 from .questions import COLUMNS as QUESTION_COLUMNS
-from .text_columns import TextColumns
+from .text_columns import TextColumns, as_names
 from .text_files import names_of_columns, read_rows
 
 COLUMNS: Mapping[str, TextColumns] = {
@@ -111,7 +111,7 @@ class LabelledText:
                 f"are models {', '.join(COLUMNS)}. Evaluate this one by what you make of its outputs."
             )
         usual = COLUMNS[task.head]
-        columns = TextColumns(tuple(text_columns or usual.texts), label_column or usual.labels)
+        columns = TextColumns(tuple(as_names(text_columns) or usual.texts), label_column or usual.labels)
         if task.predicts == "span":
             return cls._of_questions(path, columns, model, tokenizer, batch_size)
         found = columns.or_usual(names_of_columns(path), model)
@@ -224,7 +224,7 @@ def tokenised_texts(
         ValueError: If the file has another suffix, cannot be read, has no rows, not these columns, or a row without
             text.
     """
-    names = list(text_columns or usual_texts(path, model))
+    names = list(as_names(text_columns) or usual_texts(path, model))
     if task_of(model).predicts == "choice":
         rows = read_rows(path, needed=names, as_text=True)
         return encoded(rows, TextColumns(tuple(names), None), model, tokenizer)

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from ..task_metrics import IGNORED, problem_type
 from ..tasks import Collator, task_of
-from .columns import LABEL_COLUMNS, column_names, short
+from .columns import LABEL_COLUMNS, column, column_names, label_column, short
 from .inputs import check_equal_lengths, depth_of, first_outside, first_where, read_column
 
 SPAN = ("start_positions", "end_positions")
@@ -41,6 +41,7 @@ def check_labels(name: str, dataset: Any, model: PreTrainedModel, *, may_be_miss
     if predicts == "span":
         _check_spans(name, dataset, may_be_missing=may_be_missing)
         return
+    check_class_names(model)
     for of in ("labels", "label", "label_ids"):
         values = read_column(name, dataset, of) if of in column_names(dataset) else None
         if values is None or predicts == "state":
@@ -56,6 +57,20 @@ def check_labels(name: str, dataset: Any, model: PreTrainedModel, *, may_be_miss
             ids = read_column(name, dataset, "input_ids")
             if ids is not None and len(ids):
                 _check_classes(name, values, pc.list_value_length(ids)[0].as_py(), since="choices")
+
+
+def check_class_names(model: PreTrainedModel) -> None:
+    """Check that a model has a name for each of its outputs.
+
+    Raises:
+        ValueError: If its `id2label` leaves out numbers.
+    """
+    names: Any = model.config.id2label or {}
+    if task_of(model).label_names == ("labels",) and sorted(names) != list(range(len(names))):
+        raise ValueError(
+            f"config.id2label of the model is {short(names)}, but its outputs are numbered from 0 to {len(names) - 1}. "
+            "Name them so, and number the labels of the data alike: config.id2label = dict(enumerate(names))."
+        )
 
 
 class CastLabels:
@@ -127,6 +142,16 @@ class CastLabels:
 def _is_multi_hot(config: Any, shape: tuple[int, ...]) -> bool:
     """Whether labels of this shape a text are several yes-or-no answers, where the configuration leaves it unsaid."""
     return config.problem_type is None and config.num_labels > 1 and tuple(shape) == (config.num_labels,)
+
+
+def are_multi_hot(dataset: Any, model: PreTrainedModel) -> bool:
+    """Whether labels are yes-or-no answers, several a text, where the configuration leaves it unsaid."""
+    name = label_column(dataset) if task_of(model).predicts == "text" else None
+    values = None if name is None else column(dataset, name)
+    known = None if values is None else values.drop_null()
+    if known is None or not len(known) or depth_of(known.type) != 1:
+        return False
+    return _is_multi_hot(model.config, (len(known[0].as_py()),))
 
 
 def _check_numbers(name: str, of: str, values: pa.Array, model: PreTrainedModel) -> None:

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from ..families import longest_input
 from .columns import column_names
 from .sentence_encoder import as_encoder_reads, prompt_of
+from .text_columns import as_names
 
 SCORE_COLUMNS = ("labels", "label", "scores", "score")
 """What a column of labels or scores may be called, as sentence-transformers calls it."""
@@ -109,6 +110,7 @@ def _text_columns(
     name: str, dataset: Any, *, label: str | None = None, wanted: Sequence[str] | None = None
 ) -> dict[str, list[str]]:
     """The columns of text of a data set, by name and in order: those that are wanted, else all but the labels."""
+    wanted = as_names(wanted)
     missing = [each for each in wanted or () if each not in column_names(dataset)]
     if missing:
         raise ValueError(
@@ -121,8 +123,8 @@ def _text_columns(
         columns = {"text": list(dataset)}
     else:
         names = [each for each in column_names(dataset) if each not in (*SCORE_COLUMNS, label)]
-        first = {each: dataset[0][each] for each in names}
-        columns = {each: _values(dataset, each) for each in names if isinstance(first[each], str)}
+        values = {each: _values(dataset, each) for each in names}
+        columns = {each: own for each, own in values.items() if any(isinstance(value, str) for value in own)}
     if not 1 <= len(columns) <= 2:
         found = f"the columns of text {list(columns)}" if columns else f"no text, only {column_names(dataset)}"
         raise ValueError(

@@ -41,7 +41,7 @@ class TextColumns:
         named: Mapping[str, Sequence[str]],
         model: PreTrainedModel,
         *,
-        texts: Sequence[str] | None = None,
+        texts: Sequence[str] | str | None = None,
         labels: str | None = None,
     ) -> TextColumns:
         """The columns that were named, else those with the usual names.
@@ -50,12 +50,13 @@ class TextColumns:
             named: The columns of data sets by what to call these in errors. The first one has the texts; any may have
                 the labels, such as the one to evaluate on beside text without labels.
             model: The model that is to read them.
-            texts: Columns that were named; None: the usual ones.
+            texts: Column or columns that were named; None: the usual ones.
             labels: Column that was named; None: the usual one, if it is there.
 
         Raises:
             ValueError: If a column was named that is not there, or none has a usual name.
         """
+        texts = as_names(texts)
         name, names = next(iter(named.items()))
         every = list(dict.fromkeys(each for own in named.values() for each in own))
         missing = [each for each in texts or () if each not in names]
@@ -99,6 +100,11 @@ class TextColumns:
                     f"{name} has the columns {sorted(names)} but no {each!r}, which is a column of the text in "
                     f"{found_in}. Give all data sets the same columns."
                 )
+
+
+def as_names(given: Sequence[str] | str | None) -> Sequence[str] | None:
+    """Names of columns, also where one was given alone."""
+    return [given] if isinstance(given, str) else given
 
 
 def _usual_columns(model: PreTrainedModel) -> tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]:

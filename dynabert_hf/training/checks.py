@@ -20,6 +20,7 @@ from ..data.inputs import check_inputs
 from ..data.labels import check_labels
 from ..data.pooling import Pooling
 from ..model.elastic_model import ElasticModelMixin
+from ..task_metrics import problem_type
 from ..tasks import is_sentence_encoder, task_of
 from .arguments import DynaBertTrainingArguments
 
@@ -138,7 +139,12 @@ def check_rows(name: str, dataset: Any, model: PreTrainedModel, *, has_own_batch
     Raises:
         ValueError: If something is not so, or there is no row.
     """
-    if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")) or isinstance(dataset, Mapping):
+    if isinstance(dataset, Mapping):
+        raise ValueError(
+            f"{name} is a {type(dataset).__name__} of {list(dataset)}. Possible is one data set. Give one of these, "
+            f"such as data[{next(iter(dataset), '')!r}], or train the stages by DynaBertTrainer to evaluate on several."
+        )
+    if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
         raise ValueError(
             f"{name} is a {type(dataset).__name__}. The recipe needs one data set of known length, whose rows can be "
             "read by their number: give a datasets.Dataset or a list, or train the stages by DynaBertTrainer."
@@ -227,6 +233,22 @@ def check_precision(model: PreTrainedModel, args: DynaBertTrainingArguments) -> 
             f"The model to train is in {model.dtype}. Most steps of learning_rate={args.learning_rate:g} are too small "
             "to change such weights, and are lost. Load it with dtype=torch.float32; bf16=True then computes in half "
             "precision."
+        )
+
+
+def check_smoothing(model: PreTrainedModel, args: DynaBertTrainingArguments) -> None:
+    """Check that labels have classes over which they can be smoothed.
+
+    Raises:
+        ValueError: If they are values or places in a text.
+    """
+    task = task_of(model)
+    is_value = task.predicts == "text" and problem_type(model.config) == "regression"
+    if args.label_smoothing_factor and (is_value or task.predicts in ("span", "vector", "state")):
+        raise ValueError(
+            f"label_smoothing_factor={args.label_smoothing_factor} was given, but the labels of a "
+            f"{type(model).__name__}{' of values' * is_value} are no classes, between which they could be smoothed. "
+            "Leave it out."
         )
 
 

@@ -17,14 +17,14 @@ from ..data.columns import column_names, draw, label_column, lacks_labels
 from ..data.encoding import encoded_datasets
 from ..data.fingerprints import fingerprint_of_rows, fingerprint_of_weights
 from ..data.inputs import check_paddable
-from ..data.labels import check_labels
+from ..data.labels import are_multi_hot, check_labels
 from ..data.sentences import texts_to_learn, texts_to_measure
 from ..families import elastic_class_of
 from ..model.subnetwork import SubNetwork
 from ..task_metrics import problem_type
 from ..tasks import is_sentence_encoder, task_of
 from .arguments import DynaBertTrainingArguments
-from .checks import check_enough, check_rows, check_sentence_encoder, how_to_label, warn_of_equal_sizes
+from .checks import check_enough, check_rows, check_sentence_encoder, check_smoothing, how_to_label, warn_of_equal_sizes
 from .run_folder import REWIRED, RunFolder, decisive
 from .stages import Stage
 from .teacher import GRID
@@ -138,11 +138,14 @@ class Recipe:
         """The fields with the names of its labels, which may be others than when a step was saved."""
         return {name: dict(getattr(self.teacher.config, name) or {}) for name in ("id2label", "label2id")}
 
-    @property
+    @cached_property
     def elastic_fields(self) -> dict[str, Any]:
         """What the configuration has while training that the teacher's has not."""
         dropout = {} if self.dropout is None else dict.fromkeys(self.dropout_of_teacher, float(self.dropout))
-        return {**copy.deepcopy(dict(self.grid)), **dropout, **dict.fromkeys(EXTRA_OUTPUTS, False)}
+        labelled = (*(self.trainer_kwargs[name] for name in ("train_dataset", "eval_dataset")), self.importance.dataset)
+        has_several = any(are_multi_hot(each, self.teacher) for each in labelled if each is not None)
+        kind = {"problem_type": "multi_label_classification"} if has_several else {}
+        return {**copy.deepcopy(dict(self.grid)), **dropout, **dict.fromkeys(EXTRA_OUTPUTS, False), **kind}
 
     @cached_property
     def config(self) -> Any:
@@ -277,6 +280,7 @@ def _check_data(recipe: Recipe, config: Any) -> None:
                 check_paddable(name, dataset)
     for stage in recipe.stages:
         args = stage.arguments
+        check_smoothing(recipe.teacher, args)
         check_enough(
             train,
             batch_size=args.rows_in_a_batch,

@@ -9,10 +9,11 @@ import copy
 from collections.abc import Mapping
 from tempfile import TemporaryDirectory
 
-from transformers import Trainer
+from transformers import EarlyStoppingCallback, Trainer, TrainerControl, TrainerState
 
 from ..model.subnetwork import size_name
 from ..sizes.metrics import check_asked
+from .arguments import DynaBertTrainingArguments
 from .ordered_evaluation import unchanged
 from .preparation import Recipe
 
@@ -30,6 +31,20 @@ def rehearse(recipe: Recipe) -> None:
             trainer = Trainer(recipe.teacher, args, **kwargs)
             trainer.create_optimizer()
             trainer.create_scheduler(STEPS)
+        for callback in recipe.trainer_kwargs["callbacks"] or ():
+            if callback is EarlyStoppingCallback or isinstance(callback, EarlyStoppingCallback):
+                _check_stopping(stage.arguments)
+
+
+def _check_stopping(args: DynaBertTrainingArguments) -> None:
+    """Let early stopping say what it lacks, which it asserts when training begins."""
+    try:
+        EarlyStoppingCallback().on_train_begin(args, TrainerState(), TrainerControl())
+    except AssertionError as error:
+        raise ValueError(
+            f"Early stopping cannot follow this training: {error}. Possible is it with eval_strategy='epoch' and "
+            "metric_for_best_model='mean_loss', for instance. Give these, or leave it out."
+        ) from error
 
 
 def check_best_metric(recipe: Recipe, references: Mapping[str, Mapping[str, float]]) -> None:

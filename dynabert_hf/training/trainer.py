@@ -31,7 +31,7 @@ from .arguments import DynaBertTrainingArguments
 from .callbacks import follow
 from .cards import CardAtTheEnd, CardTrainer
 from .checkpoints import RecoverableTrainer
-from .checks import check_datasets, check_device, check_precision, check_teacher
+from .checks import check_datasets, check_device, check_precision, check_smoothing, check_teacher
 from .distillation import (
     DistillationPair,
     loss_of_labelled_rows,
@@ -123,6 +123,7 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
         )
         check_device(args)
         check_precision(model, args)
+        check_smoothing(model, args)
         check_teacher(model, self._teachers, args)
         if args.stage != "finetune":
             check_teachers(model, self._teachers, args, kwargs.get("train_dataset"))

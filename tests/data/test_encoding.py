@@ -204,3 +204,36 @@ def test_masks_are_those_of_the_row_whatever_was_drawn_before(tokenizer):
     assert first[0]["labels"] != first[1]["labels"]
     assert MaskedOnce(rows, MaskingCollator(tokenizer), seed=1)[0] != first[0]
     assert any(label != -100 for label in first[0]["labels"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (["w1", "w2"], r"Row 2 has the list \['w1', 'w2'\] in column 'text'\. Possible is one text a row\. Join"),
+        ({"text": "w1"}, "has the dict .* name a column that holds texts"),
+        (b"w1", "has the bytes b'w1'"),
+        (float("nan"), "Row 2 has no text in column 'text'"),
+    ],
+)
+def test_what_is_no_text_is_refused(tokenizer, text, message):
+    with pytest.raises(ValueError, match=message):
+        encoded([{"text": 5}, {"text": text}], TextColumns(("text",), None), make_model(), tokenizer)
+
+
+def test_one_column_of_text_may_be_named_alone(tokenizer):
+    data = [{"review": "w1 w2", "stars": 1}, {"review": "w3", "stars": 0}]
+    how = {"label_column": "stars"}
+    found = [
+        encoded_datasets({"data": data}, make_model(), tokenizer, text_columns=named, **how)[0]["data"].to_list()
+        for named in ("review", ["review"])
+    ]
+    assert found[0] == found[1]
+    assert found[0][0]["labels"] == 1
+
+
+def test_a_name_that_two_classes_have_names_neither(tokenizer):
+    model = make_model(stock={"id2label": {0: "good", 1: "bad", 2: "good"}})
+    with pytest.raises(ValueError, match=r"has the label 'good' in row 1\. The model knows .*the numbers of all"):
+        encoded([{"text": "w1", "label": "good"}], TextColumns(("text",), "label"), model, tokenizer)
+    [row] = encoded([{"text": "w1", "label": 2}], TextColumns(("text",), "label"), model, tokenizer)
+    assert row["labels"] == 2

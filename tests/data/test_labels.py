@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from helpers.tiny import make_small
+from helpers.tiny import make_model, make_small
 from transformers import default_data_collator
 
 from dynabert_hf.data.labels import CastLabels, check_labels
@@ -202,3 +202,11 @@ def test_a_choice_is_one_of_those_of_its_row():
     with pytest.raises(ValueError, match=r"the label 2 in row 1\. Possible for this model are 0 to 1, since choices=2"):
         check_labels("data", rows, model_of("ForMultipleChoice"))
     check_labels("data", rows[:1], model_of("ForMultipleChoice"))
+
+
+def test_names_of_classes_have_to_be_numbered_as_the_outputs_are():
+    model = make_model()
+    model.config.id2label = {0: "a", 2: "b", 7: "c"}
+    message = r"config\.id2label of the model is \{0: 'a', 2: 'b', 7: 'c'\}, but its outputs are numbered from 0 to 2"
+    with pytest.raises(ValueError, match=message):
+        check_labels("data", [{"labels": 1}], model)

@@ -155,7 +155,11 @@ def test_a_teacher_in_half_precision_is_trained_in_full(tmp_path):
 def test_data_without_numbered_rows_is_refused(tmp_path, given):
     forms = {"stream": make_sentences().to_iterable_dataset(), "several": {"one": make_sentences()}}
     [(name, form)] = given.items()
-    with pytest.raises(ValueError, match=rf"{name} is a \w+\. The recipe needs one data set of known length"):
+    needs = {
+        "stream": r"IterableDataset\. The recipe needs one data set of known length",
+        "several": r"dict of \['one'\]\. Possible is one data set\. Give one of these, such as data\['one'\]",
+    }
+    with pytest.raises(ValueError, match=rf"{name} is a {needs[form]}"):
         run_recipe(tmp_path, **{name: forms[form]})
     assert not (tmp_path / "run").exists()
 
@@ -405,3 +409,24 @@ def test_metrics_of_ones_own_are_asked_of_the_sizes_first_and_a_weak_teacher_is_
     assert [row.metrics["number"] for row in result.rows] == list(range(1, len(result.rows) + 1))
     assert result.teacher_metrics["number"] == len(result.rows) + 1
     assert all(calls)
+
+
+def test_smoothing_of_labels_that_are_no_classes_is_refused(tmp_path):
+    message = r"label_smoothing_factor=0\.1 was given, but .* BertForSequenceClassification of values are no classes"
+    data = make_sentences(regression=True)
+    with pytest.raises(ValueError, match=message):
+        run_recipe(tmp_path, make_teacher(num_labels=1), train_dataset=data, label_smoothing_factor=0.1)
+    assert not (tmp_path / "run").exists()
+
+
+def test_labels_of_several_answers_say_what_a_configuration_leaves_unsaid(tmp_path):
+    train = make_sentences().remove_columns("labels")
+    measured = [{**row, "labels": [1, 0, row["labels"]]} for row in make_sentences(8)]
+    data = {"train_dataset": train, "eval_dataset": measured}
+    named, unnamed = (
+        run_recipe(tmp_path / str(kind), make_teacher(num_labels=3, problem_type=kind), **data)
+        for kind in ("multi_label_classification", None)
+    )
+    assert unnamed.model.config.problem_type == "multi_label_classification"
+    assert [row.metrics for row in unnamed.rows] == [row.metrics for row in named.rows]
+    assert all(map(torch.equal, named.model.parameters(), unnamed.model.parameters()))

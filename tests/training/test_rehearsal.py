@@ -3,6 +3,7 @@
 import pytest
 import torch
 from helpers.recipes import make_sentences, run_recipe
+from transformers import EarlyStoppingCallback
 
 PLATEAU = {"eval_strategy": "steps", "eval_steps": 1, "lr_scheduler_type": "reduce_lr_on_plateau"}
 
@@ -15,6 +16,7 @@ PLATEAU = {"eval_strategy": "steps", "eval_steps": 1, "lr_scheduler_type": "redu
         ({"optimizer_cls_and_kwargs": (torch.optim.SGD, {"rate": 1.0})}, TypeError, "rate"),
         ({"optim": "galore_adamw"}, (ImportError, ValueError), "GaLore|optim_target_modules"),
         ({"eval_strategy": "epoch", "eval_dataset": None}, ValueError, "eval_dataset"),
+        ({"callbacks": [EarlyStoppingCallback()]}, ValueError, r"Early stopping cannot .*metric_for_best_model.* Give"),
         ({"save_strategy": "best"}, ValueError, "metric_for_best_model"),
         ({"stage_arguments": {"depth": {"lr_scheduler_type": "warmup_stable_decay"}}}, TypeError, "num_decay_steps"),
     ],
