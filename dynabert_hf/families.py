@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from transformers import (
@@ -141,8 +142,15 @@ def read_config(name: Any, **kwargs: Any) -> PreTrainedConfig:
     """The configuration of a folder or Hub id, stock or elastic; takes what `AutoConfig.from_pretrained` takes.
 
     Raises:
+        OSError: If it is a folder without a configuration.
         ValueError: If it does not say of which type the model is.
     """
+    folder = Path(name, kwargs.get("subfolder") or "")
+    if folder.is_dir() and not (folder / "config.json").exists():
+        raise OSError(
+            f"{str(folder)!r} has no config.json, so it is not the folder of a model. Give a folder that "
+            "save_pretrained or train_dynabert wrote."
+        )
     try:
         return AutoConfig.from_pretrained(name, **kwargs)
     except ValueError as error:

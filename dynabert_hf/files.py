@@ -25,7 +25,7 @@ def new_folder(path: Path) -> Iterator[Path]:
         FileExistsError: If `path` exists.
         OSError: If it cannot be written.
     """
-    if path.exists():
+    if path.exists() or path.is_symlink():
         raise FileExistsError(f"{str(path)!r} exists, and nothing is overwritten. Give another path, or remove it.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -139,12 +139,14 @@ def profile_sizes(arguments: Namespace, console: Console) -> None:
         check_writable_file(arguments.output)
     model = load_model(arguments.model)
     table = measure(arguments, model, named_sizes(arguments, model))
-    if arguments.json:
-        print(table.to_json(), end="")
-    else:
-        print_table(console, table)
-    if arguments.output:
-        table.save(arguments.output)
+    try:
+        if arguments.json:
+            print(table.to_json(), end="")
+        else:
+            print_table(console, table)
+    finally:  # also where who read what is printed has gone, as `head` does
+        if arguments.output:
+            table.save(arguments.output)
 
 
 def measure(arguments: Namespace, model: ElasticModelMixin, sizes: Sequence[Any]) -> ProfileTable:

@@ -50,14 +50,16 @@ def predict(arguments: Namespace, console: Console) -> None:
     told = {"batch_size": arguments.eval_batch_size, "may_be_none": arguments.no_answer}
     found = predict_texts(model, needed_tokenizer(arguments.model), rows, **told)
     records = [{**dict(zip(columns, row, strict=True)), **one} for row, one in zip(rows, found, strict=True)]
-    if arguments.json:
-        print_json(records)
-    elif not arguments.output:
-        console.print(table_of(_shown(records, console.width), width=console.width))
-        console.print(f"{len(records)} rows of {arguments.file}, size {size_name(model.active)}", soft_wrap=True)
-    if arguments.output:
-        lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-        Path(arguments.output).write_text(lines, encoding="utf-8")
+    try:
+        if arguments.json:
+            print_json(records)
+        elif not arguments.output:
+            console.print(table_of(_shown(records, console.width), width=console.width))
+            console.print(f"{len(records)} rows of {arguments.file}, size {size_name(model.active)}", soft_wrap=True)
+    finally:  # also where who read what is printed has gone, as `head` does
+        if arguments.output:
+            lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+            Path(arguments.output).write_text(lines, encoding="utf-8")
 
 
 def _read(arguments: Namespace, model: Any) -> tuple[list[tuple[Any, ...]], list[str]]:

@@ -110,21 +110,19 @@ def export(arguments: Namespace, console: Console) -> None:
     model = load_model(arguments.model)
     text = labelled_text(arguments, model) if arguments.int8 else None
     sizes = named_sizes(arguments, model) if arguments.all else arguments.sizes
-    result = export_onnx(
-        model,
-        arguments.output,
-        sizes=sizes,
-        tokenizer=load_tokenizer(arguments.model),
-    )
-    rows = {
-        size: {"file": path.name, "max_difference": result.max_differences[size]} for size, path in result.files.items()
-    }
-    if text is not None:
-        metric = next(iter(text.evaluate(model)))
-        quantised = quantize_onnx(result.folder, lambda runner: text.evaluate_onnx(runner)[metric])
-        for size, one in quantised.items():
-            told = {metric: one.float32_accuracy, f"int8_{metric}": one.accuracy, "int8_mb": round(one.size_mb, 2)}
-            rows[size] = {**told, "int8_file": one.path.name, **rows[size]}
+    with new_folder(Path(arguments.output)) as folder:
+        folder.rmdir()  # export_onnx makes it
+        result = export_onnx(model, folder, sizes=sizes, tokenizer=load_tokenizer(arguments.model))
+        rows = {
+            size: {"file": path.name, "max_difference": result.max_differences[size]}
+            for size, path in result.files.items()
+        }
+        if text is not None:
+            metric = next(iter(text.evaluate(model)))
+            quantised = quantize_onnx(folder, lambda runner: text.evaluate_onnx(runner)[metric])
+            for size, one in quantised.items():
+                told = {metric: one.float32_accuracy, f"int8_{metric}": one.accuracy, "int8_mb": round(one.size_mb, 2)}
+                rows[size] = {**told, "int8_file": one.path.name, **rows[size]}
     if arguments.json:
         print_json({"folder": arguments.output, "sizes": rows})
         return

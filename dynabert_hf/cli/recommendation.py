@@ -48,32 +48,34 @@ def recommend_size(arguments: Namespace, console: Console) -> int:
     one = costs.records[0]
     notes = (precision_note(metric, one.setting.get("dtype", "float32")), _rows_note(model.config, metric))
     note = " ".join(filter(None, notes)) or None
-    if arguments.json:
-        print_json(
-            {
-                **answer_as_json(answer, metric=metric),
-                "setting": {name: one.setting.get(name) for name in SETTING},
-                "note": note,
-            }
-        )
-    else:
-        print_answer(console, answer, records, **told)
-        print_setting(console, one)
-        if note:
-            console.print(note, soft_wrap=True)
-    if arguments.plot:
-        cost = next(iter(budgets), "flops" if one.latency_ms is None else "latency_ms")
-        teacher, title = _reference(model.config, metric, arguments.model)
-        plot_pareto(
-            [record for record in records if cost in record.costs],
-            arguments.plot,
-            cost=cost,
-            budget=budgets.get(cost),
-            choice=answer.choice,
-            teacher=teacher,
-            title=title,
-            **told,
-        )
+    try:
+        if arguments.json:
+            print_json(
+                {
+                    **answer_as_json(answer, metric=metric),
+                    "setting": {name: one.setting.get(name) for name in SETTING},
+                    "note": note,
+                }
+            )
+        else:
+            print_answer(console, answer, records, **told)
+            print_setting(console, one)
+            if note:
+                console.print(note, soft_wrap=True)
+    finally:  # also where who read what is printed has gone, as `head` does
+        if arguments.plot:
+            cost = next(iter(budgets), "flops" if one.latency_ms is None else "latency_ms")
+            teacher, title = _reference(model.config, metric, arguments.model)
+            plot_pareto(
+                [record for record in records if cost in record.costs],
+                arguments.plot,
+                cost=cost,
+                budget=budgets.get(cost),
+                choice=answer.choice,
+                teacher=teacher,
+                title=title,
+                **told,
+            )
     return 0 if answer.choice else NOTHING_FITS
 
 

@@ -138,6 +138,22 @@ def test_a_reader_that_goes_ends_the_command_quietly(capsys, folder, monkeypatch
     assert capsys.readouterr().err == ""
 
 
+def test_what_was_measured_is_kept_where_the_reader_has_gone(folder, reviews, tmp_path, monkeypatch):
+    read, write = os.pipe()
+    os.close(read)
+    short = ["--sequence-length", "5", "--rounds", "1", "--size", "w0.5-d1"]
+    for command, name in (
+        (["profile", folder, *short, "--output"], "p.md"),
+        (["recommend", folder, "--flops", "1e9", "--plot"], "p.png"),
+        (["predict", folder, "--file", reviews, "--json", "--output"], "p.jsonl"),
+    ):
+        with open(os.dup(write), "w", buffering=1) as pipe, monkeypatch.context() as patched:
+            patched.setattr(sys, "stdout", pipe)
+            assert main([*map(str, command), str(tmp_path / name)]) == 141
+        assert (tmp_path / name).stat().st_size > 0
+    os.close(write)
+
+
 def test_an_output_in_ascii_gets_all_but_the_signs_that_it_lacks(folder, monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
     assert main(["profile", str(folder), "--size", "w1-d1", "--sequence-length", "5", "--rounds", "1"]) == 0
@@ -712,7 +728,10 @@ def test_budgets_and_settings_that_cannot_be_are_refused_before_anything_runs(ca
 
 
 def test_models_that_are_none_are_refused(capsys, folder, tmp_path):
-    assert_refused(capsys, "holds no model", "show", tmp_path)
+    assert_refused(capsys, "has no config.json, so it is not the folder of a model", "show", tmp_path)
+    assert_refused(capsys, "'/no/model' holds no model", "show", "/no/model")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    assert_refused(capsys, "nothing is overwritten", "extract", folder, tmp_path / "link", "--size", "w0.5-d1")
     BertForSequenceClassification(make_config().to_backbone()).save_pretrained(tmp_path / "stock")
     assert_refused(capsys, "one size only. Give an elastic model; train_dynabert makes", "show", tmp_path / "stock")
     T5Config().save_pretrained(tmp_path / "t5")
@@ -734,9 +753,14 @@ def test_models_that_are_none_are_refused(capsys, folder, tmp_path):
     )
 
 
-def test_export_writes_onnx_and_measures_int8(capsys, folder, reviews, tmp_path, traced_once):
+def test_export_writes_onnx_and_measures_int8(capsys, folder, reviews, tmp_path, traced_once, monkeypatch):
     pytest.importorskip("onnxruntime")
     arguments = ["export", folder, tmp_path / "onnx", "--size", "l0h2n24", "--int8", "--file", reviews]
+    with monkeypatch.context() as patched:
+        patched.setattr("dynabert_hf.cli.products.quantize_onnx", lambda *given: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(capsys, *arguments)
+    assert not list(tmp_path.glob("*onnx*"))
     made = run_json(capsys, *arguments)["sizes"]["l0h2n24"]
     assert (tmp_path / "onnx" / made["int8_file"]).stat().st_size / 2**20 == pytest.approx(made["int8_mb"], abs=0.01)
     accuracy = run_json(capsys, "evaluate", folder, "--file", reviews, "--size", "l0h2n24")["l0h2n24"]["accuracy"]
