@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from ..task_metrics import IGNORED, problem_type
 from ..tasks import Collator, task_of
 from .columns import LABEL_COLUMNS, column, column_names, label_column, short
-from .inputs import check_equal_lengths, depth_of, first_outside, first_where, read_column
+from .inputs import check_equal_lengths, depth_of, first_outside, first_where, innermost, read_column
 
 SPAN = ("start_positions", "end_positions")
 
@@ -42,10 +42,12 @@ def check_labels(name: str, dataset: Any, model: PreTrainedModel, *, may_be_miss
         _check_spans(name, dataset, may_be_missing=may_be_missing)
         return
     check_class_names(model)
+    columns: dict[str, pa.Array] = {}
     for of in ("labels", "label", "label_ids"):
         values = read_column(name, dataset, of) if of in column_names(dataset) else None
         if values is None or predicts == "state":
             continue
+        columns[of] = values
         if may_be_missing and values.null_count:
             values = _without_missing(name, dataset, values, model)
         _check_numbers(name, of, values, model)
@@ -57,6 +59,11 @@ def check_labels(name: str, dataset: Any, model: PreTrainedModel, *, may_be_miss
             ids = read_column(name, dataset, "input_ids")
             if ids is not None and len(ids):
                 _check_classes(name, values, pc.list_value_length(ids)[0].as_py(), since="choices")
+    if any(values.to_pylist() != next(iter(columns.values())).to_pylist() for values in list(columns.values())[1:]):
+        raise ValueError(
+            f"{name} has different labels in the columns {list(columns)}, of which batches take one. Leave the others "
+            "out: dataset.remove_columns([...])."
+        )
 
 
 def check_class_names(model: PreTrainedModel) -> None:
@@ -236,6 +243,11 @@ def _check_tokens(name: str, of: str, values: pa.Array, dataset: Any, model: Pre
             "Give one for every token, -100 where it does not count; word_ids() of the encoded words tells whose it is"
         )
         check_equal_lengths(name, of, values, ids, hint=hint)
+    if len(values) and not pc.any(pc.not_equal(innermost(values).flatten(), IGNORED)).as_py():
+        raise ValueError(
+            f"{name} has no label in {of!r} but {IGNORED}, which does not count, so nothing is learned or measured. "
+            "Give the first token of each word its label."
+        )
     since = "vocab_size" if task_of(model).head == "ForMaskedLM" else "num_labels"
     _check_classes(name, values, getattr(model.config, since), since=since, ignored=IGNORED)
 

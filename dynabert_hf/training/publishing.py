@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from accelerate import PartialState
+from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 from ..files import write_whole
 from ..hub.push import push_folder
@@ -40,13 +41,33 @@ def _where(recipe: Recipe) -> str:
     return f"{', '.join(found)}: {folder}\nLogs: {logs}"
 
 
+def check_repository(recipe: Recipe) -> None:
+    """Check that a result that is to be pushed has a place to go to.
+
+    Raises:
+        ValueError: If its name is not possible on the Hub.
+    """
+    if recipe.publishing.get("push_to_hub"):
+        try:
+            validate_repo_id(_repository(recipe))
+        except HFValidationError as error:
+            raise ValueError(
+                f"push_to_hub=True was given, but the result cannot be called {_repository(recipe)!r} on the Hub: "
+                f"{error} Give a hub_model_id such as 'me/my-model'."
+            ) from error
+
+
+def _repository(recipe: Recipe) -> str:
+    return str(recipe.publishing.get("hub_model_id") or recipe.folder.path.resolve().name)
+
+
 def push(recipe: Recipe) -> None:
     """Push the result, if that was asked for; nothing is lost where it fails."""
     to = recipe.publishing
     if to.get("push_to_hub") and PartialState().is_main_process:
         push_folder(
             recipe.folder.model,
-            to.get("hub_model_id") or recipe.folder.path.resolve().name,
+            _repository(recipe),
             private=to.get("hub_private_repo"),
             revision=to.get("hub_revision"),
             token=to.get("hub_token"),

@@ -36,7 +36,7 @@ from .checkpoints import last_whole_checkpoint
 from .importance import MAX_SAMPLES, importance_over_processes
 from .ordered_evaluation import unchanged
 from .preparation import ImportanceData, Recipe, check, read_datasets
-from .publishing import publish, push
+from .publishing import check_repository, publish, push
 from .references import measure_references, warn_of_weak_teacher
 from .rehearsal import check_best_metric, rehearse
 from .result import RecipeResult, count_rows
@@ -126,6 +126,7 @@ def train_dynabert(
         max_length: Of data that are text: tokens of a row at most; None: what the model takes. Questions are cut into
             windows of so many tokens, by default 384.
         data_collator: Makes a batch of examples; None: that of the head's task, which pads to the longest of a batch.
+            With `remove_unused_columns=False` it gets text as it is.
         compute_metrics: As for transformers' `Trainer`; None: those that `docs/tasks.md` lists for its head.
         preprocess_logits_for_metrics: As for transformers' `Trainer`.
         compute_loss_func: As for transformers' `Trainer`: the loss on labels.
@@ -183,7 +184,7 @@ def train_dynabert(
         text_columns=text_columns,
         label_column=label_column,
         max_length=max_length,
-        has_own_batches=data_collator is not None,
+        has_own_batches=data_collator is not None and not given.get("remove_unused_columns", True),
     )
     train_dataset, eval_dataset, importance_dataset = datasets.values()
     eval_dataset = without_missing_labels(eval_dataset)
@@ -228,6 +229,7 @@ def run(recipe: Recipe, *, has_own_metrics: bool, keep_stages: bool) -> RecipeRe
         keep_stages: Whether the folder keeps what only resuming needs.
     """
     check(recipe)
+    check_repository(recipe)
     if not recipe.folder.is_finished():
         rehearse(recipe)
         recipe.folder.open(recipe.settings)

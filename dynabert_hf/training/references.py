@@ -86,7 +86,8 @@ def _baseline(recipe: Recipe, kwargs: Mapping[str, Any]) -> dict[str, float]:
     """The metrics of predicting the same for every row; none where only `compute_metrics` knows what it is given."""
     own = kwargs["compute_metrics"]
     is_shaped = kwargs["preprocess_logits_for_metrics"] is not task_of(recipe.teacher).preprocess_logits
-    if is_shaped or not recipe.evaluation.eval_do_concat_batches:
+    args = recipe.evaluation  # which say what else it is given, and in which parts
+    if is_shaped or not args.eval_do_concat_batches or args.batch_eval_metrics or args.include_for_metrics:
         return {}
     try:
         return plain_metrics(baseline_metrics(recipe.teacher, recipe.trainer_kwargs["eval_dataset"], own))

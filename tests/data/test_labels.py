@@ -210,3 +210,18 @@ def test_names_of_classes_have_to_be_numbered_as_the_outputs_are():
     message = r"config\.id2label of the model is \{0: 'a', 2: 'b', 7: 'c'\}, but its outputs are numbered from 0 to 2"
     with pytest.raises(ValueError, match=message):
         check_labels("data", [{"labels": 1}], model)
+
+
+def test_columns_of_labels_that_differ_are_refused():
+    rows = [{"labels": 1, "label": 1}, {"labels": 0, "label": 2}]
+    check_labels("data", rows[:1], make_model())
+    with pytest.raises(ValueError, match=r"data has different labels in the columns \['labels', 'label'\], of which"):
+        check_labels("data", rows, make_model())
+
+
+def test_labels_of_tokens_of_which_none_counts_are_refused():
+    rows = [{"input_ids": [5, 6], "labels": [-100, -100]}, {"input_ids": [5], "labels": [-100]}]
+    model = make_model(head="ForTokenClassification")
+    with pytest.raises(ValueError, match=r"has no label in 'labels' but -100, which does not count.* Give the first"):
+        check_labels("data", rows, model)
+    check_labels("data", [*rows, {"input_ids": [5], "labels": [2]}], model)

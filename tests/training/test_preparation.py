@@ -6,8 +6,8 @@ import pytest
 import torch
 from datasets import Dataset
 from helpers.recipes import GRID, SHALLOW, make_sentences, make_teacher, run_recipe
-from helpers.tiny import TINY
-from transformers import BertConfig, BertForSequenceClassification, BertForTokenClassification
+from helpers.tiny import TINY, make_tokenizer
+from transformers import BertConfig, BertForSequenceClassification, BertForTokenClassification, DataCollatorWithPadding
 from transformers import default_data_collator as collate
 
 from dynabert_hf import DynaBertForSequenceClassification, DynaBertForTokenClassification, measure_importance
@@ -190,3 +190,24 @@ def test_labels_that_the_collator_makes_count(tmp_path):
         label_weight=0.5,
     )
     assert set(result.rows[0].metrics) == {"loss", "accuracy"}
+
+
+def test_text_is_tokenised_for_a_collator_of_ones_own_unless_it_gets_all_columns(tmp_path):
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{n}" for n in range(5, 99))]
+    tokenizer = make_tokenizer(words, model_max_length=20)
+    rows = [{"text": f"w{5 + n} w{9 + n}" + " w7" * (n % 3), "label": n % 2} for n in range(8)]
+    seen = []
+
+    def from_text(examples):
+        seen.extend(examples)
+        batch = tokenizer([each["text"] for each in examples], padding=True, return_tensors="pt")
+        return {**batch, "labels": torch.tensor([each["label"] for each in examples])}
+
+    data = {"train_dataset": rows, "eval_dataset": rows, "processing_class": tokenizer}
+    padding = DataCollatorWithPadding(tokenizer, pad_to_multiple_of=8)
+    one = run_recipe(tmp_path / "tokens", **data, data_collator=padding)
+    kept = {"remove_unused_columns": False, "train_sampling_strategy": "random"}
+    two = run_recipe(tmp_path / "text", **data, **kept, data_collator=from_text)
+    assert all(each["text"] for each in seen)
+    assert len(one.rows) == len(two.rows) == 4
+    assert all("accuracy" in row.metrics for row in (*one.rows, *two.rows))

@@ -147,6 +147,14 @@ def test_the_result_is_pushed_once_at_the_end(tmp_path, monkeypatch):
     assert pushed[1][1] == "me/final"
 
 
+@pytest.mark.parametrize("name", ["my model", "a/b/c"])
+def test_a_name_that_the_hub_does_not_take_is_refused_before_any_work(tmp_path, name):
+    message = rf"cannot be called '{name}' on the Hub: .* Give a hub_model_id such as 'me/my-model'"
+    with pytest.raises(ValueError, match=message):
+        run_recipe(tmp_path, push_to_hub=True, hub_model_id=name)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_teacher_in_half_precision_is_trained_in_full(tmp_path):
     assert run_recipe(tmp_path, make_teacher().bfloat16()).model.dtype == torch.float32
 
