@@ -30,6 +30,7 @@ SPLICED = (0.25, 0.5)
 POSSIBLE = {
     "text": VIEWS,
     "state": VIEWS,
+    "vector": VIEWS,
     "choice": ("mask", "delete", "swap"),
     "token": ("mask", "delete", "swap"),
     "span": ("mask",),
@@ -147,7 +148,8 @@ class FreshViews:
     def _spliced(self, tokens: np.ndarray, sentences: list[np.ndarray], random: np.random.Generator) -> np.ndarray:
         """A copy of tokens, where a part of a sentence is one of the same sentence of another row."""
         number = int(random.integers(len(sentences)))
-        other = np.asarray(self.dataset[int(random.integers(len(self.dataset)))]["input_ids"])
+        other = np.asarray(self.dataset[int(random.integers(len(self.dataset)))]["input_ids"], dtype=object)
+        other = np.asarray(other[0] if isinstance(other[0], list) else other, dtype=np.int64)  # the first of a pair
         theirs = self._sentences(other)
         if not theirs:
             return tokens

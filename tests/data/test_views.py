@@ -183,3 +183,13 @@ def test_a_tokenizer_with_a_mask_token_is_needed():
 def test_what_stands_beside_each_token_is_known_or_refused():
     with pytest.raises(ValueError, match=r"'position_ids' of shape \(1, 14\).*Leave 'position_ids' out"):
         views("swap")({**batch_of(PAIR), "position_ids": torch.arange(14)[None]}, epoch=0)
+
+
+def test_an_encoder_of_sentences_takes_parts_of_the_first_text_of_pairs():
+    model = make_model(head="Model")
+    model.config.sentence_encoder = {}
+    rows = [{"input_ids": [row["input_ids"], [CLS, 9, SEP]]} for row in ROWS]
+    spliced = FreshViews(["splice"], TOKENIZER, model, probability=1.0, dataset=rows)
+    view = text_of(spliced(batch_of([CLS, *FIRST, SEP]), epoch=0))
+    assert [token for token in view if token not in (CLS, *FIRST, SEP)]
+    assert all(token >= 60 for token in view if token not in (CLS, *FIRST, SEP))

@@ -127,7 +127,8 @@ def test_a_step_learns_from_vectors_similarities_and_states(folder, tmp_path):
     assert all(parameter.requires_grad for parameter in student.parameters())  # the pooler was frozen meanwhile
 
 
-def test_a_step_of_pairs_is_that_of_their_texts(folder, tmp_path):
+@pytest.mark.parametrize("views", [None, ["mask", "delete", "swap"]])
+def test_a_step_of_pairs_is_that_of_their_texts(folder, tmp_path, views):
     encoder, pairs = SentenceEncoder.of(folder), make_pairs(4)
     texts = [pair[name] for pair in pairs for name in ("sentence1", "sentence2")]
     of_texts = Dataset.from_dict(tokenised(texts, encoder.model, encoder.tokenizer))
@@ -138,7 +139,7 @@ def test_a_step_of_pairs_is_that_of_their_texts(folder, tmp_path):
         args = DynaBertTrainingArguments(
             str(tmp_path), stage="width", max_steps=1, per_device_train_batch_size=batch_size, logging_steps=1,
             gradient_accumulation_steps=4 // min(4, batch_size), use_cpu=True, report_to="none", disable_tqdm=True,
-            similarity_weight=0.0, save_strategy="no",
+            similarity_weight=0.0, save_strategy="no", views=views, view_probability=1.0,
         )  # fmt: skip
         trainer = DynaBertTrainer(student, encoder.model, args, train_dataset=rows, processing_class=encoder.tokenizer)
         trainer.train()
