@@ -16,6 +16,7 @@ from ..sizes.metrics import check_asked
 from .arguments import DynaBertTrainingArguments
 from .ordered_evaluation import unchanged
 from .preparation import Recipe
+from .size_evaluation import parsed_sizes
 
 STEPS = 1000
 """How long the schedule of a rehearsal is, on which nothing depends."""
@@ -31,6 +32,8 @@ def rehearse(recipe: Recipe) -> None:
             trainer = Trainer(recipe.teacher, args, **kwargs)
             trainer.create_optimizer()
             trainer.create_scheduler(STEPS)
+        if stage.arguments.eval_sizes is not None:
+            parsed_sizes(stage.arguments.eval_sizes, recipe.config)
         for callback in recipe.trainer_kwargs["callbacks"] or ():
             if callback is EarlyStoppingCallback or isinstance(callback, EarlyStoppingCallback):
                 _check_stopping(stage.arguments)

@@ -148,7 +148,7 @@ class SizeEvaluation(OrderedEvaluation):
         """The sizes that `evaluate()` measures if it is not told: those of the argument `eval_sizes`, else all."""
         config = self._elastic().config
         asked = self.args.eval_sizes
-        return tuple(config.subnetworks) if asked is None else _parsed(asked, config)
+        return tuple(config.subnetworks) if asked is None else parsed_sizes(asked, config)
 
     def _elastic(self) -> Any:
         """The model itself: transformers keeps it here, and what wraps it elsewhere."""
@@ -158,7 +158,7 @@ class SizeEvaluation(OrderedEvaluation):
     def _at(self, sizes: Sequence[Size | str] | None, *, keeps_predictions: bool) -> Iterator[None]:
         """Inside, evaluations are of these sizes, also those of several data sets."""
         before = self._sizes, self._keeps_predictions
-        self._sizes = None if sizes is None else _parsed(sizes, self._elastic().config)
+        self._sizes = None if sizes is None else parsed_sizes(sizes, self._elastic().config)
         self._keeps_predictions = keeps_predictions
         try:
             yield
@@ -166,8 +166,12 @@ class SizeEvaluation(OrderedEvaluation):
             self._sizes, self._keeps_predictions = before
 
 
-def _parsed(sizes: Sequence[Size | str], config: Any) -> tuple[Size, ...]:
-    """Sizes, each once, which have to be possible."""
+def parsed_sizes(sizes: Sequence[Size | str], config: Any) -> tuple[Size, ...]:
+    """Sizes, each once.
+
+    Raises:
+        SubNetworkError: If one is not possible, or there is none.
+    """
     if isinstance(sizes, str | SubNetwork | LayerShape) or not sizes:
         raise SubNetworkError(
             f"sizes={sizes!r} is no list of sizes. Possible are lists such as {[str(config.subnetworks[0])]}. Give at "

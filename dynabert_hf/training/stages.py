@@ -219,6 +219,14 @@ def make_stages(
         ValueError: If an argument is not possible.
     """
 
+    unused = [name for name in own if name not in names and own[name]]
+    if unused:
+        logger.warning(
+            f"stage_arguments has arguments for {' and '.join(map(repr, unused))}, but the stages of this run are "
+            f"{', '.join(map(repr, names))}, so that they have no effect. Leave them out, or ask for that stage by "
+            "stages or finetune."
+        )
+
     def all_given(name: str) -> dict[str, Any]:
         rate = {} if name == "finetune" else {"learning_rate": distillation_rate(config)}
         return {**rate, **given}

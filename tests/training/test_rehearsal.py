@@ -5,6 +5,8 @@ import torch
 from helpers.recipes import make_sentences, run_recipe
 from transformers import EarlyStoppingCallback
 
+from dynabert_hf import SubNetworkError
+
 PLATEAU = {"eval_strategy": "steps", "eval_steps": 1, "lr_scheduler_type": "reduce_lr_on_plateau"}
 
 
@@ -17,6 +19,7 @@ PLATEAU = {"eval_strategy": "steps", "eval_steps": 1, "lr_scheduler_type": "redu
         ({"optim": "galore_adamw"}, (ImportError, ValueError), "GaLore|optim_target_modules"),
         ({"eval_strategy": "epoch", "eval_dataset": None}, ValueError, "eval_dataset"),
         ({"callbacks": [EarlyStoppingCallback()]}, ValueError, r"Early stopping cannot .*metric_for_best_model.* Give"),
+        ({"eval_sizes": ["half"]}, SubNetworkError, "'half' is not a size|half"),
         ({"save_strategy": "best"}, ValueError, "metric_for_best_model"),
         ({"stage_arguments": {"depth": {"lr_scheduler_type": "warmup_stable_decay"}}}, TypeError, "num_decay_steps"),
     ],

@@ -178,3 +178,12 @@ def test_the_teacher_is_left_in_the_mode_that_it_was_given_in(tmp_path):
     run_recipe(tmp_path, teacher)
     assert [module.training for module in teacher.modules()] == modes
     assert teacher.config.to_dict() == config
+
+
+def test_arguments_for_a_stage_that_does_not_run_are_said_to_have_no_effect(tmp_path, caplog):
+    given = {"config": BertConfig(), "given": {"use_cpu": True}, "folder": tmp_path}
+    make_stages(
+        ["depth"], **given, own={"width": {"learning_rate": 1.0}, "depth": {"learning_rate": 0.5}, "finetune": {}}
+    )
+    [said] = [record.getMessage() for record in caplog.records if "stage_arguments" in record.getMessage()]
+    assert said.startswith("stage_arguments has arguments for 'width', but the stages of this run are 'depth', so")
