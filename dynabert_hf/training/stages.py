@@ -59,6 +59,7 @@ NOT_IN_EVALUATION = {
     "lr_scheduler_type": "linear",
     "report_to": "none",
     "views": None,
+    "gradient_accumulation_steps": 1,  # beside which transformers takes no settings of accelerate's that it has read
 }
 """What has no meaning outside of training, some of it only together."""
 

@@ -674,3 +674,13 @@ def test_after_memory_ran_out_training_logs_its_own_losses_alone(tmp_path):
         logs.append({name: value for name, value in entry.items() if name != "grad_norm"})
     assert logs[0] == logs[1]
     assert len([name for name in logs[0] if name.endswith("hidden_loss")]) == 4
+
+
+def test_gradients_may_be_synchronised_at_every_batch(tmp_path):
+    trained = []
+    for number, settings in enumerate(({}, {"gradient_accumulation_kwargs": {"sync_each_batch": True}})):
+        given = {"accelerator_config": settings, "gradient_accumulation_steps": 2}
+        trainer = make_trainer(tmp_path / str(number), per_device_train_batch_size=2, **given)
+        trainer.train()
+        trained.append(trainer.model.state_dict())
+    assert all(torch.equal(weight, trained[1][name]) for name, weight in trained[0].items())
