@@ -346,17 +346,13 @@ class ElasticConfigMixin(_Config):
             )
         own = {each.name for each in fields(self)} - {each.name for each in fields(self.backbone_config_class)}
         values = {name: value for name, value in _constructor_fields(self).items() if name not in own}
-        values.update(self._stock_counts(len(stored), neurons.pop()))
+        counts = {"num_hidden_layers": len(stored), "intermediate_size": neurons.pop()}
+        values.update({self.attribute_map.get(name, name): count for name, count in counts.items()})
         if values.get("layer_types"):
             values["layer_types"] = [values["layer_types"][layer.index] for layer in stored]
         made = self.backbone_config_class(**values)
         made._attn_implementation_internal = self._attn_implementation_internal
         return made
-
-    def _stock_counts(self, num_layers: int, num_neurons: int) -> dict[str, Any]:
-        """The fields of a stock configuration that a cut in depth or neurons changes."""
-        counts = {"num_hidden_layers": num_layers, "intermediate_size": num_neurons}
-        return {self.attribute_map.get(name, name): count for name, count in counts.items()}
 
     def extract(self, size: Size) -> ElasticConfigMixin:
         """A new configuration of the network that remains when only the layers of `size` are kept.
@@ -379,8 +375,8 @@ class ElasticConfigMixin(_Config):
         return made
 
     def forget_measured(self) -> None:
-        """Forget, in place, what was measured of weights that are about to change."""
-        self.metrics = self.metric_rows = self.metric_order = self.temperatures = None
+        """Forget, in place, what was measured of weights that are about to change; quickly, as every pass asks."""
+        vars(self).update(metrics=None, metric_rows=None, metric_order=None, temperatures=None)
 
     def _record_active(self, size: AnySize) -> None:
         """Remember the size in force, already checked; past the validation of every assignment, for speed."""
