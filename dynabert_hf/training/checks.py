@@ -7,7 +7,7 @@ by `data.columns`.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -27,7 +27,14 @@ from .arguments import DynaBertTrainingArguments
 logger = logging.get_logger(__name__)
 
 
-def check_datasets(model: Any, args: DynaBertTrainingArguments, train_dataset: Any, eval_dataset: Any) -> None:
+def check_datasets(
+    model: Any,
+    args: DynaBertTrainingArguments,
+    train_dataset: Any,
+    eval_dataset: Any,
+    *,
+    has_own_batches: bool = False,
+) -> None:
     """Check the data sets of a trainer: not empty, enough for the processes, labels that the model can predict.
 
     Raises:
@@ -38,9 +45,11 @@ def check_datasets(model: Any, args: DynaBertTrainingArguments, train_dataset: A
     warn_of_other_order({name: named[name] for name in named if learns_labels or name != "train_dataset"}, model)
     for name, dataset in named.items():
         if dataset is not None and name != "train_dataset":
-            check_measured(name, dataset, model)
+            check_measured(name, dataset, model, has_own_batches=has_own_batches)
         elif dataset is not None:
             check_not_empty(name, dataset)
+            if not has_own_batches:
+                check_tokenised(name, dataset)
             check_inputs(name, dataset, model)
             if learns_labels:
                 check_labels(name, dataset, model, may_be_missing=args.stage != "finetune")
@@ -59,13 +68,21 @@ def evaluated(eval_dataset: Any) -> dict[str, Any]:
     return {f"eval_dataset[{name!r}]" if name else "eval_dataset": each for name, each in several.items()}
 
 
-def check_measured(name: str, dataset: Any, model: Any) -> None:
+def check_measured(name: str, dataset: Any, model: Any, *, has_own_batches: bool = False) -> None:
     """Check data to measure on: not empty, inputs that the model can read, and labels that it can predict.
+
+    Args:
+        name: What to call the data set in errors.
+        dataset: The data set.
+        model: The model.
+        has_own_batches: Whether a collator of the user's own makes the batches, and may make columns.
 
     Raises:
         ValueError: If something is not so.
     """
     check_not_empty(name, dataset)
+    if not has_own_batches:
+        check_tokenised(name, dataset)
     check_inputs(name, dataset, model)
     check_labels(name, dataset, model)
 
@@ -150,13 +167,23 @@ def check_rows(name: str, dataset: Any, model: PreTrainedModel, *, has_own_batch
             "read by their number: give a datasets.Dataset or a list, or train the stages by DynaBertTrainer."
         )
     check_not_empty(name, dataset)
+    if not has_own_batches:
+        check_tokenised(name, dataset, possible=["input_ids"])
+    check_inputs(name, dataset, model)
+
+
+def check_tokenised(name: str, dataset: Any, *, possible: Collection[str] = ("input_ids", "inputs_embeds")) -> None:
+    """Check that rows hold tokens in a possible column, as far as their columns can be known.
+
+    Raises:
+        ValueError: If they do not.
+    """
     columns = column_names(dataset)
-    if "input_ids" not in columns and not has_own_batches:
+    if columns and not set(possible) & set(columns):
         raise ValueError(
             f"{name} has the columns {sorted(columns)} but no 'input_ids'. Tokenise it first: "
             "dataset.map(lambda rows: tokenizer(rows['text'], truncation=True), batched=True)."
         )
-    check_inputs(name, dataset, model)
 
 
 def how_to_label(model: PreTrainedModel) -> str:

@@ -30,6 +30,7 @@ class SizeEvaluation(OrderedEvaluation):
     args: DynaBertTrainingArguments
     _sizes: tuple[Size, ...] | None = None
     _keeps_predictions = False
+    _has_own_batches = False
 
     def evaluate(
         self,
@@ -55,7 +56,7 @@ class SizeEvaluation(OrderedEvaluation):
         """
         if eval_dataset is not None and not isinstance(eval_dataset, str):
             for name, dataset in evaluated(eval_dataset).items():
-                check_measured(name, dataset, self._elastic())
+                check_measured(name, dataset, self._elastic(), has_own_batches=self._has_own_batches)
         with self._at(self._sizes if sizes is None else sizes, keeps_predictions=False):
             metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
         asked = self.args.metric_for_best_model
@@ -87,7 +88,7 @@ class SizeEvaluation(OrderedEvaluation):
                 take.
         """
         test_dataset = without_missing_labels(test_dataset)
-        check_measured("test_dataset", test_dataset, self._elastic())
+        check_measured("test_dataset", test_dataset, self._elastic(), has_own_batches=self._has_own_batches)
         every_size = self._elastic().config.subnetworks
         with self._at(every_size if sizes is None else sizes, keeps_predictions=True):
             return super().predict(test_dataset, ignore_keys, metric_key_prefix)

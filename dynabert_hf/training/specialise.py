@@ -15,7 +15,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
 from ..data.labels import CastLabels
-from ..data.sentences import texts_to_learn
+from ..data.reading import as_tokens
 from ..families import check_elastic
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import Size, SubNetwork, SubNetworkError
@@ -51,7 +51,8 @@ def specialise(
     Args:
         model: The trained elastic model, which holds its full size; it stays as it is.
         size: The size to extract, as for `extract`.
-        train_dataset: Tokenised data, for a sentence encoder also texts; labels are needed only for `label_weight`.
+        train_dataset: Training data, tokenised or, with a `processing_class`, as text by the usual columns; labels are
+            needed only for `label_weight`.
         teacher: The fine-tuned model that the elastic one was distilled from. The loss is then the mean of what is
             learned from it and from the full size.
         processing_class: The tokenizer, used for padding.
@@ -76,7 +77,7 @@ def specialise(
     """
     with TemporaryDirectory() as scratch:  # transformers makes a folder, which nothing is written to by default
         args = _arguments_of_one_size(arguments, scratch)
-        train_dataset = _checked(model, args, train_dataset, teacher, processing_class)
+        train_dataset = _checked(model, args, train_dataset, teacher, processing_class, data_collator is not None)
         student: Any = model.extract(size)
         student.to(torch.promote_types(model.dtype, torch.float32))  # half precision would lose most steps
         student.config.forget_measured()
@@ -101,6 +102,7 @@ def _checked(
     train_dataset: Any,
     teacher: PreTrainedModel | None,
     processing_class: PreTrainedTokenizerBase | None,
+    has_own_batches: bool,
 ) -> Any:
     """The data to train on, when all that was given fits together."""
     check_elastic(model)
@@ -110,9 +112,9 @@ def _checked(
             "This model was cut by extraction, so it does not hold its full size, which teaches. Give the elastic "
             "model that it was extracted from."
         )
-    if is_sentence_encoder(model.config):
-        train_dataset = texts_to_learn("train_dataset", train_dataset, model, processing_class)
-    check_datasets(model, args, train_dataset, None)
+    if not has_own_batches or is_sentence_encoder(model.config):
+        train_dataset = as_tokens("train_dataset", train_dataset, model, processing_class)
+    check_datasets(model, args, train_dataset, None, has_own_batches=has_own_batches)
     if teacher is not None:
         check_same_shape(model, teacher)
         check_teachers(model, [teacher], args, train_dataset)

@@ -24,9 +24,11 @@ from transformers.utils import ModelOutput
 
 from ..data.columns import column_names
 from ..data.fingerprints import fingerprint_of_rows, fingerprint_of_weights
+from ..data.reading import as_tokens
 from ..files import changed, check_writable_folder, write_whole
 from ..model.subnetwork import SubNetwork
 from ..tasks import LABELS, task_of
+from .checks import check_tokenised
 from .ordered_evaluation import unchanged
 from .teacher_facts import TeacherFacts, at_size, parameters_of
 from .token_types import telling_apart_for
@@ -57,7 +59,7 @@ def store_teacher_outputs(
 
     Args:
         teacher: The fine-tuned model, at its full size, on the device where it is to run; it stays as it is.
-        dataset: Tokenised rows of known length.
+        dataset: Rows of known length, tokenised or, with a `processing_class`, as text by the usual columns.
         folder: Where to. It holds files of a few rows each, as safetensors.
         processing_class: The tokenizer, used for padding.
         data_collator: Makes a batch of rows; None: that of the head's task.
@@ -73,6 +75,9 @@ def store_teacher_outputs(
         OSError: If the folder cannot be written to.
     """
     folder = Path(folder)
+    if data_collator is None:
+        dataset = as_tokens("dataset", dataset, teacher, processing_class)
+        check_tokenised("dataset", dataset)
     _check(dataset, dtype)
     rows_a_part = ROWS_A_PART[hidden_states]
     about: dict[str, Any] = {

@@ -128,7 +128,9 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
         if args.stage != "finetune":
             check_teachers(model, self._teachers, args, kwargs.get("train_dataset"))
             check_optimizers(kwargs.get("optimizers") or (None, None), self._teachers, model, args)
-        check_datasets(model, args, kwargs.get("train_dataset"), kwargs.get("eval_dataset"))
+        self._has_own_batches = kwargs.get("data_collator") is not None
+        data = kwargs.get("train_dataset"), kwargs.get("eval_dataset")
+        check_datasets(model, args, *data, has_own_batches=self._has_own_batches)
         collator = kwargs.pop("data_collator", None) or task_of(model).collator(kwargs.get("processing_class"))
         super().__init__(model=model, args=args, data_collator=CastLabels(collator, model), **kwargs)
         self._check_metric_for_best_model()

@@ -4,12 +4,12 @@ import copy
 
 import pytest
 import torch
-from helpers.tiny import make_model
+from helpers.tiny import make_model, make_small, make_tokenizer
 from helpers.trainers import make_dataset
 from torch.nn.functional import cross_entropy, mse_loss
 from transformers import default_data_collator
 
-from dynabert_hf import SubNetwork, SubNetworkError, specialise
+from dynabert_hf import SubNetwork, SubNetworkError, specialise, store_teacher_outputs
 from dynabert_hf.training.distillation import logit_loss
 from dynabert_hf.training.specialise import OneSizeTrainer
 
@@ -227,3 +227,21 @@ def test_rows_without_labels_learn_from_the_teacher_alone(tmp_path, kind):
     for name, parameter in expected.named_parameters():
         wanted = parameter if parameter.grad is None else parameter - 0.05 * parameter.grad
         torch.testing.assert_close(found.state_dict()[name], wanted.detach(), rtol=0, atol=1e-6, msg=name)
+
+
+def test_text_teaches_as_its_tokens_do(tmp_path):
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{number}" for number in range(5, 99))]
+    tokenizer, model = make_tokenizer(words, model_max_length=20), make_small()
+    rows = [{"text": f"w{5 + n} w{9 + n}" + " w7" * (n % 3), "label": n % 3} for n in range(8)]
+    tokens = [{**tokenizer(row["text"]), "labels": row["label"]} for row in rows]
+    settings = {**STEP, "label_weight": 0.5, "processing_class": tokenizer}
+    one, two = (
+        specialise(model, "w0.5-d0.5", train_dataset=data, output_dir=tmp_path, **settings).state_dict()
+        for data in (rows, tokens)
+    )
+    assert all(torch.equal(weight, two[name]) for name, weight in one.items())
+    of_text = store_teacher_outputs(model, rows, tmp_path / "text", processing_class=tokenizer, progress=False)
+    of_text.check_rows("train_dataset", tokens)
+    with pytest.raises(ValueError, match=r"dataset has the columns .* but no 'input_ids'. Tokenise it first"):
+        store_teacher_outputs(model, rows, tmp_path / "none", progress=False)
+    assert not (tmp_path / "none").exists()

@@ -684,3 +684,15 @@ def test_gradients_may_be_synchronised_at_every_batch(tmp_path):
         trainer.train()
         trained.append(trainer.model.state_dict())
     assert all(torch.equal(weight, trained[1][name]) for name, weight in trained[0].items())
+
+
+@pytest.mark.parametrize("name", ["train_dataset", "eval_dataset"])
+def test_text_is_refused_with_the_way_to_tokenise_it(tmp_path, name):
+    text = Dataset.from_dict({"text": ["w5 w6"] * 8, "label": [0, 1] * 4})
+    message = r"has the columns \['label', 'text'\] but no 'input_ids'\. Tokenise it first"
+    with pytest.raises(ValueError, match=name + " " + message):
+        make_trainer(tmp_path, **{name: text})
+    trainer = make_trainer(tmp_path)
+    for call in (trainer.evaluate, trainer.predict):
+        with pytest.raises(ValueError, match=message):
+            call(text)
