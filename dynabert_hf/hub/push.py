@@ -15,6 +15,7 @@ import huggingface_hub
 import torch
 import transformers
 from huggingface_hub import HfApi
+from huggingface_hub.utils import validate_repo_id
 
 from ..families import check_elastic
 from ..model.elastic_model import ElasticModelMixin
@@ -57,6 +58,7 @@ def push_subnetworks(
 
     Raises:
         SubNetworkError: If a size is not in the model. Nothing has been pushed then.
+        ValueError: If an id is not possible, such as one with the text of many layers in it. Likewise.
         ConnectionError: If the Hub cannot be reached or refuses; says which sizes were pushed.
     """
     check_elastic(model)
@@ -64,6 +66,8 @@ def push_subnetworks(
     for size in wanted.values():
         model.config.resolve(size)
     separate = "{size}" in repo_id
+    for name in wanted:
+        validate_repo_id(repo_id.replace("{size}", name))
     parent = parent or (None if separate else repo_id)
     api, done = HfApi(token=token), {}
     for name, size in wanted.items():

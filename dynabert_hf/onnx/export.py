@@ -7,6 +7,7 @@ file of weights: a small size is the beginning of a large one, so each graph poi
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import logging
 import os
@@ -32,6 +33,9 @@ TOLERANCE = 1e-4
 """Largest allowed difference from torch, in units of the largest output or of 1, whichever is more."""
 
 WEIGHTS = "weights.bin"
+
+_LONGEST_NAME = 200
+"""Letters of the text of a size in the name of a file: 255 is the most that file systems take."""
 
 _MOST_CHECKED = 1024
 """Tokens of a text in the check at most: the attention of a model for 8,192 would take gigabytes for each layer."""
@@ -99,10 +103,10 @@ def export_onnx(
         index = {
             "model_class": type(model).__name__,
             "tolerance": TOLERANCE,
-            "sizes": {n: {"file": f"{n}.onnx", "max_difference": differences[n]} for n in names},
+            "sizes": {n: {"file": graph_file(n), "max_difference": differences[n]} for n in names},
         }
         (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
-    return OnnxExport(Path(path), {name: Path(path) / f"{name}.onnx" for name in names}, differences)
+    return OnnxExport(Path(path), {name: Path(path) / graph_file(name) for name in names}, differences)
 
 
 def _chosen_sizes(model: ElasticModelMixin, size: Size | None, sizes: str | Sequence[Size] | None) -> list[Any]:
@@ -124,7 +128,7 @@ def _write_graphs(model: ElasticModelMixin, sizes: Sequence[Any], folder: Path, 
     graphs = {}
     for size in sizes:
         small = model.extract(size).float().cpu().eval()
-        path = folder / f"{size_name(size)}.onnx"
+        path = folder / graph_file(size_name(size))
         program = _trace(small)
         program.model.metadata_props.update(_limits(model.config))
         for node in program.model.graph:  # stack traces, with the paths of this machine
@@ -135,7 +139,18 @@ def _write_graphs(model: ElasticModelMixin, sizes: Sequence[Any], folder: Path, 
             graphs[path] = pool.take(program.model_proto)
     if pool is not None:
         pool.write(folder / WEIGHTS, graphs)
-    return {size_name(size): _checked_difference(model, size, folder / f"{size_name(size)}.onnx") for size in sizes}
+    names = map(size_name, sizes)
+    return {
+        name: _checked_difference(model, size, folder / graph_file(name))
+        for name, size in zip(names, sizes, strict=True)
+    }
+
+
+def graph_file(name: str) -> str:
+    """The file of the graph of a size, by the text of the size, which for many layers is longer than names may be."""
+    if len(name) > _LONGEST_NAME:
+        name = f"{name[:_LONGEST_NAME]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+    return f"{name}.onnx"
 
 
 def _limits(config: Any) -> dict[str, str]:

@@ -53,7 +53,7 @@ def quantize_onnx(folder: str | os.PathLike, evaluate: Callable[[OnnxModel], flo
     require("onnx", "onnxruntime")
     folder = Path(folder)
     index, results = read_index(folder), {}
-    files = {name: f"{name}.int8.onnx" for name in index["sizes"]}
+    files = {name: f"{Path(own['file']).stem}.int8.onnx" for name, own in index["sizes"].items()}
     with tempfile.TemporaryDirectory(dir=folder, prefix=".") as scratch:
         needed = _write_all(folder, Path(scratch), {files[name]: own["file"] for name, own in index["sizes"].items()})
         for name, entry in index["sizes"].items():

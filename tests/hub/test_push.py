@@ -23,6 +23,7 @@ from dynabert_hf import (
     DynaBertForSequenceClassification,
     DynaBertTrainer,
     DynaBertTrainingArguments,
+    LayerShape,
     SizeRecord,
     SubNetworkError,
 )
@@ -234,6 +235,9 @@ def test_size_that_does_not_exist_pushes_nothing(hub):
     model = make_model()
     with pytest.raises(SubNetworkError, match="leaves no attention head"):
         push_subnetworks(model, "me/model", ["w0.5-d0.5", "w0.01-d0.5"])
+    layers = tuple(LayerShape(index, 4, 12 + index) for index in range(6))
+    with pytest.raises(ValueError, match="maximum length is 96"):
+        push_subnetworks(model, f"me/{'m' * 60}-{{size}}", ["w0.5-d0.5", layers])
     assert not hub.requests
 
 

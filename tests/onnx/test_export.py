@@ -10,7 +10,8 @@ import torch
 from helpers.tiny import make_batch, make_model
 from transformers import BertForSequenceClassification
 
-from dynabert_hf import OnnxModel, SubNetworkError, export_onnx, load_onnx, quantize_onnx
+from dynabert_hf import LayerShape, OnnxModel, SubNetworkError, export_onnx, load_onnx, quantize_onnx
+from dynabert_hf.model.subnetwork import size_name
 from dynabert_hf.onnx import export as module
 from dynabert_hf.onnx import session
 from dynabert_hf.onnx.quantization import write_int8
@@ -56,6 +57,15 @@ def choices(tmp_path_factory, traced_once):
     model.config.return_dict = False
     result = export_onnx(model, tmp_path_factory.mktemp("choices") / "out", size="w0.5-d0.5")
     return result, model
+
+
+def test_a_size_of_many_layers_has_a_file_whose_name_can_be(tmp_path):
+    layers = [[LayerShape(index, 12, neurons) for index in range(30)] for neurons in (1000, 1001)]
+    names = {module.graph_file(size_name(size)) for size in layers}
+    for name in names:
+        (tmp_path / name).with_suffix(".int8.onnx").touch()
+    assert len(list(tmp_path.iterdir())) == len(names) == 2
+    assert module.graph_file("w0.5-d0.5") == "w0.5-d0.5.onnx"
 
 
 def test_an_axis_of_choices_and_missing_types_of_tokens_are_exported(choices):
