@@ -8,7 +8,7 @@ import sys
 import torch
 
 from dynabert_hf.model.subnetwork import size_name
-from helpers import HEADS, HELPERS
+from helpers import HELPERS
 from helpers.backbones import irregular, make_backbone
 from helpers.tiny import batch_for
 
@@ -72,7 +72,7 @@ OF_OTHER_FAMILIES = [
 ]
 """Positions that begin elsewhere, layers with fused parts, layers that remember how many heads they have."""
 
-EVERY_HEAD = [*(("Bert", head) for head in HEADS), *OF_OTHER_FAMILIES]
+SOME_MODELS = [*(("Bert", head) for head in ("Model", "ForSequenceClassification", "ForMaskedLM")), *OF_OTHER_FAMILIES]
 
 
 def save_models(folder, models):

@@ -22,7 +22,7 @@ USUAL = ("DistilBert", "MPNet", "DebertaV2", "ModernBert", "EuroBert")
     "family", [name if name in USUAL else pytest.param(name, marks=pytest.mark.slow) for name in CONFIGS]
 )
 def test_the_recipe_makes_every_size_of_every_family(tmp_path, family):
-    layers = of_layers(family, 4)
+    layers = of_layers(family, 2)
     teacher = make_stock(family, **layers)
     result = run_recipe(tmp_path, teacher, keep_stages=True, **EVERY, **GRID)
     assert sorted(row.name for row in result.rows) == SIZES
