@@ -16,6 +16,19 @@ import pytest
 from helpers import FAMILIES, HEADS
 from helpers.hub_server import TOKEN, LoopbackHub
 
+LIKE_BERTS = {"Model", "ForTokenClassification", "ForQuestionAnswering", "ForMultipleChoice"}
+"""RoBERTa's heads that are BERT's on the same layers. By default test_backbones.py alone has them, against stock."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Products of families and heads are slow tests where no pair can differ."""
+    for item in items:
+        params = item.callspec.params if hasattr(item, "callspec") else {}
+        is_repeated = params.get("family") == "Roberta" and params.get("head") in LIKE_BERTS
+        if is_repeated and item.path.name != "test_backbones.py":
+            item.add_marker("slow")
+
 
 def pytest_collection_finish(session):
     """Keep what is imported out of the collections of garbage, with one of which every training begins."""

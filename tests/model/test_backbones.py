@@ -19,7 +19,13 @@ IN_FLOAT32 = ("ModernBert", "NomicBert", "EuroBert")
 SOME_SIZES = ("w0.25-d0.5", "w0.5-d0.75", "w0.75-d1", "w1-d0.5")
 
 
-@pytest.fixture(params=list(CONFIGS))
+ROBERTA_BY_OTHER_NAMES = ("XLMRoberta", "Camembert")
+"""Whose code is that of RoBERTa; by default their heads are held against stock, and the rest is left to it."""
+
+
+@pytest.fixture(
+    params=[pytest.param(name, marks=[pytest.mark.slow] * (name in ROBERTA_BY_OTHER_NAMES)) for name in CONFIGS]
+)
 def family(request):
     return request.param
 

@@ -29,8 +29,6 @@ HEADS = {
     "ForSequenceClassification": ("MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES", "text-classification"),
     "ForTokenClassification": ("MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES", "token-classification"),
 }
-if "COMMON_FEW" in os.environ:  # for the default suite: heads with and without tied weights, and none
-    HEADS = {head: HEADS[head] for head in ("Model", "ForMaskedLM", "ForSequenceClassification")}
 PADDING = 1
 SIZES = {
     "vocab_size": 99,
@@ -173,7 +171,7 @@ FAMILY = os.environ["COMMON_FAMILY"]
 OURS = f"Dyna{FAMILY}"
 set_seed(0)
 os.environ["TRANSFORMERS_TINY_MODEL_PATH"] = _folder = tempfile.mkdtemp()
-PREFIXES = (OURS,) if "COMMON_FEW" in os.environ else (FAMILY, OURS)
+PREFIXES = (FAMILY, OURS)
 for _prefix in PREFIXES:
     register(_prefix)
 save_tiny_models(Path(_folder), PREFIXES)
