@@ -129,6 +129,11 @@ def _arguments_of_one_size(given: Mapping[str, Any], scratch: str) -> DynaBertTr
             "takes learning_rate, num_train_epochs, the loss weights and other fields of TrainingArguments. Leave it "
             "out."
         )
+    if given.get("push_to_hub"):
+        raise ValueError(
+            "push_to_hub=True was given, but specialise returns a model that lies nowhere yet. Push that by its "
+            "push_to_hub, and leave this out."
+        )
     defaults = {name: value for name, value in stage_defaults().items() if not name.startswith("save_")}
     folder = "specialised" if "save_strategy" in given else scratch
     own = {"output_dir": folder, "save_strategy": "no", "num_train_epochs": 0.5, "hidden_matching": "own"}

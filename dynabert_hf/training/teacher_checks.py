@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
+import pyarrow.compute as pc
 from transformers import PreTrainedModel
 
+from ..data.inputs import depth_of, innermost, read_column
 from ..data.pooling import Pooling
+from ..families import backbone_class_of, elastic_classes, longest_input
 from ..model.elastic_model import ElasticModelMixin
 from ..tasks import TASKS, is_sentence_encoder
 from .arguments import DynaBertTrainingArguments
@@ -34,6 +38,7 @@ def check_teachers(
         else:
             _check_weights(model, teacher)
             _check_pooling(model, teacher)
+            _check_lengths(teacher, train_dataset)
         if args.stage == "depth" and args.teacher_width == "same":
             _check_narrowed(ours, teacher, facts)
         _check_predictions(ours, facts)
@@ -70,6 +75,11 @@ def _check_weights(model: PreTrainedModel, teacher: PreTrainedModel) -> None:
             "The teacher shares weights with the model, so it would change while it teaches. Give a copy: "
             "teacher=copy.deepcopy(model)."
         )
+    if isinstance(teacher, ElasticModelMixin) and teacher.config.stored_shape is not None:
+        raise ValueError(
+            "The teacher was cut by extraction, so it does not hold its full size, at which it teaches. Give the model "
+            "that it was extracted from or, of a cut in depth alone, what its to_backbone() returns."
+        )
     devices = sorted({str(parameter.device) for parameter in teacher.parameters()})
     if devices == ["meta"] or len(devices) > 1:
         raise ValueError(
@@ -80,6 +90,21 @@ def _check_weights(model: PreTrainedModel, teacher: PreTrainedModel) -> None:
         raise ValueError(
             f"The teacher is in {teacher.dtype}, the model in {model.dtype}. Load both with dtype=torch.float32 "
             "(from_pretrained keeps the dtype of the file otherwise); bf16=True then computes in half precision."
+        )
+
+
+def _check_lengths(teacher: PreTrainedModel, train_dataset: Any) -> None:
+    """A teacher reads the rows of its student, which may have more positions."""
+    ids = None if train_dataset is None else read_column("train_dataset", train_dataset, "input_ids")
+    config: Any = teacher.config
+    limit = getattr(config, "max_position_embeddings", None) or math.inf
+    if type(teacher) in map(backbone_class_of, elastic_classes()) or isinstance(teacher, ElasticModelMixin):
+        limit = longest_input(config)
+    longest = 0 if ids is None or not depth_of(ids.type) else pc.max(pc.list_value_length(innermost(ids))).as_py() or 0
+    if longest > limit:
+        raise ValueError(
+            f"train_dataset has rows of up to {longest} tokens, but the teacher, a {type(teacher).__name__}, has "
+            f"positions for {limit}. Cut the rows when tokenising, or give a teacher that reads as much."
         )
 
 
@@ -126,6 +151,12 @@ def _check_predictions(ours: TeacherFacts, theirs: TeacherFacts) -> None:
         raise ValueError(
             f"The teacher has num_labels={theirs.num_labels}, the model {ours.num_labels}. They must be equal: give a "
             "teacher that was fine-tuned on the same task."
+        )
+    kinds = ours.problem_type, theirs.problem_type
+    if None not in kinds and kinds[0] != kinds[1]:
+        raise ValueError(
+            f"The teacher has problem_type={theirs.problem_type!r}, the model {ours.problem_type!r}, so that their "
+            "predictions do not compare. Give a teacher that was fine-tuned on the same task."
         )
     have_names = not any(all(name.startswith("LABEL_") for name in each.labels) for each in (ours, theirs))
     if have_names and list(ours.labels) != list(theirs.labels):

@@ -27,6 +27,7 @@ class TeacherFacts:
         labels: The names of these, in order.
         hidden_size: Length of its hidden states; None if its configuration does not tell.
         num_hidden_layers: Number of its layers; likewise.
+        problem_type: What a head for sequences predicts; None if its configuration does not tell.
     """
 
     head: str
@@ -36,6 +37,7 @@ class TeacherFacts:
     labels: Sequence[str]
     hidden_size: int | None
     num_hidden_layers: int | None
+    problem_type: str | None = None
 
     @classmethod
     def of(cls, model: PreTrainedModel) -> TeacherFacts:
@@ -50,6 +52,7 @@ class TeacherFacts:
             labels=[str(config.id2label[number]) for number in sorted(config.id2label)],
             hidden_size=getattr(config, "hidden_size", None),
             num_hidden_layers=getattr(config, "num_hidden_layers", None),
+            problem_type=getattr(config, "problem_type", None),
         )
 
     @property

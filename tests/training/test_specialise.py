@@ -245,3 +245,10 @@ def test_text_teaches_as_its_tokens_do(tmp_path):
     with pytest.raises(ValueError, match=r"dataset has the columns .* but no 'input_ids'. Tokenise it first"):
         store_teacher_outputs(model, rows, tmp_path / "none", progress=False)
     assert not (tmp_path / "none").exists()
+
+
+def test_a_model_that_lies_nowhere_is_not_pushed(model):
+    with pytest.raises(
+        ValueError, match=r"push_to_hub=True was given, but specialise returns .* Push that by its push"
+    ):
+        specialise(model, SIZE, train_dataset=make_dataset(), push_to_hub=True)

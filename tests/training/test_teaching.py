@@ -235,12 +235,35 @@ def test_a_step_from_several_teachers_is_that_of_their_mean(tmp_path):
             {"teacher_width": "same"},
             r"one size. Give the elastic result of stage 'width'",
         ),
+        (
+            make_stock("Bert", max_position_embeddings=6),
+            {},
+            r"rows of up to 7 tokens, .* has positions for 6\. Cut the rows",
+        ),
+        (
+            make_stock("Roberta", max_position_embeddings=8),
+            {},
+            r"RobertaForSequenceClassification, has positions for 6",
+        ),
+        (
+            make_small().extract("w0.5-d1"),
+            {},
+            r"The teacher was cut by extraction, .* Give the model that it was extracted",
+        ),
         ("a folder", {}, r"A teacher is a str. Possible are fine-tuned models, StoredOutputs"),
     ],
 )
 def test_who_cannot_teach_is_refused(tmp_path, teacher, settings, message):
     with pytest.raises((ValueError, TypeError), match=message):
         make_trainer(tmp_path, teacher=teacher, **{"teacher_width": "full", **settings})
+
+
+def test_teacher_and_model_predict_one_kind_of_thing(tmp_path):
+    model = make_model(stock={"problem_type": "single_label_classification"})
+    teacher = make_stock("Bert", problem_type="multi_label_classification")
+    with pytest.raises(ValueError, match=r"has problem_type='multi_label_.*', the model 'single_label_cl.*Give a"):
+        make_trainer(tmp_path, model=model, teacher=teacher, teacher_width="full")
+    assert make_trainer(tmp_path, teacher=teacher, teacher_width="full")
 
 
 def test_labels_have_one_order(tmp_path):
