@@ -190,9 +190,27 @@ class MaskingCollator:
         return (self.pad if "labels" in examples[0] else self.mask)(examples)
 
 
+def stacked(examples: list[Any]) -> Mapping[str, Any]:
+    """A batch of examples of one length, as transformers makes it without a tokenizer.
+
+    Raises:
+        ValueError: If they are of several lengths.
+    """
+    rows = [each["input_ids"] for each in examples if isinstance(each, Mapping) and "input_ids" in each]
+    flat = [text for row in rows for text in (row if len(row) and isinstance(row[0], list) else [row])]
+    lengths = sorted({len(text) for text in flat})
+    if len(lengths) > 1:
+        raise ValueError(
+            f"A batch has rows of {lengths[0]} to {lengths[-1]} tokens, and nothing that pads them to one length. Give "
+            "the tokenizer as processing_class, or pad when tokenising: padding='max_length'."
+        )
+    batch: Mapping[str, Any] = default_data_collator(examples)
+    return batch
+
+
 def _collator(kind: Callable[[Any], Collator], tokenizer: Any) -> Collator:
     if tokenizer is None:
-        return default_data_collator
+        return stacked
     if getattr(tokenizer, "pad_token", "") is None:
         raise ValueError(
             f"The tokenizer, a {type(tokenizer).__name__}, has no padding token, so texts of several lengths make no "

@@ -266,3 +266,14 @@ def test_default_metrics_take_batches_that_were_left_apart():
     labels = [draw.integers(0, 3, (2, 5)), draw.integers(0, 3, (1, 7))]
     right = sum((one.argmax(-1) == two).sum() for one, two in zip(logits, labels, strict=True))
     assert metrics(EvalPrediction(predictions=logits, label_ids=labels)) == {"accuracy": pytest.approx(right / 17)}
+
+
+@pytest.mark.parametrize("head", ["ForSequenceClassification", "ForMultipleChoice"])
+def test_rows_of_several_lengths_are_not_stacked_without_a_tokenizer(head):
+    collate = task_of(head).collator(None)
+    one, two = [[[5, 6], [7, 8]], [[5, 6], [7]]] if head == "ForMultipleChoice" else [[5, 6, 7], [5, 6]]
+    assert collate([{"input_ids": one, "labels": 1}] * 2)["input_ids"].tolist() == [one, one]
+    with pytest.raises(
+        ValueError, match=r"A batch has rows of \d to \d tokens, and nothing .* Give the tokenizer"
+    ):
+        collate([{"input_ids": one}, {"input_ids": two}])
