@@ -273,7 +273,5 @@ def test_rows_of_several_lengths_are_not_stacked_without_a_tokenizer(head):
     collate = task_of(head).collator(None)
     one, two = [[[5, 6], [7, 8]], [[5, 6], [7]]] if head == "ForMultipleChoice" else [[5, 6, 7], [5, 6]]
     assert collate([{"input_ids": one, "labels": 1}] * 2)["input_ids"].tolist() == [one, one]
-    with pytest.raises(
-        ValueError, match=r"A batch has rows of \d to \d tokens, and nothing .* Give the tokenizer"
-    ):
+    with pytest.raises(ValueError, match=r"A batch has rows of \d to \d tokens, and nothing .* Give the tokenizer"):
         collate([{"input_ids": one}, {"input_ids": two}])

@@ -49,6 +49,7 @@ from .stages import (
     evaluation_arguments,
     given_arguments,
     make_stages,
+    order_of,
     warn_of_unheeded,
 )
 from .teacher import chosen_grid, keep_dimensions, load_teacher
@@ -187,7 +188,7 @@ def train_dynabert(
         has_own_batches=data_collator is not None and not given.get("remove_unused_columns", True),
     )
     train_dataset, eval_dataset, importance_dataset = datasets.values()
-    eval_dataset = without_missing_labels(eval_dataset)
+    eval_dataset, given = without_missing_labels(eval_dataset), {**order_of(train_dataset), **given}
     compute_metrics = compute_metrics or metrics_of_questions
     recipe = Recipe(
         teacher=teacher,

@@ -26,7 +26,7 @@ from .callbacks import AveragedWeights, show_progress
 from .checks import check_datasets
 from .distillation import loss_of_labelled_rows, match_hidden_states, taught_losses
 from .ordered_evaluation import unchanged
-from .stages import stage_defaults
+from .stages import order_of, stage_defaults
 from .teacher import check_task
 from .teacher_checks import check_same_shape, check_teachers
 from .teacher_facts import at_size
@@ -76,8 +76,13 @@ def specialise(
         ```
     """
     with TemporaryDirectory() as scratch:  # transformers makes a folder, which nothing is written to by default
-        args = _arguments_of_one_size(arguments, scratch)
-        train_dataset = _checked(model, args, train_dataset, teacher, processing_class, data_collator is not None)
+        has_own_batches = data_collator is not None
+        train_dataset = _read(model, train_dataset, processing_class, has_own_batches)
+        args = _arguments_of_one_size({**order_of(train_dataset), **arguments}, scratch)
+        check_datasets(model, args, train_dataset, None, has_own_batches=has_own_batches)
+        if teacher is not None:
+            check_same_shape(model, teacher)
+            check_teachers(model, [teacher], args, train_dataset)
         student: Any = model.extract(size)
         student.to(torch.promote_types(model.dtype, torch.float32))  # half precision would lose most steps
         student.config.forget_measured()
@@ -96,15 +101,13 @@ def specialise(
         return student.eval().to(model.device, model.dtype)
 
 
-def _checked(
+def _read(
     model: ElasticModelMixin,
-    args: DynaBertTrainingArguments,
     train_dataset: Any,
-    teacher: PreTrainedModel | None,
     processing_class: PreTrainedTokenizerBase | None,
     has_own_batches: bool,
 ) -> Any:
-    """The data to train on, when all that was given fits together."""
+    """The data to train a size of a model on, if it can be specialised."""
     check_elastic(model)
     check_task(model)
     if model.config.stored_shape is not None:
@@ -112,13 +115,9 @@ def _checked(
             "This model was cut by extraction, so it does not hold its full size, which teaches. Give the elastic "
             "model that it was extracted from."
         )
-    if not has_own_batches or is_sentence_encoder(model.config):
-        train_dataset = as_tokens("train_dataset", train_dataset, model, processing_class)
-    check_datasets(model, args, train_dataset, None, has_own_batches=has_own_batches)
-    if teacher is not None:
-        check_same_shape(model, teacher)
-        check_teachers(model, [teacher], args, train_dataset)
-    return train_dataset
+    if has_own_batches and not is_sentence_encoder(model.config):
+        return train_dataset
+    return as_tokens("train_dataset", train_dataset, model, processing_class)
 
 
 def _arguments_of_one_size(given: Mapping[str, Any], scratch: str) -> DynaBertTrainingArguments:

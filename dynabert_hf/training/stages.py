@@ -18,6 +18,7 @@ import torch
 from transformers import PreTrainedConfig, TrainingArguments
 from transformers.utils import logging
 
+from ..data.columns import column_names
 from .arguments import HIDDEN_WEIGHTS, STAGES, DynaBertTrainingArguments
 
 logger = logging.get_logger(__name__)
@@ -97,6 +98,11 @@ def stage_defaults() -> dict[str, Any]:
         "report_to": "none",
         "dataloader_pin_memory": torch.accelerator.is_available(),
     }
+
+
+def order_of(dataset: Any) -> dict[str, Any]:
+    """The default that holds for training data whose lengths only their batches tell: their order is random."""
+    return {} if "input_ids" in column_names(dataset) else {"train_sampling_strategy": "random"}
 
 
 def distillation_rate(config: PreTrainedConfig) -> float:

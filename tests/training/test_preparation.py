@@ -206,8 +206,7 @@ def test_text_is_tokenised_for_a_collator_of_ones_own_unless_it_gets_all_columns
     data = {"train_dataset": rows, "eval_dataset": rows, "processing_class": tokenizer}
     padding = DataCollatorWithPadding(tokenizer, pad_to_multiple_of=8)
     one = run_recipe(tmp_path / "tokens", **data, data_collator=padding)
-    kept = {"remove_unused_columns": False, "train_sampling_strategy": "random"}
-    two = run_recipe(tmp_path / "text", **data, **kept, data_collator=from_text)
+    two = run_recipe(tmp_path / "text", **data, remove_unused_columns=False, data_collator=from_text)
     assert all(each["text"] for each in seen)
     assert len(one.rows) == len(two.rows) == 4
     assert all("accuracy" in row.metrics for row in (*one.rows, *two.rows))
