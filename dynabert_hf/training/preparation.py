@@ -174,13 +174,15 @@ class Recipe:
                 "importance_labels": self.importance.labels,
             }
         }
-        optimizer = self.trainer_kwargs["optimizer_cls_and_kwargs"]
+        optimizer, loss = (self.trainer_kwargs[name] for name in ("optimizer_cls_and_kwargs", "compute_loss_func"))
+        called = None if loss is None else getattr(loss, "__qualname__", type(loss).__qualname__)
         train = fingerprint_of_rows(self.trainer_kwargs["train_dataset"])
         for number, stage in enumerate(self.stages):
             teachers = [fingerprint_of_teacher(each) for each in self.other_teachers] if number == 0 else []
             settings[stage.folder.name] = {
                 "train_dataset": train,
                 "teacher": teachers or None,
+                "compute_loss_func": called if stage.needs_labels else None,
                 "optimizer": None if optimizer is None else [optimizer[0].__qualname__, optimizer[1]],
                 **decisive(stage.arguments),
             }

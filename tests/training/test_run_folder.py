@@ -182,3 +182,13 @@ def test_a_model_of_ones_own_in_the_folder_is_not_overwritten(tmp_path):
     with pytest.raises(ValueError, match=r"holds a folder 'model' that no run of the recipe left.* Give another"):
         run_recipe(tmp_path)
     assert os.listdir(tmp_path / "run" / "model") == before
+
+
+def test_another_loss_on_labels_is_another_run(tmp_path):
+    def weighted(outputs, labels, num_items_in_batch=None):
+        return 2 * torch.nn.functional.cross_entropy(outputs.logits, labels)
+
+    run_recipe(tmp_path, label_weight=0.5, compute_loss_func=weighted)
+    run_recipe(tmp_path, label_weight=0.5, compute_loss_func=weighted)
+    with pytest.raises(ValueError, match=r"holds a run with {'compute_loss_func': '.*weighted'}, now .*None"):
+        run_recipe(tmp_path, label_weight=0.5)
