@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 from ..files import changed, check_writable_file, write_whole
 from .augmentation import WordReplacement
 from .fingerprints import fingerprint_of_file, fingerprint_of_weights
+from .text_columns import as_names
 from .text_files import read_rows
 
 COPIES = 20
@@ -42,7 +43,7 @@ def augment_rows(
     rows: datasets.Dataset,
     replacement: WordReplacement,
     *,
-    text_columns: Sequence[str] = ("text",),
+    text_columns: Sequence[str] | str = ("text",),
     copies: int = COPIES,
     seed: int = 0,
     first_row: int = 0,
@@ -52,15 +53,17 @@ def augment_rows(
     Args:
         rows: Rows with a text, or the texts of a pair, whose words are then all replaced in a copy.
         replacement: What makes the copies.
-        text_columns: The columns of the texts.
+        text_columns: The column of the text, or those of the texts.
         copies: How many copies of a row are drawn; those that are no different from another are left out.
         seed: Seed of the draws, which depend on it and on the number of the row alone.
         first_row: The number of the first row.
 
     Raises:
-        ValueError: If a row has no text in a column, or `copies` is not at least 1.
+        TypeError: If the rows are no `datasets.Dataset`.
+        ValueError: If a column is missing, a row has no text in one, or `copies` is not at least 1.
     """
     check_copies(copies)
+    text_columns = _columns_of(rows, text_columns)
     texts = [[_text(text, column, row) for row, text in enumerate(rows[column], first_row)] for column in text_columns]
     words = [replacement.words(column) for column in texts]
     source: list[int] = []
@@ -82,7 +85,7 @@ def augment_file(
     output: str | PathLike,
     replacement: WordReplacement,
     *,
-    text_columns: Sequence[str] = ("text",),
+    text_columns: Sequence[str] | str = ("text",),
     copies: int = COPIES,
     seed: int = 0,
     progress: bool = True,
@@ -94,7 +97,7 @@ def augment_file(
         output: The file to write: csv, tsv, json, jsonl or parquet. Its parts stand in a folder beside it until all of
             them are there.
         replacement: What makes the copies.
-        text_columns: The columns of the texts.
+        text_columns: The column of the text, or those of the texts.
         copies: As for `augment_rows`.
         seed: As for `augment_rows`.
         progress: Whether to show a bar.
@@ -108,7 +111,7 @@ def augment_file(
         ValueError: If the file cannot be read, lacks a column or a text, `output` has another suffix, or the folder of
             parts belongs to another augmentation.
     """
-    path, output = Path(path), Path(output)
+    path, output, text_columns = Path(path), Path(output), as_names(text_columns) or ()
     check_copies(copies)
     if output.suffix not in WRITERS:
         raise ValueError(f"{str(output)!r} ends in {output.suffix!r}. Possible is one of {', '.join(WRITERS)}.")
@@ -147,6 +150,19 @@ def check_copies(copies: int) -> None:
     """
     if copies < 1:
         raise ValueError(f"copies={copies} is not possible. Give at least 1.")
+
+
+def _columns_of(rows: Any, asked: Sequence[str] | str) -> Sequence[str]:
+    """The columns that were asked for, all of which are there."""
+    if not isinstance(rows, datasets.Dataset):
+        raise TypeError(f"The rows are a {type(rows).__name__}. Give a Dataset: datasets.Dataset.from_list(rows).")
+    names = as_names(asked) or ()
+    missing = [name for name in names if name not in rows.column_names]
+    if missing or not names:
+        raise ValueError(
+            f"text_columns={asked!r} was given for rows with the columns {rows.column_names}. Name those of the texts."
+        )
+    return names
 
 
 def _text(text: Any, column: str, row: int) -> str:

@@ -263,3 +263,14 @@ def test_many_texts_at_once_are_ten_times_as_fast_as_a_pass_a_word(model, tokeni
     together = min(seconds(lambda: replacement.words(texts)) for _ in range(3))
     alone = min(seconds(lambda: [one_by_one(model, tokenizer, text) for text in texts]) for _ in range(2))
     assert alone > 10 * together
+
+
+def test_columns_of_text_are_named_one_by_one_or_alone_and_have_to_be_there(model, tokenizer):
+    replacement = WordReplacement(model, tokenizer)
+    rows = datasets.Dataset.from_dict({"text": ["the film is good"], "label": [1]})
+    one, two = (augment_rows(rows, replacement, text_columns=named, copies=2) for named in ("text", ["text"]))
+    assert one.to_list() == two.to_list()
+    with pytest.raises(ValueError, match=r"='sentence' was given for rows with the columns \['text', 'label'\]"):
+        augment_rows(rows, replacement, text_columns="sentence")
+    with pytest.raises(TypeError, match=r"The rows are a list\. Give a Dataset: datasets\.Dataset\.from_list"):
+        augment_rows(rows.to_list(), replacement)
