@@ -55,9 +55,14 @@ def text_metrics(model: PreTrainedModel) -> Metrics:
 
 def _class_metrics(prediction: EvalPrediction) -> dict[str, float]:
     logits, labels = _first(prediction), np.asarray(prediction.label_ids)
-    if labels.shape == logits.shape:  # several labels a text, which the configuration may leave unsaid
+    if labels.shape == logits.shape and labels.ndim == 2:  # several labels a text, as the configuration need not say
         return _answer_metrics(prediction)
-    return {"accuracy": float((logits.argmax(-1) == labels.reshape(-1)).mean())}
+    return {"accuracy": float((_chosen(logits, ndim=1) == labels.reshape(-1)).mean())}
+
+
+def _chosen(logits: np.ndarray, *, ndim: int) -> np.ndarray:
+    """The number of the best class of each prediction, also where `preprocess_logits_for_metrics` took it before."""
+    return logits.argmax(-1) if logits.ndim > ndim else logits
 
 
 def _answer_metrics(prediction: EvalPrediction) -> dict[str, float]:
@@ -103,7 +108,7 @@ def token_metrics(model: PreTrainedModel) -> Metrics:
 def _token_accuracy(prediction: EvalPrediction) -> dict[str, float]:
     labels = np.asarray(prediction.label_ids)
     counts = labels != IGNORED
-    right = _first(prediction).argmax(-1)[counts] == labels[counts]
+    right = _chosen(_first(prediction), ndim=labels.ndim)[counts] == labels[counts]
     return {"accuracy": float(right.mean()) if right.size else 0.0}
 
 
@@ -111,7 +116,8 @@ def _entity_metrics(names: Mapping[Any, str], prediction: EvalPrediction) -> dic
     """F1 of whole entities as CoNLL's shared tasks have it, and the accuracy of tokens."""
     from seqeval.metrics import f1_score
 
-    predicted, labels = _first(prediction).argmax(-1), np.asarray(prediction.label_ids)
+    labels = np.asarray(prediction.label_ids)
+    predicted = _chosen(_first(prediction), ndim=labels.ndim)
     counts = labels != IGNORED
 
     def tags(ids: np.ndarray) -> list[list[str]]:
@@ -139,7 +145,8 @@ def span_metrics(prediction: EvalPrediction) -> dict[str, float]:
 
 
 def choice_metrics(prediction: EvalPrediction) -> dict[str, float]:
-    return {"accuracy": float((_first(prediction).argmax(-1) == np.asarray(prediction.label_ids).reshape(-1)).mean())}
+    chosen = _chosen(_first(prediction), ndim=1)
+    return {"accuracy": float((chosen == np.asarray(prediction.label_ids).reshape(-1)).mean())}
 
 
 def vector_metrics(model: PreTrainedModel) -> Metrics:

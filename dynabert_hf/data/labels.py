@@ -95,7 +95,13 @@ class CastLabels:
         self.predicts, self.config = task_of(model).predicts, model.config
 
     def __call__(self, examples: list[Any]) -> Mapping[str, Any]:
-        batch: Any = self.collator(self._of_one_type(self._with_all_labels(examples)))
+        made = self.collator(self._of_one_type(self._with_all_labels(examples)))
+        batch: Any = made
+        if not isinstance(made, Mapping):
+            raise TypeError(
+                f"data_collator returned a {type(made).__name__}. Possible is a mapping from the names of a model's "
+                "inputs to tensors. Return such a batch."
+            )
         for name in ("labels", *SPAN):
             if torch.is_tensor(batch.get(name)):
                 batch[name] = self._cast(batch[name])

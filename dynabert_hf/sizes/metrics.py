@@ -121,7 +121,8 @@ def metrics_by_size(metrics: Mapping[str, Any], split: str = "eval") -> dict[str
 def plain_metrics(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     """The metrics with a prefix that are numbers, without it, and without how long the evaluation took."""
     plain = {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
-    return {name: value for name, value in plain.items() if name not in TIMING and is_number(value)}
+    numbers = {name: value for name, value in plain.items() if name not in TIMING and is_number(value)}
+    return {name: value.item() if isinstance(value, np.generic) else value for name, value in numbers.items()}
 
 
 def with_summary(

@@ -8,14 +8,16 @@ batches by their sentences. Here its loop runs over batches that were dealt out 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import wraps
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput, RemoveColumnsCollator
 
+from ..data.columns import short
 from ..data.masking import MaskedOnce
 from ..data.pooling import sentence_vectors
 from ..tasks import MaskingCollator, task_of
@@ -45,7 +47,8 @@ class OrderedEvaluation(Trainer):
     """
 
     def __init__(self, *args: Any, compute_loss_func: Callable | None = None, **kwargs: Any):
-        super().__init__(*args, **{**kwargs, "compute_loss_func": mean_over_batch(compute_loss_func)})
+        own = {"compute_loss_func": mean_over_batch(compute_loss_func)}
+        super().__init__(*args, **{**kwargs, **own, "compute_metrics": checked(kwargs.get("compute_metrics"))})
         task = task_of(self.model)
         if task.predicts == "vector" and self.args.label_names is None:  # no argument of the encoder is called so
             self.label_names = list(task.label_names)
@@ -147,6 +150,25 @@ class OrderedEvaluation(Trainer):
         self._rows.next(None, len(inputs["input_ids"]))
         with torch.no_grad(), self.compute_loss_context_manager():
             return None, sentence_vectors(self.model, inputs), labels[0] if labels else None
+
+
+def checked(compute_metrics: Callable | None) -> Callable | None:
+    """A user's function for metrics that says if what it returns is none, which transformers would stumble over."""
+    if compute_metrics is None:
+        return None
+
+    @wraps(compute_metrics)
+    def returning_names(*args: Any, **kwargs: Any) -> Any:
+        found = compute_metrics(*args, **kwargs)
+        is_part = kwargs.get("compute_result") is False  # of metrics that are told batch by batch
+        if not is_part and not (isinstance(found, Mapping) and all(isinstance(name, str) for name in found)):
+            raise TypeError(
+                f"compute_metrics returned {short(found)}. Possible is a dictionary from the names of metrics to "
+                "numbers. Return one, such as {'accuracy': 0.9}."
+            )
+        return found
+
+    return returning_names
 
 
 def evaluate_one_size(model: PreTrainedModel, args: TrainingArguments, **trainer_kwargs: Any) -> dict[str, float]:

@@ -5,6 +5,7 @@ import json
 import re
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from datasets import Dataset
@@ -438,3 +439,24 @@ def test_labels_of_several_answers_say_what_a_configuration_leaves_unsaid(tmp_pa
     assert unnamed.model.config.problem_type == "multi_label_classification"
     assert [row.metrics for row in unnamed.rows] == [row.metrics for row in named.rows]
     assert all(map(torch.equal, named.model.parameters(), unnamed.model.parameters()))
+
+
+def test_numbers_of_numpy_are_metrics_also_of_the_baseline(tmp_path):
+    def metrics(prediction):
+        right = prediction.predictions.argmax(-1) == prediction.label_ids
+        return {"share": np.mean(right, dtype=np.float32)}
+
+    result = run_recipe(tmp_path, compute_metrics=metrics)
+    assert result.baseline_metrics == {"share": 0.5}
+    saved = json.loads((tmp_path / "run" / "model" / "results.json").read_text())
+    assert saved["baseline"] == {"share": 0.5}
+
+
+def test_predictions_that_were_chosen_before_are_measured_as_their_logits_are(tmp_path):
+    def chosen(logits, labels):
+        return logits.argmax(-1)
+
+    plain = run_recipe(tmp_path / "logits")
+    shaped = run_recipe(tmp_path / "classes", preprocess_logits_for_metrics=chosen)
+    assert [row.metrics for row in shaped.rows] == [row.metrics for row in plain.rows]
+    assert shaped.teacher_metrics == plain.teacher_metrics

@@ -305,3 +305,10 @@ def test_batches_for_importance_are_whole_and_in_order(tmp_path):
     args = make_evaluator(tmp_path, model, dataloader_drop_last=True, train_sampling_strategy="group_by_length").args
     batches = list(OrderedEvaluation(model, args, data_collator=pad).get_eval_dataloader(ragged_rows("Regression")))
     assert torch.cat([batch["labels"] for batch in batches]).tolist() == pytest.approx([row / 7 for row in range(9)])
+
+
+@pytest.mark.parametrize("found", [None, 0.5, {1: 0.5}])
+def test_metrics_that_are_no_dictionary_of_names_are_refused(tmp_path, found):
+    trainer = make_trainer(tmp_path, compute_metrics=lambda prediction: found)
+    with pytest.raises(TypeError, match=r"compute_metrics returned .* Possible is a dictionary from the names"):
+        trainer.evaluate()
