@@ -136,6 +136,12 @@ def _arguments_of_one_size(given: Mapping[str, Any], scratch: str) -> DynaBertTr
     defaults = {name: value for name, value in stage_defaults().items() if not name.startswith("save_")}
     folder = "specialised" if "save_strategy" in given else scratch
     own = {"output_dir": folder, "save_strategy": "no", "num_train_epochs": 0.5, "hidden_matching": "own"}
+    epochs = {**own, **given}["num_train_epochs"]
+    if given.get("max_steps", -1) <= 0 and not 0 < epochs < float("inf"):
+        raise ValueError(
+            f"num_train_epochs={epochs!r} trains nothing. Possible is a number above 0, such as 0.5; for a size that "
+            "is not trained on take extract()."
+        )
     one_size = {"stage": "depth", "teacher_width": "full", "strategy": "grid"}
     return DynaBertTrainingArguments(**{**defaults, **own, **given, **one_size})
 

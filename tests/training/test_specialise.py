@@ -184,6 +184,12 @@ def test_a_model_without_a_head_says_nothing_to_learn(tmp_path):
         specialise(make_model(head="Model"), "w0.5-d0.5", train_dataset=make_dataset(4), use_cpu=True)
 
 
+@pytest.mark.parametrize("epochs", [0, -1, float("nan")])
+def test_epochs_that_train_nothing_are_refused(model, epochs):
+    with pytest.raises(ValueError, match=r"num_train_epochs=.* trains nothing\. .*extract\(\)"):
+        specialise(model, SIZE, train_dataset=make_dataset(4), use_cpu=True, num_train_epochs=epochs)
+
+
 def test_arguments_about_several_sizes_are_refused(model):
     with pytest.raises(ValueError, match=r"strategy was given, which is about .* together.*Leave it out"):
         specialise(model, SIZE, train_dataset=make_dataset(), strategy="sandwich")
