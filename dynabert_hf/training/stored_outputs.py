@@ -244,10 +244,17 @@ def _check(dataset: Any, dtype: str) -> None:
         )
 
 
+def _without_kind(about: dict[str, Any]) -> dict[str, Any]:
+    """All but the `problem_type`, which stock's forward pass notes in the configuration once it sees labels."""
+    facts = {name: value for name, value in about["teacher"].items() if name != "problem_type"}
+    return {**about, "teacher": facts}
+
+
 def _open(folder: Path, about: dict[str, Any]) -> None:
     """Make the folder, or check that it belongs to this teacher and these data."""
     if is_folder_of_outputs(folder):
-        was, asked = changed(json.loads((folder / ABOUT).read_text(encoding="utf-8")), json.loads(json.dumps(about)))
+        stored = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        was, asked = changed(_without_kind(stored), _without_kind(json.loads(json.dumps(about))))
         if asked:
             raise ValueError(
                 f"{str(folder)!r} holds outputs with {was}, now {asked} is asked. Give the same teacher and data to go "
