@@ -1,29 +1,50 @@
-"""Training data as the tokens of a model, whether they hold these already or text by the usual columns."""
+"""Data sets as the tokens of a model, whether they hold these already or text."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
+
+from transformers import PreTrainedModel
 
 from ..tasks import is_sentence_encoder, task_of
 from .encoding import encoded_datasets
-from .sentences import texts_to_learn
-from .text_columns import is_text
+from .sentences import texts_to_learn, texts_to_measure
 
 
-def as_tokens(name: str, dataset: Any, model: Any, tokenizer: Any) -> Any:
-    """Rows of text as `train_dynabert` tokenises them; other data, and text without a tokenizer, as they are.
+def read_datasets(
+    named: Mapping[str, Any],
+    model: PreTrainedModel,
+    tokenizer: Any,
+    *,
+    text_columns: Sequence[str] | None = None,
+    label_column: str | None = None,
+    max_length: int | None = None,
+    has_own_batches: bool = False,
+) -> tuple[dict[str, Any], Callable | None]:
+    """Data sets as their model reads them, where they hold text, and what scores answers to questions.
 
     Args:
-        name: What to call the data set in errors.
-        dataset: The data set.
-        model: The model that is to read it.
+        named: Data sets by what to call them in errors; None where there is none. `eval_dataset` is measured on.
+        model: The model that is to read them.
         tokenizer: Its tokenizer, or None.
+        text_columns: Columns of the text; None: the usual ones.
+        label_column: Column of the labels or scores; None: the usual one.
+        max_length: Tokens of a row, or of a window, at most; None: what model and tokenizer take.
+        has_own_batches: Whether the collator is the user's own, who then prepared the rows for it.
 
     Raises:
-        ValueError: If a row cannot be read.
+        ValueError: If a row cannot be read, or a sentence encoder has no texts or no tokenizer.
     """
+    how: dict[str, Any] = {"text_columns": text_columns, "max_length": max_length}
     if is_sentence_encoder(model.config):
-        return texts_to_learn(name, dataset, model, tokenizer)
-    if tokenizer is None or not task_of(model).label_names or not is_text(dataset):
-        return dataset
-    return encoded_datasets({name: dataset}, model, tokenizer)[0][name]
+        read = {"eval_dataset": partial(texts_to_measure, label_column=label_column)}
+        return {
+            name: read.get(name, texts_to_learn)(name, dataset, model, tokenizer, **how)
+            for name, dataset in named.items()
+        }, None
+    if tokenizer is None or has_own_batches or not task_of(model).label_names:
+        return dict(named), None
+    datasets, questions = encoded_datasets(named, model, tokenizer, label_column=label_column, **how)
+    return datasets, questions["eval_dataset"].metrics if "eval_dataset" in questions else None

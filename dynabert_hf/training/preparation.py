@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 from transformers import PreTrainedModel
@@ -14,11 +14,9 @@ from transformers.utils import logging
 
 from ..data.class_names import warn_of_other_order
 from ..data.columns import column_names, draw, label_column, lacks_labels
-from ..data.encoding import encoded_datasets
 from ..data.fingerprints import fingerprint_of_rows, fingerprint_of_weights
 from ..data.inputs import check_paddable
 from ..data.labels import are_multi_hot, check_labels
-from ..data.sentences import texts_to_learn, texts_to_measure
 from ..families import elastic_class_of
 from ..model.subnetwork import SubNetwork
 from ..task_metrics import problem_type
@@ -203,43 +201,6 @@ class Recipe:
             row = {name: value for name, value in row.items() if name in known}
         batch = collate([row])
         return all(batch.get(name) is not None for name in wanted)
-
-
-def read_datasets(
-    named: Mapping[str, Any],
-    model: PreTrainedModel,
-    tokenizer: Any,
-    *,
-    text_columns: Sequence[str] | None,
-    label_column: str | None,
-    max_length: int | None,
-    has_own_batches: bool,
-) -> tuple[dict[str, Any], Callable | None]:
-    """The data sets of a run as its model reads them, where they hold text, and what scores answers to questions.
-
-    Args:
-        named: `train_dataset`, `eval_dataset` and `importance_dataset`; None where there is none.
-        model: The fine-tuned model.
-        tokenizer: Its tokenizer, or None.
-        text_columns: Columns of the text; None: the usual ones.
-        label_column: Column of the labels or scores; None: the usual one.
-        max_length: Tokens of a row, or of a window, at most; None: what model and tokenizer take.
-        has_own_batches: Whether the collator is the user's own, who then prepared the rows for it.
-
-    Raises:
-        ValueError: If a row cannot be read, or a sentence encoder has no texts or no tokenizer.
-    """
-    how: dict[str, Any] = {"text_columns": text_columns, "max_length": max_length}
-    if is_sentence_encoder(model.config):
-        read = {"eval_dataset": partial(texts_to_measure, label_column=label_column)}
-        return {
-            name: read.get(name, texts_to_learn)(name, dataset, model, tokenizer, **how)
-            for name, dataset in named.items()
-        }, None
-    if tokenizer is None or has_own_batches or not task_of(model).label_names:
-        return dict(named), None
-    datasets, questions = encoded_datasets(named, model, tokenizer, label_column=label_column, **how)
-    return datasets, questions["eval_dataset"].metrics if "eval_dataset" in questions else None
 
 
 def makes_labels(model: PreTrainedModel) -> bool:

@@ -26,6 +26,7 @@ from transformers.utils import logging
 
 from ..data.columns import without_missing_labels
 from ..data.labels import CastLabels
+from ..data.reading import read_datasets
 from ..hub.facts import RECIPE_FIELDS
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import Size
@@ -35,7 +36,7 @@ from .callbacks import without_bars_of_files
 from .checkpoints import last_whole_checkpoint
 from .importance import MAX_SAMPLES, importance_over_processes
 from .ordered_evaluation import unchanged
-from .preparation import ImportanceData, Recipe, check, read_datasets
+from .preparation import ImportanceData, Recipe, check
 from .publishing import check_repository, publish, push
 from .references import measure_references, warn_of_weak_teacher
 from .rehearsal import check_best_metric, rehearse

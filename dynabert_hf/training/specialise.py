@@ -15,11 +15,11 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
 from ..data.labels import CastLabels
-from ..data.reading import as_tokens
+from ..data.reading import read_datasets
 from ..families import check_elastic
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import Size, SubNetwork, SubNetworkError
-from ..tasks import is_sentence_encoder, task_of, without_labels
+from ..tasks import task_of, without_labels
 from .accounting import of_labelled
 from .arguments import DynaBertTrainingArguments
 from .callbacks import AveragedWeights, show_progress
@@ -115,9 +115,9 @@ def _read(
             "This model was cut by extraction, so it does not hold its full size, which teaches. Give the elastic "
             "model that it was extracted from."
         )
-    if has_own_batches and not is_sentence_encoder(model.config):
-        return train_dataset
-    return as_tokens("train_dataset", train_dataset, model, processing_class)
+    named = {"train_dataset": train_dataset}
+    datasets, _ = read_datasets(named, model, processing_class, has_own_batches=has_own_batches)
+    return datasets["train_dataset"]
 
 
 def _arguments_of_one_size(given: Mapping[str, Any], scratch: str) -> DynaBertTrainingArguments:

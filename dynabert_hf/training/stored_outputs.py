@@ -24,7 +24,7 @@ from transformers.utils import ModelOutput
 
 from ..data.columns import column_names
 from ..data.fingerprints import fingerprint_of_rows, fingerprint_of_weights
-from ..data.reading import as_tokens
+from ..data.reading import read_datasets
 from ..files import changed, check_writable_folder, write_whole
 from ..model.subnetwork import SubNetwork
 from ..tasks import LABELS, task_of
@@ -76,7 +76,7 @@ def store_teacher_outputs(
     """
     folder = Path(folder)
     if data_collator is None:
-        dataset = as_tokens("dataset", dataset, teacher, processing_class)
+        dataset = read_datasets({"dataset": dataset}, teacher, processing_class)[0]["dataset"]
         check_tokenised("dataset", dataset)
     _check(dataset, dtype)
     rows_a_part = ROWS_A_PART[hidden_states]
