@@ -165,7 +165,7 @@ class Recipe:
             REWIRED: {
                 "model": fingerprint_of_weights(self.teacher),
                 **{name: getattr(self.config, name) for name in (*GRID, *self.dropout_of_teacher)},
-                "problem_type": self.config.problem_type,
+                "problem_type": problem_type(self.config),  # stock's forward pass notes it once it sees labels
                 "matryoshka_dims": getattr(self.config, "matryoshka_dims", None),
                 self.importance.name: fingerprint_of_rows(self.importance.dataset),
                 "max_importance_samples": self.importance.max_samples,

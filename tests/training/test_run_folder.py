@@ -192,3 +192,12 @@ def test_another_loss_on_labels_is_another_run(tmp_path):
     run_recipe(tmp_path, label_weight=0.5, compute_loss_func=weighted)
     with pytest.raises(ValueError, match=r"holds a run with {'compute_loss_func': '.*weighted'}, now .*None"):
         run_recipe(tmp_path, label_weight=0.5)
+
+
+def test_a_teacher_that_saw_labels_since_is_no_other_teacher(tmp_path):
+    teacher = make_teacher()
+    run_recipe(tmp_path, teacher)
+    assert teacher.config.problem_type is None
+    teacher(input_ids=torch.tensor([[5, 6]]), labels=torch.tensor([1]))
+    assert teacher.config.problem_type == "single_label_classification"
+    run_recipe(tmp_path, teacher)
