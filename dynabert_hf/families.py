@@ -138,19 +138,29 @@ def supported_types() -> list[str]:
     return list(dict.fromkeys(each.config_class.backbone_config_class.model_type for each in elastic_classes()))
 
 
+def check_model_folder(folder: Path) -> None:
+    """Check that a folder has a configuration.
+
+    Raises:
+        FileNotFoundError: If it has none.
+    """
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(
+            f"{str(folder)!r} has no config.json, so it is not the folder of a model. Give a folder that "
+            "save_pretrained or train_dynabert wrote."
+        )
+
+
 def read_config(name: Any, **kwargs: Any) -> PreTrainedConfig:
     """The configuration of a folder or Hub id, stock or elastic; takes what `AutoConfig.from_pretrained` takes.
 
     Raises:
-        OSError: If it is a folder without a configuration.
+        FileNotFoundError: If it is a folder without a configuration.
         ValueError: If it does not say of which type the model is.
     """
     folder = Path(name, kwargs.get("subfolder") or "")
-    if folder.is_dir() and not (folder / "config.json").exists():
-        raise OSError(
-            f"{str(folder)!r} has no config.json, so it is not the folder of a model. Give a folder that "
-            "save_pretrained or train_dynabert wrote."
-        )
+    if folder.is_dir():
+        check_model_folder(folder)
     try:
         return AutoConfig.from_pretrained(name, **kwargs)
     except ValueError as error:

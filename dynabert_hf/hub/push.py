@@ -17,7 +17,7 @@ import transformers
 from huggingface_hub import HfApi
 from huggingface_hub.utils import validate_repo_id
 
-from ..families import check_elastic
+from ..families import check_elastic, check_model_folder
 from ..model.elastic_model import ElasticModelMixin
 from ..model.shipping import NETWORK_ERRORS
 from ..model.subnetwork import Size, as_size, size_name
@@ -134,11 +134,7 @@ def push_folder(
         ConnectionError: If the Hub cannot be reached or refuses. The folder is as it was; call again to go on.
     """
     folder, api = Path(folder), HfApi(token=token)
-    if not (folder / "config.json").is_file():
-        raise FileNotFoundError(
-            f"{str(folder)!r} has no config.json, so it is not the folder of a model. Give a folder that "
-            "save_pretrained or train_dynabert wrote."
-        )
+    check_model_folder(folder)
     if not has_weights(folder):
         raise FileNotFoundError(
             f"{str(folder)!r} has no weights, neither .safetensors nor .bin, so nobody could load it. Give the folder "
