@@ -31,7 +31,7 @@ from .choosing import pareto_front
 from .evaluation import with_metrics, with_sizes
 from .layer_costs import LayerCosts, count_costs, measure_costs
 from .measured_rows import rows_of
-from .profiling import measure_latency
+from .profiling import check_counts, measure_latency
 from .records import SizeRecord, format_cost
 from .shapes import ShapeSpace
 
@@ -156,7 +156,7 @@ def search_layers(
     started = time.perf_counter()
     check_elastic(model)
     cost, budgets = _budgets(flops=flops, parameters=parameters, latency_ms=latency_ms)
-    _check_counts(max_rows=max_rows, evaluations=evaluations)
+    check_counts(max_rows=max_rows, evaluations=evaluations)
     space = ShapeSpace.of(
         model.config, importance, min_heads=min_heads, min_neurons=min_neurons, neuron_step=neuron_step
     )
@@ -198,12 +198,6 @@ def _budgets(**given: float | Sequence[float] | None) -> tuple[str, tuple[float,
     if not amounts or not all(is_number) or not all(0 < each < math.inf for each in amounts):
         raise ValueError(f"{cost}={value!r} is not a budget. Give finite numbers above 0.")
     return cost, tuple(sorted(map(float, amounts)))
-
-
-def _check_counts(**given: int) -> None:
-    for name, number in given.items():
-        if not isinstance(number, int) or number < 1:
-            raise ValueError(f"{name}={number!r} is not possible. Give a whole number of at least 1.")
 
 
 def _check_reach(space: ShapeSpace, costs: LayerCosts, budget: float) -> None:

@@ -221,10 +221,19 @@ def _measured(
     return made
 
 
-def _check_setting(model: ElasticModelMixin, **counts: int) -> None:
+def check_counts(**counts: int) -> None:
+    """Check that arguments, by their names, count something.
+
+    Raises:
+        ValueError: If one does not.
+    """
     for name, count in counts.items():
         if not isinstance(count, int) or count < 1:
             raise ValueError(f"{name}={count!r} is not possible. Give a whole number of at least 1.")
+
+
+def _check_setting(model: ElasticModelMixin, **counts: int) -> None:
+    check_counts(**counts)
     longest = longest_input(model.config)
     if counts["sequence_length"] > longest:
         raise ValueError(
