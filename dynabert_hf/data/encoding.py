@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -327,8 +328,8 @@ def _label_ids(labels: list[Any], column: str, config: Any, known: Mapping[int, 
 
 def _numbers_of(names: Mapping[int, str]) -> dict[str, int]:
     """The number of each name that stands for one class alone."""
-    given = [str(name) for name in names.values()]
-    return {str(name): number for number, name in names.items() if given.count(str(name)) == 1}
+    given = Counter(map(str, names.values()))
+    return {str(name): number for number, name in names.items() if given[str(name)] == 1}
 
 
 def _look_up(label: Any, ids: Mapping[str, int]) -> int | None:
