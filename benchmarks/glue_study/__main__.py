@@ -23,8 +23,8 @@ from .jobs import CHOICE, Results
 from .picture import draw
 from .plan import PLAN
 from .running import complete, lacking
-from .study import Study
 from .tables import TABLES, View
+from .training import GlueStudy
 
 HERE = Path(__file__).parent
 
@@ -89,7 +89,7 @@ def make_view(arguments):
         plan = replace(plan, tasks={name: replace(each, epochs=arguments.epochs) for name, each in plan.tasks.items()})
     is_cpu = arguments.device == "cpu"
     trainer = {"use_cpu": is_cpu, "bf16": arguments.bf16, **({} if is_cpu or arguments.bf16 else {"tf32": True})}
-    study = Study(replace(plan, trainer={**plan.trainer, **trainer}), work, Results(results), sources)
+    study = GlueStudy(replace(plan, trainer={**plan.trainer, **trainer}), work, Results(results), sources)
     choice = f"{CHOICE}-{arguments.rows}" if arguments.rows else CHOICE
     chosen = [
         _some_of(given, known)

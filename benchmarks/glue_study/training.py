@@ -15,7 +15,7 @@ from dynabert_hf import LayerShape, SubNetwork, export_onnx, load_onnx, quantize
 
 from .metrics import METRICS
 from .scoring import Clock, in_batches
-from .study import cost, elastic_of
+from .study import Study, cost, device_name, elastic_of
 
 
 def train_teacher(case):
@@ -125,3 +125,12 @@ BY_KIND = {
     "int8": quantise,
 }
 """By the first part of a job's name what trains it."""
+
+
+class GlueStudy(Study):
+    """The study on tasks: its jobs are trainings."""
+
+    def run(self, job):
+        """Train and score a job, and record what came of it."""
+        numbers, answers = BY_KIND[job.name.split("/")[0]](self.at(job))
+        self.results.record(job, {"job": str(job), "device": device_name(self.plan), **numbers}, answers)
