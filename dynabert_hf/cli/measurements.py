@@ -22,9 +22,9 @@ from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import size_name
 from ..sizes.baseline import BASELINE, baseline_on
 from ..sizes.counting import count_flops, count_parameters
-from ..sizes.evaluation import store_metrics
+from ..sizes.evaluation import store_metrics, stored_metrics
 from ..sizes.measured_rows import in_words, rows_in_words
-from ..sizes.metrics import in_telling_order, plain_metrics
+from ..sizes.metrics import in_telling_order
 from ..sizes.profile_table import ProfileTable, check_suffix
 from ..sizes.profiling import profile
 from ..sizes.records import SETTING
@@ -39,7 +39,7 @@ def show(arguments: Namespace, console: Console) -> None:
     """The sizes of a model with counts and stored metrics."""
     model = load_shell(arguments.model)
     config = model.config
-    stored = config.metrics or {}
+    stored = stored_metrics(config)
     sizes = list(dict.fromkeys([*config.subnetworks, config.active]))
     rows = [
         {
@@ -76,7 +76,7 @@ def show(arguments: Namespace, console: Console) -> None:
         tokens = [config.trimmed_vocabulary[when]["tokens"] for when in ("after", "before")]
         console.print("vocabulary trimmed to {:,} of {:,} tokens".format(*tokens), soft_wrap=True)
     print_sizes(console, rows, references)
-    shown = {name: plain_metrics(own) for name, own in reversed(stored.items())}
+    shown = dict(reversed(stored.items()))
     if shown:
         console.print(in_words(shown, config.metric_rows or {}), soft_wrap=True)
 

@@ -13,6 +13,7 @@ from ..files import check_writable_file
 from ..model.configuration import REFERENCES
 from ..model.elastic_model import ElasticModelMixin
 from ..sizes.choosing import best_of, check_budgets, leading_metric, read_stored_metrics, recommend, stored_by_size
+from ..sizes.evaluation import stored_metrics
 from ..sizes.measured_rows import UNKNOWN_ROWS, common_rows
 from ..sizes.metrics import LOWER
 from ..sizes.plots import name_of_metric, plot_pareto
@@ -93,7 +94,7 @@ def _rows_note(config: Any, metric: str) -> str | None:
 
 def _reference(config: Any, metric: str, name: str) -> tuple[float | None, str]:
     """The metric of the teacher, if it is of the rows that those of all sizes are of, and a title for a picture."""
-    stored, rows = config.metrics or {}, config.metric_rows or {}
+    stored, rows = stored_metrics(config), config.metric_rows or {}
     sizes = [each for each in stored if each not in REFERENCES and metric in stored[each]]
     common = common_rows(metric, stored, rows, sizes)
     is_known = common is not None and common != UNKNOWN_ROWS

@@ -16,8 +16,9 @@ from ..families import check_elastic
 from ..model.configuration import REFERENCES
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import size_name
+from ..sizes.evaluation import stored_metrics
 from ..sizes.measured_rows import rows_in_words, rows_of
-from ..sizes.metrics import in_telling_order, metrics_by_size, plain_metrics
+from ..sizes.metrics import in_telling_order, metrics_by_size
 from ..sizes.records import SizeRecord
 from ..tasks import SENTENCE_ENCODER, Task, is_sentence_encoder, task_of
 
@@ -151,7 +152,7 @@ class ModelCardFacts:
             **facts: The other fields of this class.
         """
         check_elastic(model)
-        stored = {name: plain_metrics(own) for name, own in (model.config.metrics or {}).items()}
+        stored = stored_metrics(model.config)
         sizes = [size_name(size) for size in model.config.subnetworks or (model.active,)]
         names = dict.fromkeys([*sizes, *(name for name in stored if name not in REFERENCES)])
         records = [SizeRecord.counted(model, name, stored.get(name, {})) for name in names]

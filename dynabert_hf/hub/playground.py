@@ -17,6 +17,7 @@ from ..families import ModelTypeError, longest_input
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import AnySize, SubNetwork
 from ..sizes.choosing import recommend
+from ..sizes.evaluation import stored_metrics
 from ..sizes.metrics import LOWER, direction_of, in_telling_order
 from ..sizes.profiling import measure_latency
 from ..sizes.records import SizeRecord, format_cost
@@ -65,10 +66,10 @@ class Playground:
             raise ValueError("tokenizer is None. A model in memory has none beside it; give the one that it reads by.")
         self.model, self.tokenizer = model, tokenizer
         self.longest = min(longest_input(model.config), tokenizer.model_max_length)
-        stored = model.config.metrics or {}
+        stored = stored_metrics(model.config)
         sizes = list(model.config.subnetworks or (model.active,))
         measured = measure_latency(model, sizes, sequence_length=min(sequence_length, self.longest), rounds=rounds)
-        self.records = [replace(one, metrics=_plain(stored.get(one.name, {}))) for one in measured]
+        self.records = [replace(one, metrics=stored.get(one.name, {})) for one in measured]
         names = in_telling_order(name for one in self.records for name in one.metrics)
         known = [name for name in names if all(name in one.metrics for one in self.records)]
         told = model.config.metric_directions or {}
@@ -144,7 +145,3 @@ class Playground:
         if self.metric is not None:
             parts.insert(0, f"{self.metric} {record.metrics[self.metric]:.4g}")
         return f"{record}: {', '.join(parts)} in the table"
-
-
-def _plain(metrics: Mapping[str, Any]) -> dict[str, float]:
-    return {name: value for name, value in metrics.items() if isinstance(value, int | float)}

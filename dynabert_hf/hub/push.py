@@ -21,7 +21,7 @@ from ..families import check_elastic, check_model_folder
 from ..model.elastic_model import ElasticModelMixin
 from ..model.shipping import NETWORK_ERRORS
 from ..model.subnetwork import Size, as_size, size_name
-from ..sizes.metrics import plain_metrics
+from ..sizes.evaluation import stored_metrics
 from ..sizes.records import SizeRecord
 from .card import write_model_card
 from .facts import ModelCardFacts
@@ -97,7 +97,7 @@ def _write_card_of_size(
     folder: str, model: ElasticModelMixin, size: Any, facts: ModelCardFacts | None, **changes: Any
 ) -> None:
     name = size_name(size)
-    record = SizeRecord.counted(model, size, plain_metrics((model.config.metrics or {}).get(name, {})))
+    record = SizeRecord.counted(model, size, stored_metrics(model.config).get(name, {}))
     if facts is None:
         facts = ModelCardFacts.from_records(model, (), metric_rows=model.config.metric_rows or {})
     records = tuple(one for one in facts.sizes if one.size == size) or (record,)

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..model.configuration import REFERENCES
 from ..model.subnetwork import LayerShape, SubNetwork, parse_size
+from .evaluation import stored_metrics
 from .metrics import LOWER, SUMMARIES, direction_of, in_telling_order, is_number, parse_metric_name
 from .records import COSTS, SizeRecord, cost_of, format_cost, metric_of
 
@@ -210,7 +211,7 @@ def read_stored_metrics(config: Any, *, metric: str = "accuracy") -> dict[SubNet
         ValueError: If nothing is stored, or no size has that metric.
     """
     stored = stored_by_size(config)
-    found = {parse_size(name): float(own[metric]) for name, own in stored.items() if is_number(own.get(metric))}
+    found = {parse_size(name): float(own[metric]) for name, own in stored.items() if metric in own}
     if not found:
         known = sorted({name for own in stored.values() for name in own}) or "no metrics"
         raise ValueError(
@@ -236,7 +237,7 @@ def leading_metric(config: Any) -> str:
 
 def stored_by_size(config: Any) -> dict[str, Mapping[str, float]]:
     """The metrics that a checkpoint stores of its sizes, by their texts."""
-    return {name: own for name, own in (config.metrics or {}).items() if name not in REFERENCES}
+    return {name: own for name, own in stored_metrics(config).items() if name not in REFERENCES}
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from ..files import write_whole
 from .measured_rows import rows_of
-from .metrics import in_telling_order
+from .metrics import in_telling_order, is_number, plain_metrics
 
 Metrics = Mapping[str, Mapping[str, Any]]
 """Metrics, or the rows that they are of, by size."""
@@ -26,9 +27,18 @@ def edited_config(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def with_metrics(before: Metrics | None, metrics: Metrics) -> dict[str, dict[str, Any]]:
-    """Metrics that were stored, and others of these sizes added to them."""
+    """Metrics that were stored, and others of these sizes added to them; one that is not finite is left out."""
     known = {size: dict(own) for size, own in (before or {}).items()}
-    return known | {size: {**known.get(size, {}), **own} for size, own in metrics.items()}
+    merged = known | {size: {**known.get(size, {}), **own} for size, own in metrics.items()}
+    return {
+        size: {name: value for name, value in own.items() if not is_number(value) or math.isfinite(value)}
+        for size, own in merged.items()
+    }
+
+
+def stored_metrics(config: Any) -> dict[str, dict[str, float]]:
+    """The metrics that the configuration of a model holds, by size and reference, as far as they are finite numbers."""
+    return with_metrics(None, {name: plain_metrics(own) for name, own in (config.metrics or {}).items()})
 
 
 def with_sizes(before: Iterable[str] | None, sizes: Iterable[str]) -> list[str]:

@@ -165,8 +165,8 @@ def with_summary(
 
 
 def worst_of(metric: str, numbers: Iterable[float], directions: Mapping[str, str] | None = None) -> float:
-    """The worst of some values of a metric."""
-    return float((max if is_lower_better(metric, directions) else min)(numbers))
+    """The worst of some values of a metric; NaN where one is NaN, as their mean."""
+    return float((np.max if is_lower_better(metric, directions) else np.min)(list(numbers)))
 
 
 def full_name(asked: str) -> str:

@@ -23,6 +23,7 @@ from ..hub.facts import FIELDS, ModelCardFacts, references_of
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import SubNetwork, size_name
 from ..sizes.baseline import BASELINE
+from ..sizes.evaluation import with_metrics
 from ..sizes.measured_rows import rows_in_words, rows_of
 from ..sizes.metrics import in_telling_order, is_lower_better, metrics_by_size, worst_of
 from ..sizes.plots import name_of_metric, plot_grid, plot_pareto
@@ -112,12 +113,8 @@ class RecipeResult:
             data: What the data are called that they were measured on.
         """
         table = {**self.references, **{row.name: row.metrics for row in self.rows}}
-        finite = {
-            name: {metric: value for metric, value in own.items() if math.isfinite(value)}
-            for name, own in table.items()
-        }
         config = self.model.config
-        config.metrics = {name: own for name, own in finite.items() if own} or None
+        config.metrics = {name: own for name, own in with_metrics(None, table).items() if own} or None
         config.metric_rows = rows_of(config.metrics or {}, rows_in_words(self.eval_rows, data)) or None
         config.metric_order = in_telling_order(name for row in self.rows for name in row.metrics) or None
         config.metric_directions = self.directions or None

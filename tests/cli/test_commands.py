@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -31,7 +32,9 @@ import dynabert_cli
 from dynabert_cli import main
 from dynabert_hf import ProfileTable, RecipeResult
 from dynabert_hf.cli import measurements, predictions, recommendation, tables
-from dynabert_hf.hub.card import write_model_card
+from dynabert_hf.hub.card import render_model_card, write_model_card
+from dynabert_hf.hub.facts import ModelCardFacts
+from dynabert_hf.sizes.evaluation import store_metrics
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "film", "a", "very"]
 METRICS = {
@@ -650,6 +653,26 @@ def test_a_drop_counts_from_the_best_size_even_if_it_was_not_profiled(capsys, fo
     assert "accuracy at least 0.82" in answer["reason"]
     assert answer["note"] is None
     assert run(capsys, *command, 0.02)[0] == recommendation.NOTHING_FITS
+
+
+def test_a_stored_metric_that_is_no_number_is_none(capsys, folder, tmp_path):
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    model.config.metrics = {**METRICS, "teacher": {"accuracy": math.inf}, "w1-d1": {"accuracy": math.nan, "loss": 0.4}}
+    model.save_pretrained(folder)
+    shown = run_json(capsys, "show", folder)
+    assert (shown["teacher"], shown["sizes"][-1]["metrics"]) == ({}, {"loss": 0.4})
+    answer = run_json(capsys, "recommend", folder, "--parameters", "1e9", "--plot", tmp_path / "front.png")
+    assert answer["choice"]["size"] == "w0.5-d1"
+    facts = ModelCardFacts.from_stored(model)
+    assert {one.name: one.metrics.get("accuracy") for one in facts.sizes if one.metrics} == {
+        "w0.25-d0.5": 0.8,
+        "w0.5-d1": 0.85,
+        "w1-d1": None,
+    }
+    assert facts.teacher_metrics == {}
+    assert "| nan |" not in render_model_card(facts).text
+    store_metrics(folder / "config.json", {"w0.5-d1": {"accuracy": math.nan}}, "6 rows of reviews.csv")
+    assert json.loads((folder / "config.json").read_text())["metrics"]["w0.5-d1"] == {"loss": 0.5}
 
 
 def test_recommend_says_where_metrics_are_of_another_number_format(capsys, folder, two_profiled):

@@ -1,5 +1,6 @@
 """Names of metrics are read as they were made, and the direction of a metric is told or known."""
 
+import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -77,6 +78,14 @@ def test_the_metric_asked_for_stands_under_the_name_where_transformers_looks(ask
 def test_a_metric_of_the_users_own_name_is_its_mean_over_the_sizes(metric):
     merged = with_summary({"w0.5-d1": {metric: 0.25}, "w0.25-d1": {metric: 0.75}}, "eval", asked=metric)
     assert merged["eval_" + metric.removeprefix("eval_")] == 0.5
+
+
+@pytest.mark.parametrize("values", [(math.nan, 0.5), (0.5, math.nan)])
+@pytest.mark.parametrize("metric", ["accuracy", "loss"])
+def test_the_mean_and_the_worst_tell_of_a_size_that_has_no_number(metric, values):
+    merged = with_summary({"w0.5-d1": {metric: values[0]}, "w1-d1": {metric: values[1]}}, "eval")
+    assert math.isnan(merged[f"eval_mean_{metric}"])
+    assert math.isnan(merged[f"eval_worst_{metric}"])
 
 
 def test_the_metric_of_another_evaluation_set_is_not_made_up():
