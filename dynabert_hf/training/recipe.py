@@ -39,7 +39,7 @@ from .ordered_evaluation import unchanged
 from .preparation import ImportanceData, Recipe, check
 from .publishing import check_repository, publish, push
 from .references import measure_references, warn_of_weak_teacher
-from .rehearsal import check_best_metric, rehearse
+from .rehearsal import check_best_metric, chooses_best, rehearse
 from .result import RecipeResult, count_rows
 from .rewiring import rewire
 from .run_folder import REWIRED, RunFolder
@@ -227,7 +227,8 @@ def run(recipe: Recipe, *, has_own_metrics: bool, keep_stages: bool) -> RecipeRe
 
     Args:
         recipe: The recipe.
-        has_own_metrics: Whether the metrics are the user's own, which are called for the sizes first.
+        has_own_metrics: Whether the metrics are the user's own, which are called for the sizes first, unless a best
+            checkpoint is chosen by one: whether that comes is known before any work then.
         keep_stages: Whether the folder keeps what only resuming needs.
     """
     check(recipe)
@@ -238,12 +239,12 @@ def run(recipe: Recipe, *, has_own_metrics: bool, keep_stages: bool) -> RecipeRe
     tokenizer = recipe.trainer_kwargs["processing_class"]
     told_apart = telling_texts_apart(recipe.other_teachers, recipe.teacher, tokenizer)
     with unchanged(recipe.teacher), told_apart, without_bars_of_files():
-        references = None if has_own_metrics else measure_references(recipe)
+        references = measure_references(recipe) if chooses_best(recipe) or not has_own_metrics else None
         if not recipe.folder.is_finished():
             if references is not None:
                 check_best_metric(recipe, references)
-            known = measure_references(recipe, by_default=True) if references is None else references
-            warn_of_weak_teacher(recipe.teachers, known)
+            known = measure_references(recipe, by_default=True) if has_own_metrics else references
+            warn_of_weak_teacher(recipe.teachers, known or {})
         result = measure(recipe, train_stages(recipe), references)
         publish(recipe, result)
     if not keep_stages:

@@ -50,11 +50,17 @@ def _check_stopping(args: DynaBertTrainingArguments) -> None:
         ) from error
 
 
+def chooses_best(recipe: Recipe) -> bool:
+    """Whether a stage chooses its best checkpoint by a metric."""
+    stages = [stage.arguments for stage in recipe.stages]
+    return any(args.eval_strategy != "no" and args.metric_for_best_model is not None for args in stages)
+
+
 def check_best_metric(recipe: Recipe, references: Mapping[str, Mapping[str, float]]) -> None:
     """Check that the metric to choose the best checkpoint by is one of those that the data give.
 
     Args:
-        recipe: The recipe, with the default metrics of its head.
+        recipe: The recipe.
         references: What `measure_references` returned.
 
     Raises:

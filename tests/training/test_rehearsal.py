@@ -30,6 +30,25 @@ def test_what_a_stage_cannot_begin_with_is_said_before_any_work(tmp_path, given,
     assert not (tmp_path / "run").exists()
 
 
+def test_a_misspelt_metric_of_ones_own_is_refused_before_rewiring(tmp_path):
+    calls = []
+
+    def compute_metrics(prediction):
+        calls.append(len(prediction.predictions))
+        return {"f1_of_joy": 0.5}
+
+    known = r"\['loss', 'f1_of_joy'\]"
+    with pytest.raises(
+        ValueError, match=rf"best_model='mean_f1_of_jo' will not come .*: metrics of a size are {known}"
+    ):
+        run_recipe(tmp_path, **PLATEAU, metric_for_best_model="mean_f1_of_jo", compute_metrics=compute_metrics)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["run.json"]
+    assert set(calls) == {8}  # whole, since what it returns may depend on the rows
+    given = {"metric_for_best_model": "f1_of_joy", "eval_sizes": ["w1-d1"], "compute_metrics": compute_metrics}
+    result = run_recipe(tmp_path, **PLATEAU, **given)
+    assert result.teacher_metrics["f1_of_joy"] == 0.5
+
+
 @pytest.mark.parametrize("hidden", [False, True])
 def test_a_metric_that_will_not_come_is_refused_before_rewiring(tmp_path, hidden):
     data = make_sentences(8).remove_columns("labels") if hidden else make_sentences(8)
