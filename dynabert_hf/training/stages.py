@@ -261,6 +261,12 @@ def _stage_arguments(
             "teacher_width='same' needs the result of stage 'width' as a teacher, but stages=('depth',) has the "
             "fine-tuned model, which has one width. Give stages=('width', 'depth'), or leave teacher_width out."
         )
+    if args.resume_from_checkpoint not in (None, True, "True"):
+        raise ValueError(
+            f"resume_from_checkpoint={args.resume_from_checkpoint!r} is not possible: a run goes on by itself from "
+            "what its output_dir holds. Leave it out, and give the output_dir of the run to go on with, or a new one "
+            "to begin anew; or train the stages by DynaBertTrainer to choose a checkpoint."
+        )
     if args.fsdp or os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
         raise ValueError(
             "fsdp was asked for, but the recipe keeps a whole model on every process. Possible are one process "

@@ -76,6 +76,17 @@ def test_a_teacher_of_the_same_width_needs_the_stage_that_makes_it(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("given", ["out/checkpoint-9", False])
+def test_a_checkpoint_to_go_on_from_is_refused_since_a_run_finds_its_own(tmp_path, given):
+    prepared = TrainingArguments(str(tmp_path / "run"), use_cpu=True, resume_from_checkpoint=given)
+    for one in ({"args": prepared}, {"resume_from_checkpoint": given}):
+        with pytest.raises(ValueError, match=rf"checkpoint={given!r} is not .*: a run goes on by itself .* Leave it"):
+            run_recipe(tmp_path, **one)
+    assert not (tmp_path / "run").exists()
+    common = {"folder": tmp_path, "config": BertConfig(), "own": {}}
+    assert make_stages(("depth",), given={"resume_from_checkpoint": True, "use_cpu": True}, **common)
+
+
 def test_prepared_arguments_train_as_single_ones_and_stay_as_they_are(tmp_path):
     settings = {**SETTINGS, "learning_rate": 3e-3, "seed": 5, "report_to": "none"}
     args = DynaBertTrainingArguments(str(tmp_path / "two" / "run"), **settings)
