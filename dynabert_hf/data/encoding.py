@@ -119,7 +119,9 @@ def encoded_datasets(
         own = TextColumns(columns.texts, columns.labels if columns.labels in names else None)
         if task_of(model).predicts == "span":
             window = min(max_length or WINDOW, most_tokens(model, tokenizer))
-            asked: dict[str, Any] = {"columns": own.texts, "answer_column": own.labels, "max_length": window}
+            is_known = own.labels is not None and any(each is not None for each in _column(dataset, own.labels))
+            asked: dict[str, Any] = {"columns": own.texts, "answer_column": own.labels if is_known else None}
+            asked |= {"max_length": window, "may_lack_answers": name != "eval_dataset"}
             questions[name] = Questions.from_rows(dataset, tokenizer, name=name, **asked)
             result[name] = questions[name].dataset
             continue

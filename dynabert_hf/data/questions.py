@@ -79,6 +79,7 @@ class Questions:
         answer_column: str | None = ANSWERS,
         max_length: int = WINDOW,
         stride: int = STRIDE,
+        may_lack_answers: bool = False,
         name: str = "The data",
     ) -> Questions:
         """Cut the texts of rows into windows.
@@ -89,14 +90,16 @@ class Questions:
             columns: The columns of the question and of the text.
             answer_column: The column of the answers: as SQuAD has them, `{"text": [...], "answer_start": [...]}`; a
                 list of such pairs; or texts, which start where `answer_start` says, else where they first stand in
-                the text. None: there are no answers.
+                the text. An empty list or text says that a question has none. None: there are no answers.
             max_length: Tokens of a window at most.
             stride: Tokens that two windows of a text share; of short windows at most a quarter of them.
+            may_lack_answers: Whether a row may have None for its answers, which are not known then; its windows have no
+                positions.
             name: What to call the data in errors.
 
         Raises:
-            ValueError: If the tokenizer is slow, a question or a text is missing, a question leaves no room for its
-                text, or an answer does not stand in its text.
+            ValueError: If the tokenizer is slow, a question, a text or an answer is missing, a question leaves no room
+                for its text, or an answer does not stand in its text.
         """
         check_fast(tokenizer)
         examples = [rows[row] for row in range(len(rows))]
@@ -105,6 +108,7 @@ class Questions:
         _check_room(name, questions, tokenizer, max_length=max_length, stride=stride)
         known = None
         if answer_column is not None:
+            _check_answers(name, examples, answer_column, may_lack=may_lack_answers)
             known = [_answers(name, row, each, columns[1], answer_column) for row, each in enumerate(examples)]
         encoded = tokenizer(
             [question.lstrip() for question in questions],
@@ -121,11 +125,13 @@ class Questions:
             places = _places(encoded, number)
             window = {each: encoded[each][number] for each in INPUTS if each in encoded}
             if known is not None:
-                first = known[question][0] if known[question] else None
-                window["start_positions"], window["end_positions"] = _span(places, first)
+                own = known[question]
+                span = (None, None) if own is None else _span(places, own[0] if own else None)
+                window["start_positions"], window["end_positions"] = span
             windows.append(window)
             offsets.append(places)
-        answers = None if known is None else tuple(tuple(text for text, _ in own) for own in known)
+        whole = [[text for text, _ in own] for own in known or () if own is not None]
+        answers = tuple(map(tuple, whole)) if len(whole) == len(examples) else None
         return cls(tuple(windows), tuple(of), tuple(offsets), tuple(contexts), answers)
 
     @property
@@ -202,7 +208,7 @@ def read_questions(path: str | PathLike, *, columns: Sequence[str] = COLUMNS, ne
     """
     nested = _squad(Path(path))
     if nested is None:
-        return read_rows(path, needed=[*columns, *needed])
+        return read_rows(path, needed=[*columns, *needed], as_text=True)
     rows = list(_flat(nested))
     if not rows:
         raise ValueError(f"{str(path)!r} has no questions. Give a file with at least one.")
@@ -239,12 +245,14 @@ def _flat(content: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for document in content["data"]:
         for paragraph in document["paragraphs"]:
             for asked in paragraph["qas"]:
-                given = asked.get("answers") or []
+                given = asked.get("answers")
                 yield {
                     "id": str(asked.get("id", "")),
                     "question": asked["question"],
                     "context": paragraph["context"],
-                    "answers": {name: [each[name] for each in given] for name in ("text", "answer_start")},
+                    "answers": given
+                    if given is None
+                    else {name: [each[name] for each in given] for name in ("text", "answer_start")},
                 }
 
 
@@ -272,11 +280,26 @@ def _check_room(name: str, questions: Sequence[str], tokenizer: Any, *, max_leng
         )
 
 
+def _check_answers(name: str, examples: Sequence[Mapping[str, Any]], column: str, *, may_lack: bool) -> None:
+    row = next((row for row, each in enumerate(examples) if _is_missing(each.get(column))), None)
+    if row is not None and not may_lack:
+        raise ValueError(
+            f"{name} has None in column {column!r} of row {row}. Possible is an answer, or an empty list where a "
+            "question has none. Give one of these, or leave the row out."
+        )
+
+
+def _is_missing(given: Any) -> bool:
+    return given is None or (isinstance(given, Mapping) and given.get("text") is None)
+
+
 def _answers(
     name: str, row: int, example: Mapping[str, Any], context_column: str, answer_column: str
-) -> list[tuple[str, int]]:
-    """The right answers of a row and where they start in its text, each checked."""
+) -> list[tuple[str, int]] | None:
+    """The right answers of a row and where they start in its text, each checked; None where they are not known."""
     context, given = example[context_column], example.get(answer_column)
+    if _is_missing(given):
+        return None
     pairs = _pairs(given, example.get("answer_start"))
     for text, start in pairs:
         is_known = isinstance(text, str) and text.strip() and (start is None or isinstance(start, int))
@@ -292,7 +315,7 @@ def _answers(
 
 
 def _pairs(given: Any, start: Any) -> list[tuple[Any, Any]]:
-    if given is None or given == "":
+    if given == "":
         return []
     if isinstance(given, Mapping):
         texts, starts = given.get("text"), given.get("answer_start")

@@ -11,6 +11,7 @@ from transformers import EvalPrediction
 
 from dynabert_hf import LabelledText
 from dynabert_hf.data.answers import answer_scores, normalised
+from dynabert_hf.data.encoding import encoded_datasets
 from dynabert_hf.data.questions import Questions, read_questions
 
 CONTEXT = "w1 w2 w3 w4 w5 w6 w7 w8 w9 w10 w11 w12"
@@ -127,12 +128,34 @@ def test_a_file_may_have_squads_form_or_a_row_a_question(tmp_path, tokenizer, fo
         ({"answers": "w99"}, r"has the answer 'w99' in column 'answers' of row 0.*or give none where"),
         ({"answers": 3}, r"has the answer 3 in column"),
         ({"context": None}, r"has None in column 'context' of row 0\. A question .*Fill it"),
+        ({"answers": None}, r"has None in column 'answers' of row 0\. Possible is .*an empty list where .*\. Give one"),
+        ({"answers": {"text": None, "answer_start": None}}, r"has None in column 'answers' of row 0\."),
+        ({"answers": [None]}, r"has the answer None in column 'answers' of row 0"),
         ({"question": "w1 " * 9}, r"question of 9 tokens in row 0\. Of windows of 10 tokens.*Shorten it"),
     ],
 )
 def test_questions_that_cannot_be_are_refused(tokenizer, changed, message):
     with pytest.raises(ValueError, match=message):
         cut(tokenizer, Dataset.from_list([{**ROWS[0], **changed}]))
+
+
+def test_a_question_whose_answer_is_not_known_has_no_positions_in_training(tokenizer):
+    rows = [*ROWS, {**ROWS[0], "answers": None}]
+    model = make_model(head="ForQuestionAnswering", stock={"num_labels": 2})
+    found, _ = encoded_datasets({"train_dataset": rows, "importance_dataset": rows[2:]}, model, tokenizer)
+    assert found["train_dataset"]["start_positions"][:] == [9, 0, None]
+    assert "start_positions" not in found["importance_dataset"].column_names
+    with pytest.raises(ValueError, match=r"eval_dataset has None in column 'answers' of row 2"):
+        encoded_datasets({"eval_dataset": rows}, model, tokenizer)
+    found, _ = encoded_datasets({"eval_dataset": rows[2:]}, model, tokenizer)
+    assert "start_positions" not in found["eval_dataset"].column_names
+
+
+def test_a_csv_of_questions_says_by_an_empty_cell_that_there_is_no_answer(tmp_path, tokenizer, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    (tmp_path / "questions.csv").write_text("question,context,answers\nw20,w1 w2,\nw20,w1 null w2,null\n")
+    questions = cut(tokenizer, read_questions(tmp_path / "questions.csv", needed=["answers"]))
+    assert questions.answers == ((), ("null",))
 
 
 def test_a_tokenizer_that_knows_no_places_and_logits_of_other_windows_are_refused(tokenizer):
