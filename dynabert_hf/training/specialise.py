@@ -26,6 +26,7 @@ from .callbacks import AveragedWeights, show_progress
 from .checks import check_datasets
 from .distillation import loss_of_labelled_rows, match_hidden_states, taught_losses
 from .ordered_evaluation import unchanged
+from .references import same_draws
 from .stages import order_of, stage_defaults
 from .teacher import check_task
 from .teacher_checks import check_same_shape, check_teachers
@@ -47,6 +48,8 @@ def specialise(
     **arguments: Any,
 ) -> ElasticModelMixin:
     """A new, stand-alone model of one size, distilled on from the full size and, where given, the fine-tuned model.
+
+    It depends on the arguments alone, among them `seed`; what the caller draws at random is as if it had not run.
 
     Args:
         model: The trained elastic model, which holds its full size; it stays as it is.
@@ -75,7 +78,8 @@ def specialise(
         small.save_pretrained("small")
         ```
     """
-    with TemporaryDirectory() as scratch:  # transformers makes a folder, which nothing is written to by default
+    # transformers makes a folder, which nothing is written to by default, and sets the seeds of the whole process
+    with TemporaryDirectory() as scratch, same_draws():
         has_own_batches = data_collator is not None
         train_dataset = _read(model, train_dataset, processing_class, has_own_batches)
         args = _arguments_of_one_size({**order_of(train_dataset), **arguments}, scratch)

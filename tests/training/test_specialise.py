@@ -1,7 +1,9 @@
 """One size distilled on alone: its loss and its step by value, and what stays as it was."""
 
 import copy
+import random
 
+import numpy as np
 import pytest
 import torch
 from helpers.tiny import make_model, make_small, make_tokenizer
@@ -96,6 +98,19 @@ def test_accumulated_batches_make_one_step(model, tmp_path):
     found = specialise(model, SIZE, train_dataset=make_dataset(), output_dir=tmp_path, **halves)
     for name, weight in whole.state_dict().items():
         torch.testing.assert_close(found.state_dict()[name], weight, rtol=0, atol=1e-6, msg=name)
+
+
+def test_it_draws_by_its_own_seed_and_leaves_the_draws_of_the_caller_alone(model, tmp_path):
+    settings = {**STEP, "per_device_train_batch_size": 2, "max_steps": 2, "output_dir": tmp_path}
+    states = []
+    for seed, own in ((1, 42), (2, 42), (3, 7)):
+        random.seed(seed), np.random.seed(seed), torch.manual_seed(seed)
+        states.append(specialise(model, SIZE, train_dataset=make_dataset(), seed=own, **settings).state_dict())
+        drawn = random.random(), np.random.rand(), torch.rand(1).item()
+        random.seed(seed), np.random.seed(seed), torch.manual_seed(seed)
+        assert drawn == (random.random(), np.random.rand(), torch.rand(1).item())
+    assert all(torch.equal(weight, states[1][name]) for name, weight in states[0].items())
+    assert any(not torch.equal(weight, states[2][name]) for name, weight in states[0].items())
 
 
 def test_the_result_is_of_one_size_and_nearer_to_its_teacher(model, tmp_path):
