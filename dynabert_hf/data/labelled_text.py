@@ -23,6 +23,7 @@ from .labels import SPAN, CastLabels, check_labels
 from .masking import MaskedOnce
 from .questions import ANSWERS, WINDOW, Questions, read_questions
 from .questions import COLUMNS as QUESTION_COLUMNS
+from .sentences import texts_to_learn
 from .text_columns import TextColumns, as_names
 from .text_files import names_of_columns, read_rows
 
@@ -217,7 +218,7 @@ def tokenised_texts(
         model: The model, which knows how much text it takes.
         tokenizer: Its tokenizer.
         text_columns: The column of the text, or the two of a pair, or of a text and its choices; None: those of usual
-            names.
+            names. A sentence encoder reads each text alone, and each once.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -225,6 +226,9 @@ def tokenised_texts(
             text.
     """
     names = list(as_names(text_columns) or usual_texts(path, model))
+    if is_sentence_encoder(model.config):
+        texts = [dict(zip(names, row, strict=True)) for row in read_texts(Path(path), names)]
+        return list(texts_to_learn(repr(str(path)), texts, model, tokenizer, text_columns=names))
     if task_of(model).predicts == "choice":
         rows = read_rows(path, needed=names, as_text=True)
         return encoded(rows, TextColumns(tuple(names), None), model, tokenizer)
@@ -234,9 +238,8 @@ def tokenised_texts(
 
 
 def usual_texts(path: str | PathLike, model: Any) -> tuple[str, ...]:
-    """The columns of text that a file has by the usual names for a model, else `text`; one of a sentence encoder."""
-    alone = TextColumns(("text",), None)
-    return (alone if is_sentence_encoder(model.config) else alone.or_usual(names_of_columns(path), model)).texts
+    """The columns of text that a file has by the usual names for a model, else `text`."""
+    return TextColumns(("text",), None).or_usual(names_of_columns(path), model).texts
 
 
 def read_texts(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:

@@ -9,7 +9,7 @@ from helpers.sentences import make_pairs, make_texts, save_encoder
 from transformers import AutoModel, AutoTokenizer
 
 from dynabert_cli import main
-from dynabert_hf import DynaBertModel
+from dynabert_hf import DynaBertModel, StoredOutputs
 from dynabert_hf.data.pooling import sentence_vectors
 from dynabert_hf.data.sentence_encoder import SentenceEncoder
 
@@ -84,6 +84,33 @@ def test_a_size_is_specialised_on_texts(folder, capsys):
         before = sentence_vectors(whole.set_active("w0.5-d0.5"), batch)
     assert (full * after).sum(1).mean() > (full * before).sum(1).mean() + 0.01  # cosines
     assert (folder / "small" / "modules.json").exists()
+
+
+def test_a_size_learns_each_text_of_pairs_alone(folder, capsys):
+    both = [text for side in ("sentence1", "sentence2") for text in dict.fromkeys(pair[side] for pair in PAIRS)]
+    texts = list(dict.fromkeys(both))
+    (folder / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    rows = [json.loads(line) for line in (folder / "pairs.jsonl").read_text().splitlines()]
+    renamed = [{"anchor": row["sentence1"], "positive": row["sentence2"]} for row in rows]
+    (folder / "renamed.jsonl").write_text("".join(json.dumps(row) + "\n" for row in renamed))
+    weights = []
+    for name, columns in (("texts", ()), ("pairs", ()), ("renamed", ("anchor", "positive"))):
+        options = ["--size", "w0.5-d0.5", "--file", folder / f"{name}.jsonl", "--train-batch-size", "4"]
+        options += ["--text-column", *columns] if columns else []
+        assert run(capsys, "specialise", folder / "model", folder / name, *options)["texts"] == len(texts)
+        weights.append(AutoModel.from_pretrained(folder / name).state_dict())
+    assert all(torch.equal(weight, other[name]) for other in weights[1:] for name, weight in weights[0].items())
+
+
+def test_outputs_are_stored_of_each_text_of_pairs(folder, capsys):
+    options = ["--file", folder / "pairs.jsonl"]
+    texts = {pair[side] for pair in PAIRS for side in ("sentence1", "sentence2")}
+    assert run(capsys, "store-outputs", folder / "encoder", folder / "outputs", *options)["texts"] == len(texts)
+    batch = dict(AutoTokenizer.from_pretrained(folder / "model")([PAIRS[0]["sentence1"]], return_tensors="pt"))
+    found = StoredOutputs(folder / "outputs").outputs(batch, hidden_states=False)
+    with torch.no_grad():
+        expected = SentenceEncoder.of(folder / "encoder").model.eval()(**batch).last_hidden_state
+    torch.testing.assert_close(found.last_hidden_state, expected)
 
 
 @pytest.mark.slow
