@@ -30,7 +30,7 @@ from ..model.subnetwork import SubNetwork
 from ..tasks import LABELS, task_of
 from .checks import check_tokenised
 from .ordered_evaluation import unchanged
-from .teacher_facts import TeacherFacts, at_size, parameters_of
+from .teacher_facts import TeacherFacts, at_size, check_whole, parameters_of
 from .token_types import telling_apart_for
 
 ABOUT = "teacher_outputs.json"
@@ -70,10 +70,11 @@ def store_teacher_outputs(
         progress: Whether to show a bar.
 
     Raises:
-        ValueError: If an argument is not possible, the data set is empty or has no known length, or the folder holds
-            the outputs of another teacher or of other data.
+        ValueError: If an argument is not possible, the teacher was cut by extraction, the data set is empty or has no
+            known length, or the folder holds the outputs of another teacher or of other data.
         OSError: If the folder cannot be written to.
     """
+    check_whole(teacher)
     folder = Path(folder)
     if data_collator is None:
         dataset = read_datasets({"dataset": dataset}, teacher, processing_class)[0]["dataset"]

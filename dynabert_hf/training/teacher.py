@@ -14,7 +14,9 @@ from transformers.utils import logging
 from ..data.sentence_encoder import SentenceEncoder
 from ..families import FAMILIES, ModelTypeError, backbone_class_of, elastic_classes, how_to_load, read_config
 from ..model.elastic_model import ElasticModelMixin
+from ..model.subnetwork import SubNetworkError
 from ..tasks import TASKS, is_sentence_encoder
+from .teacher_facts import check_whole
 
 logger = logging.get_logger(__name__)
 
@@ -36,7 +38,8 @@ def load_teacher(model: Any) -> tuple[PreTrainedModel, dict[str, Any], Any]:
 
     Raises:
         TypeError: If it is no model of a supported class with a head, or its checkpoint does not say which.
-        ValueError: If it is a sentence encoder with modules, a pooling or dimensions that the sizes cannot keep.
+        ValueError: If it is a sentence encoder with modules, a pooling or dimensions that the sizes cannot keep, or was
+            cut in width by extraction.
     """
     encoder = SentenceEncoder.of(model)
     tokenizer = None if encoder is None else encoder.tokenizer
@@ -48,12 +51,20 @@ def load_teacher(model: Any) -> tuple[PreTrainedModel, dict[str, Any], Any]:
     if isinstance(model, ElasticModelMixin):
         if model.config.stored_shape is None:
             grid = {name: copy.deepcopy(getattr(model.config, name)) for name in GRID}
-        origin, model = model.name_or_path, model.to_backbone()
+        origin, model = model.name_or_path, _stock(model)
         model.name_or_path = str(origin or "")
     check_teacher_class(model)
     if encoder is None and is_sentence_encoder(model.config):
         model = copy.deepcopy(model)  # a run may note its Matryoshka dimensions there
     return (model if model.dtype == torch.float32 else copy.deepcopy(model).float()), grid, tokenizer
+
+
+def _stock(model: ElasticModelMixin) -> Any:
+    try:
+        return model.to_backbone()
+    except SubNetworkError:  # which says what a stock model is, that nobody asked for
+        check_whole(model)
+        raise
 
 
 def chosen_grid(*, sizes: Any = None, **given: Any) -> dict[str, Any]:

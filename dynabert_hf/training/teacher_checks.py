@@ -16,7 +16,7 @@ from ..model.elastic_model import ElasticModelMixin
 from ..tasks import TASKS, is_sentence_encoder
 from .arguments import DynaBertTrainingArguments
 from .stored_outputs import StoredOutputs
-from .teacher_facts import TeacherFacts
+from .teacher_facts import TeacherFacts, check_whole
 from .teaching import Teacher, facts_of
 
 
@@ -75,11 +75,7 @@ def _check_weights(model: PreTrainedModel, teacher: PreTrainedModel) -> None:
             "The teacher shares weights with the model, so it would change while it teaches. Give a copy: "
             "teacher=copy.deepcopy(model)."
         )
-    if isinstance(teacher, ElasticModelMixin) and teacher.config.stored_shape is not None:
-        raise ValueError(
-            "The teacher was cut by extraction, so it does not hold its full size, at which it teaches. Give the model "
-            "that it was extracted from or, of a cut in depth alone, what its to_backbone() returns."
-        )
+    check_whole(teacher)
     devices = sorted({str(parameter.device) for parameter in teacher.parameters()})
     if devices == ["meta"] or len(devices) > 1:
         raise ValueError(

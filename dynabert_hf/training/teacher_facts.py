@@ -75,6 +75,19 @@ class TeacherFacts:
         return asdict(self)
 
 
+def check_whole(teacher: PreTrainedModel) -> None:
+    """Check that a teacher, where it is elastic, holds its full size.
+
+    Raises:
+        ValueError: If it does not.
+    """
+    if isinstance(teacher, ElasticModelMixin) and teacher.config.stored_shape is not None:
+        raise ValueError(
+            "The teacher was cut by extraction, so it does not hold its full size, at which it teaches. Give the model "
+            "that it was extracted from or, of a cut in depth alone, what its to_backbone() returns."
+        )
+
+
 def parameters_of(model: PreTrainedModel) -> set[str]:
     """The names of what a model reads."""
     return set(inspect.signature(model.forward).parameters)

@@ -8,7 +8,7 @@ from helpers.tiny import make_model, make_tokenizer
 from transformers import AutoTokenizer
 
 from dynabert_cli import main
-from dynabert_hf import StoredOutputs
+from dynabert_hf import StoredOutputs, store_teacher_outputs, train_dynabert
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "film", "a", "very"]
 TEXTS = ["a good film", "very bad", "bad bad film", "good"]
@@ -51,6 +51,22 @@ def test_what_cannot_be_is_refused_and_leaves_nothing(folder, capsys, options, m
     assert main(command(folder, *options)) == 1
     assert message in capsys.readouterr().err
     assert not (folder / "outputs").exists()
+
+
+def test_a_teacher_that_was_cut_is_refused_as_such(folder, capsys):
+    small = make_model().extract("w0.5-d0.5")
+    small.save_pretrained(folder / "teacher")
+    message = (
+        "The teacher was cut by extraction, so it does not hold its full size, at which it teaches. Give the model"
+    )
+    assert main(command(folder)) == 1
+    assert message in capsys.readouterr().err
+    rows = [{"input_ids": [2, 5, 3], "labels": 0}]
+    with pytest.raises(ValueError, match=message):
+        store_teacher_outputs(small, rows, folder / "outputs")
+    with pytest.raises(ValueError, match=message):
+        train_dynabert(small, train_dataset=rows, output_dir=folder / "run")
+    assert not {"outputs", "run"} & {path.name for path in folder.iterdir()}
 
 
 def test_columns_of_usual_names_are_found_also_those_of_choices(tmp_path, capsys):
