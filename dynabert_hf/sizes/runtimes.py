@@ -212,9 +212,21 @@ def peak_allocation(run: Callable[[], Any], device: torch.device) -> int:
         torch.cuda.reset_peak_memory_stats(device)
         run()
         return torch.cuda.max_memory_allocated(device) - before
-    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # else the profiler writes two lines to stderr each time
-    with torch_profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+    with _quiet(), torch_profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         outputs = run()
     del outputs
     changes = [event for event in recorded.profiler.kineto_results.events() if event.name() == "[memory]"]
     return max(accumulate(event.nbytes() for event in sorted(changes, key=lambda event: event.start_ns())), default=0)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the two lines that the profiler writes to stderr each time, unless somebody chose what it writes."""
+    name = "KINETO_LOG_LEVEL"
+    is_chosen = name in os.environ
+    os.environ.setdefault(name, "6")
+    try:
+        yield
+    finally:
+        if not is_chosen:
+            del os.environ[name]

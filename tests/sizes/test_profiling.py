@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import sys
 import time
 from contextlib import nullcontext
@@ -21,7 +22,7 @@ from dynabert_hf import (
     recommend,
 )
 from dynabert_hf.sizes.profiling import event_ms, time_in_turns
-from dynabert_hf.sizes.runtimes import DTYPES, RUNTIMES, prepared, why_not
+from dynabert_hf.sizes.runtimes import DTYPES, RUNTIMES, peak_allocation, prepared, why_not
 
 SIZES = ["w0.25-d0.5", "w1-d1"]
 IRREGULAR = (LayerShape(0, 4, 48), LayerShape(2, 1, 7), LayerShape(5, 3, 20))
@@ -79,6 +80,15 @@ def test_memory_holds_the_weights_and_the_states_of_a_pass():
     assert weights < large.memory_mb < weights + 0.1
     # Intermediate states of one layer, (batch, seq, neurons) in float32, are alive at least twice at a time.
     assert longer.memory_mb - weights > 2 * 32 * 18 * 48 * 4 / 2**20
+
+
+@pytest.mark.parametrize("chosen", [None, "3"])
+def test_measuring_memory_leaves_the_environment_as_it_was(monkeypatch, chosen):
+    monkeypatch.delenv("KINETO_LOG_LEVEL", raising=False)
+    if chosen is not None:
+        monkeypatch.setenv("KINETO_LOG_LEVEL", chosen)
+    assert peak_allocation(lambda: torch.ones(256), torch.device("cpu")) >= 1024
+    assert os.environ.get("KINETO_LOG_LEVEL") == chosen
 
 
 def test_a_profile_covers_every_size_and_setting_and_says_what_it_left_out(capsys, monkeypatch):
