@@ -275,15 +275,22 @@ LABELS = frozenset(name for task in TASKS.values() for name in task.label_names)
 
 
 @contextmanager
-def evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """Inside, a model is in evaluation mode; afterwards each of its modules is in the mode that it was in."""
+def same_modes(model: torch.nn.Module) -> Iterator[None]:
+    """Inside, a model may be set to any mode; afterwards each of its modules is in the one that it was in."""
     modes = [(module, module.training) for module in model.modules()]
-    model.eval()
     try:
         yield
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+@contextmanager
+def evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """Inside, a model is in evaluation mode; afterwards each of its modules is in the mode that it was in."""
+    with same_modes(model):
+        model.eval()
+        yield
 
 
 def without_labels(batch: Mapping[str, Any]) -> dict[str, Any]:

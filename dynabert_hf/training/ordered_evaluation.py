@@ -20,7 +20,7 @@ from transformers.trainer_utils import EvalLoopOutput, RemoveColumnsCollator
 from ..data.columns import short
 from ..data.masking import MaskedOnce
 from ..data.pooling import sentence_vectors
-from ..tasks import MaskingCollator, task_of
+from ..tasks import MaskingCollator, same_modes, task_of
 from .accounting import Items, mean_over_batch, of_labelled
 from .callbacks import show_progress
 from .checks import check_not_empty
@@ -194,11 +194,11 @@ def unchanged(model: torch.nn.Module) -> Iterator[None]:
     """
     attributes, config = dict(vars(model)), vars(getattr(model, "config", model))
     fields = {name: config.get(name, config) for name in ("problem_type", "use_cache")}
-    modules = [(module, module.training) for module in model.modules()]
     weights = [(parameter, parameter.data) for parameter in model.parameters()]
-    buffers = [(module, *item) for module, _ in modules for item in module.named_buffers(recurse=False)]
+    buffers = [(module, *item) for module in model.modules() for item in module.named_buffers(recurse=False)]
     try:
-        yield
+        with same_modes(model):
+            yield
     finally:
         for name, value in fields.items():
             if value is config:
@@ -208,8 +208,6 @@ def unchanged(model: torch.nn.Module) -> Iterator[None]:
         for name in vars(model).keys() - attributes - {HOOKED}:
             delattr(model, name)
         vars(model).update(attributes)
-        for module, mode in modules:
-            module.training = mode
         for parameter, before in weights:
             if (parameter.dtype, parameter.device) != (before.dtype, before.device):
                 parameter.data = before
