@@ -6,6 +6,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from ..sizes.tables import table_of
 from ..tasks import task_of
 from ..training.result import draw_pictures
 from .inputs import labelled_text, load_model, load_shell, named_sizes, stored_config
-from .tables import print_json, print_sizes, print_table
+from .tables import print_json, print_sizes, print_table, then
 
 
 def show(arguments: Namespace, console: Console) -> None:
@@ -139,14 +140,11 @@ def profile_sizes(arguments: Namespace, console: Console) -> None:
         check_writable_file(arguments.output)
     model = load_model(arguments.model)
     table = measure(arguments, model, named_sizes(arguments, model))
-    try:
+    with then(partial(table.save, arguments.output) if arguments.output else None):
         if arguments.json:
             print(table.to_json(), end="")
         else:
             print_table(console, table)
-    finally:  # also where who read what is printed has gone, as `head` does
-        if arguments.output:
-            table.save(arguments.output)
 
 
 def measure(arguments: Namespace, model: ElasticModelMixin, sizes: Sequence[Any]) -> ProfileTable:

@@ -6,6 +6,7 @@ import json
 import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from ..sizes.tables import table_of
 from ..task_metrics import has_entities, problem_type
 from ..tasks import is_sentence_encoder, task_of
 from .inputs import load_model, needed_tokenizer
-from .tables import print_json
+from .tables import print_json, then
 
 pipeline: Any = transformers.pipeline  # typed for the classes of transformers alone
 
@@ -50,16 +51,13 @@ def predict(arguments: Namespace, console: Console) -> None:
     told = {"batch_size": arguments.eval_batch_size, "may_be_none": arguments.no_answer}
     found = predict_texts(model, needed_tokenizer(arguments.model), rows, **told)
     records = [{**dict(zip(columns, row, strict=True)), **one} for row, one in zip(rows, found, strict=True)]
-    try:
+    lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    with then(partial(Path(arguments.output).write_text, lines, encoding="utf-8") if arguments.output else None):
         if arguments.json:
             print_json(records)
         elif not arguments.output:
             console.print(table_of(_shown(records, console.width), width=console.width))
             console.print(f"{len(records)} rows of {arguments.file}, size {size_name(model.active)}", soft_wrap=True)
-    finally:  # also where who read what is printed has gone, as `head` does
-        if arguments.output:
-            lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-            Path(arguments.output).write_text(lines, encoding="utf-8")
 
 
 def _read(arguments: Namespace, model: Any) -> tuple[list[tuple[Any, ...]], list[str]]:

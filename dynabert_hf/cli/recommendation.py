@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from ..sizes.profile_table import ProfileTable
 from ..sizes.records import COSTS, SETTING, SizeRecord
 from .inputs import load_model, load_shell
 from .measurements import measure, one_setting, shape_of
-from .tables import answer_as_json, precision_note, print_answer, print_json, print_setting
+from .tables import answer_as_json, precision_note, print_answer, print_json, print_setting, then
 
 NOTHING_FITS = 3
 """The exit code of `recommend` where no size is within the budgets."""
@@ -49,7 +50,20 @@ def recommend_size(arguments: Namespace, console: Console) -> int:
     one = costs.records[0]
     notes = (precision_note(metric, one.setting.get("dtype", "float32")), _rows_note(model.config, metric))
     note = " ".join(filter(None, notes)) or None
-    try:
+    cost = next(iter(budgets), "flops" if one.latency_ms is None else "latency_ms")
+    teacher, title = _reference(model.config, metric, arguments.model)
+    draw = partial(
+        plot_pareto,
+        [record for record in records if cost in record.costs],
+        arguments.plot,
+        cost=cost,
+        budget=budgets.get(cost),
+        choice=answer.choice,
+        teacher=teacher,
+        title=title,
+        **told,
+    )
+    with then(draw if arguments.plot else None):
         if arguments.json:
             print_json(
                 {
@@ -63,20 +77,6 @@ def recommend_size(arguments: Namespace, console: Console) -> int:
             print_setting(console, one)
             if note:
                 console.print(note, soft_wrap=True)
-    finally:  # also where who read what is printed has gone, as `head` does
-        if arguments.plot:
-            cost = next(iter(budgets), "flops" if one.latency_ms is None else "latency_ms")
-            teacher, title = _reference(model.config, metric, arguments.model)
-            plot_pareto(
-                [record for record in records if cost in record.costs],
-                arguments.plot,
-                cost=cost,
-                budget=budgets.get(cost),
-                choice=answer.choice,
-                teacher=teacher,
-                title=title,
-                **told,
-            )
     return 0 if answer.choice else NOTHING_FITS
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -137,6 +138,16 @@ def _label(size: str) -> str:
 def _one_or_range(counts: Iterable[int]) -> str:
     counts = sorted(set(counts))
     return str(counts[0]) if len(counts) == 1 else f"{counts[0]}-{counts[-1]}"
+
+
+@contextmanager
+def then(write: Callable[[], Any] | None) -> Iterator[None]:
+    """Write a file after what the block prints, also where who read that has gone, as `head` does."""
+    try:
+        yield
+    finally:
+        if write is not None:
+            write()
 
 
 def print_json(content: Any) -> None:
