@@ -24,6 +24,62 @@ RECOMPUTE = "activation_checkpointing"
 if RECOMPUTE not in {each.name for each in fields(TrainingArguments)}:  # of older transformers
     RECOMPUTE = "gradient_checkpointing"
 
+DECIDE_WEIGHTS = (
+    # what a step learns
+    "stage",
+    "logit_weight",
+    "hidden_weight",
+    "label_weight",
+    "vector_loss",
+    "similarity_weight",
+    "hidden_matching",
+    "views",
+    "view_probability",
+    "teacher_width",
+    "strategy",
+    "num_random_subnetworks",
+    "label_smoothing_factor",
+    "label_names",
+    "neftune_noise_alpha",
+    # from which examples, in which order
+    "seed",
+    "data_seed",
+    "train_sampling_strategy",
+    "length_column_name",
+    "dataloader_drop_last",
+    "dataloader_in_order",
+    "remove_unused_columns",
+    "ignore_data_skip",
+    "auto_find_batch_size",
+    # how it changes the weights
+    "max_steps",
+    "num_train_epochs",
+    "optim",
+    "optim_args",
+    "optim_target_modules",
+    "learning_rate",
+    "lr_scheduler_type",
+    "lr_scheduler_kwargs",
+    "warmup_steps",
+    "weight_decay",
+    "adam_beta1",
+    "adam_beta2",
+    "adam_epsilon",
+    "max_grad_norm",
+    "bf16",
+    "fp16",
+    # which weights are taken at the end
+    "load_best_model_at_end",
+)
+"""The training arguments that a run must have in common with the one that it goes on with.
+
+All others may differ, such as those of logging, saving, data loading and evaluation. The batch size counts as the
+examples of a step, over devices, processes and accumulation together.
+"""
+
+DECIDE_THE_BEST = ("metric_for_best_model", "greater_is_better", "eval_strategy", "eval_steps", "save_strategy")
+"""Those that must be the same, too, where evaluation has a say: in the best checkpoint, or in a plateau schedule."""
+
 
 @dataclass
 class DynaBertTrainingArguments(TrainingArguments):
@@ -175,6 +231,14 @@ class DynaBertTrainingArguments(TrainingArguments):
     def __getstate__(self) -> dict[str, Any]:
         """Without the token: the trainer pickles its arguments beside the model, and pushes them with it."""
         return {**self.__dict__, "hub_token": None}
+
+
+def decisive(args: DynaBertTrainingArguments) -> dict[str, Any]:
+    """The values of the arguments that decide the weights of a stage."""
+    follows_evaluation = args.load_best_model_at_end or args.lr_scheduler_type in ("reduce_lr_on_plateau", "greedy")
+    names = DECIDE_WEIGHTS + (DECIDE_THE_BEST if follows_evaluation else ())
+    in_a_step = args.rows_in_a_batch * args.gradient_accumulation_steps
+    return {name: getattr(args, name) for name in names if hasattr(args, name)} | {"examples_in_a_step": in_a_step}
 
 
 def _check_engines(args: TrainingArguments) -> None:

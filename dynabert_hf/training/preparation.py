@@ -21,9 +21,9 @@ from ..families import elastic_class_of
 from ..model.subnetwork import SubNetwork
 from ..task_metrics import problem_type
 from ..tasks import is_sentence_encoder, task_of
-from .arguments import DynaBertTrainingArguments
+from .arguments import DynaBertTrainingArguments, decisive
 from .checks import check_enough, check_rows, check_sentence_encoder, check_smoothing, how_to_label, warn_of_equal_sizes
-from .run_folder import REWIRED, RunFolder, decisive
+from .run_folder import REWIRED, RunFolder
 from .stages import Stage
 from .teacher import GRID
 from .teacher_checks import check_teachers

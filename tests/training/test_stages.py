@@ -10,7 +10,7 @@ from helpers.recipes import SETTINGS, make_sentences, make_teacher, run_recipe
 from transformers import BertConfig, EarlyStoppingCallback, TrainerCallback, TrainingArguments
 
 from dynabert_hf import DynaBertTrainer, DynaBertTrainingArguments
-from dynabert_hf.training.run_folder import DECIDE_THE_BEST, DECIDE_WEIGHTS
+from dynabert_hf.training.arguments import DECIDE_THE_BEST, DECIDE_WEIGHTS
 from dynabert_hf.training.stages import OF_THE_RUN, PUBLISHING, evaluation_arguments, given_arguments, make_stages
 
 DECIDE_NO_WEIGHTS = """
