@@ -20,12 +20,15 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 from transformers.utils import logging
 
 from ..files import WRITE_ERRORS, changed, check_writable_folder
+from .arguments import DynaBertTrainingArguments, decisive
 from .order import EpochSampler
 
 logger = logging.get_logger(__name__)
 
 SEAL = "dynabert_checkpoint.json"
 """File of a whole checkpoint that names what it belongs to, and the size in bytes of all its files."""
+LENGTH = ("max_steps", "num_train_epochs")
+"""Arguments that say how long to train, which may be longer than before."""
 ASIDE = "_partial"
 """Sub-folder in which a checkpoint is written; pushes to the Hub leave out names that begin with an underscore."""
 
@@ -112,6 +115,7 @@ class RecoverableTrainer(Trainer):
     many processes, training gives the weights of a run that never stopped, bit for bit on one process on a CPU.
     """
 
+    args: DynaBertTrainingArguments
     _is_saving = False
     _resumed: _Resumed | None = None
 
@@ -162,17 +166,33 @@ class RecoverableTrainer(Trainer):
         return super().train(str(resume_from_checkpoint) if resume_from_checkpoint else None, *args, **kwargs)
 
     def _check_resumable(self, checkpoint: Path) -> None:
+        """Refuse a checkpoint that is not whole or of another training, and name arguments that have changed since."""
         broken = broken_part(checkpoint)
         if broken is not None:
             whole = last_whole_checkpoint(checkpoint.parent)
             advice = f"Resume from {str(whole)!r}, the last whole one." if whole else "There is no whole one beside it."
             raise ValueError(f"Training cannot go on from {str(checkpoint)!r}: {broken}. {advice}")
-        was, now = changed(read_seal(checkpoint) or {}, self.checkpoint_facts())
+        seal = read_seal(checkpoint) or {}
+        was, now = changed(seal, self.checkpoint_facts())
         if now:
             raise ValueError(
                 f"The checkpoint {str(checkpoint)!r} is of a training with {was}, this one has {now}. Resume from a "
                 "checkpoint of this training, or load that model with from_pretrained and train it anew."
             )
+        before = seal.get("arguments", {})  # which those of older releases do not have
+        asked = {name: value for name, value in self._arguments().items() if name in before and name not in LENGTH}
+        was, now = changed(before, asked)
+        if now:
+            logger.warning(
+                f"The checkpoint {str(checkpoint)!r} was trained with {was}, now {now} is asked. As in transformers' "
+                "Trainer, the optimiser goes on with what the checkpoint holds of its settings, such as the learning "
+                "rate. Resume with the same arguments, or load that model with from_pretrained and train it anew."
+            )
+
+    def _arguments(self) -> dict[str, Any]:
+        """The arguments that decide the weights, as JSON holds them."""
+        arguments: dict[str, Any] = json.loads(json.dumps(decisive(self.args), default=str))
+        return arguments
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         """Train an epoch, but not one step more after a checkpoint that is the last of its training."""
@@ -232,7 +252,8 @@ class RecoverableTrainer(Trainer):
         """Seal a checkpoint and move it to where it belongs, in place of one of the same step."""
         self.save_beside(written)
         self.state.save_to_json(str(written / TRAINER_STATE_NAME))  # again: now it names the best checkpoint as it is
-        seal_checkpoint(written, save_only_model=self.args.save_only_model, **self.checkpoint_facts())
+        facts = {"save_only_model": self.args.save_only_model, "arguments": self._arguments()}
+        seal_checkpoint(written, **facts, **self.checkpoint_facts())
         if final.exists():
             final.rename(written.with_name("replaced"))
         written.rename(final)

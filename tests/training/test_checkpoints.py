@@ -2,6 +2,7 @@
 
 import errno
 import json
+import logging
 import os
 import shutil
 from pathlib import Path
@@ -212,6 +213,18 @@ def test_a_checkpoint_of_another_training_is_refused(trained, tmp_path, other, m
     with pytest.raises(ValueError, match=message):
         trainer.train(resume_from_checkpoint=str(trained / "checkpoint-6"))
     assert all(torch.equal(trainer.model.state_dict()[name], weight) for name, weight in before.items())
+
+
+@pytest.mark.parametrize("other", [{}, {"max_steps": 8}, {"learning_rate": 1e-5, "logging_steps": 1, "max_steps": 8}])
+def test_arguments_that_changed_are_named_when_training_goes_on(trained, tmp_path, caplog, other):
+    logging.getLogger("dynabert_hf").propagate = True
+    trainer = stepwise_trainer(tmp_path, **other)
+    with caplog.at_level("WARNING"):
+        trainer.train(resume_from_checkpoint=str(trained / "checkpoint-4"))
+    said = r"was trained with {'learning_rate': 0.01}, now {'learning_rate': 1e-05} is asked. As in transformers'"
+    assert (said in caplog.text) == ("learning_rate" in other)
+    assert "was trained with" not in caplog.text.replace(said, "")
+    assert trainer.optimizer.param_groups[0]["lr"] == 0.01  # which is what the warning says
 
 
 def test_old_checkpoints_leave_only_when_the_new_one_is_whole(tmp_path):
