@@ -319,9 +319,8 @@ def _add_trim(commands: Any) -> None:
         required=True,
         help="all texts it is for: csv, tsv, json, jsonl, parquet or txt",
     )
-    parser.add_argument(
-        "--text-column", nargs="+", metavar="COLUMN", help="columns of texts, or of words as lists (default text)"
-    )
+    what = "columns of texts, or of words as lists (default: those of usual names, as evaluate finds them)"
+    parser.add_argument("--text-column", nargs="+", metavar="COLUMN", help=what)
 
 
 def _add_export(commands: Any) -> None:

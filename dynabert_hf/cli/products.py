@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ..data.labelled_text import tokenised_texts
+from ..data.labelled_text import tokenised_texts, usual_texts
 from ..data.text_files import read_corpus
 from ..data.vocabulary import trim_vocabulary
 from ..files import new_folder
@@ -89,8 +89,8 @@ def trim(arguments: Namespace, console: Console) -> None:
     """A model and its tokenizer with the tokens only that texts need."""
     with new_folder(Path(arguments.output)) as folder:
         model, tokenizer = load_model(arguments.model), needed_tokenizer(arguments.model)
-        columns = arguments.text_column or ["text"]
-        texts = [text for file in arguments.file for text in read_corpus(file, columns)]
+        named = arguments.text_column
+        texts = [text for file in arguments.file for text in read_corpus(file, named or usual_texts(file, model))]
         result = trim_vocabulary(model, tokenizer, texts)
         result.model.save_pretrained(folder, with_code=True)
         result.tokenizer.save_pretrained(folder)

@@ -53,6 +53,16 @@ def test_the_command_is_the_call(folder, capsys, column):
     torch.testing.assert_close(after, before, atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("names", [("text", "text_pair"), ("sentence1", "sentence2")])
+def test_both_texts_of_a_pair_keep_their_tokens(folder, capsys, names):
+    rows = [dict(zip(names, TEXTS[at : at + 2], strict=True)) for at in (0, 2)]
+    (folder / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(command(folder, "--json")) == 0
+    assert json.loads(capsys.readouterr().out)["texts"] == len(TEXTS)
+    kept = AutoTokenizer.from_pretrained(folder / "small").get_vocab()
+    assert {word for text in TEXTS for word in text.split()} <= set(kept)
+
+
 def test_the_card_and_show_tell_what_was_cut(folder, capsys):
     assert main(command(folder)) == 0
     assert "all tokens of 4 texts stand" in capsys.readouterr().out
