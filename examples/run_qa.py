@@ -97,6 +97,7 @@ def cut(split, part, tokenizer, model, data_args):
             answer_column=answers,
             max_length=length_for(model, data_args),
             stride=data_args.doc_stride,
+            may_lack_answers=split == "test",
             name=f"Split {split!r}",
         )
     except ValueError as error:

@@ -66,7 +66,8 @@ def test_tagged_words_are_learned_and_predicted_word_by_word(tmp_path):
         assert {tag for row in rows[1:] for tag in row[1].split()} <= {"O", "B-X", "I-X"}
 
 
-def test_questions_are_answered_from_their_texts_at_every_size(tmp_path):
+@pytest.mark.parametrize("hidden", [False, True])
+def test_questions_are_answered_from_their_texts_at_every_size(tmp_path, hidden):
     context = "a film of the good bad dull warm is not never it was long too plot"
     asked = [
         {"id": str(row), "question": "is it", "answers": [{"text": "good bad", "answer_start": 14}] if row % 2 else []}
@@ -76,15 +77,20 @@ def test_questions_are_answered_from_their_texts_at_every_size(tmp_path):
     files = {name: tmp_path / f"{name}.json" for name in ("train", "validation", "test")}
     for path in files.values():
         path.write_text(json.dumps(content))
+    if hidden:  # as the test splits of SQuAD are
+        without = [{name: value for name, value in one.items() if name != "answers"} for one in asked]
+        files["test"].write_text(json.dumps({"data": [{"paragraphs": [{"context": context, "qas": without}]}]}))
     results = run(run_qa, tmp_path, save_model(tmp_path / "model", "Model"), files)
     assert "exact_match" in json.dumps(results)
-    scores = json.loads((tmp_path / "out" / "test_results.json").read_text())
+    scored = tmp_path / "out" / "test_results.json"
+    scores = None if hidden else json.loads(scored.read_text())
+    assert scored.exists() is not hidden
     for size in SIZES:
         answers = json.loads((tmp_path / "out" / "predictions" / size / "test.json").read_text())
         assert list(answers) == [str(row) for row in range(8)]
         assert all(answer in context for answer in answers.values())
         right = [answers[one["id"]] == (one["answers"][0]["text"] if one["answers"] else "") for one in asked]
-        assert scores[size]["exact_match"] == pytest.approx(sum(right) / 8)
+        assert hidden or scores[size]["exact_match"] == pytest.approx(sum(right) / 8)
 
 
 def test_texts_without_labels_adapt_a_language_model(tmp_path):
