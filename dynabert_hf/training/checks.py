@@ -6,6 +6,7 @@ by `data.columns`.
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -276,6 +277,22 @@ def check_smoothing(model: PreTrainedModel, args: DynaBertTrainingArguments) -> 
             f"label_smoothing_factor={args.label_smoothing_factor} was given, but the labels of a "
             f"{type(model).__name__}{' of values' * is_value} are no classes, between which they could be smoothed. "
             "Leave it out."
+        )
+
+
+def check_label_names(model: PreTrainedModel, args: DynaBertTrainingArguments) -> None:
+    """Check that the labels are named as the model takes them: without them there are no metrics.
+
+    Raises:
+        ValueError: If a name is none of its arguments.
+    """
+    taken = {*inspect.signature(model.forward).parameters, *task_of(model).label_names}
+    unknown = [name for name in args.label_names or () if name not in taken]
+    if unknown:
+        raise ValueError(
+            f"label_names={args.label_names} was given, but a {type(model).__name__} takes no {unknown[0]!r}, so that "
+            f"nothing would be measured. Its labels are called {list(task_of(model).label_names)} in a batch, whatever "
+            "the column is called. Leave label_names out."
         )
 
 

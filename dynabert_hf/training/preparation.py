@@ -22,7 +22,15 @@ from ..model.subnetwork import SubNetwork
 from ..task_metrics import problem_type
 from ..tasks import is_sentence_encoder, task_of
 from .arguments import DynaBertTrainingArguments, decisive
-from .checks import check_enough, check_rows, check_sentence_encoder, check_smoothing, how_to_label, warn_of_equal_sizes
+from .checks import (
+    check_enough,
+    check_label_names,
+    check_rows,
+    check_sentence_encoder,
+    check_smoothing,
+    how_to_label,
+    warn_of_equal_sizes,
+)
 from .run_folder import REWIRED, RunFolder
 from .stages import Stage
 from .teacher import GRID
@@ -244,6 +252,7 @@ def _check_data(recipe: Recipe, config: Any) -> None:
     for stage in recipe.stages:
         args = stage.arguments
         check_smoothing(recipe.teacher, args)
+        check_label_names(recipe.teacher, args)
         check_enough(
             train,
             batch_size=args.rows_in_a_batch,

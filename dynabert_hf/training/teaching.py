@@ -245,12 +245,21 @@ def needs_projections(teachers: Sequence[Teacher], model: ElasticModelMixin, arg
 def check_optimizers(
     optimizers: tuple[Any, Any], teachers: Sequence[Teacher], model: ElasticModelMixin, args: DynaBertTrainingArguments
 ) -> None:
-    """Check that no optimiser was made by hand where projections are trained, which it cannot hold.
+    """Check that an optimiser that was made by hand holds weights of the model, and no projections are trained.
 
     Raises:
-        ValueError: If one was.
+        ValueError: If it does not hold what is trained.
     """
-    if optimizers[0] is not None and needs_projections(teachers, model, args):
+    if optimizers[0] is None:
+        return
+    held = [id(weight) for group in optimizers[0].param_groups for weight in group["params"]]
+    if not set(held) & {id(weight) for weight in model.parameters()}:
+        raise ValueError(
+            "optimizers was given with an optimiser that holds no weight of the model, so that nothing would be "
+            "trained. An optimiser is made of the parameters of the very model that is trained: "
+            "AdamW(model.parameters()). Make it so, or give optimizer_cls_and_kwargs."
+        )
+    if needs_projections(teachers, model, args):
         theirs = facts_of(teachers[0])
         raise ValueError(
             f"optimizers was given with a teacher of {theirs.num_hidden_layers} layers of {theirs.hidden_size}, whose "

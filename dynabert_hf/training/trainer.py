@@ -31,7 +31,7 @@ from .arguments import DynaBertTrainingArguments
 from .callbacks import follow
 from .cards import CardAtTheEnd, CardTrainer
 from .checkpoints import RecoverableTrainer
-from .checks import check_datasets, check_device, check_precision, check_smoothing, check_teacher
+from .checks import check_datasets, check_device, check_label_names, check_precision, check_smoothing, check_teacher
 from .distillation import (
     DistillationPair,
     loss_of_labelled_rows,
@@ -124,10 +124,12 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
         check_device(args)
         check_precision(model, args)
         check_smoothing(model, args)
+        if type(self).compute_loss is Trainer.compute_loss:
+            check_label_names(model, args)
         check_teacher(model, self._teachers, args)
         if args.stage != "finetune":
             check_teachers(model, self._teachers, args, kwargs.get("train_dataset"))
-            check_optimizers(kwargs.get("optimizers") or (None, None), self._teachers, model, args)
+        check_optimizers(kwargs.get("optimizers") or (None, None), self._teachers, model, args)
         self._has_own_batches = kwargs.get("data_collator") is not None
         data = kwargs.get("train_dataset"), kwargs.get("eval_dataset")
         check_datasets(model, args, *data, has_own_batches=self._has_own_batches)

@@ -1,6 +1,7 @@
 """Data that cannot be trained on is refused before any work."""
 
 import pytest
+import torch
 from datasets import Dataset
 from helpers.recipes import run_recipe
 from helpers.tiny import make_model
@@ -88,3 +89,20 @@ def test_weights_in_half_precision_are_told_of(tmp_path, caplog):
     DynaBertTrainer(make_model().bfloat16(), None, args, train_dataset=make_dataset())
     assert "is in torch.bfloat16. Most steps of learning_rate=3e-05 are too small to change such weights" in caplog.text
     assert "Load it with dtype=torch.float32; bf16=True then" in caplog.text
+
+
+def test_labels_that_the_model_does_not_take_are_refused(tmp_path):
+    message = r"label_names=\['label'\] was given.* takes no 'label'.* are called \['labels'\] in a batch.* Leave"
+    with pytest.raises(ValueError, match=message):
+        run_recipe(tmp_path, label_names=["label"])
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(ValueError, match=message):
+        make_trainer(tmp_path, label_names=["label"])
+    assert "eval_mean_loss" in make_trainer(tmp_path, label_names=["labels"]).evaluate()
+
+
+@pytest.mark.parametrize("stage", ["depth", "finetune"])
+def test_an_optimiser_of_another_model_is_refused(tmp_path, stage):
+    optimizer = torch.optim.SGD(make_model().parameters(), lr=0.1)
+    with pytest.raises(ValueError, match=r"holds no weight of the model.* very model that is trained.* Make it so"):
+        make_trainer(tmp_path, stage, optimizers=(optimizer, None))
