@@ -145,7 +145,7 @@ class ChoiceCollator:
         self.tokenizer = tokenizer
 
     def __call__(self, examples: list[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        label = next((name for name in ("label", "labels") if name in examples[0]), None)
+        label = next((name for name in ("label", "labels", "label_ids") if name in examples[0]), None)
         num_choices = len(examples[0]["input_ids"])
         counts = sorted({len(example["input_ids"]) for example in examples})
         if len(counts) > 1:

@@ -102,6 +102,9 @@ class CastLabels:
                 f"data_collator returned a {type(made).__name__}. Possible is a mapping from the names of a model's "
                 "inputs to tensors. Return such a batch."
             )
+        own = next((name for name in ("label", "label_ids") if name in batch), None)
+        if own is not None and "labels" not in batch:  # transformers' collator of tokens leaves the name of the column
+            batch = {**{name: value for name, value in batch.items() if name != own}, "labels": batch[own]}
         for name in ("labels", *SPAN):
             if torch.is_tensor(batch.get(name)):
                 batch[name] = self._cast(batch[name])

@@ -152,3 +152,17 @@ def test_answers_without_positions_are_asked_for(tmp_path):
     told = {"eval_dataset": rows, "processing_class": TOKENIZER}
     with pytest.raises(ValueError, match=r"train_dataset has the columns .* but no labels.*end_positions"):
         run_recipe(tmp_path, teacher, train_dataset=without, importance_labels="data", **told)
+
+
+@pytest.mark.parametrize(("head", "column"), [("ForTokenClassification", "label"), ("ForMultipleChoice", "label_ids")])
+def test_labels_may_be_called_as_transformers_calls_them(tmp_path, head, column):
+    rows = make_rows(head, 9)
+    known = {"processing_class": TOKENIZER, "label_weight": 0.5, **SIZES}
+    called = {name: rows.rename_column("labels", column) for name in ("train_dataset", "eval_dataset")}
+    teacher = make_teacher(head, num_labels=3)
+    one = run_recipe(tmp_path / "one", teacher, train_dataset=rows, eval_dataset=rows, **known)
+    two = run_recipe(tmp_path / "two", teacher, **called, **known)
+    assert [row.metrics for row in two.rows] == [row.metrics for row in one.rows]
+    assert len(one.rows[0].metrics) >= 2
+    pairs = zip(one.model.parameters(), two.model.parameters(), strict=True)
+    assert all(torch.equal(first, second) for first, second in pairs)
