@@ -134,7 +134,10 @@ def _readable_rows(dataset: Any) -> Sequence[Any]:
         return []
     if isinstance(dataset, list | tuple):
         return dataset
-    return [dataset[0]] if len(dataset) else []
+    try:
+        return [dataset[0]] if len(dataset) else []
+    except KeyError:  # of a table, which has columns there
+        return []
 
 
 def _as_plain(value: Any) -> Any:

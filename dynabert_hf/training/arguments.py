@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass, field, fields
+from numbers import Integral, Real
 from typing import Any
 
 from transformers import TrainingArguments
@@ -12,6 +13,16 @@ from transformers import TrainingArguments
 from ..data.views import VIEWS, check_names
 from ..sizes.metrics import is_lower_better
 
+COUNTS = {
+    "per_device_train_batch_size": 1,
+    "per_device_eval_batch_size": 1,
+    "gradient_accumulation_steps": 1,
+    "eval_accumulation_steps": 1,
+    "dataloader_num_workers": 0,
+    "num_random_subnetworks": 0,
+    "max_steps": -1,
+}
+"""The arguments that count something, and the least that they may be."""
 STRATEGIES = ("grid", "sandwich")
 HIDDEN_WEIGHTS = {"width": 0.1, "depth": 1.0, "finetune": 0.0}
 """The paper's weight of the hidden-state loss in each stage (section 3.1)."""
@@ -180,6 +191,7 @@ class DynaBertTrainingArguments(TrainingArguments):
     def __post_init__(self) -> None:
         if self.greater_is_better is None and self.metric_for_best_model is not None:
             self.greater_is_better = not is_lower_better(self.metric_for_best_model)
+        _check_numbers(self)
         _check_engines(self)
         _check_optimizer(self)
         super().__post_init__()
@@ -195,7 +207,7 @@ class DynaBertTrainingArguments(TrainingArguments):
                 raise ValueError(f"{name}={given!r} is unknown. Possible is one of {', '.join(map(repr, possible))}.")
         if self.hidden_weight is None:
             self.hidden_weight = HIDDEN_WEIGHTS[self.stage]
-        for name in ("logit_weight", "hidden_weight", "label_weight", "similarity_weight", "num_random_subnetworks"):
+        for name in ("logit_weight", "hidden_weight", "label_weight", "similarity_weight"):
             given = getattr(self, name)
             if not given >= 0 or math.isinf(given):
                 raise ValueError(f"{name}={given!r} is not possible. Give a number of at least 0.")
@@ -239,6 +251,20 @@ def decisive(args: DynaBertTrainingArguments) -> dict[str, Any]:
     names = DECIDE_WEIGHTS + (DECIDE_THE_BEST if follows_evaluation else ())
     in_a_step = args.rows_in_a_batch * args.gradient_accumulation_steps
     return {name: getattr(args, name) for name in names if hasattr(args, name)} | {"examples_in_a_step": in_a_step}
+
+
+def _check_numbers(args: TrainingArguments) -> None:
+    """Refuse numbers that transformers takes, and stumbles over in the first step or evaluation."""
+    for name, least in COUNTS.items():
+        given = getattr(args, name)
+        is_left_out = given is None and name == "eval_accumulation_steps"
+        if not is_left_out and not (isinstance(given, Integral) and int(given) >= least):
+            raise ValueError(f"{name}={given!r} is not possible. Give a whole number of at least {least}.")
+    for name in ("learning_rate", "num_train_epochs", "max_grad_norm"):
+        given = getattr(args, name)
+        if not isinstance(given, Real):
+            also = ", 0 for none" if name == "max_grad_norm" else ""
+            raise ValueError(f"{name}={given!r} is not possible. Give a number{also}.")
 
 
 def _check_engines(args: TrainingArguments) -> None:

@@ -11,12 +11,13 @@ import warnings
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import datasets
 import torch
 from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from ..data.class_names import warn_of_other_order
-from ..data.columns import column_names
+from ..data.columns import column_names, short
 from ..data.inputs import check_inputs
 from ..data.labels import check_labels
 from ..data.pooling import Pooling
@@ -174,16 +175,37 @@ def check_rows(name: str, dataset: Any, model: PreTrainedModel, *, has_own_batch
 
 
 def check_tokenised(name: str, dataset: Any, *, possible: Collection[str] = ("input_ids", "inputs_embeds")) -> None:
-    """Check that rows hold tokens in a possible column, as far as their columns can be known.
+    """Check that rows are mappings with tokens in a possible column, as far as their columns can be known.
 
     Raises:
-        ValueError: If they do not.
+        ValueError: If they are not.
     """
+    _check_mappings(name, dataset)
     columns = column_names(dataset)
     if columns and not set(possible) & set(columns):
         raise ValueError(
             f"{name} has the columns {sorted(columns)} but no 'input_ids'. Tokenise it first: "
             "dataset.map(lambda rows: tokenizer(rows['text'], truncation=True), batched=True)."
+        )
+
+
+def _check_mappings(name: str, dataset: Any) -> None:
+    is_stream = isinstance(dataset, datasets.IterableDataset | torch.utils.data.IterableDataset)
+    if is_stream or not hasattr(dataset, "__getitem__"):
+        return
+    advice = "Give a datasets.Dataset or a list of dictionaries"
+    try:
+        row = dataset[0]
+    except KeyError as error:
+        raise ValueError(
+            f"{name} is a {type(dataset).__name__}, which has no row number 0. Possible are data sets whose rows can "
+            f"be read by their number. {advice}; Dataset.from_pandas and Dataset.from_dict make one of a table."
+        ) from error
+    if not isinstance(row, Mapping):
+        raise ValueError(
+            f"{name} has the {type(row).__name__} {short(row)} as its first row. Possible are rows that map the names "
+            f"of columns to values, such as {{'input_ids': [5, 6], 'labels': 0}}. {advice}, or the data_collator that "
+            "makes batches of such rows."
         )
 
 

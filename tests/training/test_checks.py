@@ -6,6 +6,7 @@ from datasets import Dataset
 from helpers.recipes import run_recipe
 from helpers.tiny import make_model
 from helpers.trainers import make_dataset, make_trainer
+from torch.utils.data import TensorDataset
 
 from dynabert_hf import DynaBertTrainer, DynaBertTrainingArguments
 from dynabert_hf.training.checks import check_enough
@@ -106,3 +107,39 @@ def test_an_optimiser_of_another_model_is_refused(tmp_path, stage):
     optimizer = torch.optim.SGD(make_model().parameters(), lr=0.1)
     with pytest.raises(ValueError, match=r"holds no weight of the model.* very model that is trained.* Make it so"):
         make_trainer(tmp_path, stage, optimizers=(optimizer, None))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (["a text"] * 8, r"has the str 'a text' as its first row.* Possible are rows that map .* Give a datasets"),
+        (TensorDataset(torch.ones(8, 3)), r"has the tuple .* as its first row.* or the data_collator"),
+        ("train.csv", r"has the str 't' as its first row"),
+        (make_dataset().to_pandas(), r"is a DataFrame, which has no row number 0.* Dataset\.from_pandas"),
+    ],
+)
+@pytest.mark.parametrize("name", ["train_dataset", "eval_dataset"])
+def test_rows_that_are_no_mappings_are_refused(tmp_path, data, message, name):
+    with pytest.raises(ValueError, match=f"{name} {message}"):
+        run_recipe(tmp_path, **{name: data})
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(ValueError, match=f"{name} {message}"):
+        make_trainer(tmp_path, **{name: data})
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"per_device_eval_batch_size": 0}, r"eval_batch_size=0 is not possible\. Give a whole number of at least 1"),
+        ({"gradient_accumulation_steps": 0}, "accumulation_steps=0 is not possible"),
+        ({"eval_accumulation_steps": 0}, "eval_accumulation_steps=0 is not possible"),
+        ({"dataloader_num_workers": -1}, r"workers=-1 is not possible\. Give a whole number of at least 0"),
+        ({"num_random_subnetworks": 1.5}, r"subnetworks=1\.5 is not possible"),
+        ({"max_steps": 2.5}, r"max_steps=2\.5 is not possible"),
+        ({"max_grad_norm": None}, "max_grad_norm=None is not possible. Give a number, 0 for none"),
+        ({"num_train_epochs": "1"}, "num_train_epochs='1' is not possible. Give a number"),
+    ],
+)
+def test_numbers_at_which_a_step_or_an_evaluation_would_end_are_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        DynaBertTrainingArguments("nowhere", **given)
