@@ -273,7 +273,13 @@ def _check_words(words: list[Any], tags: list[Any] | None, column: str, *, needs
         if not isinstance(own, list) or not own or not is_tagged:
             raise ValueError(
                 f"Row {row} has the words {_short(own)} and the labels {_short(labels)} in column {column!r}. Give two "
-                "lists of the same length, in a json, jsonl or parquet file."
+                "lists of the same length, of at least one word, in a json, jsonl or parquet file."
+            )
+        if not all(isinstance(word, str) for word in own):
+            word = next(word for word in own if not isinstance(word, str))
+            raise ValueError(
+                f"Row {row} has {_short(word)} among its words. Each word is a text. Write it as one, or leave it and "
+                "its label out."
             )
 
 

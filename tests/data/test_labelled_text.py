@@ -196,6 +196,11 @@ def test_words_are_scored_by_their_first_token_as_one_by_one(tmp_path, tokenizer
         ([(["film"], ["x"]), (["a", "film"], ["x"])], r"Row 2 has the words \['a', 'film'\] and the labels \['x'\]"),
         ([(["film"], ["w"])], r"the label 'w' in row 1\. The model knows .*names of all labels, or the numbers of all"),
         ([("film", "x")], r"Row 1 has the words 'film' and the labels 'x'.* Give two lists of the same length"),
+        (
+            [(["a", None], ["x", "x"])],
+            r"Row 1 has None among its words\. Each word is a text\. Write it as one, or leave",
+        ),
+        ([([], [])], r"Row 1 has the words \[\] .* of at least one word"),
     ],
 )
 def test_words_and_labels_that_do_not_fit_are_refused(tmp_path, tokenizer, rows, message):
