@@ -19,10 +19,18 @@ ROWS_AT_ONCE = 10_000
 def fingerprint_of_weights(model: torch.nn.Module) -> str:
     """What tells the weights of one model from those of another."""
     digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
+    for name, value in model.state_dict().items():
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        for each in value if isinstance(value, tuple) else (value,):  # quantised layers pack weight and bias
+            digest.update(_as_bytes(each))
     return digest.hexdigest()[:16]
+
+
+def _as_bytes(value: Any) -> Any:
+    if not torch.is_tensor(value):
+        return repr(value).encode()
+    tensor = value.detach().dequantize() if value.is_quantized else value.detach()
+    return tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data
 
 
 def fingerprint_of_rows(dataset: Any) -> str | None:

@@ -30,7 +30,7 @@ def new_model(model_class: type, config: Any, source: nn.Module, positions: Sequ
         ValueError: If `source` is on the meta device, or holds other tensors than its configuration says.
     """
     state = source.state_dict()
-    if any(tensor.is_meta for tensor in state.values()):
+    if any(torch.is_tensor(tensor) and tensor.is_meta for tensor in state.values()):
         raise ValueError(
             f"This {type(source).__name__} is on the meta device, where tensors have shapes but no values, so there is "
             "nothing to copy. Load its weights with from_pretrained first."

@@ -302,6 +302,18 @@ def check_smoothing(model: PreTrainedModel, args: DynaBertTrainingArguments) -> 
         )
 
 
+def check_epochs(max_steps: float, epochs: float, *, instead: str) -> None:
+    """Check that a training has a step.
+
+    Raises:
+        ValueError: If it has none.
+    """
+    if max_steps <= 0 and not 0 < epochs < float("inf"):
+        raise ValueError(
+            f"num_train_epochs={epochs!r} trains nothing. Possible is a number above 0, such as 0.5; {instead}."
+        )
+
+
 def check_label_names(model: PreTrainedModel, args: DynaBertTrainingArguments) -> None:
     """Check that the labels are named as the model takes them: without them there are no metrics.
 

@@ -23,7 +23,11 @@ STEPS = 1000
 
 
 def rehearse(recipe: Recipe) -> None:
-    """Make what transformers makes at the beginning of each stage; what it raises is raised. Nothing is written."""
+    """Make the model that is trained, and what transformers makes at the beginning of each stage. Nothing is written.
+
+    What they raise is raised.
+    """
+    recipe.elastic_class.from_backbone(recipe.teacher, **recipe.elastic_fields)
     kwargs = {name: value for name, value in recipe.trainer_kwargs.items() if name != "callbacks"}
     for stage in recipe.stages:
         with TemporaryDirectory() as scratch, unchanged(recipe.teacher):

@@ -23,7 +23,7 @@ from ..tasks import task_of, without_labels
 from .accounting import of_labelled
 from .arguments import DynaBertTrainingArguments
 from .callbacks import AveragedWeights, show_progress
-from .checks import check_datasets
+from .checks import check_datasets, check_epochs
 from .distillation import loss_of_labelled_rows, match_hidden_states, taught_losses
 from .ordered_evaluation import unchanged
 from .references import same_draws
@@ -141,11 +141,7 @@ def _arguments_of_one_size(given: Mapping[str, Any], scratch: str) -> DynaBertTr
     folder = "specialised" if "save_strategy" in given else scratch
     own = {"output_dir": folder, "save_strategy": "no", "num_train_epochs": 0.5, "hidden_matching": "own"}
     epochs = {**own, **given}["num_train_epochs"]
-    if given.get("max_steps", -1) <= 0 and not 0 < epochs < float("inf"):
-        raise ValueError(
-            f"num_train_epochs={epochs!r} trains nothing. Possible is a number above 0, such as 0.5; for a size that "
-            "is not trained on take extract()."
-        )
+    check_epochs(given.get("max_steps", -1), epochs, instead="for a size that is not trained on take extract()")
     one_size = {"stage": "depth", "teacher_width": "full", "strategy": "grid"}
     return DynaBertTrainingArguments(**{**defaults, **own, **given, **one_size})
 

@@ -1,8 +1,10 @@
 """What only a trainer finds out is said before a run has done anything."""
 
+import warnings
+
 import pytest
 import torch
-from helpers.recipes import make_sentences, run_recipe
+from helpers.recipes import make_sentences, make_teacher, run_recipe
 from transformers import EarlyStoppingCallback
 
 from dynabert_hf import SubNetworkError
@@ -58,3 +60,40 @@ def test_a_metric_that_will_not_come_is_refused_before_rewiring(tmp_path, hidden
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["run.json"]
     if not hidden:
         run_recipe(tmp_path, **PLATEAU, metric_for_best_model="worst_accuracy", eval_sizes=["w1-d1"])
+
+
+def replaced_head(teacher):
+    teacher.classifier = torch.nn.Sequential(torch.nn.Linear(32, 32), torch.nn.Tanh(), torch.nn.Linear(32, 2))
+    return teacher
+
+
+def quantised(teacher):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # until torchao takes the place of this way
+        return torch.ao.quantization.quantize_dynamic(teacher, {torch.nn.Linear})
+
+
+@pytest.mark.parametrize("change", [replaced_head, quantised])
+def test_a_model_that_cannot_be_copied_is_refused_before_any_work(tmp_path, change):
+    with pytest.raises(
+        ValueError, match=r"has no tensor .*a quantised or pruned layer or one of your own has its place"
+    ):
+        run_recipe(tmp_path, change(make_teacher()))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_quantised_model_may_teach_and_is_told_from_others(tmp_path):
+    one = run_recipe(tmp_path, taught_by=quantised(make_teacher()))
+    again = run_recipe(tmp_path, taught_by=quantised(make_teacher()))  # the same run, which is finished
+    assert torch.equal(one.model.classifier.weight, again.model.classifier.weight)
+    other = make_teacher()
+    other.classifier.weight.data.neg_()
+    with pytest.raises(ValueError, match=r"holds a run with \{'teacher':"):
+        run_recipe(tmp_path, taught_by=quantised(other))
+
+
+@pytest.mark.parametrize("epochs", [0, -1, float("nan")])
+def test_a_stage_without_a_step_is_refused(tmp_path, epochs):
+    with pytest.raises(ValueError, match=r"num_train_epochs=.* trains nothing.* rewired alone call measure_importance"):
+        run_recipe(tmp_path, max_steps=-1, num_train_epochs=epochs)
+    assert not (tmp_path / "run").exists()
