@@ -231,7 +231,7 @@ def _tagged(
     limit: int,
     needs_labels: bool,
 ) -> tuple[dict[str, list], list[Any] | None]:
-    """Words as tokens, and for each token the label of its word if it is the first of it, else -100.
+    """Words as tokens, and for each token the label of its word if it is the first of it, else -100, as words may have.
 
     Of rows without labels the labels are None, if they may be missing.
     """
@@ -239,9 +239,9 @@ def _tagged(
     encoded = tokenizer(words, is_split_into_words=True, truncation=True, max_length=limit)
     if tags is None:
         return _inputs(encoded), None
-    flat = [label for row in tags for label in row or ()]
+    flat = [label for row in tags for label in row or () if label != IGNORED]
     ids = iter(_ids_of(flat, names))
-    numbers = [None if row is None else [next(ids) for _ in row] for row in tags]
+    numbers = [None if row is None else [label if label == IGNORED else next(ids) for label in row] for row in tags]
     if None in (number for row in numbers for number in row or ()):
         unknown = next(label for label, number in zip(flat, _ids_of(flat, names), strict=True) if number is None)
         row = next(number for number, own in enumerate(tags, 1) if unknown in (own or ()))
