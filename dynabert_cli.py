@@ -256,7 +256,7 @@ def _add_extract(commands: Any) -> None:
     parser.add_argument("output", metavar="OUTPUT", help="folder to make")
     parser.add_argument("--size", required=True, help="such as w0.5-d0.75")
     parser.add_argument(
-        "--stock", action="store_true", help="as a plain BERT or RoBERTa; possible where no heads are cut"
+        "--stock", action="store_true", help="as a model of transformers' own class; possible where no heads are cut"
     )
 
 
