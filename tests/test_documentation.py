@@ -1,7 +1,7 @@
 """What README, docs and docstrings tell a reader to type: it parses, and what it names exists."""
 
 import ast
-import importlib
+import importlib.util
 import re
 import shlex
 import sys
@@ -12,7 +12,7 @@ import pytest
 import dynabert_cli
 
 ROOT = Path(__file__).parent.parent
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md")), ROOT / "benchmarks" / "README.md"]
 FOLDERS = ("dynabert_hf", "tests", "docs", "benchmarks", "examples")
 FILES = [*ROOT.glob("*"), *(path for name in FOLDERS for path in ROOT.glob(f"{name}/**/*"))]
 EXAMPLES = sorted(ROOT.glob("examples/*.py"))
@@ -58,7 +58,11 @@ def help_of():
     return ask
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def id_of(path):
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("path", PAGES, ids=id_of)
 def test_a_page_names_files_that_exist(path):
     """CHANGELOG tells of former files; scripts that a reader would write begin with `your_`."""
     text = path.read_text()
@@ -68,6 +72,24 @@ def test_a_page_names_files_that_exist(path):
     lost = [name for name in named if not any(known.endswith(f"/{name}") for known in there)]
     lost = [name for name in lost if not name.startswith("your_")]
     assert (links, lost) == ([], [])
+
+
+def test_pages_name_the_file_where_a_name_stands():
+    """Such as `FAMILIES` of `dynabert_hf/families.py`; the table of seams has a test of its own."""
+    form = re.compile(r"`(\w+)`\s+(?:of\s+|in\s+|\()`([\w./]+\.py)`")
+    told = [
+        (page.name, *pair) for page in PAGES if page.name != "CHANGELOG.md" for pair in form.findall(page.read_text())
+    ]
+    assert len(told) > 3
+    for page, name, file in told:
+        texts = [path.read_text() for path in FILES if f"/{path.relative_to(ROOT).as_posix()}".endswith(f"/{file}")]
+        assert any(re.search(rf"\b{name}\b", text) for text in texts), f"{page}: {file} has no {name}"
+
+
+def test_pages_name_benchmarks_that_exist():
+    told = {each for page in PAGES for each in re.findall(r"python -m (benchmarks[\w.]*\w)", page.read_text())}
+    assert len(told) > 3
+    assert [each for each in told if importlib.util.find_spec(each) is None] == []
 
 
 def test_docstrings_and_comments_name_files_that_exist():

@@ -7,8 +7,10 @@ call it: an override that nobody calls does nothing, without an error. A table i
 import importlib
 import inspect
 import pkgutil
+import re
 import sys
 import warnings
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -157,3 +159,15 @@ def test_every_seam_is_used_and_explained(name):
     used = any(name in path.read_text() for path in PACKAGE.rglob("*.py"))
     assert used, f"{name} is used no more: take it out of this file and of the table in CONTRIBUTING.md"
     assert f"`{name}`" in CONTRIBUTING.read_text(), f"{name} is missing in the table of CONTRIBUTING.md"
+
+
+def test_the_table_names_the_files_where_each_seam_is():
+    rows = re.findall(r"^\| (`.+?) \| (.+?) \|", CONTRIBUTING.read_text(), re.M)
+    assert len(rows) > 20
+    for names, where in rows:
+        form = re.compile("|".join(rf"(?<!\w){re.escape(name)}(?!\w)" for name in re.findall("`(.+?)`", names)))
+        used = {path.name for path in PACKAGE.rglob("*.py") if form.search(path.read_text())}
+        told = re.findall(r"`(\S+\.py)`", where)
+        missing = sorted(name for name in used if not any(fnmatch(name, each) for each in told))
+        stale = [each for each in told if not any(fnmatch(name, each) for name in used)]
+        assert (missing, stale) == ([], []), f"the table of CONTRIBUTING.md is wrong about the files of {names}"
