@@ -43,7 +43,7 @@ test-slow: $(VENV)/.installed  ## the tests that take longer
 test-gpu: $(if $(GPU_PYTHON),,$(VENV)/.installed)  ## the tests of a CUDA device; GPU_PYTHON=python3: with that Python, nothing is installed
 	DYNABERT_TEST_DEVICE=$(DEVICE) $(or $(GPU_PYTHON),$(BIN)/python) -m pytest -m gpu tests/gpu
 
-test-common: $(VENV)/.installed  ## transformers' own tests of models, on ours and on stock BERT; fetches them once
+test-common: $(VENV)/.installed  ## transformers' own tests of models, on our classes and on the stock ones; fetches them once
 	$(BIN)/python -m pytest -m slow tests/model/test_transformers_common.py -rA
 
 test-quantised: $(VENV)/.installed  ## loading in eight bits; torchao is fetched for it, and kept out of the environment

@@ -89,9 +89,10 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
 
     Raises:
         TypeError: If `model` is not elastic, or `args` are not `DynaBertTrainingArguments`.
-        ValueError: If the teacher is missing, is the model itself, or differs from it in shape, dtype or device; if a
-            data set is empty, too small for the processes, or has labels that the model cannot predict; if one process
-            has several devices; or if `model_init` is given.
+        ValueError: If the teacher is missing, shares weights with the model, differs from it in dtype, tokens or
+            labels, or in shape where stage and losses need the same; if a data set is empty, too small for the
+            processes, or has labels that the model cannot predict; if one process has several devices; or if
+            `model_init` is given.
         OSError: If the output folder cannot be made.
     """
 
