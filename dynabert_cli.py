@@ -336,7 +336,7 @@ def _add_export(commands: Any) -> None:
     )
     parser.add_argument("output", metavar="OUTPUT", help="folder to make")
     which = parser.add_mutually_exclusive_group()
-    _add_sizes(which)
+    _add_sizes(which, what="one or more, such as w0.5-d0.75 w1-d1 (default: the active one)")
     which.add_argument("--all", action="store_true", help="all trained sizes, their weights stored once")
     parser.add_argument("--int8", action="store_true", help="an int8 version too; its accuracy is measured on --file")
     _add_data(parser, required=False)
@@ -381,7 +381,7 @@ def _add_text_columns(parser: Any) -> None:
     parser.add_argument("--text-column", nargs="+", metavar="COLUMN", help=what)
 
 
-def _add_sizes(parser: Any, what: str = "one or more, such as w0.5-d0.75 w1-d1") -> None:
+def _add_sizes(parser: Any, what: str = "one or more, such as w0.5-d0.75 w1-d1 (default: all)") -> None:
     parser.add_argument("--size", dest="sizes", nargs="+", action="extend", metavar="SIZE", help=what)
 
 
