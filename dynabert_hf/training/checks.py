@@ -6,7 +6,6 @@ by `data.columns`.
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -25,6 +24,7 @@ from ..model.elastic_model import ElasticModelMixin
 from ..task_metrics import problem_type
 from ..tasks import is_sentence_encoder, task_of
 from .arguments import DynaBertTrainingArguments
+from .teacher_facts import parameters_of
 
 logger = logging.get_logger(__name__)
 
@@ -320,7 +320,7 @@ def check_label_names(model: PreTrainedModel, args: DynaBertTrainingArguments) -
     Raises:
         ValueError: If a name is none of its arguments.
     """
-    taken = {*inspect.signature(model.forward).parameters, *task_of(model).label_names}
+    taken = {*parameters_of(model), *task_of(model).label_names}
     unknown = [name for name in args.label_names or () if name not in taken]
     if unknown:
         raise ValueError(
