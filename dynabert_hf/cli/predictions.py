@@ -51,13 +51,17 @@ def predict(arguments: Namespace, console: Console) -> None:
     told = {"batch_size": arguments.eval_batch_size, "may_be_none": arguments.no_answer}
     found = predict_texts(model, needed_tokenizer(arguments.model), rows, **told)
     records = [{**dict(zip(columns, row, strict=True)), **one} for row, one in zip(rows, found, strict=True)]
-    lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-    with then(partial(Path(arguments.output).write_text, lines, encoding="utf-8") if arguments.output else None):
+    with then(partial(_write, Path(arguments.output), records) if arguments.output else None):
         if arguments.json:
             print_json(records)
         elif not arguments.output:
             console.print(table_of(_shown(records, console.width), width=console.width))
             console.print(f"{len(records)} rows of {arguments.file}, size {size_name(model.active)}", soft_wrap=True)
+
+
+def _write(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
+    lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    path.write_text(lines, encoding="utf-8")
 
 
 def _read(arguments: Namespace, model: Any) -> tuple[list[tuple[Any, ...]], list[str]]:
