@@ -108,8 +108,7 @@ class Questions:
         _check_room(name, questions, tokenizer, max_length=max_length, stride=stride)
         known = None
         if answer_column is not None:
-            _check_answers(name, examples, answer_column, may_lack=may_lack_answers)
-            known = [_answers(name, row, each, columns[1], answer_column) for row, each in enumerate(examples)]
+            known = _known_answers(name, examples, columns[1], answer_column, may_lack=may_lack_answers)
         encoded = tokenizer(
             [question.lstrip() for question in questions],
             contexts,
@@ -280,13 +279,17 @@ def _check_room(name: str, questions: Sequence[str], tokenizer: Any, *, max_leng
         )
 
 
-def _check_answers(name: str, examples: Sequence[Mapping[str, Any]], column: str, *, may_lack: bool) -> None:
+def _known_answers(
+    name: str, examples: Sequence[Mapping[str, Any]], context_column: str, column: str, *, may_lack: bool
+) -> list[list[tuple[str, int]] | None]:
+    """The right answers of all rows, each checked; None for a row where they may lack and do."""
     row = next((row for row, each in enumerate(examples) if _is_missing(each.get(column))), None)
     if row is not None and not may_lack:
         raise ValueError(
             f"{name} has None in column {column!r} of row {row}. Possible is an answer, or an empty list where a "
             "question has none. Give one of these, or leave the row out."
         )
+    return [_answers(name, row, each, context_column, column) for row, each in enumerate(examples)]
 
 
 def _is_missing(given: Any) -> bool:
