@@ -157,6 +157,7 @@ def measure(arguments: Namespace, model: ElasticModelMixin, sizes: Sequence[Any]
         sequence_lengths=arguments.sequence_length or (usual_length(model),),
         runtimes=arguments.runtime or ("torch",),
         dtypes=arguments.dtype or ("float32",),
+        device=arguments.device,
         rounds=arguments.rounds,
     )
 
@@ -168,10 +169,10 @@ def one_setting(arguments: Namespace, doing: str) -> dict[str, Any]:
         ValueError: If there are several of one; `doing` says for what.
     """
     given = {name: getattr(arguments, name) for name in SETTING if getattr(arguments, name)}
-    several = {name: values for name, values in given.items() if len(values) > 1}
+    several = {name: values for name, values in given.items() if isinstance(values, list) and len(values) > 1}
     if several:
         raise ValueError(f"{doing} under one setting, but {several} were given. Give one value of each.")
-    return {name: value for name, (value,) in given.items()}
+    return {name: values[0] if isinstance(values, list) else values for name, values in given.items()}
 
 
 def shape_of(setting: Mapping[str, Any], model: ElasticModelMixin) -> dict[str, Any]:

@@ -68,8 +68,8 @@ def search(arguments: Namespace, console: Console) -> None:
 def _setting(arguments: Namespace, model: Any) -> dict[str, Any]:
     """What the cost is of; latency needs more than counts do."""
     given = one_setting(arguments, "Shapes are searched for")
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
+    if threads := given.pop("threads", None):
+        torch.set_num_threads(threads)
     shape = shape_of(given, model)
     if arguments.latency_ms is None:
         return shape

@@ -23,7 +23,7 @@ from ..model.subnetwork import AnySize, LayerShape, Size, SubNetworkError, as_si
 from ..onnx.session import OnnxModel, load_onnx
 from .calibration import confidence, fit_temperature, kind_of_choice, predict_sizes
 from .counting import count_parameters
-from .records import SizeRecord
+from .records import SizeRecord, of_one_setting
 
 
 @dataclass(frozen=True)
@@ -222,7 +222,7 @@ def measure_cascade(
     Raises:
         SubNetworkError: If the model does not hold a size, or the small one is not the smaller.
         TypeError: If the head does not choose among labels.
-        ValueError: If `costs` lack a size.
+        ValueError: If `costs` lack a size, or are of several settings.
 
     Example:
         >>> records = measure_cascade(model, "w0.25-d0.5", "w0.75-d1", dev)  # doctest: +SKIP
@@ -259,7 +259,7 @@ def _costs_of(
     """The records of both sizes among those that were given; counted, if none were."""
     if given is None:
         return [SizeRecord.counted(model, size) for size in sizes]
-    by_size = {record.size: record for record in given}
+    by_size = {record.size: record for record in of_one_setting(given)}
     if missing := [size_name(size) for size in sizes if size not in by_size]:
         raise ValueError(
             f"costs has no record of {' and '.join(missing)}, only of {list(map(str, by_size))}. Measure both sizes "

@@ -16,7 +16,7 @@ from ..model.configuration import REFERENCES
 from ..model.subnetwork import LayerShape, SubNetwork, parse_size
 from .evaluation import stored_metrics
 from .metrics import LOWER, SUMMARIES, direction_of, in_telling_order, is_number, parse_metric_name
-from .records import COSTS, SizeRecord, cost_of, format_cost, metric_of
+from .records import COSTS, SizeRecord, cost_of, format_cost, metric_of, of_one_setting
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,8 @@ def pareto_front(
         The front, from cheap to costly and from worse to better.
 
     Raises:
-        ValueError: If there is no record, the cost is unknown, some size was not measured in metric or cost, or the
-            direction of the metric is not known.
+        ValueError: If there is no record, they are of several settings, the cost is unknown, some size was not measured
+            in metric or cost, or the direction of the metric is not known.
     """
     records, quality = _checked(records), _Quality.named(metric, greater_is_better)
     ordered = sorted(records, key=lambda one: (cost_of(one, cost), -quality.goodness(one)))
@@ -134,7 +134,8 @@ def recommend(
 
     Raises:
         ValueError: If there is no record, no budget, a budget that is no possible amount, one for a cost that no size
-            was measured in, a size without the metric, or a metric whose direction is not known.
+            was measured in, a size without the metric, a metric whose direction is not known, or records are of several
+            settings.
 
     Example:
         >>> small = SizeRecord("w0.5-d0.5", {"mse": 0.16}, {"latency_ms": 4.0})
@@ -381,7 +382,7 @@ def _unmeasured(records: Sequence[SizeRecord], budgets: Mapping[str, float]) -> 
 
 
 def _checked(records: Iterable[SizeRecord]) -> list[SizeRecord]:
-    checked = list(records)
+    checked = of_one_setting(records)
     if not checked:
         raise ValueError("No records were given. Give at least one, for instance from make_records.")
     return checked

@@ -86,12 +86,6 @@ class ProfileTable:
         Raises:
             ValueError: If the table holds several settings, whose costs would be mixed, or no size has metrics.
         """
-        settings = self.settings
-        if len(settings) != 1:
-            raise ValueError(
-                f"The table holds {len(settings)} settings: {settings}. Take one of them: with select(), or on the "
-                "command line with --runtime, --dtype, --batch-size and --sequence-length."
-            )
         return make_records(metrics, self.records, metric=metric)
 
     @property

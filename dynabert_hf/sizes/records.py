@@ -17,7 +17,7 @@ from .tables import quantity
 COSTS = {"latency_ms": "ms", "flops": "FLOPs", "parameters": "parameters", "memory_mb": "MB"}
 """The costs that can have a budget, with units, in the order in which one is preferred to tell the cheaper of two."""
 
-SETTING = ("runtime", "dtype", "batch_size", "sequence_length")
+SETTING = ("runtime", "dtype", "batch_size", "sequence_length", "device", "threads")
 """What tells one setting from another."""
 
 
@@ -150,7 +150,7 @@ def make_records(
         metric: What a metric is called that is given as one value.
 
     Raises:
-        ValueError: If no size has both.
+        ValueError: If no size has both, or the costs are of several settings.
 
     Example:
         >>> make_records({"w1-d1": 0.9}, {"w1-d1": {"flops": 7}})[0].metrics
@@ -158,7 +158,7 @@ def make_records(
     """
     if isinstance(costs, Mapping):
         costs = [SizeRecord(size, {}, own) for size, own in costs.items()]
-    costs = list(costs)
+    costs = of_one_setting(costs)
     if isinstance(metrics, Mapping):
         by_size = {as_size(size): value for size, value in metrics.items() if size not in REFERENCES}
         known = [record for record in costs if record.size in by_size]
@@ -174,6 +174,28 @@ def make_records(
 
 def _by_name(given: Any, metric: str) -> Mapping[str, float]:
     return plain_metrics(given) if isinstance(given, Mapping) else {metric: given}
+
+
+def of_one_setting(records: Iterable[SizeRecord]) -> list[SizeRecord]:
+    """The records, if they may be of one setting, since costs of several do not compare.
+
+    What a record does not tell of its setting may be any.
+
+    Raises:
+        ValueError: If two of them tell different settings.
+    """
+    records = list(records)
+    told = {name: dict.fromkeys(one.setting.get(name) for one in records) for name in SETTING}
+    known = {name: [value for value in values if value is not None] for name, values in told.items()}
+    several = {name: values for name, values in known.items() if len(values) > 1}
+    if several:
+        chosen = ", ".join(f"{name}={values[0]!r}" for name, values in several.items())
+        options = " and ".join(f"--{name.replace('_', '-')}" for name in several)
+        raise ValueError(
+            f"The records are of several settings, {several}, whose costs do not compare. Take those of one: "
+            f"ProfileTable(tuple(records)).select({chosen}), or on the command line {options}."
+        )
+    return records
 
 
 def size_label(size: SubNetwork | tuple[LayerShape, ...]) -> str:

@@ -30,7 +30,7 @@ from transformers import (
 
 import dynabert_cli
 from dynabert_cli import main
-from dynabert_hf import ProfileTable, RecipeResult
+from dynabert_hf import ProfileTable, RecipeResult, SizeRecord
 from dynabert_hf.cli import measurements, predictions, recommendation, tables
 from dynabert_hf.hub.card import render_model_card, write_model_card
 from dynabert_hf.hub.facts import ModelCardFacts
@@ -615,12 +615,31 @@ def test_profile_saves_what_recommend_reads(capsys, folder, tmp_path):
     assert code == 0
     assert "torch, float32, 2 x 5 tokens, cpu, 1 thread(s): median of 2 passes" in out
     choose = ["recommend", folder, "--latency-ms", 1e6, "--profile", saved]
-    assert_refused(capsys, "holds 2 settings", *choose)
+    assert_refused(capsys, "of several settings, {'batch_size': [1, 2]}", *choose)
     answer = run_json(capsys, *choose, "--batch-size", 2)
     assert answer["choice"]["size"] == "w1-d1"
     assert answer["runner_up"]["size"] == "w0.5-d1"
-    assert answer["setting"] == {"runtime": "torch", "dtype": "float32", "batch_size": 2, "sequence_length": 5}
+    run_under = {"runtime": "torch", "dtype": "float32", "batch_size": 2, "sequence_length": 5}
+    assert answer["setting"] == {**run_under, "device": "cpu", "threads": torch.get_num_threads()}
     assert_refused(capsys, "No size was measured under {'runtime': 'onnxruntime'}", *choose, "--runtime", "onnxruntime")
+    assert_refused(capsys, "No size was measured under {'threads': 64}", *choose, "--threads", 64)
+
+
+def test_saved_costs_of_two_devices_are_told_apart(capsys, folder, tmp_path):
+    saved, setting = tmp_path / "profile.json", {"batch_size": 1, "sequence_length": 5}
+    times = [("cpu", "w0.5-d1", 9.0), ("cpu", "w1-d1", 20.0), ("cuda:0", "w0.5-d1", 2.0), ("cuda:0", "w1-d1", 4.0)]
+    run_by = {"runtime": "torch", "dtype": "float32", "threads": 1}
+    ProfileTable(
+        tuple(
+            SizeRecord(size, {}, {"latency_ms": ms, "flops": 1}, {**setting, **run_by, "device": device})
+            for device, size, ms in times
+        )
+    ).save(saved)
+    choose = ["recommend", folder, "--latency-ms", 10, "--profile", saved]
+    assert_refused(capsys, "{'device': ['cpu', 'cuda:0']}, whose costs do not compare", *choose)
+    assert run_json(capsys, *choose, "--device", "cpu")["choice"]["size"] == "w0.5-d1"
+    assert run_json(capsys, *choose, "--device", "cuda:0")["choice"]["size"] == "w1-d1"
+    assert_refused(capsys, "device='cuda:9' is not in this machine", "profile", folder, "--device", "cuda:9")
 
 
 def test_recommend_counts_what_needs_no_measuring_and_measures_what_does(capsys, folder, tmp_path):

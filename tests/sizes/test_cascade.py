@@ -295,3 +295,7 @@ def test_what_cannot_be_a_cascade_is_refused(model):
         calibrate(make_model(head="ForTokenClassification"), make_text(model))
     with pytest.raises(ValueError, match=r"costs has no record of w0.75-d1, only of \['w0.25-d0.5'\]"):
         measure_cascade(model, SMALL, LARGE, make_text(model), costs=TABLE[:1])
+    slower = [SizeRecord(one.size, {}, {"latency_ms": 9.0}, {"threads": 1}) for one in TABLE]
+    faster = [SizeRecord(one.size, {}, {"latency_ms": 3.0}, {"threads": 4}) for one in TABLE]
+    with pytest.raises(ValueError, match=r"of several settings, \{'threads': \[1, 4\]\}.*select\(threads=1\)"):
+        measure_cascade(model, SMALL, LARGE, make_text(model), costs=[*slower, *faster])

@@ -5,7 +5,21 @@ import math
 import pytest
 from helpers.tiny import make_model
 
-from dynabert_hf import LayerShape, SizeRecord, SubNetwork, SubNetworkError, count_flops, count_parameters
+from dynabert_hf import (
+    LatencyController,
+    LayerShape,
+    ProfileTable,
+    ServingTarget,
+    SizeRecord,
+    SubNetwork,
+    SubNetworkError,
+    count_flops,
+    count_parameters,
+    make_records,
+    pareto_front,
+    recommend,
+)
+from dynabert_hf.sizes.plots import plot_pareto
 
 IRREGULAR = (LayerShape(0, 4, 48), LayerShape(2, 1, 7), LayerShape(5, 3, 20))
 
@@ -53,3 +67,55 @@ def test_what_is_given_to_a_record_stays_its_own():
     record = SizeRecord("w1-d1", metrics)
     metrics["f1"] = 0.1
     assert record.metrics == {"f1": 0.5}
+
+
+SETTING = {
+    "runtime": "torch",
+    "dtype": "float32",
+    "batch_size": 1,
+    "sequence_length": 8,
+    "device": "cpu",
+    "threads": 1,
+}
+OTHER = {
+    "runtime": "torch.compile",
+    "dtype": "int8",
+    "batch_size": 8,
+    "sequence_length": 9,
+    "device": "cuda:0",
+    "threads": 4,
+}
+
+
+def measured(setting, factor):
+    """Two sizes under a setting, which makes both slower by a factor."""
+    times = {"w0.5-d0.5": (0.8, 4.0), "w1-d1": (0.9, 10.0)}
+    return [SizeRecord(size, {"accuracy": a}, {"latency_ms": factor * ms}, setting) for size, (a, ms) in times.items()]
+
+
+@pytest.mark.parametrize("name", list(SETTING))
+def test_costs_of_several_settings_are_never_mixed(name, tmp_path):
+    one, other = measured(SETTING, 1), measured({**SETTING, name: OTHER[name]}, 3)
+    both = ProfileTable((*other, *one))
+    asks = [
+        lambda: both.with_metrics({"w1-d1": 0.9}),
+        lambda: make_records({"w1-d1": 0.9}, both),
+        lambda: make_records(lambda size: pytest.fail("evaluated before"), both),
+        lambda: recommend(both, latency_ms=11),
+        lambda: pareto_front(both, cost="latency_ms"),
+        lambda: plot_pareto(both, tmp_path / "sizes.png", cost="latency_ms"),
+        lambda: LatencyController(make_model(), both, ServingTarget(p95_ms=20)),
+    ]
+    option = "--" + name.replace("_", "-")
+    for ask in asks:
+        with pytest.raises(ValueError, match=rf"of several settings, {{'{name}': .*select\({name}=.*{option}\."):
+            ask()
+    assert list(both.select(**{name: SETTING[name]})) == one
+    assert recommend(both.select(**{name: SETTING[name]}), latency_ms=11).choice == one[1]
+    assert recommend(both.select(**{name: OTHER[name]}), latency_ms=20).choice == other[0]
+
+
+def test_what_a_record_does_not_tell_of_its_setting_may_be_any():
+    told = measured(SETTING, 1)
+    counted = SizeRecord("w1-d0.5", {"accuracy": 0.85}, {"latency_ms": 5.0}, {"batch_size": 1, "runs": 9})
+    assert recommend([*told, counted, SizeRecord("w0.5-d1", {"accuracy": 0.1})], latency_ms=6).choice == counted
