@@ -311,12 +311,12 @@ def make_view(given):
     if given.smoke:
         work = work.with_name(f"{work.name}-smoke")
         results, plan, tasks, backbone = work / "results", smoke_plan(work), ["classes"], "tiny"
-    own = replace(plan.backbones[backbone], teacher_rate=TEACHER_RATE)
+    own = replace(plan.backbones[backbone], teacher_rates=(TEACHER_RATE,))
     lasting = {name: replace(task, epochs=given.epochs) for name, task in plan.tasks.items()}
     plan = replace(plan, tasks=lasting, backbones={backbone: own}, trainer={"use_cpu": True})
     sources = dict(each.split("=", 1) for each in given.source)
-    study = BudgetStudy(plan, work, Results(results), sources)
-    return View(study, tasks, [backbone], given.seeds, f"{CHOICE}-{given.rows}")
+    study = BudgetStudy(plan, work, Results(results), sources, f"{CHOICE}-{given.rows}")
+    return View(study, tasks, [backbone], given.seeds)
 
 
 def main(argv=None):

@@ -89,13 +89,13 @@ def make_view(arguments):
         plan = replace(plan, tasks={name: replace(each, epochs=arguments.epochs) for name, each in plan.tasks.items()})
     is_cpu = arguments.device == "cpu"
     trainer = {"use_cpu": is_cpu, "bf16": arguments.bf16, **({} if is_cpu or arguments.bf16 else {"tf32": True})}
-    study = GlueStudy(replace(plan, trainer={**plan.trainer, **trainer}), work, Results(results), sources)
     choice = f"{CHOICE}-{arguments.rows}" if arguments.rows else CHOICE
+    study = GlueStudy(replace(plan, trainer={**plan.trainer, **trainer}), work, Results(results), sources, choice)
     chosen = [
         _some_of(given, known)
         for given, known in ((arguments.tasks, plan.tasks), (arguments.backbones, plan.backbones))
     ]
-    return View(study, *chosen, arguments.seeds or list(plan.seeds), choice)
+    return View(study, *chosen, arguments.seeds or list(plan.seeds))
 
 
 def _some_of(given, known):

@@ -19,7 +19,8 @@ class Job:
         part: `"choice"`, on part of the training split, scored on its held-out rows; `"choice-1500"`, on so many rows;
             or `"score"`, on the whole training split, scored on validation and labelled test.
         seed: Of training, and of which rows.
-        name: `teacher`, `int8`, `arm/own/4e-4` or, with size and rate, `alone/w0.5-d1/4e-4`.
+        name: `teacher`, `teacher/4e-4` where its rate is chosen, `int8`, `arm/own/4e-4` or, with size and rate,
+            `alone/w0.5-d1/4e-4`.
     """
 
     task: str

@@ -40,12 +40,12 @@ class Backbone:
 
     Args:
         name: Id on the Hub; a folder may be given for it on the command line.
-        teacher_rate: Learning rate of its fine-tuning.
+        teacher_rates: Learning rates that its fine-tuning chooses among, by the metric.
         rates: Learning rates that arms and rivals choose among, from low to high.
     """
 
     name: str
-    teacher_rate: float
+    teacher_rates: tuple[float, ...]
     rates: tuple[float, ...]
 
 
@@ -116,8 +116,11 @@ PLAN = Plan(
         "banking77": Task("mteb/banking77", ("text",), "accuracy", num_held_out=1500, epochs=3, teacher_epochs=6),
     },
     backbones={
-        "minilm": Backbone("sentence-transformers/all-MiniLM-L6-v2", 5e-5, (2e-4, 4e-4, 8e-4)),
-        "mpnet": Backbone("sentence-transformers/all-mpnet-base-v2", 2e-5, (5e-5, 1e-4, 2e-4)),
+        "minilm": Backbone("sentence-transformers/all-MiniLM-L6-v2", (5e-5,), (2e-4, 4e-4, 8e-4)),
+        "minilm-tuned": Backbone(
+            "sentence-transformers/all-MiniLM-L6-v2", (5e-5, 1e-4, 2e-4, 4e-4), (2e-4, 4e-4, 8e-4)
+        ),
+        "mpnet": Backbone("sentence-transformers/all-mpnet-base-v2", (2e-5,), (5e-5, 1e-4, 2e-4)),
     },
     arms={
         "recipe": Arm("the recipe"),

@@ -25,7 +25,8 @@ def complete(view, names, minutes=None, workers=1):
     failed = set()
     with make_executor(workers) as executor:
         while jobs := [job for job in lacking(view, names) if job not in failed]:
-            teachers = [job for job in jobs if job.name == "teacher"]
+            teachers = [job for job in jobs if job.name.startswith("teacher/")]
+            teachers = teachers or [job for job in jobs if job.name == "teacher"]
             jobs = teachers or sorted(jobs, key=lambda job: -epochs_of(view.plan, job))
             running = {executor.submit(run_in_time, view.study, job, end): job for job in jobs}
             for future in as_completed(running):

@@ -25,7 +25,7 @@ def smoke_plan(folder):
             "classes": Task(str(folder / "classes"), ("one", "other"), "accuracy_and_f1", num_held_out=16, epochs=1),
             "numbers": Task(str(folder / "numbers"), ("one",), "correlation", num_held_out=16, epochs=1),
         },
-        backbones={"tiny": Backbone(str(folder / "model"), 1e-3, RATES)},
+        backbones={"tiny": Backbone(str(folder / "model"), (1e-3,), RATES)},
         compared=("w0.5-d0.5",),
         ideas=("published",),
         seeds=(0,),

@@ -22,7 +22,7 @@ from dynabert_hf.families import elastic_class_of
 from dynabert_hf.files import write_whole
 
 from .data import load_rows
-from .jobs import Job, Results
+from .jobs import CHOICE, Job, Results
 from .plan import Plan
 from .scoring import Clock, predict, summarise
 
@@ -36,12 +36,14 @@ class Study:
         work: Folder for models, which may be deleted when a study is done.
         results: Where the numbers go.
         sources: For the id of a data set or model a local folder to take instead.
+        choice: The part that choices are made on, `"choice"` or, with fewer rows, such as `"choice-1500"`.
     """
 
     plan: Plan
     work: Path
     results: Results
     sources: dict[str, str]
+    choice: str = CHOICE
 
     def source(self, name):
         return self.sources.get(name, name)
@@ -52,6 +54,24 @@ class Study:
     def run(self, job):
         """Do a job, and record what came of it."""
         raise NotImplementedError
+
+    def trials(self, task, backbone, prefix):
+        """The jobs that a rate is chosen by, with the first seed of the plan, by rate."""
+        own = self.plan.backbones[backbone]
+        rates = own.teacher_rates if prefix == "teacher" else own.rates
+        return {
+            f"{rate:g}": Job(task, backbone, self.choice, self.plan.seeds[0], f"{prefix}/{rate:g}") for rate in rates
+        }
+
+    def best_rate(self, trials, judge):
+        """The rate whose trial has the lowest divergence or the highest metric, in the mean of its sizes."""
+        if len(trials) == 1:
+            return next(iter(trials))
+        means = {
+            rate: np.mean([size[judge] for size in self.results.get(job)["sizes"].values()])
+            for rate, job in trials.items()
+        }
+        return (min if judge == "divergence" else max)(means, key=means.get)
 
 
 @dataclass(frozen=True)
@@ -117,6 +137,14 @@ class Case:
     def teacher(self):
         return AutoModelForSequenceClassification.from_pretrained(self.model_of("teacher")).eval()
 
+    def teacher_rate(self):
+        """The rate of the teacher's fine-tuning, which is chosen first where it is not yet."""
+        trials = self.study.trials(self.job.task, self.job.backbone, "teacher")
+        for job in trials.values() if len(trials) > 1 else ():
+            if self.study.results.get(job) is None:
+                self.study.run(job)
+        return self.study.best_rate(trials, "metric")
+
     def rewired(self):
         """An elastic copy of the teacher, as the recipe begins with."""
         model = elastic_of(self.teacher()).to(self.device)
@@ -165,7 +193,8 @@ class Case:
         if self.job.name == "teacher":
             path.parent.mkdir(parents=True, exist_ok=True)
             np.save(path, logits["model"])
-        numbers, answers = summarise(logits, self.rows.labels, np.load(path), self.task.metric)
+        teacher = logits["model"] if self.words[0] == "teacher" else np.load(path)
+        numbers, answers = summarise(logits, self.rows.labels, teacher, self.task.metric)
         if self.job.name == "teacher":
             answers["labels"] = self.rows.labels
         return {"sizes": numbers, **cost}, answers

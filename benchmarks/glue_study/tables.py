@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .jobs import CHOICE, SCORE, Job
+from .jobs import SCORE, Job
 from .statistics import Pair, bootstrap, mean_and_deviation
 from .study import Study
 
@@ -19,7 +19,6 @@ class View:
         tasks: Names of tasks.
         backbones: Names of backbones.
         seeds: Seeds.
-        choice: The part that choices are made on, `"choice"` or, with fewer rows, such as `"choice-1500"`.
         with_claims: Whether intervals are wanted, which take seconds.
         missing: The jobs that were asked for and have no result.
     """
@@ -28,7 +27,6 @@ class View:
     tasks: Sequence[str]
     backbones: Sequence[str]
     seeds: Sequence[int]
-    choice: str = CHOICE
     with_claims: bool = True
     missing: list[Job] = field(default_factory=list)
 
@@ -36,10 +34,16 @@ class View:
     def plan(self):
         return self.study.plan
 
+    @property
+    def choice(self):
+        return self.study.choice
+
     def numbers(self, job):
         """The numbers of a job by size; None where it has to be run first."""
         found = self.study.results.get(job)
         if found is None and job not in self.missing:
+            if job.name == "teacher":
+                self.rate(job.task, job.backbone, "teacher", "metric")
             self.missing.append(job)
         return found
 
@@ -67,16 +71,10 @@ class View:
         return rate and f"{kind}/{size}/{rate}"
 
     def rate(self, task, backbone, prefix, judge):
-        """The best of the rates on held-out rows of the training split, with the first seed."""
-        found = {}
-        for rate in self.plan.backbones[backbone].rates:
-            name = f"{prefix}/{rate:g}"
-            numbers = self.numbers(Job(task, backbone, self.choice, self.seeds[0], name))
-            if numbers:
-                mean = np.mean([size[judge] for size in numbers["sizes"].values()])
-                found[f"{rate:g}"] = mean if judge == "divergence" else -mean
-        is_complete = len(found) == len(self.plan.backbones[backbone].rates)
-        return min(found, key=found.get) if is_complete else None
+        """The best of the rates on held-out rows of the training split; None before all are tried."""
+        trials = self.study.trials(task, backbone, prefix)
+        known = [len(trials) == 1 or self.numbers(job) for job in trials.values()]
+        return self.study.best_rate(trials, judge) if all(known) else None
 
     def pair(self, task, ours, our_size, theirs, their_size):
         """What two models predicted, for a claim; the jobs of each, one a seed."""

@@ -19,12 +19,16 @@ from .study import Study, cost, device_name, elastic_of
 
 
 def train_teacher(case):
-    """Fine-tune the pre-trained model on labels."""
+    """Fine-tune the pre-trained model on labels, at the rate of the job's name or at the one that was chosen."""
+    _, *given = case.words
+    rate = given[0] if given else case.teacher_rate()
     model = case.pretrained()
-    spent = case.fit(model, case.backbone.teacher_rate, case.task.teacher_epochs)
-    model.save_pretrained(case.folder / "model")
-    case.tokenizer.save_pretrained(case.folder / "model")
-    return case.scored(model, spent)
+    spent = case.fit(model, float(rate), case.task.teacher_epochs)
+    if not given:
+        model.save_pretrained(case.folder / "model")
+        case.tokenizer.save_pretrained(case.folder / "model")
+    numbers, answers = case.scored(model, spent)
+    return {"rate": rate, **numbers}, answers
 
 
 def train_arm(case):

@@ -144,6 +144,17 @@ def test_a_rate_is_chosen_when_all_are_known_and_by_what_the_model_learns(view):
     assert view.rate("rte", "minilm", "alone/w0.5-d1", "metric") == "0.0008"
 
 
+def test_the_rate_of_a_teacher_is_chosen_by_its_metric_before_it_is_trained(tmp_path):
+    view = View(Study(PLAN, tmp_path, Results(tmp_path), {}, "choice-9"), ["rte"], ["minilm-tuned"], [0, 1])
+    assert view.each("rte", "minilm-tuned", "teacher") is None
+    trials = [f"rte/minilm-tuned/choice-9-0: teacher/{rate}" for rate in ("5e-05", "0.0001", "0.0002", "0.0004")]
+    teachers = [f"rte/minilm-tuned/score-{seed}: teacher" for seed in (0, 1)]
+    assert [str(job) for job in view.missing] == [*trials, *teachers]
+    for job, metric in zip(view.missing[:4], (0.6, 0.8, 0.9, 0.7), strict=True):
+        view.study.results.record(job, {"sizes": {"model": {"divergence": 0, "metric": metric}}}, {})
+    assert view.study.at(view.missing[-1]).teacher_rate() == "0.0002"
+
+
 def test_names_that_are_not_in_the_plan_are_refused():
     with pytest.raises(SystemExit, match=r"mnli is not in the plan\. Possible are sst2, mrpc"):
         make_view(parse_arguments(["rivals", "--tasks", "mnli"]))
