@@ -60,7 +60,7 @@ class Setting:
     depths: tuple[float, ...] = (0.5, 0.75, 1.0)
     length: int = 128
     train_batch: int = 32
-    batches: tuple[int, ...] = (1, 8, 64, 256)
+    batches: tuple[int, ...] = (1, 8, 64, 256, 1024)
     rounds: int = 12
     warmup: int = 3
     passes: int = 5
