@@ -205,7 +205,7 @@ def test_without_seqeval_the_extra_is_named(monkeypatch):
     monkeypatch.setattr(task_metrics.logger, "warning_once", warnings.append)
     metrics = metrics_of("ForTokenClassification", one_hot([[0, 1]], 5), np.array([[0, 2]]), **named(TAGS))
     assert metrics == {"accuracy": 0.5}
-    assert "pip install 'dynabert-hf[metrics]'" in warnings[0]
+    assert 'pip install "dynabert_hf[metrics]"' in warnings[0]
 
 
 @pytest.mark.parametrize(

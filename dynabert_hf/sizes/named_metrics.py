@@ -97,7 +97,7 @@ def _of_values(module: str, name: str, columns: Sequence[tuple[np.ndarray, np.nd
 def _function(module: str, name: str) -> Any:
     if find_spec("sklearn") is None:
         raise ImportError(
-            f"{name} needs scikit-learn, which is not installed. Install it by pip install 'dynabert-hf[metrics]', or "
-            "leave out --metric."
+            f"{name} needs scikit-learn, which is not installed. Install it with "
+            '`pip install "dynabert_hf[metrics]"`, or leave out --metric.'
         )
     return getattr(__import__(module, fromlist=[name]), name)

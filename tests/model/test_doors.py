@@ -176,7 +176,7 @@ def test_lora_is_merged_before_weights_are_copied_or_reordered(with_lora):
     importance = Importance(torch.rand(6, 4), torch.rand(6, 48))
     with pytest.raises(ValueError, match=r"layer 0 a .* for attention\.self\.query\. .* merge adapters first"):
         rewire(elastic, importance)
-    with pytest.raises(TypeError, match="neither an elastic nor a stock BERT"):
+    with pytest.raises(TypeError, match="neither an elastic model nor a stock one"):
         rewire(with_lora, importance)
 
 
