@@ -112,7 +112,7 @@ class ActiveSizes:
         """
         kept = self._kept.get(self.size)
         if kept is None or not kept.holds():
-            linears = self.list_of_layers.check_linears(self.size.positions)
+            linears = self.list_of_layers.elastic_linears(self.size.positions)
             if any(map(is_brought, linears)):
                 self.forget()
                 return
@@ -259,7 +259,7 @@ class ElasticLayers(nn.ModuleList):
     def __init__(self, base: nn.Module, active: ActiveSizes, anatomy: Anatomy):
         stock = anatomy.stored_layers(base)
         super().__init__(stock[shape.index] for shape in active.stored)
-        self.active, self.is_elastic, active.list_of_layers = active, False, self
+        self.active, active.list_of_layers = active, self
         self.places: list[list[tuple[str, Role, Any, str]]] = []
         for position, (layer, shape) in enumerate(zip(self.stored, active.stored, strict=True)):
             self.places.append([])
@@ -291,35 +291,33 @@ class ElasticLayers(nn.ModuleList):
         """All layers, also those that do not run."""
         return list(self._modules.values())
 
-    def make_elastic(self) -> None:
-        """Let the linears compute with a part of their weights, in place. Before, they are stock ones.
+    def elastic_linears(self, positions: Iterable[int]) -> list[ElasticLinear]:
+        """The linears of layers; stock ones become elastic, in place, unless one is refused.
 
-        What stands in the place of a linear, such as an adapter or a quantised one, stays as it is.
+        A size below the stored widths is refused where something else is in place of one. An adapter or a quantised
+        layer may be, and knows no widths. Looks into the parents' tables, for speed.
         """
-        numbers = {path: number for number, path in enumerate(self.active.config.anatomy.linears)}
-        for position, places in enumerate(self.places):
-            for path, role, modules, name in places:
-                if type(modules[name]) is nn.Linear:
-                    number = position * len(numbers) + numbers[path]
-                    ElasticLinear.become(modules[name], self.active, number=number, blocks=role.blocks)
-        self.is_elastic = True
-
-    def check_linears(self, positions: Iterable[int]) -> list[ElasticLinear]:
-        """The linears of layers; a size below the stored widths is refused where something else is in place of one.
-
-        An adapter or a quantised layer may, and knows no widths. Looks into the parents' tables, for speed.
-        """
-        linears = []
-        for position, (path, _, modules, name) in ((each, place) for each in positions for place in self.places[each]):
-            module = modules[name]
-            linears.append(module)
-            if not isinstance(module, ElasticLinear):
+        linears, stock = [], []
+        for position, (path, role, modules, name) in (
+            (each, place) for each in positions for place in self.places[each]
+        ):
+            linears.append(module := modules[name])
+            if type(module) is nn.Linear and module.weight.shape == self._shape(position, role):
+                stock.append((module, position, path, role))
+            elif not isinstance(module, ElasticLinear):
                 raise SubNetworkError(
                     f"A size narrower than this model is asked for, but an adapter or a quantised layer stands in "
                     f"layer {position}.{path}, and that knows one width only. Possible are all depths at full width; "
                     "for other widths merge adapters first (merge_and_unload), or extract the size and adapt that."
                 )
+        paths = list(self.active.config.anatomy.linears) if stock else []
+        for module, position, path, role in stock:
+            number = position * len(paths) + paths.index(path)
+            ElasticLinear.become(module, self.active, number=number, blocks=role.blocks)
         return linears
+
+    def _shape(self, position: int, role: Role) -> tuple[int, int]:
+        return linear_shape(role, layer_axes(self.active.config, self.active.stored[position]))
 
     def __iter__(self) -> Iterator[Any]:
         active, stored = self.active, self.stored
@@ -330,7 +328,7 @@ class ElasticLayers(nn.ModuleList):
             is_replica = self is not active.list_of_layers  # of DataParallel, with weights of its own
             if not (is_grad_enabled() or is_tracing() or active.sharing or is_replica):
                 return self._pass_without_gradients(layers)
-            linears = self.check_linears(active.size.positions)  # an adapter may have come after the size
+            linears = self.elastic_linears(active.size.positions)  # an adapter may have come after the size
             if active.sharing is not None:
                 active.sharing.make_ready(linears)
         return iter(layers if active.sharing is None else active.sharing.walk(layers))

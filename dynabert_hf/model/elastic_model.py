@@ -66,7 +66,7 @@ class ElasticModelMixin(_Model):
             self.active_sizes = ActiveSizes(config)
             layers = ElasticLayers(self, self.active_sizes, config.anatomy)
             if config.stored_shape is None:  # else they stay stock linears until a smaller size is asked for
-                layers.make_elastic()
+                layers.elastic_linears(range(len(layers.stored)))
         else:
             base = self.elastic_base_class(config, **pooler_of(getattr(self, self.base_model_prefix)))
             setattr(self, self.base_model_prefix, base)
@@ -134,9 +134,7 @@ class ElasticModelMixin(_Model):
         layers = active.list_of_layers
         layers.check_place(self.base_model, prepared.positions)
         if not prepared.is_full_width:
-            if not layers.is_elastic:
-                layers.make_elastic()
-            layers.check_linears(prepared.positions)
+            layers.elastic_linears(prepared.positions)
         active.switch(prepared)
         self.config._record_active(size)
 

@@ -253,6 +253,18 @@ def test_an_extracted_model_stands_on_stock_linears_until_it_is_made_smaller(fam
         assert logits(small.set_active(size)).shape == (2, 3)
 
 
+def test_a_refused_width_leaves_stock_linears_which_are_made_smaller_once_nothing_is_in_their_place():
+    model, size = make_model(), "w0.25-d0.5"
+    small, expected = model.extract("w0.5-d0.5"), logits(model.set_active(size))
+    place = small.bert.encoder.layer.stored[1].intermediate
+    place.dense = torch.nn.Sequential(place.dense)  # as an adapter wraps a linear
+    with pytest.raises(SubNetworkError, match=r"stands in layer 1\.intermediate\.dense"):
+        small.set_active(size)
+    assert {type(each) for each in small.modules() if isinstance(each, torch.nn.Linear)} == {torch.nn.Linear}
+    place.dense = place.dense[0]
+    torch.testing.assert_close(logits(small.set_active(size)), expected, rtol=0, atol=1e-6)
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:torch.quantize_per_tensor:UserWarning")  # torch's own
 @pytest.mark.parametrize("size", ["w1-d1", "w0.5-d0.5"])
 def test_dynamic_quantisation_quantises_an_extracted_model(family, size):

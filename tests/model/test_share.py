@@ -130,7 +130,7 @@ def test_shared_models_share_extract_and_save_as_any_other(tmp_path):
 def test_a_replaced_module_narrows_only_the_model_that_has_it():
     model = make_model()
     shared = model.share()
-    shared.base_model.encoder.layer[2].output.dense = torch.nn.Linear(48, 32)
+    shared.base_model.encoder.layer[2].output.dense = torch.nn.Sequential(torch.nn.Linear(48, 32))
     with pytest.raises(SubNetworkError, match=r"stands in layer 2\.output\.dense"):
         shared.set_active(width=0.5)
     assert model.set_active(width=0.5).share(width=0.25).active == SubNetwork(0.25, 1.0)
