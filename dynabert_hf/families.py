@@ -192,8 +192,8 @@ def anatomy_of(model: PreTrainedModel | PreTrainedConfig) -> Anatomy:
         if is_plain and type(config) is each.config_class.backbone_config_class:
             return each.config_class.anatomy
     raise ModelTypeError(
-        f"A {type(model).__name__} is neither an elastic model nor a stock one that can be made elastic. Supported types are "
-        f"{', '.join(supported_types())}. Give a model of one of them; of a model with adapters that is what "
+        f"A {type(model).__name__} is neither an elastic model nor a stock one that can be made elastic. Supported "
+        f"types are {', '.join(supported_types())}. Give a model of one of them; of a model with adapters that is what "
         "merge_and_unload() returns."
     )
 

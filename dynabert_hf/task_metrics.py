@@ -175,8 +175,8 @@ def _pair_scores(vectors: np.ndarray, scores: np.ndarray) -> dict[str, float]:
     cosines = (first * second).sum(-1)
     if importlib.util.find_spec("scipy") is None:
         logger.warning_once(
-            "Spearman's correlation needs scipy, which is not installed. Pearson's is measured instead. Install it with "
-            '`pip install "dynabert_hf[metrics]"`, or give compute_metrics.'
+            "Spearman's correlation needs scipy, which is not installed. Pearson's is measured instead. Install it "
+            'with `pip install "dynabert_hf[metrics]"`, or give compute_metrics.'
         )
         return {"pearson": correlation(cosines, scores)}
     from scipy.stats import rankdata
