@@ -21,7 +21,7 @@ export BORROW
 DEVICE ?= cuda
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-gpu test-common test-quantised test-oldest test-newest lint format clean
+.PHONY: help demo test test-slow test-gpu test-common test-quantised test-oldest test-newest lint format api clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -71,6 +71,9 @@ lint: $(VENV)/.installed  ## style and types
 format: $(VENV)/.installed  ## mend style where it can be done by itself
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+api: $(VENV)/.installed  ## write docs/api.md, the page of all public names, from the docstrings
+	PYTHONPATH=tests $(BIN)/python -m helpers.api_page
 
 clean:  ## remove the environment and what builds and tools left
 	rm -rf $(VENV) .venv-oldest .venv-newest build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

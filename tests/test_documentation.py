@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers import api_page
 
 import dynabert_cli
 
@@ -67,7 +68,7 @@ def test_a_page_names_files_that_exist(path):
     """CHANGELOG tells of former files; scripts that a reader would write begin with `your_`."""
     text = path.read_text()
     links = [link for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text) if not (path.parent / link).exists()]
-    named = re.findall(r"`([\w./-]*\.(?:py|md|yaml|toml|cfg))`", text) if path.name != "CHANGELOG.md" else []
+    named = re.findall(r"`([\w./-]+\.(?:py|md|yaml|toml|cfg))`", text) if path.name != "CHANGELOG.md" else []
     there = {f"/{known.relative_to(ROOT).as_posix()}" for known in FILES}
     lost = [name for name in named if not any(known.endswith(f"/{name}") for known in there)]
     lost = [name for name in lost if not name.startswith("your_")]
@@ -90,6 +91,10 @@ def test_pages_name_benchmarks_that_exist():
     told = {each for page in PAGES for each in re.findall(r"python -m (benchmarks[\w.]*\w)", page.read_text())}
     assert len(told) > 3
     assert [each for each in told if importlib.util.find_spec(each) is None] == []
+
+
+def test_the_page_of_public_names_is_what_the_docstrings_say():
+    assert api_page.PAGE.read_text() == api_page.make_page(), "`make api` writes it anew"
 
 
 def test_docstrings_and_comments_name_files_that_exist():
