@@ -19,7 +19,7 @@ from ..data.encoding import as_texts, encoded
 from ..data.labelled_text import joined, read_texts, usual_texts
 from ..data.questions import COLUMNS as QUESTION_COLUMNS
 from ..data.questions import WINDOW, Questions, read_questions
-from ..data.text_columns import CHOICES, TextColumns
+from ..data.text_columns import CHOICES, TextColumns, named_texts
 from ..data.text_files import read_rows
 from ..families import longest_input
 from ..files import check_writable_file
@@ -66,14 +66,15 @@ def _write(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
 
 def _read(arguments: Namespace, model: Any) -> tuple[list[tuple[Any, ...]], list[str]]:
     """The texts of the file, a row each, and the columns that they are from."""
+    named = list(named_texts(arguments.text_column, model) or ())
     if task_of(model).predicts == "choice":
-        columns = arguments.text_column or list(CHOICES)
+        columns = named or list(CHOICES)
         choices = read_rows(Path(arguments.file), needed=columns, as_text=True)
         return list(zip(*(choices[each] for each in columns), strict=True)), columns
     if task_of(model).predicts != "span":
-        columns = arguments.text_column or list(usual_texts(arguments.file, model))
+        columns = named or list(usual_texts(arguments.file, model))
         return read_texts(Path(arguments.file), columns), columns
-    columns = arguments.text_column or list(QUESTION_COLUMNS)
+    columns = named or list(QUESTION_COLUMNS)
     rows = read_questions(arguments.file, columns=columns)
     return list(zip(*(as_texts(list(rows[each]), each) for each in columns), strict=True)), columns
 

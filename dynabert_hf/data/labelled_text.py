@@ -24,7 +24,7 @@ from .masking import MaskedOnce
 from .questions import ANSWERS, WINDOW, Questions, read_questions
 from .questions import COLUMNS as QUESTION_COLUMNS
 from .sentences import texts_to_learn
-from .text_columns import TextColumns, as_names
+from .text_columns import TextColumns, named_texts
 from .text_files import names_of_columns, read_rows
 
 COLUMNS: Mapping[str, TextColumns] = {
@@ -112,7 +112,7 @@ class LabelledText:
                 f"are models {', '.join(COLUMNS)}. Evaluate this one by what you make of its outputs."
             )
         usual = COLUMNS[task.head]
-        columns = TextColumns(tuple(as_names(text_columns) or usual.texts), label_column or usual.labels)
+        columns = TextColumns(tuple(named_texts(text_columns, model) or usual.texts), label_column or usual.labels)
         if task.predicts == "span":
             return cls._of_questions(path, columns, model, tokenizer, batch_size)
         found = columns.or_usual(names_of_columns(path), model)
@@ -225,7 +225,7 @@ def tokenised_texts(
         ValueError: If the file has another suffix, cannot be read, has no rows, not these columns, or a row without
             text.
     """
-    names = list(as_names(text_columns) or usual_texts(path, model))
+    names = list(named_texts(text_columns, model) or usual_texts(path, model))
     if is_sentence_encoder(model.config):
         texts = [dict(zip(names, row, strict=True)) for row in read_texts(Path(path), names)]
         return list(texts_to_learn(repr(str(path)), texts, model, tokenizer, text_columns=names))

@@ -56,7 +56,7 @@ class TextColumns:
         Raises:
             ValueError: If a column was named that is not there, or none has a usual name.
         """
-        texts = as_names(texts)
+        texts = named_texts(texts, model)
         name, names = next(iter(named.items()))
         every = list(dict.fromkeys(each for own in named.values() for each in own))
         missing = [each for each in texts or () if each not in names]
@@ -103,8 +103,35 @@ class TextColumns:
 
 
 def as_names(given: Sequence[str] | str | None) -> Sequence[str] | None:
-    """Names of columns, also where one was given alone."""
-    return [given] if isinstance(given, str) else given
+    """Names of columns, also where one was given alone.
+
+    Raises:
+        ValueError: If a column is named twice.
+    """
+    names = [given] if isinstance(given, str) else given
+    if names is not None and len(set(names)) < len(names):
+        raise ValueError(f"The columns of text {list(names)} name one twice. Name each column once.")
+    return names
+
+
+def named_texts(given: Sequence[str] | str | None, model: PreTrainedModel) -> Sequence[str] | None:
+    """The columns of text that were named, if any.
+
+    Raises:
+        ValueError: If the head of the model reads more or fewer of them, or one is named twice.
+    """
+    names, task = as_names(given), task_of(model)
+    if not names:
+        return None
+    possible = {"span": (2,), "choice": (2,), "token": (1,)}.get(task.predicts, (1, 2))
+    if task.head == "ForMaskedLM":  # of a pair, too
+        possible = (1, 2)
+    if len(names) not in possible:
+        raise ValueError(
+            f"{len(names)} columns of text were given, {list(names)}. A {type(model).__name__} reads "
+            f"{' or '.join(map(str, possible))}; name these alone."
+        )
+    return names
 
 
 def _usual_columns(model: PreTrainedModel) -> tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]:

@@ -404,7 +404,9 @@ def test_predict_answers_questions_with_the_likeliest_span(capsys, folder, tmp_p
     spans = [(float(start[i] + end[j]), i, j) for i in range(6) for j in range(i, 6)]
     _, first, last = max(spans)
     assert found["answer"] == " ".join(["a", "good", "film", "a", "bad", "film"][first : last + 1])
-    assert_refused(capsys, "1 columns of text were given, but question-answering takes 2", *command[:-1])
+    assert_refused(
+        capsys, "1 columns of text were given, ['question']. A DynaBertForQuestionAnswering reads 2", *command[:-1]
+    )
 
 
 def test_predict_tells_values_labels_and_entities(capsys, folder, tmp_path):

@@ -1,0 +1,37 @@
+"""Which columns of text may be named for a head."""
+
+import json
+import re
+
+import pytest
+from helpers.texts import REVIEW_WORDS
+from helpers.tiny import make_small, make_tokenizer
+
+from dynabert_hf import LabelledText
+from dynabert_hf.data.labelled_text import tokenised_texts
+from dynabert_hf.data.reading import read_datasets
+
+ROW = {"a": "good film", "b": "bad", "c": "very good", "tokens": ["good"], "tags": ["LABEL_0"], "label": 0}
+
+
+@pytest.mark.parametrize(
+    ("head", "named", "message"),
+    [
+        ("ForSequenceClassification", ["a", "b", "c"], "3 columns of text were given, ['a', 'b', 'c']. A DynaBert"),
+        ("ForSequenceClassification", ["a", "a"], "The columns of text ['a', 'a'] name one twice. Name each"),
+        ("ForTokenClassification", ["tokens", "a"], "reads 1; name these alone."),
+        ("ForMaskedLM", ["a", "b", "c"], "reads 1 or 2; name these alone."),
+        ("ForMultipleChoice", ["a"], "reads 2; name these alone."),
+        ("ForQuestionAnswering", ["a", "b", "c"], "reads 2; name these alone."),
+    ],
+)
+def test_columns_that_a_head_would_pass_over_are_refused(tmp_path, head, named, message):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(ROW) + "\n")
+    model, tokenizer = make_small(head), make_tokenizer(REVIEW_WORDS)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        LabelledText.from_file(path, model, tokenizer, text_columns=named)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        tokenised_texts(path, model, tokenizer, text_columns=named)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        read_datasets({"train_dataset": [ROW]}, model, tokenizer, text_columns=named)
