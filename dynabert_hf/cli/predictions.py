@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -16,7 +15,7 @@ from rich.console import Console
 
 from ..data.columns import short
 from ..data.encoding import as_texts, encoded
-from ..data.labelled_text import joined, read_texts, usual_texts
+from ..data.labelled_text import joined, read_texts, read_words, usual_texts
 from ..data.questions import COLUMNS as QUESTION_COLUMNS
 from ..data.questions import WINDOW, Questions, read_questions
 from ..data.text_columns import CHOICES, TextColumns, named_texts
@@ -25,10 +24,11 @@ from ..families import longest_input
 from ..files import check_writable_file
 from ..model.subnetwork import size_name
 from ..sizes.tables import table_of
-from ..task_metrics import has_entities, problem_type
+from ..task_metrics import problem_type
 from ..tasks import is_sentence_encoder, task_of
 from .inputs import load_model, needed_tokenizer
 from .tables import print_json, then
+from .tags import as_text, tag_texts
 
 pipeline: Any = transformers.pipeline  # typed for the classes of transformers alone
 
@@ -50,6 +50,8 @@ def predict(arguments: Namespace, console: Console) -> None:
     rows, columns = _read(arguments, model)
     told = {"batch_size": arguments.eval_batch_size, "may_be_none": arguments.no_answer}
     found = predict_texts(model, needed_tokenizer(arguments.model), rows, **told)
+    if task_of(model).pipeline == "token-classification":  # the places of words are those in their text
+        rows = [(as_text(words),) for (words,) in rows]
     records = [{**dict(zip(columns, row, strict=True)), **one} for row, one in zip(rows, found, strict=True)]
     with then(partial(_write, Path(arguments.output), records) if arguments.output else None):
         if arguments.json:
@@ -71,6 +73,9 @@ def _read(arguments: Namespace, model: Any) -> tuple[list[tuple[Any, ...]], list
         columns = named or list(CHOICES)
         choices = read_rows(Path(arguments.file), needed=columns, as_text=True)
         return list(zip(*(choices[each] for each in columns), strict=True)), columns
+    if task_of(model).pipeline == "token-classification":
+        columns = named or list(usual_texts(arguments.file, model))
+        return [(words,) for words in read_words(Path(arguments.file), columns[0])], columns
     if task_of(model).predicts != "span":
         columns = named or list(usual_texts(arguments.file, model))
         return read_texts(Path(arguments.file), columns), columns
@@ -168,26 +173,7 @@ def predict_texts(
     texts = [row[0] for row in rows]
     if task == "fill-mask":
         return _fill(model, tokenizer, texts, batch_size)
-    return _tag(model, tokenizer, texts, batch_size)
-
-
-def _tag(model: Any, tokenizer: Any, texts: Sequence[str], batch_size: int) -> list[dict]:
-    """The entities of each text, of a long one window by window; or where labels name none, the tag of each token."""
-    told: dict[str, Any] = {}
-    if has_entities(model.config) and tokenizer.is_fast:
-        told = {"aggregation_strategy": "simple", "stride": tokenizer.model_max_length // 4}
-    else:
-        lengths = map(len, tokenizer(texts, verbose=False)["input_ids"])
-        if cut := sum(length > tokenizer.model_max_length for length in lengths):
-            print(
-                f"{cut} of {len(texts)} texts are longer than the {tokenizer.model_max_length} tokens that are read. "
-                "What follows has no tags; split these texts.",
-                file=sys.stderr,
-            )
-    tagged = pipeline("token-classification", model, tokenizer=tokenizer, batch_size=batch_size, **told)(texts)
-    names = ("entity_group", "entity", "word", "score", "start", "end")
-    kept = ([{name: _plain(each[name]) for name in names if name in each} for each in tags] for tags in tagged)
-    return [{"entities": tags} for tags in kept]
+    return [{"entities": each} for each in tag_texts(model, tokenizer, texts, batch_size=batch_size)]
 
 
 def _classify(model: Any, tokenizer: Any, rows: Sequence[Sequence[str]], batch_size: int) -> list[dict]:
@@ -263,7 +249,3 @@ def answer_questions(
             ends.append(outputs.end_logits.float().cpu().numpy())
     answers = questions.answered(joined(starts), joined(ends), may_be_none=may_be_none)
     return [{"answer": each.text, "score": each.score, "start": each.start, "end": each.end} for each in answers]
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if hasattr(value, "item") else value

@@ -235,7 +235,7 @@ def _tagged(
 
     Of rows without labels the labels are None, if they may be missing.
     """
-    _check_words(words, tags, column, needs_labels=needs_labels)
+    check_words(words, tags, column, needs_labels=needs_labels)
     encoded = tokenizer(words, is_split_into_words=True, truncation=True, max_length=limit)
     if tags is None:
         return _inputs(encoded), None
@@ -265,7 +265,12 @@ def _tagged(
     return _inputs(encoded), labels
 
 
-def _check_words(words: list[Any], tags: list[Any] | None, column: str, *, needs_labels: bool) -> None:
+def check_words(words: list[Any], tags: list[Any] | None, column: str, *, needs_labels: bool = False) -> None:
+    """Check that every row is a list of words, with as many labels where there are any.
+
+    Raises:
+        ValueError: If one is not.
+    """
     for row, own in enumerate(words, 1):
         labels = own if tags is None else tags[row - 1]
         may_lack = labels is None and not needs_labels

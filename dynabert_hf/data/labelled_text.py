@@ -18,7 +18,7 @@ from transformers import EvalPrediction
 from ..model.elastic_model import ElasticModelMixin
 from ..task_metrics import IGNORED
 from ..tasks import evaluating, is_sentence_encoder, task_of
-from .encoding import as_texts, encoded, most_tokens, tokenised
+from .encoding import as_texts, check_words, encoded, most_tokens, tokenised
 from .labels import SPAN, CastLabels, check_labels
 from .masking import MaskedOnce
 from .questions import ANSWERS, WINDOW, Questions, read_questions
@@ -252,6 +252,19 @@ def read_texts(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
     rows = read_rows(path, needed=list(columns), as_text=True)
     cells = {column: [" ".join(c) if isinstance(c, list) else c for c in rows[column]] for column in columns}
     return list(zip(*(as_texts(texts, column) for column, texts in cells.items()), strict=True))
+
+
+def read_words(path: Path, column: str) -> list[str] | list[list[str]]:
+    """The texts of a column of a file, or the words of each.
+
+    Raises:
+        ValueError: As `read_texts` does, or if a row of words has none or other than texts among them.
+    """
+    cells = list(read_rows(path, needed=[column], as_text=True)[column])
+    if not any(isinstance(cell, list) for cell in cells):
+        return as_texts(cells, column)
+    check_words(cells, None, column)
+    return cells
 
 
 def joined(arrays: list[np.ndarray]) -> np.ndarray:
