@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -16,6 +17,8 @@ from safetensors import SafetensorError
 WRITE_ERRORS = (OSError, SafetensorError, RuntimeError)
 """What a full disk raises: safetensors and torch have errors of their own."""
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
@@ -23,7 +26,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
     Raises:
         FileExistsError: If `path` exists.
-        OSError: If it cannot be written.
+        OSError: If it cannot be written, or the disk is full.
     """
     if path.exists() or path.is_symlink():
         raise FileExistsError(f"{str(path)!r} exists, and nothing is overwritten. Give another path, or remove it.")
@@ -38,6 +41,12 @@ def new_folder(path: Path) -> Iterator[Path]:
         scratch.chmod(0o755)
         yield scratch
         scratch.rename(path)
+    except (OSError, SafetensorError) as error:
+        if isinstance(error, OSError) and error.errno not in _NO_ROOM:
+            raise
+        raise OSError(
+            f"{str(path)!r} could not be written: {error}. Nothing is left of it. Make room, or give another path."
+        ) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -46,12 +55,12 @@ def check_writable_file(path: str | PathLike) -> None:
     """Whether a file can be written there, to be known before anything is measured for it.
 
     Raises:
-        OSError: If its folder does not exist, or the file or the folder cannot be written.
+        OSError: If its folder does not exist, or the file or the folder, where it is made whole, cannot be written.
     """
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{str(path)!r} cannot be written: {str(path.parent)!r} is no folder. Make it first.")
-    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+    if path.is_dir() or not all(os.access(each, os.W_OK) for each in (path.parent, path) if each.exists()):
         raise PermissionError(f"{str(path)!r} cannot be written. Name a file in a folder where you may write.")
 
 
@@ -96,6 +105,8 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
             f"{str(path)!r} could not be written: {error}. All that was saved before is kept. Make room, and run again "
             "to go on from there."
         ) from error
+    finally:
+        _remove(partial)
 
 
 def _remove(path: Path) -> None:

@@ -21,7 +21,7 @@ from ..data.questions import WINDOW, Questions, read_questions
 from ..data.text_columns import CHOICES, TextColumns, named_texts
 from ..data.text_files import read_rows
 from ..families import longest_input
-from ..files import check_writable_file
+from ..files import check_writable_file, write_whole
 from ..model.subnetwork import size_name
 from ..sizes.tables import table_of
 from ..task_metrics import problem_type
@@ -63,7 +63,7 @@ def predict(arguments: Namespace, console: Console) -> None:
 
 def _write(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
     lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-    path.write_text(lines, encoding="utf-8")
+    write_whole(path, lambda partial: partial.write_text(lines, encoding="utf-8"))
 
 
 def _read(arguments: Namespace, model: Any) -> tuple[list[tuple[Any, ...]], list[str]]:

@@ -10,8 +10,10 @@ import math
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..files import write_whole
 from ..model.subnetwork import SubNetwork
 from .choosing import pareto_front
 from .metrics import is_lower_better
@@ -313,5 +315,6 @@ def _frame(axes: Axes, *, x: str, y: str, title: str | None) -> None:
 
 def _finish(figure: Figure, path: str | PathLike | None) -> Figure:
     if path is not None:
-        figure.savefig(path)
+        whole = Path(path) if Path(path).suffix else Path(f"{path}.png")  # as matplotlib names it
+        write_whole(whole, lambda partial: figure.savefig(partial, format=whole.suffix[1:].lower()))
     return figure

@@ -14,6 +14,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from ..files import write_whole
 from .records import SETTING, SizeRecord, make_records
 
 COLUMNS = {
@@ -162,7 +163,8 @@ class ProfileTable:
         """
         check_suffix(path)
         forms = {".json": self.to_json, ".csv": self.to_csv, ".md": self.to_markdown}
-        Path(path).write_text(forms[Path(path).suffix](), encoding="utf-8")
+        content = forms[Path(path).suffix]()
+        write_whole(Path(path), lambda partial: partial.write_text(content, encoding="utf-8"))
 
 
 def check_suffix(path: str | PathLike) -> None:
