@@ -224,6 +224,11 @@ class ElasticModelMixin(_Model):
             RuntimeError: If its configuration does not fit its weights.
             OSError: If a weight file is broken, outside of the folder, or would run code when read.
         """
+        if only_active and kwargs.get("state_dict") is not None:
+            raise SubNetworkError(
+                "only_active=True reads a part of a file, but state_dict was given, which is whole and in memory "
+                "already. Give one of the two; extract() makes the part of a model that was loaded from a state_dict."
+            )
         try:
             return super().from_pretrained(pretrained_model_name_or_path, *args, only_active=only_active, **kwargs)
         except SafetensorError as error:

@@ -111,6 +111,16 @@ def test_loading_the_active_part_is_loading_and_extracting(saved):
         assert torch.equal(ours, theirs), name
 
 
+def test_weights_in_memory_are_loaded_whole_and_their_active_part_is_extracted(saved):
+    whole = DynaBertForSequenceClassification.from_pretrained(saved, **SIZE)
+    given = {"config": whole.config, "state_dict": whole.state_dict()}
+    with pytest.raises(SubNetworkError, match=r"but state_dict was given.*extract\(\) makes the part"):
+        DynaBertForSequenceClassification.from_pretrained(None, **given, only_active=True)
+    again = DynaBertForSequenceClassification.from_pretrained(None, **given).extract()
+    for (name, ours), (_, theirs) in zip(again.named_parameters(), whole.extract().named_parameters(), strict=True):
+        assert torch.equal(ours, theirs), name
+
+
 def test_part_of_a_part_is_loaded(saved, tmp_path):
     part = DynaBertForSequenceClassification.from_pretrained(saved, **SIZE, only_active=True)
     part.save_pretrained(tmp_path / "part")
