@@ -8,7 +8,7 @@ full-size network, so that a width or depth means the same sub-network before an
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -56,14 +56,13 @@ def _size_texts(given: Any) -> list[str] | None:
     """The listed sizes as JSON can hold them, each once."""
     if given is None:
         return None
-    if isinstance(given, str):
+    if isinstance(given, str) or not isinstance(given, Iterable):
         raise SubNetworkError(f"sizes={given!r} is not possible. Give a list of sizes, such as ['w0.6-d1'].")
     return list(dict.fromkeys(size_name(as_size(size)) for size in given))
 
 
 def _check_increasing(name: str, indices: Sequence[int], num_layers: int) -> None:
-    in_range = all(isinstance(index, int) and 0 <= index < num_layers for index in indices)
-    if not in_range or any(a >= b for a, b in pairwise(indices)):
+    if not all(0 <= index < num_layers for index in indices) or any(a >= b for a, b in pairwise(indices)):
         raise SubNetworkError(
             f"{name}={list(indices)!r} is not possible. Layer indices must increase and lie between 0 and "
             f"{num_layers - 1}, the last layer of this network."
@@ -269,7 +268,7 @@ class ElasticConfigMixin(_Config):
         if missing is not None:
             asked = f"{size} needs {missing}" if isinstance(size, SubNetwork | str) else str(missing)
             held = ", ".join(f"{s.index} ({s.heads} heads, {s.neurons} neurons)" for s in self.stored_layers)
-            fitting = ", ".join(map(str, self.subnetworks)) or "none of the trained ones"
+            fitting = ", ".join(map(size_name, filter(self.holds, self.subnetworks))) or "none of the trained ones"
             raise SubNetworkError(
                 f"{asked}, which this model does not hold. It holds layers {held}. Sizes that fit: {fitting}. Choose "
                 "one that fits, or load the model that this one was extracted from."
@@ -394,7 +393,5 @@ def take_fields(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _constructor_fields(config: PreTrainedConfig) -> dict[str, Any]:
-    values = copy.deepcopy(config.to_dict())
-    for name in ("model_type", "transformers_version", "architectures", "auto_map"):
-        values.pop(name, None)
-    return values
+    left_out = ("model_type", "transformers_version", "architectures", "auto_map")
+    return {name: value for name, value in copy.deepcopy(config.to_dict()).items() if name not in left_out}

@@ -134,8 +134,7 @@ def _read_config(folder: str | Path) -> dict[str, Any]:
 
 
 def _write_config(folder: str | Path, config: dict[str, Any]) -> None:
-    text = json.dumps(config, indent=2, sort_keys=True) + "\n"
-    (Path(folder) / "config.json").write_text(text, encoding="utf-8")
+    (Path(folder) / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _may_be_hub_id(text: str) -> bool:

@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
-from numbers import Real
+from numbers import Integral, Real
+from operator import index
 from typing import Any
 
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:e-?\d+)?"
@@ -56,10 +57,11 @@ class LayerShape:
     def __post_init__(self) -> None:
         for name, least in (("index", 0), ("heads", 1), ("neurons", 1)):
             count = getattr(self, name)
-            if not isinstance(count, int) or isinstance(count, bool) or count < least:
+            if not isinstance(count, Integral) or isinstance(count, bool) or count < least:
                 raise SubNetworkError(
                     f"LayerShape {name}={count!r} is not possible. It must be an integer of at least {least}."
                 )
+            object.__setattr__(self, name, int(count))  # of numpy, too
 
     def fits_in(self, other: LayerShape) -> bool:
         """Whether this shape is part of `other`: the same layer, no more heads, no more neurons."""
@@ -136,10 +138,8 @@ class SubNetwork:
             raise SubNetworkError(
                 f"width={self.width:g} leaves no feed-forward neuron of {num_neurons}. Give a larger width."
             )
-        if kept_layers is None:
-            kept = [math.floor(i / self.depth) for i in range(round(self.depth * num_layers))]
-        else:
-            kept = list(kept_layers)
+        by_rule = [math.floor(i / self.depth) for i in range(round(self.depth * num_layers))]
+        kept = by_rule if kept_layers is None else kept_layers
         if not kept:
             raise SubNetworkError(
                 f"depth={self.depth:g} leaves no layer of {num_layers}. A depth of {number_text(1 / num_layers)} keeps "
@@ -202,7 +202,7 @@ def by_depth(given: Any) -> dict[str, list[int]] | None:
     if given is None:
         return None
     try:
-        return {number_text(float(depth)): list(indices) for depth, indices in given.items()}
+        return {number_text(_check_multiplier("depth", float(d))): list(map(index, kept)) for d, kept in given.items()}
     except (AttributeError, TypeError, ValueError) as error:
         raise SubNetworkError(
             f"kept_layers={given!r} is not possible. Give for each depth the layers to keep, such as "

@@ -1,11 +1,19 @@
 """What an elastic checkpoint remembers, and what it refuses."""
 
+import numpy
 import pytest
 from helpers.tiny import BACKBONE_CONFIGS, TINY, make_config
 from transformers import AutoConfig, BertModel, DistilBertConfig
 
 import dynabert_hf
-from dynabert_hf import DynaBertConfig, DynaRobertaConfig, LayerShape, SubNetwork, SubNetworkError
+from dynabert_hf import (
+    DynaBertConfig,
+    DynaBertForSequenceClassification,
+    DynaRobertaConfig,
+    LayerShape,
+    SubNetwork,
+    SubNetworkError,
+)
 
 
 def test_a_configuration_is_made_from_a_stock_one_or_a_model(family):
@@ -54,6 +62,9 @@ def test_layers_to_keep_are_found_for_every_depth(key, tmp_path):
         ({"widths": ["a", 1]}, "width='a' is not a multiplier"),
         ({"kept_layers": [0, 1, 2]}, "kept_layers=.* is not possible. Give for each depth"),
         ({"kept_layers": {"half": [0, 1, 2]}}, "kept_layers=.* is not possible. Give for each depth"),
+        ({"kept_layers": {"2": list(range(12))}}, "kept_layers=.* is not possible. Give for each depth"),
+        ({"kept_layers": {"nan": []}}, "kept_layers=.* is not possible. Give for each depth"),
+        ({"kept_layers": {"0.5": [0.0, 2.0, 4.0]}}, "kept_layers=.* is not possible. Give for each depth"),
         ({"widths": [0.1]}, r"leaves no attention head of 4"),
         ({"depths": [0.05]}, r"leaves no layer of 6"),
         ({"kept_layers": {"0.5": [0, 2, 6]}}, r"kept_layers.*\[0, 2, 6\].* between 0 and 5"),
@@ -98,12 +109,22 @@ def test_listed_sizes_are_trained_sizes_besides_the_grid(tmp_path):
     assert config.extract("w0.75-d0.5").subnetworks == (SubNetwork(0.75, 0.5),)
 
 
+def test_integers_of_numpy_are_integers(tmp_path):
+    layers = [LayerShape(*numpy.array([index, 3, 20])) for index in (1, 4)]
+    config = make_config(sizes=[layers], kept_layers={numpy.float32(0.5): numpy.array([1, 3, 5])})
+    config.save_pretrained(tmp_path)
+    assert type(config).from_pretrained(tmp_path).sizes == config.sizes == ["l1h3n20-l4h3n20"]
+    assert [layer.index for layer in config.resolve("w1-d0.5")] == [1, 3, 5]
+
+
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
         ("w0.5-d1", r"sizes='w0\.5-d1' is not possible\. Give a list of sizes"),
         (["small"], "'small' does not name a sub-network"),
+        (LayerShape(1, 3, 20), r"sizes=LayerShape\(.*is not possible\. Give a list of sizes"),
         (["l9h1n1"], "must increase and lie between 0 and 5"),
+        (["l0h9n20"], r"heads=9.* Sizes that fit: w0\.25-d0\.5, .* w1-d1\. Choose"),
     ],
 )
 def test_listed_sizes_that_cannot_be_are_refused(sizes, message):
