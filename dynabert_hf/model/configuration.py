@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
+from difflib import get_close_matches
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -309,7 +310,7 @@ class ElasticConfigMixin(_Config):
             **kwargs: Fields of this class, such as `widths` and `depths`.
 
         Raises:
-            TypeError: If `backbone` is of another architecture.
+            TypeError: If `backbone` is of another architecture, or the name of a field is misspelt.
         """
         config = getattr(backbone, "config", backbone)
         if not isinstance(config, cls.backbone_config_class):
@@ -318,6 +319,10 @@ class ElasticConfigMixin(_Config):
                 f"{cls.__name__} cannot be made from {given!r}; it needs {cls.backbone_config_class.model_type!r}. "
                 + _SUPPORTED
             )
+        for name in kwargs:
+            near = get_close_matches(name, [field.name for field in fields(cls)], 1, 0.7)
+            if near and near[0] != name and not hasattr(config, name):
+                raise TypeError(f"{name} is no field. The nearest is {near[0]}; give that, or a size to set_active.")
         made = cls(**{**_constructor_fields(config), **kwargs})
         made._attn_implementation_internal = config._attn_implementation_internal
         return made

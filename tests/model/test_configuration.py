@@ -2,7 +2,7 @@
 
 import numpy
 import pytest
-from helpers.tiny import BACKBONE_CONFIGS, TINY, make_config
+from helpers.tiny import BACKBONE_CONFIGS, TINY, make_config, make_model
 from transformers import AutoConfig, BertModel, DistilBertConfig
 
 import dynabert_hf
@@ -115,6 +115,14 @@ def test_integers_of_numpy_are_integers(tmp_path):
     config.save_pretrained(tmp_path)
     assert type(config).from_pretrained(tmp_path).sizes == config.sizes == ["l1h3n20-l4h3n20"]
     assert [layer.index for layer in config.resolve("w1-d0.5")] == [1, 3, 5]
+
+
+@pytest.mark.parametrize(("name", "nearest"), [("width", "widths"), ("depht", "depth"), ("size", "sizes")])
+def test_a_name_close_to_a_field_is_refused_where_it_would_be_kept_as_one_s_own(name, nearest):
+    model = make_model().to_backbone()
+    with pytest.raises(TypeError, match=rf"{name} is no field. The nearest is {nearest}.*, or a size to set_active"):
+        DynaBertForSequenceClassification.from_backbone(model, **{name: [0.5]})
+    assert DynaBertConfig.from_backbone(model, emb_size=312, num_labels=5).emb_size == 312
 
 
 @pytest.mark.parametrize(
