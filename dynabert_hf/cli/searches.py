@@ -54,7 +54,7 @@ def search(arguments: Namespace, console: Console) -> None:
         return
     rows = [{"": "found", **_row(one, result)} for one in result.found]
     rows += [{"": "grid", **_row(one, result)} for one in result.grid]
-    console.print(table_of([{**row, "size": size_label(parse_size(row["size"]))} for row in rows]))
+    console.print(table_of([_in_words(row, result.cost) for row in rows]))
     for number, one in enumerate(result.found):
         budget = result.budgets[number]
         over = result.missed.get(budget)
@@ -77,10 +77,11 @@ def _setting(arguments: Namespace, model: Any) -> dict[str, Any]:
 
 
 def _row(record: SizeRecord, result: SearchResult) -> dict[str, Any]:
-    amount = record.costs[result.cost]
-    return {
-        "size": record.name,
-        **record.metrics,
-        "divergence": result.divergences[record.name],
-        result.cost: quantity(amount) if result.cost != "latency_ms" else amount,
-    }
+    divergence, amount = result.divergences[record.name], record.costs[result.cost]
+    return {"size": record.name, **record.metrics, "divergence": divergence, result.cost: amount}
+
+
+def _in_words(row: dict[str, Any], cost: str) -> dict[str, Any]:
+    """A row as a table shows it."""
+    amount = row[cost] if cost == "latency_ms" else quantity(row[cost])
+    return {**row, "size": size_label(parse_size(row["size"])), cost: amount}

@@ -33,6 +33,7 @@ def test_what_is_found_is_what_the_package_finds_and_is_kept(folder, capsys):
     found = json.loads(capsys.readouterr().out)["found"]
     assert [row["size"] for row in found] == [one.name for one in expected.found]
     assert found[0]["accuracy"] == expected.found[0].metrics["accuracy"]
+    assert found[0]["flops"] == expected.found[0].flops <= budget  # a number, as it was counted
     loaded = AutoModelForSequenceClassification.from_pretrained(folder / "model")
     assert expected.found[0].size in loaded.config.subnetworks
     assert loaded.config.metrics[found[0]["size"]] == expected.found[0].metrics
