@@ -10,6 +10,8 @@ from typing import Any
 
 from datasets import Dataset, load_dataset
 
+from .columns import short
+
 READERS = {
     ".csv": ("csv", {}),
     ".tsv": ("csv", {"sep": "\t"}),
@@ -47,6 +49,8 @@ def read_rows(
         rows = read_tagged_words(path)
     elif path.suffix in READERS:
         rows = _read(path, needed if as_text else (), cache_dir)
+        if path.suffix == ".tsv":
+            _check_quotes(path, rows)
     else:
         possible = ", ".join((*READERS, *TAGGED))
         raise ValueError(f"{str(path)!r} ends in {path.suffix!r}. Possible is one of {possible}. Give such a file.")
@@ -99,17 +103,17 @@ def read_tagged_words(path: str | PathLike) -> Dataset:
 
 def _sentences(path: Path) -> Iterator[list[tuple[str, str]]]:
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise ValueError(f"{str(path)!r} cannot be read as text: {error}. Give a file in UTF-8.") from error
     words: list[tuple[str, str]] = []
-    for number, line in enumerate([*lines, ""], 1):
-        columns = line.split("\t") if "\t" in line else line.split()
+    for number, line in enumerate([*lines, ""], 1):  # a word may hold any other sign of white space
+        columns = line.split("\t") if "\t" in line else [column for column in line.split(" ") if column]
         if not line.strip() or columns[0] == "-DOCSTART-":
             if words:
                 yield words
             words = []
-        elif len(columns) < 2 or not columns[-1].strip():
+        elif len(columns) < 2 or not columns[0] or not columns[-1].strip():
             raise ValueError(
                 f"{str(path)!r} has {line!r} in line {number}. A line is a word, then its tag, parted by a tab or "
                 "blanks. Give every word a tag, O where it is none."
@@ -133,6 +137,19 @@ def _read(path: Path, as_text: Sequence[str], cache_dir: str | None) -> Any:
         raise ValueError(
             f"{str(path)!r} cannot be read as {reader}: {text}. Give a file of that form, in UTF-8."
         ) from error
+
+
+def _check_quotes(path: Path, rows: Dataset) -> None:
+    """Check that no quote in front of a cell took the lines up to the next quote for one cell."""
+    kinds = {name: str(getattr(kind, "dtype", "")) for name, kind in rows.features.items()}
+    for column in (name for name, kind in kinds.items() if kind.endswith("string")):
+        for row, cell in enumerate(rows[column], 1):
+            if cell is not None and "\t" in cell and "\n" in cell:
+                raise ValueError(
+                    f"{str(path)!r} has {short(cell)} in column {column!r} of row {row}, with tabs and ends of lines. "
+                    "A quote opens that cell, and the next one, some lines on, closes it. Put such a cell in quotes "
+                    "and double those in it, or give jsonl."
+                )
 
 
 def _no_rows(path: str | PathLike) -> ValueError:

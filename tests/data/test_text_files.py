@@ -25,6 +25,15 @@ def test_tagged_words_are_read_by_sentence_the_last_column_as_their_tags(tmp_pat
     assert rows["tags"][:] == [["B-ORG", "O"], ["B-PER"]]
 
 
+def test_a_tagged_word_may_hold_white_space_other_than_blanks_and_tabs(tmp_path):
+    words = ["10\u00a0000", "a\u2028b", "c\x85d", "\u3000", "e\x1cf", "g\x0bh", "\x0c"]
+    for separator in (" ", "\t", " NN "):
+        lines = [f"{word}{separator}B-X" for word in words]
+        (tmp_path / "words.conll").write_bytes(("\r\n".join(lines) + "\r\n").encode())
+        [row] = read_rows(tmp_path / "words.conll")
+        assert row == {"tokens": words, "tags": ["B-X"] * len(words)}
+
+
 @pytest.mark.parametrize("suffix", [".conll", ".txt", ".csv", ".jsonl", ".json"])
 def test_the_mark_that_some_editors_write_first_is_no_part_of_the_text(tmp_path, suffix):
     content = {".conll": "EU B-ORG\n", ".csv": "text\nEU\n", ".jsonl": '{"text": "EU"}\n', ".json": '[{"text": "EU"}]'}
@@ -42,6 +51,11 @@ def test_a_table_is_read_as_it_is_written_or_with_its_own_types(tmp_path, suffix
     assert read_rows(path)[0] == {"text": None, "label": 7}
 
 
+def test_a_cell_in_quotes_may_hold_ends_of_lines_or_tabs(tmp_path):
+    (tmp_path / "rows.tsv").write_text('text\tlabel\n"a ""film""\nof two lines"\t1\n"with\ttab"\t0\nsay "b"\t1\n')
+    assert read_rows(tmp_path / "rows.tsv")["text"][:] == ['a "film"\nof two lines', "with\ttab", 'say "b"']
+
+
 def test_lines_of_text_are_rows(tmp_path):
     (tmp_path / "train.txt").write_text("one film\nanother\n")
     assert read_rows(tmp_path / "train.txt", needed=["text"])["text"][:] == ["one film", "another"]
@@ -51,9 +65,11 @@ def test_lines_of_text_are_rows(tmp_path):
     ("name", "content", "message"),
     [
         ("word.conll", b"EU B-ORG\nrejects\n", r"has 'rejects' in line 2\. A line is a word, then its tag.*Give every"),
+        ("nothing.conll", b"\tO\n", r"has '\\tO' in line 1\. A line is a word, then its tag"),
         ("latin.conll", b"caf\xe9 O\n", r"cannot be read as text: .*Give a file in UTF-8"),
         ("empty.conll", b"\n", r"has no rows\. Give a file with at least one"),
         ("rows.doc", b"x", r"ends in '\.doc'\. Possible is one of \.csv, .*\.conll.*Give such a file"),
+        ("quote.tsv", b'text\tlabel\n"a film\t1\nb\t0\nc "d"\t1\n', r"in column 'text' of row 1, with tabs and ends"),
         ("rows.csv", b"a\n1\n", r"has no column \['text'\], only \['a'\]\. Name the right columns"),
     ],
 )
