@@ -445,9 +445,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if getattr(arguments, "int8", False) and not arguments.file:
         parser.error("--int8 is measured, not assumed: give labelled text with --file")
-    from dynabert_hf.cli.commands import run
+    try:
+        from dynabert_hf.cli.commands import run
 
-    return run(arguments)
+        return run(arguments)
+    except KeyboardInterrupt:  # also while the package loads
+        return 130
 
 
 if __name__ == "__main__":

@@ -42,10 +42,9 @@ def run(arguments: Namespace) -> int:
     datasets.disable_progress_bars()
     try:
         code = _COMMANDS[arguments.command](arguments, _Console(highlight=False, markup=False)) or 0
-        sys.stdout.flush()
+        if sys.stdout is not None:  # where it was closed
+            sys.stdout.flush()
         return code
-    except KeyboardInterrupt:
-        return 130
     except BrokenPipeError:  # who read the output has gone, as `head` does; Python flushes it once more at the end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141

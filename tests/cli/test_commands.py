@@ -162,6 +162,21 @@ def test_an_output_in_ascii_gets_all_but_the_signs_that_it_lacks(folder, monkeyp
     assert "? ms" in sys.stdout.buffer.getvalue().decode("ascii")
 
 
+def test_an_output_that_was_closed_takes_nothing_and_harms_nothing(folder, reviews, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    told = ["evaluate", str(folder), "--file", str(reviews), "--size", "w1-d1"]
+    assert [main([*told, *form]) for form in (["--json"], ["--store"])] == [0, 0]
+
+
+def test_an_interruption_ends_with_130_also_while_the_package_loads(folder, monkeypatch, capsys):
+    class Loading:
+        def __getattr__(self, name):
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "dynabert_hf.cli.commands", Loading())
+    assert run(capsys, "show", folder) == (130, "", "")
+
+
 def test_show_lists_counts_metrics_and_what_is_active(capsys, folder):
     about = run_json(capsys, "show", folder)
     assert about["active"] == "w1-d1"
