@@ -116,17 +116,12 @@ def _example(facts: ModelCardFacts) -> str:
     revision = f', revision="{facts.revision}"' if facts.revision else ""
     use = _USES.get(facts.task.pipeline) if facts.has_tokenizer else None
     names = [auto_class, *(["AutoTokenizer"] if use else []), *(["pipeline"] if use and "pipeline(" in use else [])]
-    lines = [
-        f"from transformers import {', '.join(names)}",
-        "",
-        f"model = {auto_class}.from_pretrained(",
-        f'    "{place}"{revision}, trust_remote_code=True',
-        ")",
-    ]
+    where = [f'    "{place}"{revision}, trust_remote_code=True', ")"]  # of both, since both read the configuration
+    lines = [f"from transformers import {', '.join(names)}", "", f"model = {auto_class}.from_pretrained(", *where]
     size = facts.sizes[0].size if facts.sizes else SubNetwork(0.5, 0.5)
     lines.append(f"model.set_active({_as_arguments(size)})  # any size of the table, at any time")
     if use:
-        lines += [f'tokenizer = AutoTokenizer.from_pretrained("{place}"{revision})', use]
+        lines += ["tokenizer = AutoTokenizer.from_pretrained(", *where, use]
     return "\n".join(lines)
 
 

@@ -1,7 +1,10 @@
 """Cards say what was measured, and nothing else."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -10,7 +13,7 @@ import pytest
 import torch
 from helpers.cards import make_facts
 from helpers.hub_server import TOKEN
-from helpers.tiny import make_batch, make_model
+from helpers.tiny import make_batch, make_model, make_tokenizer
 from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
 from transformers import SchedulerType
@@ -107,6 +110,21 @@ def test_example_on_the_card_runs(tmp_path):
     scope = {}
     exec(code, scope)
     assert str(scope["model"].active) == "w0.25-d0.5"
+
+
+def test_example_on_the_card_asks_nothing_where_the_package_is_not_installed(tmp_path):
+    model = make_model()
+    model.save_pretrained(tmp_path, with_code=True)
+    make_tokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "an", "example", "."]).save_pretrained(tmp_path)
+    card = render_model_card(ModelCardFacts.from_stored(model, model_id=str(tmp_path), has_tokenizer=True))
+    code = re.search(r"```python\n(.*?)```", card.text, re.DOTALL)[1]
+    blocked = "import sys\nsys.modules['dynabert_hf'] = None  # an import of it fails\n"
+    cache = {**os.environ, "HF_MODULES_CACHE": str(tmp_path / "modules")}
+    told = {"env": cache, "stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
+    ran = subprocess.run([sys.executable, "-c", blocked + code], **told)
+    assert ran.returncode == 0, ran.stderr
+    assert "'label': 'LABEL_" in ran.stdout
+    assert "Do you wish to run the custom code" not in ran.stdout + ran.stderr
 
 
 def test_card_of_a_plain_model_needs_no_facts(tmp_path):
