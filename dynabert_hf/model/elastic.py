@@ -292,10 +292,9 @@ class ElasticLayers(nn.ModuleList):
         return list(self._modules.values())
 
     def elastic_linears(self, positions: Iterable[int]) -> list[ElasticLinear]:
-        """The linears of layers; stock ones become elastic, in place, unless one is refused.
+        """The linears of layers; stock ones become elastic, in place, unless something else in place of one is refused.
 
-        A size below the stored widths is refused where something else is in place of one. An adapter or a quantised
-        layer may be, and knows no widths. Looks into the parents' tables, for speed.
+        An adapter or a quantised layer may be there, and knows no widths. Looks into the parents' tables, for speed.
         """
         linears, stock = [], []
         for position, (path, role, modules, name) in (

@@ -226,8 +226,7 @@ class ElasticModelMixin(_Model):
         """
         if only_active and kwargs.get("state_dict") is not None:
             raise SubNetworkError(
-                "only_active=True reads a part of a file, but state_dict was given, which is whole and in memory "
-                "already. Give one of the two; extract() makes the part of a model that was loaded from a state_dict."
+                "only_active=True reads files in part, but state_dict was given. Load it whole and extract() the part."
             )
         try:
             return super().from_pretrained(pretrained_model_name_or_path, *args, only_active=only_active, **kwargs)
@@ -250,6 +249,10 @@ class ElasticModelMixin(_Model):
 
         Only here does transformers know the files of a Hub id, revision, variant, subfolder or index of shards.
         """
+        if (getattr(model, "_tp_size", None) or 1) > 1:
+            raise SubNetworkError(
+                "tp_plan splits weights over processes, and sizes need whole ones. Load without it, or a stock model."
+            )
         of_encoder = checkpoint_files and state_dict is None and not args and not kwargs  # else of an adapter
         quantizer = load_config.hf_quantizer
         is_prequantised = quantizer is not None and quantizer.pre_quantized
@@ -273,12 +276,10 @@ class ElasticModelMixin(_Model):
             if in_files.stored_layers != config.stored_layers:
                 state_dict = active_parts(config, tensors, stored=in_files.stored_layers, kept=config.stored_layers)
                 checkpoint_files = None  # weights that go to disk would be read from there, under other names
-        loaded = PreTrainedModel._load_pretrained_model(
-            model, state_dict, checkpoint_files, load_config, *args, **kwargs
-        )
+        info = PreTrainedModel._load_pretrained_model(model, state_dict, checkpoint_files, load_config, *args, **kwargs)
         if quantizer is None:
             check_finite(model)
-        return loaded
+        return info
 
     def to_backbone(self) -> PreTrainedModel:
         """A new stock model with copies of all stored weights.

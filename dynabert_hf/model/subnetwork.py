@@ -103,8 +103,7 @@ class SubNetwork:
         Raises:
             SubNetworkError: If `text` is not of the form `w0.5-d0.75`, or a multiplier is not in (0, 1].
         """
-        match = re.fullmatch(f"w({_NUMBER})-d({_NUMBER})", text) if isinstance(text, str) else None
-        if match:
+        if isinstance(text, str) and (match := re.fullmatch(f"w({_NUMBER})-d({_NUMBER})", text)):
             return cls(float(match[1]), float(match[2]))
         raise SubNetworkError(
             f"{text!r} does not name a sub-network. Possible is the form w<width>-d<depth>, for instance 'w0.5-d0.75'."

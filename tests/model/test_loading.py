@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import splitting_worker
+from helpers.backbones import make_backbone
 from helpers.published import publish_as_the_authors_did
 from helpers.tiny import BACKBONE_CONFIGS, TINY, make_batch, make_model
 from safetensors.torch import load_file, save_file
@@ -114,11 +116,18 @@ def test_loading_the_active_part_is_loading_and_extracting(saved):
 def test_weights_in_memory_are_loaded_whole_and_their_active_part_is_extracted(saved):
     whole = DynaBertForSequenceClassification.from_pretrained(saved, **SIZE)
     given = {"config": whole.config, "state_dict": whole.state_dict()}
-    with pytest.raises(SubNetworkError, match=r"but state_dict was given.*extract\(\) makes the part"):
+    with pytest.raises(SubNetworkError, match=r"but state_dict was given.*extract\(\) the part"):
         DynaBertForSequenceClassification.from_pretrained(None, **given, only_active=True)
     again = DynaBertForSequenceClassification.from_pretrained(None, **given).extract()
     for (name, ours), (_, theirs) in zip(again.named_parameters(), whole.extract().named_parameters(), strict=True):
         assert torch.equal(ours, theirs), name
+
+
+@pytest.mark.slow
+def test_weights_that_processes_would_split_are_refused(tmp_path):
+    """Transformers split them, and the leading part of a shard gave other outputs without an error."""
+    make_backbone("EuroBert").save_pretrained(tmp_path)
+    assert all("tp_plan splits weights over processes" in text for text in splitting_worker.start(tmp_path))
 
 
 def test_part_of_a_part_is_loaded(saved, tmp_path):
