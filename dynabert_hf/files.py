@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import json
+import math
 import os
 import shutil
 import tempfile
@@ -18,6 +20,25 @@ WRITE_ERRORS = (OSError, SafetensorError, RuntimeError)
 """What a full disk raises: safetensors and torch have errors of their own."""
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
+def finite(content: Any) -> Any:
+    """JSON values with None for each number that is not finite, of which JSON has none."""
+    if isinstance(content, Mapping):
+        return {name: finite(value) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
+def json_text(content: Any, **layout: Any) -> str:
+    """JSON for any reader: what is not finite is `null`.
+
+    Args:
+        content: The values.
+        **layout: Arguments of `json.dumps`.
+    """
+    return json.dumps(finite(content), allow_nan=False, **layout)
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """Files and folders are written whole or not at all, also where the disk is full."""
 
 import errno
+import json
+import math
 import re
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from safetensors import SafetensorError
 
 from dynabert_cli import main
 from dynabert_hf import ProfileTable
-from dynabert_hf.files import check_writable_file, new_folder, write_whole
+from dynabert_hf.files import check_writable_file, json_text, new_folder, write_whole
 from dynabert_hf.sizes.plots import plot_pareto
 from dynabert_hf.sizes.records import SizeRecord
 
@@ -19,6 +21,13 @@ RECORDS = [
     SizeRecord("w1-d1", costs={"flops": 2.0}, metrics={"accuracy": 0.9}),
     SizeRecord("w0.5-d1", costs={"flops": 1.0}, metrics={"accuracy": 0.8}),
 ]
+
+
+def test_json_has_null_for_what_is_not_finite():
+    content = {"a": [math.nan, 1.5, (math.inf, 2)], "b": {"c": -math.inf, "d": "NaN"}, "e": True}
+    expected = {"a": [None, 1.5, [None, 2]], "b": {"c": None, "d": "NaN"}, "e": True}
+    assert json.loads(json_text(content, indent=2), parse_constant=pytest.fail) == expected
+    assert math.isnan(content["a"][0])
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -21,7 +20,7 @@ from ..data.questions import WINDOW, Questions, read_questions
 from ..data.text_columns import CHOICES, TextColumns, named_texts
 from ..data.text_files import read_rows
 from ..families import longest_input
-from ..files import check_writable_file, write_whole
+from ..files import check_writable_file, json_text, write_whole
 from ..model.subnetwork import size_name
 from ..sizes.tables import table_of
 from ..task_metrics import problem_type
@@ -52,7 +51,7 @@ def predict(arguments: Namespace, console: Console) -> None:
     found = predict_texts(model, needed_tokenizer(arguments.model), rows, **told)
     if task_of(model).pipeline == "token-classification":  # the places of words are those in their text
         rows = [(as_text(words),) for (words,) in rows]
-    records = [{**dict(zip(columns, row, strict=True)), **one} for row, one in zip(rows, found, strict=True)]
+    records = [_record(dict(zip(columns, row, strict=True)), one) for row, one in zip(rows, found, strict=True)]
     with then(partial(_write, Path(arguments.output), records) if arguments.output else None):
         if arguments.json:
             print_json(records)
@@ -61,8 +60,13 @@ def predict(arguments: Namespace, console: Console) -> None:
             console.print(f"{len(records)} rows of {arguments.file}, size {size_name(model.active)}", soft_wrap=True)
 
 
+def _record(texts: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+    """The texts of a row and what was found; `predicted_label` where a column of text is called `label`."""
+    return {**texts, **{f"predicted_{name}" if name in texts else name: value for name, value in found.items()}}
+
+
 def _write(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
-    lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    lines = "".join(json_text(record, ensure_ascii=False) + "\n" for record in records)
     write_whole(path, lambda partial: partial.write_text(lines, encoding="utf-8"))
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
 
+from ..files import json_text
 from ..model.subnetwork import parse_size
 from ..sizes.choosing import Recommendation, pareto_front
 from ..sizes.metrics import in_telling_order
@@ -151,4 +151,4 @@ def then(write: Callable[[], Any] | None) -> Iterator[None]:
 
 
 def print_json(content: Any) -> None:
-    print(json.dumps(content, indent=2))
+    print(json_text(content, indent=2))

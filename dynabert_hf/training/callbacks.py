@@ -7,8 +7,6 @@ for terminals; in a file or a pipe there is a line for each step that is logged.
 from __future__ import annotations
 
 import csv
-import json
-import math
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -23,6 +21,7 @@ from transformers.integrations import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.utils import logging
 
+from ..files import finite, json_text
 from ..model.subnetwork import AnySize, size_name
 from ..sizes.metrics import SUMMARIES, TIMING, MetricName, parse_metric_name
 
@@ -192,8 +191,8 @@ def save_history(logs: list[dict[str, Any]], folder: Path) -> None:
     finite is `null` in the one and empty in the other.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    logs = [{name: _finite(value) for name, value in entry.items()} for entry in logs]
-    (folder / "history.json").write_text(json.dumps(logs, indent=1))
+    logs = finite(logs)
+    (folder / "history.json").write_text(json_text(logs, indent=1))
     with (folder / "history.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["step", "epoch", "split", "size", "metric", "value"])
@@ -209,10 +208,6 @@ def _columns(name: str) -> tuple[str, str, str]:
         return parsed
     split, _, metric = name.partition("_")
     return (split, "", metric) if split in ("eval", "test") else ("train", "", name.removeprefix("train_"))
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def follow(trainer: Trainer) -> SizeProgressCallback:

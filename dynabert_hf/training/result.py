@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import html
 import io
-import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -18,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from transformers.utils import logging
 
+from ..files import finite, json_text
 from ..hub.card import write_model_card
 from ..hub.facts import FIELDS, ModelCardFacts, references_of
 from ..model.elastic_model import ElasticModelMixin
@@ -133,7 +133,7 @@ class RecipeResult:
                     "size": row.name,
                     "width": size.width if size else None,
                     "depth": size.depth if size else None,
-                    **_finite(row.metrics),
+                    **finite(row.metrics),
                     "parameters": row.parameters,
                     "flops": row.flops,
                 }
@@ -142,14 +142,14 @@ class RecipeResult:
         content = {
             "teacher": {},
             "baseline": {},
-            **{name: _finite(metrics) for name, metrics in self.references.items()},
-            **{name: _finite(metrics) for name, metrics in self.summary.items()},
+            **self.references,
+            **self.summary,
             "sub_networks": records,
             "stages": self.stages,
             "train_rows": self.train_rows,
             "eval_rows": self.eval_rows,
         }
-        (folder / "results.json").write_text(json.dumps(content, indent=2, default=str))
+        (folder / "results.json").write_text(json_text(content, indent=2, default=str))
         with (folder / "results.csv").open("w", newline="") as file:
             writer = csv.DictWriter(file, list(dict.fromkeys(name for record in records for name in record)))
             writer.writeheader()
@@ -267,7 +267,3 @@ def draw_pictures(card: ModelCardFacts, folder: Path) -> dict[str, str]:
         plot_grid(measured, folder / "grid.png", **told)
         pictures[f"{metric} by width and depth"] = "grid.png"
     return pictures
-
-
-def _finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
-    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}

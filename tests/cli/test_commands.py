@@ -400,6 +400,17 @@ def test_predict_says_what_a_size_predicts_for_each_text(capsys, folder, reviews
     )
 
 
+def test_predict_keeps_texts_whose_columns_have_names_of_predictions(capsys, folder, tmp_path):
+    (tmp_path / "t.csv").write_text("label,score\na good film,it was\nbad,a film\n")
+    told = ("--file", tmp_path / "t.csv", "--text-column", "label", "score")
+    records = run_json(capsys, "predict", folder, *told)
+    (tmp_path / "plain.csv").write_text("one,other\na good film,it was\nbad,a film\n")
+    plain = run_json(capsys, "predict", folder, "--file", tmp_path / "plain.csv", "--text-column", "one", "other")
+    assert [(row["label"], row["score"]) for row in records] == [("a good film", "it was"), ("bad", "a film")]
+    for row, expected in zip(records, plain, strict=True):
+        assert (row["predicted_label"], row["predicted_score"]) == (expected["label"], expected["score"])
+
+
 def save_with_head(folder, place, head, **stock):
     model = make_model(head=head, stock=stock)
     model.save_pretrained(place)
