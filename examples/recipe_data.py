@@ -133,6 +133,11 @@ def numbered(part, rows):
     return part.select(rows).add_column("row", rows)
 
 
+def row_numbers(part):
+    """Which rows of its test split these are, also where some were drawn."""
+    return part["row"][:] if "row" in part.column_names else list(range(len(part)))
+
+
 def length_for(model, data_args):
     """The tokens after which a text is cut, or begins a new window."""
     possible = longest_input(model.config)

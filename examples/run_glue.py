@@ -22,7 +22,7 @@ from glue_arguments import GlueArguments
 from glue_data import load_free_form, load_task
 from glue_labels import align_labels, load_classifier, load_teacher
 from recipe_arguments import parse_arguments
-from recipe_data import InputError, length_for, load_splits, shortened
+from recipe_data import InputError, length_for, load_splits, row_numbers, shortened
 from recipe_job import Job, run_script, write_predictions
 from recipe_training import load_tokenizer
 from transformers import DataCollatorWithPadding, default_data_collator
@@ -153,8 +153,7 @@ def predict(job, model):
         output = trainer.predict(job.data.splits[split], metric_key_prefix=split)
         if not job.is_main:
             continue
-        data = job.data.splits[split]
-        rows = data["row"] if "row" in data.column_names else range(len(data))
+        rows = row_numbers(job.data.splits[split])
         for size, values in output.predictions.items():
             path = job.output_dir / "predictions" / size / f"{SUBMISSION.get(task, {}).get(split, split)}.tsv"
             write_predictions(path, ["index", "prediction"], zip(rows, written(values, job.data, task), strict=True))

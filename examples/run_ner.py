@@ -16,7 +16,7 @@ from pathlib import Path
 
 from datasets import ClassLabel, Dataset, DatasetDict
 from recipe_arguments import SourceArguments, parse_arguments
-from recipe_data import InputError, Splits, length_for, load_splits, shortened
+from recipe_data import InputError, Splits, length_for, load_splits, row_numbers, shortened
 from recipe_job import Job, run_script, write_predictions
 from recipe_training import load_model, load_tokenizer
 from transformers import AutoModelForTokenClassification, DataCollatorForTokenClassification
@@ -71,6 +71,7 @@ def prepare(data_args, model_args, training_args, given):
     splits = shortened(data, data_args, training_args.seed)
     rows = {split: tokenised(split, part, columns, model, tokenizer, data_args) for split, part in splits.items()}
     words = {split: splits[split][columns.texts[0]] for split in data.tests}
+    numbers = {split: row_numbers(splits[split]) for split in data.tests}
     trainer_kwargs = {
         "processing_class": tokenizer,
         "data_collator": DataCollatorForTokenClassification(tokenizer),
@@ -78,7 +79,7 @@ def prepare(data_args, model_args, training_args, given):
     }
 
     def predict(job, elastic):
-        return write_tags(job, elastic, words)
+        return write_tags(job, elastic, words, numbers)
 
     data = Splits.by_name(DatasetDict(rows), labels)
     job = Job(model_args, data_args, training_args, given, data, trainer_kwargs, load_tagger, predict)
@@ -140,8 +141,15 @@ def tokenised(split, part, columns, model, tokenizer, data_args):
     return Dataset.from_list(rows)
 
 
-def write_tags(job, model, words):
-    """Write the tags of every size for the words of the test splits, a sentence a row, parted by blanks."""
+def write_tags(job, model, words, numbers):
+    """Write the tags of every size for the words of the test splits, a sentence a row, parted by blanks.
+
+    Args:
+        job: The run.
+        model: The elastic model.
+        words: For each test split the words of its sentences.
+        numbers: For each test split which of its rows they are.
+    """
     trainer = job.trainer(model, None, job.stage_arguments("finetune", output_dir=job.output_dir))
     names = model.config.id2label
     for split in job.data.tests:
@@ -154,7 +162,7 @@ def write_tags(job, model, words):
             best = [row[own].argmax(-1).tolist() for row, own in zip(logits, firsts, strict=True)]
             tags = [" ".join(names[tag] for tag in own) for own in best]
             path = job.output_dir / "predictions" / size / f"{split}.tsv"
-            write_predictions(path, ["index", "tags"], enumerate(tags))
+            write_predictions(path, ["index", "tags"], zip(numbers[split], tags, strict=True))
     return job.output_dir / "predictions"
 
 

@@ -18,7 +18,7 @@ from functools import partial
 
 from datasets import DatasetDict
 from recipe_arguments import SourceArguments, parse_arguments
-from recipe_data import InputError, Splits, length_for, load_splits, shortened
+from recipe_data import InputError, Splits, length_for, load_splits, row_numbers, shortened
 from recipe_job import Job, run_script
 from recipe_training import load_model, load_tokenizer
 from transformers import AutoModelForQuestionAnswering
@@ -105,8 +105,15 @@ def cut(split, part, tokenizer, model, data_args):
 
 
 def ids_of(part):
-    """What the questions of a split are called: by their `id`, else by their number."""
-    return part["id"][:] if "id" in part.column_names else [str(row) for row in range(len(part))]
+    """What the questions of a split are called: by their `id`, else by the number of their row."""
+    ids = list(map(str, part["id"][:] if "id" in part.column_names else row_numbers(part)))
+    if len(set(ids)) < len(ids):
+        twice = next(each for each in ids if ids.count(each) > 1)
+        raise InputError(
+            f"The id {twice!r} is that of several test questions, and answers are written by ids. Give each question "
+            "an id of its own, or leave that column out."
+        )
+    return ids
 
 
 def write_answers(job, model, tests):

@@ -11,8 +11,10 @@ import run_mlm
 import run_ner
 import run_qa
 import transformers
+from datasets import Dataset
 from helpers.glue_tasks import WORDS
 from helpers.tiny import BACKBONE_CONFIGS, TINY
+from recipe_data import InputError, numbered
 from transformers import BertTokenizer
 
 QUICK = [
@@ -64,6 +66,31 @@ def test_tagged_words_are_learned_and_predicted_word_by_word(tmp_path):
             rows = list(csv.reader(file, delimiter="\t"))
         assert [len(row[1].split()) for row in rows[1:]] == [3, 2, 1] * 4
         assert {tag for row in rows[1:] for tag in row[1].split()} <= {"O", "B-X", "I-X"}
+
+
+def test_predictions_of_drawn_rows_are_named_by_the_rows_that_they_are_of(tmp_path):
+    lengths = [1, 2, 3, 4, 5, 6, 7, 8, 9]
+    sentences = ["\n".join(["film B-X"] * length) for length in lengths]
+    for name in ("train", "test"):
+        (tmp_path / f"{name}.conll").write_text("\n\n".join(sentences) + "\n")
+    files = {name: tmp_path / f"{name}.conll" for name in ("train", "test")}
+    draw = ["--max_predict_samples", "3"]
+    with redirect_stdout(StringIO()):
+        words = [word for name, path in files.items() for word in (f"--{name}_file", str(path))]
+        model = ["--model_name_or_path", save_model(tmp_path / "model", "Model"), "--output_dir", str(tmp_path / "out")]
+        run_ner.main([*words, *model, *(each for each in QUICK if each != "--do_eval"), *draw])
+    with (tmp_path / "out" / "predictions" / "w1-d1" / "test.tsv").open() as file:
+        rows = [(int(row["index"]), len(row["tags"].split())) for row in csv.DictReader(file, delimiter="\t")]
+    assert [lengths[index] for index, _ in rows] == [length for _, length in rows]
+    assert [index for index, _ in rows] != [0, 1, 2]
+
+
+def test_questions_are_called_by_their_ids_or_else_by_their_rows():
+    part = Dataset.from_dict({"question": list("abcd")})
+    assert run_qa.ids_of(numbered(part, [1, 3])) == ["1", "3"]
+    assert run_qa.ids_of(part.add_column("id", [7, 8, 9, 10])) == ["7", "8", "9", "10"]
+    with pytest.raises(InputError, match="The id 'x' is that of several test questions"):
+        run_qa.ids_of(part.add_column("id", ["x", "y", "x", "z"]))
 
 
 @pytest.mark.parametrize("hidden", [False, True])
