@@ -265,6 +265,12 @@ def _check_numbers(args: TrainingArguments) -> None:
         if not isinstance(given, Real):
             also = ", 0 for none" if name == "max_grad_norm" else ""
             raise ValueError(f"{name}={given!r} is not possible. Give a number{also}.")
+    for name, most in (("neftune_noise_alpha", math.inf), ("label_smoothing_factor", 1.0)):
+        given = getattr(args, name)
+        is_possible = isinstance(given, Real) and 0 <= float(given) <= most and float(given) < math.inf
+        if given is not None and not is_possible:
+            range_ = "of at least 0" if math.isinf(most) else f"from 0 to {most:g}"
+            raise ValueError(f"{name}={given!r} is not possible. Give a number {range_}.")
 
 
 def _check_engines(args: TrainingArguments) -> None:

@@ -234,6 +234,17 @@ def warn_of_equal_sizes(config: Any) -> None:
         )
 
 
+def check_callables(given: Mapping[str, Any]) -> None:
+    """Whether the functions among the arguments of a trainer can be called.
+
+    Raises:
+        TypeError: If one cannot.
+    """
+    for name in ("data_collator", "compute_metrics", "preprocess_logits_for_metrics", "compute_loss_func"):
+        if (value := given.get(name)) is not None and not callable(value):
+            raise TypeError(f"{name}={value!r} cannot be called. Give a function, or leave it out.")
+
+
 def check_not_empty(name: str, dataset: Any) -> None:
     """Check that a data set of known length has an example.
 

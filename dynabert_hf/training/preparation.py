@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral
 from typing import Any
 
 from transformers import PreTrainedModel
@@ -299,9 +300,10 @@ def _check_importance(recipe: Recipe) -> None:
     data = recipe.importance
     if data.labels not in ("data", "predictions"):
         raise ValueError(f"importance_labels={data.labels!r} is unknown. Give 'data' or 'predictions'.")
-    if data.max_samples is not None and data.max_samples < 1:
+    if data.max_samples is not None and not (isinstance(data.max_samples, Integral) and int(data.max_samples) >= 1):
         raise ValueError(
-            f"max_importance_samples={data.max_samples} is not possible. Give at least 1, or None for all rows."
+            f"max_importance_samples={data.max_samples!r} is not possible. Give at least 1, a whole number, or "
+            "None for all rows."
         )
     if is_sentence_encoder(recipe.teacher.config):
         return

@@ -31,13 +31,16 @@ from .arguments import DynaBertTrainingArguments
 from .callbacks import follow
 from .cards import CardAtTheEnd, CardTrainer
 from .checkpoints import RecoverableTrainer
-from .checks import check_datasets, check_device, check_label_names, check_precision, check_smoothing, check_teacher
-from .distillation import (
-    DistillationPair,
-    loss_of_labelled_rows,
-    plan_stage,
-    taught_losses,
+from .checks import (
+    check_callables,
+    check_datasets,
+    check_device,
+    check_label_names,
+    check_precision,
+    check_smoothing,
+    check_teacher,
 )
+from .distillation import DistillationPair, loss_of_labelled_rows, plan_stage, taught_losses
 from .references import look_at_teachers
 from .shared_prefixes import share_prefixes
 from .teacher_checks import check_teachers
@@ -114,6 +117,7 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
             )
         if not isinstance(args, DynaBertTrainingArguments):
             raise TypeError(f"args is a {type(args).__name__}. Give DynaBertTrainingArguments, which name the stage.")
+        check_callables(kwargs)
         self._teachers = teachers_of(teacher)
         self.plan = plan_stage(
             model.config,

@@ -138,8 +138,19 @@ def test_rows_that_are_no_mappings_are_refused(tmp_path, data, message, name):
         ({"max_steps": 2.5}, r"max_steps=2\.5 is not possible"),
         ({"max_grad_norm": None}, "max_grad_norm=None is not possible. Give a number, 0 for none"),
         ({"num_train_epochs": "1"}, "num_train_epochs='1' is not possible. Give a number"),
+        ({"neftune_noise_alpha": -1}, r"neftune_noise_alpha=-1 is not possible\. Give a number of at least 0"),
+        ({"label_smoothing_factor": 2.0}, r"factor=2\.0 is not possible\. Give a number from 0 to 1"),
     ],
 )
 def test_numbers_at_which_a_step_or_an_evaluation_would_end_are_refused(given, message):
     with pytest.raises(ValueError, match=message):
         DynaBertTrainingArguments("nowhere", **given)
+
+
+@pytest.mark.parametrize(
+    "name", ["data_collator", "compute_metrics", "preprocess_logits_for_metrics", "compute_loss_func"]
+)
+def test_what_cannot_be_called_is_refused_before_training(tmp_path, name):
+    args = DynaBertTrainingArguments(tmp_path, stage="finetune", use_cpu=True)
+    with pytest.raises(TypeError, match=rf"{name}='accuracy' cannot be called\. Give a function, or leave it out"):
+        DynaBertTrainer(make_model(), None, args, train_dataset=make_dataset(), **{name: "accuracy"})

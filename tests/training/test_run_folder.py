@@ -82,6 +82,9 @@ def test_arguments_may_change_as_long_as_a_stage_has_left_nothing(tmp_path):
         ({"depths": (0.01, 1.0)}, "leaves no layer"),
         ({"kept_layers": {"0.5": [0, 9, 10]}}, "kept_layers"),
         ({"max_importance_samples": 0}, r"max_importance_samples=0 is not possible\. Give at least 1"),
+        ({"max_importance_samples": 4.5}, r"max_importance_samples=4\.5 is not possible\. .* a whole number"),
+        ({"compute_metrics": "accuracy"}, r"compute_metrics='accuracy' cannot be called\. Give a function"),
+        ({"data_collator": "default"}, "data_collator='default' cannot be called"),
         ({"importance_labels": "guessed"}, r"importance_labels='guessed' is unknown\. Give 'data' or 'predictions'"),
     ],
 )
