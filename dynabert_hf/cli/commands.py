@@ -23,7 +23,7 @@ from .products import export, extract, push, specialise_size, trim
 from .recommendation import recommend_size
 from .searches import search
 
-_EXPECTED = (ValueError, ModelTypeError, ImportError, OSError, RuntimeError, HfHubHTTPError)
+_EXPECTED = (ValueError, ModelTypeError, ImportError, OSError, RuntimeError, FloatingPointError, HfHubHTTPError)
 """What a person can do something about; anything else is a mistake of ours and shows where."""
 
 

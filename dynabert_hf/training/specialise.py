@@ -71,6 +71,7 @@ def specialise(
         TypeError: If the model is not elastic, or has no head.
         SubNetworkError: If the model does not hold the size, or was cut by extraction.
         ValueError: If an argument is not possible, the teacher differs in shape, or the data set is empty.
+        FloatingPointError: If a loss or a trained weight is not finite.
 
     Example:
         ```python
@@ -102,6 +103,9 @@ def specialise(
         trainer.add_callback(AveragedWeights())
         with _without_dropout(student):
             trainer.train()
+        wrong = [name for name, weight in student.named_parameters() if not weight.isfinite().all()]
+        if wrong:  # as the last step may leave them
+            raise _not_finite(f"{wrong[0]} holds numbers that are not finite after step {trainer.state.global_step}")
         return student.eval().to(model.device, model.dtype)
 
 
@@ -210,6 +214,8 @@ class OneSizeTrainer(Trainer):
         loss = torch.stack(losses).mean()
         if on_labels is not None:
             loss = loss + args.label_weight * of_labelled(on_labels, labels)
+        if not loss.isfinite():
+            raise _not_finite(f"The loss is {loss.item()} at step {self.state.global_step}")
         return (loss, student) if return_outputs else loss
 
     def _loss_from(
@@ -222,6 +228,13 @@ class OneSizeTrainer(Trainer):
         told: dict[str, Any] = {"head": task_of(elastic).head, "config": elastic.config, "args": self.args}
         weighted = taught_losses(student, target, inputs, matched=self.matched, **told)
         return sum((weight * part for weight, part in weighted.values()), torch.zeros((), device=self.args.device))
+
+
+def _not_finite(what: str) -> FloatingPointError:
+    return FloatingPointError(
+        f"{what}. Nothing is kept of this training. Look for labels or weights that are not finite; a lower "
+        "learning_rate or full precision may help."
+    )
 
 
 @contextmanager
