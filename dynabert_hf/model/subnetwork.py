@@ -129,7 +129,7 @@ class SubNetwork:
         if self.width * num_heads < 0.5:
             raise SubNetworkError(
                 f"width={self.width:g} leaves no attention head of {num_heads} with keys of its own. The smallest "
-                f"possible width is {number_text(0.5 / num_heads)}, which keeps one; give at least that."
+                f"possible width is {number_text(0.5 / num_heads)}, which keeps one; give at least that, in widths too."
             )
         heads = max(1, round(self.width * num_heads))
         neurons = int(heads / num_heads * num_neurons)
@@ -142,7 +142,7 @@ class SubNetwork:
         if not kept:
             raise SubNetworkError(
                 f"depth={self.depth:g} leaves no layer of {num_layers}. A depth of {number_text(1 / num_layers)} keeps "
-                "one; give at least that."
+                "one; give at least that, in depths too."
             )
         return tuple(LayerShape(index, heads, neurons) for index in kept)
 

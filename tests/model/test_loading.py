@@ -153,6 +153,26 @@ def test_only_the_active_part_of_a_stock_checkpoint_is_loaded(tmp_path):
     assert torch.equal(part.bert.encoder.layer[1].output.dense.weight, stock.bert.encoder.layer[2].output.dense.weight)
 
 
+@pytest.mark.parametrize(
+    ("cut", "message", "given"),
+    [
+        (
+            {"num_attention_heads": 1},
+            r"width=0\.25 .* 0\.5, which keeps one; .* in widths too",
+            {"widths": [0.5, 1.0]},
+        ),
+        ({"num_hidden_layers": 1}, r"depth=0\.5 .* depth of 1 keeps one; .* in depths too", {"depths": [1.0]}),
+    ],
+)
+def test_a_checkpoint_too_small_for_the_default_sizes_is_loaded_with_others(tmp_path, cut, message, given):
+    stock = BertForSequenceClassification(BACKBONE_CONFIGS["Bert"](**{**TINY, **cut})).eval()
+    stock.save_pretrained(tmp_path)
+    with pytest.raises(SubNetworkError, match=message):
+        DynaBertForSequenceClassification.from_pretrained(tmp_path)
+    model = DynaBertForSequenceClassification.from_pretrained(tmp_path, **given)
+    assert torch.equal(logits(model), logits(stock))
+
+
 def test_parts_are_read_by_slice():
     class Recorder:
         def __getitem__(self, slices):
