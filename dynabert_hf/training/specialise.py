@@ -179,6 +179,12 @@ class OneSizeTrainer(Trainer):
         batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
         return viewed(self._views, batches, self.state), num_items
 
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """As transformers does, but an only step is no warm-up: its learning rate is 0, so nothing would be learned."""
+        if num_training_steps == 1:
+            self.args.warmup_steps = 0
+        return super().create_scheduler(num_training_steps, optimizer)
+
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train as transformers does; the teachers are as before when it returns or raises."""
         with ExitStack() as stack:

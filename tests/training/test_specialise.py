@@ -144,6 +144,16 @@ def test_a_model_in_half_precision_learns_as_in_whole_precision(model, tmp_path)
     assert abs(moved / expected - 1) < 0.1
 
 
+def test_an_only_step_is_no_warm_up(model, tmp_path):
+    told = {"train_dataset": make_dataset(), "output_dir": tmp_path, "max_steps": 1, "learning_rate": 1e-3}
+    told |= {"use_cpu": True, "disable_tqdm": True}
+    by_default = specialise(model, SIZE, **told).state_dict()
+    without = specialise(model, SIZE, **told, warmup_steps=0).state_dict()
+    assert all(torch.equal(by_default[name], weight) for name, weight in without.items())
+    before = model.extract(SIZE).state_dict()
+    assert (by_default["classifier.weight"] - before["classifier.weight"]).abs().max() > 1e-5
+
+
 def test_no_folder_is_left_where_none_was_asked_for(model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     specialise(model, SIZE, train_dataset=make_dataset(), **STEP)
