@@ -15,7 +15,7 @@ from rich.console import Console
 from tqdm.auto import tqdm
 
 from ..families import longest_input
-from ..files import check_writable_file
+from ..files import check_writable_file, finite
 from ..hub.card import refresh_sizes
 from ..hub.facts import ModelCardFacts, public_name
 from ..model.configuration import REFERENCES
@@ -96,6 +96,9 @@ def evaluate(arguments: Namespace, console: Console) -> None:
         found = {**metrics, **({"baseline": baseline} if baseline else {})}
         keeps_others = store_metrics(config_file, found, rows_in_words(len(text), Path(arguments.file).name))
         refresh_card(Path(arguments.model), model, data=Path(arguments.file).name, rows=len(text))
+        left_out = [f"{name} of {size}" for size, own in found.items() for name in own if finite(own[name]) is None]
+        if left_out:
+            print(f"Not finite, and so not stored: {', '.join(left_out)}.", file=sys.stderr)
         if keeps_others:
             print("All other stored metrics stay; `dynabert show` says of which rows they are.", file=sys.stderr)
     if arguments.json:

@@ -29,7 +29,7 @@ from transformers import (
 
 import dynabert_cli
 from dynabert_cli import main
-from dynabert_hf import ProfileTable, RecipeResult, SizeRecord
+from dynabert_hf import LabelledText, ProfileTable, RecipeResult, SizeRecord
 from dynabert_hf.cli import measurements, predictions, recommendation, tables
 from dynabert_hf.hub.card import render_model_card, write_model_card
 from dynabert_hf.hub.facts import ModelCardFacts
@@ -701,6 +701,14 @@ def test_a_stored_metric_that_is_no_number_is_none(capsys, folder, tmp_path):
     assert "| nan |" not in render_model_card(facts).text
     store_metrics(folder / "config.json", {"w0.5-d1": {"accuracy": math.nan}}, "6 rows of reviews.csv")
     assert json.loads((folder / "config.json").read_text())["metrics"]["w0.5-d1"] == {"loss": 0.5}
+
+
+def test_evaluate_says_which_metrics_it_does_not_store(capsys, folder, reviews, monkeypatch):
+    monkeypatch.setattr(LabelledText, "evaluate", lambda self, model: {"accuracy": 0.5, "loss": math.nan})
+    code, out, said = run(capsys, "evaluate", folder, "--file", reviews, "--store", "--size", "w0.5-d1", "--json")
+    assert (code, json.loads(out)["w0.5-d1"]) == (0, {"accuracy": 0.5, "loss": None})
+    assert "Not finite, and so not stored: loss of w0.5-d1." in said.splitlines()
+    assert json.loads((folder / "config.json").read_text())["metrics"]["w0.5-d1"] == {"accuracy": 0.5}
 
 
 def test_recommend_says_where_metrics_are_of_another_number_format(capsys, folder, two_profiled):
