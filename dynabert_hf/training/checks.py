@@ -234,14 +234,14 @@ def warn_of_equal_sizes(config: Any) -> None:
         )
 
 
-def check_callables(given: Mapping[str, Any]) -> None:
-    """Whether the functions among the arguments of a trainer can be called.
+def check_callables(**given: Any) -> None:
+    """Whether the functions that a trainer is given can be called; None is left out.
 
     Raises:
         TypeError: If one cannot.
     """
-    for name in ("data_collator", "compute_metrics", "preprocess_logits_for_metrics", "compute_loss_func"):
-        if (value := given.get(name)) is not None and not callable(value):
+    for name, value in given.items():
+        if value is not None and not callable(value):
             raise TypeError(f"{name}={value!r} cannot be called. Give a function, or leave it out.")
 
 

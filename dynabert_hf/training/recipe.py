@@ -168,13 +168,12 @@ def train_dynabert(
         OSError: If `output_dir` cannot be written to. What was saved before is kept.
     """
     check_names(arguments, own=inspect.signature(train_dynabert).parameters)
-    called = {
-        "data_collator": data_collator,
-        "compute_metrics": compute_metrics,
-        "preprocess_logits_for_metrics": preprocess_logits_for_metrics,
-        "compute_loss_func": compute_loss_func,
-    }
-    check_callables(called)
+    check_callables(
+        data_collator=data_collator,
+        compute_metrics=compute_metrics,
+        preprocess_logits_for_metrics=preprocess_logits_for_metrics,
+        compute_loss_func=compute_loss_func,
+    )
     own = {stage: dict(given) for stage, given in (stage_arguments or {}).items()}
     check_stages(stages, own)
     given, publishing = given_arguments(args, arguments)
@@ -217,11 +216,11 @@ def train_dynabert(
             "train_dataset": train_dataset,
             "eval_dataset": eval_dataset,
             "processing_class": processing_class,
-            **called,
             "data_collator": CastLabels(data_collator or task.collator(processing_class), teacher),
             "compute_metrics": compute_metrics or (None if eval_dataset is None else task.metrics(teacher)),
             "preprocess_logits_for_metrics": preprocess_logits_for_metrics
             or (None if compute_metrics else task.preprocess_logits),
+            "compute_loss_func": compute_loss_func,
             "callbacks": callbacks,
             "optimizer_cls_and_kwargs": optimizer_cls_and_kwargs,
         },

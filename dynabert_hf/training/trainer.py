@@ -117,7 +117,8 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
             )
         if not isinstance(args, DynaBertTrainingArguments):
             raise TypeError(f"args is a {type(args).__name__}. Give DynaBertTrainingArguments, which name the stage.")
-        check_callables(kwargs)
+        functions = ("data_collator", "compute_metrics", "preprocess_logits_for_metrics", "compute_loss_func")
+        check_callables(**{name: kwargs.get(name) for name in functions})
         self._teachers = teachers_of(teacher)
         self.plan = plan_stage(
             model.config,
