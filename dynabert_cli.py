@@ -445,6 +445,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if getattr(arguments, "int8", False) and not arguments.file:
         parser.error("--int8 is measured, not assumed: give labelled text with --file")
+    if arguments.command == "export" and arguments.file and not arguments.int8:
+        parser.error("--file has no effect without --int8, which it measures: give both, or leave it out")
     try:
         from dynabert_hf.cli.commands import run
 

@@ -157,6 +157,8 @@ def search_layers(
     check_elastic(model)
     cost, budgets = _budgets(flops=flops, parameters=parameters, latency_ms=latency_ms)
     check_counts(max_rows=max_rows, evaluations=evaluations)
+    if not time_limit_s >= 0:
+        raise ValueError(f"time_limit_s={time_limit_s!r} is no time. Give a number of seconds, at least 0.")
     space = ShapeSpace.of(
         model.config, importance, min_heads=min_heads, min_neurons=min_neurons, neuron_step=neuron_step
     )

@@ -846,13 +846,16 @@ def test_a_wrong_command_line_ends_with_two(capsys, folder, tmp_path):
     for arguments in (
         ["nonsense"],
         ["export", folder, tmp_path / "onnx", "--int8"],
+        ["export", folder, tmp_path / "onnx", "--file", tmp_path / "test.csv"],
         ["profile", folder, "--rounds", "0"],
         ["export", folder, tmp_path / "onnx", "--all", "--size", "w1-d1"],
     ):
         with pytest.raises(SystemExit) as ended:
             main([str(argument) for argument in arguments])
         assert ended.value.code == 2
-    assert "give labelled text with --file" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "give labelled text with --file" in told
+    assert "--file has no effect without --int8" in told
 
 
 @pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # huggingface_hub to its HTTP library

@@ -54,6 +54,8 @@ def test_what_cannot_be_searched_for_is_refused(folder, capsys):
         "No budgets were given. Possible is one of": (),
         "is out of reach: the smallest shape, l0h1n12, costs": ("--flops", "10"),
         "Shapes are searched for under one setting": ("--flops", "1e6", "--batch-size", "1", "8"),
+        "time_limit_s=-60.0 is no time. Give a number of seconds": ("--flops", "1e6", "--minutes", "-1"),
+        "time_limit_s=nan is no time": ("--flops", "1e6", "--minutes", "nan"),
     }.items():
         assert run(folder, *arguments) == 1
         assert message in capsys.readouterr().err
