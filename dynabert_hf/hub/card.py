@@ -165,19 +165,24 @@ def _as_arguments(size: SubNetwork | tuple[LayerShape, ...], *, prefix: str = ""
 
 
 def _metadata(facts: ModelCardFacts) -> ModelCardData:
-    """What the Hub reads; of the metrics those of the largest and the smallest size, the table has all."""
-    task, dataset = facts.task.pipeline, facts.dataset_id or "unknown"
+    """What the Hub reads; of the metrics those of the largest and, of the same rows, the smallest size."""
+    task, dataset, metric = facts.task.pipeline, facts.dataset_id or "unknown", facts.metric or ""
+    ends = [
+        record
+        for record in dict.fromkeys([*facts.sizes[-1:], *facts.sizes[:1]])
+        if math.isfinite(record.metrics.get(metric, math.nan))
+    ]
     results = [
         EvalResult(
             task_type=task,
             dataset_type=dataset,
             dataset_name=_data_of(record, facts),
-            metric_type=facts.metric,
-            metric_name=f"{facts.metric} of {record.name}",
-            metric_value=float(metric_text(record.metrics[facts.metric])),
+            metric_type=metric,
+            metric_name=f"{metric} of {record.name}",
+            metric_value=float(metric_text(record.metrics[metric])),
         )
-        for record in dict.fromkeys([*facts.sizes[-1:], *facts.sizes[:1]])
-        if facts.metric is not None and math.isfinite(record.metrics.get(facts.metric, math.nan))
+        for record in ends
+        if _data_of(record, facts) == _data_of(ends[0], facts)  # which are written once for all results
     ]
     metrics = sorted(name for name in facts.metrics if not is_loss(name))
     return ModelCardData(

@@ -48,6 +48,19 @@ def test_card_holds_the_measured_values(tmp_path):
     assert others["teacher"] == ["0.9877", ""]
 
 
+def test_the_hub_is_told_no_number_under_the_rows_of_another(tmp_path):
+    model = make_model()
+    rows = {"w1-d1": {"accuracy": "9 rows of new.csv"}}
+    facts = make_facts(model, metric_rows=rows, eval_rows=300, dataset_id=None)
+    write_model_card(tmp_path, facts)
+    [result] = ModelCard.load(tmp_path / "README.md").data.eval_results
+    assert (result.metric_name, result.dataset_name) == ("accuracy of w1-d1", "9 rows of new.csv")
+    write_model_card(tmp_path, replace(facts, metric_rows={**rows, "w0.25-d0.5": rows["w1-d1"]}))
+    results = ModelCard.load(tmp_path / "README.md").data.eval_results
+    assert [each.metric_name for each in results] == ["accuracy of w1-d1", "accuracy of w0.25-d0.5"]
+    assert {each.dataset_name for each in results} == {"9 rows of new.csv"}
+
+
 def test_card_says_on_how_many_rows_and_from_which_release_on(tmp_path):
     facts = make_facts(make_model(), train_rows=3668, eval_rows=300, stages={"width": {}})
     text = str(render_model_card(facts))
