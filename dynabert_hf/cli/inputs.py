@@ -28,7 +28,7 @@ def _config(name: str) -> Any:
     try:
         config = read_config(name)
     except (OSError, ValueError) as error:
-        first = str(error).splitlines()[0]
+        first = str(error).splitlines()[0].partition(" Give ")[0]
         raise OSError(
             f"{name!r} holds no model: {first} Give a folder that save_pretrained or train_dynabert wrote, or a Hub id."
         ) from error

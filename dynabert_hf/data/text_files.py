@@ -130,10 +130,11 @@ def _read(path: Path, as_text: Sequence[str], cache_dir: str | None) -> Any:
     try:
         return load_dataset(reader, data_files=str(path), split="train", cache_dir=cache_dir, **options)
     except Exception as error:  # each reader fails in its own way
-        if "corresponds to no data" in str(error):
-            raise _no_rows(path) from error
         cause = error.__cause__ or error
         text = " ".join(str(cause).split()) or type(cause).__name__
+        is_empty = "corresponds to no data" in str(error) or "BatchSize must be greater than 0" in text
+        if is_empty or not path.stat().st_size:
+            raise _no_rows(path) from error
         raise ValueError(
             f"{str(path)!r} cannot be read as {reader}: {text}. Give a file of that form, in UTF-8."
         ) from error

@@ -105,11 +105,11 @@ def test_a_missing_text_is_named(tmp_path, tokenizer):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("empty.csv", b"", "cannot be read as csv: No columns to parse from file. Give a file of that form, in UTF-8"),
+        ("empty.csv", b"", "has no rows. Give a file with at least one"),
         ("ragged.csv", b"text,label\nfilm,bad\na,film,bad\n", "cannot be read as csv: .*Expected 2 fields in line 3"),
         ("latin.csv", b"text,label\ncaf\xe9,bad\n", "cannot be read as csv: 'utf-8' codec"),
         ("broken.json", b'{"text": "film", ', "cannot be read as json"),
-        ("empty.json", b"", "cannot be read as json"),
+        ("empty.json", b"", "has no rows. Give a file with at least one"),
         ("header.csv", b"text,label\n", "has no rows. Give a file with at least one"),
         ("header.jsonl", b"[]", "has no rows"),
     ],

@@ -1,6 +1,7 @@
 """Files of text as rows."""
 
 import pytest
+from datasets import Dataset, Features, Value
 
 from dynabert_hf.data.text_files import read_rows
 
@@ -59,6 +60,17 @@ def test_a_cell_in_quotes_may_hold_ends_of_lines_or_tabs(tmp_path):
 def test_lines_of_text_are_rows(tmp_path):
     (tmp_path / "train.txt").write_text("one film\nanother\n")
     assert read_rows(tmp_path / "train.txt", needed=["text"])["text"][:] == ["one film", "another"]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_a_file_without_rows_is_named_as_such(tmp_path, suffix):
+    path = tmp_path / f"rows{suffix}"
+    if suffix == ".parquet":
+        Dataset.from_dict({"text": []}, features=Features({"text": Value("string")})).to_parquet(path)
+    else:
+        path.write_text("text\n" if suffix == ".csv" else "")
+    with pytest.raises(ValueError, match=rf"rows\{suffix}' has no rows\. Give a file with at least one"):
+        read_rows(path)
 
 
 @pytest.mark.parametrize(
