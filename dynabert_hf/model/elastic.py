@@ -58,6 +58,7 @@ class ActiveSizes:
 
     Attributes:
         size: What is switched on now.
+        in_force: The sub-network or the layer shapes that this is.
         prepared: Sizes that were switched to before, by their name; the trained ones stay.
         ready: Of each linear the parts that it computes with, during a pass without gradients or one of `sharing`; else
             `unready`.
@@ -99,9 +100,9 @@ class ActiveSizes:
             window = axes[role.outputs], axes[role.inputs]
             yield None if window == (all_axes[role.outputs], all_axes[role.inputs]) else window
 
-    def switch(self, size: PreparedSize) -> None:
-        """Switch to a prepared size."""
-        self.size, self.layers, self.windows = size, size.layers, size.windows
+    def switch(self, size: PreparedSize, in_force: Any = None) -> None:
+        """Switch to a prepared size, and to its sub-network or layer shapes."""
+        self.size, self.layers, self.windows, self.in_force = size, size.layers, size.windows, in_force
         self.ready = self.unready
 
     def make_ready(self) -> None:

@@ -89,12 +89,12 @@ class ElasticModelMixin(_Model):
     @property
     def active(self) -> AnySize:
         """The size that runs now: a `SubNetwork`, or layer shapes where no width and depth describe it."""
-        return self.config.active
+        return self.base_model.active_sizes.in_force
 
     @property
     def active_layers(self) -> tuple[LayerShape, ...]:
         """The layers that run now, with their heads and neurons."""
-        return self.config.resolve(self.config.active)
+        return self.config.resolve(self.active)
 
     def set_active(
         self, size: Size | None = None, *, width: float | None = None, depth: float | None = None
@@ -135,7 +135,7 @@ class ElasticModelMixin(_Model):
         layers.check_place(self.base_model, prepared.positions)
         if not prepared.is_full_width:
             layers.elastic_linears(prepared.positions)
-        active.switch(prepared)
+        active.switch(prepared, size)
         self.config._record_active(size)
 
     @contextmanager

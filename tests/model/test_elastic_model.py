@@ -341,8 +341,12 @@ def test_passes_without_gradients_see_weights_that_change(change):
 def test_passes_without_gradients_see_modules_and_biases_that_change():
     model = make_model().set_active("w0.5-d0.5")
     before = without_gradients(model)
-    output = model.bert.encoder.layer[2].output
+    output, loaded = model.bert.encoder.layer[2].output, copy.deepcopy(model)
     ours, output.dense = output.dense, torch.nn.Linear(48, 32)
+    loaded.bert.encoder.layer[2].output.dense.load_state_dict(output.dense.state_dict())
+    assert torch.equal(without_gradients(model), without_gradients(loaded))
+    assert not torch.equal(without_gradients(model), before)
+    output.dense = torch.nn.Sequential(torch.nn.Linear(48, 32))
     with torch.no_grad(), pytest.raises(SubNetworkError, match=r"stands in layer 2\.output\.dense"):
         model(**make_batch())
     output.dense = ours
@@ -448,3 +452,17 @@ def test_a_model_forgets_what_was_measured_when_somebody_trains_it(size, tmp_pat
     model.save_pretrained(tmp_path)
     kept = type(model).from_pretrained(tmp_path).config
     assert kept.metrics is kept.temperatures is kept.metric_rows is None
+
+
+@pytest.mark.parametrize("how", [lambda model: model, copy.deepcopy, lambda model: model.share()])
+def test_a_size_in_the_configuration_of_a_model_is_that_of_the_next_loading(how, tmp_path):
+    """The model read it when it was made; `set_active` changes both."""
+    model = how(make_model().set_active(width=0.5))
+    expected = model.eval()(**make_batch()).logits
+    model.config.active_width, model.config.active_depth = 0.25, 0.5
+    assert (model.active, len(model.active_layers)) == (SubNetwork(0.5, 1.0), TINY["num_hidden_layers"])
+    assert torch.equal(model(**make_batch()).logits, expected)
+    model.save_pretrained(tmp_path)
+    assert type(model).from_pretrained(tmp_path).active == SubNetwork(0.25, 0.5)
+    model.set_active(depth=0.5)
+    assert (model.active, model.config.active) == (SubNetwork(0.5, 0.5), SubNetwork(0.5, 0.5))
