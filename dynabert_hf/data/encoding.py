@@ -60,11 +60,6 @@ def encoded(
     if task.predicts == "token" and task.head != "ForMaskedLM":
         inputs, labels = _tagged(texts[0], given, columns.labels or "", names, tokenizer, limit, needs_labels)
     elif task.predicts == "choice":
-        if len(texts) != 2:
-            raise ValueError(
-                f"{len(texts)} columns of text were given, {list(columns.texts)}. A {type(model).__name__} takes a "
-                "text and the list of its choices; name both columns."
-            )
         inputs = _with_choices(texts[0], texts[1], columns.texts, tokenizer, limit)
         names = {number: str(number) for number in range(len(texts[1][0]))}
     elif task.head == "ForMaskedLM" and len(texts) == 1 and given is None and tokenizer.is_fast:

@@ -127,10 +127,10 @@ def named_texts(given: Sequence[str] | str | None, model: PreTrainedModel) -> Se
     if task.head == "ForMaskedLM":  # of a pair, too
         possible = (1, 2)
     if len(names) not in possible:
-        raise ValueError(
-            f"{len(names)} columns of text were given, {list(names)}. A {type(model).__name__} reads "
-            f"{' or '.join(map(str, possible))}; name these alone."
-        )
+        reads = f"reads {' or '.join(map(str, possible))}; name these alone."
+        if task.predicts == "choice":
+            reads = "takes a text and the list of its choices; name both columns."
+        raise ValueError(f"{len(names)} columns of text were given, {list(names)}. A {type(model).__name__} {reads}")
     return names
 
 

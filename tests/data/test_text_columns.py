@@ -21,7 +21,7 @@ ROW = {"a": "good film", "b": "bad", "c": "very good", "tokens": ["good"], "tags
         ("ForSequenceClassification", ["a", "a"], "The columns of text ['a', 'a'] name one twice. Name each"),
         ("ForTokenClassification", ["tokens", "a"], "reads 1; name these alone."),
         ("ForMaskedLM", ["a", "b", "c"], "reads 1 or 2; name these alone."),
-        ("ForMultipleChoice", ["a"], "reads 2; name these alone."),
+        ("ForMultipleChoice", ["a"], "takes a text and the list of its choices; name both columns."),
         ("ForQuestionAnswering", ["a", "b", "c"], "reads 2; name these alone."),
     ],
 )
