@@ -123,12 +123,15 @@ class OnnxModel:
             pairs: For each text the second of its pair.
 
         Raises:
-            ValueError: If the model does not give one answer to a text.
+            ValueError: If one is no text, or the model does not give one answer to a text.
             FileNotFoundError: If configuration or tokenizer do not lie beside the graph.
         """
         for name, given in (("texts", texts), ("pairs", pairs)):
             if isinstance(given, str):
                 raise ValueError(f"{name} is the text {given!r}. Give a list of texts.")
+            for place, each in enumerate(given or ()):
+                if not isinstance(each, str):
+                    raise ValueError(f"{name}[{place}] is {each!r}, which is no text. Give a list of texts.")
         if pairs is not None and len(pairs) != len(texts):
             raise ValueError(
                 f"There are {len(texts)} texts and {len(pairs)} second ones of pairs. Give each text its second one."

@@ -152,6 +152,8 @@ def test_texts_get_answers_as_in_torch(pair, tmp_path, kind, read):
         runner.predict("bad")
     with pytest.raises(ValueError, match=r"pairs is the text 'g'\. Give a list"):
         runner.predict(["bad"], "g")
+    with pytest.raises(ValueError, match=r"pairs\[1\] is None, which is no text\. Give a list"):
+        runner.predict(["bad", "good"], ["film", None])
     with pytest.raises(ValueError, match=r"There are 2 texts and 1 second ones of pairs\. Give each"):
         runner.predict(["bad", "good"], ["film"])
 
