@@ -35,7 +35,9 @@ _COST_NAMES = {
 }
 _ABBREVIATIONS = ("f1", "mse", "rmse", "mae", "mrr")
 _NEAR = ((-9, 9), (0, 12), (-12, 0), (9, -11), (0, -13), (-9, -11), (9, 9), (12, 0))
-_FAR = tuple((distance * x, distance * y) for distance in (22, 34, 48) for x in (-1, 0, 1) for y in (1, -1))
+_FAR = tuple(
+    (distance * x, distance * y) for distance in (22, 34, 48) for x in (-1, 0, 1) for y in (1, -1, 0) if x or y
+)
 """Where the name of a point may stand, in points from it: beside it, or where a line leads to it."""
 
 _RING = 15
@@ -183,10 +185,13 @@ def _name_points(
 ) -> None:
     """Name the front's points where there is room: no name covers a point, a line, another name or the legend.
 
-    A name stands beside its point unless it would be as near to another; then a line leads to it.
+    A name stands beside its point unless it would be as near to another; then a line leads to it, past other points and
+    names.
     """
     import numpy as np
+    from matplotlib.path import Path as Line
     from matplotlib.text import Text
+    from matplotlib.transforms import Bbox
 
     figure: Any = axes.figure
     figure.draw_without_rendering()
@@ -196,7 +201,9 @@ def _name_points(
     lines = [line.get_transform().transform_path(line.get_path()) for line in axes.get_lines()]
     for record in reversed(front):
         point = (cost_of(record, cost), metric_of(record, metric))
-        others = [each for each in centres if not np.allclose(each, axes.transData.transform(point))]
+        centre = axes.transData.transform(point)
+        others = [each for each in centres if not np.allclose(each, centre)]
+        rings = [Bbox([each, each]).padded(_RING) for each in others]
         for offset in (*_NEAR, *_FAR):
             name = _name_beside(axes, record, point, offset)
             name.get_window_extent()  # which places it
@@ -205,7 +212,9 @@ def _name_points(
             inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
             hides = box.count_contains(centres) or any(line.intersects_bbox(tight, filled=False) for line in lines)
             is_unclear = offset in _NEAR and box.padded(_RING / 2).count_contains(others)
-            if inside and not tight.padded(4).count_overlaps(taken) and not hides and not is_unclear:
+            leader = Line([centre, centre + np.array(offset) * figure.dpi / 72])
+            crosses = offset in _FAR and any(leader.intersects_bbox(each) for each in (*taken, *rings))
+            if inside and not tight.padded(4).count_overlaps(taken) and not (hides or is_unclear or crosses):
                 taken.append(tight)
                 break
             name.remove()

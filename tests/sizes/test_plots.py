@@ -1,5 +1,6 @@
 """Pictures: what is in them, as far as a test can see."""
 
+import numpy as np
 import pytest
 from matplotlib.text import Text
 
@@ -71,6 +72,33 @@ def test_no_name_hides_a_point_or_a_line():
         for line in axes.get_lines():
             path = line.get_transform().transform_path(line.get_path())
             assert not path.intersects_bbox(box, filled=False)
+
+
+def test_the_line_to_a_point_passes_other_points_and_names_by():
+    milliseconds = (2.46, 2.91, 4.07, 3.27, 4.14, 5.95, 4.35, 5.49, 7.95, 5.24, 6.74, 9.87)
+    accuracies = (0.8021, 0.8097, 0.8068, 0.8116, 0.8295, 0.8324, 0.8078, 0.8352, 0.8333, 0.804, 0.8286, 0.8409)
+    sizes = grid([0.25, 0.5, 0.75, 1.0], [0.5, 0.75, 1.0])
+    axes = plot_pareto(
+        [
+            SizeRecord(str(size), {"accuracy": accuracy}, {"latency_ms": ms})
+            for size, accuracy, ms in zip(sizes, accuracies, milliseconds, strict=True)
+        ],
+        cost="latency_ms",
+        teacher=0.839,
+    ).axes[0]
+    axes.figure.draw_without_rendering()
+    at = axes.transData.transform(list(zip(milliseconds, accuracies, strict=True)))
+    boxes = {name: Text.get_window_extent(name) for name in axes.texts}
+    leading = [name for name in axes.texts if name.arrow_patch is not None]
+    assert len(axes.texts) == 6  # the whole front
+    assert leading
+    for name in leading:
+        start, box = axes.transData.transform(name.xy), boxes[name]
+        end = [min(max(x, low), high) for x, low, high in zip(start, box.min, box.max, strict=True)]
+        line = np.linspace(start, end, 200)
+        nearest = [np.hypot(*(line - each).T).min() for each in at if not np.allclose(each, start, atol=1)]
+        assert min(nearest) > 12  # pixels
+        assert not any(other.count_contains(line) for text, other in boxes.items() if text is not name)
 
 
 def test_a_name_is_nearest_to_its_own_point_or_has_a_line_to_it():
