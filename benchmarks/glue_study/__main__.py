@@ -39,6 +39,7 @@ def parse_arguments(argv=None):
     parser.add_argument("--tasks", nargs="+", metavar="TASK", help=f"some of {', '.join(PLAN.tasks)}")
     parser.add_argument("--backbones", nargs="+", metavar="NAME", help=f"some of {', '.join(PLAN.backbones)}")
     parser.add_argument("--ideas", nargs="+", metavar="ARM", help=f"some of {', '.join(PLAN.ideas)}")
+    parser.add_argument("--rivals", nargs="+", metavar="KIND", help="some of alone, labels, first; default: all three")
     parser.add_argument("--seeds", nargs="+", type=int)
     parser.add_argument("--rows", type=int, help="train for choices on so many rows")
     parser.add_argument("--epochs", type=float, help="train for so many, in folders of --work and --results of its own")
@@ -91,11 +92,9 @@ def make_view(arguments):
     trainer = {"use_cpu": is_cpu, "bf16": arguments.bf16, **({} if is_cpu or arguments.bf16 else {"tf32": True})}
     choice = f"{CHOICE}-{arguments.rows}" if arguments.rows else CHOICE
     study = GlueStudy(replace(plan, trainer={**plan.trainer, **trainer}), work, Results(results), sources, choice)
-    chosen = [
-        _some_of(given, known)
-        for given, known in ((arguments.tasks, plan.tasks), (arguments.backbones, plan.backbones))
-    ]
-    return View(study, *chosen, arguments.seeds or list(plan.seeds))
+    tasks, backbones = _some_of(arguments.tasks, plan.tasks), _some_of(arguments.backbones, plan.backbones)
+    kinds = _some_of(arguments.rivals, View.kinds)
+    return View(study, tasks, backbones, arguments.seeds or list(plan.seeds), kinds)
 
 
 def _some_of(given, known):

@@ -118,7 +118,7 @@ PLAN = Plan(
     backbones={
         "minilm": Backbone("sentence-transformers/all-MiniLM-L6-v2", (5e-5,), (2e-4, 4e-4, 8e-4)),
         "minilm-tuned": Backbone(
-            "sentence-transformers/all-MiniLM-L6-v2", (5e-5, 1e-4, 2e-4, 4e-4), (2e-4, 4e-4, 8e-4)
+            "sentence-transformers/all-MiniLM-L6-v2", (5e-5, 1e-4, 2e-4, 4e-4), (1e-4, 2e-4, 4e-4, 8e-4)
         ),
         "mpnet": Backbone("sentence-transformers/all-mpnet-base-v2", (2e-5,), (5e-5, 1e-4, 2e-4)),
     },

@@ -19,6 +19,7 @@ class View:
         tasks: Names of tasks.
         backbones: Names of backbones.
         seeds: Seeds.
+        kinds: Kinds of rivals of the tables that compare with them, by their names in the plan.
         with_claims: Whether intervals are wanted, which take seconds.
         missing: The jobs that were asked for and have no result.
     """
@@ -27,6 +28,7 @@ class View:
     tasks: Sequence[str]
     backbones: Sequence[str]
     seeds: Sequence[int]
+    kinds: Sequence[str] = ("alone", "labels", "first")
     with_claims: bool = True
     missing: list[Job] = field(default_factory=list)
 
@@ -164,12 +166,12 @@ def sizes(view):
     return "All sizes, on validation and labelled test", "\n\n".join(tables)
 
 
-def rivals(view, arm="recipe", kinds=("alone", "labels", "first")):
+def rivals(view, arm="recipe"):
     """How far each compared size is ahead of every rival, a column a task, and the mean over tasks."""
     tables = []
     for backbone in view.backbones:
         rows = []
-        for kind in kinds:
+        for kind in view.kinds:
             words = view.plan.rivals[kind].words
             by_size = {
                 size: [_pair(view, task, backbone, arm, kind, size) for task in view.tasks]
