@@ -355,7 +355,9 @@ def table(results: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", choices=["tests", "step", "inference"], help="default: all of them")
-    parser.add_argument("--only", nargs="+", metavar="TEXT", help="jobs whose name contains one of these, in this order")
+    parser.add_argument(
+        "--only", nargs="+", metavar="TEXT", help="jobs whose name contains one of these, in this order"
+    )
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no job after this time")
     parser.add_argument("--rounds", type=int, help="how often to time each; 1 only fills the caches of a compiler")
     parser.add_argument("--again", action="store_true", help="also what has a result")
