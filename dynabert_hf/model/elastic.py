@@ -134,8 +134,9 @@ class _KeptParts:
     """The parts that linears compute with at a size. They hold the memory of weights, so no other has its address."""
 
     def __init__(self, size: PreparedSize, layers: ElasticLayers, linears: Sequence[ElasticLinear]):
-        places = [(table, name) for each in size.positions for _, _, table, name in layers.places[each]]
+        places = [(table, name) for each in size.positions for _, _, table, name, _ in layers.places[each]]
         places += [(linear._parameters, name) for linear in linears for name in ("weight", "bias")]
+        places += [(layers._modules, name) for name in layers._modules]
         self.tables, self.names = zip(*places, strict=True)
         self.found = list(map(dict.get, self.tables, self.names))
         self.weights = [each for each in self.found if isinstance(each, torch.Tensor)]
@@ -261,13 +262,13 @@ class ElasticLayers(nn.ModuleList):
         stock = anatomy.stored_layers(base)
         super().__init__(stock[shape.index] for shape in active.stored)
         self.active, active.list_of_layers = active, self
-        self.places: list[list[tuple[str, Role, Any, str]]] = []
+        self.places: list[list[tuple[str, Role, Any, str, torch.Size]]] = []
         for position, (layer, shape) in enumerate(zip(self.stored, active.stored, strict=True)):
             self.places.append([])
             for path, role, module in anatomy.linears_of(layer):
                 _cut(module, role, layer_axes(active.config, shape))
                 parent, _, name = path.rpartition(".")
-                self.places[-1].append((path, role, layer.get_submodule(parent)._modules, name))
+                self.places[-1].append((path, role, layer.get_submodule(parent)._modules, name, module.weight.shape))
             if anatomy.attention_class is not None:
                 attention = layer.get_submodule(anatomy.attention)
                 for name in ("num_attention_heads", "all_head_size"):
@@ -276,14 +277,16 @@ class ElasticLayers(nn.ModuleList):
                 attention.active, attention.position = active, position
         parent, _, name = anatomy.layers.rpartition(".")
         setattr(base.get_submodule(parent), name, self)
+        self.made = self.stored
 
     def check_place(self, base: nn.Module, positions: Sequence[int]) -> None:
         """Refuse to skip layers where another list took the place of this one: a pass would walk all of that."""
         found: Any = attrgetter(self.active.config.anatomy.layers)(base)
-        if found is not self and not len(found) == len(self) == len(positions):
+        is_other = found is not self and (len(found) != len(positions) or self._replaced(list(found)))
+        if is_other or len(found) != len(self.places):
             raise SubNetworkError(
-                f"The layers of this model were replaced by a {type(found).__name__} of {len(found)}, which skips none."
-                f" Possible are sizes of all {len(self)} layers, where it has them all. Extract a depth instead of "
+                f"The list of this model's {len(self.places)} layers is a {type(found).__name__} of {len(found)} now, "
+                "which skips none. Possible are sizes of all layers, where it has them all. Extract a depth instead of "
                 "cutting the list, and compile the whole model instead of its layers."
             )
 
@@ -297,27 +300,32 @@ class ElasticLayers(nn.ModuleList):
 
         An adapter or a quantised layer may be there, and knows no widths. Looks into the parents' tables, for speed.
         """
-        linears, stock = [], []
-        for position, (path, role, modules, name) in (
-            (each, place) for each in positions for place in self.places[each]
-        ):
+        linears, stock, gone = [], [], self._replaced(self.stored)
+        for position, place in ((each, place) for each in positions for place in self.places[each]):
+            path, role, modules, name, shape = place
             linears.append(module := modules[name])
-            if type(module) is nn.Linear and module.weight.shape == self._shape(position, role):
-                stock.append((module, position, path, role))
-            elif not isinstance(module, ElasticLinear):
+            is_stock = type(module) is nn.Linear and module.weight.shape == shape
+            if position in gone or not (is_stock or isinstance(module, ElasticLinear)):
                 raise SubNetworkError(
-                    f"A size narrower than this model is asked for, but an adapter or a quantised layer stands in "
-                    f"layer {position}.{path}, and that knows one width only. Possible are all depths at full width; "
-                    "for other widths merge adapters first (merge_and_unload), or extract the size and adapt that."
+                    "A size narrower than this model is asked for, but an adapter, a quantised layer or a layer of "
+                    f"your own stands in layer {position}.{path}, and that knows one width only. Possible are all "
+                    "depths at full width; for other widths merge adapters first (merge_and_unload), load weights "
+                    "into a layer instead of replacing it, or extract the size and adapt that."
                 )
+            if is_stock:
+                stock.append((module, position, path, role))
         paths = list(self.active.config.anatomy.linears) if stock else []
         for module, position, path, role in stock:
             number = position * len(paths) + paths.index(path)
             ElasticLinear.become(module, self.active, number=number, blocks=role.blocks)
         return linears
 
-    def _shape(self, position: int, role: Role) -> tuple[int, int]:
-        return linear_shape(role, layer_axes(self.active.config, self.active.stored[position]))
+    def _replaced(self, layers: list[Any]) -> list[int]:
+        """Positions where another layer stands than at first; a wrapper has that one within."""
+        if layers == self.made or self is not self.active.list_of_layers:
+            return []
+        pairs = enumerate(zip(layers, (places[0][2] for places in self.places), strict=False))
+        return [position for position, (layer, own) in pairs if all(m._modules is not own for m in layer.modules())]
 
     def __iter__(self) -> Iterator[Any]:
         active, stored = self.active, self.stored

@@ -18,16 +18,8 @@ from huggingface_hub import create_repo, metadata_update, upload_folder
 from huggingface_hub.errors import HfHubHTTPError
 from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
 
-CORE_FILES = (
-    "subnetwork.py",
-    "anatomy.py",
-    "configuration.py",
-    "elastic.py",
-    "checkpoint.py",
-    "copies.py",
-    "shipping.py",
-    "elastic_model.py",
-)
+_CORE = ("subnetwork", "anatomy", "configuration", "elastic", "checkpoint", "copies", "shipping", "elastic_model")
+CORE_FILES = tuple(f"{name}.py" for name in _CORE)
 """The modules that a model of any family takes along, beside that of its family."""
 
 SENTENCE_ENCODER_FILES = (

@@ -229,15 +229,47 @@ def test_where_layers_were_replaced_a_depth_is_refused_and_widths_switch():
     model = make_model()
     expected = run(model.set_active("w0.5-d1"))
     compiled = accelerate.compile_regions(model.set_active("w1-d1"), backend="eager")
-    with pytest.raises(SubNetworkError, match=r"replaced by a ModuleList of 6.* sizes of all 6"):
+    with pytest.raises(SubNetworkError, match=r"6 layers is a ModuleList of 6 now.* sizes of all layers"):
         compiled.set_active(depth=0.5)
     layers = compiled.bert.encoder.layer
     compiled.set_active("w0.5-d1").bert.encoder.layer = torch.nn.ModuleList(each._orig_mod for each in layers)
     assert torch.equal(run(compiled), expected)
 
     model.bert.encoder.layer = torch.nn.ModuleList(list(model.bert.encoder.layer)[:3])
-    with pytest.raises(SubNetworkError, match="of 3, which skips none"):
+    with pytest.raises(SubNetworkError, match="6 layers is a ModuleList of 3 now, which skips none"):
         model.set_active("w0.5-d1")
+
+
+def test_a_layer_in_place_of_another_is_refused_below_full_width_and_a_wrapper_is_not():
+    """Such a layer has no widths: below the full one it would run all of its heads and neurons at every size."""
+    model = make_model()
+    stock = model.to_backbone()
+    narrow = run(model.set_active("w0.5-d1"))
+    layers, first = model.bert.encoder.layer, model.bert.encoder.layer[0]
+    layers[0] = stock.bert.encoder.layer[0] = copy.deepcopy(stock.bert.encoder.layer[1])
+    for gradients in (False, True):  # while a narrow size is active, and when one is asked for
+        with torch.set_grad_enabled(gradients), pytest.raises(SubNetworkError, match=r"layer of your own .* layer 0\."):
+            model.train(gradients)(**make_batch())
+    with pytest.raises(SubNetworkError, match=r"load weights into a layer instead"):
+        model.eval().set_active("w0.5-d0.5")
+    assert torch.equal(run(model.set_active("w1-d1")), run(stock))
+
+    layers[0] = torch.compile(first, backend="eager")
+    assert torch.equal(run(model.set_active("w0.5-d1")), narrow)
+    torch._dynamo.reset()
+    layers[0] = first
+    layers[1], layers[2] = layers[2], layers[1]
+    with pytest.raises(SubNetworkError, match=r"stands in layer 1\."):
+        model.set_active("w0.5-d1")
+    layers[1], layers[2] = layers[2], layers[1]
+    assert torch.equal(run(model.set_active("w0.5-d1")), narrow)
+
+    layers.append(copy.deepcopy(first))
+    with pytest.raises(SubNetworkError, match="6 layers is a ElasticLayers of 7 now"):
+        model.set_active("w1-d1")
+    model.bert.encoder.layer = torch.nn.ModuleList(stock.bert.encoder.layer)
+    with pytest.raises(SubNetworkError, match="6 layers is a ModuleList of 6 now"):
+        model.set_active("w0.25-d1")
 
 
 def test_replicas_of_data_parallel_run_on_weights_of_their_own():
