@@ -1,10 +1,11 @@
 """Running what tables lack, one job after the other or several at a time."""
 
 import time
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from dataclasses import replace
 from multiprocessing import get_context
 
+from .jobs import SCORE
 from .tables import TABLES
 
 
@@ -19,26 +20,44 @@ def lacking(view, names):
 def complete(view, names, minutes=None, workers=1):
     """Run what tables lack, until nothing is lacking or the time is up; whether they are complete.
 
-    Teachers come first, since other jobs begin with them; then what trains all sizes, which takes longest.
+    A job begins when a worker is free and what it needs is there. Teachers come first, since other jobs begin with
+    them, then choices, then what trains all sizes, which takes longest.
     """
     end = float("inf") if minutes is None else time.monotonic() + 60 * minutes
-    failed = set()
+    failed, running = set(), {}
     with make_executor(workers) as executor:
-        while jobs := [job for job in lacking(view, names) if job not in failed]:
-            teachers = [job for job in jobs if job.name.startswith("teacher/")]
-            teachers = teachers or [job for job in jobs if job.name == "teacher"]
-            jobs = teachers or sorted(jobs, key=lambda job: -epochs_of(view.plan, job))
-            running = {executor.submit(run_in_time, view.study, job, end): job for job in jobs}
-            for future in as_completed(running):
+        while True:
+            jobs = lacking(view, names)
+            free = [job for job in jobs if job not in failed and job not in running.values() and can_begin(job, jobs)]
+            if time.monotonic() < end:
+                for job in sorted(free, key=lambda job: rank(view.plan, job))[: workers - len(running)]:
+                    running[executor.submit(run_in_time, view.study, job, end)] = job
+            if not running:
+                break
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                job = running.pop(future)
                 if problem := future.exception():
-                    failed.add(running[future])
-                    print(f"{running[future]} failed: {problem!r}", flush=True)
+                    failed.add(job)
+                    print(f"{job} failed: {problem!r}", flush=True)
                 elif told := future.result():
                     print(told, flush=True)
-            if time.monotonic() > end:
-                print(f"The time is up. {len(lacking(view, names))} jobs or more are lacking; call again to go on.")
-                return False
-    return not failed
+    if jobs and time.monotonic() > end:
+        print(f"The time is up. {len(jobs)} jobs or more are lacking; call again to go on.")
+    return not jobs
+
+
+def can_begin(job, lacking):
+    """Whether none of the lacking jobs makes what a job needs: its teacher, or the choice of a teacher's rate."""
+    if job.name == "teacher":
+        trials = [other for other in lacking if other.name.startswith("teacher/")]
+        return (job.task, job.backbone) not in [(other.task, other.backbone) for other in trials]
+    return job.name.startswith("teacher/") or job.with_name("teacher") not in lacking
+
+
+def rank(plan, job):
+    """What comes first has the lowest."""
+    is_choice = job.part != SCORE
+    return not job.name.startswith("teacher/"), job.name != "teacher", not is_choice, -epochs_of(plan, job)
 
 
 def epochs_of(plan, job):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock
 from torch.utils.data import DataLoader
 from transformers import (
     AutoModelForSequenceClassification,
@@ -130,8 +131,10 @@ class Case:
     def model_of(self, name):
         """The folder of the model of another job of the same task, part and seed, which is run if it is not there."""
         other = self.study.at(self.job.with_name(name))
-        if self.study.results.get(other.job) is None or not (other.folder / "model").exists():
-            self.study.run(other.job)
+        other.folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{other.folder}.lock"):  # of several jobs that lack it, one makes it
+            if self.study.results.get(other.job) is None or not (other.folder / "model").exists():
+                self.study.run(other.job)
         return other.folder / "model"
 
     def teacher(self):

@@ -21,7 +21,7 @@ class View:
         seeds: Seeds.
         kinds: Kinds of rivals of the tables that compare with them, by their names in the plan.
         with_claims: Whether intervals are wanted, which take seconds.
-        missing: The jobs that were asked for and have no result.
+        missing: The jobs that were asked for and have no result, and before them what they need.
     """
 
     study: Study
@@ -46,6 +46,8 @@ class View:
         if found is None and job not in self.missing:
             if job.name == "teacher":
                 self.rate(job.task, job.backbone, "teacher", "metric")
+            elif not job.name.startswith("teacher/"):
+                self.numbers(job.with_name("teacher"))
             self.missing.append(job)
         return found
 

@@ -1,6 +1,8 @@
 """The study on tasks: its metrics and intervals by value, its parts of the data, and a tiny study as a whole."""
 
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,7 @@ from benchmarks.glue_study.data import load_rows
 from benchmarks.glue_study.jobs import Job, Results
 from benchmarks.glue_study.metrics import METRICS, divergence
 from benchmarks.glue_study.plan import PLAN, Task
+from benchmarks.glue_study.running import complete
 from benchmarks.glue_study.smoke import smoke_plan
 from benchmarks.glue_study.statistics import Pair, bootstrap
 from benchmarks.glue_study.study import Study
@@ -135,10 +138,9 @@ def view(tmp_path):
 
 def test_a_rate_is_chosen_when_all_are_known_and_by_what_the_model_learns(view):
     assert view.rate("rte", "minilm", "alone/w0.5-d1", "divergence") is None
-    assert [str(job) for job in view.missing] == [
-        f"rte/minilm/choice-0: alone/w0.5-d1/{rate}" for rate in ("0.0002", "0.0004", "0.0008")
-    ]
-    for job, apart, metric in zip(list(view.missing), (0.2, 0.1, 0.3), (0.7, 0.6, 0.8), strict=True):
+    trials = [f"alone/w0.5-d1/{rate}" for rate in ("0.0002", "0.0004", "0.0008")]
+    assert [str(job) for job in view.missing] == [f"rte/minilm/choice-0: {name}" for name in ("teacher", *trials)]
+    for job, apart, metric in zip(list(view.missing[1:]), (0.2, 0.1, 0.3), (0.7, 0.6, 0.8), strict=True):
         view.study.results.record(job, {"sizes": {"model": {"divergence": apart, "metric": metric}}}, {})
     assert view.rate("rte", "minilm", "alone/w0.5-d1", "divergence") == "0.0004"
     assert view.rate("rte", "minilm", "alone/w0.5-d1", "metric") == "0.0008"
@@ -153,6 +155,59 @@ def test_the_rate_of_a_teacher_is_chosen_by_its_metric_before_it_is_trained(tmp_
     for job, metric in zip(view.missing[:4], (0.6, 0.8, 0.9, 0.7), strict=True):
         view.study.results.record(job, {"sizes": {"model": {"divergence": 0, "metric": metric}}}, {})
     assert view.study.at(view.missing[-1]).teacher_rate() == "0.0002"
+
+
+class Noted(Study):
+    """Notes when a job begins and ends; a job of `slow` ends when one of another task has a score."""
+
+    def __init__(self, folder, slow=(), broken=()):
+        super().__init__(PLAN, folder, Results(folder), {}, "choice-9")
+        vars(self).update(slow=slow, broken=broken, events=[], has_score=threading.Event())
+
+    def run(self, job):
+        self.events.append(("begin", str(job)))
+        if str(job) in self.broken:
+            raise OSError("no space")
+        if str(job) in self.slow:
+            assert self.has_score.wait(60), "waited for a job that another worker could have begun"
+        elif job.part == "score" and job.name != "teacher":
+            self.has_score.set()
+        sizes = {"divergence": 0.1, "metric": 0.5, "flops": 1}
+        answers = {"labels": np.arange(3), "model.prediction": np.arange(3), "w1-d1.prediction": np.arange(3)}
+        self.results.record(job, {"seconds": 1, "sizes": dict.fromkeys(("model", "w1-d1"), sizes)}, answers)
+        self.events.append(("end", str(job)))
+
+
+def test_a_job_begins_when_what_it_needs_is_there_and_waits_for_no_other(tmp_path, monkeypatch):
+    monkeypatch.setattr("benchmarks.glue_study.running.make_executor", ThreadPoolExecutor)
+    study = Noted(tmp_path, slow=["rte/minilm-tuned/score-0: teacher"])
+    assert complete(View(study, ["rte", "stsb"], ["minilm-tuned"], [0]), ["sizes"], workers=2)
+    for task in ("rte", "stsb"):
+        choice, score = f"{task}/minilm-tuned/choice-9-0", f"{task}/minilm-tuned/score-0"
+        trials = [f"{choice}: teacher/{rate}" for rate in ("5e-05", "0.0001", "0.0002", "0.0004")]
+        recipes = [f"{choice}: arm/recipe/{rate}" for rate in ("0.0001", "0.0002", "0.0004", "0.0008")]
+        teachers, chosen = [f"{choice}: teacher", f"{score}: teacher"], f"{score}: arm/recipe/0.0001"
+        begun, ended = ([job for what, job in study.events if what == each] for each in ("begin", "end"))
+        own = [job for job in begun if job.startswith(task)]
+        assert sorted(own) == sorted([*trials, *teachers, *recipes, chosen])
+        needs = [(trials, teachers), (teachers[:1], recipes), ([*recipes, teachers[1]], [chosen])]
+        for earlier, later in needs:
+            last = max(study.events.index(("end", job)) for job in earlier)
+            assert last < min(study.events.index(("begin", job)) for job in later)
+    assert ended.index("stsb/minilm-tuned/score-0: arm/recipe/0.0001") < ended.index(study.slow[0])
+
+
+def test_nothing_is_made_from_a_teacher_that_failed(tmp_path, capsys):
+    study = Noted(tmp_path, broken=["rte/minilm/score-0: teacher"])
+    view = View(study, ["rte"], ["minilm"], [0, 1])
+    assert not complete(view, ["sizes"])
+    begun = [job for what, job in study.events if what == "begin"]
+    assert begun.count("rte/minilm/score-0: teacher") == 1
+    assert "rte/minilm/score-1: arm/recipe/0.0002" in begun
+    assert "rte/minilm/score-0: arm/recipe/0.0002" not in begun
+    assert "rte/minilm/score-0: teacher failed: OSError('no space')" in capsys.readouterr().out
+    assert not complete(view, ["sizes"], minutes=0)
+    assert "The time is up. 2 jobs or more are lacking" in capsys.readouterr().out
 
 
 def test_names_that_are_not_in_the_plan_are_refused():
