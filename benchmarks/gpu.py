@@ -1,6 +1,6 @@
 """What training and inference cost on a GPU at the shapes of BERT-base, beside stock modules on the same card.
 
-    python benchmarks/gpu.py                    # all that has no result yet; --part tests, step or inference: only that
+    python benchmarks/gpu.py                    # all that has no result yet; --part tests, step, ...: only that
     python benchmarks/gpu.py --minutes 9        # begins nothing after nine minutes; the same call again goes on
     python benchmarks/gpu.py --table            # what was measured, as Markdown
     python benchmarks/gpu.py --smoke            # tiny shapes, in seconds, on a CPU
@@ -12,12 +12,14 @@ those of the rounds.
 `step` is a step of stage `depth` in bfloat16 without the optimiser. Its `parts` are forward and backward of a stock
 model of every size in it and forward of the teacher's sizes, one after the other; `compiled` compiles each layer by
 itself. `inference` runs every size elastic, extracted and as a stock model of equal shapes: as it is, by torch.compile,
-and with CUDA graphs (mode "reduce-overhead").
+and with CUDA graphs (mode "reduce-overhead"). `study` trains what tables of the study on tasks lack, as far as the time
+goes; it alone needs data sets and a model, from the Hub or from the folders of --source.
 """
 
 import argparse
 import copy
 import json
+import os
 import re
 import statistics
 import subprocess
@@ -25,7 +27,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -33,6 +34,7 @@ from typing import Any
 
 import torch
 import transformers
+from card_compiling import compiled_layers, many_graphs
 from card_time import waits, where_time_goes
 from training import SHAPES, stock_model
 
@@ -47,6 +49,7 @@ from dynabert_hf.sizes.profiling import event_ms, machine, time_in_turns, wall_m
 from dynabert_hf.sizes.runtimes import peak_allocation
 
 ROOT = Path(__file__).parents[1]
+STUDY = ("--tasks", "mrpc", "rte", "stsb", "cola", "--backbones", "minilm-tuned", "--rows", "2000", "--seeds", *"01234")
 CHOSEN = ("w0.25-d0.5", "w0.5-d0.75", "w1-d1")
 """Compiled first: a size takes up to minutes."""
 
@@ -127,39 +130,6 @@ class Bench:
     def peak_mb(self, run: Callable[[], Any]) -> float:
         """The most that a call holds beyond what was there before, in units of 2**20 bytes."""
         return peak_allocation(run, self.device) / 2**20
-
-
-@contextmanager
-def many_graphs():
-    """More compilations of one function than torch's limit; to hit the raised one is an error, no silent eager run."""
-    torch._dynamo.reset()
-    torch._dynamo.utils.counters.clear()
-    limits = {"recompile_limit": 1000, "accumulated_recompile_limit": 10_000, "fail_on_recompile_limit_hit": True}
-    with torch._dynamo.config.patch(limits):
-        yield
-    torch._dynamo.reset()
-
-
-@contextmanager
-def compiled_layers(layers: Sequence[Any], **how: Any):
-    """Each layer's forward pass compiled by itself: regions, between which hooks and shared prefixes still work.
-
-    Hooks within a layer are taken away: transformers records attentions by them, and each would split a graph.
-    """
-    hooks = [module._forward_hooks for layer in layers for module in layer.modules() if module is not layer]
-    kept = [dict(own) for own in hooks]
-    with many_graphs():
-        for own in hooks:
-            own.clear()
-        for layer in layers:
-            layer.forward = torch.compile(layer.forward, dynamic=False, **how)
-        try:
-            yield
-        finally:
-            for layer in layers:
-                del layer.forward
-            for own, before in zip(hooks, kept, strict=True):
-                own.update(before)
 
 
 class StepBench(Bench):
@@ -317,14 +287,26 @@ def run_tests(device: torch.device) -> dict[str, Any]:
     return {"exit_status": ran.returncode, "outcome": told}
 
 
-def make_jobs(device: torch.device, setting: Setting) -> dict[str, Callable[[], dict[str, Any]]]:
-    """Everything to measure, by name, in order; the first word is the part."""
+def run_study(device: torch.device, options: Sequence[str], minutes: float) -> dict[str, Any] | None:
+    """`python -m benchmarks.glue_study` for some minutes, with a training for each core; None while it lacks some."""
+    limit = [] if minutes == float("inf") else ["--minutes", str(max(0, minutes))]
+    with tempfile.TemporaryDirectory() as folder:
+        smoke = ["--smoke", "--work", f"{folder}/work"]
+        setting = smoke if device.type == "cpu" else [*STUDY, "--device", "cuda", "--workers", str(os.cpu_count())]
+        command = [sys.executable, "-m", "benchmarks.glue_study", "sizes", "rivals", "cost", *setting, *limit, *options]
+        ran = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    print(ran.stdout)
+    return {"tables": ran.stdout[ran.stdout.index("## ") :]} if ran.returncode == 0 else None
+
+
+def make_jobs(device: torch.device, setting: Setting) -> dict[str, Callable[[], dict[str, Any] | None]]:
+    """Everything to measure on idle cores, by name, in order; the first word is the part."""
 
     def step(strategy: str, kind: str) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
             return getattr(StepBench(device, setting, strategy, folder), kind)()
 
-    jobs: dict[str, Callable[[], dict[str, Any]]] = {"tests": partial(run_tests, device)}
+    jobs: dict[str, Callable[[], dict[str, Any] | None]] = {"tests": partial(run_tests, device)}
     for kind in ("eager_and_parts", "compiled", "graphs"):
         for strategy in ("sandwich", "grid"):
             jobs[f"step {strategy} {kind}"] = partial(step, strategy, kind)
@@ -354,13 +336,14 @@ def table(results: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", choices=["tests", "step", "inference"], help="default: all of them")
+    parser.add_argument("--part", choices=["tests", "step", "inference", "study"], help="default: all of them")
     parser.add_argument(
         "--only", nargs="+", metavar="TEXT", help="jobs whose name contains one of these, in this order"
     )
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no job after this time")
     parser.add_argument("--rounds", type=int, help="how often to time each; 1 only fills the caches of a compiler")
     parser.add_argument("--again", action="store_true", help="also what has a result")
+    parser.add_argument("--source", action="append", default=[], metavar="ID=FOLDER", help="as the study takes it")
     parser.add_argument("--output", type=Path, help="default: benchmarks/results/gpu-<card>.json")
     parser.add_argument("--table", action="store_true", help="print what was measured, measure nothing")
     parser.add_argument("--smoke", action="store_true", help="tiny shapes, on a CPU")
@@ -375,21 +358,25 @@ def main() -> None:
     if arguments.table:
         print(table(results))
         return
-    start = time.perf_counter()
+    end = time.perf_counter() + 60 * arguments.minutes
     setting = SMOKE if arguments.smoke else BASE
     if arguments.rounds:
         setting = replace(setting, rounds=arguments.rounds)
+    sources = [word for each in arguments.source for word in ("--source", each)]
     jobs = make_jobs(device, setting)
+    jobs["study"] = lambda: run_study(device, sources, (end - time.perf_counter()) / 60)
     names = [name for name in jobs if name.split()[0] == (arguments.part or name.split()[0])]
     names = list(dict.fromkeys(name for text in arguments.only or [""] for name in names if text in name))
     for name in names:
         if name in results["jobs"] and not arguments.again:
             continue
-        if time.perf_counter() - start > 60 * arguments.minutes:
+        if time.perf_counter() > end:
             print(f"Time is up before {name!r}; the same call goes on there.")
             break
         print(f"{name} ...", flush=True)
-        results["jobs"][name] = jobs[name]()
+        if (found := jobs[name]()) is None:
+            continue
+        results["jobs"][name] = found
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(json.dumps(results, indent=2) + "\n")
     print(table(results))

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 def run(monkeypatch, capsys):
     """A function that calls the benchmark with arguments, and gives what it prints."""
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
-    for name in ("gpu", "training", "card_time"):  # its modules, whatever else goes by such names
+    for name in ("gpu", "training", "card_compiling", "card_time"):  # its modules, whatever else goes by such names
         monkeypatch.delitem(sys.modules, name, raising=False)
     benchmark = importlib.import_module("gpu")
 
@@ -46,6 +46,19 @@ def test_jobs_are_kept_and_not_done_twice(run, tmp_path):
         assert row["elastic_over_stock"] > 0
     assert "- inference 1 eager w1-d1: elastic_ms " in run(*smoke, "--table")
     assert "Time is up before 'inference 2 eager'" in run(*smoke, "--part", "inference", "--minutes", 0)
+
+
+@pytest.mark.slow
+def test_the_study_is_kept_when_it_lacks_nothing(run, tmp_path):
+    output = tmp_path / "gpu.json"
+    options = ("--output", output, "--smoke", "--part", "study", "--source", f"unused={tmp_path}")
+    run(*options, "--minutes", 0.001)
+    assert not output.exists()
+    run(*options)
+    tables = json.loads(output.read_text())["jobs"]["study"]["tables"]
+    assert tables.startswith("## All sizes, on validation and labelled test")
+    assert "| distilled alone | w0.5-d0.5 |" in tables
+    assert run(*options).count("study") == 1  # in the table, and not trained again
 
 
 @pytest.mark.slow
