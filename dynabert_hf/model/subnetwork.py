@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from numbers import Integral, Real
@@ -201,9 +201,29 @@ def by_depth(given: Any) -> dict[str, list[int]] | None:
     if given is None:
         return None
     try:
-        return {number_text(_check_multiplier("depth", float(d))): list(map(index, kept)) for d, kept in given.items()}
+        kept = {depth: list(map(index, layers)) for depth, layers in given.items()}
+        texts = {depth: number_text(_check_multiplier("depth", float(depth))) for depth in kept}
     except (AttributeError, TypeError, ValueError) as error:
         raise SubNetworkError(
             f"kept_layers={given!r} is not possible. Give for each depth the layers to keep, such as "
             "{'0.5': [1, 3, 5, 7, 9, 11]}."
         ) from error
+    check_once("kept_layers", texts)
+    return {texts[depth]: layers for depth, layers in kept.items()}
+
+
+def check_once(name: str, meanings: Mapping[Any, Any]) -> None:
+    """Check that no two keys of what was given mean the same depth or size.
+
+    Args:
+        name: What to call it in the error.
+        meanings: What each of its keys means.
+
+    Raises:
+        SubNetworkError: If two of them mean the same.
+    """
+    first: dict[Any, Any] = {}
+    for key, meaning in meanings.items():
+        if meaning in first:
+            raise SubNetworkError(f"{name} has {first[meaning]!r} and {key!r}, which are the same. Give one of them.")
+        first[meaning] = key

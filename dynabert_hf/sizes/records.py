@@ -9,7 +9,7 @@ from typing import Any
 
 from ..model.configuration import REFERENCES
 from ..model.elastic_model import ElasticModelMixin
-from ..model.subnetwork import LayerShape, Size, SubNetwork, as_size, size_name
+from ..model.subnetwork import LayerShape, Size, SubNetwork, as_size, check_once, size_name
 from .counting import count_flops, count_parameters
 from .metrics import is_number, plain_metrics
 from .tables import quantity
@@ -150,17 +150,20 @@ def make_records(
         metric: What a metric is called that is given as one value.
 
     Raises:
-        ValueError: If no size has both, or the costs are of several settings.
+        ValueError: If no size has both, the costs are of several settings, or two keys name one size.
 
     Example:
         >>> make_records({"w1-d1": 0.9}, {"w1-d1": {"flops": 7}})[0].metrics
         {'accuracy': 0.9}
     """
     if isinstance(costs, Mapping):
+        check_once("costs", {size: as_size(size) for size in costs})
         costs = [SizeRecord(size, {}, own) for size, own in costs.items()]
     costs = of_one_setting(costs)
     if isinstance(metrics, Mapping):
-        by_size = {as_size(size): value for size, value in metrics.items() if size not in REFERENCES}
+        sizes = {size: as_size(size) for size in metrics if size not in REFERENCES}
+        check_once("metrics", sizes)
+        by_size = {sizes[size]: metrics[size] for size in sizes}
         known = [record for record in costs if record.size in by_size]
         if not known:
             raise ValueError(

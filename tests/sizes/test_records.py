@@ -119,3 +119,11 @@ def test_what_a_record_does_not_tell_of_its_setting_may_be_any():
     told = measured(SETTING, 1)
     counted = SizeRecord("w1-d0.5", {"accuracy": 0.85}, {"latency_ms": 5.0}, {"batch_size": 1, "runs": 9})
     assert recommend([*told, counted, SizeRecord("w0.5-d1", {"accuracy": 0.1})], latency_ms=6).choice == counted
+
+
+def test_a_size_that_is_given_twice_is_refused():
+    once, twice = {"w0.5-d1": 1.0}, {"w0.5-d1": 1.0, SubNetwork(0.5, 1.0): 2.0}
+    with pytest.raises(SubNetworkError, match=r"metrics has 'w0\.5-d1' and SubNetwork\(.*\), which are the same"):
+        make_records(twice, {"w0.5-d1": {"flops": 7}})
+    with pytest.raises(SubNetworkError, match=r"costs has 'w0\.5-d1' and 'w0\.50-d1\.0', which are the same"):
+        make_records(once, {"w0.5-d1": {"flops": 7}, "w0.50-d1.0": {"flops": 8}})
