@@ -95,6 +95,11 @@ def is_sentence_encoder(config: Any) -> bool:
     return getattr(config, "sentence_encoder", None) is not None
 
 
+def gives_values(model: PreTrainedModel) -> bool:
+    """Whether a model gives a text values, of which there are no classes."""
+    return task_of(model).predicts == "text" and problem_type(model.config) == "regression"
+
+
 def answers_of(logits: np.ndarray, config: Any) -> list[dict[str, Any]]:
     """What a head for sequences says of each text: a label and its score, several labels and all scores, or values.
 

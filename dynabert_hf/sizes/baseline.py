@@ -10,8 +10,8 @@ import numpy as np
 from transformers import EvalPrediction, PreTrainedModel
 
 from ..data.columns import column, column_names
-from ..task_metrics import IGNORED, Metrics, problem_type
-from ..tasks import task_of
+from ..task_metrics import IGNORED, Metrics
+from ..tasks import gives_values, task_of
 from .metrics import is_lower_better
 from .tables import metric_text
 
@@ -92,9 +92,9 @@ def _padded(rows: list[Any]) -> np.ndarray:
 
 def _constant(model: PreTrainedModel, labels: np.ndarray) -> np.ndarray:
     """Logits, or values, that are the same in all rows."""
-    task, kind, num_labels = task_of(model), problem_type(model.config), model.config.num_labels or 1
+    task, num_labels = task_of(model), model.config.num_labels or 1
     num_words: Any = model.config.vocab_size
-    if task.predicts == "text" and kind == "regression":
+    if gives_values(model):
         return np.broadcast_to(labels.reshape(len(labels), -1).mean(0), (len(labels), num_labels))
     if task.predicts == "text" and labels.ndim == 2 and labels.shape[1] == num_labels > 1:
         return np.broadcast_to(np.where(labels.mean(0) > 0.5, 1.0, -1.0), labels.shape)

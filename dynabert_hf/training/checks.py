@@ -21,8 +21,7 @@ from ..data.inputs import check_inputs
 from ..data.labels import check_labels
 from ..data.pooling import Pooling
 from ..model.elastic_model import ElasticModelMixin
-from ..task_metrics import problem_type
-from ..tasks import is_sentence_encoder, task_of
+from ..tasks import gives_values, is_sentence_encoder, task_of
 from .arguments import DynaBertTrainingArguments
 from .teacher_facts import parameters_of
 
@@ -303,9 +302,8 @@ def check_smoothing(model: PreTrainedModel, args: DynaBertTrainingArguments) -> 
     Raises:
         ValueError: If they are values or places in a text.
     """
-    task = task_of(model)
-    is_value = task.predicts == "text" and problem_type(model.config) == "regression"
-    if args.label_smoothing_factor and (is_value or task.predicts in ("span", "vector", "state")):
+    is_value = gives_values(model)
+    if args.label_smoothing_factor and (is_value or task_of(model).predicts in ("span", "vector", "state")):
         raise ValueError(
             f"label_smoothing_factor={args.label_smoothing_factor} was given, but the labels of a "
             f"{type(model).__name__}{' of values' * is_value} are no classes, between which they could be smoothed. "

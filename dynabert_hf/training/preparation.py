@@ -21,7 +21,7 @@ from ..data.labels import are_multi_hot, check_labels
 from ..families import elastic_class_of
 from ..model.subnetwork import SubNetwork
 from ..task_metrics import problem_type
-from ..tasks import is_sentence_encoder, task_of
+from ..tasks import gives_values, is_sentence_encoder, task_of
 from .arguments import DynaBertTrainingArguments, decisive
 from .checks import (
     check_enough,
@@ -79,8 +79,7 @@ class ImportanceData:
         name, dataset = ("train_dataset", train) if own is None else ("importance_dataset", own)
         if labels is None:
             task = task_of(model)
-            is_value = task.predicts == "text" and problem_type(model.config) == "regression"
-            can_lack = own is None and bool(task.label_names) and not is_value and not makes_labels(model)
+            can_lack = own is None and task.label_names and not gives_values(model) and not makes_labels(model)
             labels = "predictions" if can_lack and lacks_labels(train) else "data"
         return cls(name, dataset, max_samples, labels)
 
@@ -308,7 +307,7 @@ def _check_importance(recipe: Recipe) -> None:
     if is_sentence_encoder(recipe.teacher.config):
         return
     if data.labels == "predictions":
-        if task_of(recipe.teacher).predicts == "text" and problem_type(recipe.teacher.config) == "regression":
+        if gives_values(recipe.teacher):
             raise ValueError(
                 "importance_labels='predictions' is not possible for a regression, whose error against its own "
                 "predictions is 0. Give importance_dataset with labels."
