@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer
 
+from ..data.class_names import check_label_order
 from ..data.labelled_sentences import LabelledSentences
 from ..data.labelled_text import LabelledText
 from ..families import elastic_classes, read_config, supported_types
@@ -97,6 +98,7 @@ def labelled_text(arguments: Namespace, model: ElasticModelMixin) -> LabelledTex
     tokenizer = needed_tokenizer(arguments.model)
     text: Any
     if is_sentence_encoder(model.config):
+        check_label_order(arguments.label_order, model)
         text = LabelledSentences.from_file(arguments.file, model, tokenizer, **given)
     else:
         text = LabelledText.from_file(arguments.file, model, tokenizer, label_order=arguments.label_order, **given)

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from ..task_metrics import has_generic_names
-from ..tasks import task_of
+from ..tasks import gives_values, task_of
 from .columns import label_column
 
 logger = logging.get_logger(__name__)
@@ -35,6 +35,27 @@ def model_names_of(names: Sequence[str] | None, known: Mapping[int, str]) -> lis
         return None
     called = [lower.get(name.lower()) for name in names]
     return None if None in called else [str(name) for name in called]
+
+
+def check_label_order(given: Sequence[str] | None, model: PreTrainedModel) -> None:
+    """Check names for the classes of a model, in the order of its outputs; None: those that it has.
+
+    Raises:
+        ValueError: If it gives no classes, others in number, or has names for them.
+    """
+    if given is None:
+        return
+    task, config = task_of(model), model.config
+    if task.predicts not in ("text", "token") or task.head == "ForMaskedLM" or gives_values(model):
+        raise ValueError(
+            f"label_order={list(given)} was given for a {type(model).__name__}{' of values' * gives_values(model)}, "
+            "which gives no classes. Possible are models that give classes to texts or words. Leave it out."
+        )
+    if len(given) != config.num_labels or not has_generic_names(config):
+        raise ValueError(
+            f"label_order={list(given)} was given for the classes {config.id2label}. Give as many names, and only to a "
+            "model that calls its classes LABEL_0, LABEL_1 and so on."
+        )
 
 
 def warn_of_other_order(named: Mapping[str, Any], model: PreTrainedModel, *, column: str | None = None) -> None:

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from ..families import longest_input
-from ..task_metrics import IGNORED, has_generic_names, problem_type
+from ..task_metrics import IGNORED, problem_type
 from ..tasks import task_of
 from .class_names import class_names, model_names_of, warn_of_other_order
 from .columns import column_names, short
@@ -52,7 +52,9 @@ def encoded(
     Raises:
         ValueError: If a row has no text, a label is unknown, or words and labels are not of one number.
     """
-    task, names = task_of(model), _names(model.config, label_order)
+    task = task_of(model)
+    config: Any = model.config
+    names = dict(config.id2label if label_order is None else enumerate(label_order))
     limit = min(most_tokens(model, tokenizer), max_length or most_tokens(model, tokenizer))
     texts = [_column(rows, each) for each in columns.texts]
     given = None if columns.labels is None else _named(rows, columns.labels, _column(rows, columns.labels), names)
@@ -177,17 +179,6 @@ def _with_choices(
     firsts = [text for text in as_texts(texts, columns[0]) for _ in range(count)]
     flat = _inputs(tokenizer(firsts, [str(each) for own in choices for each in own], truncation=True, max_length=limit))
     return {name: [values[at : at + count] for at in range(0, len(values), count)] for name, values in flat.items()}
-
-
-def _names(config: Any, label_order: Sequence[str] | None) -> dict[int, str]:
-    if label_order is None:
-        return dict(config.id2label)
-    if len(label_order) != config.num_labels or not has_generic_names(config):
-        raise ValueError(
-            f"label_order={list(label_order)} was given for the classes {config.id2label}. Give as many names, and "
-            "only to a model that calls its classes LABEL_0, LABEL_1 and so on."
-        )
-    return dict(enumerate(label_order))
 
 
 def _labels(given: list[Any], column: str, model: PreTrainedModel, names: Mapping[int, str]) -> list[Any]:

@@ -18,6 +18,7 @@ from transformers import EvalPrediction
 from ..model.elastic_model import ElasticModelMixin
 from ..task_metrics import IGNORED
 from ..tasks import evaluating, is_sentence_encoder, task_of
+from .class_names import check_label_order
 from .encoding import as_texts, check_words, encoded, most_tokens, tokenised
 from .labels import SPAN, CastLabels, check_labels
 from .masking import MaskedOnce
@@ -103,9 +104,11 @@ class LabelledText:
         Raises:
             FileNotFoundError: If there is no such file.
             ValueError: If the file has another suffix, cannot be read, has no rows, not these columns, a row without
-                text or label, or labels that the model does not know, or the model has no head.
+                text or label, or labels that the model does not know, or the model has no head, or no
+                classes to be in the order of `label_order`.
         """
         task = task_of(model)
+        check_label_order(label_order, model)
         if task.head not in COLUMNS:
             raise ValueError(
                 f"A {type(model).__name__} has no head, so nothing that it says can be held against labels. Possible "

@@ -132,6 +132,12 @@ def test_predict_says_what_gives_vectors(folder, capsys):
     assert "SentenceTransformer(MODEL).encode(texts) gives the vectors" in capsys.readouterr().err
 
 
+def test_an_order_of_classes_is_refused(folder, capsys):
+    options = ["--file", str(folder / "pairs.jsonl"), "--label-order", "no", "yes"]
+    assert main(["evaluate", str(folder / "model"), *options]) == 1
+    assert "label_order=['no', 'yes'] was given for a DynaBertModel, which gives no classes" in capsys.readouterr().err
+
+
 def test_scores_that_are_no_numbers_are_refused(folder, capsys):
     (folder / "pairs.csv").write_text("sentence1,sentence2,score\nw1,w2,high\n")
     assert main(["evaluate", str(folder / "model"), "--file", str(folder / "pairs.csv")]) == 1

@@ -233,6 +233,15 @@ def test_the_order_of_classes_without_names_is_taken_as_given(tmp_path, tokenize
         LabelledText.from_file(path, model_of([BAD, GOOD]), tokenizer, label_order=["yes", "no"])
 
 
+@pytest.mark.parametrize("head", ["ForQuestionAnswering", "ForMultipleChoice", "ForMaskedLM"])
+def test_an_order_of_classes_is_refused_where_there_are_none(tmp_path, tokenizer, head):
+    path, model = write(tmp_path, ".csv", ["no", "yes"]), make_model(head=head, stock={"num_labels": 2})
+    with pytest.raises(ValueError, match=rf"was given for a Dyna\w+{head}, which gives no classes\. .* Leave it out"):
+        LabelledText.from_file(path, model, tokenizer, label_order=["yes", "no"])
+    with pytest.raises(ValueError, match=r"label_order=\['a'\] was given for a \w+ of values, which gives no classes"):
+        LabelledText.from_file(path, make_model(stock={"num_labels": 1}), tokenizer, label_order=["a"])
+
+
 def test_columns_with_usual_names_are_read_as_training_reads_them(tmp_path, tokenizer):
     tagger = make_model(head="ForTokenClassification", stock={"id2label": {0: "O", 1: "B-PER"}, "num_labels": 2})
     rows = [{"words": ["film", "none"], "ner_tags": ["B-PER", "O"]}, {"words": ["film"], "ner_tags": ["O"]}]
