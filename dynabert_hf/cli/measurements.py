@@ -27,7 +27,7 @@ from ..sizes.evaluation import store_metrics, stored_metrics
 from ..sizes.measured_rows import in_words, rows_in_words
 from ..sizes.metrics import in_telling_order
 from ..sizes.profile_table import ProfileTable, check_suffix
-from ..sizes.profiling import profile
+from ..sizes.profiling import check_setting, profile
 from ..sizes.records import SETTING
 from ..sizes.tables import table_of
 from ..tasks import task_of
@@ -179,9 +179,15 @@ def one_setting(arguments: Namespace, doing: str) -> dict[str, Any]:
 
 
 def shape_of(setting: Mapping[str, Any], model: ElasticModelMixin) -> dict[str, Any]:
-    """The batch size and the tokens to count operations for."""
+    """The batch size and the tokens to count operations for.
+
+    Raises:
+        ValueError: If the model does not take so many tokens.
+    """
     usual = {"batch_size": 1, "sequence_length": usual_length(model)}
-    return {name: setting.get(name, value) for name, value in usual.items()}
+    shape = {name: setting.get(name, value) for name, value in usual.items()}
+    check_setting(model, **shape)
+    return shape
 
 
 def usual_length(model: ElasticModelMixin) -> int:

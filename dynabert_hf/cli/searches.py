@@ -32,6 +32,7 @@ def search(arguments: Namespace, console: Console) -> None:
             f"A {type(model).__name__} gives vectors, which shapes are not compared by. Possible are models that give "
             "labels or values to a text or its words; take the sizes of the grid by `dynabert recommend`."
         )
+    setting = _setting(arguments, model)
     budgets = {name: getattr(arguments, name) for name in ("latency_ms", "flops", "parameters")}
     result = search_layers(
         model,
@@ -42,7 +43,7 @@ def search(arguments: Namespace, console: Console) -> None:
         time_limit_s=60 * arguments.minutes,
         max_rows=arguments.max_rows,
         seed=arguments.seed,
-        **_setting(arguments, model),
+        **setting,
     )
     if config_file is not None:
         store_sizes(config_file, [one.name for one in result.found])

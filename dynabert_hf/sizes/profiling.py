@@ -73,7 +73,7 @@ def profile(
     place = model.device if device is None else present_device(device)
     by_shape = {}
     for batch_size, length in product(batch_sizes, sequence_lengths):
-        _check_setting(model, batch_size=batch_size, sequence_length=length, rounds=rounds)
+        check_setting(model, batch_size=batch_size, sequence_length=length, rounds=rounds)
         counted = partial(SizeRecord.counted, model, batch_size=batch_size, sequence_length=length)
         by_shape[batch_size, length] = [counted(size) for size in chosen]
     possible, left_out = _possible_runs(runtimes, dtypes)
@@ -232,7 +232,12 @@ def check_counts(**counts: int) -> None:
             raise ValueError(f"{name}={count!r} is not possible. Give a whole number of at least 1.")
 
 
-def _check_setting(model: ElasticModelMixin, **counts: int) -> None:
+def check_setting(model: ElasticModelMixin, **counts: int) -> None:
+    """Check the counts of a setting, `sequence_length` among them.
+
+    Raises:
+        ValueError: If one counts nothing, or a sequence is longer than the model has positions.
+    """
     check_counts(**counts)
     longest = longest_input(model.config)
     if counts["sequence_length"] > longest:
