@@ -1,7 +1,7 @@
 """Columns of a data set, whatever holds its rows, as Arrow arrays; and rows drawn from it.
 
 Rows that are made only when they are asked for, as by `with_transform` or in a data set of one's own, may be costly or
-random: of these only the first is read.
+random: of these only the first is read, and of a stream none.
 """
 
 from __future__ import annotations
@@ -17,6 +17,18 @@ import torch
 
 LABEL_COLUMNS = ("labels", "label", "label_ids", "start_positions")
 """What a column of labels may be called, as transformers' collators and heads read it."""
+
+
+def is_stream(dataset: Any) -> bool:
+    """Whether rows can be read only one after the other."""
+    return isinstance(dataset, torch.utils.data.IterableDataset | datasets.IterableDataset)
+
+
+def has_all_rows(dataset: Any) -> bool:
+    """Whether all rows are there to be read, before they are used."""
+    if isinstance(dataset, datasets.Dataset):
+        return not _is_made_on_demand(dataset)
+    return isinstance(dataset, list | tuple)
 
 
 def column_names(dataset: Any) -> list[str]:
@@ -43,10 +55,7 @@ def lacks_labels(dataset: Any, *, everywhere: bool = False) -> bool:
 
 def without_missing_labels(dataset: Any) -> Any:
     """A data set without its columns of labels if no row has one, as in hidden test data; else the data set itself."""
-    has_all_rows = isinstance(dataset, list | tuple) or (
-        isinstance(dataset, datasets.Dataset) and not _is_made_on_demand(dataset)
-    )
-    if not has_all_rows or label_column(dataset) is None or not lacks_labels(dataset, everywhere=True):
+    if not has_all_rows(dataset) or label_column(dataset) is None or not lacks_labels(dataset, everywhere=True):
         return dataset
     names = [name for name in (*LABEL_COLUMNS, "end_positions") if name in column_names(dataset)]
     if isinstance(dataset, datasets.Dataset):
@@ -129,8 +138,7 @@ def _is_made_on_demand(dataset: datasets.Dataset) -> bool:
 
 
 def _readable_rows(dataset: Any) -> Sequence[Any]:
-    is_iterable = isinstance(dataset, torch.utils.data.IterableDataset | datasets.IterableDataset)
-    if is_iterable or isinstance(dataset, Mapping | str) or not hasattr(dataset, "__getitem__"):
+    if is_stream(dataset) or isinstance(dataset, Mapping | str) or not hasattr(dataset, "__getitem__"):
         return []
     if isinstance(dataset, list | tuple):
         return dataset

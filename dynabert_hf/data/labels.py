@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from ..task_metrics import IGNORED, problem_type
 from ..tasks import Collator, task_of
-from .columns import LABEL_COLUMNS, column, column_names, label_column, short
+from .columns import LABEL_COLUMNS, column, column_names, has_all_rows, label_column, short
 from .inputs import check_equal_lengths, depth_of, first_outside, first_where, innermost, read_column
 
 SPAN = ("start_positions", "end_positions")
@@ -24,7 +24,9 @@ PAST_THE_END = 1_000_000
 """A token that no row has, whose loss transformers leaves out."""
 
 
-def check_labels(name: str, dataset: Any, model: PreTrainedModel, *, may_be_missing: bool = False) -> None:
+def check_labels(
+    name: str, dataset: Any, model: PreTrainedModel, *, may_be_missing: bool = False, is_part: bool = False
+) -> None:
     """Check the labels of a data set against what the head of a model can predict.
 
     Args:
@@ -32,6 +34,7 @@ def check_labels(name: str, dataset: Any, model: PreTrainedModel, *, may_be_miss
         dataset: Data with labels; without them nothing is checked.
         model: The model that is to learn or predict them.
         may_be_missing: Whether rows may have none.
+        is_part: Whether these are a part of the rows, in which no token need have a label that counts.
 
     Raises:
         ValueError: If a label is missing, is not a finite number, is none of the model's classes, or a row has more or
@@ -50,11 +53,13 @@ def check_labels(name: str, dataset: Any, model: PreTrainedModel, *, may_be_miss
         columns[of] = values
         if may_be_missing and values.null_count:
             values = _without_missing(name, dataset, values, model)
+            if not len(values):
+                continue
         _check_numbers(name, of, values, model)
         if predicts == "text":
             _check_texts(name, of, values, model)
         elif predicts == "token":
-            _check_tokens(name, of, values, dataset, model)
+            _check_tokens(name, of, values, dataset, model, is_part=is_part or not has_all_rows(dataset))
         elif predicts == "choice":
             ids = read_column(name, dataset, "input_ids")
             if ids is not None and len(ids):
@@ -245,14 +250,14 @@ def _check_classes(
         )
 
 
-def _check_tokens(name: str, of: str, values: pa.Array, dataset: Any, model: PreTrainedModel) -> None:
+def _check_tokens(name: str, of: str, values: pa.Array, dataset: Any, model: PreTrainedModel, *, is_part: bool) -> None:
     ids = read_column(name, dataset, "input_ids")
     if ids is not None:
         hint = (
             "Give one for every token, -100 where it does not count; word_ids() of the encoded words tells whose it is"
         )
         check_equal_lengths(name, of, values, ids, hint=hint)
-    if len(values) and not pc.any(pc.not_equal(innermost(values).flatten(), IGNORED)).as_py():
+    if not is_part and len(values) and not pc.any(pc.not_equal(innermost(values).flatten(), IGNORED)).as_py():
         raise ValueError(
             f"{name} has no label in {of!r} but {IGNORED}, which does not count, so nothing is learned or measured. "
             "Give the first token of each word its label."

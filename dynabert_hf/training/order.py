@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, IterableDataset, RandomSampler, Sampler
+from torch.utils.data import DataLoader, RandomSampler, Sampler
 from transformers import TrainingArguments
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
@@ -41,32 +41,17 @@ class OrderedLoader(DataLoader):
     may have one batch less than another, or none. The batches are on the CPU.
 
     Args:
-        dataset: A data set of known length, or an iterable one, which every process reads as a whole.
+        dataset: A data set of known length.
         collate: Makes a batch of rows.
         args: Size of a batch, and the workers that read. What else they say of loaders is about training.
     """
 
     def __init__(self, dataset: Any, collate: Callable, args: TrainingArguments):
         batch_size, process, num_processes = args.per_device_eval_batch_size, args.process_index, args.world_size
-        settings: dict[str, Any] = {"batch_size": batch_size, "collate_fn": collate}
+        own = [row for row in range(len(dataset)) if row // batch_size % num_processes == process]
+        settings: dict[str, Any] = {"batch_size": batch_size, "collate_fn": collate, "sampler": own}
         settings["generator"] = torch.Generator()  # so that no draw of training depends on evaluations between
-        if isinstance(dataset, IterableDataset):  # several workers would each read it, or read it in another order
-            dataset = _Share(dataset, batch_size, process, num_processes)
-        else:
-            own = [row for row in range(len(dataset)) if row // batch_size % num_processes == process]
-            settings |= {"sampler": own, "num_workers": args.dataloader_num_workers}
-            if args.dataloader_num_workers > 0:
-                settings["prefetch_factor"] = args.dataloader_prefetch_factor
+        settings["num_workers"] = args.dataloader_num_workers
+        if args.dataloader_num_workers > 0:
+            settings["prefetch_factor"] = args.dataloader_prefetch_factor
         super().__init__(dataset, **settings)
-
-
-class _Share(IterableDataset):
-    """The rows of an iterable data set that are in the batches of one process."""
-
-    def __init__(self, dataset: IterableDataset, batch_size: int, process: int, num_processes: int):
-        self.dataset, self.batch_size, self.process, self.num_processes = dataset, batch_size, process, num_processes
-
-    def __iter__(self) -> Iterator[Any]:
-        for row, example in enumerate(self.dataset):
-            if row // self.batch_size % self.num_processes == self.process:
-                yield example

@@ -17,7 +17,7 @@ import torch
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput, RemoveColumnsCollator
 
-from ..data.columns import short
+from ..data.columns import is_stream, short
 from ..data.masking import MaskedOnce
 from ..data.pooling import sentence_vectors
 from ..tasks import MaskingCollator, same_modes, task_of
@@ -63,11 +63,13 @@ class OrderedEvaluation(Trainer):
         return self.get_test_dataloader(eval_dataset)
 
     def get_test_dataloader(self, test_dataset: Any) -> OrderedLoader:
-        """The batches of this process of a data set."""
+        """The batches of this process of a data set, of which a stream is read to its end first."""
+        if is_stream(test_dataset):
+            test_dataset = list(test_dataset)
         check_not_empty("The data set to evaluate on", test_dataset)
         collate: Any = self.data_collator
         masking = getattr(collate, "collator", collate)
-        if isinstance(masking, MaskingCollator) and hasattr(test_dataset, "__getitem__"):
+        if isinstance(masking, MaskingCollator):
             test_dataset = MaskedOnce(test_dataset, masking, seed=self.args.seed)
         if self.args.remove_unused_columns:
             model: Any = self.model

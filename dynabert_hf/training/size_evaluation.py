@@ -9,13 +9,15 @@ from typing import Any
 from transformers.trainer_callback import ProgressCallback
 from transformers.trainer_utils import EvalLoopOutput, PredictionOutput
 
-from ..data.columns import without_missing_labels
+from ..data.columns import has_all_rows, is_stream, without_missing_labels
 from ..model.subnetwork import LayerShape, SubNetwork, SubNetworkError, as_size, size_name
 from ..sizes.metrics import check_asked, check_came, full_name, told_directions, with_summary
 from .arguments import DynaBertTrainingArguments
 from .callbacks import SizeProgressCallback
+from .checked_batches import CheckedBatches
 from .checkpoints import last_whole_checkpoint
 from .checks import check_measured, evaluated
+from .order import OrderedLoader
 from .ordered_evaluation import OrderedEvaluation, unchanged
 
 Size = SubNetwork | tuple[LayerShape, ...]
@@ -30,7 +32,8 @@ class SizeEvaluation(OrderedEvaluation):
     args: DynaBertTrainingArguments
     _sizes: tuple[Size, ...] | None = None
     _keeps_predictions = False
-    _has_own_batches = False
+    has_own_batches = False
+    """Whether a collator of the user's own makes the batches, and may make columns."""
 
     def evaluate(
         self,
@@ -56,7 +59,7 @@ class SizeEvaluation(OrderedEvaluation):
         """
         if eval_dataset is not None and not isinstance(eval_dataset, str):
             for name, dataset in evaluated(eval_dataset).items():
-                check_measured(name, dataset, self._elastic(), has_own_batches=self._has_own_batches)
+                check_measured(name, dataset, self._elastic(), has_own_batches=self.has_own_batches)
         with self._at(self._sizes if sizes is None else sizes, keeps_predictions=False):
             metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
         asked = self.args.metric_for_best_model
@@ -87,11 +90,22 @@ class SizeEvaluation(OrderedEvaluation):
             ValueError: If some rows have labels and others none, or it has inputs or labels that the model does not
                 take.
         """
-        test_dataset = without_missing_labels(test_dataset)
-        check_measured("test_dataset", test_dataset, self._elastic(), has_own_batches=self._has_own_batches)
+        test_dataset = without_missing_labels(list(test_dataset) if is_stream(test_dataset) else test_dataset)
+        check_measured("test_dataset", test_dataset, self._elastic(), has_own_batches=self.has_own_batches)
         every_size = self._elastic().config.subnetworks
         with self._at(every_size if sizes is None else sizes, keeps_predictions=True):
             return super().predict(test_dataset, ignore_keys, metric_key_prefix)
+
+    def get_test_dataloader(self, test_dataset: Any) -> OrderedLoader:
+        """The batches of this process of a data set, of which a stream is read to its end and checked first."""
+        model, settings = self._elastic(), {"has_own_batches": self.has_own_batches}
+        if is_stream(test_dataset):
+            test_dataset = list(test_dataset)
+            check_measured("The stream to evaluate on", test_dataset, model, **settings)
+        loader = super().get_test_dataloader(test_dataset)
+        if not has_all_rows(test_dataset):
+            loader.collate_fn = CheckedBatches("the data to evaluate on", loader.collate_fn, model, **settings)
+        return loader
 
     def evaluation_loop(
         self,

@@ -18,6 +18,7 @@ from accelerate.utils import has_compiled_regions
 from accelerate.utils.memory import clear_device_cache
 from safetensors.torch import load_file, save_file
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer
 from transformers.utils import logging
 
@@ -30,6 +31,7 @@ from .accounting import Items, LossLog, Shares, of_labelled
 from .arguments import DynaBertTrainingArguments
 from .callbacks import follow
 from .cards import CardAtTheEnd, CardTrainer
+from .checked_batches import checking_batches
 from .checkpoints import RecoverableTrainer
 from .checks import (
     check_callables,
@@ -136,9 +138,9 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
         if args.stage != "finetune":
             check_teachers(model, self._teachers, args, kwargs.get("train_dataset"))
         check_optimizers(kwargs.get("optimizers") or (None, None), self._teachers, model, args)
-        self._has_own_batches = kwargs.get("data_collator") is not None
+        self.has_own_batches = kwargs.get("data_collator") is not None
         data = kwargs.get("train_dataset"), kwargs.get("eval_dataset")
-        check_datasets(model, args, *data, has_own_batches=self._has_own_batches)
+        check_datasets(model, args, *data, has_own_batches=self.has_own_batches)
         collator = kwargs.pop("data_collator", None) or task_of(model).collator(kwargs.get("processing_class"))
         super().__init__(model=model, args=args, data_collator=CastLabels(collator, model), **kwargs)
         self._check_metric_for_best_model()
@@ -240,6 +242,11 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
             ValueError: Always.
         """
         _refuse_search("hyperparameter_search was called")
+
+    def get_train_dataloader(self) -> DataLoader:
+        """As transformers makes it; rows that could not be read before are checked batch by batch."""
+        with checking_batches(self):
+            return super().get_train_dataloader()
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
         """The batches of an optimiser step, and the items that its losses are means over, averaged over processes."""
