@@ -64,7 +64,16 @@ def check_datasets(
 
 
 def evaluated(eval_dataset: Any) -> dict[str, Any]:
-    """The data sets to evaluate on, one or several, by what to call each in a message."""
+    """The data sets to evaluate on, one or several, by what to call each in a message.
+
+    Raises:
+        ValueError: If there are several of which one is none, or if they are no data set at all.
+    """
+    if isinstance(eval_dataset, dict):
+        nothing = [name for name, each in eval_dataset.items() if each is None]
+        if nothing or not eval_dataset:
+            what = f"eval_dataset[{nothing[0]!r}] is None" if nothing else "eval_dataset is a dictionary of no data set"
+            raise ValueError(f"{what}, so nothing would be measured on it. Give a data set, or leave it out.")
     several = eval_dataset if isinstance(eval_dataset, dict) else {None: eval_dataset}
     return {f"eval_dataset[{name!r}]" if name else "eval_dataset": each for name, each in several.items()}
 
@@ -157,11 +166,7 @@ def check_rows(name: str, dataset: Any, model: PreTrainedModel, *, has_own_batch
     Raises:
         ValueError: If something is not so, or there is no row.
     """
-    if isinstance(dataset, Mapping):
-        raise ValueError(
-            f"{name} is a {type(dataset).__name__} of {list(dataset)}. Possible is one data set. Give one of these, "
-            f"such as data[{next(iter(dataset), '')!r}], or train the stages by DynaBertTrainer to evaluate on several."
-        )
+    check_one(name, dataset, or_else="train the stages by DynaBertTrainer to evaluate on several")
     if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
         raise ValueError(
             f"{name} is a {type(dataset).__name__}. The recipe needs one data set of known length, whose rows can be "
@@ -171,6 +176,46 @@ def check_rows(name: str, dataset: Any, model: PreTrainedModel, *, has_own_batch
     if not has_own_batches:
         check_tokenised(name, dataset, possible=["input_ids"])
     check_inputs(name, dataset, model)
+
+
+def check_one(name: str, dataset: Any, *, or_else: str) -> None:
+    """Check that a data set is there, and that it is one.
+
+    Args:
+        name: What to call the data set in errors.
+        dataset: The data set.
+        or_else: What else may be done with several.
+
+    Raises:
+        ValueError: If it is not so.
+    """
+    if dataset is None:
+        raise ValueError(f"{name} is None. Give a data set.")
+    if isinstance(dataset, Mapping):
+        raise ValueError(
+            f"{name} is a {type(dataset).__name__} of {list(dataset)}. Possible is one data set. Give one of these, "
+            f"such as data[{next(iter(dataset), '')!r}], or {or_else}."
+        )
+
+
+def check_ignored(ignore_keys: Sequence[str] | None, model: Any, compute_metrics: Any) -> None:
+    """Check that something is left for metrics where outputs are ignored.
+
+    Raises:
+        ValueError: If nothing is.
+    """
+    task = task_of(model)
+    if (
+        ignore_keys
+        and compute_metrics is not None
+        and task.predicts != "vector"
+        and set(task.outputs) <= {*ignore_keys}
+    ):
+        raise ValueError(
+            f"ignore_keys={list(ignore_keys)} leaves out all that a {type(model).__name__} predicts, "
+            f"{list(task.outputs)}, so compute_metrics would have nothing to score. Leave that out, or make a trainer "
+            "without compute_metrics."
+        )
 
 
 def check_tokenised(name: str, dataset: Any, *, possible: Collection[str] = ("input_ids", "inputs_embeds")) -> None:

@@ -57,6 +57,12 @@ class OrderedEvaluation(Trainer):
         """The batches of this process of a data set, or of one of `self.eval_dataset` by its name."""
         if eval_dataset is None or isinstance(eval_dataset, str):
             own: Any = self.eval_dataset
+            if isinstance(eval_dataset, str) and not (isinstance(own, dict) and eval_dataset in own):
+                known = list(own) if isinstance(own, dict) else "no set by name"
+                raise ValueError(
+                    f"eval_dataset={eval_dataset!r} names no data set to evaluate on. The trainer was given {known}. "
+                    "Give one of these names, or a data set."
+                )
             eval_dataset = own[eval_dataset] if isinstance(eval_dataset, str) else own
         if eval_dataset is None:
             raise ValueError("There is no data set to evaluate on. Give eval_dataset, here or to the trainer.")

@@ -16,7 +16,7 @@ from .arguments import DynaBertTrainingArguments
 from .callbacks import SizeProgressCallback
 from .checked_batches import CheckedBatches
 from .checkpoints import last_whole_checkpoint
-from .checks import check_measured, evaluated
+from .checks import check_ignored, check_measured, check_one, evaluated
 from .order import OrderedLoader
 from .ordered_evaluation import OrderedEvaluation, unchanged
 
@@ -54,9 +54,10 @@ class SizeEvaluation(OrderedEvaluation):
         Raises:
             SubNetworkError: If a size is not possible.
             ValueError: If a data set that was given lacks labels in some rows, or has inputs or labels that the model
-                does not take; or if training needs a metric that did not come. A checkpoint of the work so far is saved
-                before.
+                does not take; if `ignore_keys` leave nothing to score; or if training needs a metric that did not
+                come. A checkpoint of the work so far is saved before.
         """
+        check_ignored(ignore_keys, self._elastic(), self.compute_metrics)
         if eval_dataset is not None and not isinstance(eval_dataset, str):
             for name, dataset in evaluated(eval_dataset).items():
                 check_measured(name, dataset, self._elastic(), has_own_batches=self.has_own_batches)
@@ -87,9 +88,11 @@ class SizeEvaluation(OrderedEvaluation):
 
         Raises:
             SubNetworkError: If a size is not possible.
-            ValueError: If some rows have labels and others none, or it has inputs or labels that the model does not
-                take.
+            ValueError: If some rows have labels and others none, if it has inputs or labels that the model does not
+                take, or if `ignore_keys` leave nothing to score.
         """
+        check_one("test_dataset", test_dataset, or_else="call predict for each")
+        check_ignored(ignore_keys, self._elastic(), self.compute_metrics)
         test_dataset = without_missing_labels(list(test_dataset) if is_stream(test_dataset) else test_dataset)
         check_measured("test_dataset", test_dataset, self._elastic(), has_own_batches=self.has_own_batches)
         every_size = self._elastic().config.subnetworks

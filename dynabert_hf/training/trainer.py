@@ -37,6 +37,7 @@ from .checks import (
     check_callables,
     check_datasets,
     check_device,
+    check_ignored,
     check_label_names,
     check_precision,
     check_smoothing,
@@ -202,10 +203,13 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
             **kwargs: Passed on to transformers.
 
         Raises:
-            ValueError: If there is no such checkpoint, it is not whole, or it belongs to another training.
+            ValueError: If there is no such checkpoint, it is not whole, or it belongs to another training; or if
+                `ignore_keys_for_eval` leave nothing to score.
             OSError: If a checkpoint could not be written to `output_dir`.
         """
         elastic = self._elastic()
+        if self.args.eval_strategy != "no":
+            check_ignored(kwargs.get("ignore_keys_for_eval"), elastic, self.compute_metrics)
         with (
             telling_texts_apart(self._teachers, elastic, self.processing_class),
             self._without_untaught_parts(),

@@ -312,3 +312,51 @@ def test_metrics_that_are_no_dictionary_of_names_are_refused(tmp_path, found):
     trainer = make_trainer(tmp_path, compute_metrics=lambda prediction: found)
     with pytest.raises(TypeError, match=r"compute_metrics returned .* Possible is a dictionary from the names"):
         trainer.evaluate()
+
+
+@pytest.mark.parametrize(
+    ("measure", "message"),
+    [
+        (
+            lambda trainer: trainer.evaluate("c"),
+            r"eval_dataset='c' names no data set .* was given \['a', 'b'\]\. Give one",
+        ),
+        (
+            lambda trainer: trainer.evaluate({"a": make_dataset(), "c": None}),
+            r"eval_dataset\['c'\] is None, .* leave it",
+        ),
+        (lambda trainer: trainer.evaluate({}), r"eval_dataset is a dictionary of no data set, .* Give a data set"),
+        (lambda trainer: trainer.predict(None), r"test_dataset is None\. Give a data set"),
+        (
+            lambda trainer: trainer.predict({"a": make_dataset()}),
+            r"dict of \['a'\]\. .* data\['a'\], or call predict for",
+        ),
+    ],
+)
+def test_what_is_no_data_set_to_measure_on_is_named(tmp_path, measure, message):
+    """A set that is None was measured on another: on what the trainer itself was given."""
+    sets = {"a": make_dataset(), "b": make_dataset(5)}
+    trainer = make_trainer(tmp_path, "finetune", train_dataset=None, eval_dataset=sets)
+    with pytest.raises(ValueError, match=message):
+        measure(trainer)
+    with pytest.raises(ValueError, match=r"eval_dataset='a' names no data set .* was given no set by name"):
+        make_trainer(tmp_path, "finetune").evaluate("a")
+    with pytest.raises(ValueError, match=r"eval_dataset\['a'\] is None"):
+        make_trainer(tmp_path, "finetune", eval_dataset={"a": None})
+
+
+def test_ignored_outputs_that_metrics_need_are_refused_before_anything_runs(tmp_path):
+    message = r"ignore_keys=\['logits'\] leaves out all that .* predicts, \['logits'\], so compute_metrics would have"
+    trainer = make_trainer(tmp_path, "finetune", compute_metrics=accuracy, eval_strategy="epoch")
+    for run in (
+        lambda: trainer.evaluate(ignore_keys=["logits"]),
+        lambda: trainer.predict(make_dataset(), ignore_keys=["logits"]),
+        lambda: trainer.train(ignore_keys_for_eval=["logits"]),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run()
+    assert trainer.state.global_step == 0
+    plain, same = (trainer.evaluate(ignore_keys=keys) for keys in (None, ["hidden_states"]))
+    assert same["eval_worst_accuracy"] == plain["eval_worst_accuracy"]
+    trainer.compute_metrics = None
+    assert trainer.evaluate(ignore_keys=["logits"])["eval_mean_loss"] == plain["eval_mean_loss"]
