@@ -356,16 +356,19 @@ def check_smoothing(model: PreTrainedModel, args: DynaBertTrainingArguments) -> 
         )
 
 
-def check_epochs(max_steps: float, epochs: float, *, instead: str) -> None:
-    """Check that a training has a step.
+def check_learns(args: DynaBertTrainingArguments, *, instead: str) -> None:
+    """Check that a training has a step, and that a step changes something.
 
     Raises:
-        ValueError: If it has none.
+        ValueError: If that is not so.
     """
-    if max_steps <= 0 and not 0 < epochs < float("inf"):
-        raise ValueError(
-            f"num_train_epochs={epochs!r} trains nothing. Possible is a number above 0, such as 0.5; {instead}."
-        )
+    usual = {"learning_rate": 1e-4, **({"num_train_epochs": 0.5} if args.max_steps <= 0 else {})}
+    for name, value in usual.items():
+        if not 0 < getattr(args, name) < float("inf"):
+            raise ValueError(
+                f"{name}={getattr(args, name)!r} trains nothing. Possible is a number above 0, such as {value:g}; "
+                f"{instead}."
+            )
 
 
 def check_label_names(model: PreTrainedModel, args: DynaBertTrainingArguments) -> None:

@@ -25,8 +25,8 @@ from ..tasks import gives_values, is_sentence_encoder, task_of
 from .arguments import DynaBertTrainingArguments, decisive
 from .checks import (
     check_enough,
-    check_epochs,
     check_label_names,
+    check_learns,
     check_rows,
     check_sentence_encoder,
     check_smoothing,
@@ -255,7 +255,7 @@ def _check_data(recipe: Recipe, config: Any) -> None:
         check_smoothing(recipe.teacher, args)
         check_label_names(recipe.teacher, args)
         rewired = "for sizes that are rewired alone call measure_importance and rewire"
-        check_epochs(args.max_steps, args.num_train_epochs, instead=rewired)
+        check_learns(args, instead=rewired)
         check_enough(
             train,
             batch_size=args.rows_in_a_batch,

@@ -23,7 +23,7 @@ from ..tasks import task_of, without_labels
 from .accounting import of_labelled
 from .arguments import DynaBertTrainingArguments
 from .callbacks import AveragedWeights, show_progress
-from .checks import check_datasets, check_epochs
+from .checks import check_datasets, check_learns
 from .distillation import loss_of_labelled_rows, match_hidden_states, taught_losses
 from .ordered_evaluation import unchanged
 from .references import same_draws
@@ -144,10 +144,10 @@ def _arguments_of_one_size(given: Mapping[str, Any], scratch: str) -> DynaBertTr
     defaults = {name: value for name, value in stage_defaults().items() if not name.startswith("save_")}
     folder = "specialised" if "save_strategy" in given else scratch
     own = {"output_dir": folder, "save_strategy": "no", "num_train_epochs": 0.5, "hidden_matching": "own"}
-    epochs = {**own, **given}["num_train_epochs"]
-    check_epochs(given.get("max_steps", -1), epochs, instead="for a size that is not trained on take extract()")
     one_size = {"stage": "depth", "teacher_width": "full", "strategy": "grid"}
-    return DynaBertTrainingArguments(**{**defaults, **own, **given, **one_size})
+    args = DynaBertTrainingArguments(**{**defaults, **own, **given, **one_size})
+    check_learns(args, instead="for a size that is not trained on take extract()")
+    return args
 
 
 class OneSizeTrainer(Trainer):

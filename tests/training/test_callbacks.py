@@ -184,8 +184,14 @@ class Averaging(torch.optim.SGD):
 
 
 def test_weights_to_use_are_left_by_optimisers_that_have_others_to_step_from(tmp_path):
-    still = {"max_steps": 1, "optimizer_cls_and_kwargs": (Averaging, {"lr": 0.0})}
-    moved = run_recipe(tmp_path / "moved", **still, eval_dataset=None).model.state_dict()
-    stayed = run_recipe(tmp_path / "stayed", max_steps=1, learning_rate=0.0, eval_dataset=None).model.state_dict()
+    moved, stayed = (
+        run_recipe(
+            tmp_path / optimizer.__name__,
+            max_steps=1,
+            optimizer_cls_and_kwargs=(optimizer, {"lr": 0.0}),
+            eval_dataset=None,
+        ).model.state_dict()
+        for optimizer in (Averaging, torch.optim.SGD)
+    )
     for name, weight in stayed.items():
         assert torch.allclose(moved[name], weight + 1, atol=1e-6), name

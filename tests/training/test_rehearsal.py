@@ -16,7 +16,7 @@ PLATEAU = {"eval_strategy": "steps", "eval_steps": 1, "lr_scheduler_type": "redu
     ("given", "error", "message"),
     [
         ({"lr_scheduler_type": "cosine_with_min_lr"}, ValueError, "min_lr"),
-        ({"learning_rate": -1.0}, ValueError, "Invalid learning rate"),
+        ({"optimizer_cls_and_kwargs": (torch.optim.SGD, {"lr": -1.0})}, ValueError, "Invalid learning rate"),
         ({"optimizer_cls_and_kwargs": (torch.optim.SGD, {"rate": 1.0})}, TypeError, "rate"),
         ({"optim": "galore_adamw"}, (ImportError, ValueError), "GaLore|optim_target_modules"),
         ({"eval_strategy": "epoch", "eval_dataset": None}, ValueError, "eval_dataset"),
@@ -92,8 +92,9 @@ def test_a_quantised_model_may_teach_and_is_told_from_others(tmp_path):
         run_recipe(tmp_path, taught_by=quantised(other))
 
 
-@pytest.mark.parametrize("epochs", [0, -1, float("nan")])
-def test_a_stage_without_a_step_is_refused(tmp_path, epochs):
-    with pytest.raises(ValueError, match=r"num_train_epochs=.* trains nothing.* rewired alone call measure_importance"):
-        run_recipe(tmp_path, max_steps=-1, num_train_epochs=epochs)
+@pytest.mark.parametrize("number", [0, -1, float("nan")])
+@pytest.mark.parametrize("name", ["num_train_epochs", "learning_rate"])
+def test_a_stage_that_learns_nothing_is_refused(tmp_path, name, number):
+    with pytest.raises(ValueError, match=rf"{name}={number} trains nothing.* rewired alone call measure_importance"):
+        run_recipe(tmp_path, **{"max_steps": -1, name: number})
     assert not (tmp_path / "run").exists()

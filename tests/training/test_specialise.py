@@ -209,10 +209,11 @@ def test_a_model_without_a_head_says_nothing_to_learn(tmp_path):
         specialise(make_model(head="Model"), "w0.5-d0.5", train_dataset=make_dataset(4), use_cpu=True)
 
 
-@pytest.mark.parametrize("epochs", [0, -1, float("nan")])
-def test_epochs_that_train_nothing_are_refused(model, epochs):
-    with pytest.raises(ValueError, match=r"num_train_epochs=.* trains nothing\. .*extract\(\)"):
-        specialise(model, SIZE, train_dataset=make_dataset(4), use_cpu=True, num_train_epochs=epochs)
+@pytest.mark.parametrize("number", [0, -1, float("nan")])
+@pytest.mark.parametrize("name", ["num_train_epochs", "learning_rate"])
+def test_a_number_that_trains_nothing_is_refused(model, name, number):
+    with pytest.raises(ValueError, match=rf"{name}={number} trains nothing\. .*extract\(\)"):
+        specialise(model, SIZE, train_dataset=make_dataset(4), use_cpu=True, **{name: number})
 
 
 def test_arguments_about_several_sizes_are_refused(model):
