@@ -44,8 +44,9 @@ def check_inputs(name: str, dataset: Any, model: PreTrainedModel) -> None:
         values = read_column(name, dataset, other)
         if values is not None:
             check_equal_lengths(name, other, values, ids, hint="Give one for every token, as the tokenizer makes them")
-            if other == "token_type_ids":
-                _check_ids(name, other, values, config.type_vocab_size, since="type_vocab_size")
+            types = getattr(config, "type_vocab_size", 0)
+            if other == "token_type_ids" and types:  # others pass them over, whatever their tokenizer makes
+                _check_ids(name, other, values, types, since="type_vocab_size")
 
 
 def read_column(name: str, dataset: Any, of: str) -> pa.Array | None:

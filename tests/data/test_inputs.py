@@ -2,6 +2,7 @@
 
 import pytest
 from datasets import Dataset
+from helpers.backbones import make_stock
 from helpers.tiny import make_model
 
 from dynabert_hf.data.inputs import check_inputs, check_paddable
@@ -81,6 +82,11 @@ def test_what_a_model_can_read_passes():
     )
     check_inputs("data", sentences([[5], [6, 7]], [[98], [5] * 20]), make_model(head="ForMultipleChoice"))
     check_inputs("data", [{"text": "not tokenised yet"}], make_model())
+
+
+@pytest.mark.parametrize("family", ["DebertaV2", "DistilBert", "EuroBert", "MPNet", "ModernBert"])
+def test_token_types_that_a_model_does_not_read_pass_whatever_they_are(family):
+    check_inputs("data", sentences([5, 6], [7], token_type_ids=[[0, 1], [2]]), make_stock(family))
 
 
 def test_rows_that_cannot_be_stacked_are_refused():
