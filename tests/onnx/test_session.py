@@ -72,6 +72,18 @@ def test_labels_and_token_types_that_say_nothing_are_passed_over(pair):
     assert_equal(pair, lambda runner: runner(**batch, **more), batch)
 
 
+def test_a_model_with_one_type_of_token_takes_tokens_of_that_type_alone(tmp_path, traced_once):
+    model = make_model(stock={"num_hidden_layers": 1, "type_vocab_size": 1}, depths=[1.0])
+    export_onnx(model, tmp_path / "out", size="w0.5-d1")
+    pair = model.set_active("w0.5-d1"), load_onnx(tmp_path / "out")
+    batch = make_batch(batch=3, length=9)
+    types = torch.zeros_like(batch["input_ids"])
+    for given in (types, types.numpy(), types.tolist()):
+        assert_equal(pair, lambda runner, given=given: runner(**batch, token_type_ids=given), batch)
+    with pytest.raises(ValueError, match=r"token_type_ids is no input of this graph\. Possible are"):
+        pair[1](**batch, token_type_ids=types + 1)
+
+
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
