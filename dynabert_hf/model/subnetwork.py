@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from numbers import Integral, Real
@@ -58,9 +58,7 @@ class LayerShape:
         for name, least in (("index", 0), ("heads", 1), ("neurons", 1)):
             count = getattr(self, name)
             if not isinstance(count, Integral) or isinstance(count, bool) or count < least:
-                raise SubNetworkError(
-                    f"LayerShape {name}={count!r} is not possible. It must be an integer of at least {least}."
-                )
+                raise SubNetworkError(f"LayerShape {name}={count!r} is not possible. Give an integer from {least} up.")
             object.__setattr__(self, name, int(count))  # of numpy, too
 
     def fits_in(self, other: LayerShape) -> bool:
@@ -134,9 +132,7 @@ class SubNetwork:
         heads = max(1, round(self.width * num_heads))
         neurons = int(heads / num_heads * num_neurons)
         if neurons < 1:
-            raise SubNetworkError(
-                f"width={self.width:g} leaves no feed-forward neuron of {num_neurons}. Give a larger width."
-            )
+            raise SubNetworkError(f"width={self.width:g} leaves none of {num_neurons} neurons. Give a larger width.")
         by_rule = [math.floor(i / self.depth) for i in range(round(self.depth * num_layers))]
         kept = by_rule if kept_layers is None else kept_layers
         if not kept:
@@ -201,29 +197,12 @@ def by_depth(given: Any) -> dict[str, list[int]] | None:
     if given is None:
         return None
     try:
-        kept = {depth: list(map(index, layers)) for depth, layers in given.items()}
-        texts = {depth: number_text(_check_multiplier("depth", float(depth))) for depth in kept}
+        kept = {number_text(_check_multiplier("depth", float(d))): list(map(index, own)) for d, own in given.items()}
     except (AttributeError, TypeError, ValueError) as error:
         raise SubNetworkError(
             f"kept_layers={given!r} is not possible. Give for each depth the layers to keep, such as "
             "{'0.5': [1, 3, 5, 7, 9, 11]}."
         ) from error
-    check_once("kept_layers", texts)
-    return {texts[depth]: layers for depth, layers in kept.items()}
-
-
-def check_once(name: str, meanings: Mapping[Any, Any]) -> None:
-    """Check that no two keys of what was given mean the same depth or size.
-
-    Args:
-        name: What to call it in the error.
-        meanings: What each of its keys means.
-
-    Raises:
-        SubNetworkError: If two of them mean the same.
-    """
-    first: dict[Any, Any] = {}
-    for key, meaning in meanings.items():
-        if meaning in first:
-            raise SubNetworkError(f"{name} has {first[meaning]!r} and {key!r}, which are the same. Give one of them.")
-        first[meaning] = key
+    if len(kept) < len(given):
+        raise SubNetworkError(f"kept_layers has the keys {list(given)}, and two name one depth. Give each depth once.")
+    return kept

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..model.configuration import REFERENCES
 from ..model.elastic_model import ElasticModelMixin
-from ..model.subnetwork import LayerShape, Size, SubNetwork, as_size, check_once, size_name
+from ..model.subnetwork import AnySize, LayerShape, Size, SubNetwork, SubNetworkError, as_size, size_name
 from .counting import count_flops, count_parameters
 from .metrics import is_number, plain_metrics
 from .tables import quantity
@@ -157,13 +157,10 @@ def make_records(
         {'accuracy': 0.9}
     """
     if isinstance(costs, Mapping):
-        check_once("costs", {size: as_size(size) for size in costs})
-        costs = [SizeRecord(size, {}, own) for size, own in costs.items()]
+        costs = [SizeRecord(size, {}, own) for size, own in _by_size("costs", costs).items()]
     costs = of_one_setting(costs)
     if isinstance(metrics, Mapping):
-        sizes = {size: as_size(size) for size in metrics if size not in REFERENCES}
-        check_once("metrics", sizes)
-        by_size = {sizes[size]: metrics[size] for size in sizes}
+        by_size = _by_size("metrics", {size: own for size, own in metrics.items() if size not in REFERENCES})
         known = [record for record in costs if record.size in by_size]
         if not known:
             raise ValueError(
@@ -173,6 +170,16 @@ def make_records(
     else:
         known, by_size = costs, {record.size: metrics(record.size) for record in costs}
     return tuple(replace(record, metrics=_by_name(by_size[record.size], metric)) for record in known)
+
+
+def _by_size(name: str, given: Mapping[Any, Any]) -> dict[AnySize, Any]:
+    """What is given for sizes or their texts, by the sizes."""
+    keys: dict[AnySize, Any] = {}
+    for key in given:
+        if (size := as_size(key)) in keys:
+            raise SubNetworkError(f"{name} has {keys[size]!r} and {key!r}, which are the same. Give one of them.")
+        keys[size] = key
+    return {size: given[key] for size, key in keys.items()}
 
 
 def _by_name(given: Any, metric: str) -> Mapping[str, float]:

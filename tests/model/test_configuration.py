@@ -65,7 +65,10 @@ def test_layers_to_keep_are_found_for_every_depth(key, tmp_path):
         ({"kept_layers": {"2": list(range(12))}}, "kept_layers=.* is not possible. Give for each depth"),
         ({"kept_layers": {"nan": []}}, "kept_layers=.* is not possible. Give for each depth"),
         ({"kept_layers": {"0.5": [0.0, 2.0, 4.0]}}, "kept_layers=.* is not possible. Give for each depth"),
-        ({"kept_layers": {0.5: [0, 2, 4], "0.50": [1, 3, 5]}}, r"has 0\.5 and '0\.50', which are the same\. Give one"),
+        (
+            {"kept_layers": {0.5: [0, 2, 4], "0.50": [1, 3, 5]}},
+            r"has the keys \[0\.5, '0\.50'\], and two name one depth",
+        ),
         ({"widths": [0.1]}, r"leaves no attention head of 4"),
         ({"depths": [0.05]}, r"leaves no layer of 6"),
         ({"kept_layers": {"0.5": [0, 2, 6]}}, r"kept_layers.*\[0, 2, 6\].* between 0 and 5"),

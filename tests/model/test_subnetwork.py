@@ -91,11 +91,11 @@ def test_a_size_that_leaves_nothing_is_refused(size, message):
 
 
 def test_a_width_that_leaves_no_neuron_is_refused():
-    with pytest.raises(SubNetworkError, match="leaves no feed-forward neuron of 2"):
+    with pytest.raises(SubNetworkError, match="leaves none of 2 neurons"):
         SubNetwork(width=0.25).layers(num_layers=1, num_heads=4, num_neurons=2)
 
 
 @pytest.mark.parametrize("shape", [(-1, 1, 1), (0, 0, 1), (0, 1, 0), (0, 1.5, 1), (0, True, 1)])
 def test_an_impossible_layer_shape_is_refused(shape):
-    with pytest.raises(SubNetworkError, match=r"is not possible\. It must be an integer of at least"):
+    with pytest.raises(SubNetworkError, match=r"is not possible\. Give an integer from"):
         LayerShape(*shape)
