@@ -19,7 +19,10 @@ from safetensors import SafetensorError
 WRITE_ERRORS = (OSError, SafetensorError, RuntimeError)
 """What a full disk raises: safetensors and torch have errors of their own."""
 
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+KEPT = "All that was saved before is kept. Make room, and run again to go on from there."
+"""What to do on a full disk where work goes on."""
+
+_NO_ROOM = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT)]
 
 
 def finite(content: Any) -> Any:
@@ -60,16 +63,30 @@ def new_folder(path: Path) -> Iterator[Path]:
         ) from error
     try:
         scratch.chmod(0o755)
-        yield scratch
+        with named_on_a_full_disk(path, "Nothing is left of it. Make room, or give another path."):
+            yield scratch
         scratch.rename(path)
-    except (OSError, SafetensorError) as error:
-        if isinstance(error, OSError) and error.errno not in _NO_ROOM:
-            raise
-        raise OSError(
-            f"{str(path)!r} could not be written: {error}. Nothing is left of it. Make room, or give another path."
-        ) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
+def named_on_a_full_disk(path: Path, advice: str) -> Iterator[None]:
+    """Inside, a full disk is told of by this path, whatever files on the way to it were in work.
+
+    Raises:
+        OSError: If the disk is full.
+    """
+    try:
+        yield
+    except Exception as error:
+        first: BaseException = error
+        while first.__cause__ is not None:
+            first = first.__cause__
+        reason = next((each for each in _NO_ROOM if each in str(first)), None)
+        if reason is None and not isinstance(error, SafetensorError):
+            raise
+        raise OSError(f"{str(path)!r} could not be written: {reason or error}. {advice}") from error
 
 
 def check_writable_file(path: str | PathLike) -> None:
@@ -122,10 +139,7 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
             shutil.rmtree(path)
         partial.replace(path)
     except WRITE_ERRORS as error:
-        raise OSError(
-            f"{str(path)!r} could not be written: {error}. All that was saved before is kept. Make room, and run again "
-            "to go on from there."
-        ) from error
+        raise OSError(f"{str(path)!r} could not be written: {error}. {KEPT}") from error
     finally:
         _remove(partial)
 

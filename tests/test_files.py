@@ -85,16 +85,28 @@ def test_a_picture_has_the_form_that_its_name_says(tmp_path, name, begin):
 
 @pytest.mark.parametrize("error", [SafetensorError("I/O error: No space left on device"), FULL])
 def test_a_folder_on_a_full_disk_is_named_and_leaves_nothing(tmp_path, error):
-    message = f"{str(tmp_path / 'small')!r} could not be written: {error}. Nothing is left of it. Make room, or give"
+    reason = "No space left on device. Nothing is left of it. Make room, or give"
+    message = f"{str(tmp_path / 'small')!r} could not be written: {reason}"
 
     def fail():
-        with new_folder(tmp_path / "small") as folder:
-            (folder / "config.json").write_text("half")
+        with new_folder(tmp_path / "small") as folder, new_folder(folder / "inner") as inner:
+            (inner / "config.json").write_text("half")
             raise error
 
-    with pytest.raises(OSError, match=re.escape(message)):
+    with pytest.raises(OSError, match=f"^{re.escape(message)}"):
         fail()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_broken_model_is_not_taken_for_a_full_disk(tmp_path, capsys):
+    save_reviews(tmp_path)
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"cut")
+    before = sorted(tmp_path.iterdir())
+    assert main(["extract", str(tmp_path / "model"), str(tmp_path / "small"), "--size", "w0.5-d1"]) == 1
+    said = capsys.readouterr().err
+    assert "model' cannot be read: Error while deserializing" in said
+    assert "written:" not in said
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_an_interruption_leaves_nothing(tmp_path):

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
-from ..files import changed, check_writable_file, write_whole
+from ..files import KEPT, changed, check_writable_file, named_on_a_full_disk, write_whole
 from .augmentation import WordReplacement
 from .fingerprints import fingerprint_of_file, fingerprint_of_weights
 from .text_columns import as_names
@@ -108,6 +108,7 @@ def augment_file(
     Raises:
         FileNotFoundError: If there is no such file, or no folder to write to.
         FileExistsError: If `output` exists.
+        OSError: If the disk is full. The parts that were written are kept.
         ValueError: If the file cannot be read, lacks a column or a text, `output` has another suffix, or the folder of
             parts belongs to another augmentation.
     """
@@ -123,22 +124,25 @@ def augment_file(
         for row, text in enumerate(rows[column]):
             _text(text, column, row)
     parts = output.with_name(f".{output.name}.parts")
-    _open_parts(parts, _settings(path, replacement, text_columns=list(text_columns), copies=copies, seed=seed))
-    starts = range(0, len(rows), ROWS_A_PART)
-    files = [parts / f"{start:09}.parquet" for start in starts]
-    with tqdm(total=len(rows), desc="Augmenting", unit="row", disable=not progress) as bar:
-        for start, file in zip(starts, files, strict=True):
-            part = rows.select(range(start, min(start + ROWS_A_PART, len(rows))))
-            if not file.exists():
-                made = augment_rows(
-                    part, replacement, text_columns=text_columns, copies=copies, seed=seed, first_row=start
-                )
-                table = made.with_format("arrow")[:]
-                write_whole(file, partial(pq.write_table, table))
-            bar.update(len(part))
-    whole = datasets.Dataset.from_parquet([str(file) for file in files], cache_dir=str(parts), features=rows.features)
-    write_whole(output, partial(WRITERS[output.suffix], whole))
-    shutil.rmtree(parts)
+    settings = _settings(path, replacement, text_columns=list(text_columns), copies=copies, seed=seed)
+    with named_on_a_full_disk(output, KEPT):
+        _open_parts(parts, settings)
+        starts = range(0, len(rows), ROWS_A_PART)
+        files = [parts / f"{start:09}.parquet" for start in starts]
+        with tqdm(total=len(rows), desc="Augmenting", unit="row", disable=not progress) as bar:
+            for start, file in zip(starts, files, strict=True):
+                part = rows.select(range(start, min(start + ROWS_A_PART, len(rows))))
+                if not file.exists():
+                    made = augment_rows(
+                        part, replacement, text_columns=text_columns, copies=copies, seed=seed, first_row=start
+                    )
+                    table = made.with_format("arrow")[:]
+                    write_whole(file, partial(pq.write_table, table))
+                bar.update(len(part))
+        names = [str(file) for file in files]
+        whole = datasets.Dataset.from_parquet(names, cache_dir=str(parts), features=rows.features)
+        write_whole(output, partial(WRITERS[output.suffix], whole))
+        shutil.rmtree(parts)
     return len(whole)
 
 

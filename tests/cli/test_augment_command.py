@@ -1,13 +1,16 @@
 """`dynabert augment`: the file that it leaves, by value, and what it refuses."""
 
+import errno
 import json
 
 import pytest
 import torch
+from datasets.packaged_modules.parquet.parquet import Parquet
 from helpers.tiny import TINY, make_tokenizer
 from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, BertModel
 
 from dynabert_cli import main
+from dynabert_hf.data import augmented_files
 from dynabert_hf.data.augmentation import WordReplacement
 from dynabert_hf.data.augmented_files import augment_file
 
@@ -46,6 +49,28 @@ def test_the_command_is_the_call(folder, capsys):
     assert told == {"file": str(folder / "more.jsonl"), "rows": count}
     assert (folder / "more.jsonl").read_text() == expected.read_text()
     assert count > 6
+
+
+@pytest.mark.parametrize("written", ["parts", "copy", "file"])
+def test_a_full_disk_is_told_of_by_the_file_that_was_asked_for(folder, capsys, monkeypatch, written):
+    def fail(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device", str(arguments[-1]))
+
+    before = sorted(folder.iterdir())
+    with monkeypatch.context() as full:
+        if written == "parts":
+            full.setattr(augmented_files.pq, "write_table", fail)
+        elif written == "copy":
+            full.setattr(Parquet, "_generate_tables", fail)
+        else:
+            full.setitem(augmented_files.WRITERS, ".jsonl", fail)
+        assert main(command(folder)) == 1
+    told = capsys.readouterr().err.splitlines()[-1]
+    reason = "No space left on device. All that was saved before is kept. Make room, and run again to go on from there."
+    assert told == f"dynabert augment: {str(folder / 'more.jsonl')!r} could not be written: {reason}"
+    assert not (folder / "more.jsonl").exists()
+    assert main(command(folder)) == 0
+    assert sorted(folder.iterdir()) == sorted([*before, folder / "more.jsonl"])
 
 
 @pytest.mark.parametrize(
