@@ -184,6 +184,27 @@ class AveragedWeights(TrainerCallback):
             optimizer.eval()
 
 
+class KeptPositions(TrainerCallback):
+    """Keeps the id after which a model counts positions, where the tokenizer pads with another.
+
+    transformers writes the padding token of the tokenizer into the configuration when training begins. The positions of
+    RoBERTa and its like begin after that id, so the model, loaded again, would read every token at another position
+    than it learned.
+
+    Args:
+        config: Configuration of the elastic model, before training.
+    """
+
+    def __init__(self, config: Any):
+        self.config, self.pad_token_id = config, config.pad_token_id
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self.config.anatomy.skips_padding_positions:
+            self.config.pad_token_id = self.pad_token_id
+
+
 def save_history(logs: list[dict[str, Any]], folder: Path) -> None:
     """Write logs, as `TrainerState.log_history` holds them, as `history.json` and `history.csv` into a folder.
 
@@ -225,6 +246,8 @@ def follow(trainer: Trainer) -> SizeProgressCallback:
             callbacks[index] = SizeTensorBoardCallback(callback.tb_writer)
     trainer.add_callback(HistoryCallback())
     trainer.add_callback(AveragedWeights())
+    model: Any = trainer.model
+    trainer.add_callback(KeptPositions(model.config))
     return progress
 
 

@@ -22,7 +22,7 @@ from ..model.subnetwork import Size, SubNetwork, SubNetworkError
 from ..tasks import task_of, without_labels
 from .accounting import of_labelled
 from .arguments import DynaBertTrainingArguments
-from .callbacks import AveragedWeights, show_progress
+from .callbacks import AveragedWeights, KeptPositions, show_progress
 from .checks import check_datasets, check_learns
 from .distillation import loss_of_labelled_rows, match_hidden_states, taught_losses
 from .ordered_evaluation import unchanged
@@ -101,6 +101,7 @@ def specialise(
         )
         show_progress(trainer)
         trainer.add_callback(AveragedWeights())
+        trainer.add_callback(KeptPositions(student.config))
         with _without_dropout(student):
             trainer.train()
         wrong = [name for name, weight in student.named_parameters() if not weight.isfinite().all()]

@@ -8,11 +8,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 from helpers.recipes import run_recipe
-from helpers.tiny import make_model
-from helpers.trainers import accuracy, make_trainer
+from helpers.tiny import make_batch, make_model, make_tokenizer
+from helpers.trainers import accuracy, make_dataset, make_trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import TrainerCallback
 
+from dynabert_hf import DynaRobertaForSequenceClassification, specialise
 from dynabert_hf.training.callbacks import SizeProgressCallback, log_line, parse_logged_name, save_history
 
 
@@ -195,3 +196,19 @@ def test_weights_to_use_are_left_by_optimisers_that_have_others_to_step_from(tmp
     )
     for name, weight in stayed.items():
         assert torch.allclose(moved[name], weight + 1, atol=1e-6), name
+
+
+@pytest.mark.parametrize("is_alone", [False, True], ids=["all sizes", "one size"])
+def test_a_roberta_is_loaded_with_the_positions_that_it_learned_whatever_pads(tmp_path, is_alone):
+    model = make_model("Roberta", stock={"pad_token_id": 1, "num_hidden_layers": 2})
+    tokenizer = make_tokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])  # which pads with 0
+    if is_alone:
+        settings = {"max_steps": 1, "use_cpu": True, "disable_tqdm": True}
+        model = specialise(model, "w0.5-d1", train_dataset=make_dataset(), processing_class=tokenizer, **settings)
+    else:
+        make_trainer(tmp_path, model=model, processing_class=tokenizer).train()
+    model.save_pretrained(tmp_path / "saved")
+    loaded = DynaRobertaForSequenceClassification.from_pretrained(tmp_path / "saved")
+    with torch.no_grad():
+        ours, theirs = (each.eval()(**make_batch()).logits for each in (model, loaded))
+    torch.testing.assert_close(theirs, ours, rtol=0, atol=1e-6)  # lies elsewhere in memory, which rounds
