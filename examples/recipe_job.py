@@ -21,6 +21,7 @@ from transformers import set_seed
 
 from dynabert_hf import DynaBertTrainer, DynaBertTrainingArguments, RecipeResult, push_folder, train_dynabert
 from dynabert_hf.data.columns import draw
+from dynabert_hf.files import check_writable_folder
 from dynabert_hf.hub.push import NETWORK_ERRORS
 from dynabert_hf.sizes.baseline import baseline_metrics
 from dynabert_hf.training.callbacks import is_terminal, without_bars_of_files
@@ -110,6 +111,7 @@ def run_script(name, arguments, prepare):
             job, model = prepare(*arguments)
             check_splits(job)
             repository = make_repository(training_args) if training_args.push_to_hub and job.is_main else None
+            check_output_folder(job)
             folder = run(job, model)
     except InputError as error:
         sys.exit(f"{name}: {error}")
@@ -126,6 +128,14 @@ def check_splits(job):
             raise InputError(
                 f"--{wanted} was given, but the data have no split {what!r}, only {sorted(data.splits)}.{hint}"
             )
+
+
+def check_output_folder(job):
+    """Refuse an output folder that cannot be made or written to."""
+    try:
+        check_writable_folder(job.output_dir)
+    except OSError as error:
+        raise InputError(str(error)) from error
 
 
 def make_repository(training_args):

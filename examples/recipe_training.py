@@ -10,9 +10,11 @@ from transformers import AutoTokenizer
 from transformers.utils import logging
 
 from dynabert_hf import ElasticModelMixin, rewire
+from dynabert_hf.data.fingerprints import fingerprint_of_rows
 from dynabert_hf.families import anatomy_of, elastic_class_of, read_config
-from dynabert_hf.files import write_whole
+from dynabert_hf.files import changed, write_whole
 from dynabert_hf.hub.card import RECIPE_FIELDS
+from dynabert_hf.training.arguments import decisive
 from dynabert_hf.training.callbacks import without_bars_of_files
 from dynabert_hf.training.checkpoints import last_whole_checkpoint
 from dynabert_hf.training.importance import importance_over_processes
@@ -106,14 +108,14 @@ def finetune_teacher(job, model):
     if isinstance(model, ElasticModelMixin):
         raise InputError("--finetune_teacher was given, but the model holds its sizes already. Leave it out.")
     folder = job.output_dir / "0-teacher"
-    settings = {"model": job.model_args.model_name_or_path, "labels": job.data.labels, "arguments": job.given_training}
-    settings |= {"own": job.model_args.stage_arguments.get("teacher", {}), "examples": len(job.data.splits["train"])}
+    args = job.stage_arguments("finetune", output_dir=folder, own="teacher")
+    rows = fingerprint_of_rows(job.data.splits["train"])
+    settings = {"model": job.model_args.model_name_or_path, "labels": job.data.labels, "rows": rows, **decisive(args)}
     path = folder / "settings.json"
-    if path.exists():
+    if path.exists() and ((folder / "model").exists() or last_whole_checkpoint(folder)):
         check_same_settings(path, settings)
     if not (folder / "model").exists():
         student = one_size(model)
-        args = job.stage_arguments("finetune", output_dir=folder, own="teacher")
         job.wait()
         if job.is_main:
             folder.mkdir(parents=True, exist_ok=True)
@@ -136,16 +138,14 @@ def save_stock(job, model, folder):
 
 
 def check_same_settings(path, settings):
-    """Refuse to take up a teacher that was made with other settings than these, which are JSON values.
+    """Refuse to take up a teacher that was made with other settings than these, which decide its weights.
 
     Args:
         path: File that holds the settings it was made with.
-        settings: Those that are asked for now.
+        settings: Those that are asked for now, JSON values.
     """
-    before, settings = json.loads(path.read_text()), json.loads(json.dumps(settings))
-    changed = [name for name in settings if settings[name] != before.get(name)]
-    if changed:
-        was, now = ({name: each.get(name) for name in changed} for each in (before, settings))
+    was, now = changed(json.loads(path.read_text()), json.loads(json.dumps(settings)))
+    if now:
         raise InputError(
             f"{str(path.parent)!r} holds a teacher made with {was}, now {now} is asked. Give the same settings, or "
             "another output folder."

@@ -14,6 +14,7 @@ and a `label`, measured by retrieval of texts with the same label. docs/tasks.md
 import sys
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 from datasets import DatasetDict
 from recipe_arguments import SourceArguments, parse_arguments
@@ -37,6 +38,14 @@ class EmbeddingArguments(SourceArguments):
     matryoshka_dims: list[int] | None = field(
         default=None, metadata={"help": "How many leading numbers of a vector are to be of use alone, such as 192 96."}
     )
+
+    @property
+    def about(self):
+        """What a card says of the data that sizes are measured on."""
+        about = super().about
+        if self.retrieval_file is not None:
+            about["dataset_name"] += f" and {Path(self.retrieval_file).name}"
+        return about
 
 
 def main(argv=None):

@@ -10,6 +10,7 @@ Files are text with a word and its tag a line (.conll, .bio, .iob, .txt), or jso
 and a list of tags a row. The first piece of a word has its tag, the others count for nothing. docs/tasks.md tells more.
 """
 
+import json
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -144,6 +145,8 @@ def tokenised(split, part, columns, model, tokenizer, data_args):
 def write_tags(job, model, words, numbers):
     """Write the tags of every size for the words of the test splits, a sentence a row, parted by blanks.
 
+    Where the words have tags, the metrics are written, too.
+
     Args:
         job: The run.
         model: The elastic model.
@@ -163,6 +166,8 @@ def write_tags(job, model, words, numbers):
             tags = [" ".join(names[tag] for tag in own) for own in best]
             path = job.output_dir / "predictions" / size / f"{split}.tsv"
             write_predictions(path, ["index", "tags"], zip(numbers[split], tags, strict=True))
+        if "labels" in rows.column_names:
+            (job.output_dir / f"{split}_results.json").write_text(json.dumps(output.metrics, indent=2))
     return job.output_dir / "predictions"
 
 

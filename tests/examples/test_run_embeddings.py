@@ -53,6 +53,9 @@ def test_one_command_makes_and_measures_all_sizes(tmp_path, files):
         assert metrics <= set(one)
     tested = json.loads((out / "test_results.json").read_text())
     assert {"test_w0.25-d0.5_spearman", "test_mean_spearman"} <= set(tested)
+    assert "8 rows (validation) and 10 rows (retrieval) of validation.csv and intents.csv" in (
+        (out / "model" / "README.md").read_text().replace("\n", " ")
+    )
     assert (out / "model" / "modules.json").exists()
     assert AutoModel.from_pretrained(out / "model").config.matryoshka_dims == [8]
 

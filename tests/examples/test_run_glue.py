@@ -204,11 +204,30 @@ def test_a_second_run_takes_up_the_teacher_and_refuses_one_of_other_settings(tmp
     with monkeypatch.context() as patch:
         patch.setattr(dynabert_hf.DynaBertTrainer, "train", lambda *args, **kwargs: pytest.fail("trained again"))
         glue(*command, "--stage_arguments", json.dumps(own))
+        glue(*command, "--stage_arguments", json.dumps(own), "--logging_steps", "7", "--save_steps", "9")
     assert results_of(out / "model") == before
-    with pytest.raises(
-        SystemExit, match=r"0-teacher' holds a teacher made with {'own': {'max_steps': 1}}, now {'own': {}} is"
-    ):
+    with pytest.raises(SystemExit, match=r"0-teacher' holds a teacher made with {'max_steps': 1}, now {'max_steps': 2"):
         glue(*command)
+
+
+def test_a_teacher_of_other_rows_is_refused_though_there_are_as_many(tmp_path, reviews):
+    """It was taken for that of the new rows, if the run had not come further."""
+    command = ["--model_name_or_path", save_model(tmp_path / "model", head=False), "--finetune_teacher", "--do_train"]
+    command += ["--output_dir", tmp_path / "out", "--learning_rate"]
+    (tmp_path / "out" / "0-teacher").mkdir(parents=True)
+    (tmp_path / "out" / "0-teacher" / "settings.json").write_text("{}")  # of a run that was stopped before its end
+    glue(*reviews[:2], *command, "1e-3")
+    write_csv(tmp_path / "train.csv", sentiment_rows(16, seed=5))
+    with pytest.raises(SystemExit, match=r"a teacher made with {'rows': '\w+'}, now {'rows': '\w+'} is asked"):
+        glue(*reviews[:2], *command, "1e-3")
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_any_work(tmp_path, reviews, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(dynabert_hf.DynaBertTrainer, "train", lambda *args, **kwargs: pytest.fail("trained"))
+    model = save_model(tmp_path / "model", head=False)
+    with pytest.raises(SystemExit, match=r"run_glue\.py: output_dir='.*/file/out' cannot be written to: .* Nothing"):
+        glue(*reviews, "--model_name_or_path", model, "--finetune_teacher", "--output_dir", tmp_path / "file" / "out")
 
 
 @pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # huggingface_hub to its HTTP library

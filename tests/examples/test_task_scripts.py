@@ -66,6 +66,12 @@ def test_tagged_words_are_learned_and_predicted_word_by_word(tmp_path):
             rows = list(csv.reader(file, delimiter="\t"))
         assert [len(row[1].split()) for row in rows[1:]] == [3, 2, 1] * 4
         assert {tag for row in rows[1:] for tag in row[1].split()} <= {"O", "B-X", "I-X"}
+        predicted = [tag for row in rows[1:] for tag in row[1].split()]
+        true = ["B-X", "I-X", "O", "O", "B-X", "O"] * 4
+        share = sum(map(str.__eq__, predicted, true)) / len(true)
+        tested = json.loads((tmp_path / "out" / "test_results.json").read_text())
+        assert tested[f"test_{size}_accuracy"] == pytest.approx(share)
+        assert 0 <= tested[f"test_{size}_f1"] <= 1
 
 
 def test_predictions_of_drawn_rows_are_named_by_the_rows_that_they_are_of(tmp_path):
