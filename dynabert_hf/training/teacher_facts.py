@@ -75,16 +75,17 @@ class TeacherFacts:
         return asdict(self)
 
 
-def check_whole(teacher: PreTrainedModel) -> None:
-    """Check that a teacher, where it is elastic, holds its full size.
+def check_whole(model: PreTrainedModel) -> None:
+    """Check that a model to learn from, where it is elastic, holds its full size.
 
     Raises:
         ValueError: If it does not.
     """
-    if isinstance(teacher, ElasticModelMixin) and teacher.config.stored_shape is not None:
+    if isinstance(model, ElasticModelMixin) and model.config.stored_shape is not None:
         raise ValueError(
-            "The teacher was cut by extraction, so it does not hold its full size, at which it teaches. Give the model "
-            "that it was extracted from or, of a cut in depth alone, what its to_backbone() returns."
+            f"A {type(model).__name__} that was cut by extraction was given to learn from. It does not hold its full "
+            "size, which teaches. Give the model that it was extracted from or, of a cut in depth alone, what its "
+            "to_backbone() returns."
         )
 
 

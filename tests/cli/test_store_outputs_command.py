@@ -57,7 +57,7 @@ def test_a_teacher_that_was_cut_is_refused_as_such(folder, capsys):
     small = make_model().extract("w0.5-d0.5")
     small.save_pretrained(folder / "teacher")
     message = (
-        "The teacher was cut by extraction, so it does not hold its full size, at which it teaches. Give the model"
+        "that was cut by extraction was given to learn from. It does not hold its full size, which teaches. Give the"
     )
     assert main(command(folder)) == 1
     assert message in capsys.readouterr().err

@@ -47,6 +47,16 @@ def test_a_model_that_was_cut_in_depth_begins_with_a_grid_of_its_own(tmp_path):
     assert result.model.config.num_hidden_layers == 3
 
 
+def test_a_model_that_was_cut_in_width_is_refused_as_what_it_is(tmp_path):
+    model = DynaBertForSequenceClassification.from_backbone(make_teacher(), **GRID).extract(width=0.5, depth=1.0)
+    message = (
+        r"A DynaBertForSequenceClassification that was cut by extraction was given to learn from\. .* Give the model"
+    )
+    with pytest.raises(ValueError, match=message):
+        run_recipe(tmp_path, model)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_published_checkpoint_that_names_no_head_is_refused_with_the_way_to_load_it(default_run, tmp_path):
     folder = tmp_path / "published"
     make_teacher().save_pretrained(folder)
