@@ -64,9 +64,13 @@ class Study:
             f"{rate:g}": Job(task, backbone, self.choice, self.plan.seeds[0], f"{prefix}/{rate:g}") for rate in rates
         }
 
+    def needed(self, trials):
+        """The trials that a choice needs; where there is one rate alone, nothing is chosen."""
+        return list(trials.values()) if len(trials) > 1 else []
+
     def best_rate(self, trials, judge):
         """The rate whose trial has the lowest divergence or the highest metric, in the mean of its sizes."""
-        if len(trials) == 1:
+        if not self.needed(trials):
             return next(iter(trials))
         means = {
             rate: np.mean([size[judge] for size in self.results.get(job)["sizes"].values()])
@@ -143,7 +147,7 @@ class Case:
     def teacher_rate(self):
         """The rate of the teacher's fine-tuning, which is chosen first where it is not yet."""
         trials = self.study.trials(self.job.task, self.job.backbone, "teacher")
-        for job in trials.values() if len(trials) > 1 else ():
+        for job in self.study.needed(trials):
             if self.study.results.get(job) is None:
                 self.study.run(job)
         return self.study.best_rate(trials, "metric")

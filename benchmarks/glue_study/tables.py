@@ -77,7 +77,7 @@ class View:
     def rate(self, task, backbone, prefix, judge):
         """The best of the rates on held-out rows of the training split; None before all are tried."""
         trials = self.study.trials(task, backbone, prefix)
-        known = [len(trials) == 1 or self.numbers(job) for job in trials.values()]
+        known = [self.numbers(job) for job in self.study.needed(trials)]
         return self.study.best_rate(trials, judge) if all(known) else None
 
     def pair(self, task, ours, our_size, theirs, their_size):

@@ -212,7 +212,6 @@ def save_history(logs: list[dict[str, Any]], folder: Path) -> None:
     finite is `null` in the one and empty in the other.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    logs = finite(logs)
     (folder / "history.json").write_text(json_text(logs, indent=1))
     with (folder / "history.csv").open("w", newline="") as file:
         writer = csv.writer(file)
@@ -220,7 +219,7 @@ def save_history(logs: list[dict[str, Any]], folder: Path) -> None:
         for entry in logs:
             for name, value in entry.items():
                 if name not in ("step", "epoch"):
-                    writer.writerow([entry.get("step"), entry.get("epoch"), *_columns(name), value])
+                    writer.writerow([entry.get("step"), entry.get("epoch"), *_columns(name), finite(value)])
 
 
 def _columns(name: str) -> tuple[str, str, str]:
