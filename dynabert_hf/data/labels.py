@@ -61,9 +61,7 @@ def check_labels(
         elif predicts == "token":
             _check_tokens(name, of, values, dataset, model, is_part=is_part or not has_all_rows(dataset))
         elif predicts == "choice":
-            ids = read_column(name, dataset, "input_ids")
-            if ids is not None and len(ids):
-                _check_classes(name, values, pc.list_value_length(ids)[0].as_py(), since="choices")
+            _check_choices(name, values, dataset)
     if any(values.to_pylist() != next(iter(columns.values())).to_pylist() for values in list(columns.values())[1:]):
         raise ValueError(
             f"{name} has different labels in the columns {list(columns)}, of which batches take one. Leave the others "
@@ -250,6 +248,17 @@ def _check_classes(
         )
 
 
+def _check_choices(name: str, values: pa.Array, dataset: Any) -> None:
+    if depth_of(values.type):
+        raise ValueError(
+            f"{name} has the label {short(values[0].as_py())} in row 0. Of the choices of a row one is right: give its "
+            "number, from 0, and no list."
+        )
+    ids = read_column(name, dataset, "input_ids")
+    if ids is not None and len(ids):
+        _check_classes(name, values, pc.list_value_length(ids)[0].as_py(), since="choices")
+
+
 def _check_tokens(name: str, of: str, values: pa.Array, dataset: Any, model: PreTrainedModel, *, is_part: bool) -> None:
     ids = read_column(name, dataset, "input_ids")
     if ids is not None:
@@ -257,7 +266,8 @@ def _check_tokens(name: str, of: str, values: pa.Array, dataset: Any, model: Pre
             "Give one for every token, -100 where it does not count; word_ids() of the encoded words tells whose it is"
         )
         check_equal_lengths(name, of, values, ids, hint=hint)
-    if not is_part and len(values) and not pc.any(pc.not_equal(innermost(values).flatten(), IGNORED)).as_py():
+    leaves = pc.cast(innermost(values).flatten(), pa.float64(), safe=False)
+    if not is_part and len(values) and not pc.any(pc.not_equal(leaves, float(IGNORED))).as_py():
         raise ValueError(
             f"{name} has no label in {of!r} but {IGNORED}, which does not count, so nothing is learned or measured. "
             "Give the first token of each word its label."

@@ -1,5 +1,6 @@
 """Labels are cast where that is safe, and refused where it is not, by row, value and limit."""
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -167,9 +168,11 @@ def test_labels_of_tokens_are_checked_one_by_one(head, labels, message):
         check_labels("data", labelled(labels), model_of(head))
 
 
+@pytest.mark.parametrize("kind", ["float16", "float64"])
 @pytest.mark.parametrize("head", ["ForTokenClassification", "ForMaskedLM"])
-def test_labels_of_tokens_may_be_floats_without_a_fraction(head):
-    model, data = model_of(head), labelled([[-100.0, 2.0], [0.0, 1.0]])
+def test_labels_of_tokens_may_be_floats_without_a_fraction(head, kind):
+    data = labelled([[-100.0, 2.0], [0.0, 1.0]]).cast_column("labels", datasets.Sequence(datasets.Value(kind)))
+    model = model_of(head)
     check_labels("data", data, model)
     assert torch.isfinite(model(**CastLabels(default_data_collator, model)([dict(row) for row in data])).loss)
 
@@ -202,6 +205,9 @@ def test_a_choice_is_one_of_those_of_its_row():
     with pytest.raises(ValueError, match=r"the label 2 in row 1\. Possible for this model are 0 to 1, since choices=2"):
         check_labels("data", rows, model_of("ForMultipleChoice"))
     check_labels("data", rows[:1], model_of("ForMultipleChoice"))
+    listed = [{**row, "labels": [1]} for row in rows]
+    with pytest.raises(ValueError, match=r"the label \[1\] in row 0\. .* one is right: give its number, from 0"):
+        check_labels("data", listed, model_of("ForMultipleChoice"))
 
 
 def test_names_of_classes_have_to_be_numbered_as_the_outputs_are():
