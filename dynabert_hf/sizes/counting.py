@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..families import elastic_classes, longest_input
@@ -109,14 +110,23 @@ def _elastic_config(model_or_config: Any) -> Any:
     return config
 
 
+class _ValuesAreZero(TorchDispatchMode):
+    """Inside, a tensor without values is 0 where its value is asked for, which no shape depends on."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        is_asked = func is torch.ops.aten._local_scalar_dense.default and args[0].is_meta
+        return 0 if is_asked else func(*args, **(kwargs or {}))
+
+
 @lru_cache(maxsize=256)
 def _flops(twin: Any, layer: LayerShape, batch_size: int, sequence_length: int) -> tuple[int, int]:
     """What a forward pass with no layer costs, and what this layer adds; all sizes are made of such sums."""
     choices = (1,) if "MultipleChoice" in type(twin).__name__ else ()
     width = twin.get_input_embeddings().weight.shape[1]  # some models look for padding among ids, which have no values
-    embeddings = torch.empty((batch_size, *choices, sequence_length, width), device="meta")
-    with torch.no_grad(), twin.subnetwork((layer,)), FlopCounterMode(display=False) as counter:
-        twin(inputs_embeds=embeddings)
+    shape = (batch_size, *choices, sequence_length)
+    embeddings, mask = (torch.empty(each, device="meta") for each in ((*shape, width), shape))
+    with torch.no_grad(), twin.subnetwork((layer,)), FlopCounterMode(display=False) as counter, _ValuesAreZero():
+        twin(inputs_embeds=embeddings, attention_mask=mask)
         (ran,) = twin.elastic_layers
     (name,) = (name for name, module in twin.named_modules(prefix=type(twin).__name__) if module is ran)
     added = sum(counter.get_flop_counts()[name].values())

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from helpers.backbones import make_backbone
 from helpers.tiny import batch_for, make_config, make_model
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -31,6 +32,14 @@ def test_flops_are_those_that_torch_counts(family, head):
         counted = count_flops(model, size, batch_size=num_sequences, sequence_length=7)
         assert counted == counted_by_torch(model.extract(size), inputs)
     assert counted == counted_by_torch(model.set_active(size), inputs)
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_a_head_that_pools_by_the_mask_is_counted(pooling):
+    model = make_backbone("ModernBert", "ForMultipleChoice", classifier_pooling=pooling)
+    inputs = batch_for("ForMultipleChoice", batch=2, length=7)
+    counted = count_flops(model, "w0.5-d0.5", batch_size=6, sequence_length=7)
+    assert counted == counted_by_torch(model.extract("w0.5-d0.5"), inputs)
 
 
 def test_parameters_of_the_full_size_are_those_of_the_model(family, head):
