@@ -24,7 +24,7 @@ from ..files import check_writable_file, json_text, write_whole
 from ..model.subnetwork import size_name
 from ..sizes.tables import table_of
 from ..task_metrics import problem_type
-from ..tasks import is_sentence_encoder, task_of
+from ..tasks import TASKS, is_sentence_encoder, task_of
 from .inputs import load_model, needed_tokenizer
 from .tables import print_json, then
 from .tags import as_text, tag_texts
@@ -45,7 +45,7 @@ def predict(arguments: Namespace, console: Console) -> None:
         raise ValueError(
             f"--no-answer was given for a {type(model).__name__}. Only questions may have none; leave it out."
         )
-    columns_of(model)  # refused before its file is read
+    check_predicts(model)  # refused before its file is read
     rows, columns = _read(arguments, model)
     told = {"batch_size": arguments.eval_batch_size, "may_be_none": arguments.no_answer}
     found = predict_texts(model, needed_tokenizer(arguments.model), rows, **told)
@@ -115,31 +115,20 @@ def _in_words(value: Any) -> str:
     return ", ".join(map(_in_words, value)) if isinstance(value, list) else str(value)
 
 
-def columns_of(model: Any) -> tuple[int, ...]:
-    """How many columns of text the head of a model may predict by.
+def check_predicts(model: Any) -> None:
+    """Check that the head of a model predicts something of texts.
 
     Raises:
-        ValueError: If it predicts nothing of texts.
+        ValueError: If it does not.
     """
-    task = task_of(model).pipeline
-    if task not in _COLUMNS:
+    if task_of(model).predicts in ("state", "vector"):
         instead = "of another head take its outputs in Python"
         if is_sentence_encoder(model.config):
             instead = "SentenceTransformer(MODEL).encode(texts) gives the vectors of a sentence encoder"
+        possible = ", ".join(task.pipeline for task in TASKS.values() if task.label_names)
         raise ValueError(
-            f"A {type(model).__name__} predicts nothing of texts. Possible are the tasks {', '.join(_COLUMNS)}; "
-            f"{instead}."
+            f"A {type(model).__name__} predicts nothing of texts. Possible are the tasks {possible}; {instead}."
         )
-    return _COLUMNS[task]
-
-
-_COLUMNS = {
-    "text-classification": (1, 2),
-    "token-classification": (1,),
-    "fill-mask": (1,),
-    "question-answering": (2,),
-    "multiple-choice": (2,),
-}
 
 
 def predict_texts(
@@ -148,7 +137,7 @@ def predict_texts(
     """The predictions of the active size for texts, or for pairs of texts.
 
     Args:
-        model: An elastic model, in evaluation mode.
+        model: An elastic model whose head predicts something of texts, in evaluation mode.
         tokenizer: Its tokenizer.
         rows: A text a row, or two of a pair; for questions first the question, then the text with the answer; for
             choices first the text, then the list of what it may go on with.
@@ -156,15 +145,12 @@ def predict_texts(
         may_be_none: Whether a question may have no answer, so that an empty one is given where that is likelier.
 
     Raises:
-        ValueError: If the head of the model predicts nothing of texts, needs another number of them, or finds no word
-            to fill in.
+        ValueError: If words are to be filled into pairs, or where none is asked for.
     """
-    task, possible = task_of(model).pipeline, columns_of(model)
-    if len(rows[0]) not in possible:
+    task = task_of(model).pipeline
+    if task == "fill-mask" and len(rows[0]) > 1:
         raise ValueError(
-            f"{len(rows[0])} columns of text were given, but {task} takes {' or '.join(map(str, possible))}. "
-            "Name them with --text-column; for questions the column of the question, then that of the text; for "
-            "choices that of the text, then that of its choices."
+            "Pairs of texts were given, but words are filled into one text. Name its column alone with --text-column."
         )
     longest = min(longest_input(model.config), tokenizer.model_max_length)
     tokenizer.model_max_length = longest

@@ -518,6 +518,8 @@ def test_predict_finds_the_word_of_every_mask(capsys, folder, tmp_path):
         assert [each["word"] for each in alone["words"]] == [each["word"] for each in found[number]["words"]]
     first = found[0]["words"][0]
     assert f"{first['word']} ({first['score']:.2f})" in out
+    write(tmp_path / "t.csv", [{"text": texts[0], "text_pair": texts[1]}])
+    assert_refused(capsys, "Pairs of texts were given, but words are filled into one text. Name its column", *told)
     write(tmp_path / "t.csv", [{"text": texts[0]}, {"text": f"{'very ' * 40} [MASK]"}])
     assert_refused(capsys, "Row 2 is 'very very", *told)
     write(tmp_path / "t.csv", [{"text": f"[MASK] film {'very ' * 40} [MASK]"}])
