@@ -96,3 +96,13 @@ def test_rows_that_hold_no_words_are_named(tmp_path, capsys, words):
     (tmp_path / "t.jsonl").write_text("".join(json.dumps({"tokens": row}) + "\n" for row in (["a"], words)))
     assert main(["predict", str(tmp_path / "model"), "--file", str(tmp_path / "t.jsonl")]) == 1
     assert "dynabert predict: Row 2 has " in capsys.readouterr().err
+
+
+def test_the_words_of_a_list_are_those_of_training_and_of_a_text_those_of_the_tokenizer():
+    model, tokenizer = make_tagger(["p", "q", "r"])
+    found = [
+        [each["word"] for each in own]
+        for given in (["a B.C. bed"], [["a", "B.C.", "bed"]])
+        for own in tag_texts(model, tokenizer, given, batch_size=1)
+    ]
+    assert found == [["a", "B", ".", "C", ".", "bed"], ["a", "B.C.", "bed"]]
