@@ -3,6 +3,7 @@
 import copy
 import json
 import shutil
+from contextlib import nullcontext
 
 import torch
 from recipe_data import InputError
@@ -17,6 +18,7 @@ from dynabert_hf.hub.card import RECIPE_FIELDS
 from dynabert_hf.training.arguments import decisive
 from dynabert_hf.training.callbacks import without_bars_of_files
 from dynabert_hf.training.checkpoints import last_whole_checkpoint
+from dynabert_hf.training.dropout import dropping
 from dynabert_hf.training.importance import importance_over_processes
 from dynabert_hf.training.stages import distillation_rate
 
@@ -175,12 +177,10 @@ def train_stage(job, stage, model, teacher):
     if is_stock and stage != "finetune":
         batching = job.stage_arguments("width", output_dir=job.output_dir)
         rewire(student, importance_over_processes(student, job.importance_data, batching, job.trainer_kwargs))
-    if job.model_args.dropout is not None:
-        for module in student.modules():
-            if isinstance(module, torch.nn.Dropout):
-                module.p = job.model_args.dropout  # its configuration, which is saved, stays as it is
     trainer = job.trainer(student, None if stage == "finetune" else teacher, args)
-    _train(trainer)
+    dropout = job.model_args.dropout
+    with nullcontext() if dropout is None else dropping(student, dropout):
+        _train(trainer)
     trainer.save_model()
     if job.is_main:
         student.save_code(str(job.output_dir))

@@ -33,6 +33,7 @@ from .checks import (
     how_to_label,
     warn_of_equal_sizes,
 )
+from .dropout import dropout_fields
 from .run_folder import REWIRED, RunFolder
 from .stages import Stage
 from .teacher import GRID
@@ -40,9 +41,6 @@ from .teacher_checks import check_teachers
 from .teaching import Teacher, fingerprint_of_teacher, fresh_views
 
 logger = logging.get_logger(__name__)
-
-DROPOUT_FIELDS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
-"""The fields of a configuration that are probabilities of dropout."""
 
 EXTRA_OUTPUTS = ("output_hidden_states", "output_attentions")
 """The fields that ask for more outputs, of the teacher, by whoever studied it."""
@@ -136,9 +134,7 @@ class Recipe:
     @property
     def dropout_of_teacher(self) -> dict[str, Any]:
         """The fields of dropout that the result has in the end."""
-        return {
-            name: getattr(self.teacher.config, name) for name in DROPOUT_FIELDS if hasattr(self.teacher.config, name)
-        }
+        return {name: getattr(self.teacher.config, name) for name in dropout_fields(self.teacher.config)}
 
     @property
     def names_of_teacher(self) -> dict[str, Any]:

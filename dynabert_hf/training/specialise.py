@@ -6,8 +6,8 @@ In the joint run a size shares its weights with all others. Alone it has them to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -25,6 +25,7 @@ from .arguments import DynaBertTrainingArguments
 from .callbacks import AveragedWeights, KeptPositions, show_progress
 from .checks import check_datasets, check_learns
 from .distillation import loss_of_labelled_rows, match_hidden_states, taught_losses
+from .dropout import dropping
 from .ordered_evaluation import unchanged
 from .references import same_draws
 from .stages import order_of, stage_defaults
@@ -102,7 +103,7 @@ def specialise(
         show_progress(trainer)
         trainer.add_callback(AveragedWeights())
         trainer.add_callback(KeptPositions(student.config))
-        with _without_dropout(student):
+        with dropping(student, 0.0):
             trainer.train()
         wrong = [name for name, weight in student.named_parameters() if not weight.isfinite().all()]
         if wrong:  # as the last step may leave them
@@ -242,17 +243,3 @@ def _not_finite(what: str) -> FloatingPointError:
         f"{what}. Nothing is kept of this training. Look for labels or weights that are not finite; a lower "
         "learning_rate or full precision may help."
     )
-
-
-@contextmanager
-def _without_dropout(model: torch.nn.Module) -> Iterator[None]:
-    """Inside, the dropout layers of a model drop nothing."""
-    layers = [layer for layer in model.modules() if isinstance(layer, torch.nn.Dropout)]
-    before = [layer.p for layer in layers]
-    try:
-        for layer in layers:
-            layer.p = 0.0
-        yield
-    finally:
-        for layer, probability in zip(layers, before, strict=True):
-            layer.p = probability
