@@ -123,11 +123,20 @@ def _costs(arguments: Namespace, model: ElasticModelMixin, sizes: Sequence[Any])
     """Costs of sizes under one setting: saved ones, else measured ones if a budget needs them, else counted ones."""
     given = one_setting(arguments, "A size is chosen")
     if arguments.profile:
-        saved = ProfileTable.from_json(Path(arguments.profile).read_text(encoding="utf-8"))
-        return saved.select(**given)
+        return _saved_costs(arguments.profile).select(**given)
     if arguments.latency_ms is not None or arguments.memory_mb is not None:
         return measure(arguments, load_model(arguments.model), sizes)
     return ProfileTable(tuple(SizeRecord.counted(model, size, **shape_of(given, model)) for size in sizes))
+
+
+def _saved_costs(path: str) -> ProfileTable:
+    try:
+        return ProfileTable.from_json(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else repr(error.__cause__ or error)
+        raise ValueError(
+            f"{path!r} holds no saved costs: {reason}. Give what `dynabert profile MODEL --output FILE.json` wrote."
+        ) from error
 
 
 def _told_direction(arguments: Namespace, config: Any, metric: str) -> bool | None:
