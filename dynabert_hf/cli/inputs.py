@@ -115,9 +115,9 @@ def stored_config(arguments: Namespace) -> Path:
 
 
 def named_sizes(arguments: Namespace, model: ElasticModelMixin) -> list[Any]:
-    """The sizes that were named, checked before anything is run; else all."""
+    """The sizes that were named, each once, checked before anything is run; else all."""
     if not arguments.sizes:
         return list(model.config.subnetworks or (model.active,))
     for size in arguments.sizes:
         model.config.resolve(size)
-    return [parse_size(size) for size in arguments.sizes]
+    return list(dict.fromkeys(map(parse_size, arguments.sizes)))
