@@ -57,7 +57,8 @@ def _command(commands: Any, name: str, summary: str, examples: str, takes: str =
         "FILE": "text: csv, tsv, json, jsonl or parquet",
     }
     parser.add_argument(takes.lower(), metavar=takes, help=about[takes])
-    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    if name != "demo":
+        parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     return parser
 
 

@@ -615,8 +615,10 @@ def test_a_card_keeps_the_numbers_of_sizes_that_were_not_measured_again_and_says
 def test_an_extracted_size_off_the_grid_is_measured(capsys, folder, tmp_path):
     small = tmp_path / "small"
     run_json(capsys, "extract", folder, small, "--size", "l0h1n7-l3h2n5")
-    measured = run_json(capsys, "profile", small, "--sequence-length", 5, "--rounds", 1)
-    assert [row["size"] for row in measured["profiles"]] == ["l0h1n7-l3h2n5"]
+    twice = ["--size", "l0h1n7-l3h2n5", "l0h1n7-l3h2n5"]
+    for named in ([], twice):
+        measured = run_json(capsys, "profile", small, "--sequence-length", 5, "--rounds", 1, *named)
+        assert [row["size"] for row in measured["profiles"]] == ["l0h1n7-l3h2n5"]
 
 
 def test_profile_saves_what_recommend_reads(capsys, folder, tmp_path):
@@ -634,6 +636,13 @@ def test_profile_saves_what_recommend_reads(capsys, folder, tmp_path):
     assert answer["setting"] == {**run_under, "device": "cpu", "threads": torch.get_num_threads()}
     assert_refused(capsys, "No size was measured under {'runtime': 'onnxruntime'}", *choose, "--runtime", "onnxruntime")
     assert_refused(capsys, "No size was measured under {'threads': 64}", *choose, "--threads", 64)
+    choose[-1] = tmp_path / "none.json"
+    advice = "Give what `dynabert profile MODEL --output FILE.json` wrote"
+    assert_refused(capsys, f"none.json' holds no saved costs: No such file or directory. {advice}", *choose)
+    choose[-1].write_text("{")
+    assert_refused(capsys, "none.json' holds no saved costs: JSONDecodeError('Expecting property name", *choose)
+    choose[-1].write_text("{}")
+    assert_refused(capsys, f"none.json' holds no saved costs: KeyError('profiles'). {advice}", *choose)
 
 
 def test_saved_costs_of_two_devices_are_told_apart(capsys, folder, tmp_path):
@@ -852,6 +861,7 @@ def test_a_wrong_command_line_ends_with_two(capsys, folder, tmp_path):
         ["export", folder, tmp_path / "onnx", "--int8"],
         ["export", folder, tmp_path / "onnx", "--file", tmp_path / "test.csv"],
         ["profile", folder, "--rounds", "0"],
+        ["demo", folder, "--json"],
         ["export", folder, tmp_path / "onnx", "--all", "--size", "w1-d1"],
     ):
         with pytest.raises(SystemExit) as ended:
