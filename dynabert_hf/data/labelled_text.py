@@ -115,6 +115,11 @@ class LabelledText:
                 f"are models {', '.join(COLUMNS)}. Evaluate this one by what you make of its outputs."
             )
         usual = COLUMNS[task.head]
+        if label_column and usual.labels is None:
+            raise ValueError(
+                f"label_column={label_column!r} was given for a {type(model).__name__}, whose labels are the words "
+                "under its masks. Leave it out."
+            )
         columns = TextColumns(tuple(named_texts(text_columns, model) or usual.texts), label_column or usual.labels)
         if task.predicts == "span":
             return cls._of_questions(path, columns, model, tokenizer, batch_size)

@@ -233,6 +233,12 @@ def test_the_order_of_classes_without_names_is_taken_as_given(tmp_path, tokenize
         LabelledText.from_file(path, model_of([BAD, GOOD]), tokenizer, label_order=["yes", "no"])
 
 
+def test_a_column_of_labels_is_refused_where_masks_make_them(tmp_path, tokenizer):
+    path, model = write(tmp_path, ".csv", ["1", "0"]), make_model(head="ForMaskedLM")
+    with pytest.raises(ValueError, match=r"label_column='label' was given for a DynaBertForMaskedLM, .* Leave it out"):
+        LabelledText.from_file(path, model, tokenizer, label_column="label")
+
+
 @pytest.mark.parametrize("head", ["ForQuestionAnswering", "ForMultipleChoice", "ForMaskedLM"])
 def test_an_order_of_classes_is_refused_where_there_are_none(tmp_path, tokenizer, head):
     path, model = write(tmp_path, ".csv", ["no", "yes"]), make_model(head=head, stock={"num_labels": 2})
