@@ -18,6 +18,9 @@ FOLDERS = ("dynabert_hf", "tests", "docs", "benchmarks", "examples")
 FILES = [*ROOT.glob("*"), *(path for name in FOLDERS for path in ROOT.glob(f"{name}/**/*"))]
 EXAMPLES = sorted(ROOT.glob("examples/*.py"))
 SCRIPTS = [path for path in EXAMPLES if "__main__" in path.read_text()]
+NEED_BUDGETS = ("cascade", "recommend", "search")
+BUDGETS = ("latency_ms", "flops", "parameters", "memory_mb", "max_drop")
+"""Of which these commands need one."""
 BLOCKS = [
     pytest.param(language, code, id=f"{page.name}-{number}")
     for page in PAGES
@@ -132,7 +135,9 @@ def test_commands_in_a_page_name_scripts_arguments_and_targets_that_exist(code, 
         if "make" in words[:1]:
             assert words[1] in targets
         if "dynabert" in words[:1]:
-            dynabert_cli.build_parser().parse_args(words[1:])  # ends the test where it refuses them
+            parsed = dynabert_cli.build_parser().parse_args(words[1:])  # ends the test where it refuses them
+            budgets = {name: value for name, value in vars(parsed).items() if name in BUDGETS}
+            assert words[1] not in NEED_BUDGETS or any(value is not None for value in budgets.values()), line
         scripts = [word for word in words if re.match(r"(examples|benchmarks)/\w+\.py$", word)]
         for script in scripts:
             assert (ROOT / script).exists(), script
