@@ -194,7 +194,7 @@ def _push_error(repo_id: str, error: Exception, *, done: Iterable = (), left: It
     done, left = ", ".join(map(str, done)), ", ".join(map(str, left))
     state = f" Pushed before: {done or 'none'}; not pushed: {left}." if left else ""
     return ConnectionError(
-        f"Pushing to {repo_id!r} failed: {error}.{state} Nothing on this machine was changed. See whether the network, "
-        "the token (`hf auth login`) and your rights to the repository are in order, and call again: what the Hub has "
-        "already is not sent twice."
+        f"Pushing to {repo_id!r} failed: {str(error).rstrip('.')}.{state} Nothing on this machine was changed. See "
+        "whether the network, the token (`hf auth login`) and your rights to the repository are in order, and call "
+        "again: what the Hub has already is not sent twice."
     )

@@ -112,8 +112,8 @@ def push(
             metadata_update(repo_id, {"tags": tags}, token=token, revision=revision, overwrite=True)
     except NETWORK_ERRORS as error:
         raise ConnectionError(
-            f"Pushing to {repo_id!r} failed: {error}. The model is as it was. See whether the network, the token "
-            "(`hf auth login`) and your rights to the repository are in order, and call again."
+            f"Pushing to {repo_id!r} failed: {str(error).rstrip('.')}. The model is as it was. See whether the "
+            "network, the token (`hf auth login`) and your rights to the repository are in order, and call again."
         ) from error
     return commit
 

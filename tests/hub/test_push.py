@@ -7,6 +7,7 @@ import shlex
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import huggingface_hub
 import pytest
@@ -109,6 +110,16 @@ def test_network_failure_is_explained_and_the_retry_works(hub, folder, kind, cap
     push_folder(folder, "me/model")
     assert hub.files("me/model")["model.safetensors"] == (folder / "model.safetensors").read_bytes()
     assert TOKEN not in caplog.text
+
+
+def test_without_network_both_pushes_end_their_sentences_once(folder, monkeypatch):
+    error = huggingface_hub.errors.OfflineModeIsEnabled("Offline mode is enabled.")
+    for place in ("huggingface_hub.HfApi.create_repo", "dynabert_hf.model.shipping.create_repo"):
+        monkeypatch.setattr(place, Mock(side_effect=error))
+    with pytest.raises(ConnectionError, match=r"failed: Offline mode is enabled\. Nothing on this machine"):
+        push_folder(folder, "me/model")
+    with pytest.raises(ConnectionError, match=r"failed: Offline mode is enabled\. The model is as it was"):
+        make_model().push_to_hub("me/model")
 
 
 def test_network_failure_of_the_model_itself_is_explained(hub):
