@@ -4,6 +4,7 @@ python examples/classify.py outputs/demo/dynabert/model "What a film."
 """
 
 import argparse
+from contextlib import suppress
 
 from rich.console import Console
 from rich.markup import escape
@@ -43,9 +44,10 @@ def main():
 
 
 def typed():
-    """Sentences from the prompt, until an empty one."""
-    while sentence := input("Sentence (empty line to stop): ").strip():
-        yield sentence
+    """Sentences from the prompt, until an empty one or the end of the input."""
+    with suppress(EOFError):
+        while sentence := input("Sentence (empty line to stop): ").strip():
+            yield sentence
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import classify
 import pytest
@@ -224,3 +225,9 @@ def test_classify_refuses_labels_that_are_not_one_for_each_sentence(monkeypatch,
     with pytest.raises(SystemExit):
         classify.main()
     assert "2 labels were given for 1 sentences. Give one --label for each sentence" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("end", ["", EOFError])
+def test_sentences_are_asked_for_until_an_empty_one_or_the_end_of_the_input(monkeypatch, end):
+    monkeypatch.setattr("builtins.input", Mock(side_effect=["A film. ", "Another.", end]))
+    assert list(classify.typed()) == ["A film.", "Another."]
