@@ -229,7 +229,8 @@ def _add_augment(commands: Any) -> None:
     )
     parser.add_argument("--model", required=True, metavar="MLM", help="folder or Hub id of a masked language model")
     parser.add_argument("--output", required=True, metavar="FILE", help="csv, tsv, json, jsonl or parquet")
-    parser.add_argument("--text-column", nargs="+", default=["text"], metavar="COLUMN", help="one, or two of a pair")
+    what = "one, or two of a pair (default: those of usual names, as evaluate finds them)"
+    parser.add_argument("--text-column", nargs="+", metavar="COLUMN", help=what)
     parser.add_argument("--copies", type=count, default=20, metavar="N", help="copies drawn of a row (default 20)")
     parser.add_argument(
         "--probability", type=float, default=0.4, metavar="P", help="how often a word is replaced (default 0.4)"

@@ -11,6 +11,8 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from ..data.augmentation import WordReplacement
 from ..data.augmented_files import augment_file
+from ..data.text_columns import usual_texts
+from ..data.text_files import names_of_columns
 from ..data.word_vectors import WordVectors
 from .inputs import fastest_device
 from .tables import print_json
@@ -30,7 +32,7 @@ def augment(arguments: Namespace, console: Console) -> None:
         arguments.file,
         arguments.output,
         replacement,
-        text_columns=arguments.text_column,
+        text_columns=arguments.text_column or usual_texts(names_of_columns(arguments.file)),
         copies=arguments.copies,
         seed=arguments.seed,
     )

@@ -56,7 +56,10 @@ def read_rows(
         raise ValueError(f"{str(path)!r} ends in {path.suffix!r}. Possible is one of {possible}. Give such a file.")
     missing = [column for column in needed if column not in rows.column_names]
     if missing:
-        raise ValueError(f"{str(path)!r} has no column {missing}, only {rows.column_names}. Name the right columns.")
+        raise ValueError(
+            f"{str(path)!r} has no column {missing}, only {rows.column_names}. Name the right columns by "
+            "text_columns and label_column, on the command line by --text-column and --label-column."
+        )
     if not len(rows):
         raise _no_rows(path)
     return rows

@@ -51,6 +51,22 @@ def test_the_command_is_the_call(folder, capsys):
     assert count > 6
 
 
+@pytest.mark.parametrize("names", [["text"], ["sentence"], ["sentence1", "sentence2"], ["text", "text_pair"]])
+def test_columns_of_usual_names_are_found_as_evaluate_finds_them(folder, names, capsys):
+    """Of a pair in `text` and `text_pair` only the first was changed; `sentence` was refused."""
+    row = dict(zip(names, ["good film", "bad plot"], strict=False)) | {"label": 1}
+    (folder / "pairs.jsonl").write_text(json.dumps(row) + "\n")
+    named = command(folder, "--probability", "1")
+    at = named.index("--text-column")
+    assert main([*named[:at], *named[at + 3 :]]) == 0
+    rows = [json.loads(line) for line in (folder / "more.jsonl").read_text().splitlines()]
+    assert all(len({each[name] for each in rows}) > 1 for name in names)
+    (folder / "pairs.jsonl").write_text(json.dumps({"review": "good film"}) + "\n")
+    (folder / "more.jsonl").unlink()
+    assert main([*named[:at], *named[at + 3 :]]) == 1
+    assert "has no column ['text'], only ['review']. Name the right columns" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("written", ["parts", "copy", "file"])
 def test_a_full_disk_is_told_of_by_the_file_that_was_asked_for(folder, capsys, monkeypatch, written):
     def fail(*arguments, **options):
