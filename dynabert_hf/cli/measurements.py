@@ -182,9 +182,14 @@ def shape_of(setting: Mapping[str, Any], model: ElasticModelMixin) -> dict[str, 
     """The batch size and the tokens to count operations for.
 
     Raises:
-        ValueError: If the model does not take so many tokens.
+        ValueError: If the model does not take so many tokens, or something was given that counts do not depend on.
     """
     usual = {"batch_size": 1, "sequence_length": usual_length(model)}
+    if unused := [f"--{name}" for name in setting if name not in usual]:
+        raise ValueError(
+            f"Without effect where costs are counted from shapes: {', '.join(unused)}. Possible are --batch-size and "
+            "--sequence-length. Leave the others out, or give a budget that is measured: --latency-ms."
+        )
     shape = {name: setting.get(name, value) for name, value in usual.items()}
     check_setting(model, **shape)
     return shape

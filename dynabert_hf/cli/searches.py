@@ -69,11 +69,11 @@ def search(arguments: Namespace, console: Console) -> None:
 def _setting(arguments: Namespace, model: Any) -> dict[str, Any]:
     """What the cost is of; latency needs more than counts do."""
     given = one_setting(arguments, "Shapes are searched for")
+    if arguments.latency_ms is None:
+        return shape_of(given, model)
     if threads := given.pop("threads", None):
         torch.set_num_threads(threads)
-    shape = shape_of(given, model)
-    if arguments.latency_ms is None:
-        return shape
+    shape = shape_of({name: given[name] for name in ("batch_size", "sequence_length") if name in given}, model)
     return {"runtime": "torch", "dtype": "float32", **given, **shape, "rounds": arguments.rounds}
 
 

@@ -791,7 +791,10 @@ def test_budgets_and_settings_that_cannot_be_are_refused_before_anything_runs(ca
     assert_refused(capsys, "latency_ms=-1.0 is not a budget", "recommend", folder, "--latency-ms", -1)
     assert_refused(capsys, "Give one value of each", "recommend", folder, "--flops", 1e9, "--batch-size", 1, 2)
     too_long = "sequence_length=21 is longer than the 20 tokens that fit this model. Give at most that"
-    assert_refused(capsys, too_long, "recommend", folder, "--flops", 1e9, "--sequence-length", 21)
+    counted = ["recommend", folder, "--flops", 1e9]
+    assert_refused(capsys, too_long, *counted, "--sequence-length", 21)
+    no_effect = "Without effect where costs are counted from shapes: --dtype, --threads. Possible are --batch-size"
+    assert_refused(capsys, no_effect, *counted, "--dtype", "int8", "--threads", 2)
     assert_refused(capsys, "runtime='tpu' is unknown", "profile", folder, "--runtime", "tpu")
     assert_refused(capsys, "Nothing is left to measure", "profile", folder, "--dtype", "int8")
     assert_refused(capsys, "Possible suffixes are", "profile", folder, "--output", tmp_path / "profile.xls")

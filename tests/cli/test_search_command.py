@@ -54,6 +54,12 @@ def test_what_cannot_be_searched_for_is_refused(folder, capsys):
         "No budgets were given. Possible is one of": (),
         "is out of reach: the smallest shape, l0h1n12, costs": ("--flops", "10"),
         "Shapes are searched for under one setting": ("--flops", "1e6", "--batch-size", "1", "8"),
+        "Without effect where costs are counted from shapes: --runtime. Possible": (
+            "--flops",
+            "1e6",
+            "--runtime",
+            "onnxruntime",
+        ),
         "sequence_length=21 is longer than the 20 tokens": ("--flops", "1e6", "--sequence-length", "21"),
         "time_limit_s=-60.0 is no time. Give a number of seconds": ("--flops", "1e6", "--minutes", "-1"),
         "time_limit_s=nan is no time": ("--flops", "1e6", "--minutes", "nan"),
