@@ -28,6 +28,11 @@ def choose_cascade(arguments: Namespace, console: Console) -> int:
     budgets = {name: budget for name, budget in given.items() if budget is not None}
     check_budgets(budgets, arguments.max_drop, possible=given)
     setting = one_setting(arguments, "A cascade is chosen")
+    if setting.get("batch_size", 1) != 1:
+        raise ValueError(
+            f"--batch-size {setting['batch_size']} was given, but a cascade is chosen by what one text costs, of which "
+            "some are asked again. Leave it out."
+        )
     config_file = stored_config(arguments) if arguments.store else None
     model = load_model(arguments.model)
     small, large = parse_size(arguments.small), parse_size(arguments.large)
@@ -41,7 +46,7 @@ def choose_cascade(arguments: Namespace, console: Console) -> int:
     if "latency_ms" in budgets:
         costs = list(measure(arguments, model, [small, large]))
     else:
-        shape = {**shape_of(setting, model), "batch_size": 1}
+        shape = shape_of(setting, model)
         costs = [SizeRecord.counted(model, size, **shape) for size in (small, large)]
     records = measure_cascade(model, small, large, text, costs=costs)
     metric = next(iter(records[0].metrics))
