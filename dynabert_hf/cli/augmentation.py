@@ -14,7 +14,7 @@ from ..data.augmented_files import augment_file
 from ..data.text_columns import usual_texts
 from ..data.text_files import names_of_columns
 from ..data.word_vectors import WordVectors
-from .inputs import fastest_device
+from .inputs import config_of, fastest_device
 from .tables import print_json
 
 
@@ -44,6 +44,7 @@ def augment(arguments: Namespace, console: Console) -> None:
 
 def _masked_lm(arguments: Namespace) -> Any:
     """The model, on an accelerator if there is one; a checkpoint without its head is refused."""
+    config_of(arguments.model)  # refused by its name
     dtype = torch.bfloat16 if arguments.bf16 else torch.float32
     model, about = AutoModelForMaskedLM.from_pretrained(arguments.model, dtype=dtype, output_loading_info=True)
     if about["missing_keys"]:

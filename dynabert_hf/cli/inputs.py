@@ -24,15 +24,20 @@ from ..sizes.named_metrics import named_metrics
 from ..tasks import is_sentence_encoder
 
 
-def _config(name: str) -> Any:
-    """The elastic configuration of a folder or Hub id."""
+def config_of(name: str) -> Any:
+    """The configuration of a folder or Hub id, which an error names."""
     try:
-        config = read_config(name)
+        return read_config(name)
     except (OSError, ValueError) as error:
         first = str(error).splitlines()[0].partition(" Give ")[0]
         raise OSError(
             f"{name!r} holds no model: {first} Give a folder that save_pretrained or train_dynabert wrote, or a Hub id."
         ) from error
+
+
+def _config(name: str) -> Any:
+    """The elastic configuration of a folder or Hub id."""
+    config = config_of(name)
     if not isinstance(config, ElasticConfigMixin):
         types = supported_types()
         possible = f"one can be made of these types: {', '.join(types)}"
