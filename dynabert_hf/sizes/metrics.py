@@ -275,7 +275,10 @@ def _why_it_cannot_come(name: str, sizes: Sequence[str], known: Sequence[str] | 
             "like, or a compute_metrics that returns it."
         )
     if match is not None and match[1] not in (*SUMMARIES, *sizes):
-        return f"{match[1]} is no size of this model. Its sizes are {', '.join(sizes)}; give one of them."
+        return (
+            f"{match[1]} is none of the sizes that are evaluated, {', '.join(sizes)}. Give one of them, or let "
+            "eval_sizes name it, if the model has it."
+        )
     return None
 
 

@@ -155,11 +155,11 @@ def test_training_arguments_tell_the_direction_of_a_metric(asked):
     [
         ("f1", {"known": ["loss"]}, r"metrics of a size are \['loss'\]. Give one of them, with 'mean_'"),
         ("mean_f1", {"known": ["loss"]}, r"'mean_f1' will not come from an evaluation: metrics of a size are"),
-        ("eval_w0.3-d1_f1", {}, r"w0.3-d1 is no size of this model. Its sizes are w0.5-d1, w1-d1; give one"),
-        ("w2-d3_f1", {}, r"w2-d3 is no size of this model."),
+        ("eval_w0.3-d1_f1", {}, r"w0.3-d1 is none of the sizes that are evaluated, w0.5-d1, w1-d1\. Give"),
+        ("w2-d3_f1", {}, r"w2-d3 is none of the sizes that are evaluated, "),
         ("f1", {"sets": ["a", "b"]}, r"names none of the evaluation sets \['a', 'b'\]. Possible are such as 'a_loss'"),
         ("eval_mean_loss", {"sets": ["a", "b"], "known": ["loss"]}, r"names none of the evaluation sets"),
-        ("a_w0.3-d1_loss", {"sets": ["a"], "known": ["loss"]}, r"w0.3-d1 is no size of this model."),
+        ("a_w0.3-d1_loss", {"sets": ["a"], "known": ["loss"]}, r"w0.3-d1 is none of the sizes that are evaluated, "),
     ],
 )
 def test_a_metric_that_cannot_come_is_refused_with_what_can(asked, settings, said):

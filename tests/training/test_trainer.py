@@ -447,6 +447,9 @@ def test_a_metric_that_an_evaluation_lacks_is_named_and_the_work_is_kept(tmp_pat
 def test_a_metric_that_cannot_come_is_refused_before_training(tmp_path, asked):
     with pytest.raises(ValueError, match=rf"metric_for_best_model='{asked}' will not come"):
         make_trainer(tmp_path, eval_strategy="epoch", metric_for_best_model=asked)
+    message = r"w1-d1 is none of the sizes that are evaluated, w0\.5-d1\. Give one of them, or"
+    with pytest.raises(ValueError, match=message):
+        make_trainer(tmp_path, eval_strategy="epoch", metric_for_best_model="w1-d1_loss", eval_sizes=["w0.5-d1"])
 
 
 def test_the_worst_of_a_metric_is_in_the_direction_that_the_arguments_tell(tmp_path):
