@@ -146,8 +146,8 @@ def make_repository(training_args):
         return api.create_repo(name, private=is_private, exist_ok=True).repo_id
     except NETWORK_ERRORS as error:
         raise InputError(
-            f"--push_to_hub was given, but the repository {name!r} cannot be made: {error} Nothing was trained. Log in "
-            "by `hf auth login`, or leave --push_to_hub out and push later with push_folder."
+            f"--push_to_hub was given, but the repository {name!r} cannot be made: {str(error).rstrip('.')}. Nothing "
+            "was trained. Log in by `hf auth login`, or leave --push_to_hub out and push later with push_folder."
         ) from error
 
 

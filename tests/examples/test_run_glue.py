@@ -2,6 +2,7 @@
 
 import csv
 import json
+from unittest.mock import Mock
 
 import pytest
 import run_glue
@@ -242,6 +243,9 @@ def test_a_run_is_pushed_with_model_code_and_card(tmp_path, reviews, hub):
 def test_a_repository_that_cannot_be_made_stops_before_training(tmp_path, reviews, monkeypatch):
     model = save_model(tmp_path / "model")
     with pytest.raises(SystemExit, match=r"repository 'out' cannot be made: .* Nothing was trained"):
+        glue(*reviews, "--model_name_or_path", model, "--output_dir", tmp_path / "out", "--push_to_hub")
+    monkeypatch.setattr("recipe_job.HfApi.create_repo", Mock(side_effect=ConnectionError("Connection refused")))
+    with pytest.raises(SystemExit, match=r"repository 'out' cannot be made: Connection refused\. Nothing was trained"):
         glue(*reviews, "--model_name_or_path", model, "--output_dir", tmp_path / "out", "--push_to_hub")
     assert not (tmp_path / "out").exists()
 
