@@ -6,6 +6,7 @@ In the joint run a size shares its weights with all others. Alone it has them to
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from tempfile import TemporaryDirectory
@@ -28,7 +29,7 @@ from .distillation import loss_of_labelled_rows, match_hidden_states, taught_los
 from .dropout import dropping
 from .ordered_evaluation import unchanged
 from .references import same_draws
-from .stages import order_of, stage_defaults
+from .stages import ARGUMENTS, order_of, stage_defaults, what_to_give
 from .teacher import check_task
 from .teacher_checks import check_same_shape, check_teachers
 from .teacher_facts import at_size
@@ -69,7 +70,7 @@ def specialise(
         at least. It stores no metrics: those of `model` are of other weights.
 
     Raises:
-        TypeError: If the model is not elastic, or has no head.
+        TypeError: If the model is not elastic, or has no head, or an argument is unknown.
         SubNetworkError: If the model does not hold the size, or was cut by extraction.
         ValueError: If an argument is not possible, the teacher differs in shape, or the data set is empty.
         FloatingPointError: If a loss or a trained weight is not finite.
@@ -131,6 +132,13 @@ def _read(
 
 
 def _arguments_of_one_size(given: Mapping[str, Any], scratch: str) -> DynaBertTrainingArguments:
+    for name in given:
+        if name not in ARGUMENTS:
+            advice = what_to_give(name, own=inspect.signature(specialise).parameters)
+            raise TypeError(
+                f"{name} is no argument of specialise. Possible are its parameters, and the fields of "
+                f"DynaBertTrainingArguments one by one. {advice}"
+            )
     about_several = sorted(set(OF_A_STAGE) & given.keys())
     if about_several:
         raise ValueError(

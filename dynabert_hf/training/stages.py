@@ -131,12 +131,17 @@ def check_names(given: Iterable[str], *, own: Iterable[str]) -> None:
         if name in REFUSED:
             raise TypeError(f"{name} is not possible. {REFUSED[name]}, or train the stages by DynaBertTrainer.")
         if name not in ARGUMENTS:
-            near = NEW_NAMES.get(name) or next(iter(get_close_matches(name, [*own, *ARGUMENTS], 1)), None)
-            meant = f" Give {near} instead, if that was meant." if near else " Leave it out."
             raise TypeError(
                 f"{name} is no argument of train_dynabert. Possible are its parameters, which are also those of "
-                f"DynaBertTrainer but for the teacher, and the fields of DynaBertTrainingArguments.{meant}"
+                "DynaBertTrainer but for the teacher, and the fields of DynaBertTrainingArguments. "
+                f"{what_to_give(name, own=own)}"
             )
+
+
+def what_to_give(name: str, *, own: Iterable[str]) -> str:
+    """What to do about an unknown argument: give the nearest one, of the caller's own or of training, or none."""
+    near = NEW_NAMES.get(name) or next(iter(get_close_matches(name, [*own, *ARGUMENTS], 1)), None)
+    return f"Give {near} instead, if that was meant." if near else "Leave it out."
 
 
 def check_stages(names: Sequence[str], own: Mapping[str, Mapping[str, Any]]) -> None:

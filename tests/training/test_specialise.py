@@ -221,6 +221,19 @@ def test_arguments_about_several_sizes_are_refused(model):
         specialise(model, SIZE, train_dataset=make_dataset(), strategy="sandwich")
 
 
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("epochs", "Give num_train_epochs instead"),
+        ("tokenizer", "Give processing_class instead"),
+        ("args", "DynaBertTrainingArguments one by one"),
+    ],
+)
+def test_an_unknown_argument_is_refused_with_the_nearest_one(model, name, advice):
+    with pytest.raises(TypeError, match=rf"{name} is no argument of specialise\. Possible are .*{advice}"):
+        specialise(model, SIZE, train_dataset=make_dataset(4), use_cpu=True, **{name: 1})
+
+
 def test_a_size_that_cannot_be_and_another_teacher_are_refused_before_training(model, tmp_path):
     with pytest.raises(SubNetworkError, match="width"):
         specialise(model, "w7-d1", train_dataset=make_dataset(), output_dir=tmp_path / "run", use_cpu=True)
