@@ -9,6 +9,7 @@ from typing import Any
 from transformers.trainer_callback import ProgressCallback
 from transformers.trainer_utils import EvalLoopOutput, PredictionOutput
 
+from ..data.class_names import warn_of_other_order
 from ..data.columns import has_all_rows, is_stream, without_missing_labels
 from ..model.subnetwork import LayerShape, SubNetwork, SubNetworkError, as_size, size_name
 from ..sizes.metrics import check_asked, check_came, full_name, told_directions, with_summary
@@ -59,6 +60,7 @@ class SizeEvaluation(OrderedEvaluation):
         """
         check_ignored(ignore_keys, self._elastic(), self.compute_metrics)
         if eval_dataset is not None and not isinstance(eval_dataset, str):
+            warn_of_other_order(evaluated(eval_dataset), self._elastic())
             for name, dataset in evaluated(eval_dataset).items():
                 check_measured(name, dataset, self._elastic(), has_own_batches=self.has_own_batches)
         with self._at(self._sizes if sizes is None else sizes, keeps_predictions=False):
@@ -94,6 +96,7 @@ class SizeEvaluation(OrderedEvaluation):
         check_one("test_dataset", test_dataset, or_else="call predict for each")
         check_ignored(ignore_keys, self._elastic(), self.compute_metrics)
         test_dataset = without_missing_labels(list(test_dataset) if is_stream(test_dataset) else test_dataset)
+        warn_of_other_order({"test_dataset": test_dataset}, self._elastic())
         check_measured("test_dataset", test_dataset, self._elastic(), has_own_batches=self.has_own_batches)
         every_size = self._elastic().config.subnetworks
         with self._at(every_size if sizes is None else sizes, keeps_predictions=True):

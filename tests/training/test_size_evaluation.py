@@ -6,7 +6,7 @@ import weakref
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset
+from datasets import ClassLabel, Dataset
 from helpers.plain_loop import HEADS, assert_equal_rows, elastic, pad, plain_loop, ragged_rows
 from helpers.tiny import make_batch, make_model
 from helpers.trainers import accuracy, make_dataset, make_trainer
@@ -53,6 +53,19 @@ def test_evaluation_equals_a_plain_loop_over_the_rows(tmp_path, head, setting):
     if head != "ForQuestionAnswering":
         for found, row in zip(predicted.label_ids, rows, strict=True):
             np.testing.assert_allclose(found.flatten()[: np.size(row["labels"])], row["labels"])
+
+
+@pytest.mark.parametrize("to", ["evaluate", "predict"])
+def test_classes_in_another_order_are_said_of_data_that_come_late(tmp_path, caplog, to):
+    model = copy.deepcopy(elastic("ForSequenceClassification"))
+    names = [f"{to} {number}" for number in range(model.config.num_labels)]  # a message is said once
+    model.config.id2label = dict(enumerate(names))
+    rows = Dataset.from_list(ragged_rows("ForSequenceClassification"))
+    trainer = make_evaluator(tmp_path, model)
+    getattr(trainer, to)(rows.cast_column("labels", ClassLabel(names=names)))
+    assert "calls its classes" not in caplog.text
+    getattr(trainer, to)(rows.cast_column("labels", ClassLabel(names=names[::-1])))
+    assert f"calls its classes {names[::-1]}, in this order" in caplog.text
 
 
 @pytest.mark.parametrize("as_list", [True, False])
