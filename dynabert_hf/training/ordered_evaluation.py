@@ -14,6 +14,7 @@ from functools import wraps
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput, RemoveColumnsCollator
 
@@ -112,7 +113,24 @@ class OrderedEvaluation(Trainer):
             )
         with torch.random.fork_rng(devices=[]):  # a collator that draws draws the same at any time
             torch.manual_seed(self.args.seed)
-            return CollatedBatches.of(dataloader, self.args)
+            batches = CollatedBatches.of(dataloader, self.args)
+        self._check_inputs_for_metrics(batches)
+        return batches
+
+    def _check_inputs_for_metrics(self, batches: CollatedBatches) -> None:
+        """Refuse choices of several lengths where metrics want the inputs, of which transformers pads another axis."""
+        args = self.args
+        if "inputs" not in args.include_for_metrics or task_of(self.model).predicts != "choice":
+            return
+        held: Any = batches.loader.dataset
+        own = [batch["input_ids"].shape[-1] for batch in held]
+        lengths = set(gather_object(own) if args.world_size > 1 else own)
+        if len(lengths) > 1 and (args.eval_do_concat_batches or args.world_size > 1):
+            raise ValueError(
+                f"include_for_metrics={args.include_for_metrics} was given, but batches have choices of {min(lengths)} "
+                f"to {max(lengths)} tokens, which transformers does not join. Pad all rows to one length when "
+                "tokenising, leave 'inputs' out, or on one process give eval_do_concat_batches=False."
+            )
 
     def run_loop(self, batches: CollatedBatches, *args: Any) -> EvalLoopOutput:
         """transformers' loop once, with the rows that were filled up left out and the plain mean of the losses."""

@@ -373,3 +373,20 @@ def test_ignored_outputs_that_metrics_need_are_refused_before_anything_runs(tmp_
     assert same["eval_worst_accuracy"] == plain["eval_worst_accuracy"]
     trainer.compute_metrics = None
     assert trainer.evaluate(ignore_keys=["logits"])["eval_mean_loss"] == plain["eval_mean_loss"]
+
+
+def test_choices_of_several_lengths_are_refused_where_metrics_want_the_inputs(tmp_path):
+    rows = ragged_rows("ForMultipleChoice", 4)
+    settings = {
+        "compute_metrics": lambda found: {"ids": float(sum((each * (each > 0)).sum() for each in found.inputs))},
+        "include_for_metrics": ["inputs"],
+    }
+    model = elastic("ForMultipleChoice")
+    each_alone = make_evaluator(tmp_path, model, per_device_eval_batch_size=1, **settings)
+    with pytest.raises(ValueError, match=r"choices of \d to \d tokens, .* Pad all rows to one length .*concat_batches"):
+        each_alone.evaluate(rows)
+    total = sum(np.sum(row["input_ids"]) for row in rows)
+    at_once = make_evaluator(tmp_path, model, **settings)
+    in_lists = make_evaluator(tmp_path, model, per_device_eval_batch_size=1, eval_do_concat_batches=False, **settings)
+    for trainer in (at_once, in_lists):
+        assert trainer.evaluate(rows)["eval_worst_ids"] == total
