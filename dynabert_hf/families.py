@@ -169,12 +169,14 @@ def read_config(name: Any, **kwargs: Any) -> PreTrainedConfig:
         raise ValueError(f"{str(name)!r} does not say of which type its model is. {how_to_load(name)}") from error
 
 
-def how_to_load(name: Any) -> str:
-    """What to do with a checkpoint that does not say what it is."""
+def how_to_load(name: Any, model_type: str = "bert") -> str:
+    """What to do with a checkpoint that does not say what it is, beside perhaps its type."""
+    usual = (each for each in elastic_classes() if each.__name__.endswith("ForSequenceClassification"))
+    of_type = (each.__name__ for each in usual if each.config_class.backbone_config_class.model_type == model_type)
     return (
         "So are those of DynaBERT's authors: load it by "
-        f"DynaBertForSequenceClassification.from_pretrained({str(name)!r}), or by the elastic class that fits, and "
-        "give that model, or save it and give the folder."
+        f"{next(of_type, 'DynaBertForSequenceClassification')}.from_pretrained({str(name)!r}), or by the elastic class "
+        "that fits, and give that model, or save it and give the folder."
     )
 
 

@@ -136,9 +136,10 @@ def _from_pretrained(name: Any) -> PreTrainedModel:
             f"The model is a {type(name).__name__}. {_supported()} Of a model with adapters give what "
             "merge_and_unload() returns."
         )
-    architectures = read_config(name).architectures
+    config = read_config(name)
+    architectures = config.architectures
     if not architectures:
-        raise ModelTypeError(f"{str(name)!r} holds no named architecture. {how_to_load(name)}")
+        raise ModelTypeError(f"{str(name)!r} holds no named architecture. {how_to_load(name, config.model_type)}")
     for elastic_class in elastic_classes():
         for model_class in (backbone_class_of(elastic_class), elastic_class):
             if model_class.__name__ in architectures:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from helpers.backbones import make_stock, run
 from helpers.glue_tasks import save_model
 from helpers.recipes import GRID, SHALLOW, make_sentences, make_teacher, run_recipe
 from helpers.tiny import TINY
@@ -30,6 +31,7 @@ from transformers import (
     T5ForSequenceClassification,
 )
 
+import dynabert_hf
 from dynabert_hf import (
     DynaBertForSequenceClassification,
     DynaBertTrainer,
@@ -240,6 +242,20 @@ def test_what_cannot_be_trained_is_refused_with_what_can(tmp_path, make):
     with pytest.raises(TypeError, match=message):
         run_recipe(tmp_path, tmp_path / "saved")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("family", ["Bert", "DebertaV2"])
+def test_a_folder_that_names_no_class_is_refused_with_the_one_of_its_type_that_loads_it(tmp_path, family):
+    stock = make_stock(family)
+    stock.save_pretrained(tmp_path / "old")
+    config = json.loads((tmp_path / "old" / "config.json").read_text())
+    del config["architectures"]
+    (tmp_path / "old" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(TypeError, match="holds no named architecture") as refused:
+        run_recipe(tmp_path, tmp_path / "old")
+    [name] = re.findall(r"load it by (\w+)\.from_pretrained", str(refused.value))
+    for ours, theirs in zip(run(getattr(dynabert_hf, name).from_pretrained(tmp_path / "old")), run(stock), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)  # lies elsewhere in memory, which rounds
 
 
 def test_a_model_without_a_task_head_is_refused(tmp_path):
