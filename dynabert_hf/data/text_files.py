@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Sequence
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, load_dataset
+from datasets import Dataset, concatenate_datasets, load_dataset
 
 from .columns import short
 
@@ -35,7 +36,8 @@ def read_rows(
         path: A csv, tsv, json, jsonl or parquet file; `.txt`, a text a line in the column `text`; or `.conll`, as
             `read_tagged_words` reads it.
         needed: Columns that it has to have.
-        as_text: Whether the needed columns of a csv are read as they are written: `n/a` and `007` are texts.
+        as_text: Whether the needed columns of a csv are read as they are written: `n/a` and `007` are texts. Else
+            columns of numbers are read as such, and in columns of text only an empty cell is a missing one.
         cache_dir: Where the file is kept as an Arrow table; None: where `datasets` keeps them.
 
     Raises:
@@ -127,11 +129,18 @@ def _sentences(path: Path) -> Iterator[list[tuple[str, str]]]:
 
 def _read(path: Path, as_text: Sequence[str], cache_dir: str | None) -> Any:
     reader, given = READERS[path.suffix]
-    options: dict[str, Any] = dict(given)
-    if reader == "csv" and as_text:
-        options |= {"keep_default_na": False, "converters": dict.fromkeys(as_text, str)}
+    as_written: dict[str, Any] = {"keep_default_na": False}
+    load = partial(load_dataset, reader, data_files=str(path), split="train", cache_dir=cache_dir, **given)
     try:
-        return load_dataset(reader, data_files=str(path), split="train", cache_dir=cache_dir, **options)
+        if reader == "csv" and as_text:
+            return load(**as_written, converters=dict.fromkeys(as_text, str))
+        rows: Any = load()
+        texts, names = _columns_of_text(rows), rows.column_names
+        if reader == "csv" and any(rows.data.column(name).null_count for name in texts):  # a class may be called None
+            written = load(**as_written, converters=dict.fromkeys(texts, _none_if_empty))
+            parts = [each for each in (written.select_columns(texts), rows.remove_columns(texts)) if each.column_names]
+            rows = concatenate_datasets(parts, axis=1).select_columns(names)
+        return rows
     except Exception as error:  # each reader fails in its own way
         cause = error.__cause__ or error
         text = " ".join(str(cause).split()) or type(cause).__name__
@@ -143,10 +152,17 @@ def _read(path: Path, as_text: Sequence[str], cache_dir: str | None) -> Any:
         ) from error
 
 
+def _columns_of_text(rows: Dataset) -> list[str]:
+    return [name for name, kind in rows.features.items() if str(getattr(kind, "dtype", "")).endswith("string")]
+
+
+def _none_if_empty(cell: str) -> str | None:
+    return cell or None
+
+
 def _check_quotes(path: Path, rows: Dataset) -> None:
     """Check that no quote in front of a cell took the lines up to the next quote for one cell."""
-    kinds = {name: str(getattr(kind, "dtype", "")) for name, kind in rows.features.items()}
-    for column in (name for name, kind in kinds.items() if kind.endswith("string")):
+    for column in _columns_of_text(rows):
         for row, cell in enumerate(rows[column], 1):
             if cell is not None and "\t" in cell and "\n" in cell:
                 raise ValueError(

@@ -52,6 +52,24 @@ def test_a_table_is_read_as_it_is_written_or_with_its_own_types(tmp_path, suffix
     assert read_rows(path)[0] == {"text": None, "label": 7}
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+def test_a_text_or_class_may_be_called_as_missing_values_are(tmp_path, suffix):
+    rows = [("n/a", "None", "1.5", "3"), ("hello", "NA", "", "4"), ("null", "", "nan", "5"), ("", "x", "2", "6")]
+    path = tmp_path / f"rows{suffix}"
+    lines = [("text", "label", "score", "id"), *rows]
+    path.write_text("".join(("," if suffix == ".csv" else "\t").join(line) + "\n" for line in lines))
+    found = read_rows(path)
+    assert found.column_names == ["text", "label", "score", "id"]
+    assert [tuple(row.values()) for row in found] == [
+        ("n/a", "None", 1.5, 3),
+        ("hello", "NA", None, 4),
+        ("null", None, None, 5),
+        (None, "x", 2.0, 6),
+    ]
+    (tmp_path / f"words{suffix}").write_text("text\nnull\nhello\n")
+    assert read_rows(tmp_path / f"words{suffix}")["text"][:] == ["null", "hello"]
+
+
 def test_a_cell_in_quotes_may_hold_ends_of_lines_or_tabs(tmp_path):
     (tmp_path / "rows.tsv").write_text('text\tlabel\n"a ""film""\nof two lines"\t1\n"with\ttab"\t0\nsay "b"\t1\n')
     assert read_rows(tmp_path / "rows.tsv")["text"][:] == ['a "film"\nof two lines', "with\ttab", 'say "b"']
