@@ -15,7 +15,7 @@ from torch import nn
 from .anatomy import Anatomy, leading_part
 
 
-def new_model(model_class: type, config: Any, source: nn.Module, positions: Sequence[int] | None = None) -> Any:
+def new_model(model_class: type, config: Any, source: Any, positions: Sequence[int] | None = None) -> Any:
     """A new model with copies of the leading weights of `source`, in its mode and on its device.
 
     It is built on the meta device, so that nothing is initialised and nothing of the full size is allocated.
@@ -32,12 +32,13 @@ def new_model(model_class: type, config: Any, source: nn.Module, positions: Sequ
     state = source.state_dict()
     if any(torch.is_tensor(tensor) and tensor.is_meta for tensor in state.values()):
         raise ValueError(
-            f"This {type(source).__name__} is on the meta device, where tensors have shapes but no values, so there is "
-            "nothing to copy. Load its weights with from_pretrained first."
+            f"This {type(source).__name__} is on the meta device, without values to copy. Load it with from_pretrained."
         )
+    elastic: Any = config if hasattr(config, "anatomy") else source.config
+    if elastic.anatomy.skips_padding_positions:  # since the model was made it may have been set to a tokenizer's
+        config.pad_token_id = source.base_model.embeddings.padding_idx
     with torch.device("meta"):
         model = model_class(config, **pooler_of(source))
-    elastic: Any = config if hasattr(config, "anatomy") else source.config
     leading = {
         name: _leading(state, name, target.shape, anatomy=elastic.anatomy, positions=positions)
         for name, target in model.state_dict().items()

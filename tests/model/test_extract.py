@@ -7,6 +7,7 @@ import pytest
 import torch
 import transformers
 from helpers import FAMILIES, HEADS
+from helpers.backbones import make_backbone
 from helpers.tiny import batch_for, make_batch, make_config, make_model
 from safetensors import safe_open
 from transformers import AutoModelForSequenceClassification, Trainer, TrainingArguments
@@ -193,11 +194,27 @@ def test_extraction_keeps_dtype_mode_and_attention():
     assert small.config._attn_implementation == "eager"
 
 
+@pytest.mark.parametrize("family", ["Roberta", "XLMRoberta", "Camembert", "MPNet"])
+def test_copies_count_positions_from_where_the_model_does_whatever_its_tokenizer_pads_with(family, tmp_path):
+    """transformers' Trainer writes the padding token of the tokenizer into the configuration of a made model."""
+    model, batch = make_backbone(family), make_batch()
+    stock = model.to_backbone()
+    with torch.no_grad():
+        expected, narrow = stock(**batch).logits, model.set_active("w0.5-d0.5")(**batch).logits
+        stock.config.pad_token_id = model.config.pad_token_id = 0
+        elastic = type(model).from_backbone(stock)
+        elastic.save_pretrained(tmp_path)
+        for copied in (elastic, type(model).from_pretrained(tmp_path), model.to_backbone()):
+            assert torch.equal(copied.eval()(**batch).logits, expected)
+        assert torch.equal(model.extract()(**batch).logits, narrow)
+    assert stock.config.pad_token_id == model.config.pad_token_id == 0
+
+
 @pytest.mark.parametrize("head", HEADS)
 def test_a_model_without_weights_cannot_be_extracted(head):
     with torch.device("meta"):
         model = make_model(head=head)
-    with pytest.raises(ValueError, match=r"on the meta device.*nothing to copy.*from_pretrained"):
+    with pytest.raises(ValueError, match=r"on the meta device, without values to copy.*from_pretrained"):
         model.extract(width=0.5)
 
 
