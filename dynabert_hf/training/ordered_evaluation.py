@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate.utils import gather_object
 from transformers import PreTrainedModel, Trainer, TrainingArguments
@@ -137,7 +138,9 @@ class OrderedEvaluation(Trainer):
         self._rows = CountedRows(batches, self.accelerator.num_processes)
         self.gather_function = self._rows.gather
         output = super().evaluation_loop(batches.loader, *args)
-        metrics: dict[str, float] = dict(output.metrics or {})
+        found: dict[str, Any] = output.metrics or {}  # transformers makes numbers of tensors of one, not of arrays
+        is_one = {name: isinstance(value, np.ndarray) and value.size == 1 for name, value in found.items()}
+        metrics = {name: value.item() if is_one[name] else value for name, value in found.items()}
         name = f"{args[-1]}_loss"
         if name in metrics:
             metrics[name] = self._rows.mean_loss()

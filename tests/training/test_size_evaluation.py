@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy
 from transformers import BertConfig, BertForSequenceClassification
 
 from dynabert_hf import SubNetwork, SubNetworkError
+from dynabert_hf.sizes.metrics import metrics_by_size
 from dynabert_hf.training.ordered_evaluation import OrderedEvaluation, evaluate_one_size, unchanged
 
 SETTINGS = {
@@ -165,6 +166,21 @@ def test_evaluation_draws_nothing_that_training_would_draw(tmp_path):
     before = torch.get_rng_state()
     trainer.evaluate()
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("form", [np.array, np.float32, torch.tensor, lambda value: np.array([value])])
+def test_a_metric_is_a_number_whatever_holds_it(tmp_path, form):
+    def measure(prediction):
+        return {"share": form(0.25), "counts": np.array([1, 2])}
+
+    model = elastic("ForSequenceClassification")
+    told = {"eval_dataset": make_dataset(), "data_collator": None, "compute_metrics": measure}
+    found = make_evaluator(tmp_path, model, **told).evaluate()
+    assert found["eval_w0.5-d0.5_share"] == found["eval_mean_share"] == found["eval_worst_share"] == 0.25
+    assert metrics_by_size(found)["w0.5-d0.5"]["share"] == 0.25
+    assert isinstance(found["eval_w0.5-d0.5_share"], float)
+    assert found["eval_w0.5-d0.5_counts"].tolist() == [1, 2]
+    assert "eval_mean_counts" not in found
 
 
 @pytest.mark.parametrize("extra", ["output_hidden_states", "output_attentions"])
