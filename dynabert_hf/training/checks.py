@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from ..data.class_names import warn_of_other_order
-from ..data.columns import column_names, short
+from ..data.columns import column_names, is_stream, short
 from ..data.inputs import check_inputs
 from ..data.labels import check_labels
 from ..data.pooling import Pooling
@@ -234,10 +234,11 @@ def check_tokenised(name: str, dataset: Any, *, possible: Collection[str] = ("in
 
 
 def _check_mappings(name: str, dataset: Any) -> None:
-    is_stream = isinstance(dataset, datasets.IterableDataset | torch.utils.data.IterableDataset)
-    if is_stream or not hasattr(dataset, "__getitem__"):
+    if is_stream(dataset) or not hasattr(dataset, "__getitem__"):
         return
     advice = "Give a datasets.Dataset or a list of dictionaries"
+    if isinstance(dataset, datasets.Dataset):  # of another format
+        advice = "Give dataset.with_format(None)"
     try:
         row = dataset[0]
     except KeyError as error:

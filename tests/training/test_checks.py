@@ -115,6 +115,7 @@ def test_an_optimiser_of_another_model_is_refused(tmp_path, stage):
         (["a text"] * 8, r"has the str 'a text' as its first row.* Possible are rows that map .* Give a datasets"),
         (TensorDataset(torch.ones(8, 3)), r"has the tuple .* as its first row.* or the data_collator"),
         ("train.csv", r"has the str 't' as its first row"),
+        (make_dataset().with_format("arrow"), r"has the Table [\s\S]* Give dataset\.with_format\(None\)"),
         (make_dataset().to_pandas(), r"is a DataFrame, which has no row number 0.* Dataset\.from_pandas"),
     ],
 )
