@@ -59,7 +59,9 @@ def checking_batches(trainer: Any) -> Iterator[None]:
     collator, args = trainer.data_collator, trainer.args
     if trainer.train_dataset is not None and not has_all_rows(trainer.train_dataset):
         trainer.data_collator = CheckedBatches(
-            *("train_dataset", collator, trainer.model),
+            "train_dataset",
+            collator,
+            trainer.model,
             uses_labels=args.stage == "finetune" or args.label_weight > 0,
             may_lack_labels=args.stage != "finetune",
             has_own_batches=trainer.has_own_batches,

@@ -204,15 +204,10 @@ def check_ignored(ignore_keys: Sequence[str] | None, model: Any, compute_metrics
     Raises:
         ValueError: If nothing is.
     """
-    task = task_of(model)
-    if (
-        ignore_keys
-        and compute_metrics is not None
-        and task.predicts != "vector"
-        and set(task.outputs) <= {*ignore_keys}
-    ):
+    task, ignored = task_of(model), list(ignore_keys or ())
+    if ignored and compute_metrics is not None and task.predicts != "vector" and set(task.outputs).issubset(ignored):
         raise ValueError(
-            f"ignore_keys={list(ignore_keys)} leaves out all that a {type(model).__name__} predicts, "
+            f"ignore_keys={ignored} leaves out all that a {type(model).__name__} predicts, "
             f"{list(task.outputs)}, so compute_metrics would have nothing to score. Leave that out, or make a trainer "
             "without compute_metrics."
         )

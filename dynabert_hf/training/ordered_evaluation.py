@@ -138,9 +138,10 @@ class OrderedEvaluation(Trainer):
         self._rows = CountedRows(batches, self.accelerator.num_processes)
         self.gather_function = self._rows.gather
         output = super().evaluation_loop(batches.loader, *args)
-        found: dict[str, Any] = output.metrics or {}  # transformers makes numbers of tensors of one, not of arrays
-        is_one = {name: isinstance(value, np.ndarray) and value.size == 1 for name, value in found.items()}
-        metrics = {name: value.item() if is_one[name] else value for name, value in found.items()}
+        metrics: dict[str, Any] = dict(output.metrics or {})
+        for name, value in metrics.items():
+            if isinstance(value, np.ndarray) and value.size == 1:  # of tensors transformers itself makes numbers
+                metrics[name] = value.item()
         name = f"{args[-1]}_loss"
         if name in metrics:
             metrics[name] = self._rows.mean_loss()

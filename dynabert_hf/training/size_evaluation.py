@@ -60,8 +60,9 @@ class SizeEvaluation(OrderedEvaluation):
         """
         check_ignored(ignore_keys, self._elastic(), self.compute_metrics)
         if eval_dataset is not None and not isinstance(eval_dataset, str):
-            warn_of_other_order(evaluated(eval_dataset), self._elastic())
-            for name, dataset in evaluated(eval_dataset).items():
+            named = evaluated(eval_dataset)
+            warn_of_other_order(named, self._elastic())
+            for name, dataset in named.items():
                 check_measured(name, dataset, self._elastic(), has_own_batches=self.has_own_batches)
         with self._at(self._sizes if sizes is None else sizes, keeps_predictions=False):
             metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
