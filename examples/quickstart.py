@@ -25,7 +25,7 @@ import torch
 from datasets import DatasetDict, load_dataset
 from glue_data import label_names, with_labels
 from recipe_data import InputError, read_file
-from recipe_training import check_same_settings
+from recipe_training import a_new_head, check_same_settings
 from rich.console import Console
 from rich.table import Table
 from transformers import (
@@ -201,9 +201,9 @@ def fine_tune(base, data, tokenizer, settings, seed):
         )
     if folder.exists():
         return AutoModelForSequenceClassification.from_pretrained(folder)
-    teacher = AutoModelForSequenceClassification.from_pretrained(
-        base, num_labels=len(labels), id2label=dict(enumerate(labels)), label2id={n: i for i, n in enumerate(labels)}
-    )
+    named = {"id2label": dict(enumerate(labels)), "label2id": {name: label for label, name in enumerate(labels)}}
+    with a_new_head():
+        teacher = AutoModelForSequenceClassification.from_pretrained(base, num_labels=len(labels), **named)
     train, watching, watched = data["train"], {"save_strategy": "no"}, {}
     if settings.get("num_held_out"):
         rows, count = drawn_rows(train, len(train), seed), settings["num_held_out"]

@@ -3,7 +3,7 @@
 import copy
 import json
 import shutil
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 
 import torch
 from recipe_data import InputError
@@ -53,10 +53,17 @@ def load_model(name, auto_class, model_args, *, num_labels=None, new_head=False,
     settings |= {"dtype": torch.float32, "revision": revision, **model_args.download}
     if not new_head:
         return auto_class.from_pretrained(name, **settings)
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # that the head is new was asked for
-    try:
+    with a_new_head():
         return auto_class.from_pretrained(name, ignore_mismatched_sizes=True, **settings)
+
+
+@contextmanager
+def a_new_head():
+    """Inside, a model may be loaded whose head is new, since that was asked for: transformers says nothing of it."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
     finally:
         logging.set_verbosity(verbosity)
 
