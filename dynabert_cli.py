@@ -427,7 +427,7 @@ def _add_setting(parser: Any) -> None:
     group.add_argument("--sequence-length", nargs="+", type=count, metavar="N", help="tokens (default 128)")
     group.add_argument("--runtime", nargs="+", metavar="NAME", help="torch (default), torch.compile, onnxruntime")
     group.add_argument("--dtype", nargs="+", metavar="NAME", help="float32 (default), bfloat16, float16, int8")
-    group.add_argument("--rounds", type=count, default=30, metavar="N", help="timed passes of each size (default 30)")
+    group.add_argument("--rounds", type=count, metavar="N", help="timed passes of each size (default 30)")
     group.add_argument("--device", metavar="NAME", help="where torch runs: cpu (default) or cuda")
     group.add_argument("--threads", type=count, metavar="N", help="threads within one operation")
 

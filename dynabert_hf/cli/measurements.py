@@ -161,17 +161,17 @@ def measure(arguments: Namespace, model: ElasticModelMixin, sizes: Sequence[Any]
         runtimes=arguments.runtime or ("torch",),
         dtypes=arguments.dtype or ("float32",),
         device=arguments.device,
-        rounds=arguments.rounds,
+        rounds=arguments.rounds or 30,
     )
 
 
 def one_setting(arguments: Namespace, doing: str) -> dict[str, Any]:
-    """What was given of the setting, one value of each.
+    """What was given of the setting and of how it is measured, one value of each.
 
     Raises:
         ValueError: If there are several of one; `doing` says for what.
     """
-    given = {name: getattr(arguments, name) for name in SETTING if getattr(arguments, name)}
+    given = {name: getattr(arguments, name) for name in (*SETTING, "rounds") if getattr(arguments, name)}
     several = {name: values for name, values in given.items() if isinstance(values, list) and len(values) > 1}
     if several:
         raise ValueError(f"{doing} under one setting, but {several} were given. Give one value of each.")

@@ -123,6 +123,10 @@ def _costs(arguments: Namespace, model: ElasticModelMixin, sizes: Sequence[Any])
     """Costs of sizes under one setting: saved ones, else measured ones if a budget needs them, else counted ones."""
     given = one_setting(arguments, "A size is chosen")
     if arguments.profile:
+        if "rounds" in given:
+            raise ValueError(
+                "--rounds has no effect beside --profile, whose costs were measured before. Leave one out."
+            )
         return _saved_costs(arguments.profile).select(**given)
     if arguments.latency_ms is not None or arguments.memory_mb is not None:
         return measure(arguments, load_model(arguments.model), sizes)

@@ -74,7 +74,7 @@ def _setting(arguments: Namespace, model: Any) -> dict[str, Any]:
     if threads := given.pop("threads", None):
         torch.set_num_threads(threads)
     shape = shape_of({name: given[name] for name in ("batch_size", "sequence_length") if name in given}, model)
-    return {"runtime": "torch", "dtype": "float32", **given, **shape, "rounds": arguments.rounds}
+    return {"runtime": "torch", "dtype": "float32", **given, **shape}
 
 
 def _row(record: SizeRecord, result: SearchResult) -> dict[str, Any]:
