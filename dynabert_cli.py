@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -449,12 +450,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--int8 is measured, not assumed: give labelled text with --file")
     if arguments.command == "export" and arguments.file and not arguments.int8:
         parser.error("--file has no effect without --int8, which it measures: give both, or leave it out")
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
         from dynabert_hf.cli.commands import run
 
         return run(arguments)
     except KeyboardInterrupt:  # also while the package loads
         return 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(number: int, frame: Any) -> None:
+    """End as ctrl-c does, so that what is half written is removed."""
+    sys.exit(128 + number)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -175,6 +176,22 @@ def test_an_interruption_ends_with_130_also_while_the_package_loads(folder, monk
 
     monkeypatch.setitem(sys.modules, "dynabert_hf.cli.commands", Loading())
     assert run(capsys, "show", folder) == (130, "", "")
+
+
+def test_a_termination_leaves_nothing_half_written(folder, monkeypatch, tmp_path):
+    def terminate(*arguments, **options):
+        assert len(list(tmp_path.iterdir())) == 2
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("dynabert_hf.cli.products.load_model", terminate)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with pytest.raises(SystemExit, match="143"):
+            main(["extract", str(folder), str(tmp_path / "small"), "--size", "w0.5-d1"])
+        assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_show_lists_counts_metrics_and_what_is_active(capsys, folder):
