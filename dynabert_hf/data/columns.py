@@ -83,6 +83,19 @@ def column(dataset: Any, name: str) -> pa.Array | None:
         raise TypeError(f"Column {name!r} holds values of different kinds: {error}") from error
 
 
+def unformatted(dataset: Any) -> Any:
+    """A data set whose rows hold values of Python, whatever its format; rows made on demand stay as they are."""
+    is_formatted = isinstance(dataset, datasets.Dataset) and not _is_made_on_demand(dataset)
+    return dataset.with_format(None) if is_formatted else dataset
+
+
+def values_of(dataset: Any, name: str) -> list[Any]:
+    """A column of a data set of known length as a list; None where a row of a list has none."""
+    if isinstance(dataset, datasets.Dataset):
+        return list(unformatted(dataset)[name])
+    return [dataset[row].get(name) for row in range(len(dataset))]
+
+
 def drawn_rows(dataset: Any, count: int, seed: int = 0) -> list[int]:
     """The numbers of so many rows, drawn by the seed alone, in random order; with classes, of each its share.
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import datasets
 import numpy as np
 from datasets import Dataset
 from transformers import PreTrainedModel
@@ -17,7 +16,7 @@ from ..families import longest_input
 from ..task_metrics import IGNORED, problem_type
 from ..tasks import task_of
 from .class_names import class_names, model_names_of, warn_of_other_order
-from .columns import column_names, short
+from .columns import column_names, short, values_of
 from .questions import INPUTS, WINDOW, Questions
 from .text_columns import TextColumns, is_text
 
@@ -56,8 +55,8 @@ def encoded(
     config: Any = model.config
     names = dict(config.id2label if label_order is None else enumerate(label_order))
     limit = min(most_tokens(model, tokenizer), max_length or most_tokens(model, tokenizer))
-    texts = [_column(rows, each) for each in columns.texts]
-    given = None if columns.labels is None else _named(rows, columns.labels, _column(rows, columns.labels), names)
+    texts = [values_of(rows, each) for each in columns.texts]
+    given = None if columns.labels is None else _named(rows, columns.labels, values_of(rows, columns.labels), names)
     labels: list[Any] | None = None
     if task.predicts == "token" and task.head != "ForMaskedLM":
         inputs, labels = _tagged(texts[0], given, columns.labels or "", names, tokenizer, limit, needs_labels)
@@ -116,7 +115,7 @@ def encoded_datasets(
         own = TextColumns(columns.texts, columns.labels if columns.labels in names else None)
         if task_of(model).predicts == "span":
             window = min(max_length or WINDOW, most_tokens(model, tokenizer))
-            is_known = own.labels is not None and any(each is not None for each in _column(dataset, own.labels))
+            is_known = own.labels is not None and any(each is not None for each in values_of(dataset, own.labels))
             asked: dict[str, Any] = {"columns": own.texts, "answer_column": own.labels if is_known else None}
             asked |= {"max_length": window, "may_lack_answers": name != "eval_dataset"}
             questions[name] = Questions.from_rows(dataset, tokenizer, name=name, **asked)
@@ -127,12 +126,6 @@ def encoded_datasets(
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
     return result, questions
-
-
-def _column(rows: Any, name: str) -> list[Any]:
-    if isinstance(rows, datasets.Dataset):
-        return list(rows[name])
-    return [rows[row].get(name) for row in range(len(rows))]
 
 
 def _called(rows: Any, column: str | None, names: Mapping[int, str]) -> list[str] | None:

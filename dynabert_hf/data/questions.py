@@ -15,7 +15,7 @@ from transformers import EvalPrediction
 
 from ..task_metrics import whole_arrays
 from .answers import answer_scores
-from .columns import short
+from .columns import short, unformatted
 from .text_files import read_rows
 
 COLUMNS = ("question", "context")
@@ -102,6 +102,7 @@ class Questions:
                 for its text, or an answer does not stand in its text.
         """
         check_fast(tokenizer)
+        rows = unformatted(rows)
         examples = [rows[row] for row in range(len(rows))]
         questions, contexts = (_texts(name, examples, column) for column in columns)
         stride = min(stride, max_length // 4)

@@ -9,7 +9,7 @@ import datasets
 from transformers import PreTrainedTokenizerBase
 
 from ..families import longest_input
-from .columns import column_names
+from .columns import column_names, values_of
 from .sentence_encoder import as_encoder_reads, prompt_of
 from .text_columns import as_names
 
@@ -82,7 +82,7 @@ def texts_to_measure(
     else:
         rows = {key: [list(pair) for pair in zip(*(each[key] for each in encoded), strict=True)] for key in encoded[0]}
     if label is not None:
-        rows["labels"] = _numbers(name, label, _values(dataset, label), are_scores=len(encoded) == 2)
+        rows["labels"] = _numbers(name, label, values_of(dataset, label), are_scores=len(encoded) == 2)
     return datasets.Dataset.from_dict(rows)
 
 
@@ -118,12 +118,12 @@ def _text_columns(
             "Name by text_columns those that are there, in all data sets the same."
         )
     if wanted is not None:
-        columns = {each: _values(dataset, each) for each in wanted}
+        columns = {each: values_of(dataset, each) for each in wanted}
     elif isinstance(dataset, list | tuple) and dataset and all(isinstance(text, str) for text in dataset):
         columns = {"text": list(dataset)}
     else:
         names = [each for each in column_names(dataset) if each not in (*SCORE_COLUMNS, label)]
-        values = {each: _values(dataset, each) for each in names}
+        values = {each: values_of(dataset, each) for each in names}
         columns = {each: own for each, own in values.items() if any(isinstance(value, str) for value in own)}
     if not 1 <= len(columns) <= 2:
         found = f"the columns of text {list(columns)}" if columns else f"no text, only {column_names(dataset)}"
@@ -136,12 +136,6 @@ def _text_columns(
             if not isinstance(text, str) or not text.strip():
                 raise ValueError(f"{name} has no text in {column!r} of row {row}. Fill it, or leave the row out.")
     return columns
-
-
-def _values(dataset: Any, column: str) -> list[Any]:
-    if isinstance(dataset, datasets.Dataset):
-        return list(dataset[column])
-    return [row.get(column) for row in dataset]
 
 
 def _numbers(name: str, column: str, values: list[Any], *, are_scores: bool) -> list[Any]:

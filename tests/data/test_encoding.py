@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, Sequence, Value
@@ -48,6 +49,27 @@ def test_numbers_of_a_data_set_become_those_of_the_model_by_their_names(tokenize
     rows = Dataset.from_dict({"tokens": [["w1", "w2"]], "tags": [[0, 1]]}, features=tags)
     tagger = named("O", "X", head="ForTokenClassification")
     assert encoded(rows, TextColumns(("tokens",), "tags"), tagger, tokenizer)[0]["labels"] == [-100, 1, 0, -100]
+
+
+LISTS = ClassLabel(names=["yes", "no"]), Sequence(Value("string"))
+FORMATTED = {
+    "ForSequenceClassification": ({"text": Value("string"), "label": LISTS[0]}, {"text": "w1", "label": 0}),
+    "ForTokenClassification": ({"tokens": LISTS[1], "tags": Sequence(LISTS[0])}, {"tokens": ["w1"], "tags": [0]}),
+    "ForMultipleChoice": (
+        {"text": Value("string"), "choices": LISTS[1], "label": Value("int64")},
+        {"text": "w1", "choices": ["w2", "w3"], "label": 1},
+    ),
+}
+
+
+@pytest.mark.parametrize("form", ["numpy", "torch"])
+@pytest.mark.parametrize("head", FORMATTED)
+def test_text_is_read_alike_in_every_format_of_a_data_set(tokenizer, head, form):
+    features, row = FORMATTED[head]
+    rows, model = Dataset.from_list([row, row], features=Features(features)), named("no", "yes", head=head)
+    found = [encoded_datasets({"train": each}, model, tokenizer)[0]["train"] for each in (rows, rows.with_format(form))]
+    assert found[0].to_list() == found[1].to_list()
+    assert 1 in np.ravel(found[0]["labels"][:])
 
 
 MNLI = ["entailment", "neutral", "contradiction"]

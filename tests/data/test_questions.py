@@ -49,6 +49,11 @@ def test_every_window_that_holds_an_answer_points_at_it(tokenizer):
     assert len(questions.windows[0]["input_ids"]) == 10
 
 
+@pytest.mark.parametrize("form", ["numpy", "torch"])
+def test_questions_are_read_alike_in_every_format_of_a_data_set(tokenizer, form):
+    assert cut(tokenizer, Dataset.from_list(ROWS).with_format(form)).windows == cut(tokenizer).windows
+
+
 def test_the_best_span_over_all_windows_is_the_answer_whatever_padding_says(tokenizer):
     questions = cut(tokenizer)
     starts, ends = np.full((4, 14), 0.0), np.full((4, 14), 0.0)

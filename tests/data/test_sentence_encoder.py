@@ -5,6 +5,7 @@ import json
 import huggingface_hub
 import pytest
 import torch
+from datasets import Dataset
 from helpers.sentences import MODES, WORDS, make_encoder, make_texts, save_encoder, write_json
 from transformers import BertModel, GPT2Config
 
@@ -159,6 +160,12 @@ def test_names_of_classes_become_numbers_and_scores_stay(encoder):
     pair = texts_to_measure("eval", [{"a": "w3", "b": "w4 w5", "score": 2}], encoder.model, encoder.tokenizer)[0]
     assert pair["input_ids"] == [[2, 6, 7, 8, 3], [2, 6, 7, 9, 10, 3]]
     assert pair["labels"] == 2.0
+
+
+@pytest.mark.parametrize("form", ["numpy", "torch"])
+def test_rows_of_one_label_have_one_number_in_every_format(encoder, form):
+    rows = Dataset.from_dict({"text": ["w3", "w4", "w5"], "label": [7, 2, 7]}).with_format(form)
+    assert texts_to_measure("eval", rows, encoder.model, encoder.tokenizer)["labels"] == [1, 0, 1]
 
 
 def test_named_columns_alone_are_read_and_cut(encoder):
