@@ -160,7 +160,8 @@ def recommend(
     if not fitting:
         return _nothing_fits(measured, limits)
     runner_up = fitting[1] if len(fitting) > 1 else None
-    return Recommendation(fitting[0], _reason(fitting, records, limits), runner_up)
+    cheap_in = limits.cheapness(measured)
+    return Recommendation(fitting[0], _reason(fitting, records, limits, cheap_in), runner_up)
 
 
 def best_of(metric: str, values: Iterable[float], *, greater_is_better: bool | None = None) -> float:
@@ -297,8 +298,8 @@ def describe(record: SizeRecord, metric: str) -> str:
     return ", ".join([f"{record} ({metric} {record.metrics[metric]:.4g}", *amounts]) + ")"
 
 
-def _reason(fitting: Sequence[SizeRecord], records: Sequence[SizeRecord], limits: _Limits) -> str:
-    cost = limits.cheapness(fitting)
+def _reason(fitting: Sequence[SizeRecord], records: Sequence[SizeRecord], limits: _Limits, cost: str | None) -> str:
+    """Why the first of those that fit is the choice; `cost` is what they were ranked by, if they were by any."""
     metric = limits.quality.metric
     best = "most accurate" if metric == "accuracy" else f"best (in {metric})"
     what = best if limits.floor is None or cost is None else f"cheapest (in {_budgeted(cost).strip() or COSTS[cost]})"
@@ -307,7 +308,8 @@ def _reason(fitting: Sequence[SizeRecord], records: Sequence[SizeRecord], limits
     if len(fitting) == 1:
         text = f"{choice} is the only size within {limits.describe()}."
     unmeasured = sum(any(cost not in one.costs for cost in limits.budgets) for one in records)
-    return text + (f" {unmeasured} sizes were left out because a budgeted cost was not measured." if unmeasured else "")
+    left_out = "1 size was" if unmeasured == 1 else f"{unmeasured} sizes were"
+    return text + (f" {left_out} left out because a budgeted cost was not measured." if unmeasured else "")
 
 
 def _nothing_fits(records: Sequence[SizeRecord], limits: _Limits) -> Recommendation:

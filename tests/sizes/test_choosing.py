@@ -150,7 +150,21 @@ def test_candidates_without_a_budgeted_cost_are_left_out_and_counted():
     unmeasured = one(SubNetwork(0.75, 1.0), accuracy=0.99)
     answer = recommend([*ALL, unmeasured], latency_ms=20)
     assert answer.choice == LARGE
-    assert "1 sizes were left out" in answer.reason
+    assert "1 size was left out" in answer.reason
+
+
+def test_the_cheapest_is_told_in_the_cost_that_chose_it():
+    """Of all, and not only of those that are good enough: that every size was counted, and only some were timed."""
+    quick = SizeRecord("w1-d1", {"accuracy": 0.9}, {"latency_ms": 5, "flops": 10})
+    small = SizeRecord("w0.5-d1", {"accuracy": 0.895}, {"latency_ms": 10, "flops": 5})
+    poor = SizeRecord("w0.25-d1", {"accuracy": 0.5}, {"flops": 3})
+    answer = recommend([quick, small, poor], max_drop=0.02)
+    assert answer.choice == small
+    assert "is the cheapest (in FLOPs) of 2 sizes" in answer.reason
+    poor = SizeRecord("w0.25-d1", {"accuracy": 0.5}, {"parameters": 3})
+    answer = recommend([quick, small, poor], max_drop=0.02)  # without a cost of all, none is cheap
+    assert answer.choice == quick
+    assert "is the most accurate of 2 sizes" in answer.reason
 
 
 @pytest.mark.parametrize("budget", [-1, 0, math.nan, math.inf, "8", True])
