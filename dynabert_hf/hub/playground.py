@@ -105,9 +105,13 @@ class Playground:
     def within(self, latency_ms: float) -> tuple[SizeRecord, str]:
         """The best size within a latency, and why; where none is, the nearest."""
         if self.metric is None:
+            budget = format_cost("latency_ms", latency_ms)
             fitting = [one for one in self.records if one.costs["latency_ms"] <= latency_ms]
-            largest = max(fitting, key=lambda one: one.flops or 0, default=self.records[0])
-            return largest, f"{largest} is the largest size within {latency_ms:.3g} ms. The model stores no metrics."
+            if not fitting:
+                fastest = min(self.records, key=lambda one: one.costs["latency_ms"])
+                return fastest, f"No size is within {budget}. {fastest} is the fastest. The model stores no metrics."
+            largest = max(fitting, key=lambda one: one.flops or 0)
+            return largest, f"{largest} is the largest size within {budget}. The model stores no metrics."
         answer = recommend(
             self.records, metric=self.metric, latency_ms=latency_ms, greater_is_better=self.greater_is_better
         )

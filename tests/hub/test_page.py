@@ -77,6 +77,18 @@ def test_sliders_find_the_nearest_trained_size_and_budgets_the_best_one(playgrou
     assert "None of 6 sizes is within" in reason
 
 
+def test_without_metrics_a_budget_finds_the_largest_size_within_it_or_the_fastest():
+    model = labelled_model()
+    model.config.metrics = None
+    playground = Playground(model, make_tokenizer(WORDS), rounds=2)
+    shortest, longest = playground.latencies_ms
+    assert playground.within(longest)[0].size == SubNetwork()
+    fastest, reason = playground.within(shortest / 2)
+    assert fastest.latency_ms == shortest
+    assert reason.startswith("No size is within ")
+    assert f"{fastest} is the fastest" in reason
+
+
 def test_other_heads_and_a_missing_extra_are_refused(monkeypatch):
     with pytest.raises(TypeError, match=r"does not classify texts. The page is for models"):
         Playground(make_model(head="ForTokenClassification"), make_tokenizer(WORDS))
