@@ -18,7 +18,7 @@ from ..model.subnetwork import SubNetwork
 from .choosing import pareto_front
 from .metrics import is_lower_better
 from .records import COSTS, SizeRecord, cost_of, format_cost, metric_of
-from .tables import metric_text
+from .tables import metric_text, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

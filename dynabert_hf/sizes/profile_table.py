@@ -16,6 +16,7 @@ from typing import Any
 
 from ..files import write_whole
 from .records import SETTING, SizeRecord, make_records
+from .tables import shortened
 
 COLUMNS = {
     "parameters": "costs",
@@ -148,8 +149,8 @@ class ProfileTable:
         lines = [header, ["---", "---:", "---:", *["---"] * 3, *["---:"] * 5]]
         for one in self:
             measured = [one.costs.get(name) for name in ("latency_ms", "latency_spread_ms", "memory_mb")]
-            numbers = ["" if number is None else f"{number:.4g}" for number in measured]
-            counted = [f"{(one.parameters or 0) / 1e6:.1f} M", f"{(one.flops or 0) / 1e9:.3g}"]
+            numbers = ["" if number is None else shortened(number, 4) for number in measured]
+            counted = [f"{(one.parameters or 0) / 1e6:.1f} M", shortened((one.flops or 0) / 1e9)]
             names = ("runtime", "dtype", "device", "batch_size", "sequence_length")
             setting = [str(one.setting.get(name, "")) for name in names]
             lines.append([one.name, *counted, *setting, *numbers])

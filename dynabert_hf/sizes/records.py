@@ -12,7 +12,7 @@ from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import AnySize, LayerShape, Size, SubNetwork, SubNetworkError, as_size, size_name
 from .counting import count_flops, count_parameters
 from .metrics import is_number, plain_metrics
-from .tables import quantity
+from .tables import quantity, shortened
 
 COSTS = {"latency_ms": "ms", "flops": "FLOPs", "parameters": "parameters", "memory_mb": "MB"}
 """The costs that can have a budget, with units, in the order in which one is preferred to tell the cheaper of two."""
@@ -220,13 +220,11 @@ def format_cost(cost: str, amount: float) -> str:
     """An amount of a cost with its unit, counts shortened: `12.3 ms`, `4.51 GFLOPs`, `22.7 M parameters`."""
     unit = COSTS[cost]
     if cost in ("latency_ms", "memory_mb"):
-        return f"{amount:.3g} {unit}" if amount < 1000 else f"{amount:.0f} {unit}"
+        return f"{shortened(amount)} {unit}"
     if unit == "parameters":
         return f"{quantity(amount)} {unit}"
-    for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(amount) >= factor:
-            return f"{amount / factor:.3g} {prefix}{unit}"
-    return f"{amount:.0f} {unit}"
+    number, _, prefix = quantity(amount).partition(" ")
+    return f"{number} {prefix}{unit}"
 
 
 def cost_of(record: SizeRecord, cost: str) -> float:

@@ -105,11 +105,16 @@ def _heading(name: str) -> str:
     return " ".join(map(_in_parts, name.split("_")))
 
 
+def shortened(number: float, digits: int = 3) -> str:
+    """A number with so many digits, or all before its point where these are more: `12.3`, `1234`."""
+    return f"{number:.{digits}g}" if number < 10**digits - 0.5 else f"{number:.0f}"
+
+
 def quantity(count: float) -> str:
     """A count, shortened: `22.7 M`, `81 k`."""
-    for factor, suffix in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if count >= factor:
-            return f"{count / factor:.3g}{suffix}"
+    for factor, suffix in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if count >= 0.9995 * factor:  # which three digits round up
+            return f"{shortened(count / factor)}{suffix}"
     return f"{count:.0f}"
 
 

@@ -28,7 +28,7 @@ from ..sizes.measured_rows import rows_in_words, rows_of
 from ..sizes.metrics import in_telling_order, is_lower_better, metrics_by_size, worst_of
 from ..sizes.plots import name_of_metric, plot_grid, plot_pareto
 from ..sizes.records import SizeRecord
-from ..sizes.tables import metric_text, quantity, table_of
+from ..sizes.tables import metric_text, quantity, shortened, table_of
 
 logger = logging.get_logger(__name__)
 
@@ -169,7 +169,7 @@ class RecipeResult:
                     "size": str(row),
                     **self._cells(row.metrics),
                     "params": quantity(row.parameters or 0),
-                    "GFLOPs": f"{(row.flops or 0) / 1e9:.3g}",
+                    "GFLOPs": shortened((row.flops or 0) / 1e9),
                     "of full": f"{(row.flops or 0) / full:.0%}",
                 }
                 for row in reversed(self.rows)

@@ -162,6 +162,12 @@ def test_a_grid_picture_shows_each_value(metric, cell):
     assert axes.texts[-1].get_text() == cell
 
 
+def test_a_grid_picture_of_seconds_and_gigabytes_shows_whole_numbers():
+    records = [SizeRecord("w1-d1", {}, {"latency_ms": 1234.5, "memory_mb": 20480.0})]
+    shown = [plot_grid(records, metric=cost).axes[0].texts[0].get_text() for cost in ("latency_ms", "memory_mb")]
+    assert shown == ["1234", "20480"]
+
+
 def test_an_unknown_metric_is_refused():
     with pytest.raises(ValueError, match=r"has a value for speed. They have \['accuracy', 'mse'\]; give metric="):
         plot_grid(RECORDS, metric="speed")

@@ -20,6 +20,7 @@ from dynabert_hf import (
     recommend,
 )
 from dynabert_hf.sizes.plots import plot_pareto
+from dynabert_hf.sizes.records import format_cost
 
 IRREGULAR = (LayerShape(0, 4, 48), LayerShape(2, 1, 7), LayerShape(5, 3, 20))
 
@@ -127,3 +128,27 @@ def test_a_size_that_is_given_twice_is_refused():
         make_records(twice, {"w0.5-d1": {"flops": 7}})
     with pytest.raises(SubNetworkError, match=r"costs has 'w0\.5-d1' and 'w0\.50-d1\.0', which are the same"):
         make_records(once, {"w0.5-d1": {"flops": 7}, "w0.50-d1.0": {"flops": 8}})
+
+
+@pytest.mark.parametrize(
+    ("cost", "amount", "text"),
+    [
+        ("latency_ms", 12.34, "12.3 ms"),
+        ("latency_ms", 999.7, "1000 ms"),
+        ("memory_mb", 1234.5, "1234 MB"),
+        ("flops", 999.4, "999 FLOPs"),
+        ("flops", 999_700_000, "1 GFLOPs"),
+        ("flops", 4.51e15, "4510 TFLOPs"),
+        ("parameters", 999_400, "999 k parameters"),
+        ("parameters", 999_700, "1 M parameters"),
+        ("parameters", 1.25e12, "1.25 T parameters"),
+    ],
+)
+def test_an_amount_has_no_power_of_ten(cost, amount, text):
+    assert format_cost(cost, amount) == text
+
+
+def test_a_table_for_people_has_no_power_of_ten():
+    table = ProfileTable((SizeRecord("w1-d1", {}, {"latency_ms": 12345.6, "memory_mb": 20480.0, "flops": 1.43e12}),))
+    cells = table.to_markdown().splitlines()[-1].split(" | ")
+    assert [cells[2], cells[8], cells[10].removesuffix(" |")] == ["1430", "12346", "20480"]
