@@ -40,6 +40,9 @@ _FAR = tuple(
 )
 """Where the name of a point may stand, in points from it: beside it, or where a line leads to it."""
 
+_CORNERS = ("lower right", "upper left", "lower left", "upper right")
+"""Where the legend may stand, the first before the others."""
+
 _RING = 15
 """Radius in pixels of a marker with its ring."""
 
@@ -99,7 +102,7 @@ def plot_pareto(
     axes.margins(0.09, 0.12)
     if is_lower:
         axes.invert_yaxis()
-    axes.legend(loc="lower right", frameon=True, framealpha=0.95, edgecolor="#cccccc")
+    _place_legend(axes, _points(records, metric, cost))
     _name_points(axes, front, records, metric, cost)
     return _finish(figure, path)
 
@@ -169,11 +172,26 @@ def _draw_curves(axes: Axes, records: Sequence[SizeRecord], metric: str, cost: s
     for number, (label, members) in enumerate(_curves(records).items()):
         colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
         members.sort(key=lambda one: cost_of(one, cost))
-        style = "" if label == "layers differ" else "-"
+        style = "none" if label == "layers differ" else "-"
         # Hollow, and each depth smaller than the one before: equal points show as one marker within the other.
         look: dict[str, Any] = {"markersize": max(9.5 - 1.5 * number, 4), "markerfacecolor": "none"}
         look |= {"markeredgewidth": 1.7, "marker": marker, "color": colour, "label": label, "zorder": 3}
-        axes.plot(*_points(members, metric, cost), style, **look)
+        axes.plot(*_points(members, metric, cost), linestyle=style, **look)
+
+
+def _place_legend(axes: Axes, points: tuple[list[float], list[float]]) -> None:
+    """Put the legend into the corner where it hides the fewest points, on the lower right if it may."""
+    figure: Any = axes.figure
+    legend: Any = axes.legend(frameon=True, framealpha=0.95, edgecolor="#cccccc")
+    hidden: dict[str, int] = {}
+    for corner in _CORNERS:
+        legend.set_loc(corner)
+        figure.draw_without_rendering()
+        centres = axes.transData.transform(list(zip(*points, strict=True)))
+        hidden[corner] = legend.get_window_extent().padded(_RING).count_contains(centres)
+        if not hidden[corner]:
+            return
+    legend.set_loc(min(hidden, key=lambda corner: hidden[corner]))
 
 
 def _points(records: Sequence[SizeRecord], metric: str, cost: str) -> tuple[list[float], list[float]]:
@@ -198,7 +216,8 @@ def _name_points(
     legend: Any = axes.get_legend()
     taken = [legend.get_window_extent()]
     centres = axes.transData.transform(list(zip(*_points(records, metric, cost), strict=True)))
-    lines = [line.get_transform().transform_path(line.get_path()) for line in axes.get_lines()]
+    drawn = [line for line in axes.get_lines() if line.get_linestyle() != "None"]
+    lines = [line.get_transform().transform_path(line.get_path()) for line in drawn]
     for record in reversed(front):
         point = (cost_of(record, cost), metric_of(record, metric))
         centre = axes.transData.transform(point)
@@ -262,7 +281,7 @@ def _cell_text(name: str) -> Callable[[float], str]:
         from matplotlib.ticker import EngFormatter
 
         return EngFormatter(places=2, sep=" ")
-    return lambda value: f"{value:.3g}" if name in COSTS else metric_text(value, decimals=3)
+    return lambda value: shortened(value) if name in COSTS else metric_text(value, decimals=3)
 
 
 def name_of_metric(metric: str) -> str:

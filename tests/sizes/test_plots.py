@@ -142,6 +142,34 @@ def test_sizes_whose_layers_differ_are_points_of_their_own():
     assert len(plot_grid([*RECORDS, IRREGULAR]).axes[0].texts) == 4
 
 
+def test_no_line_joins_sizes_whose_layers_differ():
+    others = [SizeRecord((LayerShape(0, 1, 7),), {"accuracy": 0.7}, {"flops": 5}), IRREGULAR, *RECORDS]
+    lines = plot_pareto(others).axes[0].get_lines()
+    styles = {line.get_label(): line.get_linestyle() for line in lines}
+    assert styles == {"depth 0.5": "-", "depth 1": "-", "layers differ": "None"}
+
+
+@pytest.mark.parametrize("falling", [False, True])
+def test_the_legend_hides_no_point(falling):
+    """The corner on the lower right is free where larger sizes are better, and else another one."""
+    sizes = grid([0.25, 0.5, 0.75, 1.0], [0.5, 0.75, 1.0])
+    costs = [size.width * size.depth for size in sizes]
+    accuracies = [0.9 - 0.2 * cost if falling else 0.7 + 0.2 * cost for cost in costs]
+    axes = plot_pareto(
+        [
+            SizeRecord(size, {"accuracy": accuracy}, {"flops": cost})
+            for size, accuracy, cost in zip(sizes, accuracies, costs, strict=True)
+        ],
+        budget=0.5,
+        teacher=0.8,
+    ).axes[0]
+    axes.figure.draw_without_rendering()
+    points = axes.transData.transform(list(zip(costs, accuracies, strict=True)))
+    box = axes.get_legend().get_window_extent()
+    assert box.count_contains(points) == 0
+    assert (box.x0 > axes.bbox.x0 + axes.bbox.width / 2) is not falling
+
+
 def test_the_teacher_is_in_the_heat_map():
     axes = plot_grid(RECORDS, teacher=0.875).axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["0.5", "1", "teacher"]
