@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..model.subnetwork import SubNetworkError, parse_size
+from ..model.subnetwork import SubNetwork, SubNetworkError, parse_size
 
 SUMMARIES = ("mean", "worst")
 """What stands in place of a size where a metric is of all sizes."""
@@ -96,6 +96,16 @@ def _is_subject(text: str) -> bool:
     except SubNetworkError:
         return False
     return True
+
+
+def can_begin(split: str) -> bool:
+    """Whether names that begin so are read as they were made: it has no part that stands for sizes itself.
+
+    Args:
+        split: A beginning, such as `eval_matched`.
+    """
+    name = MetricName(split, str(SubNetwork()), "loss")
+    return parse_metric_name(str(name)) == name
 
 
 def metrics_by_size(metrics: Mapping[str, Any], split: str = "eval") -> dict[str, dict[str, float]]:

@@ -21,6 +21,7 @@ from ..data.inputs import check_inputs
 from ..data.labels import check_labels
 from ..data.pooling import Pooling
 from ..model.elastic_model import ElasticModelMixin
+from ..sizes.metrics import SUMMARIES, can_begin
 from ..tasks import gives_values, is_sentence_encoder, task_of
 from .arguments import DynaBertTrainingArguments
 from .teacher_facts import parameters_of
@@ -67,13 +68,19 @@ def evaluated(eval_dataset: Any) -> dict[str, Any]:
     """The data sets to evaluate on, one or several, by what to call each in a message.
 
     Raises:
-        ValueError: If there are several of which one is none, or if they are no data set at all.
+        ValueError: If there are several of which one is none, or is called as sizes are; or if they are no data set.
     """
     if isinstance(eval_dataset, dict):
         nothing = [name for name, each in eval_dataset.items() if each is None]
         if nothing or not eval_dataset:
             what = f"eval_dataset[{nothing[0]!r}] is None" if nothing else "eval_dataset is a dictionary of no data set"
             raise ValueError(f"{what}, so nothing would be measured on it. Give a data set, or leave it out.")
+        unclear = next((name for name in eval_dataset if not can_begin(f"eval_{name}")), None)
+        if unclear is not None:
+            raise ValueError(
+                f"eval_dataset has a set {unclear!r}, which metrics would name as they name sizes. Possible are names "
+                f"without {', '.join(map(repr, SUMMARIES))} or a size as a part. Give it another name."
+            )
     several = eval_dataset if isinstance(eval_dataset, dict) else {None: eval_dataset}
     return {f"eval_dataset[{name!r}]" if name else "eval_dataset": each for name, each in several.items()}
 

@@ -374,6 +374,19 @@ def test_what_is_no_data_set_to_measure_on_is_named(tmp_path, measure, message):
         make_trainer(tmp_path, "finetune", eval_dataset={"a": None})
 
 
+@pytest.mark.parametrize("name", ["mean", "w0.5-d0.5", "dev_worst", "l0h2n24_dev"])
+def test_a_set_that_is_called_as_sizes_are_is_refused(tmp_path, name):
+    """Its loss at w1-d1 was read as the mean `w1-d1_loss` of all sizes, or as a metric of that size."""
+    sets, message = {"dev": make_dataset(), name: make_dataset()}, rf"has a set {name!r}.* without 'mean', 'worst' or a"
+    with pytest.raises(ValueError, match=message):
+        make_trainer(tmp_path, "finetune", eval_dataset=sets)
+    trainer = make_trainer(tmp_path, "finetune")
+    with pytest.raises(ValueError, match=message):
+        trainer.evaluate(sets)
+    metrics = trainer.evaluate({"meaning": make_dataset(), "w3-d3": make_dataset()})
+    assert {name.partition("_loss")[0] for name in metrics_by_size(metrics)["w1-d1"]} == {"meaning", "w3-d3"}
+
+
 def test_ignored_outputs_that_metrics_need_are_refused_before_anything_runs(tmp_path):
     message = r"ignore_keys=\['logits'\] leaves out all that .* predicts, \['logits'\], so compute_metrics would have"
     trainer = make_trainer(tmp_path, "finetune", compute_metrics=accuracy, eval_strategy="epoch")
