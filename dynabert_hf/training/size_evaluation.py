@@ -8,6 +8,7 @@ from typing import Any
 
 from transformers.trainer_callback import ProgressCallback
 from transformers.trainer_utils import EvalLoopOutput, PredictionOutput
+from transformers.utils import logging
 
 from ..data.class_names import warn_of_other_order
 from ..data.columns import has_all_rows, is_stream, without_missing_labels
@@ -20,6 +21,8 @@ from .checkpoints import last_whole_checkpoint
 from .checks import check_ignored, check_measured, check_one, evaluated
 from .order import OrderedLoader
 from .ordered_evaluation import OrderedEvaluation, unchanged
+
+logger = logging.get_logger(__name__)
 
 Size = SubNetwork | tuple[LayerShape, ...]
 
@@ -157,6 +160,16 @@ class SizeEvaluation(OrderedEvaluation):
     def evaluation_sets(self) -> tuple[str, ...]:
         """The names of the evaluation sets; none where there is only one."""
         return tuple(self.eval_dataset) if isinstance(self.eval_dataset, dict) else ()
+
+    def _check_eval_sizes(self) -> None:
+        trained = self._elastic().config.subnetworks
+        others = [size_name(size) for size in self.evaluated_sizes if size not in trained]
+        if others:
+            logger.warning_once(
+                f"eval_sizes names {', '.join(others)}, which the model can run but is not trained at. Means and "
+                "worst values count them, tables and cards leave them out. Trained are "
+                f"{', '.join(map(size_name, trained))}. Give these, and measure others by evaluate(sizes=[...])."
+            )
 
     def _check_metric_for_best_model(self) -> None:
         if self.args.eval_strategy == "no" or self.eval_dataset is None:

@@ -97,8 +97,8 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
         TypeError: If `model` is not elastic, or `args` are not `DynaBertTrainingArguments`.
         ValueError: If the teacher is missing, shares weights with the model, differs from it in dtype, tokens or
             labels, or in shape where stage and losses need the same; if a data set is empty, too small for the
-            processes, or has labels that the model cannot predict; if one process has several devices; or if
-            `model_init` is given.
+            processes, or has labels that the model cannot predict; if one process has several devices; if
+            `eval_sizes` are not possible; or if `model_init` is given.
         OSError: If the output folder cannot be made.
     """
 
@@ -144,6 +144,7 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
         check_datasets(model, args, *data, has_own_batches=self.has_own_batches)
         collator = kwargs.pop("data_collator", None) or task_of(model).collator(kwargs.get("processing_class"))
         super().__init__(model=model, args=args, data_collator=CastLabels(collator, model), **kwargs)
+        self._check_eval_sizes()
         self._check_metric_for_best_model()
         self.add_callback(CardAtTheEnd(self))
         self.teacher: Any = teacher

@@ -293,6 +293,20 @@ def test_training_measures_the_sizes_of_its_argument(tmp_path):
         )
 
 
+def test_sizes_that_are_measured_and_not_trained_are_told_of(tmp_path, caplog):
+    """They counted in the mean, by which the best checkpoint is chosen, and no table showed them."""
+    told = "eval_sizes names w0.75-d1, which the model can run but is not trained at. Means"
+    trainer = make_trainer(tmp_path, "finetune", eval_sizes=["w0.75-d1", "w1-d1"])
+    assert [record.message.startswith(told) for record in caplog.records].count(True) == 1
+    asked = trainer.evaluate()
+    assert asked["eval_mean_loss"] == np.mean([asked["eval_w0.75-d1_loss"], asked["eval_w1-d1_loss"]])
+    caplog.clear()
+    make_trainer(tmp_path, "finetune", eval_sizes=["w0.5-d1"]).evaluate(sizes=["w0.75-d1"])
+    assert "eval_sizes" not in caplog.text
+    with pytest.raises(SubNetworkError, match="2"):
+        make_trainer(tmp_path, "finetune", eval_sizes=["w2-d1"])
+
+
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
