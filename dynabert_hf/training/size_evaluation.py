@@ -13,7 +13,7 @@ from transformers.utils import logging
 from ..data.class_names import warn_of_other_order
 from ..data.columns import has_all_rows, is_stream, without_missing_labels
 from ..model.subnetwork import LayerShape, SubNetwork, SubNetworkError, as_size, size_name
-from ..sizes.metrics import check_asked, check_came, full_name, told_directions, with_summary
+from ..sizes.metrics import check_asked, check_came, full_name, parse_metric_name, told_directions, with_summary
 from .arguments import DynaBertTrainingArguments
 from .callbacks import SizeProgressCallback
 from .checked_batches import CheckedBatches
@@ -69,6 +69,11 @@ class SizeEvaluation(OrderedEvaluation):
                 check_measured(name, dataset, self._elastic(), has_own_batches=self.has_own_batches)
         with self._at(self._sizes if sizes is None else sizes, keeps_predictions=False):
             metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+        if self.label_names and not any(map(parse_metric_name, metrics)):
+            logger.warning_once(
+                "Nothing was measured: losses and metrics need labels in the batches, called "
+                f"{' and '.join(self.label_names)}. Give them, or call predict, which needs none."
+            )
         asked = self.args.metric_for_best_model
         if self.is_in_train and eval_dataset is None and asked is not None and full_name(asked) not in metrics:
             model: Any = self.model

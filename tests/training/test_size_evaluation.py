@@ -388,6 +388,17 @@ def test_what_is_no_data_set_to_measure_on_is_named(tmp_path, measure, message):
         make_trainer(tmp_path, "finetune", eval_dataset={"a": None})
 
 
+def test_an_evaluation_without_labels_says_that_it_measured_nothing(tmp_path, caplog):
+    trainer = make_trainer(tmp_path, "finetune", compute_metrics=accuracy)
+    assert trainer.evaluate()["eval_mean_accuracy"] > 0
+    assert "Nothing was measured" not in caplog.text
+    unlabelled = make_dataset().remove_columns("labels")
+    assert not metrics_by_size(trainer.evaluate(unlabelled))
+    trainer.predict(unlabelled)
+    trainer.evaluate(unlabelled)
+    assert caplog.text.count("Nothing was measured: losses and metrics need labels in the batches, called labels") == 1
+
+
 @pytest.mark.parametrize("name", ["mean", "w0.5-d0.5", "dev_worst", "l0h2n24_dev"])
 def test_a_set_that_is_called_as_sizes_are_is_refused(tmp_path, name):
     """Its loss at w1-d1 was read as the mean `w1-d1_loss` of all sizes, or as a metric of that size."""
