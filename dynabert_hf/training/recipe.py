@@ -26,6 +26,7 @@ from transformers.utils import logging
 
 from ..data.columns import without_missing_labels
 from ..data.labels import CastLabels
+from ..data.questions import Questions
 from ..data.reading import read_datasets
 from ..hub.facts import RECIPE_FIELDS
 from ..model.elastic_model import ElasticModelMixin
@@ -184,7 +185,8 @@ def train_dynabert(
     keep_dimensions(teacher, matryoshka_dims)
     processing_class = processing_class or tokenizer
     folder = Path(output_dir or (args.output_dir if args else None) or "dynabert")
-    task, has_own_metrics = task_of(teacher), compute_metrics is not None
+    task = task_of(teacher)
+    has_own_metrics = compute_metrics is not None and not isinstance(getattr(compute_metrics, "__self__", 0), Questions)
     named = {"train_dataset": train_dataset, "eval_dataset": eval_dataset, "importance_dataset": importance_dataset}
     datasets, metrics_of_questions = read_datasets(
         named,
@@ -234,8 +236,8 @@ def run(recipe: Recipe, *, has_own_metrics: bool, keep_stages: bool) -> RecipeRe
 
     Args:
         recipe: The recipe.
-        has_own_metrics: Whether the metrics are the user's own, which are called for the sizes first, unless a best
-            checkpoint is chosen by one: whether that comes is known before any work then.
+        has_own_metrics: Whether the metrics are the user's own, not `Questions.metrics`, which are called for the sizes
+            first, unless a best checkpoint is chosen by one: whether that comes is known before any work then.
         keep_stages: Whether the folder keeps what only resuming needs.
     """
     check(recipe)

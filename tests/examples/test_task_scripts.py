@@ -17,6 +17,8 @@ from helpers.tiny import BACKBONE_CONFIGS, TINY
 from recipe_data import InputError, numbered
 from transformers import BertTokenizer
 
+from dynabert_hf.sizes.tables import metric_text
+
 QUICK = [
     "--smoke",
     "--widths",
@@ -100,7 +102,7 @@ def test_questions_are_called_by_their_ids_or_else_by_their_rows():
 
 
 @pytest.mark.parametrize("hidden", [False, True])
-def test_questions_are_answered_from_their_texts_at_every_size(tmp_path, hidden):
+def test_questions_are_answered_from_their_texts_at_every_size(tmp_path, hidden, caplog):
     context = "a film of the good bad dull warm is not never it was long too plot"
     asked = [
         {"id": str(row), "question": "is it", "answers": [{"text": "good bad", "answer_start": 14}] if row % 2 else []}
@@ -115,6 +117,8 @@ def test_questions_are_answered_from_their_texts_at_every_size(tmp_path, hidden)
         files["test"].write_text(json.dumps({"data": [{"paragraphs": [{"context": context, "qas": without}]}]}))
     results = run(run_qa, tmp_path, save_model(tmp_path / "model", "Model"), files)
     assert "exact_match" in json.dumps(results)
+    teacher, baseline = (metric_text(results[of]["f1"]) for of in ("teacher", "baseline"))
+    assert f"The teacher is weak: f1 {teacher}, where always predicting the same has {baseline}" in caplog.text
     scored = tmp_path / "out" / "test_results.json"
     scores = None if hidden else json.loads(scored.read_text())
     assert scored.exists() is not hidden
