@@ -22,6 +22,7 @@ from transformers import set_seed
 from dynabert_hf import DynaBertTrainer, DynaBertTrainingArguments, RecipeResult, push_folder, train_dynabert
 from dynabert_hf.data.columns import draw
 from dynabert_hf.files import check_writable_folder
+from dynabert_hf.hub.card import foreign_page
 from dynabert_hf.hub.push import NETWORK_ERRORS
 from dynabert_hf.sizes.baseline import baseline_metrics
 from dynabert_hf.training.callbacks import is_terminal, without_bars_of_files
@@ -131,11 +132,17 @@ def check_splits(job):
 
 
 def check_output_folder(job):
-    """Refuse an output folder that cannot be made or written to."""
+    """Refuse an output folder that cannot be made or written to, or holds a page that a card would replace."""
     try:
         check_writable_folder(job.output_dir)
     except OSError as error:
         raise InputError(str(error)) from error
+    page = foreign_page(job.output_dir) if job.training_args.do_train and "stage" in job.given else None
+    if page is not None:
+        raise InputError(
+            f"A single stage leaves its model and card in --output_dir, where {str(page)!r} is another page. Give a "
+            "folder of its own, or move that page."
+        )
 
 
 def make_repository(training_args):

@@ -52,6 +52,15 @@ def write_model_card(folder: str | Path, facts: ModelCardFacts) -> Path:
     return path
 
 
+def foreign_page(folder: str | Path) -> Path | None:
+    """The `README.md` in a folder, if there is one that is no card of an elastic model."""
+    path = Path(folder) / "README.md"
+    if not path.is_file():
+        return None
+    metadata = path.read_text(encoding="utf-8", errors="replace").partition("\n---\n")[0]
+    return None if metadata.startswith("---\n") and "\n- dynabert\n" in metadata else path
+
+
 def refresh_sizes(folder: str | Path, facts: ModelCardFacts) -> bool:
     """Put the sizes of some facts in place of those on the card in a folder; the rest of the card stays as it is.
 

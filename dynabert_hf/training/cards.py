@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback
+from transformers.utils import logging
 
-from ..hub.card import write_model_card
+from ..hub.card import foreign_page, write_model_card
 from ..hub.facts import ModelCardFacts
 from ..sizes.metrics import told_directions
 from .result import RecipeResult, count_rows
 from .size_evaluation import SizeEvaluation
+
+logger = logging.get_logger(__name__)
 
 
 class CardTrainer(SizeEvaluation):
@@ -49,8 +52,8 @@ class CardTrainer(SizeEvaluation):
     ) -> None:
         """Write the card of the model as training left it, with every size that was measured, into `output_dir`.
 
-        Done at the end of training, and by `push_to_hub`, which takes these arguments, too. If the model is there, its
-        code is put beside it.
+        Done at the end of training, unless a page of another kind has its place, and by `push_to_hub`, which takes
+        these arguments, too. If the model is there, its code is put beside it.
 
         Args:
             language: Code of a language, such as `en`.
@@ -86,14 +89,21 @@ class CardTrainer(SizeEvaluation):
 
 
 class CardAtTheEnd(TrainerCallback):
-    """Leaves a card of what was trained and measured."""
+    """Leaves a card of what was trained and measured, unless a page of the user's own has its place."""
 
     def __init__(self, trainer: CardTrainer):
         self.trainer = trainer
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.trainer.remember_metrics()
-        self.trainer.create_model_card()
+        page = foreign_page(args.output_dir)
+        if page is None:
+            self.trainer.create_model_card()
+        else:
+            logger.warning(
+                f"{str(page)!r} is no card of an elastic model, and stays as it is. Give an output_dir of its own to "
+                "get a card, or call create_model_card() to write it there."
+            )
 
 
 def _as_list(given: str | list[str] | None) -> list[str]:

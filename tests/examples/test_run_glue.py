@@ -231,6 +231,21 @@ def test_a_folder_that_cannot_be_made_is_refused_before_any_work(tmp_path, revie
         glue(*reviews, "--model_name_or_path", model, "--finetune_teacher", "--output_dir", tmp_path / "file" / "out")
 
 
+def test_a_page_that_no_run_wrote_is_not_replaced_by_the_card_of_a_stage(tmp_path, reviews):
+    command = [*reviews, "--model_name_or_path", save_model(tmp_path / "model"), "--output_dir", tmp_path / "out"]
+    page = tmp_path / "out" / "README.md"
+    page.parent.mkdir()
+    page.write_text("# My project\n")
+    with pytest.raises(SystemExit, match=r"README\.md' is another page\. Give a folder of its own, or move that page"):
+        glue(*command, "--stage", "finetune")
+    assert page.read_text() == "# My project\n"
+    assert list(page.parent.iterdir()) == [page]
+    page.unlink()
+    for seed in ("0", "1"):  # a card of a run before is no such page
+        glue(*command, "--stage", "finetune", "--seed", seed, "--max_steps", "1", "--save_strategy", "no")
+    assert "# DynaBERT in " in page.read_text()
+
+
 @pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # huggingface_hub to its HTTP library
 def test_a_run_is_pushed_with_model_code_and_card(tmp_path, reviews, hub):
     glue(*reviews, "--model_name_or_path", save_model(tmp_path / "model"), "--stage", "finetune", "--output_dir",

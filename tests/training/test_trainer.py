@@ -699,3 +699,16 @@ def test_text_is_refused_with_the_way_to_tokenise_it(tmp_path, name):
     for call in (trainer.evaluate, trainer.predict):
         with pytest.raises(ValueError, match=message):
             call(text)
+
+
+def test_a_page_of_another_kind_keeps_its_place_at_the_end_of_training(tmp_path, caplog):
+    page = tmp_path / "README.md"
+    page.write_text("# My project\n")
+    trainer = make_trainer(tmp_path, max_steps=1)
+    trainer.train()
+    assert page.read_text() == "# My project\n"
+    assert f"{str(page)!r} is no card of an elastic model, and stays as it is. Give an output_dir" in caplog.text
+    trainer.create_model_card()
+    page.write_text(page.read_text().replace("4 sizes", "5 sizes"))
+    trainer.train()  # which replaces a card
+    assert "# DynaBERT in 4 sizes" in page.read_text()
