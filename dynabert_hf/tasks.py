@@ -134,6 +134,11 @@ def probabilities(logits: np.ndarray, kind: str) -> np.ndarray:
     return shares / shares.sum(-1, keepdims=True)
 
 
+def has_several_texts(ids: Any) -> bool:
+    """Whether the ids of a row are those of a pair or of choices: lists, arrays or tensors, each of one text."""
+    return len(ids) > 0 and np.ndim(ids[0]) > 0
+
+
 class SpanCollator(DataCollatorWithPadding):
     """Batches padded after their tokens, wherever the tokenizer pads: places of answers count from the first token."""
 
@@ -177,7 +182,7 @@ class SentenceCollator:
         self.texts, self.pairs = DataCollatorWithPadding(tokenizer), ChoiceCollator(tokenizer)
 
     def __call__(self, examples: list[Any]) -> Mapping[str, Any]:
-        return (self.pairs if isinstance(examples[0]["input_ids"][0], list) else self.texts)(examples)
+        return (self.pairs if has_several_texts(examples[0]["input_ids"]) else self.texts)(examples)
 
 
 class MaskingCollator:
@@ -202,7 +207,7 @@ def stacked(examples: list[Any]) -> Mapping[str, Any]:
         ValueError: If they are of several lengths.
     """
     rows = [each["input_ids"] for each in examples if isinstance(each, Mapping) and "input_ids" in each]
-    flat = [text for row in rows for text in (row if len(row) and isinstance(row[0], list) else [row])]
+    flat = [text for row in rows for text in (row if has_several_texts(row) else [row])]
     lengths = sorted({len(text) for text in flat})
     if len(lengths) > 1:
         raise ValueError(

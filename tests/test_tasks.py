@@ -5,13 +5,14 @@ import math
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from helpers.tiny import make_model
 from sklearn.metrics import f1_score
 from transformers import BertForNextSentencePrediction, BertForTokenClassification, BertTokenizer, EvalPrediction
 
 from dynabert_hf import DynaElectraForPreTraining, task_metrics
 from dynabert_hf.task_metrics import has_entities, scores_of_words
-from dynabert_hf.tasks import TASKS, task_of
+from dynabert_hf.tasks import SENTENCE_ENCODER, TASKS, task_of
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{number}" for number in range(94))]
 TAGS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
@@ -275,3 +276,11 @@ def test_rows_of_several_lengths_are_not_stacked_without_a_tokenizer(head):
     assert collate([{"input_ids": one, "labels": 1}] * 2)["input_ids"].tolist() == [one, one]
     with pytest.raises(ValueError, match=r"A batch has rows of \d to \d tokens, and nothing .* Give the tokenizer"):
         collate([{"input_ids": one}, {"input_ids": two}])
+
+
+@pytest.mark.parametrize("form", [None, "numpy", "torch"])
+def test_pairs_of_tokenised_texts_are_a_batch_in_every_format_of_a_data_set(tokenizer, form):
+    pairs = [{"input_ids": [[2, 5, 3], [2, 5, 6, 3]], "labels": 0.5}, {"input_ids": [[2, 3], [2, 7, 3]], "labels": 1.0}]
+    batch = SENTENCE_ENCODER.collator(tokenizer)(list(Dataset.from_list(pairs).with_format(form)))
+    assert batch["input_ids"].tolist() == [[[2, 5, 3, 0], [2, 5, 6, 3]], [[2, 3, 0, 0], [2, 7, 3, 0]]]
+    assert batch["labels"].tolist() == [0.5, 1.0]

@@ -15,7 +15,7 @@ import torch
 from transformers import PreTrainedModel
 
 from ..task_metrics import IGNORED
-from ..tasks import task_of
+from ..tasks import has_several_texts, task_of
 from .columns import column_names
 
 VIEWS = ("mask", "delete", "swap", "splice")
@@ -148,8 +148,8 @@ class FreshViews:
     def _spliced(self, tokens: np.ndarray, sentences: list[np.ndarray], random: np.random.Generator) -> np.ndarray:
         """A copy of tokens, where a part of a sentence is one of the same sentence of another row."""
         number = int(random.integers(len(sentences)))
-        other = np.asarray(self.dataset[int(random.integers(len(self.dataset)))]["input_ids"], dtype=object)
-        other = np.asarray(other[0] if isinstance(other[0], list) else other, dtype=np.int64)  # the first of a pair
+        ids = self.dataset[int(random.integers(len(self.dataset)))]["input_ids"]
+        other = np.asarray(ids[0] if has_several_texts(ids) else ids, dtype=np.int64)  # the first of a pair
         theirs = self._sentences(other)
         if not theirs:
             return tokens

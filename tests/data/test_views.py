@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from helpers.tiny import make_model, make_tokenizer
 
 from dynabert_hf.data.views import FreshViews
@@ -185,10 +186,13 @@ def test_what_stands_beside_each_token_is_known_or_refused():
         views("swap")({**batch_of(PAIR), "position_ids": torch.arange(14)[None]}, epoch=0)
 
 
-def test_an_encoder_of_sentences_takes_parts_of_the_first_text_of_pairs():
+@pytest.mark.parametrize("form", [None, "numpy", "torch"])
+def test_an_encoder_of_sentences_takes_parts_of_the_first_text_of_pairs(form):
     model = make_model(head="Model")
     model.config.sentence_encoder = {}
     rows = [{"input_ids": [row["input_ids"], [CLS, 9, SEP]]} for row in ROWS]
+    if form is not None:
+        rows = Dataset.from_list(rows).with_format(form)
     spliced = FreshViews(["splice"], TOKENIZER, model, probability=1.0, dataset=rows)
     view = text_of(spliced(batch_of([CLS, *FIRST, SEP]), epoch=0))
     assert [token for token in view if token not in (CLS, *FIRST, SEP)]
