@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from importlib.util import find_spec
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import Any
 
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -59,6 +60,17 @@ def _loaded(name: str | os.PathLike) -> ElasticModelMixin:
     return model.eval()
 
 
+def step_through(values: Sequence[float]) -> float:
+    """The step of a slider from the first to the last of some values, one of whose stops is nearest to each of them."""
+    least = min((b - a for a, b in pairwise(values)), default=0.01)
+    for parts in count(1):
+        step = round(least / parts, 6)
+        stops = [values[0] + number * step for number in range(int((values[-1] - values[0]) / step + 1e-9) + 1)]
+        if {min(values, key=lambda value: abs(value - stop)) for stop in stops} == set(values):
+            return step
+    raise AssertionError("a fine step stops near to every value")
+
+
 class _Page:
     """The parts of the page, and what happens when one of them changes."""
 
@@ -105,12 +117,11 @@ class _Page:
 
     @staticmethod
     def _slider(gradio: Any, name: str, values: list[float]) -> Any:
-        gaps = [round(b - a, 6) for a, b in pairwise(values)]
         return gradio.Slider(
             values[0],
             values[-1],
             value=values[-1],
-            step=min(gaps, default=0.01),
+            step=step_through(values),
             label=name,
             elem_id=name.lower(),
             interactive=len(values) > 1,

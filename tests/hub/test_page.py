@@ -13,6 +13,7 @@ from helpers.tiny import make_model, make_tokenizer
 
 from dynabert_cli import main
 from dynabert_hf import SubNetwork, make_page
+from dynabert_hf.hub.page import step_through
 from dynabert_hf.hub.playground import Playground
 from dynabert_hf.hub.push import push_folder
 
@@ -75,6 +76,23 @@ def test_sliders_find_the_nearest_trained_size_and_budgets_the_best_one(playgrou
     nearest, reason = playground.within(shortest / 2)
     assert nearest.costs["latency_ms"] == shortest
     assert "None of 6 sizes is within" in reason
+
+
+@pytest.mark.parametrize(
+    ("values", "step"),
+    [
+        ([0.25, 0.5, 0.75, 1.0], 0.25),
+        ([0.3, 0.75, 1.0], 0.125),  # a step of 0.25 ends at 0.8, which is nearer to 0.75
+        ([1 / 3, 2 / 3, 1.0], 0.333333),
+        ([0.1, 0.9, 1.0], 0.1),
+        ([0.37134317, 1.0], 0.314328),  # 0.628657, the gap, would end above 1
+        ([1.0], 0.01),
+    ],
+)
+def test_a_slider_stops_near_every_trained_size(values, step):
+    assert step_through(values) == step
+    stops = [values[0] + number * step for number in range(1000) if values[0] + number * step <= 1]
+    assert {min(values, key=lambda value: abs(value - stop)) for stop in stops} == set(values)
 
 
 def test_without_metrics_a_budget_finds_the_largest_size_within_it_or_the_fastest():
