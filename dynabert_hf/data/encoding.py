@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
 from datasets import Dataset
 from transformers import PreTrainedModel
 from transformers.utils import logging
@@ -181,7 +180,7 @@ def _labels(given: list[Any], column: str, model: PreTrainedModel, names: Mappin
         return _right_choices(given, column, names)
     kind, has_several = problem_type(config), config.num_labels > 1
     if kind == "single_label_classification" or not has_several:
-        return _label_ids(given, column, config, names).tolist()
+        return _label_ids(given, column, config, names)
     for row, label in enumerate(given, 1):
         if not isinstance(label, list):
             raise ValueError(
@@ -218,16 +217,9 @@ def _tagged(
     encoded = tokenizer(words, is_split_into_words=True, truncation=True, max_length=limit)
     if tags is None:
         return _inputs(encoded), None
-    flat = [label for row in tags for label in row or () if label != IGNORED]
-    ids = iter(_ids_of(flat, names))
+    flat = [(row, label) for row, own in enumerate(tags, 1) for label in own or () if label != IGNORED]
+    ids = iter(_ids_of([label for _, label in flat], column, names, rows=[row for row, _ in flat]))
     numbers = [None if row is None else [label if label == IGNORED else next(ids) for label in row] for row in tags]
-    if None in (number for row in numbers for number in row or ()):
-        unknown = next(label for label, number in zip(flat, _ids_of(flat, names), strict=True) if number is None)
-        row = next(number for number, own in enumerate(tags, 1) if unknown in (own or ()))
-        raise ValueError(
-            f"Column {column!r} has the label {unknown!r} in row {row}. The model knows {_short(names)}; give the "
-            "names of all labels, or the numbers of all."
-        )
     labels: list[Any] = []
     cut = 0
     for row, own in enumerate(numbers):
@@ -267,19 +259,29 @@ def check_words(words: list[Any], tags: list[Any] | None, column: str, *, needs_
             )
 
 
-def _ids_of(labels: list[Any], names: Mapping[int, str]) -> list[int | None]:
-    """The number of every label: by names if all of them are names, else by numbers."""
-    by_name = _numbers_of(names)
-    found = [_look_up(label, by_name) for label in labels]
-    return (
-        found if None not in found else [_look_up(label, {str(number): number for number in names}) for label in labels]
+def _ids_of(labels: list[Any], column: str, names: Mapping[int, str], *, rows: Sequence[int]) -> list[int | None]:
+    """The number of every label, which stand in these rows: by names if all of them are names, else by numbers.
+
+    Raises:
+        ValueError: If one is neither, or some are names and others numbers.
+    """
+    by_number = {str(number): number for number in names}
+    both = [[_look_up(label, ids) for label in labels] for ids in (_numbers_of(names), by_number)]
+    for found in both:
+        if None not in found:
+            return found
+    unknown = [place for place, ids in enumerate(zip(*both, strict=True)) if ids == (None, None)]
+    place = unknown[0] if unknown else both[0].index(None)
+    raise ValueError(
+        f"Column {column!r} has the label {labels[place]!r} in row {rows[place]}. The model knows {_short(names)}; "
+        "give the names of all labels, or the numbers of all."
     )
 
 
 def _right_choices(labels: list[Any], column: str, numbers: Mapping[int, str]) -> list[Any]:
     """The number of the right choice of every text, of as many as there are, whatever classes the model names."""
     _check_all_given(labels, column)
-    found = _ids_of(labels, numbers)
+    found = [_look_up(label, _numbers_of(numbers)) for label in labels]
     if None in found:
         row = found.index(None)
         raise ValueError(
@@ -295,27 +297,16 @@ def _check_all_given(labels: list[Any], column: str) -> None:
             raise ValueError(f"Row {row} has no label in column {column!r}. Fill it, or leave the row out.")
 
 
-def _label_ids(labels: list[Any], column: str, config: Any, known: Mapping[int, str]) -> np.ndarray:
+def _label_ids(labels: list[Any], column: str, config: Any, known: Mapping[int, str]) -> list[Any]:
     _check_all_given(labels, column)
     if config.num_labels == 1:
         try:
-            return np.array([float(label) for label in labels])
+            return [float(label) for label in labels]
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"Column {column!r} holds values that are no numbers ({error}); the model is one of regression."
             ) from error
-    by_name = _numbers_of(known)
-    by_number = {str(number): number for number in known}
-    names, numbers = ([_look_up(label, ids) for label in labels] for ids in (by_name, by_number))
-    for ids in (names, numbers):
-        if None not in ids:
-            return np.array(ids)
-    unknown = [row for row, both in enumerate(zip(names, numbers, strict=True)) if both == (None, None)]
-    row = unknown[0] if unknown else names.index(None)
-    raise ValueError(
-        f"Column {column!r} has the label {labels[row]!r} in row {row + 1}. The model knows {known}; give "
-        "the names of all labels, or the numbers of all."
-    )
+    return _ids_of(labels, column, known, rows=range(1, len(labels) + 1))
 
 
 def _numbers_of(names: Mapping[int, str]) -> dict[str, int]:

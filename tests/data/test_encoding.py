@@ -144,6 +144,8 @@ def test_any_of_four_choices_may_be_right_whatever_classes_the_model_names(token
     [
         ("ForSequenceClassification", {"body": ["w1"]}, r"no 'input_ids', nor a text by a usual name: text and .*Name"),
         ("ForTokenClassification", {"tokens": [["w1"]], "tags": [["X", "O"]]}, "Row 1 has the words .* Give two lists"),
+        ("ForTokenClassification", {"tokens": [["w1"], ["w1", "w2"]], "tags": [["O"], ["O", "Y"]]}, "'Y' in row 2"),
+        ("ForTokenClassification", {"tokens": [["w1"], ["w1", "w2"]], "tags": [["0"], ["1", "X"]]}, "'0' in row 1"),
         (
             "ForMultipleChoice",
             {"text": ["w1", "w2"], "choices": [["w1"], ["w1", "w2"]]},
