@@ -23,6 +23,7 @@ from ..model.subnetwork import AnySize, LayerShape, Size, SubNetworkError, as_si
 from ..onnx.session import OnnxModel, load_onnx
 from .calibration import confidence, fit_temperature, kind_of_choice, predict_sizes
 from .counting import count_parameters
+from .metrics import is_number
 from .records import SizeRecord, of_one_setting
 
 
@@ -118,8 +119,7 @@ class Cascade:
         threshold: float,
         temperatures: Sequence[float] | None = None,
     ):
-        is_number = isinstance(threshold, int | float) and not isinstance(threshold, bool)
-        if not is_number or not 0 <= threshold <= 1:
+        if not is_number(threshold) or not 0 <= threshold <= 1:
             raise ValueError(
                 f"threshold={threshold!r} is not possible. A confidence lies from 0, where the small size always "
                 "answers, to 1, where the larger one always does; give a number in between, or choose one by "
@@ -134,7 +134,7 @@ class Cascade:
             self.config = read_config(model)
             name = (self.config.architectures or ["Model"])[0]
         self.kind = kind_of_choice(name, self.config)
-        self.threshold = threshold
+        self.threshold = float(threshold)
         self.small, self.large = _ordered(self.config, small, large)
         known = self.config.temperatures or {}
         if temperatures is None:

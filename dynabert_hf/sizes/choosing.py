@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from numbers import Real
 from typing import Any
 
 from ..model.configuration import REFERENCES
@@ -391,4 +390,4 @@ def _checked(records: Iterable[SizeRecord]) -> list[SizeRecord]:
 
 
 def _is_finite(number: Any) -> bool:
-    return isinstance(number, Real) and not isinstance(number, bool) and math.isfinite(number)
+    return is_number(number) and math.isfinite(number)

@@ -31,6 +31,7 @@ from .choosing import pareto_front
 from .evaluation import with_metrics, with_sizes
 from .layer_costs import LayerCosts, count_costs, measure_costs
 from .measured_rows import rows_of
+from .metrics import is_number
 from .profiling import check_counts, measure_latency
 from .records import SizeRecord, format_cost
 from .shapes import ShapeSpace
@@ -196,8 +197,7 @@ def _budgets(**given: float | Sequence[float] | None) -> tuple[str, tuple[float,
         )
     ((cost, value),) = named.items()
     amounts: Any = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
-    is_number = [isinstance(each, int | float) and not isinstance(each, bool) for each in amounts]
-    if not amounts or not all(is_number) or not all(0 < each < math.inf for each in amounts):
+    if not amounts or not all(map(is_number, amounts)) or not all(0 < each < math.inf for each in amounts):
         raise ValueError(f"{cost}={value!r} is not a budget. Give finite numbers above 0.")
     return cost, tuple(sorted(map(float, amounts)))
 

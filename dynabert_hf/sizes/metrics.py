@@ -131,8 +131,7 @@ def metrics_by_size(metrics: Mapping[str, Any], split: str = "eval") -> dict[str
 def plain_metrics(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     """The metrics with a prefix that are numbers, without it, and without how long the evaluation took."""
     plain = {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
-    numbers = {name: value for name, value in plain.items() if name not in TIMING and is_number(value)}
-    return {name: value.item() if isinstance(value, np.generic) else value for name, value in numbers.items()}
+    return of_python({name: value for name, value in plain.items() if name not in TIMING and is_number(value)})
 
 
 def with_summary(
@@ -317,3 +316,8 @@ def check_came(asked: str | None, metrics: Mapping[str, Any], *, saved: str | No
 def is_number(value: Any) -> bool:
     """Whether a value can be a metric to choose by, rather than a report or the like."""
     return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def of_python(numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by name, with Python's own numbers in place of numpy's, which JSON does not take."""
+    return {name: value.item() if isinstance(value, np.generic) else value for name, value in numbers.items()}

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import product
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -228,7 +229,7 @@ def check_counts(**counts: int) -> None:
         ValueError: If one does not.
     """
     for name, count in counts.items():
-        if not isinstance(count, int) or count < 1:
+        if not isinstance(count, Integral) or int(count) < 1:
             raise ValueError(f"{name}={count!r} is not possible. Give a whole number of at least 1.")
 
 

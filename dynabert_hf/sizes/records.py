@@ -11,7 +11,7 @@ from ..model.configuration import REFERENCES
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import AnySize, LayerShape, Size, SubNetwork, SubNetworkError, as_size, size_name
 from .counting import count_flops, count_parameters
-from .metrics import is_number, plain_metrics
+from .metrics import is_number, of_python, plain_metrics
 from .tables import quantity, shortened
 
 COSTS = {"latency_ms": "ms", "flops": "FLOPs", "parameters": "parameters", "memory_mb": "MB"}
@@ -52,13 +52,13 @@ class SizeRecord:
 
     def __post_init__(self) -> None:
         costs = {name: amount for name, amount in self.costs.items() if amount is not None}
-        normal = {"size": as_size(self.size), "metrics": dict(self.metrics), "costs": costs}
-        for name, value in {**normal, "setting": dict(self.setting)}.items():
-            object.__setattr__(self, name, value)
+        object.__setattr__(self, "size", as_size(self.size))
+        for part, values in (("metrics", self.metrics), ("costs", costs), ("setting", self.setting)):
+            object.__setattr__(self, part, of_python(values))
         for name, metric in self.metrics.items():
             if not is_number(metric):
                 raise ValueError(f"{self} has {name}={metric!r}. A metric is a number; leave out what is none.")
-        for name, amount in costs.items():
+        for name, amount in self.costs.items():
             if not is_number(amount) or not math.isfinite(amount) or amount < 0:
                 raise ValueError(
                     f"{self} has {name}={amount!r}. It must be a finite number of at least 0, or None if not measured."

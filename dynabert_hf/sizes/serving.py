@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
+from numbers import Integral
 from threading import Lock
 from typing import Any
 
@@ -23,6 +24,7 @@ import torch
 from ..model.elastic_model import ElasticModelMixin
 from .cascade import Cascade, CascadeRequest, runner_of
 from .choosing import pareto_front
+from .metrics import is_number
 from .records import SizeRecord, format_cost
 
 _REMEMBERED = 100
@@ -97,15 +99,14 @@ class ServingTarget:
             raise ValueError("No target was given. Possible are p95_ms= and max_queue=; give at least one of them.")
         for name, is_possible, possible in (
             ("p95_ms", lambda p95_ms: 0 < p95_ms < math.inf, "a finite number of milliseconds above 0"),
-            ("max_queue", lambda most: isinstance(most, int) and most >= 1, "an integer of at least 1"),
+            ("max_queue", lambda most: isinstance(most, Integral) and int(most) >= 1, "an integer of at least 1"),
             ("margin", lambda margin: 0 <= margin < 0.5, "a share from 0 to below 0.5"),
             ("patience_s", lambda patience: 0 <= patience < math.inf, "a finite number of seconds, at least 0"),
             ("window_s", lambda window: 0 < window < math.inf, "a finite number of seconds above 0"),
         ):
             value = getattr(self, name)
             is_optional = name in ("p95_ms", "max_queue") and value is None
-            is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not is_optional and not (is_number and is_possible(value)):
+            if not is_optional and not (is_number(value) and is_possible(value)):
                 raise ValueError(f"{name}={value!r} is not possible. Give {possible}.")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,7 @@ class ShapeSpace:
             ("min_neurons", min_neurons, most_neurons),
             ("neuron_step", step, most_neurons),
         ):
-            if not isinstance(number, int) or not 1 <= number <= most:
+            if not isinstance(number, Integral) or not 1 <= int(number) <= most:
                 raise ValueError(f"{name}={number!r} is not possible. Give a whole number from 1 to {most}.")
         scores = [np.asarray(each, dtype=float) for each in (importance.heads, importance.neurons)]
         expected = [(config.num_hidden_layers, each) for each in (most_heads, most_neurons)]

@@ -1,14 +1,21 @@
 """One record for a size with numbers, whatever describes the size."""
 
+import json
 import math
 
+import numpy as np
 import pytest
+import torch
+from helpers.texts import make_text
 from helpers.tiny import make_model
 
 from dynabert_hf import (
+    Cascade,
+    Importance,
     LatencyController,
     LayerShape,
     ProfileTable,
+    RecipeResult,
     ServingTarget,
     SizeRecord,
     SubNetwork,
@@ -16,13 +23,35 @@ from dynabert_hf import (
     count_flops,
     count_parameters,
     make_records,
+    measure_latency,
     pareto_front,
     recommend,
+    search_layers,
 )
 from dynabert_hf.sizes.plots import plot_pareto
 from dynabert_hf.sizes.records import format_cost
 
+NUMPY = {"metrics": {"f1": np.float32(0.5)}, "costs": {"flops": np.int64(7)}, "setting": {"batch_size": np.int64(2)}}
 IRREGULAR = (LayerShape(0, 4, 48), LayerShape(2, 1, 7), LayerShape(5, 3, 20))
+
+
+def test_numbers_of_numpy_become_pythons_which_files_hold():
+    record = SizeRecord("w1-d1", **NUMPY)
+    assert record == SizeRecord("w1-d1", {"f1": 0.5}, {"flops": 7}, {"batch_size": 2})
+    assert ProfileTable.from_json(ProfileTable((record,)).to_json()).rows() == ProfileTable((record,)).rows()
+    model = make_model()
+    RecipeResult(model, (record,), {}).record()
+    assert model.config.from_dict(json.loads(model.config.to_json_string())).metrics == {"w1-d1": {"f1": 0.5}}
+
+
+def test_numbers_of_numpy_are_amounts_and_counts_too():
+    model = make_model()
+    assert ServingTarget(np.float32(20), np.int64(2)) == ServingTarget(20, 2)
+    assert Cascade(model, "w0.25-d0.5", "w1-d1", threshold=np.float32(0.5)).threshold == 0.5
+    assert measure_latency(model, ["w1-d1"], sequence_length=np.int64(5), rounds=np.int64(1))[0].setting["runs"] == 1
+    text, importance = make_text(model), Importance(torch.rand(6, 4), torch.rand(6, 48))
+    searched = {"min_heads": np.int64(2), "evaluations": np.int64(1), "sequence_length": 7, "progress": False}
+    assert search_layers(model, text, importance, flops=np.float32(2e5), **searched).budgets == (2e5,)
 
 
 @pytest.mark.parametrize(
