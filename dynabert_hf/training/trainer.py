@@ -254,8 +254,21 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
             return super().get_train_dataloader()
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
-        """The batches of an optimiser step, and the items that its losses are means over, averaged over processes."""
+        """The batches of an optimiser step, and the items that its losses are means over, averaged over processes.
+
+        Those at the end of a stream that fill no step are left out: transformers would add them to the next one.
+
+        Raises:
+            ValueError: If a stream has not enough for one step.
+        """
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if len(batches) < num_batches:
+            if batches and self.state.global_step == 0:
+                raise ValueError(
+                    f"train_dataset ended after {len(batches)} batches, and gradient_accumulation_steps={num_batches} "
+                    "are a step. Give more rows, smaller batches or fewer accumulation steps."
+                )
+            batches = []
         batches = viewed(self._views, batches, self.state)
         if not batches:
             return batches, None

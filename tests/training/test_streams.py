@@ -155,3 +155,20 @@ def test_a_collator_of_ones_own_may_make_the_columns_of_a_stream(tmp_path):
     rows = [{"number": number} for number in range(8)]
     own = train(tmp_path, rows, data_collator=collate, remove_unused_columns=False)
     assert own.training_loss == train(tmp_path, BASE).training_loss
+
+
+def test_batches_at_the_end_of_a_stream_that_fill_no_step_are_left_out(tmp_path):
+    """transformers takes no step for them, and their gradients and losses were added to those of the next step."""
+    rows, trained = make_dataset(11), []
+    for number, data in enumerate((Stream([*rows]), rows.select(range(8)))):
+        settings = {"gradient_accumulation_steps": 2, "max_steps": 3, "train_sampling_strategy": "sequential"}
+        trainer = make_trainer(tmp_path / str(number), "finetune", train_dataset=data, **settings)
+        trainer.train()
+        losses = [log["loss"] for log in trainer.state.log_history if "loss" in log]
+        trained.append((losses, trainer.model.state_dict()))
+    (ours, weights), (expected, others) = trained
+    assert ours == expected
+    assert len(ours) == 3
+    assert all(torch.equal(weights[name], weight) for name, weight in others.items())
+    with pytest.raises(ValueError, match=r"train_dataset ended after 2 batches, and gradient_accumulation_steps=4 are"):
+        train(tmp_path, BASE, gradient_accumulation_steps=4)
