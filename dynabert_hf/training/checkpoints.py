@@ -16,7 +16,7 @@ from torch.utils.data import RandomSampler, Sampler
 from transformers import Trainer, TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_pt_utils import LengthGroupedSampler
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, has_length, rotate_checkpoints
 from transformers.utils import logging
 
 from ..files import WRITE_ERRORS, changed, check_writable_folder
@@ -92,6 +92,15 @@ class _Resumed:
             self.state.max_steps == max_steps  # else it was asked to train longer
         )
         return bool(self.state.global_step >= max_steps or was_stopped)
+
+    @property
+    def place_in_stream(self) -> tuple[int, int]:
+        """How often a stream was read to its end, and how many steps were taken since.
+
+        Of a stream transformers counts an epoch by `max_steps`, since it does not know its length.
+        """
+        passes, steps = divmod(round((self.state.epoch or 0) * self.state.max_steps), self.state.max_steps)
+        return (passes, steps) if steps else (passes - 1, self.state.max_steps)
 
     def best(self, output_dir: Path) -> Path | None:
         """The best checkpoint so far, if it lies beside this one; named by `output_dir` if it lies in there.
@@ -195,12 +204,21 @@ class RecoverableTrainer(Trainer):
         return arguments
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
-        """Train an epoch, but not one step more after a checkpoint that is the last of its training."""
+        """Train an epoch, but not one step more after a checkpoint that is the last of its training.
+
+        Resumed on a stream, it goes on in the pass in which it stopped; transformers would look for it in the first.
+        """
         resumed = self._resumed
         if resumed and self.state.global_step == resumed.state.global_step and resumed.is_end(self.state.max_steps):
             self.control.should_training_stop = True
-        else:
-            super()._run_epoch(*args, **kwargs)
+            return
+        if resumed and not has_length(kwargs["train_dataloader"]) and not self.args.ignore_data_skip:
+            passes, steps = resumed.place_in_stream
+            if kwargs["epoch"] < passes:
+                return
+            batches = steps * self.args.gradient_accumulation_steps
+            kwargs |= {"epochs_trained": passes, "steps_trained_in_current_epoch": batches}
+        super()._run_epoch(*args, **kwargs)
 
     def _get_output_dir(self, trial: Any) -> str:
         folder = super()._get_output_dir(trial)

@@ -86,6 +86,20 @@ def test_resuming_by_hand_gives_the_weights_of_a_run_that_never_stopped(tmp_path
         assert all(torch.equal(after[name], weight) for name, weight in whole.model.state_dict().items()), step
 
 
+@pytest.mark.parametrize("accumulated", [1, 2])
+def test_a_stream_goes_on_in_the_pass_in_which_it_stopped(tmp_path, accumulated):
+    """A pass has three batches; transformers looks in the first pass for the place, and began a later one anew."""
+    stream = make_dataset(6).to_iterable_dataset().shuffle(seed=0, buffer_size=4)
+    settings = {"train_dataset": stream, "gradient_accumulation_steps": accumulated, "save_steps": 1, "max_steps": 6}
+    whole = stepwise_trainer(tmp_path, "finetune", **settings)
+    whole.train()
+    for step in (2, 3, 5):
+        resumed = stepwise_trainer(tmp_path, "finetune", **settings)
+        resumed.train(resume_from_checkpoint=tmp_path / f"checkpoint-{step}")
+        after = resumed.model.state_dict()
+        assert all(torch.equal(after[name], weight) for name, weight in whole.model.state_dict().items()), step
+
+
 @pytest.mark.parametrize("sampler", [RandomSampler, lambda data: LengthGroupedSampler(2, data)])
 def test_the_order_of_the_data_is_that_of_seed_and_epoch(sampler):
     data, epoch = make_dataset(12), [0]
