@@ -94,9 +94,10 @@ class WordVectors:
 
         What is not there as it is written is looked up in small letters; a capitalised word has capitalised neighbours.
         """
-        known = {word: vector for word in dict.fromkeys(words) if (vector := self._vector(word)) is not None}
+        asked = list(dict.fromkeys(words))
+        known = {word: vector for word in asked if (vector := self._vector(word)) is not None}
         if not known:
-            return dict.fromkeys(words, ())
+            return dict.fromkeys(asked, ())
         near = torch.nn.functional.normalize(torch.stack(list(known.values())), dim=-1) @ self.vectors.T
         own = [self._number(word) for word in known]
         for row, number in enumerate(own):
@@ -105,7 +106,7 @@ class WordVectors:
         found = near.topk(min(count, len(self.words) - 1)).indices.tolist()
         named = {word: tuple(self.words[number] for number in row) for word, row in zip(known, found, strict=True)}
         cased = {word: tuple(map(str.title, row)) if word.istitle() else row for word, row in named.items()}
-        return {word: cased.get(word, ()) for word in words}
+        return {word: cased.get(word, ()) for word in asked}
 
     def _number(self, word: str) -> int | None:
         return self.number.get(word, self.number.get(word.lower()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
@@ -115,7 +115,7 @@ class OnnxModel:
             self._tokenizer.model_max_length = min(longest, self._tokenizer.model_max_length)
         return self._tokenizer
 
-    def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    def predict(self, texts: Iterable[str], pairs: Iterable[str] | None = None) -> list[dict[str, Any]]:
         """What the model says of each text: a label with its score, several labels with scores, or values.
 
         Args:
@@ -126,15 +126,11 @@ class OnnxModel:
             ValueError: If one is no text, or the model does not give one answer to a text.
             FileNotFoundError: If configuration or tokenizer do not lie beside the graph.
         """
-        for name, given in (("texts", texts), ("pairs", pairs)):
-            if isinstance(given, str):
-                raise ValueError(f"{name} is the text {given!r}. Give a list of texts.")
-            for place, each in enumerate(given or ()):
-                if not isinstance(each, str):
-                    raise ValueError(f"{name}[{place}] is {each!r}, which is no text. Give a list of texts.")
-        if pairs is not None and len(pairs) != len(texts):
+        columns = [_texts("texts", texts), *([] if pairs is None else [_texts("pairs", pairs)])]
+        counts = list(map(len, columns))
+        if counts[0] != counts[-1]:
             raise ValueError(
-                f"There are {len(texts)} texts and {len(pairs)} second ones of pairs. Give each text its second one."
+                f"There are {counts[0]} texts and {counts[1]} second ones of pairs. Give each text its second one."
             )
         model_class = read_index(self.path.parent)["model_class"]
         if not model_class.endswith("ForSequenceClassification"):
@@ -142,7 +138,7 @@ class OnnxModel:
                 f"A {model_class} does not give one answer to a text. Possible are models ForSequenceClassification; "
                 "call this one with what its tokenizer returns."
             )
-        rows = zip(texts, strict=True) if pairs is None else zip(texts, pairs, strict=True)
+        rows = zip(*columns, strict=True)
         logits = [self(**self.tokenizer(*row, truncation=True, return_tensors="np"))["logits"][0] for row in rows]
         return answers_of(np.array(logits), self.config) if logits else []
 
@@ -181,6 +177,16 @@ class OnnxModel:
                 f"{name} has values from {array.min()} to {array.max()}. The model knows 0 to {known - 1}; use the "
                 "tokenizer that the model was trained with."
             )
+
+
+def _texts(name: str, given: Iterable[str]) -> list[str]:
+    if isinstance(given, str):
+        raise ValueError(f"{name} is the text {given!r}. Give a list of texts.")
+    texts = list(given)
+    for place, each in enumerate(texts):
+        if not isinstance(each, str):
+            raise ValueError(f"{name}[{place}] is {each!r}, which is no text. Give a list of texts.")
+    return texts
 
 
 def _whole_numbers(name: str, value: Any) -> np.ndarray:

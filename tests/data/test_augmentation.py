@@ -120,7 +120,9 @@ def test_pairs_labels_and_other_columns_are_kept(model, tokenizer):
 def test_words_of_several_pieces_take_neighbours_of_a_file(model, tokenizer, tmp_path):
     path = tmp_path / "vectors.txt"
     path.write_text("film 1 0\nlovely 0.6 0.8\nnice 0.5 0.9\nugly 0 -1\nplot 0.9 0.1\n")
-    replacement = WordReplacement(model, tokenizer, vectors=WordVectors.from_file(path), num_candidates=2)
+    vectors = WordVectors.from_file(path)
+    assert vectors.neighbours(iter(["plot", "sad"]), 1) == {"plot": ("film",), "sad": ()}
+    replacement = WordReplacement(model, tokenizer, vectors=vectors, num_candidates=2)
     [words] = replacement.words(["Lovely badly plot"])
     assert [word.candidates for word in words][:2] == [("Nice", "Plot"), ()]
     assert len(words[2].candidates) == 2

@@ -160,6 +160,8 @@ def test_texts_get_answers_as_in_torch(pair, tmp_path, kind, read):
         assert answer == expected[kind]
     assert runner.predict(["a film"], ["bad"]) != runner.predict(["a film"])
     assert runner.predict([]) == []
+    assert runner.predict(iter(texts), iter(texts)) == runner.predict(np.array(texts), np.array(texts))
+    assert runner.predict(iter(texts)) == runner.predict(texts)
     with pytest.raises(ValueError, match=r"texts is the text 'bad'\. Give a list"):
         runner.predict("bad")
     with pytest.raises(ValueError, match=r"pairs is the text 'g'\. Give a list"):
