@@ -85,20 +85,17 @@ class ActiveSizes:
         """Work out once what a size means; each layer must fit into the stored layer of its index."""
         if len(self.prepared) >= _MOST_PREPARED:
             self.prepared = dict(islice(self.prepared.items(), self._num_trained))
-        place = {layer.index: position for position, layer in enumerate(self.stored)}
-        kept = list(self.stored)
-        for layer in layers:
-            kept[place[layer.index]] = layer
-        windows = tuple(window for pair in zip(kept, self.stored, strict=True) for window in self._windows(*pair))
-        size = PreparedSize(tuple(place[layer.index] for layer in layers), tuple(kept), windows, not any(windows))
-        self.prepared[name] = size
+        running = {layer.index: layer for layer in layers}
+        positions = tuple(position for position, layer in enumerate(self.stored) if layer.index in running)
+        kept = tuple(running.get(layer.index, layer) for layer in self.stored)
+        pairs = zip(self._windows(kept), self._windows(self.stored), strict=True)
+        windows = tuple(None if part == whole else part for part, whole in pairs)
+        self.prepared[name] = size = PreparedSize(positions, kept, windows, not any(windows))
         return size
 
-    def _windows(self, layer: LayerShape, stored: LayerShape) -> Iterator[Window | None]:
-        axes, all_axes = layer_axes(self.config, layer), layer_axes(self.config, stored)
-        for role in self.roles:
-            window = axes[role.outputs], axes[role.inputs]
-            yield None if window == (all_axes[role.outputs], all_axes[role.inputs]) else window
+    def _windows(self, layers: Iterable[LayerShape]) -> list[Window]:
+        axes = [layer_axes(self.config, layer) for layer in layers]
+        return [(each[role.outputs], each[role.inputs]) for each in axes for role in self.roles]
 
     def switch(self, size: PreparedSize, in_force: Any = None) -> None:
         """Switch to a prepared size, and to its sub-network or layer shapes."""
@@ -134,9 +131,9 @@ class _KeptParts:
     """The parts that linears compute with at a size. They hold the memory of weights, so no other has its address."""
 
     def __init__(self, size: PreparedSize, layers: ElasticLayers, linears: Sequence[ElasticLinear]):
-        places = [(table, name) for each in size.positions for _, _, table, name, _ in layers.places[each]]
+        places: list[Any] = list(zip(layers.tables, layers.names, strict=True))
+        places += [place[1:3] for each in size.positions for place in layers.places[each]]
         places += [(linear._parameters, name) for linear in linears for name in ("weight", "bias")]
-        places += [(layers._modules, name) for name in layers._modules]
         self.tables, self.names = zip(*places, strict=True)
         self.found = list(map(dict.get, self.tables, self.names))
         self.weights = [each for each in self.found if isinstance(each, torch.Tensor)]
@@ -165,10 +162,10 @@ class ElasticLinear(nn.Linear):
     blocks: int
 
     @classmethod
-    def become(cls, stock: nn.Linear, active: ActiveSizes, *, number: int, blocks: int) -> None:
+    def become(cls, stock: nn.Linear, active: ActiveSizes, *, number: int) -> None:
         """Make a stock linear elastic, in place; `number` is its place among the windows of a size."""
         stock.__class__ = cls
-        stock.__dict__.update(active=active, number=number, blocks=blocks)
+        stock.__dict__.update(active=active, number=number, blocks=active.roles[number % len(active.roles)].blocks)
         if "_old_forward" in stock.__dict__:  # accelerate's hooks, which move weights, call that
             stock.__dict__["_old_forward"] = MethodType(cls.forward, stock)
 
@@ -262,27 +259,30 @@ class ElasticLayers(nn.ModuleList):
         stock = anatomy.stored_layers(base)
         super().__init__(stock[shape.index] for shape in active.stored)
         self.active, active.list_of_layers = active, self
-        self.places: list[list[tuple[str, Role, Any, str, torch.Size]]] = []
+        self.places: list[list[tuple[int, Any, str, torch.Size]]] = []
+        self.paths = list(anatomy.linears)
         for position, (layer, shape) in enumerate(zip(self.stored, active.stored, strict=True)):
             self.places.append([])
             for path, role, module in anatomy.linears_of(layer):
                 _cut(module, role, layer_axes(active.config, shape))
                 parent, _, name = path.rpartition(".")
-                self.places[-1].append((path, role, layer.get_submodule(parent)._modules, name, module.weight.shape))
+                number = position * len(self.paths) + self.paths.index(path)
+                self.places[-1].append((number, layer.get_submodule(parent)._modules, name, module.weight.shape))
             if anatomy.attention_class is not None:
                 attention = layer.get_submodule(anatomy.attention)
-                for name in ("num_attention_heads", "all_head_size"):
-                    del attention.__dict__[name]
                 attention.__class__ = anatomy.attention_class
                 attention.active, attention.position = active, position
         parent, _, name = anatomy.layers.rpartition(".")
         setattr(base.get_submodule(parent), name, self)
-        self.made = self.stored
+        tables = [part._modules for part in self.modules()]
+        links = [(table, name) for table in tables for name, part in table.items() if part and part._modules]
+        self.tables, self.names = zip(*links, strict=True)
+        self.made = [*self.stored, *map(dict.get, self.tables, self.names)]
 
     def check_place(self, base: nn.Module, positions: Sequence[int]) -> None:
         """Refuse to skip layers where another list took the place of this one: a pass would walk all of that."""
         found: Any = attrgetter(self.active.config.anatomy.layers)(base)
-        is_other = found is not self and (len(found) != len(positions) or self._replaced(list(found)))
+        is_other = found is not self and (len(found) != len(positions) or self._gone(list(found)))
         if is_other or len(found) != len(self.places):
             raise SubNetworkError(
                 f"The list of this model's {len(self.places)} layers is a {type(found).__name__} of {len(found)} now, "
@@ -296,36 +296,37 @@ class ElasticLayers(nn.ModuleList):
         return list(self._modules.values())
 
     def elastic_linears(self, positions: Iterable[int]) -> list[ElasticLinear]:
-        """The linears of layers; stock ones become elastic, in place, unless something else in place of one is refused.
-
-        An adapter or a quantised layer may be there, and knows no widths. Looks into the parents' tables, for speed.
-        """
-        linears, stock, gone = [], [], self._replaced(self.stored)
-        for position, place in ((each, place) for each in positions for place in self.places[each]):
-            path, role, modules, name, shape = place
-            linears.append(module := modules[name])
+        """The linears of layers; stock ones become elastic, in place; anything else in place of one is refused."""
+        linears, stock, active, gone = [], [], self.active, self._gone(self.stored)
+        for number, table, name, shape in (place for each in positions for place in self.places[each]):
+            linears.append(module := table[name])
             is_stock = type(module) is nn.Linear and module.weight.shape == shape
-            if position in gone or not (is_stock or isinstance(module, ElasticLinear)):
+            is_own = isinstance(module, ElasticLinear) and module.number == number and module.active is active
+            if not (is_stock or is_own) or module in gone:
+                position, path = divmod(number, len(self.paths))
                 raise SubNetworkError(
-                    "A size narrower than this model is asked for, but an adapter, a quantised layer or a layer of "
-                    f"your own stands in layer {position}.{path}, and that knows one width only. Possible are all "
-                    "depths at full width; for other widths merge adapters first (merge_and_unload), load weights "
-                    "into a layer instead of replacing it, or extract the size and adapt that."
+                    "A size narrower than this model is asked for, but an adapter, a quantised layer or a part of "
+                    f"your own stands in layer {position}.{self.paths[path]}, and that knows one width only. Possible "
+                    "are all depths at full width; for other widths merge adapters first (merge_and_unload), load "
+                    "weights into a part instead of replacing it, or extract the size and adapt that."
                 )
             if is_stock:
-                stock.append((module, position, path, role))
-        paths = list(self.active.config.anatomy.linears) if stock else []
-        for module, position, path, role in stock:
-            number = position * len(paths) + paths.index(path)
-            ElasticLinear.become(module, self.active, number=number, blocks=role.blocks)
+                stock.append((module, number))
+        for module, number in stock:
+            ElasticLinear.become(module, active, number=number)
         return linears
 
-    def _replaced(self, layers: list[Any]) -> list[int]:
-        """Positions where another layer stands than at first; a wrapper has that one within."""
-        if layers == self.made or self is not self.active.list_of_layers:
-            return []
-        pairs = enumerate(zip(layers, (places[0][2] for places in self.places), strict=False))
-        return [position for position, (layer, own) in pairs if all(m._modules is not own for m in layer.modules())]
+    def _gone(self, layers: list[Any]) -> set[Any]:
+        """Linears that no longer stand in the layers at their positions, of which a part or all was replaced.
+
+        A wrapper has that within, and is none. Looks closer only where something else stands than at first.
+        """
+        gone: set[Any] = set()
+        standing = [*layers, *map(dict.get, self.tables, self.names)]
+        if self is self.active.list_of_layers and standing != self.made:
+            for layer, places in zip(layers, self.places, strict=False):
+                gone |= {table[name] for _, table, name, _ in places} - set(layer.modules())
+        return gone
 
     def __iter__(self) -> Iterator[Any]:
         active, stored = self.active, self.stored

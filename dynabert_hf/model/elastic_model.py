@@ -318,10 +318,9 @@ class ElasticModelMixin(_Model):
         wanted = {name: kwargs.pop(name) for name in list(kwargs) if name in PUSH_ARGUMENTS} if push_to_hub else {}
         kwargs["save_original_format"] = save_original_format
         super().save_pretrained(save_directory, is_main_process, *args, **kwargs)
-        is_whole = (Path(save_directory) / "config.json").exists()  # of a model with an adapter only that is saved
-        if (with_code or IS_COPY or push_to_hub) and is_main_process and is_whole:
-            self.save_code(save_directory)
-        if is_main_process and is_whole:
+        if is_main_process and (Path(save_directory) / "config.json").exists():  # of an adapter, that alone is saved
+            if with_code or IS_COPY or push_to_hub:
+                self.save_code(save_directory)
             save_sentence_encoder(self.config, save_directory)
         if push_to_hub and is_main_process:
             self.push_to_hub(wanted.pop("repo_id", Path(save_directory).name), **wanted)

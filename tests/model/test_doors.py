@@ -8,6 +8,7 @@ import pytest
 import torch
 import transformers
 from helpers.adapters import add_adapter
+from helpers.backbones import make_backbone, make_stock, masked
 from helpers.tiny import make_batch, make_model
 from transformers import AutoTokenizer, BertTokenizer, Trainer, TrainingArguments, pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
@@ -248,9 +249,9 @@ def test_a_layer_in_place_of_another_is_refused_below_full_width_and_a_wrapper_i
     layers, first = model.bert.encoder.layer, model.bert.encoder.layer[0]
     layers[0] = stock.bert.encoder.layer[0] = copy.deepcopy(stock.bert.encoder.layer[1])
     for gradients in (False, True):  # while a narrow size is active, and when one is asked for
-        with torch.set_grad_enabled(gradients), pytest.raises(SubNetworkError, match=r"layer of your own .* layer 0\."):
+        with torch.set_grad_enabled(gradients), pytest.raises(SubNetworkError, match=r"part of your own .* layer 0\."):
             model.train(gradients)(**make_batch())
-    with pytest.raises(SubNetworkError, match=r"load weights into a layer instead"):
+    with pytest.raises(SubNetworkError, match=r"load weights into a part instead"):
         model.eval().set_active("w0.5-d0.5")
     assert torch.equal(run(model.set_active("w1-d1")), run(stock))
 
@@ -270,6 +271,49 @@ def test_a_layer_in_place_of_another_is_refused_below_full_width_and_a_wrapper_i
     model.bert.encoder.layer = torch.nn.ModuleList(stock.bert.encoder.layer)
     with pytest.raises(SubNetworkError, match="6 layers is a ModuleList of 6 now"):
         model.set_active("w0.25-d1")
+
+
+PARTS = [
+    ("Bert", "attention", "output.dense"),
+    ("DistilBert", "ffn", "attention.q_lin"),
+    ("ModernBert", "mlp", "attn.Wqkv"),
+    ("DebertaV2", "attention.self", "attention.self.pos_key_proj"),
+    ("MPNet", "attention.attn", "intermediate.dense"),
+]
+
+
+@pytest.mark.parametrize(("family", "part", "linear"), PARTS)
+def test_a_part_in_place_of_another_is_refused_below_full_width_and_a_plain_linear_is_cut(family, part, linear):
+    model, other = make_backbone(family), make_stock(family)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(1.1)
+    layer, its = model.elastic_layers[0], model.config.anatomy.stored_layers(other.base_model)[0]
+
+    def put(path, module):
+        parent, _, name = path.rpartition(".")
+        before = layer.get_submodule(path)
+        setattr(layer.get_submodule(parent), name, module)
+        return before
+
+    put(linear, its.get_submodule(linear))
+    expected = masked(model, "w0.5-d1")
+    # A narrow size computes the same products in another order than a masked one does: float32 rounding.
+    torch.testing.assert_close(run(model.set_active("w0.5-d1")), run(expected), rtol=0, atol=1e-5)
+
+    own = put(part, its.get_submodule(part))
+    for gradients in (False, True):
+        with torch.set_grad_enabled(gradients), pytest.raises(SubNetworkError, match=r"part of your own .* layer 0\."):
+            model.train(gradients)(**make_batch())
+    with pytest.raises(SubNetworkError, match="load weights into a part instead"):
+        model.eval().set_active("w0.25-d0.5")
+    assert torch.equal(run(model.set_active("w1-d1")), run(model.to_backbone()))
+
+    put(part, torch.nn.Sequential(own) if family == "ModernBert" else own)  # the first wraps it
+    torch.testing.assert_close(run(model.set_active("w0.5-d1")), run(expected), rtol=0, atol=1e-5)
+    put(linear, copy.deepcopy(layer.get_submodule(linear)))
+    with pytest.raises(SubNetworkError, match="part of your own stands in layer 0"):  # it follows no size of this model
+        run(model)
 
 
 def test_replicas_of_data_parallel_run_on_weights_of_their_own():

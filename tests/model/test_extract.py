@@ -298,7 +298,7 @@ def test_dynamic_quantisation_quantises_an_extracted_model(family, size):
     if size == "w1-d1":
         stock = quantize_dynamic(model.to_backbone().eval(), {torch.nn.Linear}, dtype=torch.qint8)
         assert torch.equal(logits(quantised), logits(stock))
-    with pytest.raises(SubNetworkError, match="a quantised layer or a layer of your own stands in layer"):
+    with pytest.raises(SubNetworkError, match="a quantised layer or a part of your own stands in layer"):
         quantised.set_active("w0.25-d0.5")
 
 
