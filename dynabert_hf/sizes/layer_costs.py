@@ -7,7 +7,7 @@ enough, and the cost of a network is that of its parts.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -31,20 +31,24 @@ class LayerCosts:
         rest: What the network costs without its layers.
         heads: For numbers of heads what a layer costs with the fewest neurons of the table.
         neurons: For numbers of neurons what they cost beyond the fewest.
+        own: For a layer that is made otherwise than the rest, by its index, what it costs beyond another.
     """
 
     cost: str
     rest: float
     heads: Mapping[int, float]
     neurons: Mapping[int, float]
+    own: Mapping[int, float] = field(default_factory=dict)
 
     def of_layer(self, heads: int, neurons: int) -> float:
-        """What one layer costs."""
+        """What one layer costs, if it is made as the rest."""
         return _interpolated(self.heads, heads) + _interpolated(self.neurons, neurons)
 
     def of(self, layers: Iterable[LayerShape]) -> float:
         """What the network with these layers costs."""
-        return self.rest + sum(self.of_layer(layer.heads, layer.neurons) for layer in layers)
+        return self.rest + sum(
+            self.of_layer(layer.heads, layer.neurons) + self.own.get(layer.index, 0.0) for layer in layers
+        )
 
 
 def _interpolated(table: Mapping[int, float], count: int) -> float:
@@ -53,7 +57,7 @@ def _interpolated(table: Mapping[int, float], count: int) -> float:
 
 
 def count_costs(model: ElasticModelMixin, cost: str, *, batch_size: int = 1, sequence_length: int = 128) -> LayerCosts:
-    """The table of a cost that shapes decide, which is exact where all layers are made alike.
+    """The table of a cost that shapes decide; it is exact, also where the first layer is made otherwise.
 
     Args:
         model: The elastic model.
@@ -67,7 +71,11 @@ def count_costs(model: ElasticModelMixin, cost: str, *, batch_size: int = 1, seq
             return count_parameters(model, layers).total
         return count_flops(model, layers, batch_size=batch_size, sequence_length=sequence_length)
 
-    return _table(model, cost, lambda sizes: [count(size) for size in sizes], nodes=(0.0, 1.0))
+    stored = model.config.stored_layers
+    first, alike = stored[0], stored[1:] if len(stored) > 2 else stored  # what one layer costs is told by two
+    table = _table(model, alike, cost, lambda sizes: [count(size) for size in sizes], nodes=(0.0, 1.0))
+    beyond = count([first]) - table.of([first])
+    return replace(table, own={first.index: beyond} if beyond else {})
 
 
 def measure_costs(model: ElasticModelMixin, **setting: Any) -> LayerCosts:
@@ -81,18 +89,19 @@ def measure_costs(model: ElasticModelMixin, **setting: Any) -> LayerCosts:
     def measure(sizes: Sequence[Sequence[LayerShape]]) -> list[float]:
         return [record.costs["latency_ms"] for record in measure_latency(model, sizes, **setting)]
 
-    return _table(model, "latency_ms", measure, nodes=_NODES)
+    return _table(model, model.config.stored_layers, "latency_ms", measure, nodes=_NODES)
 
 
 def _table(
     model: ElasticModelMixin,
+    stored: Sequence[LayerShape],
     cost: str,
     measure: Callable[[Sequence[Sequence[LayerShape]]], Sequence[float]],
     *,
     nodes: Sequence[float],
 ) -> LayerCosts:
-    """The table that the costs of networks of equal layers make, of some or of half as many."""
-    stored, group = model.config.stored_layers, head_group(model.config)
+    """The table that the costs of networks of equal layers make, of some that are stored or of half as many."""
+    group = head_group(model.config)
     most_heads, most_neurons = min(layer.heads for layer in stored), min(layer.neurons for layer in stored)
     heads = _counts(nodes, most_heads, step=group)
     neurons = _counts(nodes, most_neurons, step=1)

@@ -107,7 +107,8 @@ class ShapeSpace:
         for layer in kept:
             head_worths, neuron_worths = self.head_worths[layer] ** bend, self.neuron_worths[layer] ** bend
             worths = [head_worths[heads] + neuron_worths[neurons] for heads, neurons in pairs]
-            options.append(list(zip(prices, worths, strict=True)) + ([] if all_kept else [(0.0, 0.0)]))
+            own = [price + costs.own.get(layer, 0.0) for price in prices]
+            options.append(list(zip(own, worths, strict=True)) + ([] if all_kept else [(0.0, 0.0)]))
         chosen = allocate(options, budget - costs.rest)
         if chosen is None:
             return None
