@@ -317,11 +317,16 @@ def _dynamo() -> bool:
     return os.environ.get("ACCELERATE_DYNAMO_BACKEND", "no").lower() not in ("", "no")
 
 
+def uses_fsdp(args: TrainingArguments) -> bool:
+    """Whether weights are sharded over processes, as arguments or `accelerate launch` ask."""
+    return bool(args.fsdp) or _is_set("ACCELERATE_USE_FSDP")
+
+
 def _fsdp_version(args: TrainingArguments) -> int | None:
     if args.fsdp:
         settings: dict[str, Any] = args.fsdp_config if isinstance(args.fsdp_config, dict) else {}
         return int(settings.get("version", settings.get("fsdp_version", 2)))
-    return int(os.environ.get("FSDP_VERSION", "1")) if _is_set("ACCELERATE_USE_FSDP") else None
+    return int(os.environ.get("FSDP_VERSION", "1")) if uses_fsdp(args) else None
 
 
 def _is_set(variable: str) -> bool:

@@ -7,7 +7,6 @@ those of a stage alone. Nothing that was given is changed.
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
@@ -19,7 +18,7 @@ from transformers import PreTrainedConfig, TrainingArguments
 from transformers.utils import logging
 
 from ..data.columns import column_names
-from .arguments import HIDDEN_WEIGHTS, STAGES, DynaBertTrainingArguments
+from .arguments import HIDDEN_WEIGHTS, STAGES, DynaBertTrainingArguments, uses_fsdp
 
 logger = logging.get_logger(__name__)
 
@@ -272,7 +271,7 @@ def _stage_arguments(
             "what its output_dir holds. Leave it out, and give the output_dir of the run to go on with, or a new one "
             "to begin anew; or train the stages by DynaBertTrainer to choose a checkpoint."
         )
-    if args.fsdp or os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
+    if uses_fsdp(args):
         raise ValueError(
             "fsdp was asked for, but the recipe keeps a whole model on every process. Possible are one process "
             "and DDP (distributed_type: MULTI_GPU); train each stage by DynaBertTrainer to shard its model."

@@ -21,7 +21,7 @@ from ..data.views import FreshViews
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import SubNetwork
 from ..tasks import is_sentence_encoder, task_of
-from .arguments import DynaBertTrainingArguments
+from .arguments import DynaBertTrainingArguments, uses_fsdp
 from .distillation import kind_of_predictions
 from .ordered_evaluation import unchanged
 from .stored_outputs import StoredOutputs, is_folder_of_outputs
@@ -278,7 +278,7 @@ def projections_to(
     if not needs_projections(teachers, model, args):
         return None
     theirs = facts_of(teachers[0])
-    if args.fsdp:
+    if uses_fsdp(args):
         raise ValueError(
             f"fsdp was asked for with a teacher of {theirs.num_hidden_layers} layers of {theirs.hidden_size}, but "
             "projections to its states are not sharded. Give hidden_weight=0 to learn its predictions alone, or train "

@@ -16,8 +16,14 @@ from torch.nn import functional
 from transformers import AutoModelForSequenceClassification
 from transformers.utils import ModelOutput
 
-from dynabert_hf import DynaDistilBertForSequenceClassification, SubNetwork, plan_stage, store_teacher_outputs
-from dynabert_hf.training.teaching import ask, mean_predictions
+from dynabert_hf import (
+    DynaBertTrainingArguments,
+    DynaDistilBertForSequenceClassification,
+    SubNetwork,
+    plan_stage,
+    store_teacher_outputs,
+)
+from dynabert_hf.training.teaching import ask, mean_predictions, projections_to
 
 LARGER = {"hidden_size": 48, "num_hidden_layers": 9, "intermediate_size": 64}
 DISTILBERT = {"dim": 48, "n_layers": 3}
@@ -256,6 +262,18 @@ def test_a_step_from_several_teachers_is_that_of_their_mean(tmp_path):
 def test_who_cannot_teach_is_refused(tmp_path, teacher, settings, message):
     with pytest.raises((ValueError, TypeError), match=message):
         make_trainer(tmp_path, teacher=teacher, **{"teacher_width": "full", **settings})
+
+
+@pytest.mark.parametrize("asked", ["by an argument", "by the launcher"])
+def test_projections_are_refused_where_weights_are_sharded(tmp_path, monkeypatch, asked):
+    args = DynaBertTrainingArguments(tmp_path, stage="depth", teacher_width="full", use_cpu=True)
+    if asked == "by an argument":
+        args.fsdp = True
+    else:
+        monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(ValueError, match=r"fsdp was asked for with a teacher of 9 layers of 48.*Give hidden_weight=0"):
+        projections_to([make_stock("Bert", **LARGER)], make_model(**SMALL), args)
+    assert projections_to([make_stock("Bert")], make_model(**SMALL), args) is None
 
 
 def test_teacher_and_model_predict_one_kind_of_thing(tmp_path):
