@@ -12,6 +12,7 @@ from transformers import TrainingArguments
 
 from ..data.views import VIEWS, check_names
 from ..sizes.metrics import is_lower_better
+from .distillation import HIDDEN_MATCHINGS, STAGES, TEACHER_WIDTHS, check_one_of
 
 COUNTS = {
     "per_device_train_batch_size": 1,
@@ -26,9 +27,6 @@ COUNTS = {
 STRATEGIES = ("grid", "sandwich")
 HIDDEN_WEIGHTS = {"width": 0.1, "depth": 1.0, "finetune": 0.0}
 """The paper's weight of the hidden-state loss in each stage (section 3.1)."""
-STAGES = tuple(HIDDEN_WEIGHTS)
-TEACHER_WIDTHS = ("same", "full")
-HIDDEN_MATCHINGS = ("published", "own")
 VECTOR_LOSSES = ("cosine", "mse")
 RECOMPUTE = "activation_checkpointing"
 """The argument that has activations computed again in the backward pass."""
@@ -202,9 +200,7 @@ class DynaBertTrainingArguments(TrainingArguments):
             ("strategy", STRATEGIES),
             ("vector_loss", VECTOR_LOSSES),
         ):
-            given = getattr(self, name)
-            if given not in possible:
-                raise ValueError(f"{name}={given!r} is unknown. Possible is one of {', '.join(map(repr, possible))}.")
+            check_one_of(name, getattr(self, name), possible)
         if self.hidden_weight is None:
             self.hidden_weight = HIDDEN_WEIGHTS[self.stage]
         for name in ("logit_weight", "hidden_weight", "label_weight", "similarity_weight"):

@@ -68,13 +68,9 @@ def plan_stage(
         ValueError: If `stage`, `teacher_width` or `hidden_matching` is unknown, or the largest trained size is not the
             full network.
     """
-    for name, given, possible in (
-        ("stage", stage, STAGES),
-        ("teacher_width", teacher_width, TEACHER_WIDTHS),
-        ("hidden_matching", hidden_matching, HIDDEN_MATCHINGS),
-    ):
-        if given not in possible:
-            raise ValueError(f"{name}={given!r} is unknown. Possible is one of {', '.join(map(repr, possible))}.")
+    check_one_of("stage", stage, STAGES)
+    check_one_of("teacher_width", teacher_width, TEACHER_WIDTHS)
+    check_one_of("hidden_matching", hidden_matching, HIDDEN_MATCHINGS)
     _check_trainable(config)
     if stage == "finetune":
         return tuple(map(DistillationPair, config.subnetworks))
@@ -89,6 +85,16 @@ def plan_stage(
         _pair(config, student, teacher, hidden_matching, teacher_layers or config.num_hidden_layers)
         for student, teacher in zip(students, teachers, strict=True)
     )
+
+
+def check_one_of(name: str, given: str, possible: Sequence[str]) -> None:
+    """Check that an argument has one of its possible values.
+
+    Raises:
+        ValueError: If it has another.
+    """
+    if given not in possible:
+        raise ValueError(f"{name}={given!r} is unknown. Possible is one of {', '.join(map(repr, possible))}.")
 
 
 def _teacher_width(student: AnySize, rule: str) -> float:

@@ -18,7 +18,8 @@ from transformers import PreTrainedConfig, TrainingArguments
 from transformers.utils import logging
 
 from ..data.columns import column_names
-from .arguments import HIDDEN_WEIGHTS, STAGES, DynaBertTrainingArguments, uses_fsdp
+from .arguments import HIDDEN_WEIGHTS, DynaBertTrainingArguments, uses_fsdp
+from .distillation import STAGES
 
 logger = logging.get_logger(__name__)
 

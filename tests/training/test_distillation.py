@@ -13,7 +13,7 @@ from dynabert_hf import (
     logit_loss,
     plan_stage,
 )
-from dynabert_hf.training import arguments, distillation
+from dynabert_hf.training import distillation
 from dynabert_hf.training.distillation import match_hidden_states, prediction_loss
 
 TEACHER = torch.tensor([[2.0, -1.0], [0.0, 0.5]])
@@ -171,12 +171,6 @@ def test_a_cut_model_is_refused():
     layer = {"index": 0, "heads": 4, "neurons": 48}
     with pytest.raises(SubNetworkError, match="cut by extraction"):
         plan_stage(make_config(stored_shape=[layer], active_layers=[layer]), "depth")
-
-
-def test_the_arguments_name_the_stages_that_can_be_planned():
-    assert arguments.STAGES == distillation.STAGES
-    assert arguments.TEACHER_WIDTHS == distillation.TEACHER_WIDTHS
-    assert arguments.HIDDEN_MATCHINGS == distillation.HIDDEN_MATCHINGS
 
 
 def test_a_stage_in_width_trains_the_widths_of_listed_sizes_too():
