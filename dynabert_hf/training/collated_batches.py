@@ -10,7 +10,7 @@ import torch
 from accelerate.data_loader import prepare_data_loader
 from accelerate.utils import broadcast_object_list, find_batch_size, gather, gather_object, recursively_apply
 from torch.utils.data import DataLoader
-from transformers import TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 
 
 @dataclass(frozen=True)
@@ -47,17 +47,22 @@ class CollatedBatches:
         )
 
 
-class CountedRows:
+class CountedRows(TrainerCallback):
     """Which rows of the batches of one pass count, and the losses of these batches."""
 
     def __init__(self, batches: CollatedBatches, num_processes: int):
-        self.batches, self.num_processes, self.round = batches, num_processes, -1
+        self.batches, self.num_processes, self.round = batches, num_processes, 0
         self.losses: list[tuple[torch.Tensor, Any]] = []
+        self.has_losses = False
 
-    def next(self, loss: torch.Tensor | None, items: Any) -> None:
-        """Begin with the next batch, whose loss is the mean over its items."""
+    def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Go on to the next batch."""
         self.round += 1
-        if loss is not None and self.batches.own_rows[self.round]:
+
+    def add(self, loss: torch.Tensor, items: Any) -> None:
+        """Keep the loss of a batch, which is the mean over its items."""
+        self.has_losses = True
+        if self.batches.own_rows[self.round]:
             self.losses.append((loss, torch.as_tensor(items, device=loss.device)))
 
     def mean_loss(self) -> float:

@@ -137,13 +137,17 @@ class OrderedEvaluation(Trainer):
         """transformers' loop once, with the rows that were filled up left out and the plain mean of the losses."""
         self._rows = CountedRows(batches, self.accelerator.num_processes)
         self.gather_function = self._rows.gather
-        output = super().evaluation_loop(batches.loader, *args)
+        self.add_callback(self._rows)
+        try:
+            output = super().evaluation_loop(batches.loader, *args)
+        finally:
+            self.remove_callback(self._rows)
         metrics: dict[str, Any] = dict(output.metrics or {})
         for name, value in metrics.items():
             if isinstance(value, np.ndarray) and value.size == 1:  # of tensors transformers itself makes numbers
                 metrics[name] = value.item()
         name = f"{args[-1]}_loss"
-        if name in metrics:
+        if name in metrics and self._rows.has_losses:  # else a subclass computes them on its own
             metrics[name] = self._rows.mean_loss()
         return output._replace(metrics=metrics, num_samples=sum(batches.rows))
 
@@ -167,7 +171,8 @@ class OrderedEvaluation(Trainer):
                 loss = of_labelled(loss.detach().mean(), inputs.get("labels"))
             else:
                 outputs = model(**{**inputs, "return_dict": True})
-        self._rows.next(loss, Items.of(inputs).labelled)
+        if loss is not None:
+            self._rows.add(loss, Items.of(inputs).labelled)
         if prediction_loss_only:
             return loss, None, None
         names = [name for name in task_of(self.model).outputs if name not in (ignore_keys or ())]
@@ -177,7 +182,6 @@ class OrderedEvaluation(Trainer):
     def _vectors(self, inputs: dict[str, Any]) -> tuple[None, Any, Any]:
         """The vectors of a batch of texts or pairs, and its labels or scores, as far as there are any."""
         labels = [inputs.pop(name) for name in self.label_names if name in inputs]
-        self._rows.next(None, len(inputs["input_ids"]))
         with torch.no_grad(), self.compute_loss_context_manager():
             return None, sentence_vectors(self.model, inputs), labels[0] if labels else None
 

@@ -13,7 +13,7 @@ from helpers.trainers import accuracy, make_dataset, make_trainer
 from torch.nn.functional import cross_entropy
 from transformers import BertConfig, BertForSequenceClassification
 
-from dynabert_hf import SubNetwork, SubNetworkError
+from dynabert_hf import DynaBertTrainer, SubNetwork, SubNetworkError
 from dynabert_hf.sizes.metrics import metrics_by_size
 from dynabert_hf.training.ordered_evaluation import OrderedEvaluation, evaluate_one_size, unchanged
 
@@ -386,6 +386,31 @@ def test_what_is_no_data_set_to_measure_on_is_named(tmp_path, measure, message):
         make_trainer(tmp_path, "finetune").evaluate("a")
     with pytest.raises(ValueError, match=r"eval_dataset\['a'\] is None"):
         make_trainer(tmp_path, "finetune", eval_dataset={"a": None})
+
+
+class PredictsAlone(DynaBertTrainer):
+    """Has a prediction step as people write it, without that of a superclass."""
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad():
+            outputs = model(**inputs)
+        return outputs.loss, outputs.logits, inputs["labels"]
+
+
+def test_a_prediction_step_of_ones_own_predicts_every_row(tmp_path):
+    """Rows were counted in ours, so every batch was cut to the rows of the last one, and the loss was NaN."""
+    rows = make_dataset(11)
+    plain = make_trainer(tmp_path, "finetune", compute_metrics=accuracy, per_device_eval_batch_size=4)
+    own = PredictsAlone(plain.model, None, plain.args, compute_metrics=accuracy)
+    expected, measured = plain.evaluate(rows), own.evaluate(rows)
+    assert {name: measured[name] for name in expected if "accuracy" in name} == {
+        name: value for name, value in expected.items() if "accuracy" in name
+    }
+    assert measured["eval_mean_loss"] == pytest.approx(expected["eval_mean_loss"], abs=1e-6)
+    predictions = own.predict(rows).predictions
+    for size, values in plain.predict(rows).predictions.items():
+        assert np.array_equal(predictions[size], values)
 
 
 def test_an_evaluation_without_labels_says_that_it_measured_nothing(tmp_path, caplog):
