@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers.utils.output_capturing import OutputRecorder
 
 from ..model.elastic import ActiveSizes, ElasticLinear, Parts, Window, is_brought
 from ..model.elastic_model import ElasticModelMixin
@@ -36,10 +37,9 @@ def share_prefixes(
     passes up to rounding. With dropout, sizes that share a layer share the draw of its dropout. Gradients of weights at
     a smaller width are added straight into the leading part of the gradient, without a buffer of the full size at every
     pass. Only the latter is done where the layers of a family are given tensors with gradients beside their states, or
-    have hooks of yours before them or in their backward pass.
+    have hooks of yours, which may change what goes through a layer.
 
     Inside, every pass calls the model once, on the same batch, and where it goes backward it does so before the next.
-    Forward hooks of layers see the usual calls, also where a layer is not computed again.
 
     Args:
         model: An elastic model, not compiled.
@@ -148,7 +148,8 @@ class _SharedPasses:
         goes_backward_with = parent in self.states and self.last[parent] == self.last[self.prefix]
         states = self.states[parent].attached if goes_backward_with else hidden_states
         given = self._state(lambda: layer.forward(states, *args, **kwargs))
-        _tell_hooks(layer, (hidden_states, *args), kwargs, given)
+        for record in layer._forward_hooks.values():  # of transformers, for hidden states
+            record(layer, (hidden_states, *args), given)
         return given
 
     def _state(self, compute: Callable[[], Any]) -> Any:
@@ -213,15 +214,9 @@ class _SharedLayer:
 
 
 def _is_watched(layer: nn.Module) -> bool:
-    """Whether hooks of a layer are called before it, or in its backward pass."""
-    return bool(layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks)
-
-
-def _tell_hooks(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-    """Call the forward hooks of a layer with a state that is cut off: transformers records hidden states by them."""
-    for number, hook in layer._forward_hooks.items():
-        takes_kwargs = number in layer._forward_hooks_with_kwargs
-        hook(layer, args, kwargs, output) if takes_kwargs else hook(layer, args, output)
+    """Whether a layer has hooks, other than those by which transformers records its states."""
+    own = [hook for hook in layer._forward_hooks.values() if hook.__module__ != OutputRecorder.__module__]
+    return bool(own or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks)
 
 
 def _gather(leaves: Sequence[_Leaf]) -> None:

@@ -9,8 +9,10 @@ import pytest
 import torch
 from helpers import HEADS, trainers
 from helpers.adapters import add_adapter
+from helpers.backbones import make_backbone
 from helpers.tiny import batch_for, make_batch, make_model
 from torch.utils._python_dispatch import TorchDispatchMode
+from transformers.utils.output_capturing import OutputRecorder
 
 from dynabert_hf import DynaBertTrainer, SubNetwork
 from dynabert_hf.training.shared_prefixes import share_prefixes
@@ -188,10 +190,15 @@ def test_outputs_and_hidden_states_are_those_of_separate_passes(family):
 
 
 def watch_states(model):
-    """Weak references to the outputs of all layers, as they come."""
+    """Weak references to the outputs of all layers, as they come, by hooks that pass for those of transformers."""
     seen = []
+
+    def record(module, args, output):
+        seen.append(weakref.ref(output))
+
+    record.__module__ = OutputRecorder.__module__
     for layer in model.elastic_layers.stored:
-        layer.register_forward_hook(lambda module, args, output: seen.append(weakref.ref(output)))
+        layer.register_forward_hook(record)
     return seen
 
 
@@ -289,6 +296,23 @@ def test_hooks_before_a_layer_or_in_its_backward_pass_see_every_pass():
             with at_size(size):
                 model(**make_batch()).logits.sum().backward()
     assert seen == ["forward", "backward"] * 12
+
+
+@pytest.mark.parametrize("family", ["Bert", "ModernBert", "DistilBert"])
+def test_what_a_hook_makes_of_a_layers_output_is_trained_on(family):
+    model, gradients = make_backbone(family), []
+    model.elastic_layers.stored[0].register_forward_hook(lambda layer, args, output: output * 1.5)
+    sizes = model.config.subnetworks
+    for passes in (nullcontext(model.subnetwork), share_prefixes(model, sizes)):
+        with passes as at_size:
+            for size in sizes:
+                with at_size(size):
+                    model(**make_batch()).logits.sum().backward()
+        gradients.append([parameter.grad for parameter in model.parameters()])
+        model.zero_grad()
+    for shared, separate in zip(*gradients, strict=True):
+        # Gradients of many sizes are added in another order: float32 rounding.
+        torch.testing.assert_close(shared, separate, rtol=1e-4, atol=1e-4)
 
 
 def test_the_draws_of_dropout_are_those_of_embeddings_that_run_once():
