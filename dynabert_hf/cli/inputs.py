@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,15 +26,21 @@ from ..sizes.named_metrics import named_metrics
 from ..tasks import is_sentence_encoder
 
 
+@contextmanager
+def refused_by_name(name: str, *errors: type[Exception]) -> Iterator[None]:
+    """Inside, what is wrong with the folder or Hub id of a model is told with its name, in place of long advice."""
+    try:
+        yield
+    except errors as error:
+        first = str(error).splitlines()[0].partition(" Give ")[0].rstrip(".")
+        possible = "Give a folder that save_pretrained or train_dynabert wrote, or a Hub id."
+        raise OSError(f"{name!r} holds no model: {first}. {possible}") from error
+
+
 def config_of(name: str) -> Any:
     """The configuration of a folder or Hub id, which an error names."""
-    try:
+    with refused_by_name(name, OSError, ValueError):
         return read_config(name)
-    except (OSError, ValueError) as error:
-        first = str(error).splitlines()[0].partition(" Give ")[0]
-        raise OSError(
-            f"{name!r} holds no model: {first} Give a folder that save_pretrained or train_dynabert wrote, or a Hub id."
-        ) from error
 
 
 def _config(name: str) -> Any:

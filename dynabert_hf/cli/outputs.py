@@ -10,13 +10,14 @@ from rich.console import Console
 from ..data.labelled_text import tokenised_texts
 from ..training.stored_outputs import store_teacher_outputs
 from ..training.teacher import load_teacher
-from .inputs import fastest_device, needed_tokenizer
+from .inputs import fastest_device, needed_tokenizer, refused_by_name
 from .tables import print_json
 
 
 def store_outputs(arguments: Namespace, console: Console) -> None:
     """What a fine-tuned model says of texts, in a folder that stands for it in a training."""
-    teacher: Any = load_teacher(arguments.teacher)[0]
+    with refused_by_name(arguments.teacher, OSError):
+        teacher: Any = load_teacher(arguments.teacher)[0]
     tokenizer = needed_tokenizer(arguments.teacher)
     rows = tokenised_texts(arguments.file, teacher, tokenizer, text_columns=arguments.text_column)
     store_teacher_outputs(

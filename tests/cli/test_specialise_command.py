@@ -64,6 +64,8 @@ def test_the_command_is_the_call(folder, capsys, with_teacher):
     [
         (["--size", "w7-d1"], "width"),
         (["--size", "w0.5-d0.5", "--text-column", "sentence"], "has no column ['sentence'], only ['text']"),
+        (["--size", "w0.5-d0.5", "--teacher", "no/model"], "'no/model' holds no model: "),
+        (["--size", "w0.5-d0.5", "--teacher", "."], "'.' holds no model: "),
         (["--size", "w0.5-d0.5", "--learning-rate", "1e30", "--epochs", "4"], "The loss is nan at step "),
         (["--size", "w0.5-d0.5", "--learning-rate", "1e300", "--epochs", "2"], "finite after step 2. Nothing is kept"),
     ],

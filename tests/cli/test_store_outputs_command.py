@@ -53,6 +53,14 @@ def test_what_cannot_be_is_refused_and_leaves_nothing(folder, capsys, options, m
     assert not (folder / "outputs").exists()
 
 
+def test_a_teacher_that_does_not_exist_is_told_by_its_name(folder, capsys):
+    assert main(["store-outputs", "no/model", *command(folder)[2:]]) == 1
+    told = capsys.readouterr().err
+    assert "'no/model' holds no model: " in told
+    assert told.endswith(". Give a folder that save_pretrained or train_dynabert wrote, or a Hub id.\n")
+    assert not (folder / "outputs").exists()
+
+
 def test_a_teacher_that_was_cut_is_refused_as_such(folder, capsys):
     small = make_model().extract("w0.5-d0.5")
     small.save_pretrained(folder / "teacher")
