@@ -9,9 +9,11 @@ from contextlib import suppress
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from script_errors import in_one_line
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
-import dynabert_hf  # noqa: F401  (makes the model known to the Auto classes)
+from dynabert_hf.cli.inputs import refused_by_name
+from dynabert_hf.families import check_elastic
 
 
 def main():
@@ -25,7 +27,15 @@ def main():
             f"{len(arguments.label)} labels were given for {len(arguments.sentences)} sentences. Give one --label for "
             "each sentence, in their order, or none."
         )
-    model = AutoModelForSequenceClassification.from_pretrained(arguments.model)
+    with in_one_line("classify.py"):
+        run(arguments)
+
+
+def run(arguments):
+    """Show what three sizes say of each sentence."""
+    with refused_by_name(arguments.model, OSError):
+        model = AutoModelForSequenceClassification.from_pretrained(arguments.model)
+    check_elastic(model)
     classify = pipeline("text-classification", model=model, tokenizer=AutoTokenizer.from_pretrained(arguments.model))
     sizes = model.config.subnetworks
     sizes = [sizes[0], sizes[len(sizes) // 2], sizes[-1]]

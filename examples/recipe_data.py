@@ -49,10 +49,10 @@ def load_splits(data_args, *, seed, read=None, **download):
     Args:
         data_args: `SourceArguments`.
         seed: Draws the rows that are held back to evaluate on, where that was asked for.
-        read: Reads a file; None: as `read_file` does.
+        read: Reads a file; None: as `read_rows` does.
         **download: As for `load_dataset`.
     """
-    read = read or partial(read_file, cache_dir=download["cache_dir"])
+    read = read or partial(read_rows, cache_dir=download["cache_dir"])
     return held_back(_named_splits(data_args, read, download), data_args, seed)
 
 
@@ -65,10 +65,7 @@ def _named_splits(data_args, read, download):
             )
         return DatasetDict({split: raw[split] for split in ("train", "validation", "test") if split in raw})
     named = {name.removesuffix("_file"): path for name, path in data_args.files.items() if path is not None}
-    try:
-        return DatasetDict({split: read(path) for split, path in named.items()})
-    except (ValueError, OSError) as error:
-        raise InputError(str(error)) from error
+    return DatasetDict({split: read(path) for split, path in named.items()})
 
 
 def held_back(splits, data_args, seed):
@@ -92,16 +89,8 @@ def held_back(splits, data_args, seed):
     return DatasetDict({**splits, **parts, "validation": train.select(sorted(held))})
 
 
-def read_file(path, *, cache_dir=None):
-    """The rows of a file; types of columns are as in this file alone."""
-    try:
-        return read_rows(path, cache_dir=cache_dir)
-    except (ValueError, OSError) as error:
-        raise InputError(str(error)) from error
-
-
-def load_named(source, config, **kwargs):
-    """The data set of a Hub id, or of a folder."""
+def load_named(source, config, *, option="--dataset_name", **kwargs):
+    """The data set of a Hub id, or of a folder, which `option` names."""
     if (Path(source) / "dataset_dict.json").is_file():
         return load_from_disk(source)
     try:
@@ -109,8 +98,8 @@ def load_named(source, config, **kwargs):
     except (ConnectionError, OSError, ValueError) as error:  # no network, no such data set, no such configuration
         name = f"{source!r} ({config})" if config else repr(source)
         raise InputError(
-            f"The data set {name} cannot be loaded: {error} Give the id of one on the Hub, or with --dataset_name a "
-            "folder with a copy, such as DatasetDict.save_to_disk makes."
+            f"The data set {name} cannot be loaded: {str(error).rstrip('.')}. Give the id of one on the Hub, or "
+            f"with {option} a folder with a copy, such as DatasetDict.save_to_disk makes."
         ) from error
 
 

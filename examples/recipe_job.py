@@ -6,7 +6,6 @@ are `recipe_training`'s, the arguments `recipe_arguments`'.
 
 import csv
 import json
-import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
@@ -17,6 +16,7 @@ import embedded
 from huggingface_hub import HfApi
 from recipe_data import InputError, Splits
 from recipe_training import finetune_teacher, make_elastic, one_size, train_stage
+from script_errors import in_one_line
 from transformers import set_seed
 
 from dynabert_hf import DynaBertTrainer, DynaBertTrainingArguments, RecipeResult, push_folder, train_dynabert
@@ -107,17 +107,14 @@ def run_script(name, arguments, prepare):
     """
     _, _, training_args, _ = arguments
     set_seed(training_args.seed)
-    try:
-        with nullcontext() if is_terminal() else without_bars_of_files():
-            job, model = prepare(*arguments)
-            check_splits(job)
-            repository = make_repository(training_args) if training_args.push_to_hub and job.is_main else None
-            check_output_folder(job)
-            folder = run(job, model)
-    except InputError as error:
-        sys.exit(f"{name}: {error}")
-    if repository:
-        print(push_folder(folder, repository, token=training_args.hub_token))
+    with in_one_line(name), nullcontext() if is_terminal() else without_bars_of_files():
+        job, model = prepare(*arguments)
+        check_splits(job)
+        repository = make_repository(training_args) if training_args.push_to_hub and job.is_main else None
+        check_output_folder(job)
+        folder = run(job, model)
+        if repository:
+            print(push_folder(folder, repository, token=training_args.hub_token))
 
 
 def check_splits(job):
@@ -133,10 +130,7 @@ def check_splits(job):
 
 def check_output_folder(job):
     """Refuse an output folder that cannot be made or written to, or holds a page that a card would replace."""
-    try:
-        check_writable_folder(job.output_dir)
-    except OSError as error:
-        raise InputError(str(error)) from error
+    check_writable_folder(job.output_dir)
     page = foreign_page(job.output_dir) if job.training_args.do_train and "stage" in job.given else None
     if page is not None:
         raise InputError(

@@ -70,9 +70,11 @@ def a_new_head():
 
 def load_tokenizer(model_args):
     """The tokenizer that was named, else that of the model to begin with."""
-    return AutoTokenizer.from_pretrained(
-        model_args.tokenizer, revision=model_args.model_revision, **model_args.download
-    )
+    name = model_args.tokenizer
+    try:
+        return AutoTokenizer.from_pretrained(name, revision=model_args.model_revision, **model_args.download)
+    except (OSError, ValueError) as error:
+        raise InputError(f"The tokenizer {name!r} cannot be loaded: {error}") from error
 
 
 def config_of(name, model_args, *, revision="main"):

@@ -18,11 +18,12 @@ from pathlib import Path
 
 from datasets import DatasetDict
 from recipe_arguments import SourceArguments, parse_arguments
-from recipe_data import InputError, Splits, load_splits, read_file, shortened
+from recipe_data import InputError, Splits, load_splits, shortened
 from recipe_job import Job, measure_tests, run_script
 
 from dynabert_hf.data.sentence_encoder import SentenceEncoder
 from dynabert_hf.data.sentences import texts_to_learn, texts_to_measure
+from dynabert_hf.data.text_files import read_rows
 from dynabert_hf.tasks import task_of
 
 USAGE = "run_embeddings.py --model_name_or_path MODEL --dataset_name DATA --output_dir FOLDER ... | ARGS.json | --help"
@@ -62,7 +63,7 @@ def prepare(data_args, model_args, training_args, given):
     with training_args.main_process_first(desc="reading the data"):
         raw = load_splits(data_args, seed=training_args.seed, **model_args.download)
         if data_args.retrieval_file:
-            raw["retrieval"] = read_file(data_args.retrieval_file, cache_dir=model_args.cache_dir)
+            raw["retrieval"] = read_rows(data_args.retrieval_file, cache_dir=model_args.cache_dir)
     encoder = load_encoder(model_args.first_model, model_args, data_args, revision=model_args.model_revision)
     tests = ("test",) if training_args.do_predict and "test" in raw else ()
     evaluations = {"": "validation", "retrieval": "retrieval"}
@@ -80,10 +81,7 @@ def prepare(data_args, model_args, training_args, given):
 
 def load_encoder(name, model_args, data_args, **download):
     """A sentence encoder with its tokenizer, which cuts texts, and the Matryoshka dimensions that were asked for."""
-    try:
-        encoder = SentenceEncoder.of(name, **model_args.download, **download)
-    except (ValueError, TypeError, OSError) as error:
-        raise InputError(str(error)) from error
+    encoder = SentenceEncoder.of(name, **model_args.download, **download)
     if encoder is None:
         raise InputError(
             f"{name!r} is no sentence encoder: it has no modules.json. Give a folder or Hub id of "
@@ -103,12 +101,9 @@ def load_teacher(name, *, model_args, data_args):
 def tokenised(splits, encoder):
     """The splits as the encoder reads them."""
     read = {split: texts_to_learn if split == "train" else texts_to_measure for split in splits}
-    try:
-        return DatasetDict(
-            {split: read[split](split, rows, encoder.model, encoder.tokenizer) for split, rows in splits.items()}
-        )
-    except ValueError as error:
-        raise InputError(str(error)) from error
+    return DatasetDict(
+        {split: read[split](split, rows, encoder.model, encoder.tokenizer) for split, rows in splits.items()}
+    )
 
 
 if __name__ == "__main__":

@@ -90,10 +90,7 @@ def tokenised(split, part, model, tokenizer, data_args):
     if not len(part):
         raise InputError(f"Split {split!r} holds blank texts only. Give at least one with words.")
     rows = encoded(part, TextColumns((column,), None), model, tokenizer, max_length=length_for(model, data_args))
-    try:
-        check_inputs(f"Split {split!r}", rows, model)  # the vocabulary of the tokenizer is that of the model
-    except ValueError as error:
-        raise InputError(str(error)) from error
+    check_inputs(f"Split {split!r}", rows, model)  # the vocabulary of the tokenizer is that of the model
     return Dataset.from_list(rows)
 
 

@@ -89,19 +89,16 @@ def cut(split, part, tokenizer, model, data_args):
             f"Split {split!r} has the columns {part.column_names} but no {missing[0]!r}. Name the columns by "
             "--question_column_name, --context_column_name and --answer_column_name."
         )
-    try:
-        return Questions.from_rows(
-            part,
-            tokenizer,
-            columns=data_args.texts,
-            answer_column=answers,
-            max_length=length_for(model, data_args),
-            stride=data_args.doc_stride,
-            may_lack_answers=split == "test",
-            name=f"Split {split!r}",
-        )
-    except ValueError as error:
-        raise InputError(str(error)) from error
+    return Questions.from_rows(
+        part,
+        tokenizer,
+        columns=data_args.texts,
+        answer_column=answers,
+        max_length=length_for(model, data_args),
+        stride=data_args.doc_stride,
+        may_lack_answers=split == "test",
+        name=f"Split {split!r}",
+    )
 
 
 def ids_of(part):

@@ -11,17 +11,18 @@ grow again. Ctrl-c ends it.
 
 import argparse
 import json
-import sys
 import threading
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import torch
+from script_errors import in_one_line
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from dynabert_hf import LabelledText, LatencyController, ServingTarget, measure_cascade, profile, read_stored_metrics
-from dynabert_hf.families import longest_input
+from dynabert_hf.cli.inputs import refused_by_name
+from dynabert_hf.families import check_elastic, longest_input
 from dynabert_hf.sizes.choosing import leading_metric
 from dynabert_hf.tasks import answers_of
 
@@ -123,13 +124,23 @@ def main(arguments=None):
     arguments = parser.parse_args(arguments)
     if bool(arguments.cascade) != bool(arguments.file):
         parser.error("--cascade and --file go together: give two sizes, and labelled text to measure them on")
+    with in_one_line("serving.py"):
+        run(arguments)
+
+
+def run(arguments):
+    """Measure the sizes of a model, and answer requests."""
     torch.set_num_threads(1)  # requests run beside each other instead
-    model = AutoModelForSequenceClassification.from_pretrained(arguments.model)
+    with refused_by_name(arguments.model, OSError):
+        model = AutoModelForSequenceClassification.from_pretrained(arguments.model)
+    check_elastic(model)
     metric = arguments.metric or leading_metric(model.config)
     try:
         server = ThreadingHTTPServer((arguments.host, arguments.port), BaseHTTPRequestHandler)
-    except OSError as error:
-        sys.exit(f"serving.py: Port {arguments.port} of {arguments.host} cannot be used: {error}. Give another --port.")
+    except (OSError, OverflowError) as error:
+        raise OSError(
+            f"Port {arguments.port} of {arguments.host} cannot be used: {str(error).rstrip('.')}. Give another --port."
+        ) from error
     with server:  # taken before sizes are measured, which takes a while
         tokenizer = AutoTokenizer.from_pretrained(arguments.model)
         tokenizer.model_max_length = min(tokenizer.model_max_length, longest_input(model.config))
@@ -137,10 +148,7 @@ def main(arguments=None):
         cascade = ()
         if arguments.cascade:
             cascade = (*arguments.cascade, LabelledText.from_file(arguments.file, model, tokenizer))
-        try:
-            controller = make_controller(model, target, metric=metric, length=arguments.length, cascade=cascade)
-        except KeyboardInterrupt:
-            sys.exit(130)
+        controller = make_controller(model, target, metric=metric, length=arguments.length, cascade=cascade)
         server.RequestHandlerClass = make_handler(controller, tokenizer)
         serve(server, controller, is_smoke=arguments.smoke)
 

@@ -72,16 +72,29 @@ def test_test_data_that_cannot_be_scored_are_refused_before_fine_tuning(tmp_path
 
 def test_a_missing_column_is_named_with_those_that_are_there(tmp_path):
     with pytest.raises(InputError, match=r"train data has no column 'text', only \['review', 'verdict'\]"):
-        quickstart.load_named(arguments(tmp_path, text_column="text"))
+        quickstart.load_given(arguments(tmp_path, text_column="text"))
     files = arguments(tmp_path)
     write_csv(files.test_file, ["a film"], "review")
     with pytest.raises(InputError, match=r"test data has no column 'verdict', only \['review'\]"):
-        quickstart.load_named(files)
+        quickstart.load_given(files)
 
 
-def test_a_missing_test_file_is_asked_for(tmp_path):
-    with pytest.raises(InputError, match="without --test-file"):
-        quickstart.load_named(arguments(tmp_path, test_file=None))
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--train-file", "a.csv"], "--train-file and --test-file go together. Give both."),
+        (["--test-file", "a.csv"], "--train-file and --test-file go together. Give both."),
+        (["--dataset", "imdb", "--train-file", "a.csv", "--test-file", "b.csv"], "--dataset was given beside files."),
+        (["--text-column", "review"], "The embedded data have one text and one label column. Name data, too."),
+        (["--smoke", "--num-train", "200"], "--num-train has no effect with --smoke. Leave one of them out."),
+        (["--num-train", "1"], "--num-train 1 is not possible. Give at least 2."),
+    ],
+)
+def test_what_cannot_be_or_would_not_be_heeded_is_refused(monkeypatch, capsys, given, message):
+    monkeypatch.setattr(sys, "argv", ["quickstart.py", *given])
+    with pytest.raises(SystemExit, match="2"):
+        quickstart.parse_arguments()
+    assert message in capsys.readouterr().err
 
 
 def fine_tune(folder, *, model="model", num_train=16, data_seed="train", seed=0, num_held_out=0, **training):

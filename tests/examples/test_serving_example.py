@@ -76,7 +76,7 @@ def test_an_answer_of_a_cascade_names_the_size_that_gave_it(tmp_path):
 
 def test_the_example_asks_for_a_checkpoint_with_accuracies(tmp_path):
     save(tmp_path, None)
-    with pytest.raises(ValueError, match=r"The model stores no metrics to choose by.*dynabert evaluate"):
+    with pytest.raises(SystemExit, match=r"^serving.py: The model stores no metrics to choose by.*dynabert evaluate"):
         example.main([str(tmp_path), "--port", "0", "--smoke"])
 
 
