@@ -188,7 +188,7 @@ class LabelledText:
                 yield {**batch, **dict(zip(SPAN, spans, strict=True))}
                 continue
             labels = torch.as_tensor(self.labels[own])
-            yield {**batch, "labels": labels[:, :length] if self.has_labelled_tokens else labels}
+            yield {**batch, "labels": labels[:, :length].contiguous() if self.has_labelled_tokens else labels}
 
     @property
     def has_labelled_tokens(self) -> bool:

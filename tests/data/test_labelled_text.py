@@ -6,8 +6,9 @@ import json
 import pytest
 import torch
 from helpers.tiny import make_model, make_tokenizer
+from torch.nn.functional import cross_entropy
 
-from dynabert_hf import LabelledText
+from dynabert_hf import LabelledText, measure_importance
 from dynabert_hf.data import encoding
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "film", "null", "none", "7", "##7", "0", "##0"]
@@ -208,6 +209,18 @@ def test_words_are_scored_by_their_first_token_as_one_by_one(tmp_path, tokenizer
 def test_words_and_labels_that_do_not_fit_are_refused(tmp_path, tokenizer, rows, message):
     with pytest.raises(ValueError, match=message):
         LabelledText.from_file(write_tags(tmp_path, rows), tagger(), tokenizer)
+
+
+def test_batches_of_several_lengths_tell_the_loss_of_their_tokens(tmp_path, tokenizer):
+    rows = [(["film"] * count, ["xyz"[count % 3]] * count) for count in (2, 3, 5, 9, 6, 7)]
+    model = tagger()
+    text = LabelledText.from_file(write_tags(tmp_path, rows), model, tokenizer, batch_size=2)
+    batches = list(text.labelled_batches())
+    assert [batch["labels"].shape[1] for batch in batches] == [11, 8, 5]
+    logits, labels = torch.from_numpy(text.predict(model)), torch.from_numpy(text.labels)
+    expected = [cross_entropy(logits[at : at + 2].mT, labels[at : at + 2]) for at in (0, 2, 4)]
+    torch.testing.assert_close([model(**batch).loss.detach() for batch in batches], expected)
+    assert measure_importance(model, batches, progress=False).heads.all()
 
 
 def test_words_that_are_cut_off_are_counted(tmp_path, tokenizer, monkeypatch):
