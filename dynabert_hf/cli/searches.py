@@ -12,7 +12,7 @@ from rich.console import Console
 from ..data.labelled_text import LabelledText
 from ..model.subnetwork import parse_size
 from ..sizes.evaluation import store_metrics, store_sizes
-from ..sizes.layer_search import SearchResult, search_layers
+from ..sizes.layer_search import SearchResult, check_judged, search_layers
 from ..sizes.measured_rows import rows_in_words
 from ..sizes.records import SizeRecord, format_cost, size_label
 from ..sizes.tables import quantity, table_of
@@ -32,6 +32,7 @@ def search(arguments: Namespace, console: Console) -> None:
             f"A {type(model).__name__} gives vectors, which shapes are not compared by. Possible are models that give "
             "labels or values to a text or its words; take the sizes of the grid by `dynabert recommend`."
         )
+    check_judged(text)
     setting = _setting(arguments, model)
     budgets = {name: getattr(arguments, name) for name in ("latency_ms", "flops", "parameters")}
     result = search_layers(

@@ -146,7 +146,7 @@ def search_layers(
 
     Raises:
         ValueError: If there is not one kind of budget, one is no amount above 0 or less than the smallest shape costs,
-            the importance is of another network, or a number is not possible.
+            the importance is of another network, a number is not possible, or the text keeps only a part of the logits.
         SubNetworkError: If the model was cut by extraction.
 
     Example:
@@ -156,6 +156,7 @@ def search_layers(
     """
     started = time.perf_counter()
     check_elastic(model)
+    check_judged(text)
     cost, budgets = _budgets(flops=flops, parameters=parameters, latency_ms=latency_ms)
     check_counts(max_rows=max_rows, evaluations=evaluations)
     if not time_limit_s >= 0:
@@ -185,6 +186,20 @@ def search_layers(
         num_evaluated=len(judge.cache),
         seconds=time.perf_counter() - started,
     )
+
+
+def check_judged(text: LabelledText) -> None:
+    """Check that predictions on a text tell how far a shape is from the full size.
+
+    Raises:
+        ValueError: If it keeps only a part of the logits, as for masked language models.
+    """
+    if text.preprocess_logits is not None:
+        raise ValueError(
+            "Of the logits on this text only a part is kept (preprocess_logits), as of a vocabulary, and shapes are "
+            "compared by all. Possible are models that give labels or values to a text or its words, or answers to "
+            "questions. Search with one of these, or take the sizes of the grid by recommend."
+        )
 
 
 def _budgets(**given: float | Sequence[float] | None) -> tuple[str, tuple[float, ...]]:

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 from helpers.texts import make_text
-from helpers.tiny import make_model
+from helpers.tiny import make_batch, make_model
 
 from dynabert_hf import (
     DynaBertForSequenceClassification,
     Importance,
+    LabelledText,
     LayerShape,
     SizeRecord,
     SubNetworkError,
@@ -24,6 +25,7 @@ from dynabert_hf.sizes import layer_search
 from dynabert_hf.sizes.layer_costs import LayerCosts, count_costs
 from dynabert_hf.sizes.layer_search import divergence
 from dynabert_hf.sizes.shapes import ShapeSpace
+from dynabert_hf.task_metrics import scores_of_words
 
 SETTING = {"sequence_length": 7, "progress": False}
 
@@ -295,6 +297,14 @@ def test_starts_and_changes_stay_within_budget_and_floors(model, importance):
 def test_an_impossible_search_is_refused(model, importance, given, message):
     with pytest.raises(ValueError, match=message):
         search_layers(model, make_text(model), importance, **SETTING, **given)
+
+
+def test_words_under_masks_of_which_only_some_scores_are_kept_are_refused(importance):
+    words = make_model(head="ForMaskedLM")
+    batch = make_batch()
+    text = LabelledText((batch,), batch["input_ids"].numpy(), None, preprocess_logits=scores_of_words)
+    with pytest.raises(ValueError, match=r"Of the logits on this text only a part is kept .* Possible are models that"):
+        search_layers(words, text, importance, flops=1e6, **SETTING)
 
 
 def test_a_budget_that_nothing_fits_is_refused_with_the_nearest_and_by_how_much(model, importance):
