@@ -240,8 +240,7 @@ class ElasticConfigMixin(_Config):
         """
         everything: Any = grid(self.widths, self.depths)
         if self.sizes:
-            listed = (as_size(text) for text in self.sizes)
-            everything = sorted(dict.fromkeys((*everything, *listed)), key=self._share)
+            everything = sorted(dict.fromkeys((*everything, *map(as_size, self.sizes))), key=self._share)
         return tuple(size for size in everything if self.stored_shape is None or self.holds(size))
 
     def _share(self, size: AnySize) -> float:

@@ -122,10 +122,9 @@ class ElasticModelMixin(_Model):
             if width is not None or depth is not None:
                 raise SubNetworkError(f"Both {size} and width={width}, depth={depth} were given. Give one of them.")
             return as_size(size)
-        active = self.active
         if width is None and depth is None:
-            return active
-        old = active if isinstance(active, SubNetwork) else SubNetwork()
+            return self.active
+        old = self.active if isinstance(self.active, SubNetwork) else SubNetwork()
         return SubNetwork(old.width if width is None else width, old.depth if depth is None else depth)
 
     def _switch(self, size: AnySize) -> None:
@@ -317,6 +316,8 @@ class ElasticModelMixin(_Model):
         """
         wanted = {name: kwargs.pop(name) for name in list(kwargs) if name in PUSH_ARGUMENTS} if push_to_hub else {}
         kwargs["save_original_format"] = save_original_format
+        if self.config.anatomy.skips_padding_positions:  # where positions begin, whatever a trainer wrote there
+            self.config.pad_token_id = self.base_model.embeddings.padding_idx
         super().save_pretrained(save_directory, is_main_process, *args, **kwargs)
         if is_main_process and (Path(save_directory) / "config.json").exists():  # of an adapter, that alone is saved
             if with_code or IS_COPY or push_to_hub:

@@ -204,7 +204,10 @@ def test_copies_count_positions_from_where_the_model_does_whatever_its_tokenizer
         stock.config.pad_token_id = model.config.pad_token_id = 0
         elastic = type(model).from_backbone(stock)
         elastic.save_pretrained(tmp_path)
-        for copied in (elastic, type(model).from_pretrained(tmp_path), model.to_backbone()):
+        model.save_pretrained(tmp_path / "trained")
+        loaded = [type(model).from_pretrained(folder) for folder in (tmp_path, tmp_path / "trained")]
+        model.config.pad_token_id = 0
+        for copied in (elastic, loaded[0], loaded[1].set_active("w1-d1"), model.to_backbone()):
             assert torch.equal(copied.eval()(**batch).logits, expected)
         assert torch.equal(model.extract()(**batch).logits, narrow)
     assert stock.config.pad_token_id == model.config.pad_token_id == 0
