@@ -32,10 +32,10 @@ def has_all_rows(dataset: Any) -> bool:
 
 
 def column_names(dataset: Any) -> list[str]:
-    """The columns of a data set; empty where no row can be read without going through the data."""
+    """The columns of a data set, those that any row has; empty where no row can be read without going through all."""
     if isinstance(dataset, datasets.Dataset) and not _is_made_on_demand(dataset):
         return dataset.column_names
-    return list(next((row for row in _readable_rows(dataset) if isinstance(row, Mapping)), {}))
+    return list(dict.fromkeys(name for row in _readable_rows(dataset) if isinstance(row, Mapping) for name in row))
 
 
 def label_column(dataset: Any) -> str | None:

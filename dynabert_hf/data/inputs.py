@@ -24,8 +24,8 @@ def check_inputs(name: str, dataset: Any, model: PreTrainedModel) -> None:
 
     Raises:
         ValueError: If a row is empty or longer than the model's positions, an id is not in its vocabulary, a mask is
-            not as long as its row, a row has no choices or another number of them than the first, or ids are nested
-            in another way than the head takes them.
+            missing or not as long as its row, a position is none of the model's, a row has no choices or another number
+            of them than the first, or ids are nested in another way than the head takes them.
     """
     ids = read_column(name, dataset, "input_ids")
     if ids is None:
@@ -40,13 +40,19 @@ def check_inputs(name: str, dataset: Any, model: PreTrainedModel) -> None:
         _check_choices(name, ids)
     _check_lengths(name, ids, longest_input(config))
     _check_ids(name, "input_ids", ids, config.vocab_size, since="vocab_size")
-    for other in ("attention_mask", "token_type_ids"):
+    for other in ("attention_mask", "token_type_ids", "position_ids"):
         values = read_column(name, dataset, other)
-        if values is not None:
-            check_equal_lengths(name, other, values, ids, hint="Give one for every token, as the tokenizer makes them")
-            types = getattr(config, "type_vocab_size", 0)
-            if other == "token_type_ids" and types:  # others pass them over, whatever their tokenizer makes
-                _check_ids(name, other, values, types, since="type_vocab_size")
+        if values is None:
+            continue
+        if values.null_count:
+            row = values.is_null().index(True).as_py()
+            raise ValueError(f"{name} has no {other!r} in row {row}, but in others. Give it in all rows or in none.")
+        check_equal_lengths(name, other, values, ids, hint="Give one for every token, as the tokenizer makes them")
+        types = getattr(config, "type_vocab_size", 0)
+        if other == "token_type_ids" and types:  # others pass them over, whatever their tokenizer makes
+            _check_ids(name, other, values, types, since="type_vocab_size")
+        if other == "position_ids":
+            _check_positions(name, values, model)
 
 
 def read_column(name: str, dataset: Any, of: str) -> pa.Array | None:
@@ -171,6 +177,18 @@ def _check_ids(name: str, of: str, values: pa.Array, count: int, *, since: str) 
         raise ValueError(
             f"{name} has {found[1]} in {of!r} of row {found[0]}. Possible for this model are 0 to {count - 1}, since "
             f"{since}={count}. Tokenise with the tokenizer of this very model."
+        )
+
+
+def _check_positions(name: str, values: pa.Array, model: PreTrainedModel) -> None:
+    """Check positions against the table that a model looks them up in; rotary ones have none."""
+    tables = (part for where, part in model.named_modules() if where.endswith("position_embeddings"))
+    count = getattr(next(tables, None), "num_embeddings", None)
+    found = None if count is None else first_outside(values, 0, count - 1)
+    if found is not None:
+        raise ValueError(
+            f"{name} has {found[1]} in 'position_ids' of row {found[0]}. Possible for this model are 0 to {count - 1}. "
+            "Leave the column out, so that the model counts by itself, or cut the row."
         )
 
 

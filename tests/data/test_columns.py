@@ -6,7 +6,7 @@ import pytest
 import torch
 from datasets import Array2D, ClassLabel, Dataset, Features, Value
 
-from dynabert_hf.data.columns import column, column_names, draw, drawn_rows, label_column
+from dynabert_hf.data.columns import column, column_names, draw, drawn_rows, label_column, lacks_labels
 
 ROWS = [{"input_ids": [5, 6], "labels": 0}, {"input_ids": [7], "labels": 2}]
 
@@ -49,6 +49,15 @@ def test_a_column_is_whole_whatever_holds_the_rows(form):
 def test_of_rows_that_are_made_on_demand_the_first_is_read(dataset):
     assert column(dataset, "input_ids").to_pylist() == [[5, 6]]
     assert "text" not in column_names(dataset)
+
+
+@pytest.mark.parametrize("container", [list, tuple])
+def test_a_column_that_the_first_row_lacks_is_one(container):
+    rows = container([{"input_ids": [5]}, {"input_ids": [6], "labels": 1}])
+    assert column_names(rows) == ["input_ids", "labels"]
+    assert column(rows, "labels").to_pylist() == [None, 1]
+    assert lacks_labels(rows)
+    assert not lacks_labels(rows, everywhere=True)
 
 
 def test_data_without_rows_to_read_have_no_columns():

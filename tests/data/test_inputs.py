@@ -39,6 +39,14 @@ def sentences(*rows, **columns):
             sentences([5, 6], [7], token_type_ids=[[0, 0], [2]]),
             r"data has 2 in 'token_type_ids' of row 1.*type_vocab_size=2",
         ),
+        (
+            sentences([5, 6], [7], position_ids=[[0, 20], [0]]),
+            r"data has 20 in 'position_ids' of row 0\. Possible for this model are 0 to 19\. Leave the column out",
+        ),
+        (
+            sentences([5, 6], [7], attention_mask=[None, [1]]),
+            r"data has no 'attention_mask' in row 0, but in others\. Give it in all rows or in none",
+        ),
         (sentences([5.0], [6.5]), r"data has 'input_ids' of type .*Ids are whole numbers; take those of the tokenizer"),
     ],
 )
@@ -87,6 +95,10 @@ def test_what_a_model_can_read_passes():
 @pytest.mark.parametrize("family", ["DebertaV2", "DistilBert", "EuroBert", "MPNet", "ModernBert"])
 def test_token_types_that_a_model_does_not_read_pass_whatever_they_are(family):
     check_inputs("data", sentences([5, 6], [7], token_type_ids=[[0, 1], [2]]), make_stock(family))
+
+
+def test_rotary_positions_have_no_last_one():
+    check_inputs("data", sentences([5], position_ids=[[10**6]]), make_stock("ModernBert"))
 
 
 def test_rows_that_cannot_be_stacked_are_refused():

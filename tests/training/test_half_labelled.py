@@ -23,14 +23,24 @@ KINDS = {
 }
 
 
-def label_losses(tmp_path, config, labels, **given):
+def without_keys(labels):
+    """Rows of which those without a label lack its key."""
+    return [
+        {"input_ids": ids, **({} if label is None else {"labels": label})}
+        for ids, label in zip(IDS, labels, strict=True)
+    ]
+
+
+def label_losses(
+    tmp_path, config, labels, as_rows=lambda labels: Dataset.from_dict({"input_ids": IDS, "labels": labels}), **given
+):
     """The loss on labels of each size in the one step of a training."""
     model = make_model(stock={**config, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0})
     args = DynaBertTrainingArguments(
         str(tmp_path), stage="width", label_weight=1.0, max_steps=1, per_device_train_batch_size=4, logging_steps=1,
         report_to="none", use_cpu=True, disable_tqdm=True, save_strategy="no", learning_rate=0.0, **given,
     )  # fmt: skip
-    rows = Dataset.from_dict({"input_ids": IDS, "labels": labels})
+    rows = as_rows(labels)
     trainer = DynaBertTrainer(model, copy.deepcopy(model), args, train_dataset=rows)
     trainer.train()
     return model, trainer.state.log_history[0]
@@ -51,6 +61,17 @@ def test_the_loss_on_labels_is_the_mean_over_the_rows_that_have_one(tmp_path, ki
         "labels": lambda: functional.binary_cross_entropy_with_logits(logits, true),
     }[kind]()
     assert logged["w1-d1_label_loss"] == pytest.approx(by_hand.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_row_may_lack_the_key_of_its_label_also_the_first(tmp_path, kind):
+    config, labels = KINDS[kind]
+    turned = labels[1:] + labels[:1]
+    with_none, without_key = (
+        label_losses(tmp_path / name, config, turned, **how)[1]["w1-d1_label_loss"]
+        for name, how in (("none", {}), ("no-key", {"as_rows": without_keys}))
+    )
+    assert without_key == with_none > 0
 
 
 def test_distillation_does_not_look_at_labels_that_are_there_in_some_rows(tmp_path):
