@@ -166,7 +166,8 @@ def with_summary(
         merged[str(MetricName(split, "mean", metric))] = float(np.mean(numbers))
         merged[str(MetricName(split, "worst", metric))] = worst_of(metric, numbers, directions)
     if asked is not None and full_name(asked).startswith(f"{split}_"):
-        means = (str(MetricName(split, "mean", own)) for own in (full_name(asked).removeprefix(f"{split}_"), asked))
+        named = full_name(asked)  # also of functions that return it as `eval_accuracy`, as transformers takes it
+        means = (str(MetricName(split, "mean", own)) for own in (named.removeprefix(f"{split}_"), named))
         mean = next((mean for mean in means if mean in merged), None)
         if mean is not None:
             merged.setdefault(full_name(asked), merged[mean])
@@ -304,7 +305,7 @@ def check_came(asked: str | None, metrics: Mapping[str, Any], *, saved: str | No
     """
     if asked is None or full_name(asked) in metrics:
         return
-    parsed = [parse_metric_name(name) for name in metrics]
+    parsed = [parse_metric_name(name) for name, value in metrics.items() if is_number(value)]
     came = sorted({f"{one.split}_mean_{one.metric}" for one in parsed if one and one.metric not in TIMING})
     raise ValueError(
         f"metric_for_best_model={asked!r} did not come from the evaluation, which returned for every size and over all "

@@ -68,9 +68,16 @@ def evaluated(eval_dataset: Any) -> dict[str, Any]:
     """The data sets to evaluate on, one or several, by what to call each in a message.
 
     Raises:
-        ValueError: If there are several of which one is none, or is called as sizes are; or if they are no data set.
+        ValueError: If there are several of which one is none, or is called as sizes are or by no text; or if they are
+            no data set.
     """
     if isinstance(eval_dataset, dict):
+        unnamed = [name for name in eval_dataset if not isinstance(name, str) or not name]
+        if unnamed:
+            raise ValueError(
+                f"eval_dataset has a set called {unnamed[0]!r}. Names of metrics begin with that of their set, so it "
+                "has to be a text of at least one letter: give {'first': ..., 'second': ...}."
+            )
         nothing = [name for name, each in eval_dataset.items() if each is None]
         if nothing or not eval_dataset:
             what = f"eval_dataset[{nothing[0]!r}] is None" if nothing else "eval_dataset is a dictionary of no data set"
@@ -81,8 +88,9 @@ def evaluated(eval_dataset: Any) -> dict[str, Any]:
                 f"eval_dataset has a set {unclear!r}, which metrics would name as they name sizes. Possible are names "
                 f"without {', '.join(map(repr, SUMMARIES))} or a size as a part. Give it another name."
             )
-    several = eval_dataset if isinstance(eval_dataset, dict) else {None: eval_dataset}
-    return {f"eval_dataset[{name!r}]" if name else "eval_dataset": each for name, each in several.items()}
+    if not isinstance(eval_dataset, dict):
+        return {"eval_dataset": eval_dataset}
+    return {f"eval_dataset[{name!r}]": each for name, each in eval_dataset.items()}
 
 
 def check_measured(name: str, dataset: Any, model: Any, *, has_own_batches: bool = False) -> None:

@@ -80,6 +80,11 @@ def test_a_metric_of_the_users_own_name_is_its_mean_over_the_sizes(metric):
     assert merged["eval_" + metric.removeprefix("eval_")] == 0.5
 
 
+def test_a_metric_that_the_users_function_gives_its_full_name_is_found_without_the_prefix():
+    merged = with_summary({"w0.5-d1": {"eval_f1": 0.25}, "w1-d1": {"eval_f1": 0.75}}, "eval", asked="f1")
+    assert merged["eval_f1"] == 0.5
+
+
 @pytest.mark.parametrize("values", [(math.nan, 0.5), (0.5, math.nan)])
 @pytest.mark.parametrize("metric", ["accuracy", "loss"])
 def test_the_mean_and_the_worst_tell_of_a_size_that_has_no_number(metric, values):
@@ -179,3 +184,5 @@ def test_a_metric_that_did_not_come_is_told_with_what_came():
     check_came("mean_f1", metrics)
     with pytest.raises(ValueError, match=r"'recall' did not come from .* \['eval_mean_f1'\]. .*checkpoint='here'."):
         check_came("recall", metrics, saved="here")
+    with pytest.raises(ValueError, match=r"'report' did not come from .* \['eval_mean_f1'\]. "):
+        check_came("report", {**metrics, "eval_w1-d1_report": "a text"})

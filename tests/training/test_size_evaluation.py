@@ -369,6 +369,11 @@ def test_metrics_that_are_no_dictionary_of_names_are_refused(tmp_path, found):
             r"eval_dataset\['c'\] is None, .* leave it",
         ),
         (lambda trainer: trainer.evaluate({}), r"eval_dataset is a dictionary of no data set, .* Give a data set"),
+        (
+            lambda trainer: trainer.evaluate({0: trainer.eval_dataset["a"]}),
+            r"eval_dataset has a set called 0\. .*letter",
+        ),
+        (lambda trainer: trainer.evaluate({"": trainer.eval_dataset["a"]}), r"eval_dataset has a set called ''\. "),
         (lambda trainer: trainer.predict(None), r"test_dataset is None\. Give a data set"),
         (
             lambda trainer: trainer.predict({"a": make_dataset()}),
