@@ -183,7 +183,7 @@ def _check_ids(name: str, of: str, values: pa.Array, count: int, *, since: str) 
 def _check_positions(name: str, values: pa.Array, model: PreTrainedModel) -> None:
     """Check positions against the table that a model looks them up in; rotary ones have none."""
     tables = (part for where, part in model.named_modules() if where.endswith("position_embeddings"))
-    count = getattr(next(tables, None), "num_embeddings", None)
+    count: Any = getattr(next(tables, None), "num_embeddings", None)
     found = None if count is None else first_outside(values, 0, count - 1)
     if found is not None:
         raise ValueError(
