@@ -74,7 +74,7 @@ def column(dataset: Any, name: str) -> pa.Array | None:
             return None
         table = dataset.select_columns([name]).with_format("arrow")[:]
         return _plain(table[name])
-    values = [_as_plain(row.get(name)) for row in _readable_rows(dataset) if isinstance(row, Mapping)]
+    values = [as_plain(row.get(name)) for row in _readable_rows(dataset) if isinstance(row, Mapping)]
     if all(value is None for value in values) and name not in column_names(dataset):
         return None
     try:
@@ -161,7 +161,8 @@ def _readable_rows(dataset: Any) -> Sequence[Any]:
         return []
 
 
-def _as_plain(value: Any) -> Any:
+def as_plain(value: Any) -> Any:
+    """A value without the types that numpy and torch have for numbers and lists of them."""
     return value.tolist() if isinstance(value, torch.Tensor | np.ndarray | np.generic) else value
 
 

@@ -9,8 +9,9 @@ from os import PathLike
 from typing import Any
 
 import datasets
-import numpy as np
 import torch
+
+from .columns import as_plain
 
 ROWS_AT_ONCE = 10_000
 """How many rows are read at once."""
@@ -56,7 +57,8 @@ def _rows_of(dataset: datasets.Dataset) -> Iterator[Any]:
 
 
 def _as_json(value: Any) -> Any:
-    return value.tolist() if isinstance(value, torch.Tensor | np.ndarray | np.generic) else str(value)
+    plain = as_plain(value)
+    return str(value) if plain is value else plain
 
 
 def fingerprint_of_file(path: str | PathLike) -> str:

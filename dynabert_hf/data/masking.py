@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
+from .columns import as_plain
+
 
 class MaskedOnce(Dataset):
     """The rows of a data set with masks that depend on nothing but the seed and the number of the row.
@@ -32,7 +34,7 @@ class MaskedOnce(Dataset):
     def __getitem__(self, row: int) -> dict[str, Any]:
         if not 0 <= row < len(self.dataset):
             raise IndexError(row)
-        example = dict(self.dataset[row])
+        example = {name: as_plain(value) for name, value in self.dataset[row].items()}
         if example.get("labels") is not None:
             return example
         tokens = {name: values for name, values in example.items() if name in ("input_ids", "special_tokens_mask")}

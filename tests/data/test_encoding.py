@@ -230,6 +230,15 @@ def test_masks_are_those_of_the_row_whatever_was_drawn_before(tokenizer):
     assert any(label != -100 for label in first[0]["labels"])
 
 
+@pytest.mark.parametrize("form", ["numpy", "torch"])
+def test_text_is_masked_alike_in_every_format_of_a_data_set(tokenizer, form):
+    rows = Dataset.from_list([{"input_ids": [7] * each, "attention_mask": [1] * each} for each in (4, 55)])
+    collate = MaskingCollator(tokenizer)
+    found = [MaskedOnce(each, collate, seed=0).rows() for each in (rows, rows.with_format(form))]
+    assert found[0] == found[1]
+    assert collate(found[1])["input_ids"].shape == (2, 55)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
