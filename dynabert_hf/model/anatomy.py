@@ -128,6 +128,4 @@ def leading_part(tensor: Any, shape: Sequence[int], *, blocks: int = 1) -> Tenso
     if tuple(tensor.shape) == tuple(shape):
         return tensor
     window = tuple(slice(size) for size in (shape[0] // blocks, *shape[1:]))
-    if blocks == 1:
-        return tensor[window]
     return tensor.unflatten(0, (blocks, -1))[(slice(None), *window)].flatten(0, 1)

@@ -166,8 +166,9 @@ class ElasticLinear(nn.Linear):
         """Make a stock linear elastic, in place; `number` is its place among the windows of a size."""
         stock.__class__ = cls
         stock.__dict__.update(active=active, number=number, blocks=active.roles[number % len(active.roles)].blocks)
-        if "_old_forward" in stock.__dict__:  # accelerate's hooks, which move weights, call that
-            stock.__dict__["_old_forward"] = MethodType(cls.forward, stock)
+        for name, value in list(vars(stock).items()):  # accelerate's hooks, which move weights, keep its own forward
+            if getattr(value, "__func__", None) is nn.Linear.forward:
+                vars(stock)[name] = MethodType(cls.forward, stock)
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         active = self.active

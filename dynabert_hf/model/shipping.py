@@ -135,10 +135,7 @@ def _may_be_hub_id(text: str) -> bool:
 
 def _auto_map(base_class: Any) -> dict[str, str]:
     """For each Auto class the class of this family that it loads, as `file.Class`."""
-    module = sys.modules[base_class.__module__]
-    family = base_class.__name__.removesuffix("Model")
-    loaded = {"AutoConfig": base_class.config_class}
-    for name, value in vars(module).items():
-        if name.startswith(family) and name != f"{family}Config":
-            loaded["Auto" + name.removeprefix(family).replace("For", "ModelFor")] = value
-    return {auto: f"{value.__module__.rpartition('.')[2]}.{value.__name__}" for auto, value in loaded.items()}
+    module, family = base_class.__module__, base_class.__name__.removesuffix("Model")
+    names = [name for name in vars(sys.modules[module]) if name.startswith(family)]
+    autos = [name.removeprefix(family).replace("For", "ModelFor") for name in names]
+    return {f"Auto{auto}": f"{module.rpartition('.')[2]}.{name}" for auto, name in zip(autos, names, strict=True)}

@@ -305,11 +305,15 @@ def test_dynamic_quantisation_quantises_an_extracted_model(family, size):
         quantised.set_active("w0.25-d0.5")
 
 
-def test_an_extracted_model_whose_weights_hooks_move_is_elastic_below_its_size():
+@pytest.mark.parametrize("are_removed", [False, True])
+def test_an_extracted_model_whose_weights_hooks_move_or_moved_is_elastic_below_its_size(are_removed):
     from accelerate import cpu_offload
+    from accelerate.hooks import remove_hook_from_module
 
     model = make_model()
     small = model.extract("w0.75-d0.5")
     cpu_offload(small, execution_device=torch.device("cpu"))
+    if are_removed:
+        remove_hook_from_module(small, recurse=True)
     expected = logits(model.set_active("w0.25-d0.5"))
     torch.testing.assert_close(logits(small.set_active("w0.25-d0.5")), expected, rtol=0, atol=1e-6)
