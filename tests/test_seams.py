@@ -53,6 +53,7 @@ ATTRIBUTES = {
     "_post_accumulate_grad_hooks": lambda: _hooked()._post_accumulate_grad_hooks,
     "_foreach_add_": lambda: _added(torch.ones(3), torch.ones(2)),
     "_compiled_call_impl": lambda: _compiled()._compiled_call_impl,
+    "_is_replica": lambda: vars(nn.Linear(2, 2)._replicate_for_data_parallel())["_is_replica"],
     "_hf_hook": lambda: add_hook_to_module(nn.Linear(2, 2), ModelHook()).__dict__["_hf_hook"],
     "_dynamo.config.patch": lambda: torch._dynamo.config.patch(
         recompile_limit=1, accumulated_recompile_limit=1, fail_on_recompile_limit_hit=True

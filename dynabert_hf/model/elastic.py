@@ -62,12 +62,10 @@ class ActiveSizes:
         prepared: Sizes that were switched to before, by their name; the trained ones stay.
         ready: Of each linear the parts that it computes with, during a pass without gradients or one of `sharing`; else
             `unready`.
-        list_of_layers: The list of the model's layers.
         sharing: What a trainer sets to share work between passes, see `training.shared_prefixes`; else None.
     """
 
     ready: Sequence[Parts | None]
-    list_of_layers: ElasticLayers
 
     def __init__(self, config: Any):
         self.config, self.stored, self.head_size = config, config.stored_layers, head_size(config)
@@ -102,7 +100,7 @@ class ActiveSizes:
         self.size, self.layers, self.windows, self.in_force = size, size.layers, size.windows, in_force
         self.ready = self.unready
 
-    def make_ready(self) -> None:
+    def make_ready(self, layers: ElasticLayers) -> None:
         """Before a pass without gradients: find what an earlier one kept. To make it takes as long as small products.
 
         Whether it still holds is looked up here, once for all linears that run. Nothing is kept where hooks or
@@ -110,12 +108,12 @@ class ActiveSizes:
         """
         kept = self._kept.get(self.size)
         if kept is None or not kept.holds():
-            linears = self.list_of_layers.elastic_linears(self.size.positions)
+            linears = layers.elastic_linears(self.size.positions)
             if any(map(is_brought, linears)):
                 self.forget()
                 return
             others = {size: other for size, other in self._kept.items() if size is not self.size and other.holds()}
-            kept = _KeptParts(self.size, self.list_of_layers, linears)
+            kept = _KeptParts(self.size, layers, linears)
             self._kept = {**(others if len(others) < _MOST_KEPT else {}), self.size: kept}
         self.ready = kept.parts
 
@@ -259,7 +257,7 @@ class ElasticLayers(nn.ModuleList):
     def __init__(self, base: nn.Module, active: ActiveSizes, anatomy: Anatomy):
         stock = anatomy.stored_layers(base)
         super().__init__(stock[shape.index] for shape in active.stored)
-        self.active, active.list_of_layers = active, self
+        self.active, vars(base)["list_of_layers"] = active, self  # whatever takes its place
         self.places: list[list[tuple[int, Any, str, torch.Size]]] = []
         self.paths = list(anatomy.linears)
         for position, (layer, shape) in enumerate(zip(self.stored, active.stored, strict=True)):
@@ -318,15 +316,17 @@ class ElasticLayers(nn.ModuleList):
         return linears
 
     def _gone(self, layers: list[Any]) -> set[Any]:
-        """Linears that no longer stand in the layers at their positions, of which a part or all was replaced.
+        """Linears that no longer stand in the layers at their positions, or beside others that may run instead.
 
-        A wrapper has that within, and is none. Looks closer only where something else stands than at first.
+        Wrappers have them within. Looks closer only where something else stands than at first.
         """
         gone: set[Any] = set()
         standing = [*layers, *map(dict.get, self.tables, self.names)]
-        if self is self.active.list_of_layers and standing != self.made:
+        if standing != self.made and "_is_replica" not in vars(self):
             for layer, places in zip(layers, self.places, strict=False):
-                gone |= {table[name] for _, table, name, _ in places} - set(layer.modules())
+                inside, own = set(layer.modules()), {table[name]: shape for _, table, name, shape in places}
+                twins = [linear.weight.shape for linear in inside - own.keys() if isinstance(linear, nn.Linear)]
+                gone |= {linear for linear, shape in own.items() if linear not in inside or shape in twins}
         return gone
 
     def __iter__(self) -> Iterator[Any]:
@@ -335,7 +335,7 @@ class ElasticLayers(nn.ModuleList):
             active.config.forget_measured()
         layers = [stored[position] for position in active.size.positions]
         if not (active.size.is_full_width or is_compiling()):
-            is_replica = self is not active.list_of_layers  # of DataParallel, with weights of its own
+            is_replica = "_is_replica" in vars(self)  # of DataParallel, with weights of its own
             if not (is_grad_enabled() or is_tracing() or active.sharing or is_replica):
                 return self._pass_without_gradients(layers)
             linears = self.elastic_linears(active.size.positions)  # an adapter may have come after the size
@@ -344,7 +344,7 @@ class ElasticLayers(nn.ModuleList):
         return iter(layers if active.sharing is None else active.sharing.walk(layers))
 
     def _pass_without_gradients(self, layers: Sequence[Any]) -> Iterator[Any]:
-        self.active.make_ready()
+        self.active.make_ready(self)
         try:
             yield from layers
         finally:

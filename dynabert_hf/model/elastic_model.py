@@ -79,7 +79,7 @@ class ElasticModelMixin(_Model):
     @property
     def elastic_layers(self) -> ElasticLayers:
         """The list of layers, whose iteration gives those that run now; `stored` of it is all of them."""
-        return self.base_model.active_sizes.list_of_layers
+        return self.base_model.list_of_layers
 
     @property
     def backbone_class(self) -> type[PreTrainedModel]:
@@ -130,7 +130,7 @@ class ElasticModelMixin(_Model):
     def _switch(self, size: AnySize) -> None:
         active = self.base_model.active_sizes
         prepared = active.prepared.get(size) or active.prepare(size, self.config.resolve(size))
-        layers = active.list_of_layers
+        layers = self.elastic_layers
         layers.check_place(self.base_model, prepared.positions)
         if not prepared.is_full_width:
             layers.elastic_linears(prepared.positions)

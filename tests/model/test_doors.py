@@ -189,6 +189,36 @@ def test_merged_lora_switches_again(with_lora):
     assert run(merged.set_active(width=0.5, depth=0.5)).isfinite().all()
 
 
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # said to peft
+@pytest.mark.parametrize("is_extracted", [False, True])
+@pytest.mark.parametrize(("family", "part"), [("Bert", "output"), ("DistilBert", "ffn"), ("ModernBert", "mlp")])
+def test_a_copy_of_a_part_that_runs_in_its_stead_is_refused_below_full_width(family, part, is_extracted):
+    """As peft's `modules_to_save` trains one, beside the part itself."""
+    peft = pytest.importorskip("peft")
+    model = make_backbone(family)
+    model = model.extract("w1-d1") if is_extracted else model
+    embeddings = "tok_embeddings" if family == "ModernBert" else "word_embeddings"
+    config = peft.LoraConfig(r=2, target_modules=[embeddings], modules_to_save=[part], task_type="SEQ_CLS")
+    adapted = peft.get_peft_model(model, config).eval()
+    with pytest.raises(SubNetworkError, match=r"part of your own stands in layer 0\."):
+        model.set_active(width=0.5)
+    adapted.train()(**make_batch(), labels=torch.tensor([0, 1])).loss.backward()
+    full = run(adapted.eval())
+    merged = adapted.merge_and_unload()  # that leaves the copy in the part's place
+    with pytest.raises(SubNetworkError, match="load weights into a part instead"):
+        merged.set_active(width=0.5)
+    plain = make_backbone(family)
+    plain.load_state_dict(merged.state_dict())
+    assert torch.equal(run(plain), full)
+    assert run(plain.set_active(width=0.5)).isfinite().all()
+
+
+def test_a_copy_of_a_part_takes_no_other_part_along():
+    """A layer whose parts are replaced by such copies would hold the model many times."""
+    model = make_model()
+    assert len(pickle.dumps(model.elastic_layers[0].output.dense)) < len(pickle.dumps(model)) / 10
+
+
 def test_sentence_transformers_wraps_the_encoder(tmp_path, tokenizer):
     sentence_transformers = pytest.importorskip("sentence_transformers")
     model = make_model(head="Model")
