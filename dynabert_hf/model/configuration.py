@@ -135,7 +135,11 @@ class ElasticConfigMixin(_Config):
             kwargs.pop("auto_map", None)  # names files of the folder read, which another folder need not have
         self._check_counts(kwargs.get("num_labels"))
         super().__post_init__(**kwargs)
-        self._check_format()
+        if self.format_version > FORMAT_VERSION:
+            raise SubNetworkError(
+                f"This configuration has format_version={self.format_version}, this release reads up to "
+                f"{FORMAT_VERSION}. Update with `pip install -U dynabert_hf`."
+            )
         self.widths = [subnetwork.width for subnetwork in grid(self.widths, [1.0])]
         self.depths = [subnetwork.depth for subnetwork in grid([1.0], self.depths)]
         self.sizes = _size_texts(self.sizes)
@@ -192,13 +196,6 @@ class ElasticConfigMixin(_Config):
                     f"{full.heads} heads and {full.neurons} neurons. Load the configuration as it was saved."
                 )
         _check_increasing("stored_shape", [layer.index for layer in self.stored_layers], self.num_hidden_layers)
-
-    def _check_format(self) -> None:
-        if self.format_version > FORMAT_VERSION:
-            raise SubNetworkError(
-                f"This configuration has format_version={self.format_version}, this release reads up to "
-                f"{FORMAT_VERSION}. Update with `pip install -U dynabert_hf`."
-            )
 
     def _check_grid(self) -> None:
         for name, multipliers in (("widths", self.widths), ("depths", self.depths)):

@@ -35,6 +35,13 @@ def new_model(model_class: type, config: Any, source: Any, positions: Sequence[i
             f"This {type(source).__name__} is on the meta device, without values to copy. Load it with from_pretrained."
         )
     elastic: Any = config if hasattr(config, "anatomy") else source.config
+    told = len(getattr(source.config, "stored_layers", range(source.config.num_hidden_layers)))
+    held = len(source.base_model.get_submodule(elastic.anatomy.layers))
+    if held > told:
+        raise ValueError(
+            f"The configuration says that there are {told} layers, the model holds {held}. Make the configuration say "
+            "what the model is (num_hidden_layers), and call again."
+        )
     if elastic.anatomy.skips_padding_positions:  # since the model was made it may have been set to a tokenizer's
         config.pad_token_id = source.base_model.embeddings.padding_idx
     with torch.device("meta"):

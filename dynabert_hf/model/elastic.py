@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from operator import attrgetter, is_
+from operator import is_
 from types import MethodType
 from typing import Any
 
@@ -132,6 +132,7 @@ class _KeptParts:
         places: list[Any] = list(zip(layers.tables, layers.names, strict=True))
         places += [place[1:3] for each in size.positions for place in layers.places[each]]
         places += [(linear._parameters, name) for linear in linears for name in ("weight", "bias")]
+        places += [(layers._modules, name) for name in layers._modules]
         self.tables, self.names = zip(*places, strict=True)
         self.found = list(map(dict.get, self.tables, self.names))
         self.weights = [each for each in self.found if isinstance(each, torch.Tensor)]
@@ -273,14 +274,13 @@ class ElasticLayers(nn.ModuleList):
                 attention.active, attention.position = active, position
         parent, _, name = anatomy.layers.rpartition(".")
         setattr(base.get_submodule(parent), name, self)
-        tables = [part._modules for part in self.modules()]
+        tables = [part._modules for layer in self.stored for part in layer.modules()]
         links = [(table, name) for table in tables for name, part in table.items() if part and part._modules]
         self.tables, self.names = zip(*links, strict=True)
         self.made = [*self.stored, *map(dict.get, self.tables, self.names)]
 
-    def check_place(self, base: nn.Module, positions: Sequence[int]) -> None:
+    def check_place(self, found: Any, positions: Sequence[int]) -> None:
         """Refuse to skip layers where another list took the place of this one: a pass would walk all of that."""
-        found: Any = attrgetter(self.active.config.anatomy.layers)(base)
         is_other = found is not self and (len(found) != len(positions) or self._gone(list(found)))
         if is_other or len(found) != len(self.places):
             raise SubNetworkError(
@@ -333,6 +333,7 @@ class ElasticLayers(nn.ModuleList):
         active, stored = self.active, self.stored
         if self.training and is_grad_enabled() and not is_compiling():
             active.config.forget_measured()
+        self.check_place(self, active.size.positions)
         layers = [stored[position] for position in active.size.positions]
         if not (active.size.is_full_width or is_compiling()):
             is_replica = "_is_replica" in vars(self)  # of DataParallel, with weights of its own

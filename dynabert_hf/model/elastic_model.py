@@ -130,10 +130,9 @@ class ElasticModelMixin(_Model):
     def _switch(self, size: AnySize) -> None:
         active = self.base_model.active_sizes
         prepared = active.prepared.get(size) or active.prepare(size, self.config.resolve(size))
-        layers = self.elastic_layers
-        layers.check_place(self.base_model, prepared.positions)
+        self.elastic_layers.check_place(self.base_model.get_submodule(self.config.anatomy.layers), prepared.positions)
         if not prepared.is_full_width:
-            layers.elastic_linears(prepared.positions)
+            self.elastic_layers.elastic_linears(prepared.positions)
         active.switch(prepared, size)
         self.config._record_active(size)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 import transformers
 from helpers import FAMILIES, HEADS
-from helpers.backbones import make_backbone
+from helpers.backbones import make_backbone, make_stock
 from helpers.tiny import batch_for, make_batch, make_config, make_model
 from safetensors import safe_open
 from transformers import AutoModelForSequenceClassification, Trainer, TrainingArguments
@@ -234,6 +234,22 @@ def test_a_head_that_the_configuration_does_not_know_is_not_cut_to_it():
         type(model).from_backbone(stock)
     stock.config.num_labels = 7
     assert type(model).from_backbone(stock).classifier.out_features == 7
+
+
+@pytest.mark.parametrize("family", ["Bert", "DistilBert"])
+def test_layers_that_the_configuration_does_not_know_are_neither_left_out_of_a_copy_nor_of_a_pass(family):
+    stock, model = make_stock(family), make_backbone(family)
+    layers = model.config.anatomy.stored_layers(stock.base_model)
+    stock.base_model.get_submodule(model.config.anatomy.layers).append(layers[0])
+    model.elastic_layers.append(model.elastic_layers[0])
+    for copied in (lambda: type(model).from_backbone(stock), model.to_backbone, model.extract):
+        with pytest.raises(ValueError, match=r"says that there are 6 layers, the model holds 7\. .*num_hidden_layers"):
+            copied()
+    with pytest.raises(SubNetworkError, match="6 layers is a ElasticLayers of 7 now"):
+        logits(model)
+    del model.elastic_layers[6]
+    stock.config.num_hidden_layers = 7
+    assert torch.equal(logits(type(model).from_backbone(stock)), logits(stock))
 
 
 def test_an_extracted_model_trains_with_a_plain_trainer(tmp_path):
