@@ -35,6 +35,7 @@ from .model import (
 from .model.anatomy import Anatomy
 from .model.configuration import ElasticConfigMixin
 from .model.elastic_model import ElasticModelMixin
+from .model.subnetwork import AnySize
 
 
 class ModelTypeError(TypeError):
@@ -113,6 +114,11 @@ def check_elastic(model: Any) -> None:
             "from_pretrained, or make one of a stock model by from_backbone, of the Dyna... class of its family and "
             "head."
         )
+
+
+def sizes_of(model: ElasticModelMixin) -> tuple[AnySize, ...]:
+    """The sizes that a model was trained for, from small to large; the one in force where extraction left none."""
+    return model.config.subnetworks or (model.active,)
 
 
 def family_name(class_name: str) -> str:

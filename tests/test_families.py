@@ -5,7 +5,9 @@ import json
 import pytest
 import transformers
 from helpers import HEADS
-from helpers.tiny import TINY
+from helpers.texts import make_text
+from helpers.tiny import TINY, make_model
+from helpers.trainers import make_dataset
 from transformers import (
     AlbertConfig,
     AlbertModel,
@@ -14,16 +16,20 @@ from transformers import (
     GPT2Model,
     T5Config,
     T5ForSequenceClassification,
+    default_data_collator,
 )
 
 from dynabert_hf import (
     AUTO_CLASSES,
     Cascade,
+    DynaBertTrainingArguments,
     LatencyController,
     ModelCardFacts,
+    RecipeResult,
     ServingTarget,
     SizeRecord,
     calibrate,
+    export_onnx,
     measure_cascade,
     measure_latency,
     profile,
@@ -39,7 +45,25 @@ from dynabert_hf.families import (
     elastic_classes,
     family_name,
     read_config,
+    sizes_of,
 )
+from dynabert_hf.training.size_evaluation import SizeEvaluation
+
+
+@pytest.mark.parametrize("size", ["w0.2-d0.4", "l0h2n10-l3h3n20"])
+def test_a_model_that_holds_no_trained_size_is_measured_at_its_own(tmp_path, size):
+    small = make_model().extract(size)
+    assert small.config.subnetworks == ()
+    assert sizes_of(small) == (small.active,)
+    assert [one.size for one in measure_latency(small, sequence_length=5, rounds=1)] == [small.active]
+    assert list(calibrate(small, make_text(small))) == [size]
+    result = RecipeResult.from_metrics(small, {f"eval_{size}_accuracy": 0.5})
+    assert [(row.size, row.metrics) for row in result.rows] == [(small.active, {"accuracy": 0.5})]
+    assert list(export_onnx(small, tmp_path / "onnx", sizes="all").files) == [size]
+    args = DynaBertTrainingArguments(tmp_path, stage="finetune", report_to="none", disable_tqdm=True, use_cpu=True)
+    evaluation = SizeEvaluation(small, args, data_collator=default_data_collator)
+    assert f"eval_{size}_loss" in evaluation.evaluate(make_dataset())
+    assert list(evaluation.predict(make_dataset()).predictions) == [size]
 
 
 def test_every_stock_class_has_its_elastic_class(family, head):

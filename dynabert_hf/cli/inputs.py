@@ -15,7 +15,7 @@ from transformers import AutoTokenizer
 from ..data.class_names import check_label_order
 from ..data.labelled_sentences import LabelledSentences
 from ..data.labelled_text import LabelledText
-from ..families import elastic_classes, read_config, supported_types
+from ..families import elastic_classes, read_config, sizes_of, supported_types
 from ..files import check_writable_file
 from ..hub.push import has_weights
 from ..model.configuration import ElasticConfigMixin
@@ -130,7 +130,7 @@ def stored_config(arguments: Namespace) -> Path:
 def named_sizes(arguments: Namespace, model: ElasticModelMixin) -> list[Any]:
     """The sizes that were named, each once, checked before anything is run; else all."""
     if not arguments.sizes:
-        return list(model.config.subnetworks or (model.active,))
+        return list(sizes_of(model))
     for size in arguments.sizes:
         model.config.resolve(size)
     return list(dict.fromkeys(map(parse_size, arguments.sizes)))

@@ -12,7 +12,7 @@ from huggingface_hub import ModelCard
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
-from ..families import check_elastic
+from ..families import check_elastic, sizes_of
 from ..model.configuration import REFERENCES
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import size_name
@@ -153,7 +153,7 @@ class ModelCardFacts:
         """
         check_elastic(model)
         stored = stored_metrics(model.config)
-        sizes = [size_name(size) for size in model.config.subnetworks or (model.active,)]
+        sizes = [size_name(size) for size in sizes_of(model)]
         names = dict.fromkeys([*sizes, *(name for name in stored if name not in REFERENCES)])
         records = [SizeRecord.counted(model, name, stored.get(name, {})) for name in names]
         told = {FIELDS[name]: stored[name] for name in REFERENCES if name in stored}
@@ -171,9 +171,7 @@ class ModelCardFacts:
         """
         metrics = _last_evaluation(state, is_best_loaded=args.load_best_model_at_end)
         by_size = metrics_by_size(metrics)
-        records = [
-            SizeRecord.counted(model, size, by_size.get(size_name(size), {})) for size in model.config.subnetworks
-        ]
+        records = [SizeRecord.counted(model, size, by_size.get(size_name(size), {})) for size in sizes_of(model)]
         stages = {args.stage: {name: getattr(args, name) for name in RECIPE_FIELDS}}
         return cls.from_records(model, records, **{"stages": stages, **facts})
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from ..families import ModelTypeError, longest_input
+from ..families import ModelTypeError, longest_input, sizes_of
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import AnySize, SubNetwork
 from ..sizes.choosing import recommend
@@ -67,7 +67,7 @@ class Playground:
         self.model, self.tokenizer = model, tokenizer
         self.longest = min(longest_input(model.config), tokenizer.model_max_length)
         stored = stored_metrics(model.config)
-        sizes = list(model.config.subnetworks or (model.active,))
+        sizes = list(sizes_of(model))
         measured = measure_latency(model, sizes, sequence_length=min(sequence_length, self.longest), rounds=rounds)
         self.records = [replace(one, metrics=stored.get(one.name, {})) for one in measured]
         names = in_telling_order(name for one in self.records for name in one.metrics)

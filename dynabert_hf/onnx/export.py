@@ -22,10 +22,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..families import longest_input
+from ..families import longest_input, sizes_of
 from ..files import new_folder
 from ..model.elastic_model import ElasticModelMixin
-from ..model.subnetwork import Size, size_name
+from ..model.subnetwork import Size, as_size, size_name
 from .session import INDEX, LIMITS, OnnxModel, require
 from .weights import WeightPool
 
@@ -73,7 +73,7 @@ def export_onnx(
         model: An elastic model; it stays as it is.
         path: Folder to make.
         size: The size to write; None: the active one.
-        sizes: Instead of `size`: several, or `"all"` of `model.config.subnetworks`; their weights are stored once.
+        sizes: Instead of `size`: several, or `"all"` that it was trained for; their weights are stored once.
         tokenizer: Saved into the folder.
 
     Raises:
@@ -113,13 +113,13 @@ def _chosen_sizes(model: ElasticModelMixin, size: Size | None, sizes: str | Sequ
     if size is not None and sizes is not None:
         raise ValueError(f"Both size={size!r} and sizes={sizes!r} were given. Give one of them.")
     if sizes is None:
-        return [model.active if size is None else model._requested(size, None, None)]
+        return [model.active if size is None else as_size(size)]
     if isinstance(sizes, str) and sizes != "all":
         raise ValueError(f"sizes={sizes!r} is not possible. Give 'all' or a list of sizes; for one size, size=.")
-    chosen = list(model.config.subnetworks if sizes == "all" else sizes)
+    chosen = list(map(as_size, sizes_of(model) if sizes == "all" else sizes))
     if not chosen:
-        raise ValueError(f"sizes is empty. Give at least one of {list(map(str, model.config.subnetworks))}.")
-    return list(dict.fromkeys(model._requested(each, None, None) for each in chosen))
+        raise ValueError(f"sizes is empty. Give at least one of {list(map(size_name, sizes_of(model)))}.")
+    return list(dict.fromkeys(chosen))
 
 
 def _write_graphs(model: ElasticModelMixin, sizes: Sequence[Any], folder: Path, *, shared: bool) -> dict[str, float]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ..data.labelled_text import LabelledText
-from ..families import ModelTypeError, check_elastic
+from ..families import ModelTypeError, check_elastic, sizes_of
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import AnySize, Size, as_size, size_name
 from ..task_metrics import problem_type
@@ -89,7 +89,7 @@ def calibrate(model: ElasticModelMixin, text: LabelledText, sizes: Iterable[Size
     Args:
         model: The elastic model.
         text: Labelled text that the model was not trained on.
-        sizes: The sizes; None: all of `model.config.subnetworks`.
+        sizes: The sizes; None: all that `model` was trained for.
 
     Raises:
         SubNetworkError: If the model does not hold a size.
@@ -97,7 +97,7 @@ def calibrate(model: ElasticModelMixin, text: LabelledText, sizes: Iterable[Size
     """
     check_elastic(model)
     kind = kind_of_choice(type(model).__name__, model.config)
-    chosen = list(map(as_size, model.config.subnetworks if sizes is None else sizes))
+    chosen = list(map(as_size, sizes_of(model) if sizes is None else sizes))
     fitted = {
         size_name(size): fit_temperature(logits, text.labels, kind=kind)
         for size, logits in zip(chosen, predict_sizes(model, chosen, text), strict=True)

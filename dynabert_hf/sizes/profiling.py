@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from ..families import check_elastic, longest_input
+from ..families import check_elastic, longest_input, sizes_of
 from ..model.elastic_model import ElasticModelMixin
-from ..model.subnetwork import Size
+from ..model.subnetwork import Size, as_size, size_name
 from .profile_table import ProfileTable
 from .records import SizeRecord
 from .runtimes import Runner, prepared, present_device, why_not
@@ -47,7 +47,7 @@ def profile(
 
     Args:
         model: An elastic model; it stays as it is, and where it is.
-        sizes: The sizes to measure; None: all of `model.config.subnetworks`.
+        sizes: The sizes to measure; None: all that `model` was trained for.
         batch_sizes: Sequences per forward pass.
         sequence_lengths: Tokens per sequence.
         runtimes: Any of `torch`, `torch.compile` (which compiles every size, for minutes) and `onnxruntime` (which
@@ -61,8 +61,8 @@ def profile(
     Raises:
         TypeError: If the model is not elastic.
         SubNetworkError: If the model does not hold a size.
-        ValueError: If a count is below one, a sequence is longer than the model has positions, a runtime or number
-            format is unknown, this machine has no such device, or no runtime runs any number format.
+        ValueError: If there is no size, a count is below one, a sequence is longer than the model has positions, a
+            runtime or number format is unknown, this machine has no such device, or no runtime runs any number format.
         ImportError: If the extra of a runtime is not installed.
 
     Example:
@@ -70,7 +70,9 @@ def profile(
         >>> table.select(runtime="torch", batch_size=1).with_metrics(model.config.metrics)  # doctest: +SKIP
     """
     check_elastic(model)
-    chosen = [model._requested(size, None, None) for size in (model.config.subnetworks if sizes is None else sizes)]
+    chosen = list(map(as_size, sizes_of(model) if sizes is None else sizes))
+    if not chosen:
+        raise ValueError(f"sizes is empty. Give at least one, such as {size_name(model.active)!r}, or None for all.")
     place = model.device if device is None else present_device(device)
     by_shape = {}
     for batch_size, length in product(batch_sizes, sequence_lengths):
@@ -108,7 +110,7 @@ def measure_latency(
 
     Args:
         model: An elastic model.
-        sizes: The sizes to measure; None: all of `model.config.subnetworks`.
+        sizes: The sizes to measure; None: all that `model` was trained for.
         batch_size: Sequences per forward pass.
         sequence_length: Tokens per sequence, without padding.
         runtime: `torch`, `torch.compile` or `onnxruntime`.
@@ -120,8 +122,8 @@ def measure_latency(
 
     Raises:
         SubNetworkError: If the model does not hold a size.
-        ValueError: If a count is below one, the sequence is longer than the model has positions, the runtime is
-            unknown or cannot run the number format, or this machine has no such device.
+        ValueError: If there is no size, a count is below one, the sequence is longer than the model has positions, the
+            runtime is unknown or cannot run the number format, or this machine has no such device.
         ImportError: If the extra of the runtime is not installed.
     """
     check_elastic(model)

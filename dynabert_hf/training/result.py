@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from transformers.utils import logging
 
+from ..families import sizes_of
 from ..files import finite, json_text
 from ..hub.card import write_model_card
 from ..hub.facts import FIELDS, ModelCardFacts, references_of
@@ -81,9 +82,7 @@ class RecipeResult:
             **facts: The other attributes of this class, such as `eval_rows`.
         """
         by_size = metrics_by_size(metrics, prefix)
-        rows = tuple(
-            SizeRecord.counted(model, size, by_size.get(size_name(size), {})) for size in model.config.subnetworks
-        )
+        rows = tuple(SizeRecord.counted(model, size, by_size.get(size_name(size), {})) for size in sizes_of(model))
         settings = {name: dict(own) for name, own in (stages or {}).items()}
         return cls(model, rows, dict(teacher_metrics or {}), settings, **facts)
 

@@ -12,6 +12,7 @@ from transformers.utils import logging
 
 from ..data.class_names import warn_of_other_order
 from ..data.columns import has_all_rows, is_stream, without_missing_labels
+from ..families import sizes_of
 from ..model.subnetwork import LayerShape, SubNetwork, SubNetworkError, as_size, size_name
 from ..sizes.metrics import check_asked, check_came, full_name, parse_metric_name, told_directions, with_summary
 from .arguments import DynaBertTrainingArguments
@@ -107,8 +108,7 @@ class SizeEvaluation(OrderedEvaluation):
         test_dataset = without_missing_labels(list(test_dataset) if is_stream(test_dataset) else test_dataset)
         warn_of_other_order({"test_dataset": test_dataset}, self._elastic())
         check_measured("test_dataset", test_dataset, self._elastic(), has_own_batches=self.has_own_batches)
-        every_size = self._elastic().config.subnetworks
-        with self._at(every_size if sizes is None else sizes, keeps_predictions=True):
+        with self._at(sizes_of(self._elastic()) if sizes is None else sizes, keeps_predictions=True):
             return super().predict(test_dataset, ignore_keys, metric_key_prefix)
 
     def get_test_dataloader(self, test_dataset: Any) -> OrderedLoader:
@@ -188,7 +188,7 @@ class SizeEvaluation(OrderedEvaluation):
         """The sizes that `evaluate()` measures if it is not told: those of the argument `eval_sizes`, else all."""
         config = self._elastic().config
         asked = self.args.eval_sizes
-        return tuple(config.subnetworks) if asked is None else parsed_sizes(asked, config)
+        return sizes_of(self._elastic()) if asked is None else parsed_sizes(asked, config)
 
     def _elastic(self) -> Any:
         """The model itself: transformers keeps it here, and what wraps it elsewhere."""
@@ -214,7 +214,7 @@ def parsed_sizes(sizes: Sequence[Size | str], config: Any) -> tuple[Size, ...]:
     """
     if isinstance(sizes, str | SubNetwork | LayerShape) or not sizes:
         raise SubNetworkError(
-            f"sizes={sizes!r} is no list of sizes. Possible are lists such as {[str(config.subnetworks[0])]}. Give at "
+            f"sizes={sizes!r} is no list of sizes. Possible are lists such as {[size_name(config.active)]}. Give at "
             "least one size, or None for all."
         )
     parsed: tuple[Size, ...] = tuple(dict.fromkeys(map(as_size, sizes)))

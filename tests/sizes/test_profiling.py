@@ -254,6 +254,11 @@ def test_an_impossible_setting_is_refused(setting, message):
         measure_latency(make_model(), **{"sequence_length": 5, **setting})
 
 
+def test_no_size_is_refused():
+    with pytest.raises(ValueError, match=r"sizes is empty\. Give at least one, such as 'w1-d1', or None for all"):
+        measure_latency(make_model(), [], sequence_length=5)
+
+
 def test_every_runtime_and_number_format_either_runs_or_says_why_not():
     for runtime, dtypes in RUNTIMES.items():
         assert {dtype for dtype in DTYPES if why_not(runtime, dtype) is None} == set(dtypes)
