@@ -50,8 +50,8 @@ def assert_equal_to_torch(runner, model, size, **kwargs):
 
 @pytest.fixture(scope="module")
 def choices(tmp_path_factory, traced_once):
-    """A folder with one size of a head with choices in RoBERTa, and the model, which is asked for all its states."""
-    model = make("Roberta", "ForMultipleChoice", type_vocab_size=1)
+    """A folder with one size of a head with choices in RoBERTa, and the model, which tells its states and works in chunks."""
+    model = make("Roberta", "ForMultipleChoice", type_vocab_size=1, chunk_size_feed_forward=1)
     model.set_attn_implementation("eager")
     model.config.output_hidden_states = model.config.output_attentions = True
     model.config.return_dict = False
@@ -71,7 +71,7 @@ def test_a_size_of_many_layers_has_a_file_whose_name_can_be(tmp_path):
 def test_an_axis_of_choices_and_missing_types_of_tokens_are_exported(choices):
     """And positions that begin elsewhere."""
     result, _ = choices
-    model = make("Roberta", "ForMultipleChoice", type_vocab_size=1)
+    model = make("Roberta", "ForMultipleChoice", type_vocab_size=1, chunk_size_feed_forward=1)
     assert result.max_differences["w0.5-d0.5"] <= 1e-4
     assert b"site-packages" not in result.files["w0.5-d0.5"].read_bytes()
     runner = load_onnx(result.folder)
