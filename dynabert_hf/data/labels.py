@@ -204,11 +204,12 @@ def _numbering(of: str, label: Any, model: PreTrainedModel) -> str:
         return "Remove the row, or give it a number"
     if re.fullmatch(r"-?\d+(\.\d+)?", label):
         return f"It is a number as text: dataset.cast_column({of!r}, datasets.Value('float32'))"
-    names = short(model.config.id2label)
-    return (
-        f"Number the classes as the model does, {names}: "
-        f"dataset.map(lambda row: {{{of!r}: model.config.label2id[row[{of!r}]]}})"
-    )
+    names, number = short(model.config.id2label), f"model.config.label2id[row[{of!r}]]"
+    if task_of(model).predicts == "token":
+        number = f"[model.config.label2id[name] for name in row[{of!r}]]"
+    elif problem_type(model.config) == "multi_label_classification":
+        number = f"[float(name in row[{of!r}]) for _, name in sorted(model.config.id2label.items())]"
+    return f"Number the classes as the model does, {names}: dataset.map(lambda row: {{{of!r}: {number}}})"
 
 
 def _check_texts(name: str, of: str, values: pa.Array, model: PreTrainedModel) -> None:

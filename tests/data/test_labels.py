@@ -1,5 +1,7 @@
 """Labels are cast where that is safe, and refused where it is not, by row, value and limit."""
 
+import re
+
 import datasets
 import numpy as np
 import pytest
@@ -231,3 +233,28 @@ def test_labels_of_tokens_of_which_none_counts_are_refused():
     with pytest.raises(ValueError, match=r"has no label in 'labels' but -100, which does not count.* Give the first"):
         check_labels("data", rows, model)
     check_labels("data", [*rows, {"input_ids": [5], "labels": [2]}], model)
+
+
+@pytest.mark.parametrize(
+    ("head", "stock", "given", "wanted"),
+    [
+        ("ForSequenceClassification", {}, ["b", "a"], [0, 1]),
+        ("ForTokenClassification", {}, [["c", "b"], ["a", "a"]], [[2, 0], [1, 1]]),
+        (
+            "ForSequenceClassification",
+            {"problem_type": "multi_label_classification"},
+            [["c", "b"], []],
+            [[1.0, 0.0, 1.0], [0.0, 0.0, 0.0]],
+        ),
+    ],
+)
+def test_what_is_advised_for_names_numbers_them_as_the_model_does(head, stock, given, wanted):
+    names = {"id2label": {0: "b", 1: "a", 2: "c"}, "label2id": {"a": 1, "b": 0, "c": 2}}  # as a saved model has them
+    model = make_model("Bert", head, stock={**names, **stock})
+    data = Dataset.from_dict({"input_ids": [[5, 6], [7, 8]], "labels": given})
+    with pytest.raises(ValueError, match=r"Number the classes as the model does") as refused:
+        check_labels("dataset", data, model)
+    advised = re.search(r"dataset\.map\(.*\)", str(refused.value))
+    numbered = eval(advised[0], {"dataset": data, "model": model})
+    assert numbered["labels"][:] == wanted
+    check_labels("dataset", numbered, model)
