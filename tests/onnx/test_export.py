@@ -50,7 +50,7 @@ def assert_equal_to_torch(runner, model, size, **kwargs):
 
 @pytest.fixture(scope="module")
 def choices(tmp_path_factory, traced_once):
-    """A folder with one size of a head with choices in RoBERTa, and the model, which tells its states and works in chunks."""
+    """A folder with one size of a head with choices in RoBERTa, and the model, which tells its states, in chunks."""
     model = make("Roberta", "ForMultipleChoice", type_vocab_size=1, chunk_size_feed_forward=1)
     model.set_attn_implementation("eager")
     model.config.output_hidden_states = model.config.output_attentions = True
