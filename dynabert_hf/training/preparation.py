@@ -230,9 +230,21 @@ def check(recipe: Recipe) -> None:
             "(0, 1], and 1.0 has to be among them, since the full size is trained in every step. Add 1.0."
         )
     warn_of_equal_sizes(config)
+    _warn_of_unused_layers(config)
     _check_data(recipe, config)
     _check_teaching(recipe)
     recipe.folder.check(recipe.settings)
+
+
+def _warn_of_unused_layers(config: Any) -> None:
+    """Say so where layers are kept for a depth that no size has, such as one that was rounded otherwise."""
+    depths = sorted({size.depth for size in config.subnetworks if isinstance(size, SubNetwork)})
+    unused = [name for name in config.kept_layers or {} if float(name) not in depths]
+    if unused:
+        logger.warning(
+            f"kept_layers has no effect for depth {' and '.join(unused)}: no size has it. Possible are the depths "
+            f"{depths}. Name one of these exactly, or leave it out."
+        )
 
 
 def _check_data(recipe: Recipe, config: Any) -> None:

@@ -79,6 +79,12 @@ def test_sizes_that_are_the_same_network_are_said(tmp_path):
                    depths=(0.5, 0.75, 1.0))  # fmt: skip
 
 
+def test_layers_kept_for_a_depth_that_no_size_has_are_said(tmp_path, caplog):
+    rounded = {"depths": (1 / 3, 1.0), "kept_layers": {"0.3333": [1]}, "widths": [1.0], "eval_dataset": None}
+    run_recipe(tmp_path, BertForSequenceClassification(BertConfig(**{**TINY, "num_hidden_layers": 3})), **rounded)
+    assert "kept_layers has no effect for depth 0.3333: no size has it. Possible are the depths [0.33333" in caplog.text
+
+
 def test_distillation_is_the_same_without_labels(tmp_path):
     data, labelled = make_sentences(), make_sentences(8)
     hidden = data.remove_columns("labels").add_column("labels", [-1] * len(data))
