@@ -11,8 +11,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from ..data.augmentation import WordReplacement
 from ..data.augmented_files import augment_file
-from ..data.text_columns import usual_texts
-from ..data.text_files import names_of_columns
+from ..data.labelled_text import usual_texts
 from ..data.word_vectors import WordVectors
 from .inputs import config_of, fastest_device
 from .tables import print_json
@@ -32,7 +31,7 @@ def augment(arguments: Namespace, console: Console) -> None:
         arguments.file,
         arguments.output,
         replacement,
-        text_columns=arguments.text_column or usual_texts(names_of_columns(arguments.file)),
+        text_columns=arguments.text_column or usual_texts(arguments.file, replacement.model),
         copies=arguments.copies,
         seed=arguments.seed,
     )

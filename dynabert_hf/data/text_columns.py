@@ -102,11 +102,6 @@ class TextColumns:
                 )
 
 
-def usual_texts(names: Sequence[str]) -> tuple[str, ...]:
-    """Those of some columns that are called as a text is, or the two of a pair; `text` where there are none."""
-    return next((each for each in TEXTS if set(each) <= set(names)), ("text",))
-
-
 def as_names(given: Sequence[str] | str | None) -> Sequence[str] | None:
     """Names of columns, also where one was given alone.
 
