@@ -7,7 +7,7 @@ by `data.columns`.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import datasets
@@ -18,10 +18,11 @@ from transformers.utils import logging
 from ..data.class_names import warn_of_other_order
 from ..data.columns import column_names, is_stream, short
 from ..data.inputs import check_inputs
-from ..data.labels import check_labels
+from ..data.labels import are_multi_hot, check_labels
 from ..data.pooling import Pooling
 from ..model.elastic_model import ElasticModelMixin
 from ..sizes.metrics import SUMMARIES, can_begin
+from ..task_metrics import problem_type
 from ..tasks import gives_values, is_sentence_encoder, task_of
 from .arguments import DynaBertTrainingArguments
 from .teacher_facts import parameters_of
@@ -55,6 +56,7 @@ def check_datasets(
             check_inputs(name, dataset, model)
             if learns_labels:
                 check_labels(name, dataset, model, may_be_missing=args.stage != "finetune")
+    check_smoothing(model, args, named.values())
     if train_dataset is not None:
         check_enough(
             train_dataset,
@@ -352,18 +354,28 @@ def check_precision(model: PreTrainedModel, args: DynaBertTrainingArguments) -> 
         )
 
 
-def check_smoothing(model: PreTrainedModel, args: DynaBertTrainingArguments) -> None:
+def check_smoothing(model: PreTrainedModel, args: DynaBertTrainingArguments, datasets: Iterable[Any] = ()) -> None:
     """Check that labels have classes over which they can be smoothed.
 
+    Args:
+        model: The model.
+        args: The arguments.
+        datasets: The data, whose labels may tell what the model leaves unsaid.
+
     Raises:
-        ValueError: If they are values or places in a text.
+        ValueError: If they are values, several yes-or-no answers or places in a text.
     """
-    is_value = gives_values(model)
-    if args.label_smoothing_factor and (is_value or task_of(model).predicts in ("span", "vector", "state")):
+    if not args.label_smoothing_factor:
+        return
+    is_value, kind = gives_values(model), problem_type(model.config)
+    is_several = task_of(model).predicts == "text" and (
+        kind == "multi_label_classification" or any(are_multi_hot(each, model) for each in datasets if each is not None)
+    )
+    if is_value or is_several or task_of(model).predicts in ("span", "vector", "state"):
         raise ValueError(
             f"label_smoothing_factor={args.label_smoothing_factor} was given, but the labels of a "
-            f"{type(model).__name__}{' of values' * is_value} are no classes, between which they could be smoothed. "
-            "Leave it out."
+            f"{type(model).__name__}{' of values' * is_value}{' of several labels' * is_several} are no classes, "
+            "between which they could be smoothed. Leave it out."
         )
 
 

@@ -260,7 +260,7 @@ def _check_data(recipe: Recipe, config: Any) -> None:
                 check_paddable(name, dataset)
     for stage in recipe.stages:
         args = stage.arguments
-        check_smoothing(recipe.teacher, args)
+        check_smoothing(recipe.teacher, args, (train, evaluation))
         check_label_names(recipe.teacher, args)
         rewired = "for sizes that are rewired alone call measure_importance and rewire"
         check_learns(args, instead=rewired)

@@ -40,7 +40,6 @@ from .checks import (
     check_ignored,
     check_label_names,
     check_precision,
-    check_smoothing,
     check_teacher,
 )
 from .distillation import DistillationPair, loss_of_labelled_rows, plan_stage, taught_losses
@@ -132,7 +131,6 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
         )
         check_device(args)
         check_precision(model, args)
-        check_smoothing(model, args)
         if type(self).compute_loss is Trainer.compute_loss:
             check_label_names(model, args)
         check_teacher(model, self._teachers, args)

@@ -13,6 +13,7 @@ from helpers.backbones import make_stock, run
 from helpers.glue_tasks import save_model
 from helpers.recipes import GRID, SHALLOW, make_sentences, make_teacher, run_recipe
 from helpers.tiny import TINY
+from helpers.trainers import make_trainer
 from huggingface_hub import ModelCard
 from transformers import (
     AlbertConfig,
@@ -441,6 +442,18 @@ def test_smoothing_of_labels_that_are_no_classes_is_refused(tmp_path):
     data = make_sentences(regression=True)
     with pytest.raises(ValueError, match=message):
         run_recipe(tmp_path, make_teacher(num_labels=1), train_dataset=data, label_smoothing_factor=0.1)
+    several, message = (
+        make_sentences().map(lambda row: {"labels": [0.0, 1.0]}),
+        message.replace("values", "several labels"),
+    )
+    given = {"train_dataset": several, "eval_dataset": several, "label_smoothing_factor": 0.1}
+    kinds = ({}, {"problem_type": "multi_label_classification"})  # which transformers stumbles over, or passes over
+    for model in (make_teacher(num_labels=2, **kind) for kind in kinds):
+        elastic = dynabert_hf.DynaBertForSequenceClassification.from_backbone(model)
+        with pytest.raises(ValueError, match=message):
+            run_recipe(tmp_path, model, **given)
+        with pytest.raises(ValueError, match=message.replace(" Bert", " DynaBert")):
+            make_trainer(tmp_path, "finetune", elastic, **given)
     assert not (tmp_path / "run").exists()
 
 
