@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor, cat, nn
 
 from .subnetwork import LayerShape
 
@@ -124,8 +124,11 @@ def linear_shape(role: Role, axes: Sequence[int]) -> tuple[int, int]:
 
 
 def leading_part(tensor: Any, shape: Sequence[int], *, blocks: int = 1) -> Tensor:
-    """The first rows of every block, and the first columns, of a weight or bias; `shape` is that of the part."""
-    if tuple(tensor.shape) == tuple(shape):
-        return tensor
-    window = tuple(slice(size) for size in (shape[0] // blocks, *shape[1:]))
-    return tensor.unflatten(0, (blocks, -1))[(slice(None), *window)].flatten(0, 1)
+    """The first rows of every block, and the first columns, of a weight or bias; `shape` is that of the part.
+
+    Asks for slices alone, which quantised tensors and those in files have, too.
+    """
+    if blocks == 1 or shape[0] == tensor.shape[0]:
+        return tensor[tuple(map(slice, shape))]
+    rows, starts = shape[0] // blocks, range(0, tensor.shape[0], tensor.shape[0] // blocks)
+    return cat([tensor[(slice(start, start + rows), *map(slice, shape[1:]))] for start in starts])

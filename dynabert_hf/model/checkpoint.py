@@ -19,7 +19,7 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from .anatomy import layer_axes, linear_shape
+from .anatomy import layer_axes, leading_part, linear_shape
 from .subnetwork import LayerShape, SubNetworkError
 
 _DTYPES = {
@@ -66,11 +66,10 @@ class FileTensor:
                 _read_into(file, part)
             else:
                 rows = max(1, _BLOCK // (math.prod(self.shape[1:]) * part.element_size()))
-                inner = tuple(slices[1:])
                 for begin in range(0, len(part), rows):
                     block = torch.empty([min(rows, len(part) - begin), *self.shape[1:]], dtype=self.dtype)
                     _read_into(file, block)
-                    part[begin : begin + rows] = block[(slice(None), *inner)]
+                    part[begin : begin + rows] = block[(slice(None), *slices[1:])]
         return part
 
 
@@ -98,12 +97,8 @@ class TensorPart:
         self.source, self.shape, self.blocks = source, tuple(shape), blocks
 
     def __getitem__(self, everything: Any) -> torch.Tensor:
-        if self.blocks == 1:
-            part = self.source[tuple(slice(size) for size in self.shape)]
-            return part.clone() if isinstance(self.source, torch.Tensor) else part
-        rows, inner = self.shape[0] // self.blocks, tuple(slice(size) for size in self.shape[1:])
-        starts = range(0, self.source.shape[0], self.source.shape[0] // self.blocks)
-        return torch.cat([self.source[(slice(start, start + rows), *inner)] for start in starts])
+        part = leading_part(self.source, self.shape, blocks=self.blocks)
+        return part.clone() if isinstance(self.source, torch.Tensor) else part
 
 
 def check_location(files: Iterable[str], folder: Any) -> None:

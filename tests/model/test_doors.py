@@ -442,6 +442,7 @@ def test_quantised_loading_runs_at_every_size_or_is_refused(tmp_path):
     for size in ("w1-d1", "w1-d0.5", "w0.5-d0.5"):
         # Eight bits a weight: the logits are near, not equal.
         torch.testing.assert_close(run(quantised.set_active(size)), run(model.set_active(size)), rtol=0.1, atol=0.3)
+        assert torch.equal(run(quantised.extract()), run(quantised))
 
 
 def test_part_is_quantised_while_it_is_loaded_but_not_cut_from_quantised_weights(tmp_path):
