@@ -32,6 +32,23 @@ def outputs(runner, inputs):
     return [each[mask] if each.shape == mask.shape else each for each in given.values()]
 
 
+@pytest.mark.parametrize("head", ["ForTokenClassification", pytest.param("Model", marks=pytest.mark.slow)])
+def test_padding_that_local_attention_sees_alone_is_no_difference(head, tmp_path, traced_once):
+    """Of it torch's own ways of attention say different things, and sdpa is the usual one."""
+    model = make_backbone("ModernBert", head, **of_layers("ModernBert", 2), depths=[1.0]).set_active("w0.5-d1")
+    inputs = make_batch(length=12)
+    inputs["attention_mask"][0, 3:] = 0
+    with torch.no_grad():
+        said = model(**inputs)[0]
+        model.set_attn_implementation("eager")
+        assert not torch.allclose(said, model(**inputs)[0], atol=1e-2)
+        model.set_attn_implementation("sdpa")
+    export_onnx(model, tmp_path / "out")
+    (given,) = load_onnx(tmp_path / "out")(**inputs).values()
+    counts = inputs["attention_mask"].bool().numpy()
+    np.testing.assert_allclose(given[counts], said.numpy()[counts], rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("family", "sizes"),
     [("ModernBert", SIZES[:1]), *(pytest.param(name, SIZES, marks=pytest.mark.slow) for name in CONFIGS)],
