@@ -237,11 +237,11 @@ class ElasticConfigMixin(_Config):
         """
         everything: Any = grid(self.widths, self.depths)
         if self.sizes:
-            everything = sorted(dict.fromkeys((*everything, *map(as_size, self.sizes))), key=self._share)
+            everything = sorted(dict.fromkeys((*everything, *map(as_size, self.sizes))), key=self.share_of)
         return tuple(size for size in everything if self.stored_shape is None or self.holds(size))
 
-    def _share(self, size: AnySize) -> float:
-        """About which share of the layers of the whole network a size has."""
+    def share_of(self, size: Size) -> float:
+        """How large a size is: the shares of heads and of neurons that its layers keep, summed; to compare sizes by."""
         layers = self._layers_of(size)
         return sum(each.heads / self.num_attention_heads + each.neurons / self.intermediate_size for each in layers)
 

@@ -293,11 +293,9 @@ def _parameters_of(model: ElasticModelMixin, sizes: Sequence[AnySize]) -> int:
 def _ordered(config: Any, small: Size, large: Size) -> tuple[AnySize, AnySize]:
     """Both sizes, which have to be possible, the first of them the smaller."""
     sizes = as_size(small), as_size(large)
-    heads, neurons = config.num_attention_heads, config.intermediate_size
-    first, second = (
-        sum(each.heads / heads + each.neurons / neurons for each in config.resolve(size)) for size in sizes
-    )
-    if first >= second:
+    for size in sizes:
+        config.resolve(size)
+    if config.share_of(sizes[0]) >= config.share_of(sizes[1]):
         raise SubNetworkError(
             f"{size_name(sizes[0])} is asked first, but is no smaller than {size_name(sizes[1])}. Possible is a small "
             "size and then one with more heads and neurons in all; change their order, or give others of "

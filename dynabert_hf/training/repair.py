@@ -83,7 +83,7 @@ def _reference(model: ElasticModelMixin, layers: Sequence[LayerShape]) -> AnySiz
         if len(own) == len(layers) and all(one.fits_in(other) for one, other in zip(layers, own, strict=True))
     ]
     if holding:
-        return min(holding, key=lambda size: sum(each.heads + each.neurons for each in trained[size]))
+        return min(holding, key=config.share_of)
     stored = {layer.index: layer for layer in config.stored_layers}
     return tuple(stored[layer.index] for layer in layers)
 
