@@ -22,6 +22,7 @@ from transformers.trainer_utils import EvalLoopOutput, RemoveColumnsCollator
 from ..data.columns import is_stream, short
 from ..data.masking import MaskedOnce
 from ..data.pooling import sentence_vectors
+from ..task_metrics import IGNORED
 from ..tasks import MaskingCollator, same_modes, task_of
 from .accounting import Items, mean_over_batch, of_labelled
 from .callbacks import show_progress
@@ -38,7 +39,8 @@ class OrderedEvaluation(Trainer):
 
     Rows are in the order of the data, none is left out and none is counted twice. A loss is the mean over sentences, of
     token heads over labelled tokens. Predictions are the outputs of the head, whatever else the configuration asks a
-    model for. The model is as before: its weights, number format, device and mode.
+    model for; of starts and ends of answers padding has -100, as transformers fills up shorter batches. The model is as
+    before: its weights, number format, device and mode.
 
     Every batch is collated once, so that all sizes see the same where a collator draws at random.
 
@@ -177,6 +179,8 @@ class OrderedEvaluation(Trainer):
             return loss, None, None
         names = [name for name in task_of(self.model).outputs if name not in (ignore_keys or ())]
         predictions = tuple(outputs[name] for name in names)
+        if task_of(self.model).predicts == "span" and inputs.get("attention_mask") is not None:
+            predictions = tuple(each.masked_fill(inputs["attention_mask"] == 0, IGNORED) for each in predictions)
         return loss, _alone(predictions), _alone(labels) if has_labels else None
 
     def _vectors(self, inputs: dict[str, Any]) -> tuple[None, Any, Any]:
