@@ -178,11 +178,12 @@ class ElasticModelMixin(_Model):
             **kwargs: Fields of the elastic configuration, such as `widths` and `depths`.
 
         Raises:
-            TypeError: If `backbone` is not of the stock class that this class makes elastic.
+            TypeError: If `backbone` is not of the stock class that this class makes elastic, or runs otherwise.
         """
         config, stock = cls.config_class.from_backbone(backbone, **kwargs), _stock_class(cls)
-        if not isinstance(backbone, stock):
-            raise TypeError(f"A {type(backbone).__name__} cannot become a {cls.__name__}; give a {stock.__name__}.")
+        if not isinstance(backbone, stock) or type(backbone).forward is not stock.forward:
+            given = f"A {type(backbone).__name__} cannot become a {cls.__name__}"
+            raise TypeError(f"{given}; give a {stock.__name__}, with the forward pass of that class.")
         return new_model(cls, config, backbone)
 
     def extract(

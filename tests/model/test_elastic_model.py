@@ -290,6 +290,25 @@ def test_another_encoder_and_another_head_are_refused():
         DynaBertForSequenceClassification.from_backbone(BertModel(BertConfig(**TINY)))
 
 
+def test_a_model_with_a_forward_pass_of_its_own_is_refused_and_another_of_a_class_of_its_own_is_not():
+    class Named(BertForSequenceClassification):
+        pass
+
+    class Doubled(Named):
+        def forward(self, *args, **kwargs):
+            return 2 * super().forward(*args, **kwargs).logits
+
+    stock = make_model().to_backbone()
+    for own in (Named, Doubled):
+        stock.__class__ = own
+        if own is Named:
+            elastic = DynaBertForSequenceClassification.from_backbone(stock)
+            assert torch.equal(elastic(**make_batch()).logits, stock(**make_batch()).logits)
+        else:
+            with pytest.raises(TypeError, match=r"A Doubled cannot become .* with the forward pass of that class"):
+                DynaBertForSequenceClassification.from_backbone(stock)
+
+
 def test_making_a_model_elastic_copies_its_weights():
     stock = BertForSequenceClassification(BertConfig(**TINY))
     elastic = DynaBertForSequenceClassification.from_backbone(stock)
