@@ -57,12 +57,25 @@ def check_datasets(
             if learns_labels:
                 check_labels(name, dataset, model, may_be_missing=args.stage != "finetune")
     check_smoothing(model, args, named.values())
+    if is_stream(train_dataset):
+        _warn_of_unheeded(args)
     if train_dataset is not None:
         check_enough(
             train_dataset,
             batch_size=args.rows_in_a_batch,
             num_processes=args.world_size,
             drop_last=args.dataloader_drop_last,
+        )
+
+
+def _warn_of_unheeded(args: DynaBertTrainingArguments) -> None:
+    """Say which arguments have no effect on a stream, which is read in its order and to its end."""
+    given = {name: getattr(args, name) for name in ("dataloader_drop_last", "train_sampling_strategy")}
+    unheeded = [f"{name}={value!r}" for name, value in given.items() if value in (True, "group_by_length")]
+    if unheeded:
+        logger.warning(
+            f"{' and '.join(unheeded)} has no effect on train_dataset, a stream, which is read in its order and to its "
+            "end. Leave that out, and shuffle or cut the stream itself."
         )
 
 
