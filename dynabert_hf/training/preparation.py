@@ -22,17 +22,9 @@ from ..families import elastic_class_of
 from ..model.subnetwork import SubNetwork
 from ..task_metrics import problem_type
 from ..tasks import gives_values, is_sentence_encoder, task_of
+from .argument_checks import check_label_names, check_learns, check_smoothing
 from .arguments import DynaBertTrainingArguments, decisive
-from .checks import (
-    check_enough,
-    check_label_names,
-    check_learns,
-    check_rows,
-    check_sentence_encoder,
-    check_smoothing,
-    how_to_label,
-    warn_of_equal_sizes,
-)
+from .checks import check_enough, check_rows, check_sentence_encoder, how_to_label, warn_of_equal_sizes
 from .dropout import dropout_fields
 from .run_folder import REWIRED, RunFolder
 from .stages import Stage

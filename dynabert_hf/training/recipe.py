@@ -33,9 +33,9 @@ from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import Size
 from ..sizes.metrics import told_directions
 from ..tasks import task_of
+from .argument_checks import check_callables
 from .callbacks import without_bars_of_files
 from .checkpoints import last_whole_checkpoint
-from .checks import check_callables
 from .importance import MAX_SAMPLES, importance_over_processes
 from .ordered_evaluation import unchanged
 from .preparation import ImportanceData, Recipe, check

@@ -22,9 +22,10 @@ from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import Size, SubNetwork, SubNetworkError
 from ..tasks import task_of, without_labels
 from .accounting import of_labelled
+from .argument_checks import check_learns
 from .arguments import DynaBertTrainingArguments
 from .callbacks import AveragedWeights, KeptPositions, show_progress
-from .checks import check_datasets, check_learns
+from .checks import check_datasets
 from .distillation import loss_of_labelled_rows, match_hidden_states, taught_losses
 from .dropout import dropping
 from .ordered_evaluation import unchanged

@@ -28,20 +28,13 @@ from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import AnySize, SubNetwork, size_name
 from ..tasks import is_sentence_encoder, task_of, without_labels
 from .accounting import Items, LossLog, Shares, of_labelled
+from .argument_checks import check_callables, check_device, check_label_names, check_precision
 from .arguments import DynaBertTrainingArguments
 from .callbacks import follow
 from .cards import CardAtTheEnd, CardTrainer
 from .checked_batches import checking_batches
 from .checkpoints import RecoverableTrainer
-from .checks import (
-    check_callables,
-    check_datasets,
-    check_device,
-    check_ignored,
-    check_label_names,
-    check_precision,
-    check_teacher,
-)
+from .checks import check_datasets, check_ignored, check_teacher
 from .distillation import DistillationPair, loss_of_labelled_rows, plan_stage, taught_losses
 from .references import look_at_teachers
 from .shared_prefixes import share_prefixes

@@ -1,0 +1,112 @@
+"""What is wrong with arguments beside the model or the data that they are for, said before any work.
+
+What no model can be trained with is refused by the arguments themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+from transformers.utils import logging
+
+from ..data.labels import are_multi_hot
+from ..task_metrics import problem_type
+from ..tasks import gives_values, task_of
+from .arguments import DynaBertTrainingArguments
+from .teacher_facts import parameters_of
+
+logger = logging.get_logger(__name__)
+
+
+def check_callables(**given: Any) -> None:
+    """Whether the functions that a trainer is given can be called; None is left out.
+
+    Raises:
+        TypeError: If one cannot.
+    """
+    for name, value in given.items():
+        if value is not None and not callable(value):
+            raise TypeError(f"{name}={value!r} cannot be called. Give a function, or leave it out.")
+
+
+def check_precision(model: PreTrainedModel, args: DynaBertTrainingArguments) -> None:
+    """Warn of weights in half precision, which transformers keeps where a file has them."""
+    if model.dtype in (torch.bfloat16, torch.float16):
+        logger.warning(
+            f"The model to train is in {model.dtype}. Most steps of learning_rate={args.learning_rate:g} are too small "
+            "to change such weights, and are lost. Load it with dtype=torch.float32; bf16=True then computes in half "
+            "precision."
+        )
+
+
+def check_smoothing(model: PreTrainedModel, args: DynaBertTrainingArguments, datasets: Iterable[Any] = ()) -> None:
+    """Check that labels have classes over which they can be smoothed.
+
+    Args:
+        model: The model.
+        args: The arguments.
+        datasets: The data, whose labels may tell what the model leaves unsaid.
+
+    Raises:
+        ValueError: If they are values, several yes-or-no answers or places in a text.
+    """
+    if not args.label_smoothing_factor:
+        return
+    is_value, kind = gives_values(model), problem_type(model.config)
+    is_several = task_of(model).predicts == "text" and (
+        kind == "multi_label_classification" or any(are_multi_hot(each, model) for each in datasets if each is not None)
+    )
+    if is_value or is_several or task_of(model).predicts in ("span", "vector", "state"):
+        raise ValueError(
+            f"label_smoothing_factor={args.label_smoothing_factor} was given, but the labels of a "
+            f"{type(model).__name__}{' of values' * is_value}{' of several labels' * is_several} are no classes, "
+            "between which they could be smoothed. Leave it out."
+        )
+
+
+def check_learns(args: DynaBertTrainingArguments, *, instead: str) -> None:
+    """Check that a training has a step, and that a step changes something.
+
+    Raises:
+        ValueError: If that is not so.
+    """
+    usual = {"learning_rate": 1e-4, **({"num_train_epochs": 0.5} if args.max_steps <= 0 else {})}
+    for name, value in usual.items():
+        if not 0 < getattr(args, name) < float("inf"):
+            raise ValueError(
+                f"{name}={getattr(args, name)!r} trains nothing. Possible is a number above 0, such as {value:g}; "
+                f"{instead}."
+            )
+
+
+def check_label_names(model: PreTrainedModel, args: DynaBertTrainingArguments) -> None:
+    """Check that the labels are named as the model takes them: without them there are no metrics.
+
+    Raises:
+        ValueError: If a name is none of its arguments.
+    """
+    taken = {*parameters_of(model), *task_of(model).label_names}
+    unknown = [name for name in args.label_names or () if name not in taken]
+    if unknown:
+        raise ValueError(
+            f"label_names={args.label_names} was given, but a {type(model).__name__} takes no {unknown[0]!r}, so that "
+            f"nothing would be measured. Its labels are called {list(task_of(model).label_names)} in a batch, whatever "
+            "the column is called. Leave label_names out."
+        )
+
+
+def check_device(args: DynaBertTrainingArguments) -> None:
+    """Check that a process has one device.
+
+    Raises:
+        ValueError: If it has several, over which transformers would copy the model at every pass (`DataParallel`).
+    """
+    if args.n_gpu > 1:
+        raise ValueError(
+            f"This process has {args.n_gpu} devices, and would copy the model to each of them at every pass "
+            "(DataParallel), where means over unequal parts of a batch are wrong. Possible is one device a process: "
+            f"start {args.n_gpu} processes by accelerate launch --multi_gpu, or show one by CUDA_VISIBLE_DEVICES=0."
+        )
