@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from functools import partial
 from importlib.util import find_spec
 from typing import Any
@@ -51,7 +51,7 @@ def named_metrics(own: Metrics, names: Sequence[str]) -> Metrics:
 
 def _compute(own: Metrics, names: tuple[str, ...], prediction: EvalPrediction) -> dict[str, float]:
     known: dict[str, Callable[[], float]] = {name: partial(float, value) for name, value in own(prediction).items()}
-    known = {**_others(prediction, has_values="pearson" in known), **known}
+    known = {**_others(prediction, known), **known}
     unknown = [name for name in names if name not in known]
     if unknown:
         raise ValueError(
@@ -60,19 +60,19 @@ def _compute(own: Metrics, names: tuple[str, ...], prediction: EvalPrediction) -
     return {name: known[name]() for name in names}
 
 
-def _others(prediction: EvalPrediction, *, has_values: bool) -> dict[str, Callable[[], float]]:
-    """The metrics of one prediction a text that scikit-learn and scipy have."""
+def _others(prediction: EvalPrediction, own: Container[str]) -> dict[str, Callable[[], float]]:
+    """The metrics that scikit-learn and scipy have of a value or a class a text, whichever the head's own are of."""
     predicted, labels = prediction.predictions, prediction.label_ids
     if isinstance(predicted, tuple) or isinstance(labels, tuple) or predicted.ndim != 2:
         return {}
-    if has_values:
+    if "pearson" in own:
         shape = (len(labels), -1)
         columns = list(zip(predicted.reshape(shape).T, labels.reshape(shape).T, strict=True))
         return {name: partial(_of_values, *place, columns) for name, place in OF_VALUES.items()}
     if labels.ndim == 2:  # yes-or-no answers; a logit above 0 is a yes
         answers = (labels > 0.5, predicted > 0)
         return {name: partial(_of_labels, name, *answers) for name in OF_LABELS if name.endswith("f1") and name != "f1"}
-    if labels.ndim != 1 or predicted.shape[1] < 2:
+    if "accuracy" not in own or labels.ndim != 1 or predicted.shape[1] < 2:
         return {}
     names = [name for name in OF_LABELS if name != "f1" or predicted.shape[1] == 2]
     return {name: partial(_of_labels, name, labels, predicted.argmax(-1)) for name in names}

@@ -61,6 +61,9 @@ def test_pairs_are_measured_stored_and_chosen_by(folder, capsys):
 def test_retrieval_is_measured_on_texts_with_labels(folder, capsys):
     options = ["--file", folder / "labelled.jsonl", "--text-column", "text", "--size", "w1-d1"]
     assert set(run(capsys, "evaluate", folder / "model", *options)["w1-d1"]) == {"accuracy_at_1", "mrr"}
+    assert set(run(capsys, "evaluate", folder / "model", *options, "--metric", "mrr")["w1-d1"]) == {"mrr"}
+    assert main(["evaluate", str(folder / "model"), *map(str, options), "--metric", "accuracy"]) == 1
+    assert "'accuracy' is not known for this model. Possible are ['accuracy_at_1', 'mrr']" in capsys.readouterr().err
 
 
 def test_an_extracted_size_is_an_encoder(folder, capsys):
