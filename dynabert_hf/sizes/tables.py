@@ -1,4 +1,7 @@
-"""Tables of sizes for a terminal of 80 columns: names of sizes stay whole, headings wrap instead."""
+"""Tables of sizes for a terminal of 80 columns: names of sizes stay whole, headings wrap instead.
+
+Where even that takes too much room, long labels in the first column wrap, too.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,9 @@ from rich.table import Table
 
 _GAP = 2
 """Columns of the terminal between two of the table."""
+
+_LONGEST_WHOLE = 20
+"""Letters of a name that never wraps: of a third and the like a multiplier alone has more."""
 
 
 def table_of(
@@ -36,6 +42,10 @@ def table_of(
         gone.insert(0, may_go[-1 - len(gone)])
         names.remove(gone[0])
     headings = _broken({name: _heading(name) for name in names}, widths, width)
+    over = sum(widths[name] + _GAP for name in names) - _GAP - width
+    if over > 0:  # else the last column would be lost
+        longest = max(len(word) for row in [*rows, *last] for word in str(row.get(names[0], "")).split())
+        widths[names[0]] = max(widths[names[0]] - over, min(longest, _LONGEST_WHOLE))
     table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True, show_edge=False, padding=(0, 1, 0, 0))
     for name in names:
         values = [row[name] for row in rows if name in row]

@@ -30,7 +30,7 @@ from transformers import (
 
 import dynabert_cli
 from dynabert_cli import main
-from dynabert_hf import LabelledText, ProfileTable, RecipeResult, SizeRecord
+from dynabert_hf import LabelledText, ProfileTable, RecipeResult, SizeRecord, recommend
 from dynabert_hf.cli import measurements, predictions, recommendation, tables
 from dynabert_hf.hub.card import render_model_card, write_model_card
 from dynabert_hf.hub.facts import ModelCardFacts
@@ -256,6 +256,32 @@ def test_names_of_sizes_stay_whole_in_80_columns():
     text = console.file.getvalue()
     assert "w0.75-d0.75 *  " in text
     assert "parameters" in text
+
+
+def test_a_long_label_wraps_where_a_table_would_lose_its_last_column():
+    layers = [{"index": index, "heads": 1 + index, "neurons": 64 * (1 + index)} for index in range(12)]
+    size = "-".join(f"l{layer['index']}h{layer['heads']}n{layer['neurons']}" for layer in layers)
+    row = {"size": size, "active": False, "layers": layers, "parameters": 109_483_778, "flops": 22.35e9}
+    console = Console(width=80, file=io.StringIO())
+    tables.print_sizes(console, [{**row, "metrics": {"accuracy": 0.8384}}], {})
+    heading, _, *lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert heading.split()[-3:] == ["layers", "heads", "neurons"]
+    assert lines[0].split()[-4:] == ["G", "12", "1-12", "64-768"]
+    label = " ".join(line[: heading.index("accuracy")] for line in lines[:2])
+    assert label.split() == ["12", "layers", "(78", "heads,", "4992", "neurons)"]
+
+    thirds = {**row, "size": f"w{1 / 3}-d{2 / 3}", "metrics": {"accuracy": 0.8384}}
+    console = Console(width=80, file=io.StringIO())
+    tables.print_sizes(console, [thirds], {})
+    heading, _, *lines = console.file.getvalue().splitlines()
+    assert lines[0].split()[-1] == "64-768"
+    assert "".join(line[: heading.index("accuracy")].strip() for line in lines[:2]) == thirds["size"]
+
+    record = SizeRecord(size, {"accuracy": 0.8384}, {"latency_ms": 4.5, "flops": 1e9, "parameters": 1e8})
+    console = Console(width=80, file=io.StringIO())
+    tables.print_answer(console, recommend([record], latency_ms=5), [record], metric="accuracy")
+    assert any(line.rstrip().endswith("choice") for line in console.file.getvalue().splitlines()[1:])
 
 
 def test_metrics_that_do_not_fit_are_left_out_by_name_the_loss_first():
