@@ -80,10 +80,12 @@ class _Resumed:
 
     checkpoint: Path
     state: TrainerState
+    ends_pass: bool
 
     @classmethod
     def read(cls, checkpoint: Path) -> _Resumed:
-        return cls(checkpoint, TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME)))
+        ends_pass = bool((read_seal(checkpoint) or {}).get("ends_pass"))
+        return cls(checkpoint, TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME)), ends_pass)
 
     def is_end(self, max_steps: int) -> bool:
         """Whether its training was over, at its last step or because it was stopped."""
@@ -99,8 +101,8 @@ class _Resumed:
 
         Of a stream transformers counts an epoch by `max_steps`, since it does not know its length.
         """
-        passes, steps = divmod(round((self.state.epoch or 0) * self.state.max_steps), self.state.max_steps)
-        return (passes, steps) if steps else (passes - 1, self.state.max_steps)
+        passes, steps = divmod(round((self.state.epoch or 0) * self.state.max_steps) - 1, self.state.max_steps)
+        return (passes + 1, 0) if self.ends_pass else (passes, steps + 1)
 
     def best(self, output_dir: Path) -> Path | None:
         """The best checkpoint so far, if it lies beside this one; named by `output_dir` if it lies in there.
@@ -126,6 +128,7 @@ class RecoverableTrainer(Trainer):
 
     args: DynaBertTrainingArguments
     _is_saving = False
+    _ends_pass = False
     _resumed: _Resumed | None = None
 
     def __init__(self, *args: Any, **kwargs: Any):
@@ -133,6 +136,7 @@ class RecoverableTrainer(Trainer):
             check_writable_folder(kwargs["args"].output_dir)
         super().__init__(*args, **kwargs)
         self.add_callback(_BestWhereItLies(self))
+        self.add_callback(_EndsOfPasses(self))
 
     def checkpoint_facts(self) -> dict[str, Any]:
         """What a checkpoint has to agree in with this training to be resumed from; JSON values."""
@@ -271,6 +275,7 @@ class RecoverableTrainer(Trainer):
         self.save_beside(written)
         self.state.save_to_json(str(written / TRAINER_STATE_NAME))  # again: now it names the best checkpoint as it is
         facts = {"save_only_model": self.args.save_only_model, "arguments": self._arguments()}
+        facts["ends_pass"] = self._ends_pass
         seal_checkpoint(written, **facts, **self.checkpoint_facts())
         if final.exists():
             final.rename(written.with_name("replaced"))
@@ -299,3 +304,16 @@ class _BestWhereItLies(TrainerCallback):
         if best is not None and state.best_model_checkpoint != str(best):
             logger.warning(f"The best checkpoint so far lies in {str(best)!r} now, and is taken from there.")
             state.best_model_checkpoint = str(best)
+
+
+class _EndsOfPasses(TrainerCallback):
+    """Tells a trainer whether a pass over the data is over, so that a checkpoint says it and no end comes twice."""
+
+    def __init__(self, trainer: RecoverableTrainer):
+        self.trainer = trainer
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.trainer._ends_pass = False
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.trainer._ends_pass = True

@@ -100,6 +100,16 @@ def test_a_stream_goes_on_in_the_pass_in_which_it_stopped(tmp_path, accumulated)
         assert all(torch.equal(after[name], weight) for name, weight in whole.model.state_dict().items()), step
 
 
+def test_the_end_of_a_pass_of_a_stream_is_not_measured_twice(tmp_path):
+    """A run that went on from there measured it again, and early stopping counted it again."""
+    stream = make_dataset(6).to_iterable_dataset()
+    settings = {"train_dataset": stream, "save_strategy": "epoch", "eval_strategy": "epoch", "max_steps": 6}
+    stepwise_trainer(tmp_path, "finetune", **settings).train()
+    resumed = stepwise_trainer(tmp_path, "finetune", **settings)
+    resumed.train(resume_from_checkpoint=tmp_path / "checkpoint-3")
+    assert [log["step"] for log in resumed.state.log_history if "eval_mean_loss" in log] == [3, 6]
+
+
 @pytest.mark.parametrize("sampler", [RandomSampler, lambda data: LengthGroupedSampler(2, data)])
 def test_the_order_of_the_data_is_that_of_seed_and_epoch(sampler):
     data, epoch = make_dataset(12), [0]
