@@ -130,12 +130,14 @@ def test_an_example_tells_its_arguments(path, help_of, capsys, monkeypatch):
 @pytest.mark.parametrize("code", blocks_in("bash", "sh", "console"))
 def test_commands_in_a_page_name_scripts_arguments_and_targets_that_exist(code, help_of, capsys, monkeypatch):
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M)
+    outputs = []
     for line in code.replace("\\\n", " ").splitlines():
         words = shlex.split(line, comments=True)
         if "make" in words[:1]:
             assert words[1] in targets
         if "dynabert" in words[:1]:
             parsed = dynabert_cli.build_parser().parse_args(words[1:])  # ends the test where it refuses them
+            outputs += [parsed.output] if getattr(parsed, "output", None) else []
             budgets = {name: value for name, value in vars(parsed).items() if name in BUDGETS}
             assert words[1] not in NEED_BUDGETS or any(value is not None for value in budgets.values()), line
         scripts = [word for word in words if re.match(r"(examples|benchmarks)/\w+\.py$", word)]
@@ -145,3 +147,4 @@ def test_commands_in_a_page_name_scripts_arguments_and_targets_that_exist(code, 
                 told = help_of(Path(script).name, capsys, monkeypatch)
                 options = [word.split("=")[0] for word in words[words.index(script) :] if word.startswith("--")]
                 assert [option for option in options if not re.search(rf"{option}\b", told)] == []
+    assert len(set(outputs)) == len(outputs), "a command makes what stands there already"

@@ -102,7 +102,7 @@ def trim(arguments: Namespace, console: Console) -> None:
         print_json({"folder": arguments.output, "texts": len(texts), **rows})
         return
     console.print(table_of([{"vocabulary": name, **row} for name, row in rows.items()]))
-    told = f"all tokens of {len(texts)} texts stand, and what the model says of them"
+    told = f"the tokens of {len(texts)} texts stay, and so does what the model says of these texts"
     console.print(f"{arguments.output}: {told}", soft_wrap=True)
 
 

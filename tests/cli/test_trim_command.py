@@ -65,7 +65,7 @@ def test_both_texts_of_a_pair_keep_their_tokens(folder, capsys, names):
 
 def test_the_card_and_show_tell_what_was_cut(folder, capsys):
     assert main(command(folder)) == 0
-    assert "all tokens of 4 texts stand" in capsys.readouterr().out
+    assert "the tokens of 4 texts stay" in capsys.readouterr().out
     card = ModelCard.load(folder / "small" / "README.md")
     assert "cut from 99 tokens to the 10 that a corpus needs: 0.1 M parameters became" in card.text
     assert "| `w0.5-d0.5` | 0.5 | 0.5 | 0.7500 |" in card.text
