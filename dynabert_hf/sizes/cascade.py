@@ -305,11 +305,14 @@ def _ordered(config: Any, small: Size, large: Size) -> tuple[AnySize, AnySize]:
 
 
 def _checked_temperatures(given: Sequence[float]) -> tuple[float, float]:
-    first, second = map(float, given)
+    try:
+        first, second = map(float, given)
+    except (TypeError, ValueError):  # not two, or no numbers
+        first = second = np.nan
     if not (0 < first < np.inf and 0 < second < np.inf):
         raise ValueError(
-            f"temperatures={list(given)!r} is not possible. Each is a finite number above 0; give those of calibrate, "
-            "or 1 and 1."
+            f"temperatures={given!r} is not possible. Each of the two is a finite number above 0, of the small size "
+            "and of the larger one; give those of calibrate by their sizes, or 1 and 1."
         )
     return first, second
 

@@ -287,8 +287,9 @@ def test_what_cannot_be_a_cascade_is_refused(model):
         measure_cascade(model, "w1-d1", "w1-d1", make_text(model))
     with pytest.raises(SubNetworkError, match="does not hold"):
         Cascade(model.extract(SMALL), SMALL, LARGE, threshold=0.5)
-    with pytest.raises(ValueError, match=r"temperatures=\[0, 1\] is not possible. Each is a finite number above 0"):
-        Cascade(model, SMALL, LARGE, threshold=0.5, temperatures=[0, 1])
+    for given in ([0, 1], [1.0], [1, 1, 1], {SMALL: 1.5, LARGE: 2.0}):
+        with pytest.raises(ValueError, match=r"temperatures=.* is not possible. Each of the two is a finite number"):
+            Cascade(model, SMALL, LARGE, threshold=0.5, temperatures=given)
     with pytest.raises(TypeError, match=r"that predicts a value does not say how sure it is"):
         Cascade(make_model(stock={"num_labels": 1}), SMALL, LARGE, threshold=0.5)
     with pytest.raises(TypeError, match=r"is of the task token-classification"):
