@@ -1,5 +1,7 @@
 """Data that cannot be trained on is refused before any work."""
 
+import os
+
 import pytest
 import torch
 from datasets import Dataset
@@ -155,3 +157,13 @@ def test_what_cannot_be_called_is_refused_before_training(tmp_path, name):
     args = DynaBertTrainingArguments(tmp_path, stage="finetune", use_cpu=True)
     with pytest.raises(TypeError, match=rf"{name}='accuracy' cannot be called\. Give a function, or leave it out"):
         DynaBertTrainer(make_model(), None, args, train_dataset=make_dataset(), **{name: "accuracy"})
+
+
+def test_fsdp_in_a_single_process_is_refused_and_leaves_the_environment_as_it_was(tmp_path, monkeypatch):
+    """transformers set ACCELERATE_USE_FSDP before it refused, so that no arguments could be made afterwards."""
+    monkeypatch.setenv("FSDP_CPU_RAM_EFFICIENT_LOADING", "false")  # which arguments set
+    before = dict(os.environ)
+    with pytest.raises(ValueError, match=r"fsdp=.* was given in a process that was not launched with others"):
+        make_trainer(tmp_path, "finetune", fsdp="full_shard", fsdp_config={"version": 2})
+    assert dict(os.environ) == before
+    make_trainer(tmp_path, "finetune")
