@@ -122,9 +122,7 @@ def open_tensors(files: Iterable[str]) -> Iterator[tuple[str, Any, tuple[int, ..
     """Name, reader and shape of every tensor in safetensors or PyTorch files, none of them read yet."""
     for file in files:
         if Path(file).suffix == ".safetensors":
-            with safe_open(file, framework="pt"):
-                pass  # it checks the file, its header and its length
-            with open(file, "rb") as opened:
+            with safe_open(file, framework="pt"), open(file, "rb") as opened:  # the first checks header and length
                 length = int.from_bytes(opened.read(8), "little")
                 header = json.loads(opened.read(length))
             for name, about in header.items():

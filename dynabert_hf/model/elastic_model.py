@@ -47,6 +47,7 @@ class ElasticModelMixin(_Model):
         active_sizes: ActiveSizes
         elastic_base_class: type
         base_model: Any
+        list_of_layers: ElasticLayers
 
     accepts_loss_kwargs = False  # the stock heads take **kwargs but do not divide by num_items_in_batch
 
@@ -79,7 +80,9 @@ class ElasticModelMixin(_Model):
     @property
     def elastic_layers(self) -> ElasticLayers:
         """The list of layers, whose iteration gives those that run now; `stored` of it is all of them."""
-        return self.base_model.list_of_layers
+        if not isinstance(base := self.base_model, ElasticModelMixin):
+            raise SubNetworkError(f"The base model is a {type(base).__name__} now, of one size. Make it elastic first.")
+        return base.list_of_layers
 
     @property
     def backbone_class(self) -> type[PreTrainedModel]:
@@ -89,7 +92,7 @@ class ElasticModelMixin(_Model):
     @property
     def active(self) -> AnySize:
         """The size that runs now: a `SubNetwork`, or layer shapes where no width and depth describe it."""
-        return self.base_model.active_sizes.in_force
+        return self.elastic_layers.active.in_force
 
     @property
     def active_layers(self) -> tuple[LayerShape, ...]:
@@ -128,7 +131,7 @@ class ElasticModelMixin(_Model):
         return SubNetwork(old.width if width is None else width, old.depth if depth is None else depth)
 
     def _switch(self, size: AnySize) -> None:
-        active = self.base_model.active_sizes
+        active = self.elastic_layers.active
         prepared = active.prepared.get(size) or active.prepare(size, self.config.resolve(size))
         self.elastic_layers.check_place(self.base_model.get_submodule(self.config.anatomy.layers), prepared.positions)
         if not prepared.is_full_width:

@@ -309,6 +309,20 @@ def test_a_model_with_a_forward_pass_of_its_own_is_refused_and_another_of_a_clas
                 DynaBertForSequenceClassification.from_backbone(stock)
 
 
+def test_a_base_model_is_exchanged_for_an_elastic_one_only():
+    model, other = make_model(), make_model().to_backbone()
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(1.1)
+    model.bert = other.bert
+    for asked in (lambda: model.active, lambda: model.set_active(width=0.5), model.extract, model.share):
+        with pytest.raises(SubNetworkError, match=r"base model is a BertModel now, .* Make it elastic first"):
+            asked()
+    model.bert, model.classifier = DynaBertModel.from_backbone(other.bert), other.classifier
+    expected = DynaBertForSequenceClassification.from_backbone(other).set_active("w0.5-d0.5")
+    assert torch.equal(model.set_active("w0.5-d0.5")(**make_batch()).logits, expected(**make_batch()).logits)
+
+
 def test_making_a_model_elastic_copies_its_weights():
     stock = BertForSequenceClassification(BertConfig(**TINY))
     elastic = DynaBertForSequenceClassification.from_backbone(stock)
