@@ -160,10 +160,11 @@ class ElasticConfigMixin(_Config):
 
     @classmethod
     def get_config_dict(cls, *args: Any, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Read a config.json; that of a stock checkpoint is meant to be read, and loses the name of its type."""
+        """Read a config.json; of a stock one the type, and fields of the user's own under names of these, are left out."""
         config_dict, rest = super().get_config_dict(*args, **kwargs)
         if config_dict.get("model_type") == cls.backbone_config_class.model_type:
             del config_dict["model_type"]
+            take_fields(config_dict)
         return config_dict, rest
 
     def _check_family(self, model_type: str) -> None:
@@ -177,8 +178,7 @@ class ElasticConfigMixin(_Config):
     def _check_counts(self, num_labels: Any) -> None:
         """Before anything is made of them: a file could ask for more than any memory holds."""
         counts = {name: getattr(self, name) for name in _LARGEST if name != "num_labels" and hasattr(self, name)}
-        if num_labels is not None:
-            counts["num_labels"] = num_labels
+        counts |= {} if num_labels is None else {"num_labels": num_labels}
         for name, count in counts.items():
             least = 0 if name in ("num_labels", "type_vocab_size") else 1
             if not isinstance(count, int) or not least <= count <= _LARGEST[name]:
@@ -388,11 +388,13 @@ class ElasticConfigMixin(_Config):
 
 def take_fields(arguments: dict[str, Any]) -> dict[str, Any]:
     """Take the elastic fields out of arguments, in place; a width or depth in force comes instead of layers."""
-    own = {field.name for field in fields(ElasticConfigMixin)}
-    taken = {name: arguments.pop(name) for name in list(arguments) if name in own}
+    taken = {each.name: arguments.pop(each.name) for each in fields(ElasticConfigMixin) if each.name in arguments}
     return {**({"active_layers": None} if {"active_width", "active_depth"} & taken.keys() else {}), **taken}
 
 
 def _constructor_fields(config: PreTrainedConfig) -> dict[str, Any]:
     left_out = ("model_type", "transformers_version", "architectures", "auto_map")
-    return {name: value for name, value in copy.deepcopy(config.to_dict()).items() if name not in left_out}
+    given = {name: value for name, value in copy.deepcopy(config.to_dict()).items() if name not in left_out}
+    if not hasattr(config, "stored_layers"):  # a stock one: what it has under names of ours is the user's own
+        take_fields(given)
+    return given

@@ -142,3 +142,14 @@ def test_a_name_close_to_a_field_is_refused_where_it_would_be_kept_as_one_s_own(
 def test_listed_sizes_that_cannot_be_are_refused(sizes, message):
     with pytest.raises(SubNetworkError, match=message):
         make_config(sizes=sizes)
+
+
+@pytest.mark.parametrize("given", [{"metrics": {"accuracy": 0.9}}, {"sizes": "small"}, {"temperatures": 0.7}])
+def test_fields_of_a_stock_configuration_under_names_of_ours_are_the_users_own(tmp_path, given):
+    stock = BACKBONE_CONFIGS["Bert"](**TINY, **given, own=3)
+    stock.save_pretrained(tmp_path)
+    made = DynaBertConfig.from_backbone(stock, depths=[0.5, 1.0])
+    loaded = DynaBertConfig.from_pretrained(tmp_path, depths=[0.5, 1.0])
+    for config in (made, loaded, DynaBertConfig.from_backbone(made)):
+        assert (config.metrics, config.sizes, config.temperatures) == (None, None, None)
+        assert (config.depths, config.own) == ([0.5, 1.0], 3)
