@@ -160,7 +160,7 @@ class ElasticConfigMixin(_Config):
 
     @classmethod
     def get_config_dict(cls, *args: Any, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Read a config.json; of a stock one without its type, and what the user has there under names of these fields."""
+        """Read a config.json; a stock one without its type and what the user has there under names of these fields."""
         config_dict, rest = super().get_config_dict(*args, **kwargs)
         if config_dict.get("model_type") == cls.backbone_config_class.model_type:
             del config_dict["model_type"]
