@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 import transformers
 from rich.console import Console
 
@@ -26,6 +25,7 @@ from ..sizes.tables import table_of
 from ..task_metrics import problem_type
 from ..tasks import TASKS, is_sentence_encoder, task_of
 from .inputs import load_model, needed_tokenizer
+from .passes import outputs_of
 from .tables import print_json, then
 from .tags import as_text, tag_texts
 
@@ -187,12 +187,8 @@ def _choose(model: Any, tokenizer: Any, rows: Sequence[Sequence[Any]], batch_siz
     examples = encoded(
         [dict(zip(CHOICES, row, strict=True)) for row in rows], TextColumns(CHOICES, None), model, tokenizer
     )
-    collate, shares = task_of(model).collator(tokenizer), list[list[float]]()
-    with torch.inference_mode():
-        for at in range(0, len(examples), batch_size):
-            batch = collate(examples[at : at + batch_size])
-            logits = model(**{name: tensor.to(model.device) for name, tensor in batch.items()}).logits
-            shares += logits.float().softmax(-1).tolist()
+    passes = outputs_of(model, tokenizer, examples, batch_size=batch_size)
+    shares = [own for outputs in passes for own in outputs.logits.float().softmax(-1).tolist()]
     best = [own.index(max(own)) for own in shares]
     return [
         {"label": label, "choice": row[1][label], "score": own[label]}
@@ -230,12 +226,9 @@ def answer_questions(
     examples = [dict(zip(QUESTION_COLUMNS, row, strict=True)) for row in rows]
     window = min(WINDOW, tokenizer.model_max_length)
     questions = Questions.from_rows(examples, tokenizer, answer_column=None, max_length=window)
-    collate, starts, ends = task_of(model).collator(tokenizer), [], []
-    with torch.inference_mode():
-        for at in range(0, len(questions.windows), batch_size):
-            batch = collate([dict(each) for each in questions.windows[at : at + batch_size]])
-            outputs = model(**{name: tensor.to(model.device) for name, tensor in batch.items()})
-            starts.append(outputs.start_logits.float().cpu().numpy())
-            ends.append(outputs.end_logits.float().cpu().numpy())
+    starts, ends = [], []
+    for outputs in outputs_of(model, tokenizer, questions.windows, batch_size=batch_size):
+        starts.append(outputs.start_logits.float().cpu().numpy())
+        ends.append(outputs.end_logits.float().cpu().numpy())
     answers = questions.answered(joined(starts), joined(ends), may_be_none=may_be_none)
     return [{"answer": each.text, "score": each.score, "start": each.start, "end": each.end} for each in answers]

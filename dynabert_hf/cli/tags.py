@@ -10,12 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from ..data.encoding import most_tokens
 from ..data.questions import INPUTS, check_fast
 from ..task_metrics import has_entities
-from ..tasks import task_of
+from .passes import outputs_of
 
 OUTSIDE = "O"
 """The tag of a word that is of no entity, which is not told."""
@@ -125,7 +123,8 @@ def _tagged_words(
         around = min(at, len(windows[number]["input_ids"]) - 1 - at)
         if word not in best or around > best[word][0]:
             best[word] = around, number, at
-    shares = _shares(model, tokenizer, windows, batch_size)
+    passes = outputs_of(model, tokenizer, windows, batch_size=batch_size)
+    shares = [own for outputs in passes for own in outputs.logits.float().softmax(-1).cpu()]
     found: list[list[TaggedWord]] = [[] for _ in texts]
     for word in sorted(best):
         _, number, at = best[word]
@@ -142,14 +141,3 @@ def _place_in(text: str | list[str], word: int, span: tuple[int, int]) -> tuple[
         return end - len(text[start:end].lstrip()), end
     start = sum(len(each) + 1 for each in text[:word])
     return start, start + len(text[word])
-
-
-def _shares(model: Any, tokenizer: Any, windows: Sequence[dict[str, Any]], batch_size: int) -> list[torch.Tensor]:
-    """For each window the probabilities of the tags of its tokens, `(tokens, labels)`."""
-    collate, found = task_of(model).collator(tokenizer), list[torch.Tensor]()
-    with torch.inference_mode():
-        for at in range(0, len(windows), batch_size):
-            batch = collate(list(windows[at : at + batch_size]))
-            logits = model(**{name: tensor.to(model.device) for name, tensor in batch.items()}).logits
-            found.extend(logits.float().softmax(-1).cpu())
-    return found
