@@ -23,6 +23,9 @@ READERS = {
 }
 """By its suffix the reader of a file."""
 
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+"""What parts the cells of a row."""
+
 TAGGED = (".conll", ".bio", ".iob", ".iob2")
 """How files of tagged words end that are text."""
 
@@ -51,6 +54,8 @@ def read_rows(
         rows = read_tagged_words(path)
     elif path.suffix in READERS:
         rows = _read(path, needed if as_text else (), cache_dir)
+        if path.suffix in DELIMITERS:
+            _check_cells(path, rows)
         if path.suffix == ".tsv":
             _check_quotes(path, rows)
     else:
@@ -70,10 +75,10 @@ def read_rows(
 def names_of_columns(path: str | PathLike) -> list[str]:
     """The columns of a file that `read_rows` reads, and raises what it raises; of a csv its head alone is read."""
     path = Path(path)
-    if path.suffix not in (".csv", ".tsv") or not path.is_file():
+    if path.suffix not in DELIMITERS or not path.is_file():
         return list(read_rows(path).column_names)
     with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
-        return next(csv.reader(file, delimiter="\t" if path.suffix == ".tsv" else ","), [])
+        return next(csv.reader(file, delimiter=DELIMITERS[path.suffix]), [])
 
 
 def read_corpus(path: str | PathLike, columns: Sequence[str]) -> list[str | list[str]]:
@@ -158,6 +163,16 @@ def _columns_of_text(rows: Dataset) -> list[str]:
 
 def _none_if_empty(cell: str) -> str | None:
     return cell or None
+
+
+def _check_cells(path: Path, rows: Dataset) -> None:
+    """Check that the rows have no more cells than the head, since pandas takes the first ones for an index then."""
+    head = names_of_columns(path)
+    if any(name.startswith("__index_level_") and name not in head for name in rows.column_names):
+        raise ValueError(
+            f"{str(path)!r} has rows with more cells than its {len(head)} columns, {head}. Put texts that hold the "
+            "separator in double quotes, and end no row with one, or give jsonl."
+        )
 
 
 def _check_quotes(path: Path, rows: Dataset) -> None:

@@ -75,6 +75,31 @@ def test_a_cell_in_quotes_may_hold_ends_of_lines_or_tabs(tmp_path):
     assert read_rows(tmp_path / "rows.tsv")["text"][:] == ['a "film"\nof two lines', "with\ttab", 'say "b"']
 
 
+@pytest.mark.parametrize("as_text", [False, True])
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("comma.csv", ["text,label", "A good, warm film,positive", "A bad, dull film,negative"]),
+        ("first.csv", ["text,label", "A good, warm film,positive", "A bad film,negative"]),
+        ("one.csv", ["text", "A good film, really", "A bad film, no"]),
+        ("end.csv", ["text,label", "A good film,positive,", "A bad film,negative,"]),
+        ("tab.tsv", ["text\tlabel", "A good\tfilm\tpositive", "A bad\tfilm\tnegative"]),
+    ],
+)
+def test_rows_with_more_cells_than_columns_are_refused(tmp_path, name, lines, as_text):
+    path = tmp_path / name
+    path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(
+        ValueError, match=rf"{name}' has rows with more cells than its \d columns, \['text'.*double quot"
+    ):
+        read_rows(path, needed=["text"], as_text=as_text)
+
+
+def test_a_column_that_is_called_like_an_index_is_one_of_the_file(tmp_path):
+    (tmp_path / "kept.csv").write_text("__index_level_0__,text\n7,good\n")
+    assert read_rows(tmp_path / "kept.csv").to_list() == [{"__index_level_0__": 7, "text": "good"}]
+
+
 def test_lines_of_text_are_rows(tmp_path):
     (tmp_path / "train.txt").write_text("one film\nanother\n")
     assert read_rows(tmp_path / "train.txt", needed=["text"])["text"][:] == ["one film", "another"]
