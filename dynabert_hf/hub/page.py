@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from itertools import count, pairwise
 from typing import Any
@@ -15,6 +15,7 @@ from ..families import ModelTypeError, check_elastic, elastic_classes
 from ..model.elastic_model import ElasticModelMixin
 from ..sizes.plots import plot_pareto
 from ..sizes.records import SizeRecord
+from ..tasks import gives_values
 from .playground import Playground
 
 BY_SIZE, BY_LATENCY = "width and depth", "a latency budget"
@@ -138,7 +139,14 @@ class _Page:
             return {}, f"**{record}**: write a text.", self._front(record)
         found = self.playground.ask(text, second, record, reason)
         told = f"**{record}** answered in **{found.latency_ms:.1f} ms**.\n\n{found.reason}"
-        return dict(found.scores), told, self._front(record)
+        return self._shown(found.scores), told, self._front(record)
+
+    def _shown(self, scores: Mapping[str, float]) -> Any:
+        """What the part for the answer shows: numbers it writes as percentages, so that values come as text."""
+        if not gives_values(self.playground.model):
+            return dict(scores)
+        named = [f"{name}: {value:.4g}" for name, value in scores.items()]
+        return ", ".join(named) if len(named) > 1 else f"{next(iter(scores.values())):.4g}"
 
     def _front(self, record: SizeRecord) -> Any:
         if self.playground.metric is None:

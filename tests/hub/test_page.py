@@ -13,7 +13,7 @@ from helpers.tiny import make_model, make_tokenizer
 
 from dynabert_cli import main
 from dynabert_hf import SubNetwork, make_page
-from dynabert_hf.hub.page import step_through
+from dynabert_hf.hub.page import BY_SIZE, _Page, step_through
 from dynabert_hf.hub.playground import Playground
 from dynabert_hf.hub.push import push_folder
 
@@ -105,6 +105,20 @@ def test_without_metrics_a_budget_finds_the_largest_size_within_it_or_the_fastes
     assert fastest.latency_ms == shortest
     assert reason.startswith("No size is within ")
     assert f"{fastest} is the fastest" in reason
+
+
+@pytest.mark.parametrize("num_values", [1, 2])
+def test_a_value_is_shown_as_it_is_and_not_as_a_percentage(num_values):
+    model = make_model(stock={"num_labels": num_values, "problem_type": "regression"})
+    tokenizer = make_tokenizer(WORDS)
+    with torch.no_grad():
+        values = model(**tokenizer(TEXT, return_tensors="pt")).logits[0].tolist()
+    page = _Page(Playground(model, tokenizer, rounds=2), title="values")
+    shown, *_ = page.update(TEXT, "", BY_SIZE, 1.0, 1.0, 0.0)
+    if num_values == 1:
+        assert shown == f"{values[0]:.4g}"
+    else:
+        assert set(shown.split(", ")) == {f"LABEL_{number}: {value:.4g}" for number, value in enumerate(values)}
 
 
 def test_other_heads_and_a_missing_extra_are_refused(monkeypatch):
