@@ -13,7 +13,7 @@ from ..data.augmentation import WordReplacement
 from ..data.augmented_files import augment_file
 from ..data.labelled_text import usual_texts
 from ..data.word_vectors import WordVectors
-from .inputs import config_of, fastest_device
+from .inputs import config_of, fastest_device, load_with_head
 from .tables import print_json
 
 
@@ -45,11 +45,6 @@ def _masked_lm(arguments: Namespace) -> Any:
     """The model, on an accelerator if there is one; a checkpoint without its head is refused."""
     config_of(arguments.model)  # refused by its name
     dtype = torch.bfloat16 if arguments.bf16 else torch.float32
-    model, about = AutoModelForMaskedLM.from_pretrained(arguments.model, dtype=dtype, output_loading_info=True)
-    if about["missing_keys"]:
-        missing = ", ".join(sorted(about["missing_keys"])[:3])
-        raise ValueError(
-            f"{arguments.model!r} has no head that predicts masked words: {missing} would be random. Give a masked "
-            "language model, such as bert-base-uncased."
-        )
+    wanted = "masked language model, such as bert-base-uncased"
+    model = load_with_head(AutoModelForMaskedLM, arguments.model, wanted, dtype=dtype)
     return model.to(fastest_device()).eval()

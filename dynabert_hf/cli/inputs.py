@@ -82,6 +82,16 @@ def load_model(name: str) -> Any:
     return model_class.from_pretrained(name).eval()
 
 
+def load_with_head(auto_class: Any, name: str, wanted: str, **kwargs: Any) -> Any:
+    """A model of a class whose head the checkpoint holds; one that lacks it, so that it would be random, is refused."""
+    with refused_by_name(name, OSError):
+        model, about = auto_class.from_pretrained(name, output_loading_info=True, **kwargs)
+    if about["missing_keys"]:
+        missing = ", ".join(sorted(about["missing_keys"])[:3])
+        raise ValueError(f"{name!r} is no {wanted}: {missing} would be random. Give one that is.")
+    return model
+
+
 def load_tokenizer(name: str) -> Any:
     """The tokenizer beside a model; None if a folder has none."""
     files = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json")

@@ -20,7 +20,7 @@ from ..onnx.export import export_onnx
 from ..onnx.quantization import quantize_onnx
 from ..sizes.tables import quantity, table_of
 from ..training.specialise import specialise
-from .inputs import labelled_text, load_model, load_tokenizer, named_sizes, needed_tokenizer, refused_by_name
+from .inputs import labelled_text, load_model, load_tokenizer, load_with_head, named_sizes, needed_tokenizer
 from .tables import print_json
 
 
@@ -60,8 +60,8 @@ def specialise_size(arguments: Namespace, console: Console) -> None:
         model, tokenizer = load_model(arguments.model), needed_tokenizer(arguments.model)
         model.config.resolve(arguments.size)
         rows = tokenised_texts(arguments.file, model, tokenizer, text_columns=arguments.text_column)
-        with refused_by_name(arguments.teacher, OSError):
-            teacher = None if arguments.teacher is None else type(model).from_pretrained(arguments.teacher)
+        named = arguments.teacher
+        teacher = None if named is None else load_with_head(type(model), named, "fine-tuned model of this task")
         with redirect_stdout(sys.stderr):  # where the trainer's bar and logs belong
             small = specialise(
                 model,

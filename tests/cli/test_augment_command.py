@@ -92,7 +92,7 @@ def test_a_full_disk_is_told_of_by_the_file_that_was_asked_for(folder, capsys, m
 @pytest.mark.parametrize(
     ("options", "model", "message"),
     [
-        ([], "encoder", "has no head that predicts masked words"),
+        ([], "encoder", "is no masked language model, such as bert-base-uncased: "),
         ([], "nowhere", "nowhere' holds no model: "),
         (["--word-vectors", "nowhere.txt"], "mlm", "There is no file 'nowhere.txt'. Give a text file of word vectors"),
         (["--text-column", "three"], "mlm", "has no column ['three']"),

@@ -66,11 +66,14 @@ def test_the_command_is_the_call(folder, capsys, with_teacher):
         (["--size", "w0.5-d0.5", "--text-column", "sentence"], "has no column ['sentence'], only ['text']"),
         (["--size", "w0.5-d0.5", "--teacher", "no/model"], "'no/model' holds no model: "),
         (["--size", "w0.5-d0.5", "--teacher", "."], "'.' holds no model: "),
+        (["--size", "w0.5-d0.5", "--teacher", "untuned"], "'untuned' is no fine-tuned model of this task: bert"),
         (["--size", "w0.5-d0.5", "--learning-rate", "1e30", "--epochs", "4"], "The loss is nan at step "),
         (["--size", "w0.5-d0.5", "--learning-rate", "1e300", "--epochs", "2"], "finite after step 2. Nothing is kept"),
     ],
 )
-def test_what_cannot_be_is_refused_and_leaves_nothing(folder, capsys, options, message):
+def test_what_cannot_be_is_refused_and_leaves_nothing(folder, capsys, monkeypatch, options, message):
+    make_model(head="ForMaskedLM").to_backbone().save_pretrained(folder / "untuned")
+    monkeypatch.chdir(folder)
     assert main(command(folder, *options)) == 1
     assert message in capsys.readouterr().err
     assert not (folder / "small").exists()
