@@ -55,8 +55,8 @@ def _print_profiles(console: Console, table: ProfileTable) -> None:
     rows = [
         {
             "size": str(one),
-            "parameters": quantity(one.parameters or 0),
-            "FLOPs": quantity(one.flops or 0),
+            "parameters": "" if one.parameters is None else quantity(one.parameters),
+            "FLOPs": "" if one.flops is None else quantity(one.flops),
             "ms": one.latency_ms,
             "± ms": one.costs.get("latency_spread_ms"),
             "speed-up": f"{slowest / one.latency_ms:.1f}x" if one.latency_ms else "",

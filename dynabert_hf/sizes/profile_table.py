@@ -150,7 +150,10 @@ class ProfileTable:
         for one in self:
             measured = [one.costs.get(name) for name in ("latency_ms", "latency_spread_ms", "memory_mb")]
             numbers = ["" if number is None else shortened(number, 4) for number in measured]
-            counted = [f"{(one.parameters or 0) / 1e6:.1f} M", shortened((one.flops or 0) / 1e9)]
+            counted = [
+                "" if one.parameters is None else f"{one.parameters / 1e6:.1f} M",
+                "" if one.flops is None else shortened(one.flops / 1e9),
+            ]
             names = ("runtime", "dtype", "device", "batch_size", "sequence_length")
             setting = [str(one.setting.get(name, "")) for name in names]
             lines.append([one.name, *counted, *setting, *numbers])

@@ -181,3 +181,4 @@ def test_a_table_for_people_has_no_power_of_ten():
     table = ProfileTable((SizeRecord("w1-d1", {}, {"latency_ms": 12345.6, "memory_mb": 20480.0, "flops": 1.43e12}),))
     cells = table.to_markdown().splitlines()[-1].split(" | ")
     assert [cells[2], cells[8], cells[10].removesuffix(" |")] == ["1430", "12346", "20480"]
+    assert cells[1] == ""  # parameters that nobody counted are not none
