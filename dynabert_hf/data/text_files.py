@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import glob
 from collections.abc import Iterator, Sequence
 from functools import partial
 from os import PathLike
@@ -135,7 +136,7 @@ def _sentences(path: Path) -> Iterator[list[tuple[str, str]]]:
 def _read(path: Path, as_text: Sequence[str], cache_dir: str | None) -> Any:
     reader, given = READERS[path.suffix]
     as_written: dict[str, Any] = {"keep_default_na": False}
-    load = partial(load_dataset, reader, data_files=str(path), split="train", cache_dir=cache_dir, **given)
+    load = partial(load_dataset, reader, data_files=glob.escape(str(path)), split="train", cache_dir=cache_dir, **given)
     try:
         if reader == "csv" and as_text:
             return load(**as_written, converters=dict.fromkeys(as_text, str))

@@ -100,6 +100,14 @@ def test_a_column_that_is_called_like_an_index_is_one_of_the_file(tmp_path):
     assert read_rows(tmp_path / "kept.csv").to_list() == [{"__index_level_0__": 7, "text": "good"}]
 
 
+@pytest.mark.parametrize("name", ["train[1].csv", "what?*.csv", "[old] é|ü/train.csv"])
+def test_a_file_is_the_one_of_its_name_whatever_signs_that_has(tmp_path, name):
+    for other in ("train1.csv", "whatever.csv", "o/train.csv", name):
+        (tmp_path / other).parent.mkdir(exist_ok=True)
+        (tmp_path / other).write_text(f"text\n{other}\n")
+    assert read_rows(tmp_path / name)["text"][:] == [name]
+
+
 def test_lines_of_text_are_rows(tmp_path):
     (tmp_path / "train.txt").write_text("one film\nanother\n")
     assert read_rows(tmp_path / "train.txt", needed=["text"])["text"][:] == ["one film", "another"]
