@@ -27,6 +27,7 @@ from glue_data import label_names, with_labels
 from recipe_data import InputError, load_named
 from recipe_training import a_new_head, check_same_settings
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from script_errors import in_one_line
 from transformers import (
@@ -291,7 +292,7 @@ def run(arguments):
     with refused_by_name(base, OSError):
         tokenizer = AutoTokenizer.from_pretrained(base)
     data = data.map(lambda rows: tokenizer(rows["text"], truncation=True, max_length=MAX_LENGTH), batched=True)
-    console.print(f"[bold]1/4[/bold] Fine-tuning the teacher, {base}")
+    console.print(f"[bold]1/4[/bold] Fine-tuning the teacher, {escape(base)}", soft_wrap=True)
     teacher = fine_tune(base, data, tokenizer, settings, arguments.seed)
     console.print("[bold]2/4[/bold] Rewiring, then distilling the teacher into all sizes")
     result = train_dynabert(
@@ -317,9 +318,8 @@ def run(arguments):
     write_card(result, rows, folder / "dynabert" / "model", arguments)
     show(console, report)
     plot(report, folder / "sizes.png")
-    console.print(
-        f"Table: {folder / 'results.json'}   Picture: {folder / 'sizes.png'}   Model: {folder / 'dynabert/model'}"
-    )
+    for what, path in (("Table", "results.json"), ("Picture", "sizes.png"), ("Model", "dynabert/model")):
+        console.print(f"{what}: {escape(str(folder / path))}", soft_wrap=True)
     console.print("[bold]4/4[/bold] Loading the model in a new process, at three sizes")
     sentences, labels = shown(arguments, data["test"])
     command = [sys.executable, str(Path(__file__).with_name("classify.py")), *(f"--label={label}" for label in labels)]

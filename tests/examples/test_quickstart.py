@@ -212,15 +212,17 @@ def test_a_run_on_a_file_of_a_bank_speaks_of_the_bank_alone(tmp_path, monkeypatc
 
     rows = [f"-where is my [card] {row},{'[lost]' if row % 2 else '-late'}" for row in range(8)]
     files = arguments(tmp_path, train=rows, test=rows[:5])
-    out = tmp_path / "out"
+    out = tmp_path / "out [at]" / ("long" * 20)
     command = ["quickstart.py", "--train-file", files.train_file, "--test-file", files.test_file, "--smoke"]
     command += ["--text-column", "review", "--label-column", "verdict", "--output-dir", str(out)]
-    monkeypatch.setattr(sys, "argv", [*command, "--model", str(save_model(tmp_path / "model", head=False))])
+    monkeypatch.setattr(sys, "argv", [*command, "--model", str(save_model(tmp_path / "model [of]", head=False))])
     monkeypatch.setattr(quickstart, "LATENCY_LENGTH", 8)
     monkeypatch.setattr(quickstart, "plot", lambda report, path: None)
     monkeypatch.setattr(quickstart, "subprocess", SimpleNamespace(run=in_this_process))
     quickstart.main()
     told = capsys.readouterr().out
+    assert f"Fine-tuning the teacher, {tmp_path / 'model [of]'}\n" in told
+    assert f"\nModel: {out / 'dynabert' / 'model'}\n" in told
     card = (out / "dynabert" / "model" / "README.md").read_text()
     last = told.partition("4/4")[2]
     own = dict(row.split(",") for row in rows)
