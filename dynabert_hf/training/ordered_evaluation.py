@@ -51,8 +51,7 @@ class OrderedEvaluation(Trainer):
     """
 
     def __init__(self, *args: Any, compute_loss_func: Callable | None = None, **kwargs: Any):
-        own = {"compute_loss_func": mean_over_batch(compute_loss_func)}
-        super().__init__(*args, **{**kwargs, **own, "compute_metrics": checked(kwargs.get("compute_metrics"))})
+        super().__init__(*args, **{**kwargs, "compute_loss_func": mean_over_batch(compute_loss_func)})
         task = task_of(self.model)
         if task.predicts == "vector" and self.args.label_names is None:  # no argument of the encoder is called so
             self.label_names = list(task.label_names)
@@ -140,16 +139,19 @@ class OrderedEvaluation(Trainer):
         self._rows = CountedRows(batches, self.accelerator.num_processes)
         self.gather_function = self._rows.gather
         self.add_callback(self._rows)
+        compute_metrics, returned = self.compute_metrics, set[str]()
+        self.compute_metrics = checked(compute_metrics, returned)
         try:
             output = super().evaluation_loop(batches.loader, *args)
         finally:
             self.remove_callback(self._rows)
+            self.compute_metrics = compute_metrics
         metrics: dict[str, Any] = dict(output.metrics or {})
         for name, value in metrics.items():
             if isinstance(value, np.ndarray) and value.size == 1:  # of tensors transformers itself makes numbers
                 metrics[name] = value.item()
         name = f"{args[-1]}_loss"
-        if name in metrics and self._rows.has_losses:  # else a subclass computes them on its own
+        if name in metrics and self._rows.has_losses and "loss" not in returned:  # else they are computed elsewhere
             metrics[name] = self._rows.mean_loss()
         return output._replace(metrics=metrics, num_samples=sum(batches.rows))
 
@@ -190,20 +192,22 @@ class OrderedEvaluation(Trainer):
             return None, sentence_vectors(self.model, inputs), labels[0] if labels else None
 
 
-def checked(compute_metrics: Callable | None) -> Callable | None:
-    """A user's function for metrics that says if what it returns is none, which transformers would stumble over."""
+def checked(compute_metrics: Callable | None, returned: set[str]) -> Callable | None:
+    """A user's function for metrics that says if what it returns is none, and adds the names of what it `returned`."""
     if compute_metrics is None:
         return None
 
     @wraps(compute_metrics)
     def returning_names(*args: Any, **kwargs: Any) -> Any:
         found = compute_metrics(*args, **kwargs)
-        is_part = kwargs.get("compute_result") is False  # of metrics that are told batch by batch
-        if not is_part and not (isinstance(found, Mapping) and all(isinstance(name, str) for name in found)):
+        if kwargs.get("compute_result") is False:  # of metrics that are told batch by batch
+            return found
+        if not (isinstance(found, Mapping) and all(isinstance(name, str) for name in found)):
             raise TypeError(
                 f"compute_metrics returned {short(found)}. Possible is a dictionary from the names of metrics to "
                 "numbers. Return one, such as {'accuracy': 0.9}."
             )
+        returned.update(found)
         return found
 
     return returning_names

@@ -11,7 +11,7 @@ from helpers.plain_loop import HEADS, assert_equal_rows, elastic, pad, plain_loo
 from helpers.tiny import make_batch, make_model
 from helpers.trainers import accuracy, make_dataset, make_trainer
 from torch.nn.functional import cross_entropy
-from transformers import BertConfig, BertForSequenceClassification
+from transformers import BertConfig, BertForSequenceClassification, Trainer
 
 from dynabert_hf import DynaBertTrainer, SubNetwork, SubNetworkError
 from dynabert_hf.sizes.metrics import metrics_by_size
@@ -348,6 +348,16 @@ def test_batches_for_importance_are_whole_and_in_order(tmp_path):
     args = make_evaluator(tmp_path, model, dataloader_drop_last=True, train_sampling_strategy="group_by_length").args
     batches = list(OrderedEvaluation(model, args, data_collator=pad).get_eval_dataloader(ragged_rows("Regression")))
     assert torch.cat([batch["labels"] for batch in batches]).tolist() == pytest.approx([row / 7 for row in range(9)])
+
+
+def test_a_metric_called_loss_is_the_one_that_was_returned(tmp_path):
+    """As in transformers, whose own trainer lets it stand in the place of the mean loss."""
+    trainer = make_trainer(tmp_path, compute_metrics=lambda found: {"loss": float(found.predictions.max())})
+    measured, predictions = trainer.evaluate(), trainer.predict(make_dataset()).predictions
+    for name, logits in predictions.items():
+        assert measured[f"eval_{name}_loss"] == pytest.approx(float(logits.max()), abs=1e-6)
+    stock = Trainer(trainer.model, trainer.args, eval_dataset=make_dataset(), compute_metrics=trainer.compute_metrics)
+    assert stock.evaluate()["eval_loss"] == measured["eval_w1-d1_loss"]
 
 
 @pytest.mark.parametrize("found", [None, 0.5, {1: 0.5}])
