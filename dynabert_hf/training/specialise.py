@@ -36,7 +36,7 @@ from .teacher_checks import check_same_shape, check_teachers
 from .teacher_facts import at_size
 from .teaching import fresh_views, viewed
 
-OF_A_STAGE = ("stage", "strategy", "num_random_subnetworks", "teacher_width")
+OF_A_STAGE = ("stage", "strategy", "num_random_subnetworks", "teacher_width", "eval_sizes")
 """Arguments that say which sizes a step trains together, which has no meaning for one."""
 
 

@@ -219,6 +219,8 @@ def test_a_number_that_trains_nothing_is_refused(model, name, number):
 def test_arguments_about_several_sizes_are_refused(model):
     with pytest.raises(ValueError, match=r"strategy was given, which is about .* together.*Leave it out"):
         specialise(model, SIZE, train_dataset=make_dataset(), strategy="sandwich")
+    with pytest.raises(ValueError, match=r"eval_sizes was given, which is about"):
+        specialise(model, SIZE, train_dataset=make_dataset(), eval_sizes=["w1-d1"])
 
 
 @pytest.mark.parametrize(
