@@ -17,7 +17,7 @@ import transformers
 from huggingface_hub import HfApi
 from huggingface_hub.utils import validate_repo_id
 
-from ..families import check_elastic, check_model_folder
+from ..families import check_elastic, check_model_folder, sizes_of
 from ..model.elastic_model import ElasticModelMixin
 from ..model.shipping import NETWORK_ERRORS
 from ..model.subnetwork import Size, as_size, size_name
@@ -58,11 +58,14 @@ def push_subnetworks(
 
     Raises:
         SubNetworkError: If a size is not in the model. Nothing has been pushed then.
-        ValueError: If an id is not possible, such as one with the text of many layers in it. Likewise.
+        ValueError: If there is no size, or an id is not possible, such as one with the text of many layers in it.
+            Likewise.
         ConnectionError: If the Hub cannot be reached or refuses; says which sizes were pushed.
     """
     check_elastic(model)
     wanted = {size_name(size): size for size in map(as_size, sizes)}
+    if not wanted:
+        raise ValueError(f"sizes is empty. Give at least one of {list(map(size_name, sizes_of(model)))}.")
     for size in wanted.values():
         model.config.resolve(size)
     separate = "{size}" in repo_id
