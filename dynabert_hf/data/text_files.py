@@ -46,7 +46,7 @@ def read_rows(
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it has another suffix, cannot be read, has no rows, or lacks a needed column.
+        ValueError: If it has another suffix, cannot be read, has no rows, lacks a needed column or has two of a name.
     """
     path = Path(path)
     if not path.is_file():
@@ -56,7 +56,7 @@ def read_rows(
     elif path.suffix in READERS:
         rows = _read(path, needed if as_text else (), cache_dir)
         if path.suffix in DELIMITERS:
-            _check_cells(path, rows)
+            _check_head(path, rows)
         if path.suffix == ".tsv":
             _check_quotes(path, rows)
     else:
@@ -166,9 +166,14 @@ def _none_if_empty(cell: str) -> str | None:
     return cell or None
 
 
-def _check_cells(path: Path, rows: Dataset) -> None:
-    """Check that the rows have no more cells than the head, since pandas takes the first ones for an index then."""
+def _check_head(path: Path, rows: Dataset) -> None:
+    """Check that the head names every column once and has one for every cell: of those before pandas makes an index."""
     head = names_of_columns(path)
+    twice = next((name for name in head if name and head.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(
+            f"{str(path)!r} has {head.count(twice)} columns called {twice!r}. Give every column a name of its own."
+        )
     if any(name.startswith("__index_level_") and name not in head for name in rows.column_names):
         raise ValueError(
             f"{str(path)!r} has rows with more cells than its {len(head)} columns, {head}. Put texts that hold the "

@@ -76,6 +76,17 @@ def test_a_cell_in_quotes_may_hold_ends_of_lines_or_tabs(tmp_path):
 
 
 @pytest.mark.parametrize("as_text", [False, True])
+def test_two_columns_of_a_name_are_refused(tmp_path, as_text):
+    """The first one was read, without a word; columns without a name may be several."""
+    path = tmp_path / "rows.csv"
+    path.write_text("text,label,text\nold,1,new\n")
+    with pytest.raises(ValueError, match=r"rows\.csv' has 2 columns called 'text'\. Give every column a name"):
+        read_rows(path, needed=["text"], as_text=as_text)
+    path.write_text(",text,label,\n0,new,1,\n")
+    assert read_rows(path, needed=["text"], as_text=as_text)["text"][:] == ["new"]
+
+
+@pytest.mark.parametrize("as_text", [False, True])
 @pytest.mark.parametrize(
     ("name", "lines"),
     [
