@@ -106,8 +106,8 @@ class ElasticModelMixin(_Model):
 
         Args:
             size: A sub-network, its text, or the shapes of the layers to run; instead of `width` and `depth`.
-            width: Width multiplier in (0, 1]; None keeps the active one.
-            depth: Depth multiplier in (0, 1]; None keeps the active one.
+            width: Width multiplier in (0, 1]; None keeps the active one, or 1 after layer shapes.
+            depth: Depth multiplier in (0, 1]; None keeps the active one, or 1 after layer shapes.
 
         Raises:
             SubNetworkError: If the size cannot exist, or its weights are not all present. The active size stays.
