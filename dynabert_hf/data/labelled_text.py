@@ -37,6 +37,9 @@ COLUMNS: Mapping[str, TextColumns] = {
 }
 """For each head the columns that are read by default."""
 
+NEVER = -1e9
+"""The logit of a choice or a place that a row does not have: 0 as a probability, whatever the temperature."""
+
 Arrays = Any
 """An array with a row for each example, or a tuple of such, where a head has several outputs."""
 
@@ -276,12 +279,13 @@ def read_words(path: Path, column: str) -> list[str] | list[list[str]]:
 
 
 def joined(arrays: list[np.ndarray]) -> np.ndarray:
-    """Batches as one, with -100 where the rows of one are shorter."""
+    """Batches as one, with -100 where the rows of one are shorter; of logits among choices or places with `NEVER`."""
     if arrays[0].ndim < 2:
         return np.concatenate(arrays)
     longest = max(array.shape[1] for array in arrays)
     widths = [[(0, 0), (0, longest - array.shape[1]), *[(0, 0)] * (array.ndim - 2)] for array in arrays]
-    padded = [np.pad(array, width, constant_values=IGNORED) for array, width in zip(arrays, widths, strict=True)]
+    filling = NEVER if arrays[0].ndim == 2 and arrays[0].dtype.kind == "f" else IGNORED
+    padded = [np.pad(array, width, constant_values=filling) for array, width in zip(arrays, widths, strict=True)]
     return np.concatenate(padded)
 
 

@@ -13,6 +13,7 @@ from dynabert_hf import (
     Cascade,
     CascadeRecord,
     DynaBertForSequenceClassification,
+    LabelledText,
     LatencyController,
     ServingTarget,
     SizeRecord,
@@ -26,7 +27,9 @@ from dynabert_hf import (
     recommend,
 )
 from dynabert_hf.sizes.calibration import fit_temperature
+from dynabert_hf.sizes.layer_search import divergence
 from dynabert_hf.sizes.serving import ServedRequest, SizeChooser, p95_of_shares
+from dynabert_hf.tasks import task_of
 
 SMALL, LARGE = "w0.25-d0.5", "w0.75-d1"
 
@@ -136,6 +139,39 @@ def test_the_temperature_makes_the_labels_likeliest(kind):
     best = tried[np.argmin([loss(each) for each in tried])]
     assert found == pytest.approx(best, rel=0.004)  # half a step of what was tried
     assert loss(found) <= loss(best) + 1e-9
+
+
+def test_choices_that_a_row_does_not_have_weigh_nothing_at_any_temperature():
+    """Rows of two choices among rows of four: temperatures, records and divergences are those of a loop over rows."""
+    model = make_model(head="ForMultipleChoice")
+    batches = [make_batch(9, 7, choices=4), make_batch(9, 7, choices=2, seed=1)]
+    draw = np.random.default_rng(0)  # a model that knows nothing is best calibrated at the flattest temperature
+    labels = np.concatenate([draw.integers(0, 4, 9), draw.integers(0, 2, 9)])
+    text = LabelledText(tuple(batches), labels, task_of(model).metrics(model))
+    with torch.no_grad():
+        model.classifier.weight.mul_(100)
+        rows = {
+            size: [row for batch in batches for row in model.share(size)(**batch).logits.double()]
+            for size in (SMALL, LARGE, "w1-d1")
+        }
+
+    def loss(size, temperature):
+        told = [(row / temperature).log_softmax(-1)[label] for row, label in zip(rows[size], labels, strict=True)]
+        return -float(torch.stack(told).mean())
+
+    tried = np.geomspace(1 / 20, 20, 801)
+    fitted = calibrate(model, text, [SMALL, LARGE])
+    assert fitted[SMALL] > 10
+    for size, found in fitted.items():
+        assert loss(size, found) <= min(loss(size, each) for each in tried) + 1e-9
+    sure = [float((row / fitted[SMALL]).softmax(-1).max()) for row in rows[SMALL]]
+    for record in measure_cascade(model, SMALL, LARGE, text, num_thresholds=6)[1:-1]:
+        again = [each <= record.threshold + 1e-6 for each in sure]
+        assert record.share == pytest.approx(np.mean(again))
+    expected, given = (text.predict(model.share(size)) for size in ("w1-d1", SMALL))
+    pairs = [(ours.log_softmax(-1), own.log_softmax(-1)) for ours, own in zip(rows["w1-d1"], rows[SMALL], strict=True)]
+    told = [float((full.exp() * (full - small)).sum()) for full, small in pairs]
+    assert divergence(expected, given) == pytest.approx(np.mean(told), rel=1e-4)  # logits are of single precision
 
 
 def test_calibrated_temperatures_travel_with_the_checkpoint(model, tmp_path):
