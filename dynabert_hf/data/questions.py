@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -166,9 +167,10 @@ class Questions:
             if allows_none and none[windows].min() > scores[best]:
                 found.append(Answer("", 0, 0, 0.0))
                 continue
-            begins, ends_at = int(self.offsets[best][first[best], 0]), int(self.offsets[best][last[best], 1])
-            probability = _probability(starts[best], ends[best], self.offsets[best], first[best], last[best])
-            found.append(Answer(self.contexts[question][begins:ends_at], begins, ends_at, probability))
+            places, context = self.offsets[best], self.contexts[question]
+            begins, ends_at = _trimmed(context, int(places[first[best], 0]), int(places[last[best], 1]))
+            probability = _probability(starts[best], ends[best], places, first[best], last[best])
+            found.append(Answer(context[begins:ends_at], begins, ends_at, probability))
         return found
 
     def metrics(self, prediction: EvalPrediction) -> dict[str, float]:
@@ -344,13 +346,32 @@ def _span(places: np.ndarray, answer: tuple[str, int] | None) -> tuple[int, int]
     if answer is None:
         return 0, 0
     text, start = answer
-    end = start + len(text)
+    start, end = start + len(text) - len(text.lstrip()), start + len(text.rstrip())
+    core = start + len(_without_marks(text.strip()))  # of the marks at its end a tokenizer may make no token
     tokens = np.flatnonzero(places[:, 0] >= 0)
-    if not len(tokens) or places[tokens[0], 0] > start or places[tokens[-1], 1] < end:
+    if not len(tokens) or places[tokens[0], 0] > start or places[tokens[-1], 1] < core:
         return 0, 0
-    first = tokens[np.flatnonzero(places[tokens, 0] <= start)[-1]]
-    last = tokens[np.flatnonzero(places[tokens, 1] >= end)[0]]
+    after, before = tokens[places[tokens, 1] > start], tokens[places[tokens, 0] < end]
+    if not len(after) or not len(before):
+        return 0, 0
+    first = after[: max((places[after, 0] <= start).sum(), 1)][-1]
+    last = before[-max((places[before, 1] >= end).sum(), 1) :][0]
     return int(first), int(max(first, last))
+
+
+def _without_marks(text: str) -> str:
+    """A text up to its last character that is no accent or other mark of one before it."""
+    while text and unicodedata.category(text[-1]).startswith("M"):
+        text = text[:-1]
+    return text
+
+
+def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+    """A part of a text without blanks around it, which some tokens take in, and with its marks, which others leave."""
+    while end < len(text) and unicodedata.category(text[end]).startswith("M"):
+        end += 1
+    start = end - len(text[start:end].lstrip())
+    return start, start + len(text[start:end].rstrip())
 
 
 def _best_spans(

@@ -7,7 +7,8 @@ import pytest
 import torch
 from datasets import Dataset
 from helpers.tiny import make_model, make_tokenizer
-from transformers import EvalPrediction
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import EvalPrediction, PreTrainedTokenizerFast
 
 from dynabert_hf import LabelledText
 from dynabert_hf.data.answers import answer_scores, normalised
@@ -86,6 +87,49 @@ def test_the_answer_is_that_of_a_search_over_every_span(tokenizer):
         _, start, end = max(spans)
         assert (found[question].start, found[question].end) == (start, end)
         assert found[question].text == ROWS[question]["context"][start:end]
+
+
+@pytest.mark.parametrize("pieces", ["words", "cased", "bytes", "blanks"])
+@pytest.mark.parametrize(
+    "answer", ["New York", " York", "York ", "Caf\u0301e\u0301", "Paris", "Paris \n", "\u2764\ufe0f", "in"]
+)
+def test_an_answer_is_its_words_whatever_blanks_and_marks_stand_around(pieces, answer):
+    context = "New York has Caf\u0301e\u0301 of \u2764\ufe0f in  Paris \n"
+    tokenizer = tokenizer_of(pieces, [context, "Who is"])
+    start = context.index(answer)
+    row = {"question": "Who is", "context": context, "answers": {"text": [answer], "answer_start": [start]}}
+    questions = cut(tokenizer, [row], max_length=100)
+    [window] = questions.windows
+    starts, ends = np.zeros((2, 1, len(window["input_ids"])))
+    starts[0, window["start_positions"]] = ends[0, window["end_positions"]] = 9
+    [found] = questions.answered(starts, ends, may_be_none=True)
+    begins = context.index(answer.strip(), start)
+    assert (found.text, found.start, found.end) == (answer.strip(), begins, begins + len(answer.strip()))
+
+
+def tokenizer_of(kind, texts):
+    """A tokenizer of BERT's kind without accents or with them, of RoBERTa's, or whose pieces begin with a blank."""
+    special = {"cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]", "unk_token": "[UNK]"}
+    symbols = pre_tokenizers.ByteLevel.alphabet()
+    if kind in ("words", "cased"):
+        inner = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+        inner.normalizer = normalizers.BertNormalizer(lowercase=kind == "words")
+        inner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        trainer = trainers.WordPieceTrainer(vocab_size=200, special_tokens=[*special.values()])
+    else:
+        inner = Tokenizer(models.BPE(unk_token="[UNK]"))
+        is_bytes = kind == "bytes"
+        inner.pre_tokenizer = pre_tokenizers.ByteLevel(False) if is_bytes else pre_tokenizers.Metaspace()
+        alphabet = {"initial_alphabet": symbols} if is_bytes else {}
+        trainer = trainers.BpeTrainer(vocab_size=330, special_tokens=[*special.values()], **alphabet)
+    inner.train_from_iterator(texts, trainer)
+    cls, sep = (("[CLS]", inner.token_to_id("[CLS]")), ("[SEP]", inner.token_to_id("[SEP]")))
+    if kind == "bytes":
+        inner.post_processor = processors.RobertaProcessing(sep, cls, trim_offsets=True, add_prefix_space=False)
+    else:
+        template = {"single": "[CLS] $A [SEP]", "pair": "[CLS] $A [SEP] $B:1 [SEP]:1"}
+        inner.post_processor = processors.TemplateProcessing(**template, special_tokens=[cls, sep])
+    return PreTrainedTokenizerFast(tokenizer_object=inner, **special)
 
 
 def test_metrics_are_those_of_the_texts(tokenizer):
