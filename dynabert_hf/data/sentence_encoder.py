@@ -85,7 +85,8 @@ class SentenceEncoder:
         kinds = [type(module).__name__ for module in modules]
         name = f"The {type(given).__name__}"
         _check_modules(name, kinds)
-        encoder, settings = modules[0].auto_model, {"max_seq_length": given.max_seq_length, "do_lower_case": False}
+        encoder, lowers = modules[0].auto_model, getattr(modules[0], "do_lower_case", False)
+        settings = {"max_seq_length": given.max_seq_length, "do_lower_case": lowers}
         _encoder_class(encoder.config)
         about = {
             "prompts": dict(given.prompts or {}),

@@ -7,6 +7,7 @@ import pytest
 import torch
 from datasets import Dataset
 from helpers.sentences import MODES, WORDS, make_encoder, make_texts, save_encoder, write_json
+from helpers.tiny import make_tokenizer
 from transformers import BertModel, GPT2Config
 
 from dynabert_hf import DynaBertModel
@@ -31,6 +32,25 @@ def test_vectors_are_those_of_sentence_transformers(tmp_path, mode, normalize):
             vectors = sentence_vectors(encoder.model, dict(batch))
         torch.testing.assert_close(vectors, expected, rtol=0, atol=1e-5)
     assert not hasattr(loaded[0].auto_model.config, "sentence_encoder")  # what was given stays as it is
+
+
+def test_an_encoder_in_memory_that_lowers_case_does_so_where_it_is_saved(tmp_path):
+    """Its tokenizer alone does not: transformers makes another normalizer when it reads a saved one."""
+    library = pytest.importorskip("sentence_transformers")
+    folder, texts = save_encoder(tmp_path / "encoder"), ["W1 w2 W3", "W4"]
+    write_json(tmp_path / "encoder" / "sentence_bert_config.json", {"max_seq_length": 12, "do_lower_case": True})
+    make_tokenizer(WORDS, do_lower_case=False, model_max_length=20).save_pretrained(folder)
+    given = library.SentenceTransformer(folder, device="cpu")
+    expected = given.encode(texts, convert_to_tensor=True)
+    assert (expected - given.encode(["[UNK] w2 [UNK]", "[UNK]"], convert_to_tensor=True)).norm(dim=-1).min() > 0.1
+    encoder = SentenceEncoder.of(given)
+    DynaBertModel.from_backbone(encoder.model).extract("w1-d1").save_pretrained(tmp_path / "model")
+    encoder.tokenizer.save_pretrained(tmp_path / "model")
+    saved = library.SentenceTransformer(str(tmp_path / "model"), device="cpu")
+    torch.testing.assert_close(saved.encode(texts, convert_to_tensor=True), expected, rtol=0, atol=1e-5)
+    batch = encoder.tokenizer.pad(tokenised(texts, encoder.model, encoder.tokenizer), return_tensors="pt")
+    with torch.no_grad():
+        torch.testing.assert_close(sentence_vectors(encoder.model, dict(batch)), expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("mode", MODES)
