@@ -247,14 +247,15 @@ def _checked_difference(model: ElasticModelMixin, size: Any, path: Path) -> floa
     small = _extracted(model, size)
     runner, worst = OnnxModel(path), 0.0
     longest = min(longest_input(small.config), _MOST_CHECKED)
-    is_of_tokens = task_of(small).predicts not in ("text", "choice")
+    task = task_of(small)
+    of_tokens = () if task.predicts in ("text", "choice") else task.outputs
     for batch_size, length in ((1, 1), (1, longest), (3, max(1, longest // 2)), (5, min(11, longest))):
         inputs = _inputs(small, batch_size=batch_size, length=length, choices=batch_size + 1)
         with torch.no_grad():
             expected = _outputs(small, inputs)
         given = runner(**inputs)
-        counts: Any = inputs["attention_mask"].bool().numpy() if is_of_tokens else ...
         for name, tensor in expected.items():
+            counts: Any = inputs["attention_mask"].bool().numpy() if name in of_tokens else ...
             theirs, is_alike = tensor.numpy(), given[name].shape == tuple(tensor.shape)
             difference = float(np.abs(given[name] - theirs)[counts].max()) if is_alike else math.inf
             allowed = TOLERANCE * max(1.0, float(np.abs(theirs[counts]).max()))

@@ -49,6 +49,18 @@ def test_padding_that_local_attention_sees_alone_is_no_difference(head, tmp_path
     np.testing.assert_allclose(given[counts], said.numpy()[counts], rtol=0, atol=1e-4)
 
 
+def test_a_model_without_a_head_is_exported_with_its_pooled_output(tmp_path, traced_once):
+    model = make_backbone("Bert", "Model", **of_layers("Bert", 2), depths=[1.0]).set_active("w0.5-d1")
+    inputs = make_batch(length=12)
+    with torch.no_grad():
+        states, pooled = model(**inputs, return_dict=False)
+    export_onnx(model, tmp_path / "out")
+    given = load_onnx(tmp_path / "out")(**inputs)
+    counts = inputs["attention_mask"].bool().numpy()
+    np.testing.assert_allclose(given["last_hidden_state"][counts], states.numpy()[counts], rtol=0, atol=1e-4)
+    np.testing.assert_allclose(given["pooler_output"], pooled.numpy(), rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("family", "sizes"),
     [("ModernBert", SIZES[:1]), *(pytest.param(name, SIZES, marks=pytest.mark.slow) for name in CONFIGS)],
