@@ -143,9 +143,20 @@ class SpanCollator(DataCollatorWithPadding):
     """Batches padded after their tokens, wherever the tokenizer pads: places of answers count from the first token."""
 
     def __init__(self, tokenizer: Any):
-        right = copy.copy(tokenizer)
-        right.padding_side = "right"
-        super().__init__(right)
+        super().__init__(_padding_after(tokenizer))
+
+
+class TagCollator(DataCollatorForTokenClassification):
+    """Batches padded after their tokens, wherever the tokenizer pads: places of tags count from the first token."""
+
+    def __init__(self, tokenizer: Any):
+        super().__init__(_padding_after(tokenizer))
+
+
+def _padding_after(tokenizer: Any) -> Any:
+    right = copy.copy(tokenizer)
+    right.padding_side = "right"
+    return right
 
 
 class ChoiceCollator:
@@ -236,7 +247,7 @@ def _same(metrics: Metrics | None) -> Callable[[PreTrainedModel], Metrics | None
 
 _PAD, _LOGITS, _LABELS = partial(_collator, DataCollatorWithPadding), ("logits",), ("labels",)
 _PAD_RIGHT = partial(_collator, SpanCollator)
-_PAD_LABELS = partial(_collator, DataCollatorForTokenClassification)
+_PAD_LABELS = partial(_collator, TagCollator)
 _POSITIONS, _SPAN_LOGITS = ("start_positions", "end_positions"), ("start_logits", "end_logits")
 _ROWS: Sequence[Task] = (
     Task("ForSequenceClassification", "text-classification", "text", _LABELS, _LOGITS, _PAD, text_metrics),

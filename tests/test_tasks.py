@@ -56,8 +56,10 @@ def test_a_head_without_a_task_is_refused(model_class):
         task_of(model_class)
 
 
+@pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("labels", ["labels", "label", None])
-def test_a_batch_of_tagged_words_is_padded_with_labels_that_do_not_count(tokenizer, labels):
+def test_a_batch_of_tagged_words_is_padded_with_labels_that_do_not_count(tokenizer, labels, monkeypatch, side):
+    monkeypatch.setattr(tokenizer, "padding_side", side)
     examples = [
         {"input_ids": [2, 7, 3], labels: [-100, 1, -100]},
         {"input_ids": [2, 7, 8, 9, 3], labels: [0, 1, 2, 0, 1]},
@@ -70,7 +72,7 @@ def test_a_batch_of_tagged_words_is_padded_with_labels_that_do_not_count(tokeniz
     assert batch["attention_mask"].tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
     if labels:
         assert batch[labels].tolist() == [[-100, 1, -100, -100, -100], [0, 1, 2, 0, 1]]
-    assert examples == before
+    assert (examples, tokenizer.padding_side) == (before, side)
 
 
 @pytest.mark.parametrize("labels", ["labels", "label", None])

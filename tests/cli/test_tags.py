@@ -106,3 +106,12 @@ def test_the_words_of_a_list_are_those_of_training_and_of_a_text_those_of_the_to
         for own in tag_texts(model, tokenizer, given, batch_size=1)
     ]
     assert found == [["a", "B", ".", "C", ".", "bed"], ["a", "B.C.", "bed"]]
+
+
+def test_tags_are_those_of_each_text_alone_wherever_the_tokenizer_pads():
+    model, tokenizer = make_tagger(["p", "q", "r"])
+    alone = [tag_texts(model, tokenizer, [words], batch_size=1)[0] for words in WORDS]
+    tokenizer.padding_side = "left"
+    together = tag_texts(model, tokenizer, WORDS, batch_size=9)
+    for ours, theirs in zip(together, alone, strict=True):
+        assert ours == [{**each, "score": pytest.approx(each["score"], abs=1e-5)} for each in theirs]
