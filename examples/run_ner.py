@@ -20,12 +20,13 @@ from recipe_arguments import SourceArguments, parse_arguments
 from recipe_data import InputError, Splits, length_for, load_splits, row_numbers, shortened
 from recipe_job import Job, run_script, write_predictions
 from recipe_training import load_model, load_tokenizer
-from transformers import AutoModelForTokenClassification, DataCollatorForTokenClassification
+from transformers import AutoModelForTokenClassification
 
+from dynabert_hf.cli.tags import OUTSIDE
 from dynabert_hf.data.encoding import encoded
 from dynabert_hf.data.text_columns import TAGS, WORDS, TextColumns
 from dynabert_hf.data.text_files import read_tagged_words
-from dynabert_hf.tasks import task_of
+from dynabert_hf.tasks import TagCollator, task_of
 
 USAGE = "run_ner.py --model_name_or_path MODEL --dataset_name DATA --output_dir FOLDER ... | ARGUMENTS.json | --help"
 
@@ -75,7 +76,7 @@ def prepare(data_args, model_args, training_args, given):
     numbers = {split: row_numbers(splits[split]) for split in data.tests}
     trainer_kwargs = {
         "processing_class": tokenizer,
-        "data_collator": DataCollatorForTokenClassification(tokenizer),
+        "data_collator": TagCollator(tokenizer),
         "compute_metrics": task_of(model).metrics(model),
     }
 
@@ -162,8 +163,11 @@ def write_tags(job, model, words, numbers):
             continue
         firsts = first_pieces(job.trainer_kwargs["processing_class"], words[split], rows["input_ids"])
         for size, logits in output.predictions.items():
-            best = [row[own].argmax(-1).tolist() for row, own in zip(logits, firsts, strict=True)]
-            tags = [" ".join(names[tag] for tag in own) for own in best]
+            best = [
+                [OUTSIDE if at is None else names[int(row[at].argmax())] for at in own]
+                for row, own in zip(logits, firsts, strict=True)
+            ]
+            tags = list(map(" ".join, best))
             path = job.output_dir / "predictions" / size / f"{split}.tsv"
             write_predictions(path, ["index", "tags"], zip(numbers[split], tags, strict=True))
         if "labels" in rows.column_names:
@@ -172,12 +176,14 @@ def write_tags(job, model, words, numbers):
 
 
 def first_pieces(tokenizer, words, ids):
-    """For each row the places of the first piece of each word that was not cut off."""
-    encoding = tokenizer([list(row) for row in words], is_split_into_words=True)
+    """For each row the place of the first piece of each word, None where it has none, up to where the row is cut."""
     firsts = []
-    for row, own in enumerate(ids):
-        places = encoding.word_ids(row)[: len(own) - 1]
-        firsts.append([at for at, word in enumerate(places) if word is not None and word not in places[:at]])
+    for row, own in zip(words, ids, strict=True):
+        encoding = tokenizer(list(row), is_split_into_words=True, truncation=True, max_length=len(own))
+        places = encoding.word_ids()
+        found = {word: at for at, word in reversed(list(enumerate(places))) if word is not None}
+        read = max(found, default=-1) + 1 if encoding.encodings[0].overflowing else len(row)
+        firsts.append([found.get(word) for word in range(read)])
     return firsts
 
 

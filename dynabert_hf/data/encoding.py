@@ -221,7 +221,7 @@ def _tagged(
     ids = iter(_ids_of([label for _, label in flat], column, names, rows=[row for row, _ in flat]))
     numbers = [None if row is None else [label if label == IGNORED else next(ids) for label in row] for row in tags]
     labels: list[Any] = []
-    cut = 0
+    cut = without_token = 0
     for row, own in enumerate(numbers):
         places = encoded.word_ids(row)
         is_first = [place is not None and place not in places[:number] for number, place in enumerate(places)]
@@ -229,10 +229,16 @@ def _tagged(
         if own is not None:
             found = [own[place] if first else IGNORED for place, first in zip(places, is_first, strict=True)]
         labels.append(found)
-        cut += len(words[row]) - sum(is_first)
+        missing = len(words[row]) - sum(is_first)
+        if encoded.encodings[row].overflowing:
+            cut += missing
+        else:
+            without_token += missing
+    total = sum(map(len, words))
     if cut:
-        total = sum(map(len, words))
         logger.warning(f"{cut} of {total} words stand after token {limit} of their row, and are left out.")
+    if without_token:
+        logger.warning(f"{without_token} of {total} words are blank to the tokenizer, and their labels do not count.")
     return _inputs(encoded), labels
 
 

@@ -229,6 +229,8 @@ def test_words_that_are_cut_off_are_counted(tmp_path, tokenizer, monkeypatch):
     text = LabelledText.from_file(write_tags(tmp_path, [(["a"] * 30, ["x"] * 30)]), tagger(), tokenizer)
     assert (text.labels != -100).sum() == 18
     assert said == ["12 of 30 words stand after token 20 of their row, and are left out."]
+    LabelledText.from_file(write_tags(tmp_path, [(["a", "\ufe0f"], ["x", "y"])]), tagger(), tokenizer)
+    assert said[1:] == ["1 of 2 words are blank to the tokenizer, and their labels do not count."]
 
 
 def test_a_model_without_a_head_is_refused(tmp_path, tokenizer):

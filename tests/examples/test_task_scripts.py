@@ -57,7 +57,7 @@ def run(script, folder, model, files):
 
 
 def test_tagged_words_are_learned_and_predicted_word_by_word(tmp_path):
-    sentences = ["a B-X\nfilm I-X\nof O\n", "the O\ngood B-X\n", "dull O\n"]
+    sentences = ["a B-X\n\ufe0f I-X\nfilm I-X\nof O\n", "the O\ngood B-X\n", "dull O\n"]  # one word has no token
     for name in ("train", "validation", "test"):
         (tmp_path / f"{name}.conll").write_text("\n".join(sentences * 4))
     files = {name: tmp_path / f"{name}.conll" for name in ("train", "validation", "test")}
@@ -66,14 +66,26 @@ def test_tagged_words_are_learned_and_predicted_word_by_word(tmp_path):
     for size in SIZES:
         with (tmp_path / "out" / "predictions" / size / "test.tsv").open() as file:
             rows = list(csv.reader(file, delimiter="\t"))
-        assert [len(row[1].split()) for row in rows[1:]] == [3, 2, 1] * 4
+        assert [len(row[1].split()) for row in rows[1:]] == [4, 2, 1] * 4
+        assert {row[1].split()[1] for row in rows[1::3]} == {"O"}
         assert {tag for row in rows[1:] for tag in row[1].split()} <= {"O", "B-X", "I-X"}
-        predicted = [tag for row in rows[1:] for tag in row[1].split()]
+        predicted = [
+            tag for row in rows[1:] for at, tag in enumerate(row[1].split()) if (at, len(row[1].split())) != (1, 4)
+        ]
         true = ["B-X", "I-X", "O", "O", "B-X", "O"] * 4
         share = sum(map(str.__eq__, predicted, true)) / len(true)
         tested = json.loads((tmp_path / "out" / "test_results.json").read_text())
         assert tested[f"test_{size}_accuracy"] == pytest.approx(share)
         assert 0 <= tested[f"test_{size}_f1"] <= 1
+
+
+@pytest.mark.parametrize(("side", "places"), [("right", [1, 2, 3, 4, 5]), ("left", [None, None, 1, 2, 3, 4, 5])])
+def test_every_word_has_the_place_of_its_first_piece_or_none(side, places):
+    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b", "##b"]
+    tokenizer = BertTokenizer(vocab={word: number for number, word in enumerate(names)}, truncation_side=side)
+    words = [["a", "\ufe0f", "ab", "b", "a"], ["b", "a", "\ufe0f"], list("abbabab")]
+    ids = tokenizer(words, is_split_into_words=True, truncation=True, max_length=7)["input_ids"]
+    assert run_ner.first_pieces(tokenizer, words, ids) == [[1, None, 2, 4, 5], [1, 2, None], places]
 
 
 def test_predictions_of_drawn_rows_are_named_by_the_rows_that_they_are_of(tmp_path):
