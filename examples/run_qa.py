@@ -72,7 +72,8 @@ def prepare(data_args, model_args, training_args, given):
     trainer_kwargs["compute_metrics"] = None if first is None else first.metrics
 
     def predict(job, elastic):
-        return write_answers(job, elastic, {split: (questions[split], ids[split]) for split in data.tests})
+        tests = {split: (questions[split], ids[split]) for split in data.tests}
+        return write_answers(job, elastic, tests, may_be_none=questions["train"].may_have_no_answer)
 
     windows = DatasetDict({split: own.dataset for split, own in questions.items()})
     data = Splits.by_name(windows)
@@ -113,17 +114,24 @@ def ids_of(part):
     return ids
 
 
-def write_answers(job, model, tests):
-    """Write the answers of every size by the ids of the questions, as SQuAD's own script reads them."""
+def write_answers(job, model, tests, *, may_be_none):
+    """Write the answers of every size by the ids of the questions, as SQuAD's own script reads them.
+
+    Args:
+        job: The run.
+        model: The elastic model.
+        tests: For each test split its questions and their ids.
+        may_be_none: Whether a size may say that there is no answer where the right answers are not known.
+    """
     args = job.stage_arguments("finetune", output_dir=job.output_dir)
     trainer = job.trainer(model, None, args, compute_metrics=None)
     for split, (questions, ids) in tests.items():
         output = trainer.predict(job.data.splits[split], metric_key_prefix=split)
-        scores = {}
+        scores, is_known = {}, questions.answers is not None
         for size, (starts, ends) in output.predictions.items():
-            may_be_none = questions.may_have_no_answer if questions.answers is not None else None
-            answers = [each.text for each in questions.answered(starts, ends, may_be_none=may_be_none)]
-            if questions.answers is not None:
+            found = questions.answered(starts, ends, may_be_none=None if is_known else may_be_none)
+            answers = [each.text for each in found]
+            if is_known:
                 scores[size] = answer_scores(answers, questions.answers)
             if job.is_main:
                 path = job.output_dir / "predictions" / size / f"{split}.json"

@@ -5,7 +5,9 @@ import json
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import run_mlm
 import run_ner
@@ -17,6 +19,7 @@ from helpers.tiny import BACKBONE_CONFIGS, TINY
 from recipe_data import InputError, numbered
 from transformers import BertTokenizer
 
+from dynabert_hf.data.questions import Questions
 from dynabert_hf.sizes.tables import metric_text
 
 QUICK = [
@@ -140,6 +143,26 @@ def test_questions_are_answered_from_their_texts_at_every_size(tmp_path, hidden,
         assert all(answer in context for answer in answers.values())
         right = [answers[one["id"]] == (one["answers"][0]["text"] if one["answers"] else "") for one in asked]
         assert hidden or scores[size]["exact_match"] == pytest.approx(sum(right) / 8)
+
+
+@pytest.mark.parametrize("may_be_none", [False, True])
+def test_hidden_answers_may_be_none_where_those_of_training_are(tmp_path, may_be_none):
+    tokenizer = BertTokenizer(
+        vocab={word: number for number, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"abc"])}
+    )
+    questions = Questions.from_rows([{"question": "a", "context": "b c"}], tokenizer, answer_column=None)
+    logits = np.array([[9.0, 0, 0, 2, 1, 0]])  # best at the first token, which is no answer
+    output = SimpleNamespace(predictions={"w1-d1": (logits, logits)})
+    job = SimpleNamespace(
+        stage_arguments=lambda *args, **kwargs: None,
+        trainer=lambda *args, **kwargs: SimpleNamespace(predict=lambda *args, **kwargs: output),
+        data=SimpleNamespace(splits={"test": None}),
+        output_dir=tmp_path,
+        is_main=True,
+    )
+    run_qa.write_answers(job, None, {"test": (questions, ["q"])}, may_be_none=may_be_none)
+    answers = json.loads((tmp_path / "predictions" / "w1-d1" / "test.json").read_text())
+    assert answers == {"q": "" if may_be_none else "b"}
 
 
 def test_texts_without_labels_adapt_a_language_model(tmp_path):
