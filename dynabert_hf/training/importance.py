@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -83,7 +84,10 @@ class _Predicted:
             outputs = self.model(**inputs, return_dict=True)
         if task.predicts == "text" and problem_type(self.model.config) == "multi_label_classification":
             return {**inputs, "labels": (outputs.logits > 0).float()}
-        labels = [outputs[name].argmax(-1) for name in task.outputs]
+        logits = [outputs[name] for name in task.outputs]
+        if task.predicts == "span" and "attention_mask" in inputs:
+            logits = [each.masked_fill(inputs["attention_mask"] == 0, -math.inf) for each in logits]
+        labels = [each.argmax(-1) for each in logits]
         if task.predicts == "token" and "attention_mask" in inputs:
             labels = [labels[0].masked_fill(inputs["attention_mask"] == 0, IGNORED)]
         return {**inputs, **dict(zip(task.label_names, labels, strict=True))}

@@ -3,10 +3,12 @@
 import pytest
 import torch
 from helpers.tiny import make_batch, make_model
+from torch.nn.functional import pad
 from torch.nn.utils import prune
 from torch.nn.utils.parametrizations import weight_norm
 
 from dynabert_hf import Importance, SubNetwork, measure_importance, rewire
+from dynabert_hf.training.importance import _Predicted
 
 
 def labelled_batches(num_batches=2):
@@ -139,3 +141,16 @@ def test_weights_that_are_computed_are_refused_before_anything_is_reordered(comp
     with pytest.raises(ValueError, match=r"layer 1 the weight of output\.dense is computed"):
         measure_importance(model, labelled_batches(), progress=False)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_answers_that_a_model_predicts_to_measure_importance_on_are_not_in_padding():
+    model = make_model(head="ForQuestionAnswering", stock={"num_labels": 2})
+    ids = [make_batch(1, 5 + row % 5, seed=row)["input_ids"] for row in range(9)]
+    alone = [{"input_ids": row, "attention_mask": torch.ones_like(row)} for row in ids]
+    padded = [{name: pad(value, (0, 16 - value.shape[1])) for name, value in row.items()} for row in alone]
+    ours, theirs = (
+        [(int(row["start_positions"]), int(row["end_positions"])) for row in _Predicted(model, batches)]
+        for batches in (padded, alone)
+    )
+    assert ours == theirs
+    assert len(set(ours)) > 3
