@@ -181,8 +181,9 @@ class OrderedEvaluation(Trainer):
             return loss, None, None
         names = [name for name in task_of(self.model).outputs if name not in (ignore_keys or ())]
         predictions = tuple(outputs[name] for name in names)
-        if task_of(self.model).predicts == "span" and inputs.get("attention_mask") is not None:
-            predictions = tuple(each.masked_fill(inputs["attention_mask"] == 0, IGNORED) for each in predictions)
+        mask = inputs.get("attention_mask")
+        if task_of(self.model).predicts == "span" and mask is not None and mask.ndim == 2:
+            predictions = tuple(each.masked_fill(mask == 0, IGNORED) for each in predictions)
         return loss, _alone(predictions), _alone(labels) if has_labels else None
 
     def _vectors(self, inputs: dict[str, Any]) -> tuple[None, Any, Any]:

@@ -6,7 +6,8 @@ import torch
 import transformers
 from datasets import Dataset
 from helpers.recipes import SHALLOW, make_sentences, run_recipe
-from helpers.tiny import BACKBONE_CONFIGS
+from helpers.tiny import BACKBONE_CONFIGS, make_batch, make_small
+from helpers.trainers import make_trainer
 from transformers import BertTokenizer, EvalPrediction
 
 from dynabert_hf.tasks import task_of
@@ -166,3 +167,20 @@ def test_labels_may_be_called_as_transformers_calls_them(tmp_path, head, column)
     assert len(one.rows[0].metrics) >= 2
     pairs = zip(one.model.parameters(), two.model.parameters(), strict=True)
     assert all(torch.equal(first, second) for first, second in pairs)
+
+
+def test_masks_of_ones_own_between_tokens_say_nothing_of_padding(tmp_path):
+    """As of texts that are packed into one row; a mask of each row's tokens marks its padding."""
+    mask = torch.block_diag(torch.ones(3, 3), torch.ones(4, 4)).bool().expand(2, 1, 7, 7)
+
+    def collate(examples):
+        return {"input_ids": torch.tensor([each["input_ids"] for each in examples]), "attention_mask": mask}
+
+    model, rows = make_small("ForQuestionAnswering", stock={"num_labels": 2}), make_batch()["input_ids"]
+    data = {"train_dataset": None, "eval_dataset": None, "data_collator": collate, "remove_unused_columns": False}
+    trainer = make_trainer(tmp_path, "finetune", model, per_device_eval_batch_size=2, **data)
+    (ours,) = trainer.predict([{"input_ids": row} for row in rows.tolist()], sizes=["w1-d1"]).predictions.values()
+    with torch.no_grad():
+        expected = model(input_ids=rows, attention_mask=mask, return_dict=False)
+    for given, logits in zip(ours, expected, strict=True):
+        np.testing.assert_allclose(given, logits.numpy(), rtol=0, atol=1e-6)
