@@ -72,8 +72,8 @@ def _warn_of_unheeded(args: DynaBertTrainingArguments) -> None:
     unheeded = [f"{name}={value!r}" for name, value in given.items() if value in (True, "group_by_length")]
     if unheeded:
         logger.warning(
-            f"{' and '.join(unheeded)} has no effect on train_dataset, a stream, which is read in its order and to its "
-            "end. Leave that out, and shuffle or cut the stream itself."
+            f"Without effect on train_dataset: {' and '.join(unheeded)}. A stream is read in its order and to its end. "
+            "Leave that out, and shuffle or cut the stream itself."
         )
 
 
