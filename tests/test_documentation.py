@@ -68,22 +68,33 @@ def id_of(path):
 
 @pytest.mark.parametrize("path", PAGES, ids=id_of)
 def test_a_page_names_files_that_exist(path):
-    """CHANGELOG tells of former files; scripts that a reader would write begin with `your_`."""
+    """Scripts that a reader would write begin with `your_`."""
     text = path.read_text()
     links = [link for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text) if not (path.parent / link).exists()]
-    named = re.findall(r"`([\w./-]+\.(?:py|md|yaml|toml|cfg))`", text) if path.name != "CHANGELOG.md" else []
+    named = re.findall(r"`([\w./-]+\.(?:py|md|yaml|toml|cfg))`", text)
     there = {f"/{known.relative_to(ROOT).as_posix()}" for known in FILES}
     lost = [name for name in named if not any(known.endswith(f"/{name}") for known in there)]
     lost = [name for name in lost if not name.startswith("your_")]
     assert (links, lost) == ([], [])
 
 
+def anchors_of(page):
+    """The anchors of a page as GitHub makes them: the headings in small letters, with hyphens for blanks."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", page.read_text(), flags=re.S), re.M)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=id_of)
+def test_a_page_names_headings_that_exist(path):
+    links = re.findall(r"\]\(([^)#:]*)#([^)]+)\)", path.read_text())
+    pages = [(path.parent / link if link else path, anchor) for link, anchor in links]
+    assert [(page.name, anchor) for page, anchor in pages if anchor not in anchors_of(page)] == []
+
+
 def test_pages_name_the_file_where_a_name_stands():
     """Such as `FAMILIES` of `dynabert_hf/families.py`; the table of seams has a test of its own."""
     form = re.compile(r"`(\w+)`\s+(?:of\s+|in\s+|\()`([\w./]+\.py)`")
-    told = [
-        (page.name, *pair) for page in PAGES if page.name != "CHANGELOG.md" for pair in form.findall(page.read_text())
-    ]
+    told = [(page.name, *pair) for page in PAGES for pair in form.findall(page.read_text())]
     assert len(told) > 3
     for page, name, file in told:
         texts = [path.read_text() for path in FILES if f"/{path.relative_to(ROOT).as_posix()}".endswith(f"/{file}")]
