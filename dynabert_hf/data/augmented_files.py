@@ -64,6 +64,8 @@ def augment_rows(
     """
     check_copies(copies)
     text_columns = _columns_of(rows, text_columns)
+    if not len(rows):
+        return rows.select([])
     texts = [[_text(text, column, row) for row, text in enumerate(rows[column], first_row)] for column in text_columns]
     words = [replacement.words(column) for column in texts]
     source: list[int] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -212,12 +212,14 @@ def parsed_sizes(sizes: Sequence[Size | str], config: Any) -> tuple[Size, ...]:
     Raises:
         SubNetworkError: If one is not possible, or there is none.
     """
-    if isinstance(sizes, str | SubNetwork | LayerShape) or not sizes:
+    is_list = isinstance(sizes, Iterable) and not isinstance(sizes, str | SubNetwork | LayerShape)
+    listed = list(sizes) if is_list else []  # an array has no truth of its own
+    if not listed:
         raise SubNetworkError(
             f"sizes={sizes!r} is no list of sizes. Possible are lists such as {[size_name(config.active)]}. Give at "
             "least one size, or None for all."
         )
-    parsed: tuple[Size, ...] = tuple(dict.fromkeys(map(as_size, sizes)))
+    parsed: tuple[Size, ...] = tuple(dict.fromkeys(map(as_size, listed)))
     for size in parsed:
         config.resolve(size)
     return parsed

@@ -117,6 +117,12 @@ def test_pairs_labels_and_other_columns_are_kept(model, tokenizer):
     assert any(row["one"] not in data["one"] and row["two"] not in data["two"] for row in made)
 
 
+def test_no_rows_give_no_rows(model, tokenizer):
+    rows = datasets.Dataset.from_dict({"text": TEXTS, "label": [0, 1, 0, 1]}).select([])
+    made = augment_rows(rows, WordReplacement(model, tokenizer))
+    assert (len(made), made.features) == (0, rows.features)
+
+
 def test_words_of_several_pieces_take_neighbours_of_a_file(model, tokenizer, tmp_path):
     path = tmp_path / "vectors.txt"
     path.write_text("film 1 0\nlovely 0.6 0.8\nnice 0.5 0.9\nugly 0 -1\nplot 0.9 0.1\n")

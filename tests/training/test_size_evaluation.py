@@ -278,7 +278,8 @@ def test_some_sizes_are_measured_if_asked(tmp_path):
         f"eval_{data}_{what}_loss" for data in ("one", "two") for what in ("w0.5-d1", "w1-d1", "mean", "worst")
     }
     assert some["eval_two_mean_loss"] == pytest.approx(np.mean(losses))
-    assert list(trainer.predict(make_dataset(), sizes=["w0.5-d1"]).predictions) == ["w0.5-d1"]
+    for sizes in (["w0.5-d1"], np.array(["w0.5-d1"])):
+        assert list(trainer.predict(make_dataset(), sizes=sizes).predictions) == ["w0.5-d1"]
     assert list(trainer.predict(make_dataset()).predictions) == [str(size) for size in model.config.subnetworks]
 
 
@@ -312,6 +313,8 @@ def test_sizes_that_are_measured_and_not_trained_are_told_of(tmp_path, caplog):
     [
         ("w1-d1", "sizes='w1-d1' is no list of sizes. Possible are lists such as"),
         ([], "at least one size"),
+        (np.array([]), "at least one size"),
+        (7, "sizes=7 is no list of sizes"),
         (["w2-d1"], "2"),
     ],
 )
