@@ -102,8 +102,20 @@ def check_writable_file(path: str | PathLike) -> None:
         raise PermissionError(f"{str(path)!r} cannot be written. Name a file in a folder where you may write.")
 
 
-def check_writable_folder(folder: str | Path) -> None:
+def check_writable_folder(
+    folder: str | Path,
+    *,
+    name: str = "output_dir",
+    lost: str = "Nothing was trained",
+    room: str = "two checkpoints",
+) -> None:
     """Make a folder and write into it, so that a wrong path or a full disk shows before any work.
+
+    Args:
+        folder: The folder.
+        name: What an error calls it.
+        lost: What an error says of the work.
+        room: What there has to be room for.
 
     Raises:
         OSError: If that is not possible.
@@ -114,8 +126,8 @@ def check_writable_folder(folder: str | Path) -> None:
             file.write(b"\0" * 4096)
     except OSError as error:
         raise OSError(
-            f"output_dir={str(folder)!r} cannot be written to: {error}. Nothing was trained. Give a folder that can be "
-            "made and written to, on a disk with room for two checkpoints."
+            f"{name}={str(folder)!r} cannot be written to: {error}. {lost}. Give a folder that can be made and written "
+            f"to, on a disk with room for {room}."
         ) from error
 
 

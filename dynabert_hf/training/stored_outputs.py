@@ -262,7 +262,7 @@ def _open(folder: Path, about: dict[str, Any]) -> None:
                 "on, or another folder."
             )
         return
-    check_writable_folder(folder)
+    check_writable_folder(folder, name="folder", lost="The teacher was not asked", room="its outputs")
     write_whole(folder / ABOUT, lambda partial: partial.write_text(json.dumps(about, indent=2), encoding="utf-8"))
 
 

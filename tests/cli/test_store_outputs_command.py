@@ -53,6 +53,15 @@ def test_what_cannot_be_is_refused_and_leaves_nothing(folder, capsys, options, m
     assert not (folder / "outputs").exists()
 
 
+def test_a_folder_that_cannot_be_is_refused_with_nothing_said_of_training(folder, capsys):
+    (folder / "outputs").write_text("")
+    assert main(command(folder)) == 1
+    told = " ".join(capsys.readouterr().err.split())
+    assert "outputs' cannot be written to: " in told
+    assert "The teacher was not asked. Give a folder that can be made and written to, on a disk with room for its" in told
+    assert "train" not in told.replace(str(folder), "")
+
+
 def test_a_teacher_that_does_not_exist_is_told_by_its_name(folder, capsys):
     assert main(["store-outputs", "no/model", *command(folder)[2:]]) == 1
     told = capsys.readouterr().err
