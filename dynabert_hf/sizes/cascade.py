@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -59,6 +59,7 @@ class CascadeRecord(SizeRecord):
     temperatures: tuple[float, float] = (1.0, 1.0)
     share: float = 1.0
     latencies_ms: tuple[float, float] | None = None
+    noun: ClassVar[str] = "threshold"
 
     def __post_init__(self) -> None:
         super().__post_init__()

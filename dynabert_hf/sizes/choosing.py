@@ -297,17 +297,24 @@ def describe(record: SizeRecord, metric: str) -> str:
     return ", ".join([f"{record} ({metric} {record.metrics[metric]:.4g}", *amounts]) + ")"
 
 
+def _noun(records: Sequence[SizeRecord]) -> str:
+    """What records are called together."""
+    nouns = {one.noun for one in records}
+    return nouns.pop() if len(nouns) == 1 else "choice"
+
+
 def _reason(fitting: Sequence[SizeRecord], records: Sequence[SizeRecord], limits: _Limits, cost: str | None) -> str:
     """Why the first of those that fit is the choice; `cost` is what they were ranked by, if they were by any."""
     metric = limits.quality.metric
     best = "most accurate" if metric == "accuracy" else f"best (in {metric})"
     what = best if limits.floor is None or cost is None else f"cheapest (in {_budgeted(cost).strip() or COSTS[cost]})"
     choice = describe(fitting[0], metric)
-    text = f"{choice} is the {what} of {len(fitting)} sizes within {limits.describe()}."
+    noun = _noun(records)
+    text = f"{choice} is the {what} of {len(fitting)} {noun}s within {limits.describe()}."
     if len(fitting) == 1:
-        text = f"{choice} is the only size within {limits.describe()}."
+        text = f"{choice} is the only {noun} within {limits.describe()}."
     unmeasured = sum(any(cost not in one.costs for cost in limits.budgets) for one in records)
-    left_out = "1 size was" if unmeasured == 1 else f"{unmeasured} sizes were"
+    left_out = f"1 {noun} was" if unmeasured == 1 else f"{unmeasured} {noun}s were"
     return text + (f" {left_out} left out because a budgeted cost was not measured." if unmeasured else "")
 
 
@@ -320,7 +327,7 @@ def _nothing_fits(records: Sequence[SizeRecord], limits: _Limits) -> Recommendat
         else f"{_budgeted(name)}by {format_cost(name, over)}"
         for name, over in missed_by.items()
     ]
-    text = f"None of {len(records)} sizes is within {limits.describe()}. "
+    text = f"None of {len(records)} {_noun(records)}s is within {limits.describe()}. "
     alone = [name for name in (*limits.budgets, "max_drop") if _possible_alone(name, records, limits)]
     if len(alone) == len(limits.budgets) + (limits.floor is not None) > 1:
         text += "The budgets contradict each other: each one can be met, but not together. "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from ..model.configuration import REFERENCES
 from ..model.elastic_model import ElasticModelMixin
@@ -49,6 +49,7 @@ class SizeRecord:
     metrics: Mapping[str, float] = field(default_factory=dict)
     costs: Mapping[str, float] = field(default_factory=dict)
     setting: Mapping[str, Any] = field(default_factory=dict)
+    noun: ClassVar[str] = "size"
 
     def __post_init__(self) -> None:
         costs = {name: amount for name, amount in self.costs.items() if amount is not None}
