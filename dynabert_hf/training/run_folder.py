@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, gather_object
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ..files import check_writable_folder, write_whole
@@ -85,14 +85,26 @@ class RunFolder:
         """Make the folder and write down the settings of its run, which were checked.
 
         Raises:
-            OSError: If it cannot be made or written to.
+            OSError: If it cannot be made or written to, or is not one folder for all processes.
         """
         PartialState().wait_for_everyone()  # until all have checked
+        check_writable_folder(self.path)
         if PartialState().is_main_process:
-            check_writable_folder(self.path)
             content = json.dumps(_as_json(settings), indent=2)
             write_whole(self.settings_file, lambda partial: partial.write_text(content, encoding="utf-8"))
         PartialState().wait_for_everyone()
+        self._check_shared()
+
+    def _check_shared(self) -> None:
+        """Refuse a folder in which a process does not find what the main one wrote: it could load no finished step."""
+        own = self.settings_file in self.path.iterdir()  # listed: a shared disk may remember it as missing
+        blind = [process for process, sees in enumerate(gather_object([own])) if not sees]
+        if blind:
+            raise OSError(
+                f"output_dir={str(self.path)!r} is another folder for process {', '.join(map(str, blind))} than for "
+                "the main one, and all load what that writes. Nothing was trained. Give a folder on a disk that all "
+                "machines share, by a path that is the same on all."
+            )
 
     def once(
         self, step: str, elastic_class: Any, fields: Mapping[str, Any], make: Callable[[], ElasticModelMixin]

@@ -58,7 +58,8 @@ def test_a_folder_that_cannot_be_is_refused_with_nothing_said_of_training(folder
     assert main(command(folder)) == 1
     told = " ".join(capsys.readouterr().err.split())
     assert "outputs' cannot be written to: " in told
-    assert "The teacher was not asked. Give a folder that can be made and written to, on a disk with room for its" in told
+    assert "The teacher was not asked. Give a folder that can be made and written to, on a disk with" in told
+    assert "room for its outputs" in told
     assert "train" not in told.replace(str(folder), "")
 
 

@@ -131,3 +131,6 @@ def main(folder, num_processes):
         with pytest.raises(RuntimeError, match="finished reduction"):
             train(folder, "depth", 1, False, num_processes=num_processes, reverse=True)
         print("reversed order failed")
+        with pytest.raises(OSError, match="is another folder for process") as caught:
+            run_recipe(folder / f"own-{PartialState().process_index}", num_processes=num_processes)
+        print(caught.value)

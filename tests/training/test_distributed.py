@@ -63,6 +63,13 @@ def test_without_the_full_network_last_two_processes_fail(printed):
     assert all("reversed order failed" in text for text in printed[1])
 
 
+def test_a_run_in_folders_of_their_own_fails_on_all_processes_before_any_work(printed):
+    """The second one rewired first, and then said of the folder that it is no id on the Hub."""
+    for process, text in enumerate(printed[1]):
+        assert f"own-{process}' is another folder for process 1 than for the main one, and all" in text
+        assert "Nothing was trained" in text
+
+
 def test_one_process_in_a_group_of_its_own_trains_what_a_plain_one_trains(tmp_path):
     """As `torchrun --nproc_per_node 1` starts it; accelerate takes it for a plain one, DDP waits for gradients."""
     plain, alone = (make_trainer(tmp_path, "depth") for _ in range(2))
