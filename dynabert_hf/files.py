@@ -140,10 +140,13 @@ def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[dict[str
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     """Let `write` make a file or folder under another name, and give it its name when it is whole.
 
+    The other name is one for each process of a launcher, of which several may make the same file.
+
     Raises:
         OSError: If it could not be written. What was there before is kept.
     """
-    partial = path.with_name(f"{path.name}.partial")
+    rank = os.environ.get("RANK", "0")
+    partial = path.with_name(f"{path.name}.partial{'' if rank == '0' else f'-{rank}'}")
     try:
         _remove(partial)
         write(partial)

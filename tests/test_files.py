@@ -30,6 +30,22 @@ def test_json_has_null_for_what_is_not_finite():
     assert math.isnan(content["a"][0])
 
 
+def test_two_processes_of_a_launcher_may_make_the_same_file(tmp_path, monkeypatch):
+    """As both do in a script that stores a teacher's outputs: one renamed what the other was about to."""
+    path = tmp_path / "part"
+
+    def write(partial):
+        partial.write_text("whole")
+        with monkeypatch.context() as other:
+            other.setenv("RANK", "1")
+            write_whole(path, lambda own: own.write_text("whole"))
+        assert partial.exists()
+
+    write_whole(path, write)
+    assert [each.name for each in tmp_path.iterdir()] == ["part"]
+    assert path.read_text() == "whole"
+
+
 @pytest.fixture
 def full_disk(monkeypatch):
     """What makes every file of text get its first half from then on."""
