@@ -214,6 +214,7 @@ def _tagged(
     Of rows without labels the labels are None, if they may be missing.
     """
     check_words(words, tags, column, needs_labels=needs_labels)
+    _warn_of_joined_words(tokenizer)
     encoded = tokenizer(words, is_split_into_words=True, truncation=True, max_length=limit)
     if tags is None:
         return _inputs(encoded), None
@@ -240,6 +241,17 @@ def _tagged(
     if without_token:
         logger.warning(f"{without_token} of {total} words are blank to the tokenizer, and their labels do not count.")
     return _inputs(encoded), labels
+
+
+def _warn_of_joined_words(tokenizer: Any) -> None:
+    """Warn where the words of a list are other pieces than those of a text, as RoBERTa's are without their blanks."""
+    as_list = tokenizer(["a", "a"], is_split_into_words=True, add_special_tokens=False)["input_ids"]
+    if as_list != tokenizer("a a", add_special_tokens=False)["input_ids"]:
+        logger.warning(
+            "The tokenizer reads words of a list without the blanks between them, so they are other pieces than in the "
+            "texts that the model has seen, and tags get worse. Load the tokenizer with add_prefix_space=True; where "
+            "that has no effect, set tokenizer.backend_tokenizer.pre_tokenizer.add_prefix_space = True. Save it so."
+        )
 
 
 def check_words(words: list[Any], tags: list[Any] | None, column: str, *, needs_labels: bool = False) -> None:

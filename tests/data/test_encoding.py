@@ -7,7 +7,10 @@ import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, Sequence, Value
 from helpers.tiny import make_model, make_tokenizer
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
 
+from dynabert_hf.data import encoding
 from dynabert_hf.data.class_names import warn_of_other_order
 from dynabert_hf.data.encoding import encoded, encoded_datasets
 from dynabert_hf.data.labels import CastLabels, check_labels
@@ -274,3 +277,23 @@ def test_a_name_that_two_classes_have_names_neither(tokenizer):
         encoded([{"text": "w1", "label": "good"}], TextColumns(("text",), "label"), model, tokenizer)
     [row] = encoded([{"text": "w1", "label": 2}], TextColumns(("text",), "label"), model, tokenizer)
     assert row["labels"] == 2
+
+
+@pytest.mark.parametrize("adds_blank", [False, True])
+def test_words_that_a_tokenizer_joins_are_said(monkeypatch, adds_blank):
+    said = []
+    monkeypatch.setattr(encoding.logger, "warning", said.append)
+    inner = Tokenizer(models.BPE())
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    inner.train_from_iterator(["a b"], trainers.BpeTrainer(initial_alphabet=alphabet, special_tokens=["<pad>"]))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<pad>")
+    if adds_blank:  # as the warning says
+        tokenizer.backend_tokenizer.pre_tokenizer.add_prefix_space = True
+    model = make_model(head="ForTokenClassification")
+    [row] = encoded([{"tokens": ["a", "b"]}], TextColumns(("tokens",), None), model, tokenizer, max_length=9)
+    pieces = tokenizer.convert_ids_to_tokens(row["input_ids"])
+    assert "".join(pieces) == ("\u0120a\u0120b" if adds_blank else "ab")
+    assert [each.partition(",")[0] for each in said] == (
+        [] if adds_blank else ["The tokenizer reads words of a list without the blanks between them"]
+    )
