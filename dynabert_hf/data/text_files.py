@@ -79,7 +79,8 @@ def names_of_columns(path: str | PathLike) -> list[str]:
     if path.suffix not in DELIMITERS or not path.is_file():
         return list(read_rows(path).column_names)
     with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
-        return next(csv.reader(file, delimiter=DELIMITERS[path.suffix]), [])
+        lines = csv.reader(file, delimiter=DELIMITERS[path.suffix])
+        return next(filter(None, lines), [])  # the first that is not empty
 
 
 def read_corpus(path: str | PathLike, columns: Sequence[str]) -> list[str | list[str]]:

@@ -3,7 +3,7 @@
 import pytest
 from datasets import Dataset, Features, Value
 
-from dynabert_hf.data.text_files import read_rows
+from dynabert_hf.data.text_files import names_of_columns, read_rows
 
 CONLL = """-DOCSTART- -X- O O
 
@@ -104,6 +104,15 @@ def test_rows_with_more_cells_than_columns_are_refused(tmp_path, name, lines, as
         ValueError, match=rf"{name}' has rows with more cells than its \d columns, \['text'.*double quot"
     ):
         read_rows(path, needed=["text"], as_text=as_text)
+
+
+def test_the_head_of_a_table_may_stand_below_empty_lines(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("\n\nsentence,label\ngood,1\n")
+    assert names_of_columns(path) == read_rows(path).column_names == ["sentence", "label"]
+    path.write_text("\ntext,text\nold,new\n")
+    with pytest.raises(ValueError, match=r"rows\.csv' has 2 columns called 'text'"):
+        read_rows(path)
 
 
 def test_a_column_that_is_called_like_an_index_is_one_of_the_file(tmp_path):
