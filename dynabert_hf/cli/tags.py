@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..data.encoding import most_tokens
-from ..data.questions import INPUTS, check_fast
+from ..data.questions import INPUTS, check_fast, trimmed
 from ..task_metrics import has_entities
 from .passes import outputs_of
 
@@ -135,9 +135,8 @@ def _tagged_words(
 
 
 def _place_in(text: str | list[str], word: int, span: tuple[int, int]) -> tuple[int, int]:
-    """Where a word stands in its text, or in its words joined by blanks; pieces may take in the blank before them."""
+    """Where a word stands in its text, or in its words joined by blanks."""
     if isinstance(text, str):
-        start, end = span
-        return end - len(text[start:end].lstrip()), end
+        return trimmed(text, *span)
     start = sum(len(each) + 1 for each in text[:word])
     return start, start + len(text[word])

@@ -168,7 +168,7 @@ class Questions:
                 found.append(Answer("", 0, 0, 0.0))
                 continue
             places, context = self.offsets[best], self.contexts[question]
-            begins, ends_at = _trimmed(context, int(places[first[best], 0]), int(places[last[best], 1]))
+            begins, ends_at = trimmed(context, int(places[first[best], 0]), int(places[last[best], 1]))
             probability = _probability(starts[best], ends[best], places, first[best], last[best])
             found.append(Answer(context[begins:ends_at], begins, ends_at, probability))
         return found
@@ -366,7 +366,7 @@ def _without_marks(text: str) -> str:
     return text
 
 
-def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+def trimmed(text: str, start: int, end: int) -> tuple[int, int]:
     """A part of a text without blanks around it, which some tokens take in, and with its marks, which others leave."""
     while end < len(text) and unicodedata.category(text[end]).startswith("M"):
         end += 1

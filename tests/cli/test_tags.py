@@ -115,3 +115,11 @@ def test_tags_are_those_of_each_text_alone_wherever_the_tokenizer_pads():
     together = tag_texts(model, tokenizer, WORDS, batch_size=9)
     for ours, theirs in zip(together, alone, strict=True):
         assert ours == [{**each, "score": pytest.approx(each["score"], abs=1e-5)} for each in theirs]
+
+
+def test_a_word_of_a_text_keeps_the_accents_that_the_tokenizer_drops():
+    model, tokenizer = make_tagger(["p", "q", "r"])
+    text = "a fade\u0301 de\u0301cade\u0301"
+    [found] = tag_texts(model, tokenizer, [text], batch_size=1)
+    assert [each["word"] for each in found] == text.split()
+    assert [text[each["start"] : each["end"]] for each in found] == text.split()
