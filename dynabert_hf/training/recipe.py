@@ -302,7 +302,8 @@ def train_stage(recipe: Recipe, stage: Stage, start: ElasticModelMixin, source: 
         start: What it begins with.
         source: Who teaches, in stages that have a teacher.
     """
-    logger.warning_once(f"Stage {stage.name!r} of the recipe, in {stage.folder}")
+    if PartialState().is_main_process:
+        logger.warning_once(f"Stage {stage.name!r} of the recipe, in {stage.folder}")
     model, teacher = copy.deepcopy(start), None if stage.name == "finetune" else source
     callbacks = [
         copy.deepcopy(each) if isinstance(each, ExportableState) else each  # which counts, such as early stopping

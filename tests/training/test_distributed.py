@@ -97,6 +97,12 @@ def test_the_recipe_on_two_processes_ends_as_on_one(trained):
     assert not list(folders[1].glob("**/*partial*"))
 
 
+def test_the_main_process_alone_names_the_stages(printed):
+    lines = [f"Stage '{stage}' of the recipe, in" for stage in ("width", "finetune")]
+    counts = [[text.count(line) for line in lines] for text in printed[1]]
+    assert counts == [[1, 1], [0, 0]]
+
+
 def test_two_processes_evaluate_as_a_plain_loop_does(found):
     """They check it themselves; here, that every row was read by one of them."""
     first, second, _ = found
