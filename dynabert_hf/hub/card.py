@@ -349,6 +349,8 @@ def _shown_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     shown.pop(idle, None)
     if shown.get("strategy") == "grid":
         shown.pop("num_random_subnetworks", None)
+    if shown.get("world_size") == 1:
+        shown.pop("world_size")
     return shown
 
 

@@ -27,6 +27,7 @@ RECIPE_FIELDS = (
     "num_train_epochs",
     "max_steps",
     "per_device_train_batch_size",
+    "world_size",
     "gradient_accumulation_steps",
     "warmup_steps",
     "weight_decay",

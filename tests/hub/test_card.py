@@ -192,6 +192,15 @@ def test_card_shows_settings_but_neither_token_nor_path():
     assert "private" not in text
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_card_shows_on_how_many_processes_a_batch_was_trained(processes):
+    """A batch size is of one process, so that a training cannot be repeated from that alone."""
+    stages = {"depth": {"per_device_train_batch_size": 16, "world_size": processes}}
+    text = str(render_model_card(make_facts(make_model(), stages=stages)))
+    assert "| `per_device_train_batch_size` | 16 |" in text
+    assert ("| `world_size` | 2 |" in text) is (processes == 2)
+
+
 def test_card_with_a_token_in_it_is_refused():
     with pytest.raises(ValueError, match="The card would contain an access token"):
         render_model_card(make_facts(make_model(), title=f"Model of {TOKEN}"))
