@@ -1,11 +1,13 @@
 """Sentence encoders are read as sentence-transformers saves them, or refused before any work."""
 
 import json
+import shutil
 
 import huggingface_hub
 import pytest
 import torch
 from datasets import Dataset
+from helpers import ROOT
 from helpers.sentences import MODES, WORDS, make_encoder, make_texts, save_encoder, write_json
 from helpers.tiny import make_tokenizer
 from transformers import BertModel, GPT2Config
@@ -146,6 +148,24 @@ def test_an_elastic_model_is_saved_with_its_files_and_nothing_else(tmp_path):
     with pytest.raises(ValueError, match=r"names the file '\.\./elsewhere.json'. Possible are modules.json, "):
         elastic.save_pretrained(tmp_path / "model")
     assert not (tmp_path / "elsewhere.json").exists()
+
+
+def test_the_stock_encoder_pools_as_before_behind_the_files_that_the_page_names(tmp_path):
+    library = pytest.importorskip("sentence_transformers")
+    encoder = SentenceEncoder.of(save_encoder(tmp_path / "encoder", mode="cls"))
+    model = DynaBertModel.from_backbone(encoder.model)
+    model.save_pretrained(tmp_path / "model")
+    for part in (model.to_backbone(), encoder.tokenizer):
+        part.save_pretrained(tmp_path / "stock")
+    page = (ROOT / "docs" / "tasks.md").read_text().partition("**The stock encoder**")[2].partition("Copy")[2]
+    for name in page.partition(" from the saved model")[0].split("`")[1::2]:
+        copy = shutil.copytree if (tmp_path / "model" / name).is_dir() else shutil.copy
+        copy(tmp_path / "model" / name, tmp_path / "stock" / name)
+    vectors = [
+        library.SentenceTransformer(str(tmp_path / name), device="cpu").encode(make_texts(5), convert_to_tensor=True)
+        for name in ("encoder", "stock")
+    ]
+    torch.testing.assert_close(vectors[1], vectors[0], rtol=0, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
