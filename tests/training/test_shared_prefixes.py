@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.utils.output_capturing import OutputRecorder
 
 from dynabert_hf import DynaBertTrainer, SubNetwork
+from dynabert_hf.training.arguments import RECOMPUTE
 from dynabert_hf.training.shared_prefixes import share_prefixes
 
 STAGES = ("width", "depth", "finetune")
@@ -68,7 +69,7 @@ def test_gradients_equal_those_of_separate_passes(tmp_path, family, stage, layer
 @pytest.mark.parametrize("stage", STAGES)
 def test_gradients_of_activations_computed_again_equal_those_of_separate_passes(tmp_path, stage, use_reentrant):
     trainer = make_trainer(tmp_path, stage)
-    trainer.model.activation_checkpointing_enable({"use_reentrant": use_reentrant})
+    getattr(trainer.model, f"{RECOMPUTE}_enable")({"use_reentrant": use_reentrant})
     assert_sharing_changes_no_gradient(trainer, with_labels(make_batch()))
 
 
@@ -115,7 +116,7 @@ def test_dropout_is_drawn_alike_when_activations_are_computed_again(tmp_path):
     for checkpointing in (False, True):
         trainer = make_trainer(tmp_path, model=make_model(stock={"hidden_dropout_prob": 0.2}))
         if checkpointing:
-            trainer.model.activation_checkpointing_enable()
+            getattr(trainer.model, f"{RECOMPUTE}_enable")()
         torch.manual_seed(1)
         gradients.append(gradients_of_step(trainer, with_labels(make_batch())))
     for name, gradient in gradients[0].items():
