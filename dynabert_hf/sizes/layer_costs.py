@@ -57,7 +57,7 @@ def _interpolated(table: Mapping[int, float], count: int) -> float:
 
 
 def count_costs(model: ElasticModelMixin, cost: str, *, batch_size: int = 1, sequence_length: int = 128) -> LayerCosts:
-    """The table of a cost that shapes decide; it is exact, also where the first layer is made otherwise.
+    """The table of a cost that shapes decide; it is exact, but for two layers of which the first is made otherwise.
 
     Args:
         model: The elastic model.
