@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..data.encoding import most_tokens
-from ..data.questions import INPUTS, check_fast, trimmed
+from ..data.questions import INPUTS, check_fast
+from ..data.spans import trimmed
 from ..task_metrics import has_entities
 from .passes import outputs_of
 

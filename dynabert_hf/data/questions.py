@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -17,6 +16,7 @@ from transformers import EvalPrediction
 from ..task_metrics import whole_arrays
 from .answers import answer_scores
 from .columns import short, unformatted
+from .spans import answer_span, best_spans, span_probability, token_places, trimmed
 from .text_files import read_rows
 
 COLUMNS = ("question", "context")
@@ -27,9 +27,6 @@ ANSWERS = "answers"
 
 WINDOW, STRIDE = 384, 128
 """Tokens of a window at most, and tokens that two windows of a text share, as usual with SQuAD."""
-
-LONGEST_ANSWER = 30
-"""Tokens of an answer at most."""
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
@@ -123,11 +120,11 @@ class Questions:
         of = encoded["overflow_to_sample_mapping"]
         windows, offsets = [], []
         for number, question in enumerate(of):
-            places = _places(encoded, number)
+            places = token_places(encoded, number)
             window = {each: encoded[each][number] for each in INPUTS if each in encoded}
             if known is not None:
                 own = known[question]
-                span = (None, None) if own is None else _span(places, own[0] if own else None)
+                span = (None, None) if own is None else answer_span(places, own[0] if own else None)
                 window["start_positions"], window["end_positions"] = span
             windows.append(window)
             offsets.append(places)
@@ -159,7 +156,7 @@ class Questions:
         """
         allows_none = self.may_have_no_answer if may_be_none is None else may_be_none
         starts, ends = (self._of_windows(logits) for logits in (start_logits, end_logits))
-        scores, first, last = _best_spans(starts, ends, self.offsets)
+        scores, first, last = best_spans(starts, ends, self.offsets)
         none = starts[:, 0] + ends[:, 0]
         found: list[Answer] = []
         for question, windows in enumerate(self._windows_of_questions()):
@@ -169,7 +166,7 @@ class Questions:
                 continue
             places, context = self.offsets[best], self.contexts[question]
             begins, ends_at = trimmed(context, int(places[first[best], 0]), int(places[last[best], 1]))
-            probability = _probability(starts[best], ends[best], places, first[best], last[best])
+            probability = span_probability(starts[best], ends[best], places, first[best], last[best])
             found.append(Answer(context[begins:ends_at], begins, ends_at, probability))
         return found
 
@@ -333,71 +330,3 @@ def _pairs(given: Any, start: Any) -> list[tuple[Any, Any]]:
     if isinstance(given, list):
         return [pair for each in given for pair in _pairs(each, None)]
     return [(given, None)]
-
-
-def _places(encoded: Any, number: int) -> np.ndarray:
-    """For each token of a window where it starts and ends in the text, -1 for others."""
-    is_text = np.array([part == 1 for part in encoded.sequence_ids(number)])
-    return np.where(is_text[:, None], np.array(encoded["offset_mapping"][number]), -1)
-
-
-def _span(places: np.ndarray, answer: tuple[str, int] | None) -> tuple[int, int]:
-    """The first and the last token of an answer; 0 and 0 where a window does not hold it whole."""
-    if answer is None:
-        return 0, 0
-    text, start = answer
-    start, end = start + len(text) - len(text.lstrip()), start + len(text.rstrip())
-    core = start + len(_without_marks(text.strip()))  # of the marks at its end a tokenizer may make no token
-    tokens = np.flatnonzero(places[:, 0] >= 0)
-    if not len(tokens) or places[tokens[0], 0] > start or places[tokens[-1], 1] < core:
-        return 0, 0
-    after, before = tokens[places[tokens, 1] > start], tokens[places[tokens, 0] < end]
-    if not len(after) or not len(before):
-        return 0, 0
-    first = after[: max((places[after, 0] <= start).sum(), 1)][-1]
-    last = before[-max((places[before, 1] >= end).sum(), 1) :][0]
-    return int(first), int(max(first, last))
-
-
-def _without_marks(text: str) -> str:
-    """A text up to its last character that is no accent or other mark of one before it."""
-    while text and unicodedata.category(text[-1]).startswith("M"):
-        text = text[:-1]
-    return text
-
-
-def trimmed(text: str, start: int, end: int) -> tuple[int, int]:
-    """A part of a text without blanks around it, which some tokens take in, and with its marks, which others leave."""
-    while end < len(text) and unicodedata.category(text[end]).startswith("M"):
-        end += 1
-    start = end - len(text[start:end].lstrip())
-    return start, start + len(text[start:end].rstrip())
-
-
-def _best_spans(
-    starts: np.ndarray, ends: np.ndarray, offsets: Sequence[np.ndarray]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each window the highest sum of logits of a span in its text, and its first and last token."""
-    is_text = np.zeros(starts.shape, dtype=bool)
-    for number, places in enumerate(offsets):
-        is_text[number, : len(places)] = places[:, 0] >= 0
-    starts, ends = (np.where(is_text, logits, -np.inf) for logits in (starts, ends))
-    best = np.full(len(starts), -np.inf)
-    first, last = np.zeros(len(starts), dtype=int), np.zeros(len(starts), dtype=int)
-    for length in range(min(LONGEST_ANSWER, starts.shape[1])):
-        sums = starts[:, : starts.shape[1] - length] + ends[:, length:]
-        place = sums.argmax(1)
-        score = sums[np.arange(len(sums)), place]
-        is_better = score > best
-        best[is_better], first[is_better] = score[is_better], place[is_better]
-        last[is_better] = place[is_better] + length
-    return best, first, last
-
-
-def _probability(starts: np.ndarray, ends: np.ndarray, places: np.ndarray, first: int, last: int) -> float:
-    is_text = np.flatnonzero(places[:, 0] >= 0)
-
-    def share(logits: np.ndarray, token: int) -> float:
-        return float(1 / np.exp(logits[is_text] - logits[token]).sum())
-
-    return share(starts, first) * share(ends, last)
