@@ -230,7 +230,7 @@ def prediction_loss(
     if "start_logits" in student:
         pairs = ((student.start_logits, teacher.start_logits), (student.end_logits, teacher.end_logits))
         losses = [
-            logit_loss(_real_only(ours, attention_mask), _real_only(theirs, attention_mask)) for ours, theirs in pairs
+            logit_loss(real_only(ours, attention_mask), real_only(theirs, attention_mask)) for ours, theirs in pairs
         ]
         return torch.stack(losses).mean()
     token_mask = None
@@ -304,11 +304,18 @@ def taught_losses(
     return losses
 
 
-def _real_only(logits: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
-    """Logits `(batch, seq)` that give padding no probability."""
-    if attention_mask is None:
+def real_only(logits: torch.Tensor, attention_mask: torch.Tensor | None, filling: float | None = None) -> torch.Tensor:
+    """Logits or labels of tokens `(batch, seq)` with another number for padding, where a mask tells it.
+
+    Args:
+        logits: A number for each token, such as the logits of starts of answers.
+        attention_mask: `(batch, seq)`, 1 for real tokens. Nothing is known of padding without one, or where a mask is
+            of pairs of tokens.
+        filling: What padding has; None: the lowest number, which gives it no probability.
+    """
+    if attention_mask is None or attention_mask.ndim != 2:
         return logits
-    return logits.masked_fill(attention_mask == 0, torch.finfo(logits.dtype).min)
+    return logits.masked_fill(attention_mask == 0, torch.finfo(logits.dtype).min if filling is None else filling)
 
 
 def loss_of_labelled_rows(outputs: Any, labels: torch.Tensor, config: Any, own: Callable[..., Any] | None) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,6 +13,7 @@ from ..model.subnetwork import SubNetwork
 from ..task_metrics import IGNORED, problem_type
 from ..tasks import is_sentence_encoder, task_of
 from .arguments import DynaBertTrainingArguments
+from .distillation import real_only
 from .ordered_evaluation import OrderedEvaluation
 from .rewiring import Importance, measure_importance
 from .vector_losses import change_of_vectors
@@ -84,10 +84,10 @@ class _Predicted:
             outputs = self.model(**inputs, return_dict=True)
         if task.predicts == "text" and problem_type(self.model.config) == "multi_label_classification":
             return {**inputs, "labels": (outputs.logits > 0).float()}
-        logits = [outputs[name] for name in task.outputs]
-        if task.predicts == "span" and "attention_mask" in inputs:
-            logits = [each.masked_fill(inputs["attention_mask"] == 0, -math.inf) for each in logits]
+        logits, mask = [outputs[name] for name in task.outputs], inputs.get("attention_mask")
+        if task.predicts == "span":
+            logits = [real_only(each, mask) for each in logits]
         labels = [each.argmax(-1) for each in logits]
-        if task.predicts == "token" and "attention_mask" in inputs:
-            labels = [labels[0].masked_fill(inputs["attention_mask"] == 0, IGNORED)]
+        if task.predicts == "token":
+            labels = [real_only(labels[0], mask, IGNORED)]
         return {**inputs, **dict(zip(task.label_names, labels, strict=True))}

@@ -28,6 +28,7 @@ from .accounting import Items, mean_over_batch, of_labelled
 from .callbacks import show_progress
 from .checks import check_not_empty
 from .collated_batches import CollatedBatches, CountedRows
+from .distillation import real_only
 from .order import OrderedLoader
 
 HOOKED = "_output_capturing_hooks_installed"
@@ -181,9 +182,8 @@ class OrderedEvaluation(Trainer):
             return loss, None, None
         names = [name for name in task_of(self.model).outputs if name not in (ignore_keys or ())]
         predictions = tuple(outputs[name] for name in names)
-        mask = inputs.get("attention_mask")
-        if task_of(self.model).predicts == "span" and mask is not None and mask.ndim == 2:
-            predictions = tuple(each.masked_fill(mask == 0, IGNORED) for each in predictions)
+        if task_of(self.model).predicts == "span":
+            predictions = tuple(real_only(each, inputs.get("attention_mask"), IGNORED) for each in predictions)
         return loss, _alone(predictions), _alone(labels) if has_labels else None
 
     def _vectors(self, inputs: dict[str, Any]) -> tuple[None, Any, Any]:

@@ -22,7 +22,7 @@ from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import SubNetwork
 from ..tasks import is_sentence_encoder, task_of
 from .arguments import DynaBertTrainingArguments, uses_fsdp
-from .distillation import kind_of_predictions
+from .distillation import kind_of_predictions, real_only
 from .ordered_evaluation import unchanged
 from .stored_outputs import StoredOutputs, is_folder_of_outputs
 from .teacher_facts import TeacherFacts, at_size, parameters_of
@@ -187,12 +187,9 @@ def mean_predictions(
     """
     if "start_logits" not in outputs[0]:
         return {"logits": _mean_logits([output.logits for output in outputs], kind)}
-    padding = None if attention_mask is None else attention_mask == 0
     mean = {}
     for name in ("start_logits", "end_logits"):
-        logits = [output[name] for output in outputs]
-        if padding is not None:
-            logits = [each.masked_fill(padding, torch.finfo(each.dtype).min) for each in logits]
+        logits = [real_only(output[name], attention_mask) for output in outputs]
         mean[name] = _mean_logits(logits, "single_label_classification")
     return mean
 

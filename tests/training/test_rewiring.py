@@ -154,3 +154,15 @@ def test_answers_that_a_model_predicts_to_measure_importance_on_are_not_in_paddi
     )
     assert ours == theirs
     assert len(set(ours)) > 3
+
+
+@pytest.mark.parametrize("head", ["ForQuestionAnswering", "ForTokenClassification"])
+def test_predictions_to_measure_importance_on_take_masks_between_tokens(head):
+    """They say nothing of padding, so that the predictions are those without a mask."""
+    model, batch = make_model(head=head, stock={"num_labels": 2}), make_batch(2, 7)
+    ids = batch["input_ids"]
+    expected = next(iter(_Predicted(model, [{"input_ids": ids}])))
+    found = next(iter(_Predicted(model, [{"input_ids": ids, "attention_mask": torch.ones(2, 1, 7, 7)}])))
+    names = expected.keys() - {"input_ids"}
+    assert names
+    assert all(torch.equal(found[name], expected[name]) for name in names)
