@@ -84,25 +84,24 @@ def evaluated(eval_dataset: Any) -> dict[str, Any]:
         ValueError: If there are several of which one is none, or is called as sizes are or by no text; or if they are
             no data set.
     """
-    if isinstance(eval_dataset, dict):
-        unnamed = [name for name in eval_dataset if not isinstance(name, str) or not name]
-        if unnamed:
-            raise ValueError(
-                f"eval_dataset has a set called {unnamed[0]!r}. Names of metrics begin with that of their set, so it "
-                "has to be a text of at least one letter: give {'first': ..., 'second': ...}."
-            )
-        nothing = [name for name, each in eval_dataset.items() if each is None]
-        if nothing or not eval_dataset:
-            what = f"eval_dataset[{nothing[0]!r}] is None" if nothing else "eval_dataset is a dictionary of no data set"
-            raise ValueError(f"{what}, so nothing would be measured on it. Give a data set, or leave it out.")
-        unclear = next((name for name in eval_dataset if not can_begin(f"eval_{name}")), None)
-        if unclear is not None:
-            raise ValueError(
-                f"eval_dataset has a set {unclear!r}, which metrics would name as they name sizes. Possible are names "
-                f"without {', '.join(map(repr, SUMMARIES))} or a size as a part. Give it another name."
-            )
     if not isinstance(eval_dataset, dict):
         return {"eval_dataset": eval_dataset}
+    unnamed = [name for name in eval_dataset if not isinstance(name, str) or not name]
+    if unnamed:
+        raise ValueError(
+            f"eval_dataset has a set called {unnamed[0]!r}. Names of metrics begin with that of their set, so it "
+            "has to be a text of at least one letter: give {'first': ..., 'second': ...}."
+        )
+    nothing = [name for name, each in eval_dataset.items() if each is None]
+    if nothing or not eval_dataset:
+        what = f"eval_dataset[{nothing[0]!r}] is None" if nothing else "eval_dataset is a dictionary of no data set"
+        raise ValueError(f"{what}, so nothing would be measured on it. Give a data set, or leave it out.")
+    unclear = next((name for name in eval_dataset if not can_begin(f"eval_{name}")), None)
+    if unclear is not None:
+        raise ValueError(
+            f"eval_dataset has a set {unclear!r}, which metrics would name as they name sizes. Possible are names "
+            f"without {', '.join(map(repr, SUMMARIES))} or a size as a part. Give it another name."
+        )
     return {f"eval_dataset[{name!r}]": each for name, each in eval_dataset.items()}
 
 
