@@ -64,12 +64,14 @@ def _loaded(name: str | os.PathLike) -> ElasticModelMixin:
 def step_through(values: Sequence[float]) -> float:
     """The step of a slider from the first to the last of some values, one of whose stops is nearest to each of them."""
     least = min((b - a for a, b in pairwise(values)), default=0.01)
-    for parts in count(1):
-        step = round(least / parts, 6)
-        stops = [values[0] + number * step for number in range(int((values[-1] - values[0]) / step + 1e-9) + 1)]
-        if {min(values, key=lambda value: abs(value - stop)) for stop in stops} == set(values):
-            return step
-    raise AssertionError("a fine step stops near to every value")
+    steps = (round(least / parts, 6) for parts in count(1))
+    return next(step for step in steps if _reached(values, step) == set(values))
+
+
+def _reached(values: Sequence[float], step: float) -> set[float]:
+    """Those of some values, from the first to the last, that are nearest to a stop of such steps."""
+    stops = [values[0] + number * step for number in range(int((values[-1] - values[0]) / step + 1e-9) + 1)]
+    return {min(values, key=lambda value: abs(value - stop)) for stop in stops}
 
 
 class _Page:
