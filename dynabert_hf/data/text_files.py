@@ -14,18 +14,18 @@ from datasets import Dataset, concatenate_datasets, load_dataset
 
 from .columns import short
 
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+"""What parts the cells of a row."""
+
 READERS = {
     ".csv": ("csv", {}),
-    ".tsv": ("csv", {"sep": "\t"}),
+    ".tsv": ("csv", {"sep": DELIMITERS[".tsv"]}),
     ".json": ("json", {}),
     ".jsonl": ("json", {}),
     ".parquet": ("parquet", {}),
     ".txt": ("text", {"encoding": "utf-8-sig"}),  # as csv and json are read, with or without its mark
 }
 """By its suffix the reader of a file."""
-
-DELIMITERS = {".csv": ",", ".tsv": "\t"}
-"""What parts the cells of a row."""
 
 TAGGED = (".conll", ".bio", ".iob", ".iob2")
 """How files of tagged words end that are text."""
