@@ -147,8 +147,10 @@ class ElasticConfigMixin(_Config):
         for name, own in dict(self.metrics or {}).items():
             order = (metric for metric in self.metric_order or () if metric in own)
             self.metrics = {**(self.metrics or {}), name: {metric: own[metric] for metric in (*order, *own)}}
-        check = self._check_grid if self.stored_shape is None else self._check_stored
-        check()
+        if self.stored_shape is None:
+            self._check_grid()
+        else:
+            self._check_stored()
         self.resolve(self.active)
 
     @classmethod

@@ -132,7 +132,6 @@ class _KeptParts:
         places: list[Any] = list(zip(layers.tables, layers.names, strict=True))
         places += [place[1:3] for each in size.positions for place in layers.places[each]]
         places += [(linear._parameters, name) for linear in linears for name in ("weight", "bias")]
-        places += [(layers._modules, name) for name in layers._modules]
         self.tables, self.names = zip(*places, strict=True)
         self.found = list(map(dict.get, self.tables, self.names))
         self.weights = [each for each in self.found if isinstance(each, torch.Tensor)]
@@ -272,9 +271,8 @@ class ElasticLayers(nn.ModuleList):
                 attention = layer.get_submodule(anatomy.attention)
                 attention.__class__ = anatomy.attention_class
                 attention.active, attention.position = active, position
-        parent, _, name = anatomy.layers.rpartition(".")
-        setattr(base.get_submodule(parent), name, self)
-        tables = [part._modules for layer in self.stored for part in layer.modules()]
+        base.set_submodule(anatomy.layers, self)
+        tables = [part._modules for part in self.modules()]
         links = [(table, name) for table in tables for name, part in table.items() if part and part._modules]
         self.tables, self.names = zip(*links, strict=True)
         self.made = [*self.stored, *map(dict.get, self.tables, self.names)]

@@ -131,11 +131,11 @@ class ElasticModelMixin(_Model):
         return SubNetwork(old.width if width is None else width, old.depth if depth is None else depth)
 
     def _switch(self, size: AnySize) -> None:
-        active = self.elastic_layers.active
+        layers, active = self.elastic_layers, self.base_model.active_sizes
         prepared = active.prepared.get(size) or active.prepare(size, self.config.resolve(size))
-        self.elastic_layers.check_place(self.base_model.get_submodule(self.config.anatomy.layers), prepared.positions)
+        layers.check_place(self.base_model.get_submodule(self.config.anatomy.layers), prepared.positions)
         if not prepared.is_full_width:
-            self.elastic_layers.elastic_linears(prepared.positions)
+            layers.elastic_linears(prepared.positions)
         active.switch(prepared, size)
         self.config._record_active(size)
 
