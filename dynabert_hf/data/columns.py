@@ -161,6 +161,11 @@ def _readable_rows(dataset: Any) -> Sequence[Any]:
         return []
 
 
+def is_missing(value: Any) -> bool:
+    """Whether a row has no value: None, or what the formats of numpy and torch and files make of it, a NaN."""
+    return value is None or (getattr(value, "ndim", 0) == 0 and bool(value != value))
+
+
 def as_plain(value: Any) -> Any:
     """A value without the types that numpy and torch have for numbers and lists of them."""
     return value.tolist() if isinstance(value, torch.Tensor | np.ndarray | np.generic) else value

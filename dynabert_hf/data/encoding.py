@@ -15,7 +15,7 @@ from ..families import longest_input
 from ..task_metrics import IGNORED, problem_type
 from ..tasks import task_of
 from .class_names import class_names, model_names_of, warn_of_other_order
-from .columns import column_names, short, values_of
+from .columns import column_names, is_missing, short, values_of
 from .questions import INPUTS, WINDOW, Questions
 from .text_columns import TextColumns, is_text
 
@@ -311,7 +311,7 @@ def _right_choices(labels: list[Any], column: str, numbers: Mapping[int, str]) -
 
 def _check_all_given(labels: list[Any], column: str) -> None:
     for row, label in enumerate(labels, 1):
-        if label is None or label == "" or label != label:
+        if is_missing(label) or label == "":
             raise ValueError(f"Row {row} has no label in column {column!r}. Fill it, or leave the row out.")
 
 

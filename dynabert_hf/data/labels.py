@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from ..task_metrics import IGNORED, problem_type
 from ..tasks import Collator, task_of
-from .columns import LABEL_COLUMNS, column, column_names, has_all_rows, label_column, short
+from .columns import LABEL_COLUMNS, column, column_names, has_all_rows, is_missing, label_column, short
 from .inputs import check_equal_lengths, depth_of, first_outside, first_where, innermost, read_column
 
 SPAN = ("start_positions", "end_positions")
@@ -118,7 +118,7 @@ class CastLabels:
         if not examples or not isinstance(examples[0], Mapping):
             return examples
         for name in (*LABEL_COLUMNS, SPAN[1]):
-            has_label = [not _is_missing(example.get(name)) for example in examples]
+            has_label = [not is_missing(example.get(name)) for example in examples]
             if all(has_label) or not any(name in example for example in examples):
                 continue
             known = next((example[name] for example, own in zip(examples, has_label, strict=True) if own), None)
@@ -156,11 +156,6 @@ class CastLabels:
         if problem_type(self.config) != "single_label_classification" or _is_multi_hot(self.config, labels.shape[1:]):
             return labels.float()
         return labels.long().reshape(-1)
-
-
-def _is_missing(label: Any) -> bool:
-    """Whether a row has no label: None, or what the formats of numpy and torch make of it, a NaN."""
-    return label is None or (np.ndim(label) == 0 and label != label)
 
 
 def _is_multi_hot(config: Any, shape: tuple[int, ...]) -> bool:

@@ -9,7 +9,7 @@ import datasets
 from transformers import PreTrainedTokenizerBase
 
 from ..families import longest_input
-from .columns import column_names, values_of
+from .columns import column_names, is_missing, values_of
 from .sentence_encoder import as_encoder_reads, prompt_of
 from .text_columns import as_names
 
@@ -139,7 +139,7 @@ def _text_columns(
 
 
 def _numbers(name: str, column: str, values: list[Any], *, are_scores: bool) -> list[Any]:
-    missing = next((row for row, value in enumerate(values) if value is None or value != value), None)
+    missing = next((row for row, value in enumerate(values) if is_missing(value)), None)
     if missing is not None:
         raise ValueError(f"{name} has no label in {column!r} of row {missing}. Give every row one, or leave it out.")
     if not are_scores:
