@@ -199,13 +199,11 @@ def direction_of(metric: str, directions: Mapping[str, str] | None = None) -> st
     if metric in told:
         return told[metric]
     words = re.split(r"[_\W]+", metric.lower())
-    if words[0] == "neg" and len(words) > 1:  # as scikit-learn names the negative of an error
-        return {LOWER: HIGHER, HIGHER: LOWER}.get(direction_of("_".join(words[1:])) or "")
-    for word in reversed(words):
-        if word.endswith(_LOWER_ENDINGS) or word in _LOWER_WORDS:
-            return LOWER
-        if word in _HIGHER_WORDS:
-            return HIGHER
+    for at, word in reversed(list(enumerate(words))):
+        if word.endswith(_LOWER_ENDINGS) or word in _LOWER_WORDS:  # scikit-learn names the negative of an error so
+            return HIGHER if "neg" in words[:at] else LOWER
+        if word in _HIGHER_WORDS:  # of a class called `neg`, its F1 is no negative
+            return LOWER if word == "likelihood" and {"neg", "negative"} & set(words[:at]) else HIGHER
     return HIGHER if words[-1] == "score" else None
 
 
