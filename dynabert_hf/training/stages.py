@@ -190,9 +190,15 @@ def given_arguments(args: TrainingArguments | None, single: Mapping[str, Any]) -
             del prepared["hidden_weight"]  # each stage has its own
         if args.teacher_width == "same":
             del prepared["teacher_width"]  # the default, which one stage alone cannot have
-    merged = {name: copy.deepcopy(value) for name, value in {**prepared, **single}.items() if name in ARGUMENTS}
+    merged = {name: copy.deepcopy(value) for name, value in _over(prepared, single).items() if name in ARGUMENTS}
     publishing = {name: merged.pop(name) for name in PUBLISHING if name in merged}
     return {name: value for name, value in merged.items() if name not in OF_THE_RUN}, publishing
+
+
+def _over(given: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments with others that go before them; a direction goes with the metric that it was given for."""
+    follows = ("greater_is_better",) if "metric_for_best_model" in own else ()
+    return {**{name: value for name, value in given.items() if name not in follows}, **own}
 
 
 def warn_of_unheeded(publishing: Mapping[str, Any]) -> None:
@@ -259,7 +265,7 @@ def _stage_arguments(
     of_run = {"stage": name, "output_dir": str(folder)}
     teacher = {} if "width" in names else {"teacher_width": "full"}
     no_views = {"views": None} if name == "finetune" else {}  # labels belong to the text as it is
-    merged = {**stage_defaults(), **teacher, **given, **no_views, **own.get(name, {}), **of_run}
+    merged = {**stage_defaults(), **teacher, **_over({**given, **no_views}, own.get(name, {})), **of_run}
     args = DynaBertTrainingArguments(**copy.deepcopy(merged))
     if name == "depth" and "width" not in names and args.teacher_width == "same":
         raise ValueError(

@@ -117,6 +117,18 @@ def test_stock_arguments_leave_what_they_do_not_know_to_the_recipe(tmp_path):
     assert not stage.folder.exists()
 
 
+@pytest.mark.parametrize(("told", "greater_is_better"), [({}, True), ({"greater_is_better": False}, False)])
+def test_another_metric_than_that_of_prepared_arguments_has_its_own_direction(tmp_path, told, greater_is_better):
+    best = {"load_best_model_at_end": True, "eval_strategy": "epoch", "save_strategy": "epoch"}
+    args = TrainingArguments(str(tmp_path), use_cpu=True, **best)
+    assert (args.metric_for_best_model, args.greater_is_better) == ("loss", False)
+    other = {"metric_for_best_model": "accuracy", **told}
+    for single, own in ((other, {}), ({}, {"depth": other})):
+        given = given_arguments(args, single)[0]
+        [stage] = make_stages(("depth",), folder=tmp_path, config=BertConfig(), given=given, own=own)
+        assert stage.arguments.greater_is_better is greater_is_better
+
+
 @pytest.mark.parametrize(("hidden_size", "rate"), [(384, 3e-4), (396, 1e-4)])
 def test_the_rate_of_distillation_follows_the_hidden_size_where_none_is_given(tmp_path, hidden_size, rate):
     names, common = ("width", "depth", "finetune"), {"folder": tmp_path, "config": BertConfig(hidden_size=hidden_size)}
