@@ -22,6 +22,7 @@ from transformers.trainer_utils import EvalLoopOutput, RemoveColumnsCollator
 from ..data.columns import is_stream, short
 from ..data.masking import MaskedOnce
 from ..data.pooling import sentence_vectors
+from ..model.subnetwork import SubNetwork
 from ..task_metrics import IGNORED
 from ..tasks import MaskingCollator, same_modes, task_of
 from .accounting import Items, mean_over_batch, of_labelled
@@ -30,6 +31,7 @@ from .checks import check_not_empty
 from .collated_batches import CollatedBatches, CountedRows
 from .distillation import real_only
 from .order import OrderedLoader
+from .teacher_facts import at_size
 
 HOOKED = "_output_capturing_hooks_installed"
 """How transformers notes that layers have the hooks that record their states. They stay, so the note has to."""
@@ -218,11 +220,11 @@ def evaluate_one_size(model: PreTrainedModel, args: TrainingArguments, **trainer
     """The metrics of a model of one size, such as a teacher, measured as those of all sizes are; it stays as it is.
 
     Args:
-        model: A stock model, or an elastic one to measure at its active size.
+        model: A stock model, or an elastic one, which is measured at its full size.
         args: What says how to evaluate.
         **trainer_kwargs: As for transformers' `Trainer`, among them `eval_dataset`.
     """
-    with unchanged(model):
+    with unchanged(model), at_size(model, SubNetwork()):
         evaluation = OrderedEvaluation(model, args, **trainer_kwargs)
         show_progress(evaluation)
         return evaluation.evaluate()

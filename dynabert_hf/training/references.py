@@ -19,7 +19,6 @@ from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from ..data.columns import draw, lacks_labels
-from ..model.subnetwork import SubNetwork
 from ..sizes.baseline import baseline_metrics, weakness
 from ..sizes.metrics import in_telling_order, plain_metrics
 from ..tasks import task_of
@@ -27,7 +26,6 @@ from .ordered_evaluation import evaluate_one_size
 from .preparation import Recipe
 from .stages import evaluation_arguments, given_arguments
 from .teacher import warn_of_untrained_head
-from .teacher_facts import at_size
 from .teaching import Teacher
 
 logger = logging.get_logger(__name__)
@@ -143,16 +141,15 @@ def _cheap_references(trainer: Any, teachers: Sequence[Teacher]) -> dict[str, di
         baseline = baseline_metrics(teacher, rows)
         if not baseline:
             return {}
-        with at_size(teacher, SubNetwork()):
-            measured = evaluate_one_size(
-                teacher,
-                evaluation_arguments(Path(trainer.args.output_dir), given),
-                eval_dataset=rows,
-                data_collator=trainer.data_collator,
-                processing_class=trainer.processing_class,
-                compute_metrics=task.metrics(teacher),
-                preprocess_logits_for_metrics=task.preprocess_logits,
-            )
+        measured = evaluate_one_size(
+            teacher,
+            evaluation_arguments(Path(trainer.args.output_dir), given),
+            eval_dataset=rows,
+            data_collator=trainer.data_collator,
+            processing_class=trainer.processing_class,
+            compute_metrics=task.metrics(teacher),
+            preprocess_logits_for_metrics=task.preprocess_logits,
+        )
     except CANNOT_TAKE:
         return {}
     return {"teacher_metrics": plain_metrics(measured, "eval_"), "baseline_metrics": baseline}

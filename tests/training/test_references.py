@@ -12,6 +12,8 @@ from helpers.tiny import make_model
 from helpers.trainers import make_dataset, make_trainer
 from transformers import AutoConfig
 
+from dynabert_hf import DynaBertForSequenceClassification
+
 WEAK = "The teacher is weak: accuracy 0."
 
 
@@ -102,6 +104,19 @@ def test_another_teacher_is_measured_as_the_teacher_and_the_fine_tuned_model_by_
         assert [line.split()[1] for line in str(result).splitlines() if line.startswith(name)] == [f"{value:.4f}"]
     assert "Training began with the fine-tuned model. The sizes learned from another teacher." in card
     assert "is the fine-tuned model that all sizes learned from" not in card
+
+
+def test_an_elastic_teacher_is_measured_at_the_full_size_that_teaches(tmp_path):
+    other, rows = DynaBertForSequenceClassification.from_backbone(make_teacher()), make_sentences(8)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+        batch = {name: torch.tensor(column) for name, column in rows[:].items()}
+        loss = other.eval()(**batch).loss.item()
+        assert other.set_active("w0.25-d0.5")(**batch).loss.item() != pytest.approx(loss, abs=1e-3)
+    result = run_recipe(tmp_path, eval_dataset=rows, taught_by=other)
+    assert result.teacher_metrics["loss"] == pytest.approx(loss, abs=1e-5)
+    assert str(other.active) == "w0.25-d0.5"
 
 
 def test_of_several_teachers_only_the_fine_tuned_model_is_measured(tmp_path):
