@@ -89,11 +89,12 @@ def load_free_form(raw, *, text_columns, label_column, regression):
 
 def relabel(data, labels):
     """The same data with the same labels in another order."""
+    order = tuple(data.labels.index(label) for label in labels)
     if data.has_several:
-        order = [data.labels.index(label) for label in labels]
         splits = data.splits.map(lambda row: {"label": [row["label"][at] for at in order]} if "label" in row else {})
-        return replace(data, splits=splits, labels=tuple(labels))
-    return replace(data, splits=with_labels(data.splits, tuple(labels), column="label"), labels=tuple(labels))
+    else:
+        splits = with_labels(data.splits, tuple(labels), column="label")
+    return replace(data, splits=splits, labels=tuple(labels), numbers=order)
 
 
 def _find_text(train, label_column):

@@ -28,6 +28,7 @@ class Splits:
         evaluations: Splits to evaluate on by the suffix of their metrics; the first, without one, is looked at first.
         tests: Splits to predict.
         has_several: Whether a row has any number of the labels, as a list of 0 and 1.
+        numbers: For each label the number that it had, where the labels were brought into the order of a model.
     """
 
     splits: DatasetDict
@@ -35,6 +36,7 @@ class Splits:
     evaluations: dict[str, str] = field(default_factory=dict)
     tests: tuple[str, ...] = ()
     has_several: bool = False
+    numbers: tuple[int, ...] | None = None
 
     @classmethod
     def by_name(cls, splits, labels=None):

@@ -135,9 +135,12 @@ def metrics_of(data, data_args):
         ) from error
 
     def compute_metrics(prediction):
-        values = prediction.predictions
-        values = values.reshape(-1) if data.labels is None else values.argmax(-1)
-        scores = metric.compute(predictions=values, references=prediction.label_ids)
+        values, labels = prediction.predictions, prediction.label_ids
+        if data.labels is None:
+            values = values.reshape(-1)
+        else:  # F1 is that of the class that the data call 1
+            values, labels = own_numbers(values.argmax(-1), data), own_numbers(labels, data)
+        scores = metric.compute(predictions=values, references=labels)
         if len(scores) > 1:
             scores["combined_score"] = float(np.mean(list(scores.values())))
         return scores
@@ -171,8 +174,15 @@ def written(values, data, task):
         return [f"{value:.3f}" for value in (values.clip(0, 5) if task == "stsb" else values)]
     if data.has_several:
         return [",".join(label for label, value in zip(labels, row, strict=True) if value > 0) for row in values]
-    indices = values.argmax(-1).tolist()
-    return indices if task and task not in NAMED_IN_SUBMISSION else [labels[index] for index in indices]
+    indices = values.argmax(-1)
+    if task and task not in NAMED_IN_SUBMISSION:
+        return own_numbers(indices, data).tolist()
+    return [labels[index] for index in indices]
+
+
+def own_numbers(indices, data):
+    """The numbers of classes as the data have them, whatever their order is in the model."""
+    return indices if data.numbers is None else np.array(data.numbers)[indices]
 
 
 if __name__ == "__main__":

@@ -172,6 +172,23 @@ def test_labels_follow_the_order_of_a_model_that_names_them(tmp_path, reviews):
     assert scores["theirs"] == 1 - scores["ours"]
 
 
+def test_f1_and_the_numbers_of_a_submission_do_not_depend_on_the_order_of_a_model(tmp_path):
+    """A model that calls its first class what MRPC calls 1, with the outputs turned, says and is worth the same."""
+    data, found = save_task("mrpc", tmp_path / "data"), {}
+    for name, order in (("ours", LABELS["mrpc"]), ("turned", LABELS["mrpc"][::-1])):
+        folder, out = save_model(tmp_path / name), tmp_path / f"out-{name}"
+        if name == "turned":
+            model = AutoModelForSequenceClassification.from_pretrained(folder)
+            for parameter in model.classifier.parameters():
+                parameter.data = parameter.data.flip(0)
+            model.save_pretrained(folder)
+        glue("--task_name", "mrpc", "--dataset_name", data, "--model_name_or_path", folder, "--output_dir", out,
+            "--label_order", *order, "--do_eval", "--do_predict")  # fmt: skip
+        sizes = [{name: row[name] for name in METRICS["mrpc"]} for row in results_of(out)["sub_networks"]]
+        found[name] = sizes, [path.read_text() for path in sorted((out / "predictions").rglob("*.tsv"))]
+    assert found["turned"] == found["ours"]
+
+
 def test_numbers_in_a_file_are_labels_and_those_with_a_decimal_point_are_values(tmp_path):
     for name, labels, metric in (("int", (3, 7), "accuracy"), ("float", (0.5, 2.25), "pearson")):
         rows = [f"a good film {row},{labels[row % 2]},x" for row in range(8)]
