@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..files import write_whole
-from ..model.subnetwork import SubNetwork
+from ..model.subnetwork import SubNetwork, as_size
+from .cascade import CascadeRecord
 from .choosing import pareto_front
 from .metrics import is_lower_better
-from .records import COSTS, SizeRecord, cost_of, format_cost, metric_of
+from .records import COSTS, SizeRecord, cost_of, format_cost, metric_of, size_label
 from .tables import metric_text, shortened
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def plot_pareto(
     title: str | None = None,
     greater_is_better: bool | None = None,
 ) -> Figure:
-    """A metric over cost, one curve a depth; the Pareto front is ringed and named.
+    """A metric over cost, one curve a depth and one a cascade; the Pareto front is ringed and named.
 
     Better is always above: of an error the axis runs downwards.
 
@@ -121,7 +122,7 @@ def plot_grid(
     Colours span at least a twentieth of the largest value, so that values close to each other look alike.
 
     Args:
-        records: What to draw. Sizes whose layers differ have no place in a grid and are left out.
+        records: What to draw. Sizes whose layers differ and cascades have no place in a grid and are left out.
         path: Where to save the picture; the suffix decides the format. Not saved if None.
         metric: A metric, or a cost: `latency_ms`, `flops`, `parameters`, `memory_mb`.
         teacher: The metric of the teacher, drawn as a cell above the grid.
@@ -133,7 +134,7 @@ def plot_grid(
         ImportError: If matplotlib is not installed.
     """
     of = "costs" if metric in COSTS else "metrics"
-    found = [(one.size, getattr(one, of)) for one in records if isinstance(one.size, SubNetwork)]
+    found = [(size, getattr(one, of)) for one in records if (size := _grid_size(one))]
     values = {(size.depth, size.width): own[metric] for size, own in found if metric in own}
     if not values:
         known = sorted({name for _, own in found for name in own}) or "nothing"
@@ -159,13 +160,23 @@ def plot_grid(
 
 
 def _curves(records: Sequence[SizeRecord]) -> dict[str, list[SizeRecord]]:
-    """Sizes by depth, the shallowest first, and those whose layers differ last."""
-    depths = sorted({one.size.depth for one in records if isinstance(one.size, SubNetwork)})
-    curves: dict[str, list[SizeRecord]] = {f"depth {depth:g}": [] for depth in depths}
-    for one in records:
-        label = f"depth {one.size.depth:g}" if isinstance(one.size, SubNetwork) else "layers differ"
-        curves.setdefault(label, []).append(one)
+    """Sizes by depth, the shallowest first, and then those whose layers differ and cascades, by their two sizes."""
+    curves: dict[str, list[SizeRecord]] = {}
+    for one in sorted(records, key=lambda one: size.depth if (size := _grid_size(one)) else math.inf):
+        curves.setdefault(_curve_of(one), []).append(one)
     return curves
+
+
+def _curve_of(one: SizeRecord) -> str:
+    if isinstance(one, CascadeRecord):
+        return f"{size_label(as_size(one.small))}, then {size_label(one.size)}"
+    size = _grid_size(one)
+    return f"depth {size.depth:g}" if size else "layers differ"
+
+
+def _grid_size(one: SizeRecord) -> SubNetwork | None:
+    """The width and the depth of a record, if it is of one size and has them."""
+    return one.size if isinstance(one.size, SubNetwork) and not isinstance(one, CascadeRecord) else None
 
 
 def _draw_curves(axes: Axes, records: Sequence[SizeRecord], metric: str, cost: str) -> None:

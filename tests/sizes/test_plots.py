@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 
-from dynabert_hf import LayerShape, SizeRecord, grid, pareto_front
+from dynabert_hf import CascadeRecord, LayerShape, SizeRecord, grid, pareto_front
 from dynabert_hf.sizes.plots import plot_grid, plot_pareto
 
 RECORDS = [
@@ -147,6 +147,19 @@ def test_no_line_joins_sizes_whose_layers_differ():
     lines = plot_pareto(others).axes[0].get_lines()
     styles = {line.get_label(): line.get_linestyle() for line in lines}
     assert styles == {"depth 0.5": "-", "depth 1": "-", "layers differ": "None"}
+
+
+def test_a_cascade_has_a_curve_of_its_own_and_no_cell_of_its_larger_size():
+    told = {"small": "w0.5-d0.5", "threshold": 0.8}
+    cascades = [
+        CascadeRecord("w1-d1", {"accuracy": each}, {"flops": cost}, **told) for each, cost in ((0.5, 3e8), (0.6, 5e8))
+    ]
+    lines = {line.get_label(): line for line in plot_pareto([*cascades, *RECORDS]).axes[0].get_lines()}
+    assert list(lines) == ["depth 0.5", "depth 1", "w0.5-d0.5, then w1-d1"]
+    assert list(lines["depth 1"].get_ydata()) == [record.metrics["accuracy"] for record in RECORDS[1::2]]
+    assert list(lines["w0.5-d0.5, then w1-d1"].get_xydata().ravel()) == [3e8, 0.5, 5e8, 0.6]
+    cells = [[cell.get_text() for cell in plot_grid(each).axes[0].texts] for each in (RECORDS, [*RECORDS, *cascades])]
+    assert cells[0] == cells[1]
 
 
 @pytest.mark.parametrize("falling", [False, True])
