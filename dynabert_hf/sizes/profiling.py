@@ -48,7 +48,7 @@ def profile(
     Args:
         model: An elastic model; it stays as it is, and where it is.
         sizes: The sizes to measure; None: all that `model` was trained for.
-        batch_sizes: Sequences per forward pass.
+        batch_sizes: Sequences per forward pass; in multiple choice every choice is a sequence.
         sequence_lengths: Tokens per sequence.
         runtimes: Any of `torch`, `torch.compile` (which compiles every size, for minutes) and `onnxruntime` (which
             exports every size first).
@@ -251,9 +251,9 @@ def check_setting(model: ElasticModelMixin, **counts: int) -> None:
 
 
 def _inputs(model: ElasticModelMixin, batch_size: int, sequence_length: int) -> torch.Tensor:
-    """Full sequences of a token that is not padding, two choices each where the head takes choices."""
+    """Full sequences of a token that is not padding, each the only choice where the head takes choices."""
     token = 1 if model.config.pad_token_id != 1 else 2
-    choices = (2,) if type(model).__name__.endswith("MultipleChoice") else ()
+    choices = (1,) if type(model).__name__.endswith("MultipleChoice") else ()
     return torch.full((batch_size, *choices, sequence_length), token)
 
 

@@ -10,6 +10,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 from helpers.tiny import make_model
+from torch.utils.flop_counter import FlopCounterMode
 
 from dynabert_hf import (
     LayerShape,
@@ -21,6 +22,7 @@ from dynabert_hf import (
     profile,
     recommend,
 )
+from dynabert_hf.sizes import profiling
 from dynabert_hf.sizes.profiling import event_ms, time_in_turns
 from dynabert_hf.sizes.runtimes import DTYPES, RUNTIMES, peak_allocation, prepared, why_not
 
@@ -67,6 +69,11 @@ def test_latency_is_measured_for_every_size_in_the_order_given():
 
 def test_latency_is_measured_for_every_head(family, head):
     model = make_model(family, head, stock={"num_labels": 2})
+    inputs = profiling._inputs(model, 3, 5)
+    model.set_attn_implementation("eager")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(inputs)
+    assert counter.get_total_flops() == count_flops(model, batch_size=3, sequence_length=5)
     (profile,) = measure_latency(model, ["w0.5-d0.5"], sequence_length=5, rounds=1, dtype="bfloat16")
     assert profile.setting["dtype"] == "bfloat16"
 
