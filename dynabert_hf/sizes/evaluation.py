@@ -41,6 +41,23 @@ def stored_metrics(config: Any) -> dict[str, dict[str, float]]:
     return with_metrics(None, {name: plain_metrics(own) for name, own in (config.metrics or {}).items()})
 
 
+def measured_fields(config: Mapping[str, Any], metrics: Metrics, rows: str) -> dict[str, Any]:
+    """The fields of a configuration that tell what was measured, with more added to them.
+
+    Args:
+        config: The fields as they are.
+        metrics: Metrics by size.
+        rows: The rows that all of them were measured on, in words.
+    """
+    before = config.get("metrics") or {}
+    names = (name for own in (*metrics.values(), *before.values()) for name in own)
+    return {
+        "metrics": with_metrics(before, metrics),
+        "metric_rows": with_metrics(config.get("metric_rows"), rows_of(metrics, rows)),
+        "metric_order": in_telling_order([*(config.get("metric_order") or ()), *names]),
+    }
+
+
 def with_sizes(before: Iterable[str] | None, sizes: Iterable[str]) -> list[str]:
     """Sizes that were named, and others after them, each once."""
     return list(dict.fromkeys([*(before or []), *sizes]))
@@ -59,10 +76,7 @@ def store_metrics(path: Path, metrics: Metrics, rows: str) -> bool:
     """
     with edited_config(path) as config:
         before = config.get("metrics") or {}
-        config["metrics"] = with_metrics(before, metrics)
-        config["metric_rows"] = with_metrics(config.get("metric_rows"), rows_of(metrics, rows))
-        names = (name for own in (*metrics.values(), *before.values()) for name in own)
-        config["metric_order"] = in_telling_order([*(config.get("metric_order") or ()), *names])
+        config.update(measured_fields(config, metrics, rows))
     return any(own.keys() - metrics.get(name, {}).keys() for name, own in before.items())
 
 

@@ -28,9 +28,8 @@ from ..task_metrics import correlation, problem_type
 from ..tasks import task_of
 from .calibration import predict_sizes
 from .choosing import pareto_front
-from .evaluation import with_metrics, with_sizes
+from .evaluation import measured_fields, with_sizes
 from .layer_costs import LayerCosts, count_costs, measure_costs
-from .measured_rows import rows_of
 from .metrics import is_number
 from .profiling import check_counts, measure_latency
 from .records import SizeRecord, format_cost
@@ -100,9 +99,9 @@ class SearchResult:
         """
         config = model.config
         config.sizes = with_sizes(config.sizes, (one.name for one in self.found)) or None
-        config.metrics = with_metrics(config.metrics, self.metrics) or None
-        rows = rows_of(self.metrics, "the text that search_layers was given")
-        config.metric_rows = with_metrics(config.metric_rows, rows) or None
+        fields = measured_fields(vars(config), self.metrics, "the text that search_layers was given")
+        for name, value in fields.items():
+            setattr(config, name, value or None)
 
 
 def search_layers(

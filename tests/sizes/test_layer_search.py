@@ -22,8 +22,9 @@ from dynabert_hf import (
     search_layers,
 )
 from dynabert_hf.sizes import layer_search
+from dynabert_hf.sizes.choosing import leading_metric
 from dynabert_hf.sizes.layer_costs import LayerCosts, count_costs
-from dynabert_hf.sizes.layer_search import divergence
+from dynabert_hf.sizes.layer_search import SearchResult, divergence
 from dynabert_hf.sizes.shapes import ShapeSpace
 from dynabert_hf.task_metrics import scores_of_words
 
@@ -195,6 +196,17 @@ def test_what_was_found_is_stored_switched_to_extracted_and_recommended(importan
     assert text.evaluate(loaded.extract(found.size)) == found.metrics
     assert recommend(result.found, flops=half).choice == found
     assert set(result.front()) <= {*result.found, *result.grid}
+
+
+def test_what_was_found_is_stored_with_the_most_telling_metric_first(tmp_path):
+    model = make_model(stock={"num_labels": 1, "num_hidden_layers": 2})
+    text = make_text(model, labels=torch.rand(40, generator=torch.Generator().manual_seed(0)))
+    record = SizeRecord("w0.5-d0.5", text.evaluate(model), {"flops": 1.0})
+    assert list(record.metrics) == ["pearson", "mse"]
+    nothing = LayerCosts("flops", 0.0, {}, {})
+    SearchResult((record,), (), "flops", (1.0,), {}, nothing, 1, 0.0).store(model)
+    model.save_pretrained(tmp_path)
+    assert leading_metric(DynaBertForSequenceClassification.from_pretrained(tmp_path).config) == "pearson"
 
 
 @pytest.mark.parametrize("kind", ["single_label_classification", "multi_label_classification"])
