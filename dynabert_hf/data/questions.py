@@ -15,7 +15,7 @@ from transformers import EvalPrediction
 
 from ..task_metrics import whole_arrays
 from .answers import answer_scores
-from .columns import short, unformatted
+from .columns import is_missing, short, unformatted
 from .spans import answer_span, best_spans, span_probability, token_places, trimmed
 from .text_files import read_rows
 
@@ -305,16 +305,25 @@ def _answers(
         return None
     pairs = _pairs(given, example.get("answer_start"))
     for text, start in pairs:
-        is_known = isinstance(text, str) and text.strip() and (start is None or isinstance(start, int))
-        found = -1 if not is_known else context.find(text) if start is None else start
-        if found < 0 or context[found : found + len(text)] != text:
+        place = _place(text, start, context)
+        if place < 0 or context[place : place + len(text)] != text:
             where = "" if start is None else f" at place {start}"
             raise ValueError(
                 f"{name} has the answer {short(text)}{where} in column {answer_column!r} of row {row}, which does not "
                 f"stand there in the text of column {context_column!r}. An answer is a part of its text, letter by "
                 "letter. Correct it or its answer_start, or give none where a question has no answer."
             )
-    return [(text, context.find(text) if start is None else start) for text, start in pairs]
+    return [(text, _place(text, start, context)) for text, start in pairs]
+
+
+def _place(text: Any, start: Any, context: str) -> int:
+    """Where an answer starts, -1 if nowhere; beside rows without one a csv gives a place as text or with a point."""
+    if not isinstance(text, str) or not text.strip():
+        return -1
+    if is_missing(start) or start == "":
+        return context.find(text)
+    number = str(start).removesuffix(".0")
+    return int(number) if number.isdecimal() else -1
 
 
 def _pairs(given: Any, start: Any) -> list[tuple[Any, Any]]:

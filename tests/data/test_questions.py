@@ -167,6 +167,18 @@ def test_a_file_may_have_squads_form_or_a_row_a_question(tmp_path, tokenizer, fo
     ]
 
 
+@pytest.mark.parametrize("needed", [["answers"], []])
+def test_a_csv_may_hold_places_and_questions_without_an_answer(tmp_path, tokenizer, monkeypatch, needed):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    head, context = "question,context,answers,answer_start\n", "w1 w2 w1"
+    (tmp_path / "questions.csv").write_text(f"{head}w20,{context},w1,6\nw21,{context},,\n")
+    questions = cut(tokenizer, read_questions(tmp_path / "questions.csv", needed=needed))
+    assert questions.answers == (("w1",), ())
+    assert [one["start_positions"] for one in questions.windows] == [5, 0]
+    with_a_point = {"question": "w20", "context": context, "answers": "w1", "answer_start": 6.0}
+    assert cut(tokenizer, [with_a_point]).windows == questions.windows[:1]
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -176,6 +188,7 @@ def test_a_file_may_have_squads_form_or_a_row_a_question(tmp_path, tokenizer, fo
         ),
         ({"answers": "w99"}, r"has the answer 'w99' in column 'answers' of row 0.*or give none where"),
         ({"answers": 3}, r"has the answer 3 in column"),
+        ({"answers": "w7", "answer_start": "18.5"}, r"has the answer 'w7' at place 18\.5 in column"),
         ({"context": None}, r"has None in column 'context' of row 0\. A question .*Fill it"),
         ({"answers": None}, r"has None in column 'answers' of row 0\. Possible is .*an empty list where .*\. Give one"),
         ({"answers": {"text": None, "answer_start": None}}, r"has None in column 'answers' of row 0\."),
