@@ -16,7 +16,7 @@ class GlueArguments(SourceArguments):
     )
     text_column_names: str | None = field(
         default=None,
-        metadata={"help": "Columns with the text or, with a comma, the pair (default: all with text, one or two)."},
+        metadata={"help": "Columns with the text or, with a comma, the pair (default: usual names, else all text)."},
     )
     label_column_name: str = field(default="label", metadata={"help": "Column with the labels."})
     do_regression: bool | None = field(

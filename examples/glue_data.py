@@ -9,6 +9,8 @@ from dataclasses import replace
 from datasets import ClassLabel, DatasetDict, Features, Sequence, Value
 from recipe_data import InputError, Splits, load_named
 
+from dynabert_hf.data.text_columns import TEXTS
+
 GLUE = "nyu-mll/glue"
 TEXT_COLUMNS = {
     "cola": ("sentence",),
@@ -66,7 +68,7 @@ def load_free_form(raw, *, text_columns, label_column, regression):
 
     Args:
         raw: The splits train and perhaps validation and test.
-        text_columns: Columns of the text or the pair of texts; None: sentence1 and sentence2, else all with text.
+        text_columns: Columns of the text or the pair of texts; None: those of usual names, else all with text.
         label_column: Column of the label.
         regression: Whether labels are values; None: as the column's type says.
     """
@@ -99,8 +101,9 @@ def relabel(data, labels):
 
 def _find_text(train, label_column):
     texts = [name for name, kind in train.features.items() if name != label_column and _is_text(kind)]
-    if {"sentence1", "sentence2"} <= set(texts):
-        return ("sentence1", "sentence2")
+    usual = next((names for names in TEXTS if set(names) <= set(texts)), None)
+    if usual is not None:
+        return usual
     if len(texts) in (1, 2):
         return tuple(texts)
     found = f"{len(texts)} columns with text: {texts}" if texts else f"no column with text: {train.column_names}"

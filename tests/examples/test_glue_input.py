@@ -2,11 +2,13 @@
 
 import pytest
 import run_glue
-from datasets import DatasetDict, Value
+from datasets import Dataset, DatasetDict, Value
+from glue_data import load_free_form
 from helpers.glue_tasks import glue, make_task, save_model, write_csv
 from transformers import GPT2Config
 
 import dynabert_hf
+from dynabert_hf.data.text_columns import TEXTS
 
 SST2 = ["--task_name", "sst2"]
 GOOD = ["a good film,good", "a bad film,bad", "never dull,good", "too long,bad"]
@@ -49,6 +51,16 @@ def test_arguments_that_make_no_sense_are_refused_at_once(tmp_path, capsys, argu
     assert message in error
     assert len(error.splitlines()) < 6
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("usual", [*TEXTS, ("title", "review")])
+def test_texts_are_those_that_the_library_reads_whatever_else_a_file_holds(usual):
+    others = [] if usual == ("title", "review") else ["id"]
+    columns = [*others, *reversed(usual)] if others else usual
+    rows = Dataset.from_dict({**{name: [name, name] for name in columns}, "label": ["good", "bad"]})
+    given = {"text_columns": None, "label_column": "label", "regression": None}
+    [first, _] = load_free_form(DatasetDict(train=rows), **given).splits["train"]
+    assert first == {**dict(zip(("text", "text_pair"), usual, strict=False)), "label": 1}
 
 
 def test_a_json_file_with_an_unknown_argument_is_refused(tmp_path, capsys):
