@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -21,7 +20,7 @@ from ..files import KEPT, changed, check_writable_file, named_on_a_full_disk, wr
 from .augmentation import WordReplacement
 from .fingerprints import fingerprint_of_file, fingerprint_of_weights
 from .text_columns import as_names
-from .text_files import read_rows
+from .text_files import DELIMITERS, names_of_columns, read_rows
 
 COPIES = 20
 """Copies of a text by default: as many as TinyBERT's paper made. Its script makes 10 to 30, by the task."""
@@ -179,11 +178,8 @@ def _text(text: Any, column: str, row: int) -> str:
 
 def _columns_as_written(path: Path, text_columns: Sequence[str]) -> list[str]:
     """The columns of a csv file, which are all read as they are written, and the columns of texts."""
-    header: list[str] = []
-    if path.suffix in (".csv", ".tsv") and path.is_file():
-        with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
-            header = next(csv.reader(file, delimiter="\t" if path.suffix == ".tsv" else ","), [])
-    return [*header, *(column for column in text_columns if column not in header)]
+    header = names_of_columns(path) if path.suffix in DELIMITERS and path.is_file() else []
+    return list(dict.fromkeys([*filter(None, header), *text_columns]))  # to_csv leaves an index without a name
 
 
 def _settings(path: Path, replacement: WordReplacement, **more: Any) -> dict[str, Any]:

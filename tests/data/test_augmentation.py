@@ -169,6 +169,18 @@ def test_a_file_becomes_a_file_of_the_same_columns(model, tokenizer, tmp_path, s
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"more{suffix}", f"train{suffix}"]
 
 
+@pytest.mark.parametrize("head", ["\ntext,label", ",text,label"])
+def test_labels_stay_as_they_are_written_below_an_empty_line_and_beside_an_index(model, tokenizer, tmp_path, head):
+    index = "0," if head.startswith(",") else ""
+    (tmp_path / "train.csv").write_text(f"{head}\n{index}{TEXTS[0]},007\n")
+    augment_file(
+        tmp_path / "train.csv", tmp_path / "more.csv", WordReplacement(model, tokenizer), copies=1, progress=False
+    )
+    lines = (tmp_path / "more.csv").read_text().splitlines()
+    assert lines[0].endswith("text,label")
+    assert {line.rpartition(",")[2] for line in lines[1:]} == {"007"}
+
+
 def test_an_interrupted_file_goes_on(model, tokenizer, tmp_path, monkeypatch):
     monkeypatch.setattr(augmented_files, "ROWS_A_PART", 2)
     source, whole, output = (tmp_path / name for name in ("train.jsonl", "whole.jsonl", "more.jsonl"))
