@@ -52,18 +52,22 @@ def choose_cascade(arguments: Namespace, console: Console) -> int:
     metric = next(iter(records[0].metrics))
     best = None if arguments.max_drop is None else records[-1].metrics[metric]
     answer = recommend(records, metric=metric, **budgets, max_drop=arguments.max_drop, reference=best)
+    temperatures = dict(zip(map(size_name, (small, large)), records[0].temperatures, strict=True))
     if config_file is not None:
-        names = map(size_name, (small, large))
-        store_temperatures(config_file, dict(zip(names, records[0].temperatures, strict=True)))
+        store_temperatures(config_file, temperatures)
     chosen: Any = answer.choice
     if arguments.json:
         rows = [_row(one) for one in records]
-        print_json({"reason": answer.reason, "choice": chosen and _row(chosen), "thresholds": rows})
+        told = {"reason": answer.reason, "choice": chosen and _row(chosen), "temperatures": temperatures}
+        print_json({**told, "thresholds": rows})
     else:
         console.print(answer.reason, soft_wrap=True)
         shown = [one for one in _every_tenth(records) if one != chosen] + ([chosen] if chosen else [])
         console.print(table_of([_row(one) for one in sorted(shown, key=lambda one: one.threshold)]))
         console.print(f"{len(text)} texts of {arguments.file}; costs are means over them", soft_wrap=True)
+        if chosen:
+            both = ", ".join(f"{each:.6g}" for each in chosen.temperatures)
+            console.print(f"threshold={chosen.threshold:.6g} goes with temperatures=({both})", soft_wrap=True)
     return 0 if chosen else NOTHING_FITS
 
 

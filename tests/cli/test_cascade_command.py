@@ -3,12 +3,13 @@
 import json
 
 import pytest
+import torch
 from helpers.texts import REVIEW_WORDS, make_review_model, save_reviews
 from helpers.tiny import make_model, make_tokenizer
 from transformers import AutoConfig
 
 from dynabert_cli import main
-from dynabert_hf import LabelledText, measure_cascade, recommend
+from dynabert_hf import Cascade, LabelledText, measure_cascade, recommend
 
 SIZES = ("w0.25-d0.5", "w0.75-d1")
 
@@ -38,8 +39,25 @@ def test_a_table_fits_a_terminal_and_temperatures_are_kept(folder, capsys):
     assert run(folder, "--latency-ms", "1000", "--rounds", "2", "--sequence-length", "8", "--store") == 0
     out = capsys.readouterr().out
     assert "asked again" in " ".join(out.split())
-    assert max(map(len, out.splitlines()[1:-1])) <= 80
+    assert max(map(len, out.splitlines()[1:-2])) <= 80
     assert set(AutoConfig.from_pretrained(folder / "model").temperatures) == set(SIZES)
+
+
+def test_a_threshold_comes_with_the_temperatures_that_it_was_measured_at(folder, capsys):
+    model = make_review_model()
+    text = LabelledText.from_file(folder / "dev.csv", model, make_tokenizer(REVIEW_WORDS))
+    assert model.config.temperatures is None
+    assert run(folder, "--flops", "1e9", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    row = told["thresholds"][len(told["thresholds"]) // 2]
+    assert 0 < row["asked_again"] < 1
+    cascade = Cascade(model, *SIZES, threshold=row["threshold"], temperatures=tuple(told["temperatures"].values()))
+    again = torch.cat([cascade(**batch).asked_again for batch in text.batches])
+    assert float(again.double().mean()) == row["asked_again"]
+    assert run(folder, "--flops", "1e9") == 0
+    out = capsys.readouterr().out
+    first, second = (f"{each:.6g}" for each in told["temperatures"].values())
+    assert out.endswith(f"threshold={told['choice']['threshold']:.6g} goes with temperatures=({first}, {second})\n")
 
 
 def test_what_cannot_be_chosen_is_said(folder, capsys):
