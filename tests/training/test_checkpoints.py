@@ -135,6 +135,31 @@ def test_a_random_order_is_that_of_stock_training(tmp_path):
     assert seen[0] == seen[1]
 
 
+class _StopsEpochs(TrainerCallback):
+    """Ends each epoch after two steps."""
+
+    def on_step_end(self, args, state, control, **kwargs):
+        control.should_epoch_stop = state.global_step % 2 == 0
+
+
+def test_an_epoch_after_one_that_was_stopped_early_has_its_own_order(tmp_path):
+    def rows_of(trainer_class):
+        settings = {"num_train_epochs": 2, "max_steps": -1, "per_device_train_batch_size": 2}
+        ours, rows = make_trainer(tmp_path, "finetune", **settings), []
+
+        def noted(examples):
+            rows.extend(each["input_ids"] for each in examples)
+            return ours.data_collator(examples)
+
+        given = {"args": ours.args, "train_dataset": ours.train_dataset, "callbacks": [_StopsEpochs()]}
+        trainer_class(ours.model, data_collator=noted, **given).train()
+        return rows
+
+    seen = [rows_of(trainer_class) for trainer_class in (type(make_trainer(tmp_path)), Trainer)]
+    assert seen[0] == seen[1]
+    assert seen[0][:4] != seen[0][len(seen[0]) // 2 :][:4]
+
+
 def test_resuming_from_the_end_trains_no_more_unless_asked(folder):
     whole = load_file(folder / "checkpoint-6" / "model.safetensors")
     for max_steps in (6, 7):
