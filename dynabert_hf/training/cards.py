@@ -5,6 +5,7 @@ How a card looks is up to `hub.card`; here is only what a trainer knows.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,14 @@ class CardTrainer(SizeEvaluation):
         rows = tuple(record for record in facts.sizes if record.metrics)
         if rows:
             told = told_directions(self.args, self.evaluation_sets)
-            RecipeResult(model, rows, {}, directions=told).record()
+            RecipeResult(model, rows, {}, directions=told, eval_rows=self.eval_rows).record()
+
+    @property
+    def eval_rows(self) -> int | Mapping[str, int] | None:
+        """On how many rows `evaluate()` measured last, of several sets on each; before, how many there are."""
+        named = {name.removeprefix("eval"): count for name, count in self._measured_rows.items()}
+        counts = {name[1:]: count for name, count in named.items() if name[:1] in ("", "_")}
+        return counts[""] if list(counts) == [""] else counts or count_rows(self.eval_dataset)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save as transformers does, outside of training with what was measured of these weights in `config.json`."""
@@ -76,7 +84,7 @@ class CardTrainer(SizeEvaluation):
             "title": model_name,
             "model_id": self.hub_model_id,
             "train_rows": count_rows(self.train_dataset),
-            "eval_rows": count_rows(self.eval_dataset),
+            "eval_rows": self.eval_rows,
             "directions": told_directions(self.args, self.evaluation_sets),
             "base_model": finetuned_from or model.config.name_or_path,
             "dataset_id": next(iter(_as_list(dataset_tags)), None),

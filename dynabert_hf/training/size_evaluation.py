@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -37,6 +37,7 @@ class SizeEvaluation(OrderedEvaluation):
     args: DynaBertTrainingArguments
     _sizes: tuple[Size, ...] | None = None
     _keeps_predictions = False
+    _measured_rows: Mapping[str, int] = {}
     has_own_batches = False
     """Whether a collator of the user's own makes the batches, and may make columns."""
 
@@ -157,6 +158,7 @@ class SizeEvaluation(OrderedEvaluation):
                 for bar in bars:
                     if not isinstance(bar, SizeProgressCallback):  # a bar a size; else the first would pass its end
                         bar.on_predict(self.args, self.state, self.control)
+        self._measured_rows = {**self._measured_rows, metric_key_prefix: sum(batches.rows)}
         told = told_directions(self.args, self.evaluation_sets)
         merged = with_summary(metrics, metric_key_prefix, asked=self.args.metric_for_best_model, directions=told)
         return output._replace(metrics=merged)

@@ -1,6 +1,7 @@
 """One step over many sizes, evaluation over all of them, and what is refused before any work."""
 
 import copy
+import json
 import re
 
 import numpy as np
@@ -712,3 +713,23 @@ def test_a_page_of_another_kind_keeps_its_place_at_the_end_of_training(tmp_path,
     page.write_text(page.read_text().replace("4 sizes", "5 sizes"))
     trainer.train()  # which replaces a card
     assert "# DynaBERT in 4 sizes" in page.read_text()
+
+
+def test_a_card_counts_the_rows_that_were_measured_last(tmp_path):
+    card = tmp_path / "README.md"
+    trainer = make_trainer(tmp_path, eval_strategy="epoch")
+    trainer.train()
+    assert "Metrics were measured on 8 rows of the evaluation data." in card.read_text()
+    trainer.predict(make_dataset(3))
+    trainer.evaluate(make_dataset(5))
+    trainer.save_model()
+    trainer.create_model_card()
+    assert "Metrics were measured on 5 rows of the evaluation data." in card.read_text()
+    assert json.loads((tmp_path / "config.json").read_text())["metric_rows"]["w1-d1"] == {
+        "loss": "5 rows of the evaluation data"
+    }
+    other = make_trainer(tmp_path, eval_dataset={"near": make_dataset(4), "far": make_dataset(6)})
+    other.train()
+    other.evaluate()
+    other.create_model_card()
+    assert "Metrics were measured on 4 rows (near) and 6 rows (far) of the evaluation data." in card.read_text()
