@@ -82,17 +82,23 @@ def task_of(model: Any) -> Task:
     for name in names:
         for head, task in TASKS.items():
             if name.endswith(head) and not name.endswith("PreTrainedModel"):
-                is_encoder = task.predicts == "state" and is_sentence_encoder(getattr(model, "config", None))
-                return SENTENCE_ENCODER if is_encoder else task
+                return SENTENCE_ENCODER if task.predicts == "state" and _makes_vectors(model) else task
     raise TypeError(
         f"{names[0]} is no class with a head that is known here. Possible are names that end in "
         f"{', '.join(TASKS)}. Give a model of such a class."
     )
 
 
-def is_sentence_encoder(config: Any) -> bool:
-    """Whether a model with this configuration makes vectors of texts, as `SentenceTransformer` loads it."""
-    return getattr(config, "sentence_encoder", None) is not None
+def is_sentence_encoder(model: PreTrainedModel) -> bool:
+    """Whether a model makes vectors of texts, as `SentenceTransformer` loads it; with a head it predicts other things.
+
+    A model with a head that was made of a sentence encoder still has its configuration.
+    """
+    return model.base_model is model and _makes_vectors(model)
+
+
+def _makes_vectors(encoder: Any) -> bool:
+    return getattr(getattr(encoder, "config", None), "sentence_encoder", None) is not None
 
 
 def gives_values(model: PreTrainedModel) -> bool:

@@ -120,7 +120,7 @@ def labelled_text(arguments: Namespace, model: ElasticModelMixin) -> LabelledTex
     }
     tokenizer = needed_tokenizer(arguments.model)
     text: Any
-    if is_sentence_encoder(model.config):
+    if is_sentence_encoder(model):
         check_label_order(arguments.label_order, model)
         text = LabelledSentences.from_file(arguments.file, model, tokenizer, **given)
     else:

@@ -123,7 +123,7 @@ def check_predicts(model: Any) -> None:
     """
     if task_of(model).predicts in ("state", "vector"):
         instead = "of another head take its outputs in Python"
-        if is_sentence_encoder(model.config):
+        if is_sentence_encoder(model):
             instead = "SentenceTransformer(MODEL).encode(texts) gives the vectors of a sentence encoder"
         possible = ", ".join(task.pipeline for task in TASKS.values() if task.label_names)
         raise ValueError(

@@ -237,7 +237,7 @@ def tokenised_texts(
             text.
     """
     names = list(named_texts(text_columns, model) or usual_texts(path, model))
-    if is_sentence_encoder(model.config):
+    if is_sentence_encoder(model):
         texts = [dict(zip(names, row, strict=True)) for row in read_texts(Path(path), names)]
         return list(texts_to_learn(repr(str(path)), texts, model, tokenizer, text_columns=names))
     if task_of(model).predicts == "choice":

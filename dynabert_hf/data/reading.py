@@ -38,7 +38,7 @@ def read_datasets(
         ValueError: If a row cannot be read, or a sentence encoder has no texts or no tokenizer.
     """
     how: dict[str, Any] = {"text_columns": text_columns, "max_length": max_length}
-    if is_sentence_encoder(model.config):
+    if is_sentence_encoder(model):
         read = {"eval_dataset": partial(texts_to_measure, label_column=label_column)}
         return {
             name: read.get(name, texts_to_learn)(name, dataset, model, tokenizer, **how)

@@ -73,7 +73,7 @@ def trim_vocabulary(
     check_tokenizer(tokenizer)
     if not isinstance(texts, Sequence):
         texts = list(texts)
-    if is_sentence_encoder(model.config) and not isinstance(texts, str):
+    if is_sentence_encoder(model) and not isinstance(texts, str):
         texts = behind_all_prompts(model.config, texts)
     size = embeddings.weight.shape[0]
     needed = needed_tokens(tokenizer, texts)

@@ -139,7 +139,7 @@ class ModelCardFacts:
         told = {
             "directions": model.config.metric_directions or {},
             "vocabulary": model.config.trimmed_vocabulary,
-            "is_sentence_encoder": is_sentence_encoder(model.config),
+            "is_sentence_encoder": is_sentence_encoder(model),
             **facts,
         }
         return cls(model_class=elastic_class_name(model), sizes=tuple(records), **told)

@@ -325,7 +325,7 @@ class ElasticModelMixin(_Model):
         if is_main_process and (Path(save_directory) / "config.json").exists():  # of an adapter, that alone is saved
             if with_code or IS_COPY or push_to_hub:
                 self.save_code(save_directory)
-            save_sentence_encoder(self.config, save_directory)
+            save_sentence_encoder(self, save_directory)
         if push_to_hub and is_main_process:
             self.push_to_hub(wanted.pop("repo_id", Path(save_directory).name), **wanted)
 

@@ -49,16 +49,16 @@ def save_code(base_class: type, folder: str | Path) -> None:
     _write_config(folder, {**_read_config(folder), "auto_map": _auto_map(base_class)})
 
 
-def save_sentence_encoder(config: Any, folder: str | Path) -> None:
-    """Put beside a saved model the files by which sentence-transformers loads it, if its configuration holds them.
+def save_sentence_encoder(model: Any, folder: str | Path) -> None:
+    """Put beside a saved model the files by which sentence-transformers loads it, if it is a sentence encoder.
 
-    They stand in its field `sentence_encoder`, by their path in the folder, so that a size that is extracted or pushed
-    is a sentence encoder, too.
+    They stand by their path in the field `sentence_encoder` of its configuration, as in that of each of its sizes.
 
     Raises:
         ValueError: If one of them would be another file than those of sentence-transformers.
     """
-    for name, content in (getattr(config, "sentence_encoder", None) or {}).items():
+    files = getattr(model.config, "sentence_encoder", None) if model.base_model is model else None
+    for name, content in (files or {}).items():
         if name not in SENTENCE_ENCODER_FILES:
             raise ValueError(
                 f"The field sentence_encoder of the configuration names the file {name!r}. Possible are "

@@ -130,7 +130,7 @@ def check_teacher(model: ElasticModelMixin, teachers: Sequence[Any], args: DynaB
     Raises:
         ValueError: If there is none, or nothing to learn from it.
     """
-    if is_sentence_encoder(model.config):
+    if is_sentence_encoder(model):
         check_sentence_encoder(model.config, args)
     elif model.base_model is model and args.stage != "finetune" and args.logit_weight > 0:
         raise ValueError(

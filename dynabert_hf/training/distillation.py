@@ -16,7 +16,7 @@ from torch.nn import functional
 from ..model.configuration import ElasticConfigMixin
 from ..model.subnetwork import AnySize, SubNetwork, SubNetworkError, grid
 from ..task_metrics import IGNORED
-from ..tasks import is_sentence_encoder
+from ..tasks import Task
 from .vector_losses import vector_losses
 
 STAGES = ("width", "depth", "finetune")
@@ -268,7 +268,7 @@ def taught_losses(
     teacher: Any,
     inputs: Mapping[str, Any],
     *,
-    head: str,
+    task: Task,
     config: Any,
     args: Any,
     matched: Sequence[int],
@@ -280,7 +280,7 @@ def taught_losses(
         student: Output of the student, with hidden states where they have a weight.
         teacher: Output of the teacher, likewise.
         inputs: The batch.
-        head: The head of both, as `Task` names it.
+        task: The task of both.
         config: Configuration of the student.
         args: `DynaBertTrainingArguments`, with the weights.
         matched: For each hidden state of the student that of the teacher.
@@ -288,10 +288,10 @@ def taught_losses(
     """
     mask, labels = inputs.get("attention_mask"), inputs.get("labels")
     losses = {}
-    if is_sentence_encoder(config):
+    if task.predicts == "vector":
         losses = vector_losses(student, teacher, mask, config=config, args=args)
     elif args.logit_weight > 0:
-        if head == "ForTokenClassification":
+        if task.head == "ForTokenClassification":
             labels = tokens_that_count(labels, mask)
         kind = kind_of_predictions(student, labels, config)
         told = prediction_loss(student, teacher, problem_type=kind, attention_mask=mask, labels=labels)

@@ -44,7 +44,7 @@ def importance_over_processes(
     """
     trainer = OrderedEvaluation(model, args, **trainer_kwargs)
     batches: Any = trainer.get_eval_dataloader(dataset)
-    is_encoder = is_sentence_encoder(model.config)
+    is_encoder = is_sentence_encoder(model)
     if from_predictions and not is_encoder:
         batches = _Predicted(model, batches)
     widest = (model.config.num_attention_heads, model.config.intermediate_size)

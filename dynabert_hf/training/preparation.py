@@ -262,7 +262,7 @@ def _check_data(recipe: Recipe, config: Any) -> None:
             num_processes=args.world_size,
             drop_last=args.dataloader_drop_last,
         )
-        if is_sentence_encoder(recipe.teacher.config):
+        if is_sentence_encoder(recipe.teacher):
             check_sentence_encoder(config, args)
             if stage.name == "finetune":
                 raise ValueError(
@@ -304,7 +304,7 @@ def _check_importance(recipe: Recipe) -> None:
             f"max_importance_samples={data.max_samples!r} is not possible. Give at least 1, a whole number, or "
             "None for all rows."
         )
-    if is_sentence_encoder(recipe.teacher.config):
+    if is_sentence_encoder(recipe.teacher):
         return
     if data.labels == "predictions":
         if gives_values(recipe.teacher):

@@ -242,7 +242,7 @@ class OneSizeTrainer(Trainer):
         with torch.no_grad(), at_size(teacher, SubNetwork()):
             target = teacher(**bare, **wanted)
         elastic: Any = self.accelerator.unwrap_model(self.model)
-        told: dict[str, Any] = {"head": task_of(elastic).head, "config": elastic.config, "args": self.args}
+        told: dict[str, Any] = {"task": task_of(elastic), "config": elastic.config, "args": self.args}
         weighted = taught_losses(student, target, inputs, matched=self.matched, **told)
         return sum((weight * part for weight, part in weighted.values()), torch.zeros((), device=self.args.device))
 

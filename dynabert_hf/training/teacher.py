@@ -54,7 +54,7 @@ def load_teacher(model: Any) -> tuple[PreTrainedModel, dict[str, Any], Any]:
         origin, model = model.name_or_path, _stock(model)
         model.name_or_path = str(origin or "")
     check_teacher_class(model)
-    if encoder is None and is_sentence_encoder(model.config):
+    if encoder is None and is_sentence_encoder(model):
         model = copy.deepcopy(model)  # a run may note its Matryoshka dimensions there
     return (model if model.dtype == torch.float32 else copy.deepcopy(model).float()), grid, tokenizer
 
@@ -88,7 +88,7 @@ def keep_dimensions(model: PreTrainedModel, dims: Sequence[int] | None) -> None:
     """
     if dims is None:
         return
-    if not is_sentence_encoder(model.config):
+    if not is_sentence_encoder(model):
         raise ValueError(
             f"matryoshka_dims={dims!r} was given, but a {type(model).__name__} has no vectors of texts. Give a "
             "SentenceTransformer or its folder, or leave matryoshka_dims out."
@@ -113,7 +113,7 @@ def check_task(model: PreTrainedModel) -> None:
     Raises:
         TypeError: If it does not.
     """
-    if not (type(model).__name__.endswith(HEADS) or is_sentence_encoder(model.config)):
+    if not (type(model).__name__.endswith(HEADS) or is_sentence_encoder(model)):
         raise ModelTypeError(f"The model is a {type(model).__name__}. {_supported()}")
 
 

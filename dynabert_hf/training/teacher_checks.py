@@ -106,7 +106,7 @@ def _check_lengths(teacher: PreTrainedModel, train_dataset: Any) -> None:
 
 def _check_pooling(model: PreTrainedModel, teacher: PreTrainedModel) -> None:
     """What a sentence encoder learns from another is pooled as the model pools."""
-    if not (is_sentence_encoder(model.config) and is_sentence_encoder(teacher.config)):
+    if not (is_sentence_encoder(model) and is_sentence_encoder(teacher)):
         return
     ours, theirs = Pooling.of(model.config), Pooling.of(teacher.config)
     if ours.mode != theirs.mode:

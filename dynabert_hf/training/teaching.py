@@ -70,7 +70,7 @@ def load_teachers(given: Any, model: PreTrainedModel, tokenizer: Any) -> list[Te
 
 
 def _loaded(given: Any, model: PreTrainedModel, tokenizer: Any) -> Any:
-    encoder = SentenceEncoder.of(given) if is_sentence_encoder(model.config) else None
+    encoder = SentenceEncoder.of(given) if is_sentence_encoder(model) else None
     if encoder is not None:
         return encoder.model
     return _named(given, model, tokenizer) if isinstance(given, str | os.PathLike) else given

@@ -218,7 +218,7 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
         """Freeze what no loss of this stage reaches: several processes would wait for its gradients."""
         args, elastic = self.args, self._elastic()
         frozen: list[torch.nn.Parameter] = []
-        ends_before_head = args.logit_weight == args.label_weight == 0 or is_sentence_encoder(elastic.config)
+        ends_before_head = args.logit_weight == args.label_weight == 0 or is_sentence_encoder(elastic)
         if args.stage != "finetune" and ends_before_head:
             parts = [part for name, part in elastic.base_model.named_children() if name != "pooler"]
             taught = {id(weight) for part in parts for weight in part.parameters()}
@@ -285,7 +285,7 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
             optimizer.train()
         inputs = self._prepare_inputs(inputs)
         self._shares = Shares.of(Items.of(inputs), num_items_in_batch)
-        if is_sentence_encoder(self._elastic().config):
+        if is_sentence_encoder(self._elastic()):
             inputs = single_texts(inputs)
         pairs = self.pairs_of_step()
         total = torch.zeros((), device=self.args.device)
@@ -353,7 +353,7 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
             student,
             teacher,
             inputs,
-            head=task_of(self.model).head,
+            task=task_of(self.model),
             config=self._elastic().config,
             args=self.args,
             matched=pair.teacher_hidden_layers,

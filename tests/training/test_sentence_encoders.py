@@ -14,7 +14,7 @@ from helpers.recipes import SETTINGS, run_recipe
 from helpers.sentences import make_encoder, make_pairs, make_texts, save_encoder
 from safetensors.torch import load_file
 from torch.nn.functional import normalize
-from transformers import TrainerCallback
+from transformers import AutoModelForSequenceClassification, TrainerCallback
 
 from dynabert_hf import DynaBertModel, DynaBertTrainer, DynaBertTrainingArguments, measure_importance, train_dynabert
 from dynabert_hf.data.pooling import Pooling, sentence_vectors
@@ -310,3 +310,28 @@ def test_an_encoder_in_memory_makes_what_its_folder_makes_and_stays_as_it_is(fol
     assert all(torch.equal(in_memory[name], by_name[name]) for name in by_name)
     assert all(torch.equal(before[name], weight) for name, weight in given.state_dict().items())
     assert given[0].auto_model.config.to_dict() == settings
+
+
+def test_a_classifier_made_of_an_encoder_is_a_classifier(run, tmp_path):
+    """It still has the configuration of the encoder, but learns, is measured and is saved by its head."""
+    path, _ = run
+    torch.manual_seed(0)
+    classifier = AutoModelForSequenceClassification.from_pretrained(path / "model", num_labels=2)
+    torch.nn.init.normal_(classifier.classifier.bias)
+    plain = copy.deepcopy(classifier)
+    del plain.config.sentence_encoder
+    classifier.save_pretrained(tmp_path / "classifier")
+    assert not (tmp_path / "classifier" / "modules.json").exists()
+    rows = [{"text": text, "label": row % 2} for row, text in enumerate(TEXTS)]
+    tokenizer = SentenceEncoder.of(str(path / "model")).tokenizer
+    settings = {"train_dataset": rows, "eval_dataset": rows, "processing_class": tokenizer}
+    found = [
+        run_recipe(tmp_path / str(number), given, **settings)
+        for number, given in enumerate((plain, classifier, str(tmp_path / "classifier")))
+    ]
+    for result in found:
+        assert type(result.model).__name__ == "DynaBertForSequenceClassification"
+        assert result.rows[0].metrics == found[0].rows[0].metrics
+        assert "accuracy" in result.rows[0].metrics
+        for name, weight in found[0].model.state_dict().items():
+            assert torch.equal(result.model.state_dict()[name], weight)
