@@ -86,7 +86,7 @@ def held_back(splits, data_args, seed):
             f"--validation_split_percentage {share} of {len(train)} training rows leaves none on one side. Give more "
             "rows, or another share."
         )
-    held = set(drawn_rows(train, count, seed))
+    held = set(drawn_rows(train, count, seed, label=getattr(data_args, "label_column_name", None)))
     parts = {"train": train.select([row for row in range(len(train)) if row not in held])}
     return DatasetDict({**splits, **parts, "validation": train.select(sorted(held))})
 

@@ -96,7 +96,7 @@ def values_of(dataset: Any, name: str) -> list[Any]:
     return [dataset[row].get(name) for row in range(len(dataset))]
 
 
-def drawn_rows(dataset: Any, count: int, seed: int = 0) -> list[int]:
+def drawn_rows(dataset: Any, count: int, seed: int = 0, *, label: str | None = None) -> list[int]:
     """The numbers of so many rows, drawn by the seed alone, in random order; with classes, of each its share.
 
     Args:
@@ -104,10 +104,11 @@ def drawn_rows(dataset: Any, count: int, seed: int = 0) -> list[int]:
             of the drawn rows that it has of all, to within one row.
         count: How many rows; as many as there are if that is more.
         seed: Seed of the draw.
+        label: The column of labels; None: the one of a usual name, if there is one.
     """
     generator = np.random.default_rng(seed)
     rank = generator.permutation(len(dataset)).astype(np.float64) / max(len(dataset), 1)
-    classes = _classes(dataset)
+    classes = _classes(dataset, label or label_column(dataset))
     if classes is not None:
         rank = _rank_within(classes, rank, generator)
     return generator.permutation(np.argsort(rank, kind="stable")[:count]).tolist()
@@ -125,14 +126,14 @@ def draw(dataset: Any, count: int, seed: int = 0) -> Any:
     return torch.utils.data.Subset(dataset, rows)
 
 
-def _classes(dataset: Any) -> np.ndarray | None:
-    """For every row the number of its class; None without classes."""
-    name = label_column(dataset)
+def _classes(dataset: Any, name: str | None) -> np.ndarray | None:
+    """For every row the number of its class in a column; None without classes."""
     labels = None if name is None else column(dataset, name)
     if labels is None or len(labels) != len(dataset):
         return None
     kind = labels.type
-    if not (pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_string(kind)):
+    is_name = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    if not (is_name or pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
         return None
     return pc.dictionary_encode(labels, null_encoding="encode").indices.to_numpy(zero_copy_only=False)
 

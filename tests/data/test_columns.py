@@ -94,6 +94,15 @@ def test_every_label_has_its_share_of_the_drawn_rows(label, as_list):
     assert drawn != sorted(drawn)
 
 
+@pytest.mark.parametrize("kind", ["string", "large_string"])
+def test_names_of_labels_have_their_share_however_a_file_writes_text(kind):
+    features = Features({"text": Value("string"), "intent": Value(kind)})
+    rare = Dataset.from_dict({"text": ["a"] * 500, "intent": ["pay"] * 490 + ["refund"] * 10}, features=features)
+    for seed in range(20):
+        drawn = [rare[row]["intent"] for row in drawn_rows(rare, 50, seed, label="intent")]
+        assert drawn.count("refund") == 1
+
+
 def test_a_rare_label_is_drawn_as_often_as_its_share_says():
     features = Features({"input_ids": [Value("int64")], "labels": ClassLabel(names=["no", "yes"])})
     rare = Dataset.from_dict({"input_ids": [[5]] * 100, "labels": [0] * 90 + [1] * 10}, features=features)

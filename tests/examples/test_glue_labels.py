@@ -4,12 +4,16 @@ import csv
 import json
 from types import SimpleNamespace
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, DatasetDict
+from glue_arguments import GlueArguments
 from glue_labels import align_labels, load_classifier
 from helpers.backbones import CONFIGS
 from helpers.glue_tasks import glue, save_model, sentiment_rows, write_csv
 from recipe_data import InputError, Splits, shortened
+from run_glue import load_data
 from transformers import DistilBertConfig, DistilBertForSequenceClassification, DistilBertModel
 
 NAMES = ("entailment", "neutral", "contradiction")
@@ -85,6 +89,21 @@ def test_samples_are_drawn_over_all_labels_and_those_of_a_test_keep_their_number
     assert sorted(splits["train"]["label"]) == [0, 0, 1, 1, 2, 2]
     assert splits["test"]["row"] == sorted(splits["test"]["row"])
     assert [int(text) for text in splits["test"]["text"]] == splits["test"]["row"][:]
+
+
+def test_rows_that_are_held_back_have_their_share_of_every_class(tmp_path):
+    """Under any name of the column of classes, which parquet may hold as large strings."""
+    names = ["pay"] * 180 + ["refund"] * 20
+    texts = pa.array([f"w{row}" for row in range(200)])
+    table = pa.table({"text": texts, "intent": pa.array(names, pa.large_string())})
+    pq.write_table(table, tmp_path / "train.parquet")
+    for seed in range(8):
+        arguments = GlueArguments(
+            train_file=str(tmp_path / "train.parquet"), label_column_name="intent", validation_split_percentage=10
+        )
+        data = load_data(arguments, seed, cache_dir=str(tmp_path / "cache"))
+        assert data.labels == ("pay", "refund")
+        assert {split: sum(part["label"]) for split, part in data.splits.items()} == {"train": 18, "validation": 2}
 
 
 def test_predictions_of_drawn_rows_stand_under_the_numbers_of_the_rows(tmp_path):
