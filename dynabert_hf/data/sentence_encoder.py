@@ -108,7 +108,7 @@ def prompt_of(config: Any) -> str:
 
 def as_encoder_reads(config: Any, text: str, prompt: str) -> str:
     """What a sentence encoder with this configuration is given of a text behind a prompt."""
-    whole = (prompt + text).strip()
+    whole = prompt + text
     return whole.lower() if lowers_case(config) else whole
 
 

@@ -9,8 +9,9 @@ import torch
 from datasets import Dataset
 from helpers import ROOT
 from helpers.sentences import MODES, WORDS, make_encoder, make_texts, save_encoder, write_json
-from helpers.tiny import make_tokenizer
-from transformers import BertModel, GPT2Config
+from helpers.tiny import TINY, make_tokenizer
+from tokenizers import pre_tokenizers
+from transformers import BertModel, GPT2Config, RobertaConfig, RobertaModel, RobertaTokenizer
 
 from dynabert_hf import DynaBertModel
 from dynabert_hf.data.pooling import Pooling, sentence_vectors
@@ -50,6 +51,22 @@ def test_an_encoder_in_memory_that_lowers_case_does_so_where_it_is_saved(tmp_pat
     encoder.tokenizer.save_pretrained(tmp_path / "model")
     saved = library.SentenceTransformer(str(tmp_path / "model"), device="cpu")
     torch.testing.assert_close(saved.encode(texts, convert_to_tensor=True), expected, rtol=0, atol=1e-5)
+    batch = encoder.tokenizer.pad(tokenised(texts, encoder.model, encoder.tokenizer), return_tensors="pt")
+    with torch.no_grad():
+        torch.testing.assert_close(sentence_vectors(encoder.model, dict(batch)), expected, rtol=0, atol=1e-5)
+
+
+def test_blanks_around_a_text_are_read_as_sentence_transformers_reads_them(tmp_path):
+    """They are tokens to a byte-level tokenizer."""
+    library = pytest.importorskip("sentence_transformers")
+    folder, texts = save_encoder(tmp_path / "encoder"), ["ab", "ab ", " ab", "ab\n"]
+    signs = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    RobertaTokenizer(vocab={sign: number for number, sign in enumerate(signs)}, merges=[]).save_pretrained(folder)
+    torch.manual_seed(0)
+    RobertaModel(RobertaConfig(**{**TINY, "vocab_size": len(signs)})).save_pretrained(folder)
+    expected = library.SentenceTransformer(folder, device="cpu").encode(texts, convert_to_tensor=True)
+    assert (expected[1:] - expected[0]).norm(dim=-1).min() > 0.01
+    encoder = SentenceEncoder.of(folder)
     batch = encoder.tokenizer.pad(tokenised(texts, encoder.model, encoder.tokenizer), return_tensors="pt")
     with torch.no_grad():
         torch.testing.assert_close(sentence_vectors(encoder.model, dict(batch)), expected, rtol=0, atol=1e-5)
