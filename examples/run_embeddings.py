@@ -69,7 +69,7 @@ def prepare(data_args, model_args, training_args, given):
     evaluations = {"": "validation", "retrieval": "retrieval"}
     data = Splits(raw, None, {suffix: split for suffix, split in evaluations.items() if split in raw}, tests)
     with training_args.main_process_first(desc="tokenising"):
-        splits = tokenised(shortened(data, data_args, training_args.seed), encoder)
+        splits = tokenised(shortened(data, data_args, training_args.seed), encoder, data_args.max_seq_length)
     kwargs = {"processing_class": encoder.tokenizer, "compute_metrics": task_of(encoder.model).metrics(encoder.model)}
     job = Job(
         *(model_args, data_args, training_args, given, Splits(splits, None, data.evaluations, tests), kwargs),
@@ -80,14 +80,13 @@ def prepare(data_args, model_args, training_args, given):
 
 
 def load_encoder(name, model_args, data_args, **download):
-    """A sentence encoder with its tokenizer, which cuts texts, and the Matryoshka dimensions that were asked for."""
+    """A sentence encoder with its tokenizer, and the Matryoshka dimensions that were asked for."""
     encoder = SentenceEncoder.of(name, **model_args.download, **download)
     if encoder is None:
         raise InputError(
             f"{name!r} is no sentence encoder: it has no modules.json. Give a folder or Hub id of "
             "sentence-transformers."
         )
-    encoder.tokenizer.model_max_length = min(encoder.tokenizer.model_max_length, data_args.max_seq_length)
     if data_args.matryoshka_dims:
         encoder.model.config.matryoshka_dims = data_args.matryoshka_dims
     return encoder
@@ -98,12 +97,11 @@ def load_teacher(name, *, model_args, data_args):
     return load_encoder(name, model_args, data_args).model
 
 
-def tokenised(splits, encoder):
-    """The splits as the encoder reads them."""
+def tokenised(splits, encoder, max_length):
+    """The splits as the encoder reads them, texts cut after so many tokens."""
     read = {split: texts_to_learn if split == "train" else texts_to_measure for split in splits}
-    return DatasetDict(
-        {split: read[split](split, rows, encoder.model, encoder.tokenizer) for split, rows in splits.items()}
-    )
+    given = {"model": encoder.model, "tokenizer": encoder.tokenizer, "max_length": max_length}
+    return DatasetDict({split: read[split](split, rows, **given) for split, rows in splits.items()})
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import json
 import pytest
 import run_embeddings
 from helpers.sentences import make_encoder, make_pairs, make_texts, save_encoder
-from transformers import AutoModel
+from transformers import AutoModel, AutoTokenizer
 
 SMALL = ["--max_steps", "2", "--per_device_train_batch_size", "4", "--use_cpu", "--disable_tqdm", "True"]
 
@@ -58,6 +58,29 @@ def test_one_command_makes_and_measures_all_sizes(tmp_path, files):
     )
     assert (out / "model" / "modules.json").exists()
     assert AutoModel.from_pretrained(out / "model").config.matryoshka_dims == [8]
+
+
+def test_texts_are_cut_while_training_and_the_encoder_reads_as_much_as_before(tmp_path, files):
+    """Of the result the tokenizer, by which `dynabert evaluate` measures, and `SentenceTransformer` read alike."""
+    library = pytest.importorskip("sentence_transformers")
+    encoder, out = save_encoder(tmp_path / "encoder"), tmp_path / "out"
+    arguments = run_embeddings.parse_arguments(
+        [*files, "--model_name_or_path", encoder, "--output_dir", str(out), "--max_seq_length", "5", *SMALL],
+        run_embeddings.EmbeddingArguments,
+        usage="",
+        description="",
+    )
+    job, _ = run_embeddings.prepare(*arguments)
+    lengths = {split: max(len(text) for text in _texts(rows)) for split, rows in job.data.splits.items()}
+    assert lengths == {"train": 5, "validation": 5}
+    run(*files, "--model_name_or_path", encoder, "--output_dir", out, "--max_seq_length", 5, "--do_train")
+    saved = library.SentenceTransformer(str(out / "model"), device="cpu")
+    tokenizer = AutoTokenizer.from_pretrained(out / "model")
+    assert saved.max_seq_length == tokenizer.model_max_length == 12
+
+
+def _texts(rows):
+    return [text for row in rows["input_ids"] for text in (row if isinstance(row[0], list) else [row])]
 
 
 @pytest.mark.parametrize(
