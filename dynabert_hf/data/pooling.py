@@ -30,10 +30,12 @@ class Pooling:
     Args:
         mode: `"mean"` over the real tokens, `"cls"` (the first of them) or `"max"` over them.
         normalize: Whether vectors get the length 1.
+        truncate_dim: How many leading numbers are left of vectors in the end; None: all.
     """
 
     mode: str = "mean"
     normalize: bool = False
+    truncate_dim: int | None = None
 
     @classmethod
     def of(cls, config: Any) -> Pooling:
@@ -49,7 +51,8 @@ class Pooling:
                 f"The configuration has the pooling {mode!r}. Possible is one of {', '.join(POOLINGS)}. Give a "
                 "SentenceTransformer, or its folder or Hub id, to train_dynabert, which keeps its pooling."
             )
-        return cls(mode, any(_kind(module) == "Normalize" for module in files.get("modules.json", ())))
+        normalize = any(_kind(module) == "Normalize" for module in files.get("modules.json", ()))
+        return cls(mode, normalize, files.get("config_sentence_transformers.json", {}).get("truncate_dim"))
 
     def __call__(self, states: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
         """The vectors `(texts, hidden)` of states `(texts, seq, hidden)`; the mask is 1 for real tokens, None: all."""
@@ -61,7 +64,7 @@ class Pooling:
         else:
             weights = mask[..., None].float()
             vectors = (states * weights).sum(1) / weights.sum(1).clamp(min=1)
-        return functional.normalize(vectors, dim=-1) if self.normalize else vectors
+        return (functional.normalize(vectors, dim=-1) if self.normalize else vectors)[:, : self.truncate_dim]
 
 
 def _kind(module: Mapping[str, Any]) -> str:

@@ -92,6 +92,7 @@ class SentenceEncoder:
             "prompts": dict(given.prompts or {}),
             "default_prompt_name": given.default_prompt_name,
             "similarity_fn_name": getattr(given.similarity_fn_name, "value", given.similarity_fn_name),
+            "truncate_dim": given.truncate_dim,
         }
         pooling = modules[1].get_config_dict()
         files = _files(name, kinds, pooling, settings, about, hidden_size=encoder.config.hidden_size)

@@ -56,6 +56,22 @@ def test_an_encoder_in_memory_that_lowers_case_does_so_where_it_is_saved(tmp_pat
         torch.testing.assert_close(sentence_vectors(encoder.model, dict(batch)), expected, rtol=0, atol=1e-5)
 
 
+def test_an_encoder_whose_vectors_are_cut_keeps_that_at_every_size(tmp_path):
+    library = pytest.importorskip("sentence_transformers")
+    given, texts = library.SentenceTransformer(save_encoder(tmp_path / "encoder"), truncate_dim=8), make_texts(5)
+    given.to("cpu").save(str(tmp_path / "cut"))
+    for number, each in enumerate((given, str(tmp_path / "cut"))):
+        encoder = SentenceEncoder.of(each)
+        elastic, folder = DynaBertModel.from_backbone(encoder.model), tmp_path / f"size-{number}"
+        elastic.extract("w0.5-d0.5").save_pretrained(folder)
+        encoder.tokenizer.save_pretrained(folder)
+        expected = library.SentenceTransformer(str(folder), device="cpu").encode(texts, convert_to_tensor=True)
+        assert expected.shape == (5, 8)
+        batch = encoder.tokenizer.pad(tokenised(texts, encoder.model, encoder.tokenizer), return_tensors="pt")
+        with torch.no_grad(), elastic.eval().subnetwork("w0.5-d0.5"):
+            torch.testing.assert_close(sentence_vectors(elastic, dict(batch)), expected, rtol=0, atol=1e-5)
+
+
 def test_blanks_around_a_text_are_read_as_sentence_transformers_reads_them(tmp_path):
     """They are tokens to a byte-level tokenizer."""
     library = pytest.importorskip("sentence_transformers")
