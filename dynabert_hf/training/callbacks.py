@@ -23,7 +23,7 @@ from transformers.utils import logging
 
 from ..files import finite, json_text
 from ..model.subnetwork import AnySize, size_name
-from ..sizes.metrics import SUMMARIES, TIMING, MetricName, parse_metric_name
+from ..sizes.metrics import SUMMARIES, TIMING, MetricName, is_number, parse_metric_name
 
 _SECONDS_BETWEEN_SHOWS = 0.2
 
@@ -139,7 +139,10 @@ class SizeProgressCallback(ProgressCallback):
 
 
 class SizeTensorBoardCallback(TensorBoardCallback):
-    """transformers' TensorBoard scalars, those of the sizes grouped by metric: `eval_accuracy/w0.5-d0.75`."""
+    """transformers' TensorBoard scalars, those of the sizes grouped by metric: `eval_accuracy/w0.5-d0.75`.
+
+    What is no number, such as a report by class, is transformers' to show or to leave out.
+    """
 
     def on_log(
         self,
@@ -149,7 +152,7 @@ class SizeTensorBoardCallback(TensorBoardCallback):
         logs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        names = {name: parse_logged_name(name) for name in logs or {}}
+        names = {name: parse_logged_name(name) if is_number(value) else None for name, value in (logs or {}).items()}
         general = {name: value for name, value in (logs or {}).items() if names[name] is None}
         super().on_log(args, state, control, logs=general, **kwargs)
         if self.tb_writer is not None and logs:

@@ -5,6 +5,7 @@ import itertools
 import json
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from helpers.recipes import run_recipe
@@ -136,6 +137,19 @@ def test_tensorboard_groups_the_scalars_of_the_sizes_by_metric(tmp_path, monkeyp
     found = events.Scalars("eval_accuracy/w0.5-d1")
     assert [event.step for event in found] == [1, 2]
     assert [event.value for event in found] == pytest.approx(logged)
+
+
+def test_tensorboard_leaves_out_metrics_that_are_no_numbers_and_shows_texts(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "events"))
+    found = {"report": {"LABEL_0": {"f1": 0.25}}, "note": "fine", "f1": np.float32(0.25)}
+    settings = {"compute_metrics": lambda prediction: found, "eval_strategy": "steps", "eval_steps": 1, "max_steps": 1}
+    make_trainer(tmp_path, report_to="tensorboard", **settings).train()
+    events = EventAccumulator(str(tmp_path / "events"))
+    events.Reload()
+    assert [event.value for event in events.Scalars("eval_f1/w0.5-d1")] == [0.25]
+    assert "eval/w0.5-d1_note/text_summary" in events.Tags()["tensors"]
+    assert not any("report" in tag for tag in events.Tags()["scalars"])
+    assert "so we dropped this attribute" in caplog.text
 
 
 def test_the_history_holds_every_value_that_was_logged(tmp_path):
