@@ -61,7 +61,8 @@ def weakness(teacher: Mapping[str, float], baseline: Mapping[str, float]) -> str
     name = next((name for name in teacher if name in baseline), None)
     if name is None:
         return None
-    perfect = 0.0 if is_lower_better(name) else 1.0
+    most = 100.0 if max(teacher[name], baseline[name]) > 1 else 1.0  # some count in percent
+    perfect = 0.0 if is_lower_better(name) else most
     possible, gained = perfect - baseline[name], teacher[name] - baseline[name]
     if possible == 0 or gained / possible >= LEAST_GAIN:
         return None

@@ -80,6 +80,10 @@ def test_without_labels_there_is_no_baseline():
         ({"mse": 0.9}, {"mse": 1.0}, True),
         ({"mse": 0.5}, {"mse": 1.0}, False),
         ({"accuracy": 1.0}, {"accuracy": 1.0}, False),
+        ({"accuracy": 93.0}, {"accuracy": 56.0}, False),
+        ({"accuracy": 60.0}, {"accuracy": 56.0}, True),
+        ({"accuracy": 40.0}, {"accuracy": 56.0}, True),
+        ({"f1": 0.6}, {"f1": 0.0}, False),
         ({"f1": 0.1}, {}, False),
     ],
 )
