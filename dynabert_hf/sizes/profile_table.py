@@ -76,7 +76,7 @@ class ProfileTable:
         return replace(self, records=found)
 
     def with_metrics(
-        self, metrics: Mapping[Any, Any] | Callable[[Any], Any], *, metric: str = "accuracy"
+        self, metrics: Mapping[Any, Any] | Callable[[Any], Any] | None, *, metric: str = "accuracy"
     ) -> tuple[SizeRecord, ...]:
         """What `recommend` and `pareto_front` choose from: the sizes of this table that have metrics, with them.
 

@@ -137,7 +137,7 @@ class SizeRecord:
 
 
 def make_records(
-    metrics: Mapping[Any, Any] | Callable[[Any], Any],
+    metrics: Mapping[Any, Any] | Callable[[Any], Any] | None,
     costs: Iterable[SizeRecord] | Mapping[Any, Mapping[str, float]],
     *,
     metric: str = "accuracy",
@@ -146,7 +146,8 @@ def make_records(
 
     Args:
         metrics: For a size, or its text, its metrics by name, as `config.metrics` holds them, or the value of one. Or a
-            function of a size that measures these. What is told of a teacher or the like is passed over.
+            function of a size that measures these. What is told of a teacher or the like is passed over. None: a model
+            that stores no metrics.
         costs: Records with costs, or for a size, or its text, its costs by name.
         metric: What a metric is called that is given as one value.
 
@@ -160,8 +161,8 @@ def make_records(
     if isinstance(costs, Mapping):
         costs = [SizeRecord(size, {}, own) for size, own in _by_size("costs", costs).items()]
     costs = of_one_setting(costs)
-    if isinstance(metrics, Mapping):
-        by_size = _by_size("metrics", {size: own for size, own in metrics.items() if size not in REFERENCES})
+    if metrics is None or isinstance(metrics, Mapping):
+        by_size = _by_size("metrics", {size: own for size, own in (metrics or {}).items() if size not in REFERENCES})
         known = [record for record in costs if record.size in by_size]
         if not known:
             raise ValueError(

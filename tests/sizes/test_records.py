@@ -151,6 +151,12 @@ def test_what_a_record_does_not_tell_of_its_setting_may_be_any():
     assert recommend([*told, counted, SizeRecord("w0.5-d1", {"accuracy": 0.1})], latency_ms=6).choice == counted
 
 
+def test_a_model_without_metrics_is_told_to_be_evaluated():
+    table = ProfileTable((SizeRecord("w1-d1", {}, {"flops": 7}),))
+    with pytest.raises(ValueError, match=r"No size has both metrics and costs\. Metrics are of \[\], .*; evaluate and"):
+        table.with_metrics(make_model().config.metrics)
+
+
 def test_a_size_that_is_given_twice_is_refused():
     once, twice = {"w0.5-d1": 1.0}, {"w0.5-d1": 1.0, SubNetwork(0.5, 1.0): 2.0}
     with pytest.raises(SubNetworkError, match=r"metrics has 'w0\.5-d1' and SubNetwork\(.*\), which are the same"):
