@@ -224,8 +224,10 @@ def tokenised_texts(
 ) -> list[dict[str, Any]]:
     """The texts of a csv, json, jsonl or parquet file as inputs of a model, to learn on without labels.
 
+    Of questions that are windows of their texts, of a masked language model all parts of a text that is too long.
+
     Args:
-        path: The file.
+        path: The file. Of questions it may have SQuAD's own form.
         model: The model, which knows how much text it takes.
         tokenizer: Its tokenizer.
         text_columns: The column of the text, or the two of a pair, or of a text and its choices; None: those of usual
@@ -236,15 +238,22 @@ def tokenised_texts(
         ValueError: If the file has another suffix, cannot be read, has no rows, not these columns, or a row without
             text.
     """
+    task, limit = task_of(model), most_tokens(model, tokenizer)
+    if task.predicts == "span":
+        asked = list(named_texts(text_columns, model) or QUESTION_COLUMNS)
+        told: dict[str, Any] = {"columns": asked, "answer_column": None, "max_length": min(WINDOW, limit)}
+        questions = Questions.from_rows(read_questions(path, columns=asked), tokenizer, name=repr(str(path)), **told)
+        return list(questions.windows)
     names = list(named_texts(text_columns, model) or usual_texts(path, model))
-    if is_sentence_encoder(model):
-        texts = [dict(zip(names, row, strict=True)) for row in read_texts(Path(path), names)]
-        return list(texts_to_learn(repr(str(path)), texts, model, tokenizer, text_columns=names))
-    if task_of(model).predicts == "choice":
+    if task.predicts == "choice":
         rows = read_rows(path, needed=names, as_text=True)
         return encoded(rows, TextColumns(tuple(names), None), model, tokenizer)
-    columns = list(zip(*read_texts(Path(path), names), strict=True))
-    inputs = tokenised(columns, tokenizer, most_tokens(model, tokenizer))
+    texts = [dict(zip(names, row, strict=True)) for row in read_texts(Path(path), names)]
+    if is_sentence_encoder(model):
+        return list(texts_to_learn(repr(str(path)), texts, model, tokenizer, text_columns=names))
+    if task.pipeline != "token-classification":
+        return encoded(texts, TextColumns(tuple(names), None), model, tokenizer)
+    inputs = tokenised([[each[names[0]] for each in texts]], tokenizer, limit)
     return [dict(zip(inputs, row, strict=True)) for row in zip(*inputs.values(), strict=True)]
 
 

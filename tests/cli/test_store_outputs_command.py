@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from datasets import Dataset
 from helpers.tiny import make_model, make_tokenizer
 from transformers import AutoTokenizer
 
@@ -111,3 +112,23 @@ def test_columns_of_usual_names_are_found_also_those_of_choices(tmp_path, capsys
     one_column = command(tmp_path / "ForMultipleChoice", "--text-column", "text")
     assert main([each.replace("outputs", "more") if each.endswith("/outputs") else each for each in one_column]) == 1
     assert "takes a text and the list of its choices; name both columns" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("head", "count"), [("ForQuestionAnswering", 4), ("ForMaskedLM", 3)])
+def test_long_texts_are_the_rows_that_training_reads(tmp_path, capsys, head, count):
+    """Windows of the texts of questions, and all parts of a text with masked words: nothing is cut off."""
+    teacher = make_model(head=head, stock={"num_labels": 2, "max_position_embeddings": 12}).to_backbone()
+    teacher.save_pretrained(tmp_path / "teacher")
+    tokenizer = make_tokenizer([*WORDS, "[MASK]"])
+    tokenizer.save_pretrained(tmp_path / "teacher")
+    long = " ".join(WORDS[4:] * 4)
+    rows = [{"text": long[:90]}, {"text": "bad film"}]
+    if head == "ForQuestionAnswering":
+        rows = [{"question": "very good", "context": long[:60]}, {"question": "bad", "context": "a film"}]
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(command(tmp_path, "--json")) == 0, capsys.readouterr().err
+    assert json.loads(capsys.readouterr().out)["texts"] == count
+    loaded = AutoTokenizer.from_pretrained(tmp_path / "teacher")
+    given = {"processing_class": loaded, "progress": False}
+    called = store_teacher_outputs(teacher, Dataset.from_list(rows), tmp_path / "called", **given)
+    assert StoredOutputs(tmp_path / "outputs").about == called.about
