@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from transformers import AutoConfig, AutoTokenizer
 
+from ..model.subnetwork import Size, as_size, size_name
 from ..tasks import answers_of
 
 INDEX = "index.json"
@@ -205,13 +206,13 @@ def _whole_numbers(name: str, value: Any) -> np.ndarray:
 
 
 def load_onnx(
-    folder: str | os.PathLike, size: str | None = None, *, int8: bool = False, num_threads: int | None = None
+    folder: str | os.PathLike, size: Size | None = None, *, int8: bool = False, num_threads: int | None = None
 ) -> OnnxModel:
     """A size from a folder that `export_onnx` wrote.
 
     Args:
         folder: The folder.
-        size: The size by its text; None: the only one.
+        size: The size; None: the only one.
         int8: Whether to take what `quantize_onnx` added.
         num_threads: Threads within one operation; None: as ONNX Runtime decides.
 
@@ -220,13 +221,13 @@ def load_onnx(
         ValueError: If it does not hold this size, or holds several and none was named, or none in int8.
     """
     known = read_index(Path(folder))["sizes"]
-    if size is None and len(known) == 1:
-        size = next(iter(known))
-    if size not in known:
+    names = list(known) if size is None else [size_name(as_size(size))]
+    if len(names) != 1 or names[0] not in known:
         raise ValueError(f"size={size!r} is not in {str(folder)!r}. Give one of {list(known)}.")
-    if int8 and "int8" not in known[size]:
-        raise ValueError(f"{size} in {str(folder)!r} was not quantised. Run quantize_onnx on the folder first.")
-    file = known[size]["int8"]["file"] if int8 else known[size]["file"]
+    [name] = names
+    if int8 and "int8" not in known[name]:
+        raise ValueError(f"{name} in {str(folder)!r} was not quantised. Run quantize_onnx on the folder first.")
+    file = known[name]["int8"]["file"] if int8 else known[name]["file"]
     return OnnxModel(Path(folder) / file, num_threads=num_threads)
 
 

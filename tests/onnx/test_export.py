@@ -10,7 +10,7 @@ import torch
 from helpers.tiny import make_batch, make_model
 from transformers import BertForSequenceClassification
 
-from dynabert_hf import LayerShape, OnnxModel, SubNetworkError, export_onnx, load_onnx, quantize_onnx
+from dynabert_hf import LayerShape, OnnxModel, SubNetwork, SubNetworkError, export_onnx, load_onnx, quantize_onnx
 from dynabert_hf.model.subnetwork import size_name
 from dynabert_hf.onnx import export as module
 from dynabert_hf.onnx import session
@@ -96,6 +96,14 @@ def test_sizes_share_their_weights(exported):
     assert whole - 4096 < (folder / "weights.bin").stat().st_size <= whole  # in the graphs: what the full size needs
     index = json.loads((folder / "index.json").read_text())
     assert list(index["sizes"]) == SIZES
+
+
+def test_a_size_of_an_export_may_be_named_as_everywhere(exported):
+    folder, _, _ = exported
+    for size in (SubNetwork(width=0.5, depth=0.5), "w0.50-d0.50"):
+        assert load_onnx(folder, size).path.name == "w0.5-d0.5.onnx"
+    with pytest.raises(ValueError, match=r"size=None is not in .* Give one of \['w0\.5-d0\.5'"):
+        load_onnx(folder)
 
 
 def test_int8_is_measured_beside_float32_and_stores_once_what_sizes_share(exported, tmp_path):
