@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from .model import (
 from .model.anatomy import Anatomy
 from .model.configuration import ElasticConfigMixin
 from .model.elastic_model import ElasticModelMixin
-from .model.subnetwork import AnySize
+from .model.subnetwork import AnySize, LayerShape, Size, SubNetwork, SubNetworkError, as_size, size_name
 
 
 class ModelTypeError(TypeError):
@@ -119,6 +119,25 @@ def check_elastic(model: Any) -> None:
 def sizes_of(model: ElasticModelMixin) -> tuple[AnySize, ...]:
     """The sizes that a model was trained for, from small to large; the one in force where extraction left none."""
     return model.config.subnetworks or (model.active,)
+
+
+def parsed_sizes(sizes: Iterable[Size], config: Any) -> tuple[AnySize, ...]:
+    """The sizes that were given for a model with this configuration, each once.
+
+    Raises:
+        SubNetworkError: If one is not possible, or there is none.
+    """
+    is_list = isinstance(sizes, Iterable) and not isinstance(sizes, str | SubNetwork | LayerShape)
+    listed = list(sizes) if is_list else []  # an array has no truth of its own
+    if not listed:
+        raise SubNetworkError(
+            f"sizes={sizes!r} is no list of sizes. Possible are lists such as {[size_name(config.active)]}. Give at "
+            "least one size."
+        )
+    parsed = tuple(dict.fromkeys(map(as_size, listed)))
+    for size in parsed:
+        config.resolve(size)
+    return parsed
 
 
 def family_name(class_name: str) -> str:

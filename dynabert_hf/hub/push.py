@@ -17,10 +17,10 @@ import transformers
 from huggingface_hub import HfApi
 from huggingface_hub.utils import validate_repo_id
 
-from ..families import check_elastic, check_model_folder, sizes_of
+from ..families import check_elastic, check_model_folder, parsed_sizes
 from ..model.elastic_model import ElasticModelMixin
 from ..model.shipping import NETWORK_ERRORS
-from ..model.subnetwork import Size, as_size, size_name
+from ..model.subnetwork import Size, size_name
 from ..sizes.evaluation import stored_metrics
 from ..sizes.records import SizeRecord
 from .card import write_model_card
@@ -63,11 +63,7 @@ def push_subnetworks(
         ConnectionError: If the Hub cannot be reached or refuses; says which sizes were pushed.
     """
     check_elastic(model)
-    wanted = {size_name(size): size for size in map(as_size, sizes)}
-    if not wanted:
-        raise ValueError(f"sizes is empty. Give at least one of {list(map(size_name, sizes_of(model)))}.")
-    for size in wanted.values():
-        model.config.resolve(size)
+    wanted = {size_name(size): size for size in parsed_sizes(sizes, model.config)}
     separate = "{size}" in repo_id
     for name in wanted:
         validate_repo_id(repo_id.replace("{size}", name))

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..families import longest_input, sizes_of
+from ..families import longest_input, parsed_sizes, sizes_of
 from ..files import new_folder
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import Size, as_size, size_name
@@ -111,17 +111,14 @@ def export_onnx(
     return OnnxExport(Path(path), {name: Path(path) / graph_file(name) for name in names}, differences)
 
 
-def _chosen_sizes(model: ElasticModelMixin, size: Size | None, sizes: str | Sequence[Size] | None) -> list[Any]:
+def _chosen_sizes(model: ElasticModelMixin, size: Size | None, sizes: str | Sequence[Size] | None) -> Sequence[Any]:
     if size is not None and sizes is not None:
         raise ValueError(f"Both size={size!r} and sizes={sizes!r} were given. Give one of them.")
     if sizes is None:
         return [model.active if size is None else as_size(size)]
     if isinstance(sizes, str) and sizes != "all":
         raise ValueError(f"sizes={sizes!r} is not possible. Give 'all' or a list of sizes; for one size, size=.")
-    chosen = list(map(as_size, sizes_of(model) if sizes == "all" else sizes))
-    if not chosen:
-        raise ValueError(f"sizes is empty. Give at least one of {list(map(size_name, sizes_of(model)))}.")
-    return list(dict.fromkeys(chosen))
+    return sizes_of(model) if isinstance(sizes, str) else parsed_sizes(sizes, model.config)
 
 
 def _write_graphs(model: ElasticModelMixin, sizes: Sequence[Any], folder: Path, *, shared: bool) -> dict[str, float]:

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from ..data.labelled_text import LabelledText
-from ..families import ModelTypeError, check_elastic, sizes_of
+from ..families import ModelTypeError, check_elastic, parsed_sizes, sizes_of
 from ..model.elastic_model import ElasticModelMixin
-from ..model.subnetwork import AnySize, Size, as_size, size_name
+from ..model.subnetwork import AnySize, Size, size_name
 from ..task_metrics import problem_type
 from ..tasks import task_of
 
@@ -97,7 +97,7 @@ def calibrate(model: ElasticModelMixin, text: LabelledText, sizes: Iterable[Size
     """
     check_elastic(model)
     kind = kind_of_choice(type(model).__name__, model.config)
-    chosen = list(map(as_size, sizes_of(model) if sizes is None else sizes))
+    chosen = sizes_of(model) if sizes is None else parsed_sizes(sizes, model.config)
     fitted = {
         size_name(size): fit_temperature(logits, text.labels, kind=kind)
         for size, logits in zip(chosen, predict_sizes(model, chosen, text), strict=True)

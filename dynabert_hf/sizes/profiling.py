@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from ..families import check_elastic, longest_input, sizes_of
+from ..families import check_elastic, longest_input, parsed_sizes, sizes_of
 from ..model.elastic_model import ElasticModelMixin
-from ..model.subnetwork import Size, as_size, size_name
+from ..model.subnetwork import Size
 from .profile_table import ProfileTable
 from .records import SizeRecord
 from .runtimes import Runner, prepared, present_device, why_not
@@ -70,9 +70,7 @@ def profile(
         >>> table.select(runtime="torch", batch_size=1).with_metrics(model.config.metrics)  # doctest: +SKIP
     """
     check_elastic(model)
-    chosen = list(map(as_size, sizes_of(model) if sizes is None else sizes))
-    if not chosen:
-        raise ValueError(f"sizes is empty. Give at least one, such as {size_name(model.active)!r}, or None for all.")
+    chosen = sizes_of(model) if sizes is None else parsed_sizes(sizes, model.config)
     place = model.device if device is None else present_device(device)
     by_shape = {}
     for batch_size, length in product(batch_sizes, sequence_lengths):

@@ -11,12 +11,12 @@ from tempfile import TemporaryDirectory
 
 from transformers import EarlyStoppingCallback, Trainer, TrainerControl, TrainerState
 
+from ..families import parsed_sizes
 from ..model.subnetwork import size_name
 from ..sizes.metrics import check_asked
 from .arguments import DynaBertTrainingArguments
 from .ordered_evaluation import unchanged
 from .preparation import Recipe
-from .size_evaluation import parsed_sizes
 
 STEPS = 1000
 """How long the schedule of a rehearsal is, on which nothing depends."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,8 +12,8 @@ from transformers.utils import logging
 
 from ..data.class_names import warn_of_other_order
 from ..data.columns import has_all_rows, is_stream, without_missing_labels
-from ..families import sizes_of
-from ..model.subnetwork import LayerShape, SubNetwork, SubNetworkError, as_size, size_name
+from ..families import parsed_sizes, sizes_of
+from ..model.subnetwork import LayerShape, SubNetwork, size_name
 from ..sizes.metrics import check_asked, check_came, full_name, parse_metric_name, told_directions, with_summary
 from .arguments import DynaBertTrainingArguments
 from .callbacks import SizeProgressCallback
@@ -206,22 +206,3 @@ class SizeEvaluation(OrderedEvaluation):
             yield
         finally:
             self._sizes, self._keeps_predictions = before
-
-
-def parsed_sizes(sizes: Sequence[Size | str], config: Any) -> tuple[Size, ...]:
-    """Sizes, each once.
-
-    Raises:
-        SubNetworkError: If one is not possible, or there is none.
-    """
-    is_list = isinstance(sizes, Iterable) and not isinstance(sizes, str | SubNetwork | LayerShape)
-    listed = list(sizes) if is_list else []  # an array has no truth of its own
-    if not listed:
-        raise SubNetworkError(
-            f"sizes={sizes!r} is no list of sizes. Possible are lists such as {[size_name(config.active)]}. Give at "
-            "least one size, or None for all."
-        )
-    parsed: tuple[Size, ...] = tuple(dict.fromkeys(map(as_size, listed)))
-    for size in parsed:
-        config.resolve(size)
-    return parsed

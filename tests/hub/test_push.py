@@ -249,7 +249,7 @@ def test_size_that_does_not_exist_pushes_nothing(hub):
     layers = tuple(LayerShape(index, 4, 12 + index) for index in range(6))
     with pytest.raises(ValueError, match="maximum length is 96"):
         push_subnetworks(model, f"me/{'m' * 60}-{{size}}", ["w0.5-d0.5", layers])
-    with pytest.raises(ValueError, match=r"sizes is empty\. Give at least one of \['w0\.25-d0\.5', "):
+    with pytest.raises(ValueError, match=r"sizes=\[\] is no list of sizes\. Possible are lists such as \['w1-d1'\]"):
         push_subnetworks(model, "me/model", [])
     assert not hub.requests
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import sys
 import time
 from contextlib import nullcontext
@@ -17,6 +18,8 @@ from dynabert_hf import (
     ProfileTable,
     SizeRecord,
     SubNetwork,
+    SubNetworkError,
+    calibrate,
     count_flops,
     measure_latency,
     profile,
@@ -261,9 +264,13 @@ def test_an_impossible_setting_is_refused(setting, message):
         measure_latency(make_model(), **{"sequence_length": 5, **setting})
 
 
-def test_no_size_is_refused():
-    with pytest.raises(ValueError, match=r"sizes is empty\. Give at least one, such as 'w1-d1', or None for all"):
-        measure_latency(make_model(), [], sequence_length=5)
+@pytest.mark.parametrize("sizes", [[], "w0.5-d1", SubNetwork(0.5, 1.0)])
+def test_what_is_no_list_of_sizes_is_refused(sizes):
+    message = rf"sizes={re.escape(repr(sizes))} is no list of sizes\. Possible are lists such as \['w1-d1'\]"
+    with pytest.raises(SubNetworkError, match=message):
+        measure_latency(make_model(), sizes, sequence_length=5)
+    with pytest.raises(SubNetworkError, match=message):
+        calibrate(make_model(), None, sizes)
 
 
 def test_every_runtime_and_number_format_either_runs_or_says_why_not():
