@@ -64,14 +64,15 @@ def specialise(
         processing_class: The tokenizer, used for padding.
         data_collator: Makes a batch of examples; None: that of the task.
         **arguments: Fields of `DynaBertTrainingArguments`, such as `learning_rate`. Defaults are those of
-            `train_dynabert`, half an epoch and `hidden_matching="own"`. Nothing is dropped out while training.
+            `train_dynabert`, but a learning rate of 1e-4 for every model, half an epoch and `hidden_matching="own"`.
+            Nothing is dropped out while training.
 
     Returns:
         The small model, in evaluation mode, on the device and in the number format of `model`, but trained in float32
         at least. It stores no metrics: those of `model` are of other weights.
 
     Raises:
-        TypeError: If the model is not elastic, or has no head, or an argument is unknown.
+        TypeError: If the model is not elastic, or has no head, the teacher is no model, or an argument is unknown.
         SubNetworkError: If the model does not hold the size, or was cut by extraction.
         ValueError: If an argument is not possible, the teacher differs in shape, or the data set is empty.
         FloatingPointError: If a loss or a trained weight is not finite.

@@ -70,6 +70,7 @@ def store_teacher_outputs(
         progress: Whether to show a bar.
 
     Raises:
+        TypeError: If the teacher is no model.
         ValueError: If an argument is not possible, the teacher was cut by extraction, the data set is empty or has no
             known length, or the folder holds the outputs of another teacher or of other data.
         OSError: If the folder cannot be written to.

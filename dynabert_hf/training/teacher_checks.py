@@ -47,11 +47,13 @@ def check_teachers(
 
 
 def check_same_shape(model: ElasticModelMixin, teacher: PreTrainedModel) -> None:
-    """Check that a teacher has the shape of a model.
+    """Check that a teacher is a model with the shape of another.
 
     Raises:
-        ValueError: If it has another.
+        TypeError: If it is no model.
+        ValueError: If it has another shape.
     """
+    check_whole(teacher)
     ours, theirs = TeacherFacts.of(model), TeacherFacts.of(teacher)
     if not ours.has_shape_of(theirs):
         raise ValueError(

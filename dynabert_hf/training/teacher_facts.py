@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import AnySize
@@ -76,11 +76,14 @@ class TeacherFacts:
 
 
 def check_whole(model: PreTrainedModel) -> None:
-    """Check that a model to learn from, where it is elastic, holds its full size.
+    """Check that what is to teach is a model and, where it is elastic, holds its full size.
 
     Raises:
-        ValueError: If it does not.
+        TypeError: If it is no model.
+        ValueError: If it does not hold that.
     """
+    if not isinstance(getattr(model, "config", None), PreTrainedConfig):
+        raise TypeError(f"The teacher is a {type(model).__name__}. Give the model that from_pretrained loads.")
     if isinstance(model, ElasticModelMixin) and model.config.stored_shape is not None:
         raise ValueError(
             f"A {type(model).__name__} that was cut by extraction was given to learn from. It does not hold its full "

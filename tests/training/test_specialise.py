@@ -244,6 +244,10 @@ def test_a_size_that_cannot_be_and_another_teacher_are_refused_before_training(m
         ValueError, match=r"has 5 layers of 32 in a .bert., the model 6 layers.*Give the fine-tuned model"
     ):
         specialise(model, SIZE, train_dataset=make_dataset(), teacher=other, output_dir=tmp_path / "run", use_cpu=True)
+    with pytest.raises(TypeError, match=r"The teacher is a str\. Give the model that from_pretrained loads"):
+        specialise(model, SIZE, train_dataset=make_dataset(), teacher="mine", output_dir=tmp_path / "run", use_cpu=True)
+    with pytest.raises(TypeError, match=r"The teacher is a str\. Give"):
+        store_teacher_outputs("mine", make_dataset(), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
