@@ -33,6 +33,8 @@ MOST_BYTES = 2**20
 def make_controller(model, target, *, metric, length, cascade=()):
     """A controller with the metric that the checkpoint stores and latencies measured now.
 
+    Beside a cascade the metric is measured anew, since only metrics of the same rows compare.
+
     Args:
         model: The elastic model.
         target: What is promised.
@@ -44,9 +46,11 @@ def make_controller(model, target, *, metric, length, cascade=()):
     table = profile(model, list(stored), sequence_lengths=(length,))
     direction = (model.config.metric_directions or {}).get(metric)
     told = {"metric": metric, "greater_is_better": None if direction is None else direction == "higher"}
-    records = list(table.with_metrics(stored, metric=metric))
-    if cascade:
-        records += measure_cascade(model, *cascade, costs=table, num_thresholds=10)
+    if not cascade:
+        return LatencyController(model, table.with_metrics(stored, metric=metric), target, **told)
+    text = cascade[-1]
+    records = list(table.with_metrics(lambda size: text.evaluate(model.share(size))))
+    records += measure_cascade(model, *cascade, costs=table, num_thresholds=10)
     return LatencyController(model, records, target, **told)
 
 

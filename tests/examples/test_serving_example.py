@@ -7,9 +7,11 @@ import socket
 import sys
 import threading
 from http.server import ThreadingHTTPServer
+from itertools import permutations
 from pathlib import Path
 
 import pytest
+import torch
 from helpers.tiny import make_model, make_tokenizer
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -43,15 +45,25 @@ def test_the_example_answers_over_http(tmp_path, capsys):
 
 def test_the_example_serves_by_two_sizes_too(tmp_path, monkeypatch, capsys):
     save(tmp_path, METRICS)
-    rows = [f"film number {number} is good,{number % 3}" for number in range(12)]
+    texts = [" ".join(words) for words in permutations(["film", "is", "good", "number"])]
+    inputs = AutoTokenizer.from_pretrained(tmp_path)(texts, return_tensors="pt")
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    with torch.inference_mode():
+        labels = model(**inputs).logits.argmax(-1).tolist()
+    rows = [f"{text},{label}" for text, label in zip(texts, labels, strict=True)]
     (tmp_path / "dev.csv").write_text("\n".join(["text,label", *rows]) + "\n")
     cascade = ["--cascade", "w0.25-d0.5", "w1-d1", "--file", str(tmp_path / "dev.csv")]
-    made = []
+    made, tables, controller = [], [], LatencyController
+    monkeypatch.setattr(
+        example, "LatencyController", lambda *ask, **told: tables.append(ask[1]) or controller(*ask, **told)
+    )
     monkeypatch.setattr(example, "measure_cascade", lambda *given, **told: made.extend(measure(*given, **told)) or made)
     example.main([str(tmp_path), "--port", "0", "--smoke", "--p95-ms", "60000", *cascade])
     report = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert report["answers"] == sum(report["served"].values()) == 40
     assert {one.small for one in made} == {SubNetwork(0.25, 0.5)}
+    [full] = (one for one in tables[0] if str(one) == "w1-d1")
+    assert full.metrics == made[-1].metrics == {"accuracy": 1.0}  # on these rows; 0.9 is stored, of others
     with pytest.raises(SystemExit):
         example.main([str(tmp_path), "--port", "0", *cascade[:3]])
     assert "--cascade and --file go together" in capsys.readouterr().err
