@@ -57,8 +57,9 @@ def quantize_onnx(folder: str | os.PathLike, evaluate: Callable[[OnnxModel], flo
     with tempfile.TemporaryDirectory(dir=folder, prefix=".") as scratch:
         needed = _write_all(folder, Path(scratch), {files[name]: own["file"] for name, own in index["sizes"].items()})
         for name, entry in index["sizes"].items():
-            both = Path(scratch) / files[name], folder / entry["file"]
-            int8, float32 = (float(evaluate(OnnxModel(each))) for each in both)
+            runner = OnnxModel(Path(scratch) / files[name])
+            runner.path = folder / files[name]  # where it will lie: beside configuration and tokenizer
+            int8, float32 = (float(evaluate(each)) for each in (runner, OnnxModel(folder / entry["file"])))
             size_mb = needed[files[name]] / 2**20
             results[name] = QuantizedSize(folder / files[name], int8, float32, size_mb)
             entry["int8"] = {"file": files[name], "accuracy": int8, "float32_accuracy": float32}

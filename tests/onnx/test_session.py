@@ -9,7 +9,7 @@ import pytest
 import torch
 from helpers.tiny import make_batch, make_model, make_tokenizer
 
-from dynabert_hf import OnnxModel, export_onnx, load_onnx
+from dynabert_hf import OnnxModel, export_onnx, load_onnx, quantize_onnx
 from dynabert_hf.onnx.quantization import write_int8
 
 pytest.importorskip("onnxruntime")
@@ -170,6 +170,20 @@ def test_texts_get_answers_as_in_torch(pair, tmp_path, kind, read):
         runner.predict(["bad", "good"], ["film", None])
     with pytest.raises(ValueError, match=r"There are 2 texts and 1 second ones of pairs\. Give each"):
         runner.predict(["bad", "good"], ["film"])
+
+
+def test_int8_is_measured_by_what_it_says_of_texts(pair, tmp_path):
+    folder = shutil.copytree(pair[1].path.parent, tmp_path / "out")
+    make_tokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "film", "a"]).save_pretrained(folder)
+    texts, answers = ["a good film", "bad", "film " * 50], []
+
+    def evaluate(runner):
+        answers.append(runner.predict(texts))
+        return answers[-1][0]["score"]
+
+    measured = quantize_onnx(folder, evaluate)[SIZE]
+    assert answers == [load_onnx(folder, int8=int8).predict(texts) for int8 in (True, False)]
+    assert (measured.accuracy, measured.float32_accuracy) == tuple(each[0]["score"] for each in answers)
 
 
 def test_what_gives_no_answer_to_a_text_or_has_no_tokenizer_is_named(pair, tmp_path):
