@@ -20,9 +20,18 @@ import torch
 from script_errors import in_one_line
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from dynabert_hf import LabelledText, LatencyController, ServingTarget, measure_cascade, profile, read_stored_metrics
+from dynabert_hf import (
+    CascadeRecord,
+    LabelledText,
+    LatencyController,
+    ServingTarget,
+    measure_cascade,
+    profile,
+    read_stored_metrics,
+)
 from dynabert_hf.cli.inputs import refused_by_name
 from dynabert_hf.families import check_elastic, longest_input
+from dynabert_hf.model.subnetwork import size_name
 from dynabert_hf.sizes.choosing import leading_metric
 from dynabert_hf.tasks import answers_of
 
@@ -78,7 +87,7 @@ def make_handler(controller, tokenizer):
             with controller.request(arrived=arrived) as model, torch.inference_mode():
                 [answer] = answers_of(model(**inputs).logits.float().numpy(), model.config)
             latency = 1e3 * (controller.clock() - arrived)
-            return self.reply({**answer, "size": str(model.active), "latency_ms": latency})
+            return self.reply({**answer, "size": size_name(model.active), "latency_ms": latency})
 
         def do_GET(self):
             self.reply(describe(controller.report()))
@@ -100,11 +109,11 @@ def make_handler(controller, tokenizer):
 def describe(report):
     """A report as JSON holds it."""
     return {
-        "active": str(report.active),
+        "active": report.active.name,
         "p95_ms": report.p95_ms,
         "slowness": report.slowness,
         "mean_metric": report.mean_metric,
-        "served": {str(size): number for size, number in report.served.items()},
+        "served": {one.name: number for one, number in report.served.items()},
     }
 
 
@@ -161,7 +170,8 @@ def serve(server, controller, *, is_smoke):
     """Answer requests until ctrl-c, or forty of them."""
     host, port = server.server_address[:2]
     url = f"http://{host}:{port}"
-    print(f"Serving at {url}; the sizes are {', '.join(map(str, controller.models))}", flush=True)
+    names = [one.name if isinstance(one, CascadeRecord) else size_name(one) for one in controller.models]
+    print(f"Serving at {url}; the sizes are {', '.join(names)}", flush=True)
     if not is_smoke:
         try:
             server.serve_forever()

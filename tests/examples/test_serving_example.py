@@ -86,6 +86,22 @@ def test_an_answer_of_a_cascade_names_the_size_that_gave_it(tmp_path):
         assert answer["size"] == size
 
 
+def test_sizes_whose_layers_differ_are_named_by_their_texts(tmp_path, capsys):
+    shapes = ["l0h4n48-l2h1n7", "l1h4n48-l3h1n7"]  # as many heads and neurons
+    save(tmp_path, {shape: {"accuracy": 0.8} for shape in shapes} | {"w1-d1": {"accuracy": 0.7}})
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    records = [SizeRecord(shape, {"accuracy": 0.8}, {"latency_ms": 1.0}) for shape in shapes]
+    controller = LatencyController(model, records, ServingTarget(max_queue=9))
+    handler = example.make_handler(controller, AutoTokenizer.from_pretrained(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        example.serve(server, controller, is_smoke=True)
+    first, last = capsys.readouterr().out.splitlines()
+    told = json.loads(last)
+    assert first.endswith(f"the sizes are {shapes[0]}, {shapes[1]}")
+    assert told["last"]["size"] == told["active"] == shapes[1]
+    assert told["served"] == {shapes[1]: 40}
+
+
 def test_the_example_asks_for_a_checkpoint_with_accuracies(tmp_path):
     save(tmp_path, None)
     with pytest.raises(SystemExit, match=r"^serving.py: The model stores no metrics to choose by.*dynabert evaluate"):
