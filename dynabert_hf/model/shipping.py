@@ -14,7 +14,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import create_repo, metadata_update, upload_folder
+from huggingface_hub import create_branch, create_repo, metadata_update, upload_folder
 from huggingface_hub.errors import HfHubHTTPError
 from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
 
@@ -75,7 +75,8 @@ def prepare_upload(base_class: type, folder: str | Path) -> None:
     save_code(base_class, folder)
     config = _read_config(folder)
     origin = config.get("extracted_from") or {}
-    if origin.get("parent") and not _may_be_hub_id(origin["parent"]):
+    parent = origin.get("parent")
+    if parent and (Path(parent).exists() or not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", parent)):
         origin["parent"] = None
         _write_config(folder, config)
 
@@ -92,13 +93,15 @@ def push(
     commit_description: str | None = None,
     tags: list[str] | None = None,
 ) -> Any:
-    """Push a folder to the Hub, and return what the Hub says of the commit.
+    """Push a folder to the Hub, making repository and branch where needed, and return what the Hub says of the commit.
 
     Raises:
         ConnectionError: If the Hub cannot be reached or refuses.
     """
     try:
         repo_id = create_repo(repo_id, private=private, token=token, exist_ok=True).repo_id
+        if revision and not revision.startswith("refs/pr"):  # as transformers does
+            create_branch(repo_id, branch=revision, token=token, exist_ok=True)
         commit = upload_folder(
             repo_id=repo_id,
             folder_path=folder,
@@ -129,13 +132,9 @@ def _write_config(folder: str | Path, config: dict[str, Any]) -> None:
     (Path(folder) / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def _may_be_hub_id(text: str) -> bool:
-    return bool(re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", text)) and not Path(text).exists()
-
-
 def _auto_map(base_class: Any) -> dict[str, str]:
     """For each Auto class the class of this family that it loads, as `file.Class`."""
     module, family = base_class.__module__, base_class.__name__.removesuffix("Model")
     names = [name for name in vars(sys.modules[module]) if name.startswith(family)]
-    autos = [name.removeprefix(family).replace("For", "ModelFor") for name in names]
-    return {f"Auto{auto}": f"{module.rpartition('.')[2]}.{name}" for auto, name in zip(autos, names, strict=True)}
+    file = module.rpartition(".")[2]
+    return {name.replace(family, "Auto").replace("For", "ModelFor"): f"{file}.{name}" for name in names}

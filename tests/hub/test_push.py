@@ -56,6 +56,16 @@ def test_a_size_of_a_pushed_model_loads_with_the_package(hub):
     assert (str(model.active), len(model.bert.encoder.layer)) == ("w0.5-d0.5", 3)
 
 
+def test_a_model_is_pushed_to_a_branch_that_is_made_for_it(hub, tmp_path):
+    model = make_model()
+    model.push_to_hub("me/model", revision="trial")
+    model.save_pretrained(tmp_path, push_to_hub=True, repo_id="me/model", revision="second")
+    assert hub.files("me/model") == {}
+    assert hub.files("me/model", "trial") == hub.files("me/model", "second")
+    loaded = AutoModelForSequenceClassification.from_pretrained("me/model", revision="trial")
+    assert torch.equal(loaded.classifier.weight, model.classifier.weight)
+
+
 def make_tokenizer():
     return BertTokenizer(vocab={token: index for index, token in enumerate(["[UNK]", "[PAD]", "[CLS]", "[SEP]", "a"])})
 
