@@ -116,16 +116,20 @@ def render_model_card(facts: ModelCardFacts) -> ModelCard:
     return card
 
 
+def place_in_code(model_id: str | None = None, revision: str | None = None) -> str:
+    """How the example on a card says where the model is: by its id on the Hub, or words for a folder, and a branch."""
+    return f'"{model_id or "path/to/this/folder"}"' + (f', revision="{revision}"' if revision else "")
+
+
 def _example(facts: ModelCardFacts) -> str:
     """Python that loads the model, switches it to its smallest size and, where that is short, uses it."""
     if facts.is_sentence_encoder:
         return _example_of_vectors(facts)
     auto_class = "AutoModel" + facts.head.removeprefix("Model")
-    place = facts.model_id or "path/to/this/folder"
-    revision = f', revision="{facts.revision}"' if facts.revision else ""
     use = _USES.get(facts.task.pipeline) if facts.has_tokenizer else None
     names = [auto_class, *(["AutoTokenizer"] if use else []), *(["pipeline"] if use and "pipeline(" in use else [])]
-    where = [f'    "{place}"{revision}, trust_remote_code=True', ")"]  # of both, since both read the configuration
+    place = place_in_code(facts.model_id, facts.revision)
+    where = [f"    {place}, trust_remote_code=True", ")"]  # of both, since both read the configuration
     lines = [f"from transformers import {', '.join(names)}", "", f"model = {auto_class}.from_pretrained(", *where]
     size = facts.sizes[0].size if facts.sizes else SubNetwork(0.5, 0.5)
     lines.append(f"model.set_active({_as_arguments(size)})  # any size of the table, at any time")
@@ -136,14 +140,12 @@ def _example(facts: ModelCardFacts) -> str:
 
 def _example_of_vectors(facts: ModelCardFacts) -> str:
     """Python that loads the model as a sentence encoder, and compares texts by its smallest size."""
-    place = facts.model_id or "path/to/this/folder"
-    revision = f', revision="{facts.revision}"' if facts.revision else ""
     size = facts.sizes[0].size if facts.sizes else SubNetwork(0.5, 0.5)
     return "\n".join(
         [
             "from sentence_transformers import SentenceTransformer",
             "",
-            f'encoder = SentenceTransformer("{place}"{revision}, trust_remote_code=True)',
+            f"encoder = SentenceTransformer({place_in_code(facts.model_id, facts.revision)}, trust_remote_code=True)",
             f"encoder[0].auto_model.set_active({_as_arguments(size)})  # any size of the table, at any time",
             'vectors = encoder.encode(["A bird sings.", "I hear a bird.", "The train is late."])',
             "print(encoder.similarity(vectors, vectors))",

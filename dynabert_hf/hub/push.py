@@ -23,7 +23,7 @@ from ..model.shipping import NETWORK_ERRORS
 from ..model.subnetwork import Size, size_name
 from ..sizes.evaluation import stored_metrics
 from ..sizes.records import SizeRecord
-from .card import write_model_card
+from .card import place_in_code, write_model_card
 from .facts import ModelCardFacts
 from .space import check_token, push_space
 
@@ -116,7 +116,8 @@ def push_folder(
 ) -> str:
     """Push a saved model with its card, its tokenizer and the code to the Hub, and return the address of the commit.
 
-    The folder itself is only read. Checkpoints of a training, its optimiser and its arguments stay at home.
+    The folder itself is only read; the example on the card there loads the model from the Hub. Checkpoints of a
+    training, its optimiser and its arguments stay at home.
 
     Args:
         folder: A folder with a model, as `save_pretrained` or `train_dynabert` leave it.
@@ -150,11 +151,15 @@ def push_folder(
             name = file.relative_to(folder)
             if file.is_file() and not _stays_at_home(name):
                 files.setdefault(name, file)
+        card = files.pop(Path("README.md"), None)
         operations = [
             huggingface_hub.CommitOperationAdd(name.as_posix(), str(file)) for name, file in sorted(files.items())
         ]
         try:
             repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+            if card is not None:
+                text = card.read_bytes().replace(place_in_code().encode(), place_in_code(repo_id, revision).encode())
+                operations.append(huggingface_hub.CommitOperationAdd(card.name, text))
             if revision:
                 api.create_branch(repo_id, branch=revision, exist_ok=True)
             done = api.create_commit(repo_id, operations, commit_message=commit_message, revision=revision)

@@ -107,6 +107,22 @@ def test_pushed_folder_is_complete_and_keeps_its_secrets(hub, folder):
     assert AutoTokenizer.from_pretrained("me/model", revision="trial").tokenize("a") == ["a"]
 
 
+def test_the_example_on_a_pushed_card_loads_what_was_pushed(hub, folder, tmp_path, monkeypatch, capsys):
+    before = contents(folder)
+    push_folder(folder, "model", revision="trial")
+    assert contents(folder) == before
+    card = hub.files("me/model", "trial")["README.md"].decode()
+    monkeypatch.chdir(tmp_path)
+    scope = {}
+    exec(re.search(r"```python\n(.*?)```", card, re.DOTALL)[1], scope)
+    assert scope["model"].name_or_path == "me/model"
+    assert (str(scope["model"].active), scope["tokenizer"].tokenize("a")) == ("w0.25-d0.5", ["a"])
+    assert "score" in capsys.readouterr().out
+    own = (folder / "README.md").read_text()
+    assert card == own.replace('"path/to/this/folder"', '"me/model", revision="trial"')
+    assert own.count("path/to/this/folder") == 2
+
+
 @pytest.mark.parametrize("kind", ["create", "preupload", "batch", "upload", "commit"])
 def test_network_failure_is_explained_and_the_retry_works(hub, folder, kind, caplog):
     caplog.set_level(logging.DEBUG)
