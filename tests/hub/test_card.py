@@ -259,6 +259,16 @@ def test_card_at_the_end_of_training_holds_what_is_measured_then(tmp_path):
     assert str(tmp_path) not in str(card)
 
 
+def test_card_counts_the_rows_of_the_data_set_that_was_measured_last(tmp_path):
+    trainer = train(tmp_path, make_model())
+    for data, rows in ((trainer.eval_dataset[:3], 3), (None, 4), (trainer.eval_dataset[:1], 1)):
+        measured = trainer.evaluate(data)
+        trainer.create_model_card()
+        card = ModelCard.load(tmp_path / "README.md")
+        assert results_on(card)["accuracy of w1-d1"] == round(measured["eval_w1-d1_accuracy"], 4)
+        assert f"measured on {rows} rows of the evaluation data" in card.text
+
+
 def test_what_is_measured_after_training_is_saved_with_the_model(tmp_path):
     trainer = train(tmp_path, make_model())
     trainer.save_model()
