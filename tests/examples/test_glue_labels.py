@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, DatasetDict
 from glue_arguments import GlueArguments
+from glue_data import label_names
 from glue_labels import align_labels, load_classifier
 from helpers.backbones import CONFIGS
 from helpers.glue_tasks import glue, save_model, sentiment_rows, write_csv
@@ -104,6 +105,14 @@ def test_rows_that_are_held_back_have_their_share_of_every_class(tmp_path):
         data = load_data(arguments, seed, cache_dir=str(tmp_path / "cache"))
         assert data.labels == ("pay", "refund")
         assert {split: sum(part["label"]) for split, part in data.splits.items()} == {"train": 18, "validation": 2}
+
+
+def test_many_intents_of_few_rows_are_labels_and_as_many_numbers_are_values():
+    intents = [f"intent {row // 5:03}" for row in range(750)]
+    assert label_names(Dataset.from_dict({"label": intents}), "label") == tuple(sorted(set(intents)))
+    for values in ([row // 5 for row in range(750)], [f"id {row}" for row in range(750)]):
+        with pytest.raises(InputError, match=r"different labels in 750 rows\. Name the column with the labels"):
+            label_names(Dataset.from_dict({"label": values}), "label")
 
 
 def test_predictions_of_drawn_rows_stand_under_the_numbers_of_the_rows(tmp_path):
