@@ -103,6 +103,9 @@ def print_answer(
         for one in sorted(records, key=lambda one: -one.costs[costs[0]])
     ]
     console.print(table_of(rows))
+    nearest = answer.choice or answer.nearest_miss
+    if nearest and nearest.name != str(nearest):  # a label does not tell which layers
+        console.print(f"{nearest}: --size {nearest.name}", soft_wrap=True)
 
 
 def precision_note(metric: str, dtype: str) -> str | None:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from helpers.texts import REVIEW_WORDS, make_review_model, save_reviews
-from helpers.tiny import make_tokenizer
+from helpers.tiny import make_model, make_tokenizer
 from transformers import AutoModelForSequenceClassification
 
 from dynabert_cli import main
@@ -40,6 +40,14 @@ def test_what_is_found_is_what_the_package_finds_and_is_kept(folder, capsys):
     assert main(["recommend", str(folder / "model"), "--flops", str(budget), "--sequence-length", "8"]) == 0
     assert main(["show", str(folder / "model")]) == 0
     assert "layers (" in capsys.readouterr().out
+
+
+def test_a_found_shape_that_is_recommended_is_named_as_other_commands_take_it(tmp_path, capsys):
+    shape = "l0h2n24-l1h4n12"
+    make_model(metrics={shape: {"accuracy": 0.9}}, sizes=[shape]).save_pretrained(tmp_path / "model")
+    for flops, code in (("1e9", 0), ("1", 3)):
+        assert main(["recommend", str(tmp_path / "model"), "--flops", flops, "--sequence-length", "8"]) == code
+        assert f"\n2 layers (6 heads, 36 neurons): --size {shape}\n" in capsys.readouterr().out
 
 
 def test_a_table_fits_a_terminal(folder, capsys):
