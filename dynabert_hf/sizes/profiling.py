@@ -104,7 +104,7 @@ def measure_latency(
     warmup: int = 3,
     progress: bool = False,
 ) -> list[SizeRecord]:
-    """What `profile` measures, under one setting: a `SizeRecord` for each size, in the order given.
+    """What `profile` measures, under one setting: a `SizeRecord` for each size, in the order given and each once.
 
     Args:
         model: An elastic model.
