@@ -1,7 +1,7 @@
 """Following a long run: the size in work on the progress bar, tags that TensorBoard groups, the history as files.
 
 These callbacks take the place of transformers' own, which know nothing of sizes and would mix dozens of names. Bars are
-for terminals; in a file or a pipe there is a line for each step that is logged.
+for terminals and notebooks; in a file or a pipe there is a line for each step that is logged.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import datasets
 from tqdm.auto import tqdm
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import TensorBoardCallback
+from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
-from transformers.utils import logging
+from transformers.utils import is_in_notebook, logging
 
 from ..files import finite, json_text
 from ..model.subnetwork import AnySize, size_name
@@ -262,15 +263,15 @@ def show_progress(trainer: Trainer) -> SizeProgressCallback:
     progress = SizeProgressCallback()
     callbacks = trainer.callback_handler.callbacks
     for index, callback in enumerate(callbacks):
-        if type(callback) in (ProgressCallback, PrinterCallback):
-            has_bars = type(callback) is ProgressCallback and is_terminal()
+        if type(callback) in (DEFAULT_PROGRESS_CALLBACK, ProgressCallback, PrinterCallback):  # of notebooks, too
+            has_bars = type(callback) is not PrinterCallback and is_terminal()
             callbacks[index] = progress if has_bars else SizeLinesCallback()
     return progress
 
 
 def is_terminal() -> bool:
-    """Whether progress bars have a terminal to be drawn in."""
-    return sys.stderr.isatty()
+    """Whether progress bars have a terminal to be drawn in, or a notebook."""
+    return sys.stderr.isatty() or is_in_notebook()
 
 
 @contextmanager

@@ -104,6 +104,19 @@ def test_a_line_about_one_size_names_no_stage():
     assert log_line(args, state, {"loss": 0.5}, model) == "Training, step 3 of 9: loss 0.5"
 
 
+def test_a_notebook_has_bars_of_all_sizes_and_no_table_with_a_column_for_each(tmp_path, monkeypatch, capsys):
+    class Table(TrainerCallback):
+        """Stands for what transformers shows in notebooks."""
+
+    for module in ("transformers.trainer", "dynabert_hf.training.callbacks"):
+        monkeypatch.setattr(f"{module}.DEFAULT_PROGRESS_CALLBACK", Table)
+    monkeypatch.setattr("dynabert_hf.training.callbacks.is_in_notebook", lambda: True)
+    trainer = make_trainer(tmp_path, disable_tqdm=False, eval_strategy="epoch", per_device_eval_batch_size=4)
+    trainer.train()
+    assert not any(isinstance(callback, Table) for callback in trainer.callback_handler.callbacks)
+    assert "Evaluating 4 sizes: 100%|██████████| 8/8" in capsys.readouterr().err
+
+
 def test_a_callback_of_ones_own_stays(tmp_path):
     class Mine(SizeProgressCallback):
         pass
