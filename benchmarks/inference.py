@@ -196,7 +196,7 @@ def run(kind, name, arguments):
     if kind == "onnx":
         for size, row in rows.items():
             row["int8 file MB"] = round(
-                onnx_files(arguments.folder, setting.shape, size)["onnx int8"].stat().st_size / 1e6, 2
+                onnx_files(arguments.folder, setting.shape, size)["onnx int8"].stat().st_size / 2**20, 2
             )
     model = make_model(setting.shape)
     for size, row in rows.items():
