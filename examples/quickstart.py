@@ -78,7 +78,7 @@ def parse_arguments():
     parser.add_argument(
         "--model", default="minilm", help=f"folder or Hub id of an encoder, or one embedded: {names} (default: minilm)"
     )
-    parser.add_argument("--dataset", help="Hub id of a data set with the splits train and test (or validation)")
+    parser.add_argument("--dataset", help="folder or Hub id of a data set with the splits train and test or validation")
     parser.add_argument("--train-file", help="csv, json or parquet file to train on, instead of --dataset")
     parser.add_argument("--test-file", help="file of the same form to measure on")
     parser.add_argument("--text-column", help="of data that you name (default: text)")
