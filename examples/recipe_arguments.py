@@ -199,7 +199,10 @@ def parse_arguments(argv, data_kind, *, usage, description):
 
 
 class _HelpFormatter(RawDescriptionHelpFormatter, ArgumentDefaultsHelpFormatter):
-    """The description as it is written, and the defaults."""
+    """The description as it is written, and the defaults that there are."""
+
+    def _get_help_string(self, action):
+        return action.help if action.default is None else super()._get_help_string(action)
 
 
 def _check_together(model, data, given):
