@@ -122,7 +122,7 @@ def sizes_of(model: ElasticModelMixin) -> tuple[AnySize, ...]:
 
 
 def parsed_sizes(sizes: Iterable[Size], config: Any) -> tuple[AnySize, ...]:
-    """The sizes that were given for a model with this configuration, each once.
+    """The sizes that were given for a model with this configuration, in their order.
 
     Raises:
         SubNetworkError: If one is not possible, or there is none.
@@ -134,7 +134,7 @@ def parsed_sizes(sizes: Iterable[Size], config: Any) -> tuple[AnySize, ...]:
             f"sizes={sizes!r} is no list of sizes. Possible are lists such as {[size_name(config.active)]}. Give at "
             "least one size."
         )
-    parsed = tuple(dict.fromkeys(map(as_size, listed)))
+    parsed = tuple(map(as_size, listed))
     for size in parsed:
         config.resolve(size)
     return parsed

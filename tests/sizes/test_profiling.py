@@ -53,7 +53,7 @@ TABLE = ProfileTable(
 
 
 def test_latency_is_measured_for_every_size_in_the_order_given():
-    sizes = ["w1-d1", "w0.25-d0.5"]
+    sizes = ["w1-d1", "w0.25-d0.5", "w1-d1"]
     profiles = measure_latency(make_model(), sizes, batch_size=2, sequence_length=5, rounds=3)
     assert [profile.name for profile in profiles] == sizes
     assert all(each.latency_ms > 0 and each.costs["latency_spread_ms"] >= 0 for each in profiles)
