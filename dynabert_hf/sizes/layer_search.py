@@ -166,7 +166,7 @@ def search_layers(
     costs = measure_costs(model, **setting) if cost == "latency_ms" else count_costs(model, cost, **setting)
     _check_reach(space, costs, budgets[0])
     judge = _Judge(model, text, max_rows)
-    until = started + time_limit_s
+    until = time.perf_counter() + time_limit_s
     finalists = _finalists(space, costs, budgets, judge, evaluations, until=until, seed=seed, progress=progress)
     grid = _grid_within(model, costs, budgets[-1])
     records = _with_costs(model, [*chain(*finalists), *grid], cost, setting)

@@ -1,7 +1,9 @@
 """The search over layer shapes: its divergence, its moves, what it finds, and what it is refused."""
 
 import random
+import time
 from itertools import product
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -107,6 +109,21 @@ def test_a_time_limit_ends_a_search_with_what_it_has(model, importance, half):
     )
     assert len(result.found) == 2
     assert result.num_evaluated < 10
+
+
+def test_what_measures_the_table_takes_nothing_of_the_time_limit(model, importance, half, monkeypatch):
+    late, count = [0.0], layer_search.count_costs
+
+    def slow(*given, **told):
+        late[0] += 1000
+        return count(*given, **told)
+
+    clock = SimpleNamespace(perf_counter=lambda: late[0] + time.perf_counter())
+    monkeypatch.setattr(layer_search, "time", clock)
+    monkeypatch.setattr(layer_search, "count_costs", slow)
+    result = search_layers(model, make_text(model), importance, flops=half, evaluations=10, time_limit_s=900, **SETTING)
+    assert result.num_evaluated >= 10
+    assert result.seconds > 1000
 
 
 def test_a_latency_budget_is_kept_by_the_table_and_measured(model, importance):
