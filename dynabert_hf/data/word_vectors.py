@@ -119,7 +119,8 @@ class WordVectors:
 def whole_words(tokenizer: Any) -> dict[int, str]:
     """The tokens that are whole words, or begin one, by their numbers: no later pieces, and no special tokens."""
     tokens = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
-    begins = next((mark for mark in ("\u0120", "\u2581") if any(token.startswith(mark) for token in tokens)), "")
+    mark = max(("##", "\u0120", "\u2581"), key=lambda mark: sum(token.startswith(mark) for token in tokens))
+    begins = "" if mark == "##" else mark  # the usual one: XLM-RoBERTa has \u0120 as a letter, too
     special = set(tokenizer.all_special_ids)
     return {
         number: tokenizer.convert_tokens_to_string([token]).strip() if begins else token

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 from helpers.tiny import TINY, make_tokenizer
-from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification
+from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification, XLMRobertaTokenizer
 
 from dynabert_hf.data import augmented_files
 from dynabert_hf.data.augmentation import WordReplacement
 from dynabert_hf.data.augmented_files import augment_file, augment_rows
-from dynabert_hf.data.word_vectors import WordVectors
+from dynabert_hf.data.word_vectors import WordVectors, whole_words
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = ["film", "story", "good", "bad", "love", "hate", "plot", "actor", "scene", "very", "the", "is", "not", ",", "."]
@@ -154,6 +154,16 @@ def test_a_header_and_words_with_blanks_are_read(tmp_path):
     vectors = WordVectors.from_file(tmp_path / "vectors.txt", max_words=2)
     assert vectors.words == ["film", ". ."]
     assert vectors.vectors.tolist() == [[1, 0], [0, 1]]
+
+
+def test_words_begin_as_most_tokens_of_a_vocabulary_tell():
+    """Signs by which words begin in other vocabularies are letters and signs of texts, too."""
+    letters, special = ["\u0120", "\u2581"], ["<s>", "<pad>", "</s>", "<unk>"]
+    pieces = [*special, *(f"\u2581{word}" for word in WORDS[:4]), "ed", "##", "\u0120"]
+    sentence_pieces = XLMRobertaTokenizer(vocab=[*((piece, -1.0) for piece in pieces), ("<mask>", 0.0)])
+    assert set(whole_words(sentence_pieces).values()) == set(WORDS[:4])
+    word_pieces = make_tokenizer([*VOCABULARY, *letters])
+    assert set(whole_words(word_pieces).values()) == {*VOCABULARY, *letters} - {*SPECIAL, *PIECES[2:]}
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".json", ".parquet"])
