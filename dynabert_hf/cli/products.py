@@ -16,6 +16,7 @@ from ..files import new_folder
 from ..hub.card import write_model_card
 from ..hub.facts import ModelCardFacts, is_hub_id
 from ..hub.push import push_folder, push_subnetworks
+from ..model.shipping import save_sentence_encoder
 from ..onnx.export import export_onnx
 from ..onnx.quantization import quantize_onnx
 from ..sizes.tables import quantity, table_of
@@ -30,7 +31,9 @@ def extract(arguments: Namespace, console: Console) -> None:
         model = load_model(arguments.model)
         small = model.extract(arguments.size)
         if arguments.stock:
-            small.to_backbone().save_pretrained(folder)
+            stock = small.to_backbone()
+            stock.save_pretrained(folder)
+            save_sentence_encoder(stock, folder)
         else:
             small.save_pretrained(folder, with_code=True)
         tokenizer = load_tokenizer(arguments.model)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.sentences import make_pairs, make_texts, save_encoder
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel, AutoTokenizer, BertModel
 
 from dynabert_cli import main
 from dynabert_hf import DynaBertModel, StoredOutputs
@@ -64,6 +64,20 @@ def test_retrieval_is_measured_on_texts_with_labels(folder, capsys):
     assert set(run(capsys, "evaluate", folder / "model", *options, "--metric", "mrr")["w1-d1"]) == {"mrr"}
     assert main(["evaluate", str(folder / "model"), *map(str, options), "--metric", "accuracy"]) == 1
     assert "'accuracy' is not known for this model. Possible are ['accuracy_at_1', 'mrr']" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("mode", ["cls", "mean"])
+def test_an_encoder_of_the_stock_class_gives_the_same_vectors(mode, tmp_path, capsys):
+    library = pytest.importorskip("sentence_transformers")
+    encoder = SentenceEncoder.of(save_encoder(tmp_path / "encoder", mode=mode))
+    DynaBertModel.from_backbone(encoder.model).save_pretrained(tmp_path / "model")
+    encoder.tokenizer.save_pretrained(tmp_path / "model")
+    run(capsys, "extract", tmp_path / "model", tmp_path / "shallow", "--size", "w1-d0.5", "--stock")
+    small = library.SentenceTransformer(str(tmp_path / "shallow"), device="cpu")
+    assert type(small[0].auto_model) is BertModel
+    whole = library.SentenceTransformer(str(tmp_path / "model"), device="cpu")
+    whole[0].auto_model.set_active("w1-d0.5")
+    np.testing.assert_allclose(small.encode(make_texts(6)), whole.encode(make_texts(6)), rtol=0, atol=1e-6)
 
 
 def test_an_extracted_size_is_an_encoder(folder, capsys):
