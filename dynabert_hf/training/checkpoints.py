@@ -177,7 +177,10 @@ class RecoverableTrainer(Trainer):
         if self.args.should_save and self.args.save_strategy != "no":
             check_writable_folder(folder)
             shutil.rmtree(folder / ASIDE, ignore_errors=True)
-        return super().train(str(resume_from_checkpoint) if resume_from_checkpoint else None, *args, **kwargs)
+        try:
+            return super().train(str(resume_from_checkpoint) if resume_from_checkpoint else None, *args, **kwargs)
+        finally:
+            self.is_in_train = False  # also where somebody stopped it
 
     def _check_resumable(self, checkpoint: Path) -> None:
         """Refuse a checkpoint that is not whole or of another training, and name arguments that have changed since."""

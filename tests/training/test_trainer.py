@@ -15,6 +15,7 @@ from transformers import (
     BertConfig,
     BertForSequenceClassification,
     EarlyStoppingCallback,
+    TrainerCallback,
     default_data_collator,
 )
 
@@ -713,6 +714,25 @@ def test_a_page_of_another_kind_keeps_its_place_at_the_end_of_training(tmp_path,
     page.write_text(page.read_text().replace("4 sizes", "5 sizes"))
     trainer.train()  # which replaces a card
     assert "# DynaBERT in 4 sizes" in page.read_text()
+
+
+class _Stopped(TrainerCallback):
+    """Stops training as somebody does at the keyboard."""
+
+    def on_step_end(self, args, state, control, **kwargs):
+        raise KeyboardInterrupt
+
+
+def test_a_model_whose_training_was_stopped_is_saved_with_what_is_measured_then(tmp_path):
+    trainer = make_trainer(tmp_path, compute_metrics=accuracy, callbacks=[_Stopped()])
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    measured = trainer.evaluate()
+    trainer.save_model()
+    stored = json.loads((tmp_path / "config.json").read_text())["metrics"]
+    assert {size: own["accuracy"] for size, own in stored.items()} == {
+        str(size): measured[f"eval_{size}_accuracy"] for size in trainer.model.config.subnetworks
+    }
 
 
 def test_a_card_counts_the_rows_that_were_measured_last(tmp_path):
