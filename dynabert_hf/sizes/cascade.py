@@ -215,7 +215,7 @@ def measure_cascade(
         text: Labelled text that the model was not trained on.
         costs: Records of both sizes, such as `measure_latency` makes them; None: their FLOPs are counted, for 128
             tokens.
-        num_thresholds: At how many thresholds at most.
+        num_thresholds: At how many thresholds at most, three or more.
 
     Returns:
         A record for each threshold from 0, the small size alone, to 1, where both are asked.
@@ -271,7 +271,8 @@ def _costs_of(
 
 def _thresholds(sure: torch.Tensor, most: int) -> list[float]:
     """From 0 to 1, in between where the number of rows that are asked again grows by about the same each time."""
-    between = torch.quantile(sure.double(), torch.linspace(0, 1, max(2, most) - 1).double())
+    shares = torch.linspace(0, 1, max(3, most) - 1).double()[:-1]  # at the surest all are asked again, as at 1
+    between = torch.quantile(sure.double(), shares)
     return sorted({0.0, *between.clamp(0, 1).tolist(), 1.0})
 
 
