@@ -251,7 +251,8 @@ def check_tokenised(name: str, dataset: Any, *, possible: Collection[str] = ("in
     if columns and not set(possible) & set(columns):
         raise ValueError(
             f"{name} has the columns {sorted(columns)} but no 'input_ids'. Tokenise it first: "
-            "dataset.map(lambda rows: tokenizer(rows['text'], truncation=True), batched=True)."
+            "dataset.map(lambda rows: tokenizer(rows['text'], truncation=True), batched=True). train_dynabert, "
+            "specialise and store_teacher_outputs do so themselves with processing_class=tokenizer."
         )
 
 

@@ -214,7 +214,7 @@ def test_a_folder_of_a_fine_tuned_model_is_a_teacher(tmp_path):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"text": ["a"], "labels": [0]}, "no 'input_ids'. Tokenise it first"),
+        ({"text": ["a"], "labels": [0]}, "no 'input_ids'. Tokenise it first: .* themselves with processing_class"),
         ({"input_ids": [], "labels": []}, "train_dataset is empty"),
     ],
 )
