@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import AutoConfig
 
 from .families import AUTO_CLASSES, elastic_classes
+from .model.configuration import ElasticConfigMixin
 from .model.elastic_model import ElasticModelMixin
 from .model.modeling_dynabert import (
     DynaBertConfig,

@@ -3,8 +3,8 @@
 import inspect
 
 import dynabert_hf
+from dynabert_hf import ElasticConfigMixin
 from dynabert_hf.families import elastic_classes
-from dynabert_hf.model.configuration import ElasticConfigMixin
 from helpers import ROOT
 
 PAGE = ROOT / "docs" / "api.md"
@@ -99,7 +99,7 @@ def make_page():
             parts.append(classes_table())
         parts.append(room_table(room))
         if room == "model":
-            parts.append("Every configuration has these beside the fields of its stock class:\n")
+            parts.append("Every configuration has the fields that `help(ElasticConfigMixin)` lists, and these:\n")
             known = dict(methods_of(ElasticConfigMixin))
             parts.append(
                 table(["name", "what it is"], [[f"`config.{name}`", summary(known[name])] for name in OF_CONFIGURATION])
