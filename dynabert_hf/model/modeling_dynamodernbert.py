@@ -59,18 +59,25 @@ def _at_equal_distances(layers: Sequence[int], count: int) -> list[int]:
     return [layers[place * len(layers) // count] for place in range(count)]
 
 
-class DynaModernBertModel(ElasticModelMixin, ModernBertModel):
+class _DynaModernBert(ElasticModelMixin):
+    config_class = DynaModernBertConfig
+
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        """No: of custom code transformers leaves out how stock draws new weights, which differs from part to part."""
+        return False
+
+
+class DynaModernBertModel(_DynaModernBert, ModernBertModel):
     """Elastic `ModernBertModel`: hidden states of the active size, `(batch, seq, hidden)`."""
 
-    config_class = DynaModernBertConfig
     _can_record_outputs = {
         "hidden_states": layer_recorder(ModernBertEncoderLayer),
         "attentions": ModernBertAttention,
     }
 
 
-class _DynaModernBertHead(ElasticModelMixin):
-    config_class = DynaModernBertConfig
+class _DynaModernBertHead(_DynaModernBert):
     elastic_base_class = DynaModernBertModel
 
 

@@ -4,6 +4,7 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+import transformers
 from helpers.backbones import CONFIGS, HEADS, irregular, make_backbone, make_stock, masked, of_layers, run
 from helpers.tiny import make_batch
 from safetensors.torch import load_file
@@ -222,6 +223,21 @@ def test_a_stock_checkpoint_of_every_head_loads_without_missing_weights(family, 
         assert not loading["missing_keys"]
         assert not loading["unexpected_keys"]
         assert_close(run(model.eval(), head), run(stock, head), 1e-6)
+
+
+def test_new_weights_are_drawn_as_stock_draws_them(family, tmp_path):
+    base = make_stock(family, "Model", **of_layers(family, 2))
+    base.save_pretrained(tmp_path)
+    loaded, fresh = [], []
+    for name in (f"{family}ForSequenceClassification", f"Dyna{family}ForSequenceClassification"):
+        torch.manual_seed(0)
+        loaded.append(getattr(dynabert_hf if name.startswith("Dyna") else transformers, name).from_pretrained(tmp_path))
+        fresh.append(type(loaded[-1])(loaded[-1].config))
+    for stock, ours in zip(loaded[0].parameters(), loaded[1].parameters(), strict=True):
+        assert torch.equal(stock, ours)
+    for (name, stock), ours in zip(fresh[0].named_parameters(), fresh[1].parameters(), strict=True):
+        if stock.numel() > 1000:  # enough to tell by their spread how they were drawn
+            torch.testing.assert_close(ours.std(), stock.std(), rtol=0.15, atol=0.0, msg=name)
 
 
 def test_a_cut_in_depth_becomes_a_stock_model(family, tmp_path):
