@@ -135,7 +135,7 @@ def search_layers(
         min_heads: Heads that a kept layer keeps at least.
         min_neurons: Neurons that it keeps at least.
         neuron_step: By how many neurons shapes differ; None: as many as go with one head.
-        max_rows: Rows of the text that shapes are compared on.
+        max_rows: Rows of the text that shapes are compared on at most, in whole batches, of which one is the least.
         evaluations: Shapes to run for each budget at most. A run that no time limit ends depends on the seed alone.
         time_limit_s: Seconds that running them may take in all.
         seed: Of the draws.
@@ -232,8 +232,8 @@ class _Judge:
 
     def __init__(self, model: ElasticModelMixin, text: LabelledText, max_rows: int):
         batches, self.model = text.batches, model
-        rows = sum(len(batch["input_ids"]) for batch in batches)
-        every = max(1, math.ceil(rows / max_rows))  # of all lengths, since batches are sorted by length
+        most = max(1, max_rows // max(len(batch["input_ids"]) for batch in batches))
+        every = math.ceil(len(batches) / most)  # of all lengths, since batches are sorted by length
         self.text = replace(text, batches=batches[::every])
         self.kind = problem_type(model.config) if task_of(model).predicts == "text" else "single_label_classification"
         self.expected = self._predict(model.config.resolve(SubNetwork()))

@@ -111,6 +111,12 @@ def test_a_time_limit_ends_a_search_with_what_it_has(model, importance, half):
     assert result.num_evaluated < 10
 
 
+@pytest.mark.parametrize(("max_rows", "rows"), [(512, 40), (40, 40), (39, 24), (20, 16), (8, 8), (1, 8)])
+def test_shapes_are_compared_on_no_more_rows_than_asked_for(model, max_rows, rows):
+    judge = layer_search._Judge(model, make_text(model), max_rows)  # five batches of eight
+    assert len(judge.expected) == rows
+
+
 def test_what_measures_the_table_takes_nothing_of_the_time_limit(model, importance, half, monkeypatch):
     late, count = [0.0], layer_search.count_costs
 
