@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -28,13 +27,11 @@ from .callbacks import AveragedWeights, KeptPositions, show_progress
 from .checks import check_datasets
 from .distillation import loss_of_labelled_rows, match_hidden_states, taught_losses
 from .dropout import dropping
-from .ordered_evaluation import unchanged
 from .references import same_draws
 from .stages import ARGUMENTS, order_of, stage_defaults, what_to_give
 from .teacher import check_task
 from .teacher_checks import check_same_shape, check_teachers
-from .teacher_facts import at_size
-from .teaching import fresh_views, viewed
+from .teaching import all_unchanged, ask, fresh_views, viewed
 
 OF_A_STAGE = ("stage", "strategy", "num_random_subnetworks", "teacher_width", "eval_sizes")
 """Arguments that say which sizes a step trains together, which has no meaning for one."""
@@ -199,10 +196,7 @@ class OneSizeTrainer(Trainer):
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train as transformers does; the teachers are as before when it returns or raises."""
-        with ExitStack() as stack:
-            for teacher in self.teachers:
-                stack.enter_context(unchanged(teacher))
-                teacher.eval().to(self.args.device)
+        with all_unchanged(self.teachers):
             return super().train(*args, **kwargs)
 
     def compute_loss(
@@ -228,7 +222,7 @@ class OneSizeTrainer(Trainer):
             on_labels = loss_of_labelled_rows(student, labels, config, None)
         else:
             on_labels, student = super().compute_loss(model, {**inputs, **with_states}, return_outputs=True)
-        losses = [self._loss_from(teacher, student, inputs, bare, with_states) for teacher in self.teachers]
+        losses = [self._loss_from(teacher, student, inputs) for teacher in self.teachers]
         loss = torch.stack(losses).mean()
         if on_labels is not None:
             loss = loss + args.label_weight * of_labelled(on_labels, labels)
@@ -236,14 +230,14 @@ class OneSizeTrainer(Trainer):
             raise _not_finite(f"The loss is {loss.item()} at step {self.state.global_step}")
         return (loss, student) if return_outputs else loss
 
-    def _loss_from(
-        self, teacher: Any, student: Any, inputs: dict[str, Any], bare: dict[str, Any], wanted: dict[str, bool]
-    ) -> torch.Tensor:
+    def _loss_from(self, teacher: PreTrainedModel, student: Any, inputs: dict[str, Any]) -> torch.Tensor:
         """What the student is told by one teacher."""
-        with torch.no_grad(), at_size(teacher, SubNetwork()):
-            target = teacher(**bare, **wanted)
+        args: Any = self.args
         elastic: Any = self.accelerator.unwrap_model(self.model)
-        told: dict[str, Any] = {"task": task_of(elastic), "config": elastic.config, "args": self.args}
+        asked: dict[str, Any] = {"labels": None, "hidden_states": args.hidden_weight > 0, "device": args.device}
+        with self.accelerator.autocast():
+            target = ask([teacher], SubNetwork(), without_labels(inputs), config=elastic.config, **asked)
+        told: dict[str, Any] = {"task": task_of(elastic), "config": elastic.config, "args": args}
         weighted = taught_losses(student, target, inputs, matched=self.matched, **told)
         return sum((weight * part for weight, part in weighted.values()), torch.zeros((), device=self.args.device))
 

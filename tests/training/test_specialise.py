@@ -144,6 +144,18 @@ def test_a_model_in_half_precision_learns_as_in_whole_precision(model, tmp_path)
     assert abs(moved / expected - 1) < 0.1
 
 
+def test_in_mixed_precision_the_teachers_compute_in_it_too(model, teacher, tmp_path):
+    computed = {}
+
+    def note(module, inputs, output):
+        computed[module] = output.dtype, output.requires_grad
+
+    for each in (model, teacher):
+        each.classifier.register_forward_hook(note)
+    specialise(model, SIZE, teacher=teacher, train_dataset=make_dataset(), output_dir=tmp_path, bf16=True, **STEP)
+    assert computed == dict.fromkeys((model.classifier, teacher.classifier), (torch.bfloat16, False))
+
+
 def test_an_only_step_is_no_warm_up(model, tmp_path):
     told = {"train_dataset": make_dataset(), "output_dir": tmp_path, "max_steps": 1, "learning_rate": 1e-3}
     told |= {"use_cpu": True, "disable_tqdm": True}
