@@ -158,6 +158,11 @@ def backbone_class_of(elastic_class: Any) -> Any:
     return elastic_class.__mro__[elastic_class.__mro__.index(ElasticModelMixin) + 1]
 
 
+def elastic_class_name(model: ElasticModelMixin) -> str:
+    """Name of the class of the package that a model is of, also for a subclass of it with another name."""
+    return f"Dyna{model.backbone_class.__name__}"
+
+
 def supported_types() -> list[str]:
     """The stock model types that can be made elastic, as `config.json` names them."""
     return list(dict.fromkeys(each.config_class.backbone_config_class.model_type for each in elastic_classes()))

@@ -12,7 +12,7 @@ from huggingface_hub import ModelCard
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
-from ..families import check_elastic, sizes_of
+from ..families import check_elastic, elastic_class_name, sizes_of
 from ..model.configuration import REFERENCES
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import size_name
@@ -54,11 +54,6 @@ FIELDS = dict(zip(REFERENCES, ("teacher_metrics", "finetuned_metrics", "baseline
 def references_of(holder: Any) -> dict[str, Mapping[str, float]]:
     """The metrics of the references that facts or a result have, by `REFERENCES`."""
     return {name: getattr(holder, own) for name, own in FIELDS.items() if getattr(holder, own)}
-
-
-def elastic_class_name(model: ElasticModelMixin) -> str:
-    """Name of the class of the package that a model is of, also for a subclass of it with another name."""
-    return f"Dyna{model.backbone_class.__name__}"
 
 
 @dataclass(frozen=True)

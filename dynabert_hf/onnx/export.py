@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..families import longest_input, parsed_sizes, sizes_of
+from ..families import elastic_class_name, longest_input, parsed_sizes, sizes_of
 from ..files import new_folder
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import Size, as_size, size_name
@@ -98,12 +98,12 @@ def export_onnx(
         names = [size_name(each) for each in chosen]
         differences = _write_graphs(model, chosen, folder, shared=sizes is not None)
         config = copy.deepcopy(model.config)
-        config.architectures = [type(model).__name__]  # which a model that was never saved does not know
+        config.architectures = [elastic_class_name(model)]  # which a model that was never saved does not know
         config.save_pretrained(folder)
         if tokenizer is not None:
             tokenizer.save_pretrained(folder)
         index = {
-            "model_class": type(model).__name__,
+            "model_class": elastic_class_name(model),
             "tolerance": TOLERANCE,
             "sizes": {n: {"file": graph_file(n), "max_difference": differences[n]} for n in names},
         }
@@ -222,8 +222,7 @@ def _inputs(model: Any, *, batch_size: int, length: int, choices: int = 3) -> di
     """A ragged batch: every sequence but the first is padded, the last down to one token."""
     config = model.config
     generator = torch.Generator().manual_seed(batch_size * 1009 + length)
-    is_choice = type(model).__name__.endswith("MultipleChoice")
-    shape = (batch_size, choices, length) if is_choice else (batch_size, length)
+    shape = (batch_size, choices, length) if task_of(model).predicts == "choice" else (batch_size, length)
     input_ids = torch.randint(0, config.vocab_size, shape, generator=generator)
     padding = config.pad_token_id or 0
     input_ids[input_ids == padding] = (padding + 1) % config.vocab_size

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ..data.labelled_text import LabelledText
-from ..families import ModelTypeError, check_elastic, parsed_sizes, sizes_of
+from ..families import ModelTypeError, check_elastic, elastic_class_name, parsed_sizes, sizes_of
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import AnySize, Size, size_name
 from ..task_metrics import problem_type
@@ -96,7 +96,7 @@ def calibrate(model: ElasticModelMixin, text: LabelledText, sizes: Iterable[Size
         TypeError: If the head does not choose among labels.
     """
     check_elastic(model)
-    kind = kind_of_choice(type(model).__name__, model.config)
+    kind = kind_of_choice(elastic_class_name(model), model.config)
     chosen = sizes_of(model) if sizes is None else parsed_sizes(sizes, model.config)
     fitted = {
         size_name(size): fit_temperature(logits, text.labels, kind=kind)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from ..data.labelled_text import LabelledText
-from ..families import check_elastic, read_config
+from ..families import check_elastic, elastic_class_name, read_config
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import AnySize, LayerShape, Size, SubNetworkError, as_size, size_name
 from ..onnx.session import OnnxModel, load_onnx
@@ -128,7 +128,7 @@ class Cascade:
             )
         self.config: Any
         if isinstance(model, ElasticModelMixin):
-            self.config, name = model.config, type(model).__name__
+            self.config, name = model.config, elastic_class_name(model)
         else:
             if not isinstance(model, str | PathLike):
                 check_elastic(model)
@@ -230,7 +230,7 @@ def measure_cascade(
         >>> cascade = Cascade.of(model, recommend(records, flops=4e8).choice)  # doctest: +SKIP
     """
     check_elastic(model)
-    kind = kind_of_choice(type(model).__name__, model.config)
+    kind = kind_of_choice(elastic_class_name(model), model.config)
     sizes = _ordered(model.config, small, large)
     both = _costs_of(model, sizes, costs)
     logits = [torch.as_tensor(each) for each in predict_sizes(model, sizes, text)]

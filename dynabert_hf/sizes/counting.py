@@ -21,6 +21,7 @@ from ..model.anatomy import layer_axes, linear_shape
 from ..model.configuration import ElasticConfigMixin
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import LayerShape, Size
+from ..tasks import task_of
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ class _ValuesAreZero(TorchDispatchMode):
 @lru_cache(maxsize=256)
 def _flops(twin: Any, layer: LayerShape, batch_size: int, sequence_length: int) -> tuple[int, int]:
     """What a forward pass with no layer costs, and what this layer adds; all sizes are made of such sums."""
-    choices = (1,) if "MultipleChoice" in type(twin).__name__ else ()
+    choices = (1,) if task_of(twin).predicts == "choice" else ()
     width = twin.get_input_embeddings().weight.shape[1]  # some models look for padding among ids, which have no values
     shape = (batch_size, *choices, sequence_length)
     embeddings, mask = (torch.empty(each, device="meta") for each in ((*shape, width), shape))

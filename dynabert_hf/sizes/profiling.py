@@ -22,6 +22,7 @@ from tqdm.auto import tqdm
 from ..families import check_elastic, longest_input, parsed_sizes, sizes_of
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import Size
+from ..tasks import task_of
 from .profile_table import ProfileTable
 from .records import SizeRecord
 from .runtimes import Runner, prepared, present_device, why_not
@@ -251,7 +252,7 @@ def check_setting(model: ElasticModelMixin, **counts: int) -> None:
 def _inputs(model: ElasticModelMixin, batch_size: int, sequence_length: int) -> torch.Tensor:
     """Full sequences of a token that is not padding, each the only choice where the head takes choices."""
     token = 1 if model.config.pad_token_id != 1 else 2
-    choices = (1,) if type(model).__name__.endswith("MultipleChoice") else ()
+    choices = (1,) if task_of(model).predicts == "choice" else ()
     return torch.full((batch_size, *choices, sequence_length), token)
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from helpers.tiny import make_batch, make_model, make_tokenizer
 
-from dynabert_hf import OnnxModel, export_onnx, load_onnx, quantize_onnx
+from dynabert_hf import Cascade, OnnxModel, count_flops, export_onnx, load_onnx, quantize_onnx
 from dynabert_hf.onnx.quantization import write_int8
 
 pytest.importorskip("onnxruntime")
@@ -184,6 +184,21 @@ def test_int8_is_measured_by_what_it_says_of_texts(pair, tmp_path):
     measured = quantize_onnx(folder, evaluate)[SIZE]
     assert answers == [load_onnx(folder, int8=int8).predict(texts) for int8 in (True, False)]
     assert (measured.accuracy, measured.float32_accuracy) == tuple(each[0]["score"] for each in answers)
+
+
+def test_a_class_of_ones_own_has_the_head_that_it_extends(tmp_path, traced_once):
+    model = make_model(head="ForMultipleChoice", stock={"num_hidden_layers": 2})
+    own = copy.deepcopy(model)
+    own.__class__ = type("Chooser", (type(model),), {})
+    batch = make_batch(batch=3, choices=4)
+    assert count_flops(own, SIZE) == count_flops(model, SIZE)
+    cascades = [Cascade(each, SIZE, "w1-d1", threshold=0.5)(**batch).logits for each in (own, model)]
+    assert torch.equal(*cascades)
+    export_onnx(own, tmp_path / "out", size=SIZE)
+    runner = load_onnx(tmp_path / "out")
+    assert_equal((model.set_active(SIZE), runner), lambda runner: runner(**batch), batch)
+    with pytest.raises(ValueError, match="A DynaBertForMultipleChoice does not give one answer to a text"):
+        runner.predict(["a film"])
 
 
 def test_what_gives_no_answer_to_a_text_or_has_no_tokenizer_is_named(pair, tmp_path):
