@@ -81,8 +81,9 @@ def refresh_sizes(folder: str | Path, facts: ModelCardFacts) -> bool:
         rest = re.sub(r"^(?=- Biases and errors)", lambda _: f"- {difference}\n", rest, flags=re.MULTILINE)
     card = ModelCard(before + heading + section + next_heading + rest)
     data: Any = card.data
+    told: Any = _metadata(facts)
     data.model_name = data.model_name or facts.heading
-    data.eval_results = _metadata(facts).eval_results
+    data.metrics, data.eval_results = told.metrics, told.eval_results
     card.save(path)
     return True
 

@@ -598,6 +598,16 @@ def test_stored_metrics_stand_on_the_card_with_the_rows_they_are_of(capsys, fold
     assert before.partition("# ")[2].partition("## Sizes")[0] in after
 
 
+def test_a_stored_metric_is_among_those_that_the_hub_is_told(capsys, folder, reviews):
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    card = write_model_card(folder, make_facts(model))
+    assert ModelCard.load(card).data.metrics == ["accuracy"]
+    one = ["--size", "w1-d1", "--metric", "macro_f1"]
+    found = run_json(capsys, "evaluate", folder, "--file", reviews, "--store", *one)["w1-d1"]["macro_f1"]
+    assert f"{found:.4f}" in card.read_text()
+    assert ModelCard.load(card).data.metrics == ["accuracy", "macro_f1"]
+
+
 def test_a_card_that_somebody_wrote_stays_as_it_is(capsys, folder, reviews):
     (folder / "README.md").write_text("# Mine\n\nWords.\n")
     run_json(capsys, "evaluate", folder, "--file", reviews, "--store", "--size", "w1-d1")
