@@ -40,12 +40,11 @@ from transformers import (
     set_seed,
 )
 
-from dynabert_hf import SizeRecord, SubNetwork, measure_latency, train_dynabert
+from dynabert_hf import measure_latency, train_dynabert
 from dynabert_hf.cli.inputs import refused_by_name
 from dynabert_hf.data.columns import draw, drawn_rows
 from dynabert_hf.data.text_files import read_rows
 from dynabert_hf.files import check_writable_folder, write_whole
-from dynabert_hf.sizes.plots import plot_pareto
 from dynabert_hf.training.callbacks import show_progress
 
 SENTENCES = ["A warm, funny film that never lets go.", "Dull, predictable and far too long."]
@@ -317,9 +316,10 @@ def run(arguments):
     (folder / "results.json").write_text(json.dumps(report, indent=2))
     write_card(result, rows, folder / "dynabert" / "model", arguments)
     show(console, report)
-    plot(report, folder / "sizes.png")
-    for what, path in (("Table", "results.json"), ("Picture", "sizes.png"), ("Model", "dynabert/model")):
-        console.print(f"{what}: {escape(str(folder / path))}", soft_wrap=True)
+    left = {"Table": "results.json", "Picture": "dynabert/model/pareto.png", "Model": "dynabert/model"}
+    for what, path in left.items():
+        if (folder / path).exists():  # without matplotlib there is no picture
+            console.print(f"{what}: {escape(str(folder / path))}", soft_wrap=True)
     console.print("[bold]4/4[/bold] Loading the model in a new process, at three sizes")
     sentences, labels = shown(arguments, data["test"])
     command = [sys.executable, str(Path(__file__).with_name("classify.py")), *(f"--label={label}" for label in labels)]
@@ -397,19 +397,6 @@ def show(console, report):
     console.print(table)
     accuracies = [row["accuracy"] for row in report["sub_networks"]]
     console.print(f"Mean accuracy of the {len(accuracies)} sizes: {sum(accuracies) / len(accuracies):.3f}")
-
-
-def plot(report, path):
-    """Accuracy over measured latency, one curve a depth."""
-    records = [
-        SizeRecord(
-            SubNetwork(row["width"], row["depth"]),
-            {"accuracy": row["accuracy"]},
-            {name: row[name] for name in ("parameters", "flops", "latency_ms")},
-        )
-        for row in report["sub_networks"]
-    ]
-    plot_pareto(records, path, cost="latency_ms", teacher=report["teacher"]["accuracy"])
 
 
 if __name__ == "__main__":
