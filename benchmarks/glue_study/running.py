@@ -21,7 +21,7 @@ def complete(view, names, minutes=None, workers=1):
     """Run what tables lack, until nothing is lacking or the time is up; whether they are complete.
 
     A job begins when a worker is free and what it needs is there. Teachers come first, since other jobs begin with
-    them, then choices, then what trains all sizes, which takes longest.
+    them, then what trains all sizes, which takes longest, then choices.
     """
     end = float("inf") if minutes is None else time.monotonic() + 60 * minutes
     failed, running = set(), {}
@@ -57,7 +57,7 @@ def can_begin(job, lacking):
 def rank(plan, job):
     """What comes first has the lowest."""
     is_choice = job.part != SCORE
-    return not job.name.startswith("teacher/"), job.name != "teacher", not is_choice, -epochs_of(plan, job)
+    return not job.name.startswith("teacher/"), job.name != "teacher", -epochs_of(plan, job), not is_choice
 
 
 def epochs_of(plan, job):

@@ -23,7 +23,7 @@ from benchmarks.glue_study.data import load_rows
 from benchmarks.glue_study.jobs import Job, Results
 from benchmarks.glue_study.metrics import METRICS, divergence
 from benchmarks.glue_study.plan import PLAN, Task
-from benchmarks.glue_study.running import complete
+from benchmarks.glue_study.running import complete, rank
 from benchmarks.glue_study.smoke import smoke_plan
 from benchmarks.glue_study.statistics import Pair, bootstrap
 from benchmarks.glue_study.study import Study
@@ -197,6 +197,21 @@ def test_a_job_begins_when_what_it_needs_is_there_and_waits_for_no_other(tmp_pat
             last = max(study.events.index(("end", job)) for job in earlier)
             assert last < min(study.events.index(("begin", job)) for job in later)
     assert ended.index("stsb/minilm-tuned/score-0: arm/recipe/0.0001") < ended.index(study.slow[0])
+
+
+def test_teachers_come_first_then_what_trains_all_sizes_then_choices():
+    order = [
+        ("choice-9", "teacher/5e-05"),
+        ("score", "teacher"),
+        ("score", "arm/long/0.0002"),
+        ("choice-9", "arm/recipe/0.0002"),
+        ("score", "arm/recipe/0.0002"),
+        ("choice-9", "labels/w0.5-d1/0.0002"),
+        ("score", "labels/w0.5-d1/0.0002"),
+    ]
+    jobs = [Job("rte", "minilm-tuned", part, 0, name) for part, name in order]
+    mixed = jobs[1::2] + jobs[::2]
+    assert sorted(mixed, key=lambda job: rank(PLAN, job)) == jobs
 
 
 def test_nothing_is_made_from_a_teacher_that_failed(tmp_path, capsys):
