@@ -86,7 +86,7 @@ def parse_arguments():
         "--num-train", type=int, help="training sentences to use (default: 3000 embedded ones, else all)"
     )
     parser.add_argument("--output-dir", type=Path, help="default: outputs/demo, outputs/smoke or outputs/full")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="default 0")
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--smoke", action="store_true", help="a few steps on a few sentences")
     size.add_argument("--full", action="store_true", help="all of the data")
