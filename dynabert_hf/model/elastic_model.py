@@ -350,7 +350,7 @@ class ElasticModelMixin(_Model):
             self.save_pretrained(folder, max_shard_size=max_shard_size)
             if (Path(folder) / "config.json").exists():
                 self.prepare_upload(folder)
-            return push(folder, repo_id, **kwargs)
+            return push(folder, repo_id, **{"tags": self.model_tags, **kwargs})
 
 
 def _stock_class(elastic: type) -> Any:

@@ -66,6 +66,17 @@ def test_a_model_is_pushed_to_a_branch_that_is_made_for_it(hub, tmp_path):
     assert torch.equal(loaded.classifier.weight, model.classifier.weight)
 
 
+def test_tags_of_a_model_are_pushed_unless_others_are_given(hub):
+    model = make_model()
+    model.push_to_hub("me/none")
+    assert "README.md" not in hub.files("me/none")
+    model.add_model_tags(["reviews"])
+    model.push_to_hub("me/own")
+    model.push_to_hub("me/given", tags=["short"])
+    found = [ModelCard(hub.files(f"me/{name}")["README.md"].decode()).data.tags for name in ("own", "given")]
+    assert found == [["reviews"], ["short"]]
+
+
 def make_tokenizer():
     return BertTokenizer(vocab={token: index for index, token in enumerate(["[UNK]", "[PAD]", "[CLS]", "[SEP]", "a"])})
 
