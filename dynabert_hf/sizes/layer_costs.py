@@ -64,7 +64,12 @@ def count_costs(model: ElasticModelMixin, cost: str, *, batch_size: int = 1, seq
         cost: `flops` or `parameters`.
         batch_size: Sequences of the forward pass whose operations are counted.
         sequence_length: Tokens of each.
+
+    Raises:
+        ValueError: If the cost is another one.
     """
+    if cost not in ("flops", "parameters"):
+        raise ValueError(f"cost={cost!r} is not counted. Give 'flops' or 'parameters', or measure_costs for latency.")
 
     def count(layers: Sequence[LayerShape]) -> float:
         if cost == "parameters":

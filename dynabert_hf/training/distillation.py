@@ -161,6 +161,9 @@ def logit_loss(
 
     Returns:
         A scalar: the mean over sentences of the mean over the counting tokens of each.
+
+    Raises:
+        ValueError: If the problem type is unknown.
     """
     if token_mask is None:
         return _divergence(student, teacher, problem_type).mean()
@@ -175,7 +178,12 @@ def _divergence(student: torch.Tensor, teacher: torch.Tensor, problem_type: str)
         return functional.mse_loss(student, teacher, reduction="none").mean(-1)
     if problem_type == "multi_label_classification":
         return functional.binary_cross_entropy_with_logits(student, teacher.sigmoid(), reduction="none").sum(-1)
-    return -(teacher.softmax(-1) * student.log_softmax(-1)).sum(-1)
+    if problem_type == "single_label_classification":
+        return -(teacher.softmax(-1) * student.log_softmax(-1)).sum(-1)
+    raise ValueError(
+        f"problem_type={problem_type!r} is unknown. Possible are 'single_label_classification', "
+        "'multi_label_classification' and 'regression'."
+    )
 
 
 def hidden_state_loss(

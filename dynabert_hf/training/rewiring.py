@@ -47,7 +47,7 @@ class Importance:
         """Load what `save` wrote.
 
         Raises:
-            ValueError: If the file holds something else.
+            ValueError: If it is a safetensors file of something else.
         """
         tensors = load_file(path)
         if set(tensors) != {"heads", "neurons"}:

@@ -39,6 +39,11 @@ def test_counted_costs_are_those_of_every_shape(make):
         assert costs["parameters"].of(shape) == pytest.approx(count_parameters(model, shape).total, rel=1e-9)
 
 
+def test_a_cost_that_shapes_do_not_decide_is_refused():
+    with pytest.raises(ValueError, match="cost='latency_ms' is not counted"):
+        count_costs(make_short(), "latency_ms")
+
+
 def test_between_the_entries_of_a_table_costs_lie_on_straight_lines():
     costs = LayerCosts("latency_ms", 5.0, {1: 2.0, 3: 4.0, 4: 10.0}, {10: 0.0, 30: 1.0})
     assert costs.of_layer(1, 10) == 2.0

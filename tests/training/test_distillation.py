@@ -40,6 +40,11 @@ def test_logit_loss_of_many_labels_is_the_sum_of_a_binary_cross_entropy_for_each
     torch.testing.assert_close(logit_loss(STUDENT, TEACHER, problem_type="multi_label_classification"), by_hand)
 
 
+def test_logit_loss_refuses_a_problem_that_it_does_not_know():
+    with pytest.raises(ValueError, match="problem_type='multi_label' is unknown"):
+        logit_loss(STUDENT, TEACHER, problem_type="multi_label")
+
+
 def test_hidden_state_loss_averages_over_real_tokens_then_sentences_and_sums_over_states():
     ours, theirs = torch.zeros(2, 3, 4), torch.ones(2, 3, 4)
     theirs[0, 0] = 3.0
