@@ -171,7 +171,7 @@ def written(values, data, task):
     labels = data.labels
     if labels is None:
         values = values.reshape(-1)
-        return [f"{value:.3f}" for value in (values.clip(0, 5) if task == "stsb" else values)]
+        return [f"{value:.3f}" for value in values.clip(0, 5)] if task else [f"{value:.6g}" for value in values]
     if data.has_several:
         return [",".join(label for label, value in zip(labels, row, strict=True) if value > 0) for row in values]
     indices = values.argmax(-1)

@@ -4,13 +4,15 @@ import csv
 import json
 from unittest.mock import Mock
 
+import numpy as np
 import pytest
 import run_glue
 import torch
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 from glue_data import LABELS, TEXT_COLUMNS
 from helpers.glue_tasks import METRICS, SMALL, glue, save_model, save_task, sentiment_rows, write_csv
 from helpers.processes import launch
+from recipe_data import Splits
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -197,6 +199,13 @@ def test_numbers_in_a_file_are_labels_and_those_with_a_decimal_point_are_values(
         glue("--train_file", path, "--validation_file", path, "--text_column_names", "review", "--label_column_name",
             "stars", "--model_name_or_path", model, "--output_dir", tmp_path / name, "--do_eval")  # fmt: skip
         assert metric in results_of(tmp_path / name)["sub_networks"][0]
+
+
+def test_predicted_values_have_the_digits_of_their_scale_and_those_for_glue_three():
+    values = np.array([[0.000123], [1234567.0], [4.25]])
+    data = Splits(DatasetDict())
+    assert run_glue.written(values, data, None) == ["0.000123", "1.23457e+06", "4.25"]
+    assert run_glue.written(values, data, "stsb") == ["0.000", "5.000", "4.250"]
 
 
 def test_arguments_may_stand_in_a_json_file(tmp_path, reviews):
