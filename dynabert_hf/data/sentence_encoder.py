@@ -41,6 +41,8 @@ class SentenceEncoder:
     def of(cls, given: Any, **download: Any) -> SentenceEncoder | None:
         """The sentence encoder that was given or named; None if it is another kind of model.
 
+        So is a model alone that sentence-transformers saved, without a module that pools: a `CrossEncoder`.
+
         Args:
             given: A `SentenceTransformer`, which stays as it is, or its folder or Hub id.
             **download: How files of a Hub id are fetched: `revision`, `token` and `cache_dir`.
@@ -52,8 +54,8 @@ class SentenceEncoder:
         if _is_sentence_transformer(given):
             return cls._of_instance(given)
         if isinstance(given, str | Path):
-            modules = _read_json(given, "modules.json", **download)
-            return None if modules is None else cls._of_folder(str(given), modules, **download)
+            modules = _read_json(given, "modules.json", **download) or []
+            return cls._of_folder(str(given), modules, **download) if len(modules) > 1 else None
         return None
 
     @classmethod

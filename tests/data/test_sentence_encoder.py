@@ -138,6 +138,9 @@ def test_what_sizes_cannot_keep_is_refused(tmp_path, change, error):
 def test_other_models_are_no_sentence_encoders(tmp_path):
     make_encoder().save_pretrained(tmp_path)
     assert SentenceEncoder.of(str(tmp_path)) is None
+    alone = [{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.base.modules.transformer.Transformer"}]
+    write_json(tmp_path / "modules.json", alone)
+    assert SentenceEncoder.of(str(tmp_path)) is None
     assert SentenceEncoder.of(make_encoder()) is None
     assert SentenceEncoder.of("nobody/has-this") is None
 
