@@ -7,7 +7,6 @@ reads such names asks here.
 
 from __future__ import annotations
 
-import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -167,8 +166,10 @@ def with_summary(
         merged[str(MetricName(split, "mean", metric))] = float(np.mean(numbers))
         merged[str(MetricName(split, "worst", metric))] = worst_of(metric, numbers, directions)
     if asked is not None and full_name(asked).startswith(f"{split}_"):
-        mean = str(MetricName(split, "mean", full_name(asked).removeprefix(f"{split}_")))
-        if mean in merged:
+        named = full_name(asked)  # also of functions that return it as `eval_accuracy`, as transformers takes it
+        means = (str(MetricName(split, "mean", own)) for own in (named.removeprefix(f"{split}_"), named))
+        mean = next((mean for mean in means if mean in merged), None)
+        if mean is not None:
             merged.setdefault(full_name(asked), merged[mean])
     return merged
 
@@ -317,8 +318,5 @@ def is_number(value: Any) -> bool:
 
 
 def of_python(numbers: Mapping[str, Any]) -> dict[str, Any]:
-    """Values by name, with Python's own numbers in place of numpy's and torch's, which JSON does not take."""
-    return {
-        name: value.item() if hasattr(value, "item") and math.prod(np.shape(value)) == 1 else value
-        for name, value in numbers.items()
-    }
+    """Values by name, with Python's own numbers in place of numpy's, which JSON does not take."""
+    return {name: value.item() if isinstance(value, np.generic) else value for name, value in numbers.items()}

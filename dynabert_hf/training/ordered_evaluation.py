@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate.utils import gather_object
 from transformers import PreTrainedModel, Trainer, TrainingArguments
@@ -22,7 +23,6 @@ from ..data.columns import is_stream, short
 from ..data.masking import MaskedOnce
 from ..data.pooling import sentence_vectors
 from ..model.subnetwork import SubNetwork
-from ..sizes.metrics import of_python
 from ..task_metrics import IGNORED
 from ..tasks import MaskingCollator, same_modes, task_of
 from .accounting import Items, mean_over_batch, of_labelled
@@ -150,6 +150,9 @@ class OrderedEvaluation(Trainer):
             self.remove_callback(self._rows)
             self.compute_metrics = compute_metrics
         metrics: dict[str, Any] = dict(output.metrics or {})
+        for name, value in metrics.items():
+            if isinstance(value, np.ndarray) and value.size == 1:  # of tensors transformers itself makes numbers
+                metrics[name] = value.item()
         name = f"{args[-1]}_loss"
         if name in metrics and self._rows.has_losses and "loss" not in returned:  # else they are computed elsewhere
             metrics[name] = self._rows.mean_loss()
@@ -193,10 +196,7 @@ class OrderedEvaluation(Trainer):
 
 
 def checked(compute_metrics: Callable | None, returned: set[str]) -> Callable | None:
-    """A user's function for metrics that says if what it returns is none, and adds the names of what it `returned`.
-
-    Metrics are named without the `eval_` that transformers lets them have, and numbers are Python's.
-    """
+    """A user's function for metrics that says if what it returns is none, and adds the names of what it `returned`."""
     if compute_metrics is None:
         return None
 
@@ -210,9 +210,8 @@ def checked(compute_metrics: Callable | None, returned: set[str]) -> Callable | 
                 f"compute_metrics returned {short(found)}. Possible is a dictionary from the names of metrics to "
                 "numbers. Return one, such as {'accuracy': 0.9}."
             )
-        plain = of_python({name.removeprefix("eval_"): value for name, value in found.items()})
-        returned.update(plain)
-        return plain
+        returned.update(found)
+        return found
 
     return returning_names
 

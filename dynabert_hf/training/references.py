@@ -22,7 +22,7 @@ from ..data.columns import draw, lacks_labels
 from ..sizes.baseline import baseline_metrics, weakness
 from ..sizes.metrics import in_telling_order, plain_metrics
 from ..tasks import task_of
-from .ordered_evaluation import checked, evaluate_one_size
+from .ordered_evaluation import evaluate_one_size
 from .preparation import Recipe
 from .stages import evaluation_arguments, given_arguments
 from .teacher import warn_of_untrained_head
@@ -82,7 +82,7 @@ def _models(recipe: Recipe) -> dict[str, PreTrainedModel]:
 
 def _baseline(recipe: Recipe, kwargs: Mapping[str, Any]) -> dict[str, float]:
     """The metrics of predicting the same for every row; none where only `compute_metrics` knows what it is given."""
-    own = checked(kwargs["compute_metrics"], set())
+    own = kwargs["compute_metrics"]
     is_shaped = kwargs["preprocess_logits_for_metrics"] is not task_of(recipe.teacher).preprocess_logits
     args = recipe.evaluation  # which say what else it is given, and in which parts
     if is_shaped or not args.eval_do_concat_batches or args.batch_eval_metrics or args.include_for_metrics:

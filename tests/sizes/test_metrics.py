@@ -21,7 +21,7 @@ from dynabert_hf.sizes.metrics import (
 )
 
 SIZES = ["w0.5-d1", "w1-d1"]
-OWN_NAMES = ["accuracy", "mean_reciprocal_rank", "worst_class_recall", "w1-d1_score", "top_5_accuracy"]
+OWN_NAMES = ["accuracy", "mean_reciprocal_rank", "worst_class_recall", "w1-d1_score", "top_5_accuracy", "eval_f1"]
 
 
 @pytest.mark.parametrize("split", ["eval", "eval_matched", "my_own_test"])
@@ -78,6 +78,11 @@ def test_the_metric_asked_for_stands_under_the_name_where_transformers_looks(ask
 def test_a_metric_of_the_users_own_name_is_its_mean_over_the_sizes(metric):
     merged = with_summary({"w0.5-d1": {metric: 0.25}, "w0.25-d1": {metric: 0.75}}, "eval", asked=metric)
     assert merged["eval_" + metric.removeprefix("eval_")] == 0.5
+
+
+def test_a_metric_that_the_users_function_gives_its_full_name_is_found_without_the_prefix():
+    merged = with_summary({"w0.5-d1": {"eval_f1": 0.25}, "w1-d1": {"eval_f1": 0.75}}, "eval", asked="f1")
+    assert merged["eval_f1"] == 0.5
 
 
 @pytest.mark.parametrize("values", [(math.nan, 0.5), (0.5, math.nan)])
