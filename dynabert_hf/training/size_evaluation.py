@@ -40,8 +40,6 @@ class SizeEvaluation(OrderedEvaluation):
     _measured_rows: Mapping[str, int] = {}
     has_own_batches = False
     """Whether a collator of the user's own makes the batches, and may make columns."""
-    measured: Any = None
-    """What the last evaluation was of, if it was not of `eval_dataset`."""
 
     def evaluate(
         self,
@@ -73,9 +71,6 @@ class SizeEvaluation(OrderedEvaluation):
                 check_measured(name, dataset, self._elastic(), has_own_batches=self.has_own_batches)
         with self._at(self._sizes if sizes is None else sizes, keeps_predictions=False):
             metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
-        if metric_key_prefix == "eval":  # each of several sets has its name in the prefix
-            own: Any = self.eval_dataset
-            self.measured = own[eval_dataset] if isinstance(eval_dataset, str) else eval_dataset
         if self.label_names and not any(map(parse_metric_name, metrics)):
             logger.warning_once(
                 "Nothing was measured: losses and metrics need labels in the batches, called "
