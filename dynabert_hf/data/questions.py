@@ -303,8 +303,8 @@ def _answers(
     context, given = example[context_column], example.get(answer_column)
     if _is_missing(given):
         return None
-    pairs = _pairs(given, example.get("answer_start"))
-    for text, start in pairs:
+    found = []
+    for text, start in _pairs(given, example.get("answer_start")):
         place = _place(text, start, context)
         if place < 0 or context[place : place + len(text)] != text:
             where = "" if start is None else f" at place {start}"
@@ -313,7 +313,8 @@ def _answers(
                 f"stand there in the text of column {context_column!r}. An answer is a part of its text, letter by "
                 "letter. Correct it or its answer_start, or give none where a question has no answer."
             )
-    return [(text, _place(text, start, context)) for text, start in pairs]
+        found.append((text, place))
+    return found
 
 
 def _place(text: Any, start: Any, context: str) -> int:

@@ -197,8 +197,10 @@ def given_arguments(args: TrainingArguments | None, single: Mapping[str, Any]) -
 
 def _over(given: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments with others that go before them; a direction goes with the metric that it was given for."""
-    follows = ("greater_is_better",) if "metric_for_best_model" in own else ()
-    return {**{name: value for name, value in given.items() if name not in follows}, **own}
+    before = dict(given)
+    if "metric_for_best_model" in own:
+        before.pop("greater_is_better", None)
+    return {**before, **own}
 
 
 def warn_of_unheeded(publishing: Mapping[str, Any]) -> None:
