@@ -121,8 +121,8 @@ def sizes_of(model: ElasticModelMixin) -> tuple[AnySize, ...]:
     return model.config.subnetworks or (model.active,)
 
 
-def parsed_sizes(sizes: Iterable[Size], config: Any) -> tuple[AnySize, ...]:
-    """The sizes that were given for a model with this configuration, in their order.
+def parsed_sizes(sizes: Iterable[Size], config: Any, *, once: bool = True) -> tuple[AnySize, ...]:
+    """The sizes that were given for a model with this configuration, in their order, each once or as often as given.
 
     Raises:
         SubNetworkError: If one is not possible, or there is none.
@@ -137,7 +137,7 @@ def parsed_sizes(sizes: Iterable[Size], config: Any) -> tuple[AnySize, ...]:
     parsed = tuple(map(as_size, listed))
     for size in parsed:
         config.resolve(size)
-    return parsed
+    return tuple(dict.fromkeys(parsed)) if once else parsed
 
 
 def family_name(class_name: str) -> str:

@@ -118,7 +118,7 @@ def _chosen_sizes(model: ElasticModelMixin, size: Size | None, sizes: str | Sequ
         return [model.active if size is None else as_size(size)]
     if isinstance(sizes, str) and sizes != "all":
         raise ValueError(f"sizes={sizes!r} is not possible. Give 'all' or a list of sizes; for one size, size=.")
-    return sizes_of(model) if isinstance(sizes, str) else list(dict.fromkeys(parsed_sizes(sizes, model.config)))
+    return sizes_of(model) if isinstance(sizes, str) else parsed_sizes(sizes, model.config)
 
 
 def _write_graphs(model: ElasticModelMixin, sizes: Sequence[Any], folder: Path, *, shared: bool) -> dict[str, float]:

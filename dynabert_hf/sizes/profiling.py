@@ -71,7 +71,7 @@ def profile(
         >>> table.select(runtime="torch", batch_size=1).with_metrics(model.config.metrics)  # doctest: +SKIP
     """
     check_elastic(model)
-    chosen = sizes_of(model) if sizes is None else parsed_sizes(sizes, model.config)
+    chosen = sizes_of(model) if sizes is None else parsed_sizes(sizes, model.config, once=False)
     place = model.device if device is None else present_device(device)
     by_shape = {}
     for batch_size, length in product(batch_sizes, sequence_lengths):
@@ -105,7 +105,7 @@ def measure_latency(
     warmup: int = 3,
     progress: bool = False,
 ) -> list[SizeRecord]:
-    """What `profile` measures, under one setting: a `SizeRecord` for each size, in the order given and each once.
+    """What `profile` measures, under one setting: a `SizeRecord` for each size, as often as given and in that order.
 
     Args:
         model: An elastic model.

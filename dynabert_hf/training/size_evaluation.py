@@ -190,7 +190,7 @@ class SizeEvaluation(OrderedEvaluation):
         """The sizes that `evaluate()` measures if it is not told: those of the argument `eval_sizes`, else all."""
         config = self._elastic().config
         asked = self.args.eval_sizes
-        return sizes_of(self._elastic()) if asked is None else tuple(dict.fromkeys(parsed_sizes(asked, config)))
+        return sizes_of(self._elastic()) if asked is None else parsed_sizes(asked, config)
 
     def _elastic(self) -> Any:
         """The model itself: transformers keeps it here, and what wraps it elsewhere."""
@@ -200,7 +200,7 @@ class SizeEvaluation(OrderedEvaluation):
     def _at(self, sizes: Sequence[Size | str] | None, *, keeps_predictions: bool) -> Iterator[None]:
         """Inside, evaluations are of these sizes, also those of several data sets."""
         before = self._sizes, self._keeps_predictions
-        self._sizes = None if sizes is None else tuple(dict.fromkeys(parsed_sizes(sizes, self._elastic().config)))
+        self._sizes = None if sizes is None else parsed_sizes(sizes, self._elastic().config)
         self._keeps_predictions = keeps_predictions
         try:
             yield
