@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch.utils.data import Dataset
 
 from .columns import as_plain
+
+
+@contextmanager
+def drawn_by(seed: int) -> Iterator[None]:
+    """Inside, draws on the CPU depend on this seed alone; all draws afterwards are as if nothing had been drawn.
+
+    `torch.manual_seed` seeds accelerators, too, whose dropout would repeat itself from then on.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
 
 
 class MaskedOnce(Dataset):
@@ -38,7 +51,6 @@ class MaskedOnce(Dataset):
         if example.get("labels") is not None:
             return example
         tokens = {name: values for name, values in example.items() if name in ("input_ids", "special_tokens_mask")}
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed * 1_000_003 + row)
+        with drawn_by(self.seed * 1_000_003 + row):
             masked = self.collator.mask([tokens])
         return {**example, **{name: masked[name][0].tolist() for name in ("input_ids", "labels")}}

@@ -19,6 +19,7 @@ from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidat
 from transformers import AutoTokenizer, PreTrainedModel
 
 from ..families import ModelTypeError, backbone_class_of, elastic_classes, read_config, supported_types
+from .masking import drawn_by
 from .pooling import POOLING_FILE, POOLINGS, pooling_mode
 
 MODULES = (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"])
@@ -72,8 +73,7 @@ class SentenceEncoder:
         about = _read_json(name, "config_sentence_transformers.json", **download) or {}
         files = _files(name, kinds, pooling, settings, about, hidden_size=config.hidden_size)
         model_class = _encoder_class(config)
-        with torch.random.fork_rng(devices=[]):  # a pooler that is not in the file has weights that nobody asks for
-            torch.manual_seed(0)
+        with drawn_by(0):  # a pooler that is not in the file has weights that nobody asks for
             model = model_class.from_pretrained(name, subfolder=place, dtype=torch.float32, **download)
         tokenizer = AutoTokenizer.from_pretrained(name, subfolder=place, **download)
         if settings.get("max_seq_length"):

@@ -16,6 +16,7 @@ from transformers import AutoTokenizer, PreTrainedModel, TrainerState
 from transformers.utils import ModelOutput, logging
 
 from ..data.fingerprints import fingerprint_of_weights
+from ..data.masking import drawn_by
 from ..data.sentence_encoder import SentenceEncoder
 from ..data.views import FreshViews
 from ..model.elastic_model import ElasticModelMixin
@@ -281,8 +282,7 @@ def projections_to(
             "projections to its states are not sharded. Give hidden_weight=0 to learn its predictions alone, or train "
             "with DDP."
         )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(args.seed)
+    with drawn_by(args.seed):
         return Projections(model.config.hidden_size, int(theirs.hidden_size or 0)).to(model.device)
 
 

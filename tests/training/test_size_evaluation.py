@@ -159,13 +159,17 @@ def test_all_sizes_see_the_same_draws_of_a_collator(tmp_path):
         np.testing.assert_allclose(predicted.predictions[str(size)], logits, rtol=0, atol=1e-5)
 
 
-def test_evaluation_draws_nothing_that_training_would_draw(tmp_path):
+def test_evaluation_draws_nothing_that_training_would_draw(tmp_path, monkeypatch):
+    seeded = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
     trainer = make_evaluator(
         tmp_path, elastic("ForSequenceClassification"), eval_dataset=make_dataset(), data_collator=None
     )
+    seeded.clear()
     before = torch.get_rng_state()
     trainer.evaluate()
     assert torch.equal(torch.get_rng_state(), before)
+    assert not seeded
 
 
 @pytest.mark.parametrize("form", [np.array, np.float32, torch.tensor, lambda value: np.array([value])])
