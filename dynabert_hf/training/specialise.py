@@ -105,6 +105,8 @@ def specialise(
         trainer.add_callback(KeptPositions(student.config))
         with dropping(student, 0.0):
             trainer.train()
+        for name in ("forward", "_original_forward", "_is_accelerate_prepared"):  # mixed precision, of training alone
+            vars(student).pop(name, None)
         wrong = [name for name, weight in student.named_parameters() if not weight.isfinite().all()]
         if wrong:  # as the last step may leave them
             raise _not_finite(f"{wrong[0]} holds numbers that are not finite after step {trainer.state.global_step}")

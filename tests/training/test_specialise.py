@@ -6,7 +6,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from helpers.tiny import make_model, make_small, make_tokenizer
+from helpers.tiny import make_batch, make_model, make_small, make_tokenizer
 from helpers.trainers import make_dataset
 from torch.nn.functional import cross_entropy, mse_loss
 from transformers import default_data_collator
@@ -154,6 +154,14 @@ def test_in_mixed_precision_the_teachers_compute_in_it_too(model, teacher, tmp_p
         each.classifier.register_forward_hook(note)
     specialise(model, SIZE, teacher=teacher, train_dataset=make_dataset(), output_dir=tmp_path, bf16=True, **STEP)
     assert computed == dict.fromkeys((model.classifier, teacher.classifier), (torch.bfloat16, False))
+
+
+def test_what_was_trained_in_mixed_precision_computes_as_it_does_when_loaded(model, tmp_path):
+    small = specialise(model, SIZE, train_dataset=make_dataset(), output_dir=tmp_path, bf16=True, **STEP)
+    small.save_pretrained(tmp_path / "small")
+    batch = make_batch()
+    assert torch.equal(small(**batch).logits, type(small).from_pretrained(tmp_path / "small")(**batch).logits)
+    assert not vars(small).keys() & {"forward", "_is_accelerate_prepared"}  # else it would be trained as before again
 
 
 def test_an_only_step_is_no_warm_up(model, tmp_path):
