@@ -98,11 +98,19 @@ class OrderedEvaluation(Trainer):
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
         """transformers' evaluation loop, over batches that were collated before."""
-        model: Any = self.model
-        with unchanged(model):
+        with self.measuring():
             return self.run_loop(
                 self.collate(dataloader), description, prediction_loss_only, ignore_keys, metric_key_prefix
             )
+
+    @contextmanager
+    def measuring(self) -> Iterator[None]:
+        """Inside, loops measure the model; at the end it is as before, and the next to measure it prepare it anew."""
+        model: Any = self.model
+        prepared = list(self.accelerator._models)
+        with unchanged(model):
+            yield
+        self.accelerator._models[:] = prepared
 
     def collate(self, dataloader: Any) -> CollatedBatches:
         """All batches of this process, and what is known of those of the others.

@@ -21,7 +21,7 @@ from .checked_batches import CheckedBatches
 from .checkpoints import last_whole_checkpoint
 from .checks import check_ignored, check_measured, check_one, evaluated
 from .order import OrderedLoader
-from .ordered_evaluation import OrderedEvaluation, unchanged
+from .ordered_evaluation import OrderedEvaluation
 
 logger = logging.get_logger(__name__)
 
@@ -141,7 +141,7 @@ class SizeEvaluation(OrderedEvaluation):
         for bar in bars:
             if isinstance(bar, SizeProgressCallback):
                 bar.expect_sizes(len(sizes))
-        with unchanged(model):
+        with self.measuring():
             for size in sizes:
                 with model.subnetwork(size):
                     output = self.run_loop(

@@ -261,6 +261,19 @@ def test_half_precision_is_what_is_measured_if_asked(tmp_path):
     np.testing.assert_allclose(whole, half, atol=0.05)
 
 
+def test_mixed_precision_is_measured_however_often_and_on_every_set(tmp_path):
+    """transformers prepares a model once, which then was as before: all but the first were measured in float32."""
+    model, rows = elastic("ForSequenceClassification"), make_dataset()
+    whole, mixed = (
+        make_evaluator(tmp_path, model, data_collator=None, eval_dataset={"a": rows, "b": rows}, bf16=is_mixed)
+        for is_mixed in (False, True)
+    )
+    first, second, exact = (each.evaluate() for each in (mixed, mixed, whole))
+    assert first["eval_a_mean_loss"] == first["eval_b_mean_loss"] == second["eval_a_mean_loss"]
+    assert first["eval_a_mean_loss"] != exact["eval_a_mean_loss"]
+    assert not hasattr(model, "_original_forward")
+
+
 def test_a_model_of_one_size_is_measured_in_the_same_way(tmp_path):
     rows = ragged_rows("ForTokenClassification")
     model = elastic("ForTokenClassification")
