@@ -93,9 +93,9 @@ def _write_anew(recipe: Recipe, result: RecipeResult) -> None:
     if now.id2label != was.id2label:
         names += ["id2label", "label2id"]
     if names:
-        with edited_config(recipe.folder.model / "config.json") as config:
-            config |= {name: getattr(now, name) for name in names}
         _write_tables(recipe, result, recipe.folder.model)
+        with edited_config(recipe.folder.model / "config.json") as config:  # last: it tells the next call what is new
+            config |= {name: getattr(now, name) for name in names}
 
 
 def _write_tables(recipe: Recipe, result: RecipeResult, folder: Path) -> None:

@@ -9,7 +9,7 @@ from helpers.recipes import make_sentences, make_teacher, run_recipe
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
-from dynabert_hf import DynaBertConfig, DynaBertTrainer
+from dynabert_hf import DynaBertConfig, DynaBertTrainer, RecipeResult
 
 EPOCHS = {"max_steps": -1, "num_train_epochs": 3, "learning_rate": 1e-2}
 
@@ -143,6 +143,18 @@ def test_a_finished_run_is_measured_on_other_data_without_touching_its_weights(t
         one, two = (json.loads((folder / name).read_text()) for folder in folders)
         assert one == two, name
     assert path.stat().st_mtime_ns == before
+
+
+def test_a_measurement_that_was_interrupted_is_written_by_the_next_call(tmp_path, monkeypatch):
+    run_recipe(tmp_path, eval_dataset=None)
+    with monkeypatch.context() as patch:
+        patch.setattr(RecipeResult, "write_card", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run_recipe(tmp_path, eval_dataset=make_sentences(10))
+    folder = tmp_path / "run" / "model"
+    result = run_recipe(tmp_path, eval_dataset=make_sentences(10))
+    assert DynaBertConfig.from_pretrained(folder).metrics["w1-d1"] == result.rows[-1].metrics
+    assert f"{result.rows[-1].metrics['loss']:.4f}" in (folder / "README.md").read_text()
 
 
 def test_a_finished_run_takes_the_names_that_labels_have_now(finished):
