@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 from transformers.utils import logging
 
 from dynabert_hf import ElasticModelMixin, rewire
-from dynabert_hf.data.fingerprints import fingerprint_of_rows
+from dynabert_hf.data.fingerprints import fingerprint_of_rows, fingerprint_of_weights
 from dynabert_hf.families import anatomy_of, elastic_class_of, read_config
 from dynabert_hf.files import changed, write_whole
 from dynabert_hf.hub.card import RECIPE_FIELDS
@@ -122,15 +122,9 @@ def finetune_teacher(job, model):
     args = job.stage_arguments("finetune", output_dir=folder, own="teacher")
     rows = fingerprint_of_rows(job.data.splits["train"])
     settings = {"model": job.model_args.model_name_or_path, "labels": job.data.labels, "rows": rows, **decisive(args)}
-    path = folder / "settings.json"
-    if path.exists() and ((folder / "model").exists() or last_whole_checkpoint(folder)):
-        check_same_settings(path, settings)
+    check_begun_with(job, folder, settings)
     if not (folder / "model").exists():
         student = one_size(model)
-        job.wait()
-        if job.is_main:
-            folder.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(settings, indent=2))
         _train(job.trainer(student, None, args))
         if job.is_main:
             (folder / "README.md").unlink()  # a card of an elastic model, which the teacher is not
@@ -148,8 +142,25 @@ def save_stock(job, model, folder):
     job.trainer_kwargs["processing_class"].save_pretrained(folder)
 
 
+def check_begun_with(job, folder, settings):
+    """Refuse to go on with a training that was begun with other settings than these, which stand in its folder.
+
+    Args:
+        job: The job.
+        folder: Folder of the training.
+        settings: What decides its weights, JSON values.
+    """
+    path, is_begun = folder / "settings.json", (folder / "model").exists() or last_whole_checkpoint(folder)
+    if is_begun and path.exists():
+        check_same_settings(path, settings)
+    job.wait()  # until all have checked
+    if job.is_main and not is_begun:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(settings, indent=2))
+
+
 def check_same_settings(path, settings):
-    """Refuse to take up a teacher that was made with other settings than these, which decide its weights.
+    """Refuse to take up what was made with other settings than these, which decide its weights.
 
     Args:
         path: File that holds the settings it was made with.
@@ -158,7 +169,7 @@ def check_same_settings(path, settings):
     was, now = changed(json.loads(path.read_text()), json.loads(json.dumps(settings)))
     if now:
         raise InputError(
-            f"{str(path.parent)!r} holds a teacher made with {was}, now {now} is asked. Give the same settings, or "
+            f"{str(path.parent)!r} holds a training made with {was}, now {now} is asked. Give the same settings, or "
             "another output folder."
         )
 
@@ -175,8 +186,11 @@ def train_stage(job, stage, model, teacher):
         teacher: Who teaches it; None: a copy of the model. Without effect in stage `finetune`.
     """
     is_stock = not isinstance(model, ElasticModelMixin)
+    settings = {"model": fingerprint_of_weights(model), "rows": fingerprint_of_rows(job.data.splits["train"])}
     if stage != "finetune":
         teacher = teacher or copy.deepcopy(model)
+        settings["teacher"] = fingerprint_of_weights(teacher)
+    check_begun_with(job, job.output_dir, settings)
     student = make_elastic(model, job.model_args, job.given)
     is_narrowed = isinstance(teacher, ElasticModelMixin)
     own = {} if is_narrowed or stage != "depth" else {"teacher_width": "full"}

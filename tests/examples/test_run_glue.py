@@ -233,7 +233,7 @@ def test_a_second_run_takes_up_the_teacher_and_refuses_one_of_other_settings(tmp
         glue(*command, "--stage_arguments", json.dumps(own))
         glue(*command, "--stage_arguments", json.dumps(own), "--logging_steps", "7", "--save_steps", "9")
     assert results_of(out / "model") == before
-    with pytest.raises(SystemExit, match=r"0-teacher' holds a teacher made with {'max_steps': 1}, now {'max_steps': 2"):
+    with pytest.raises(SystemExit, match=r"0-teacher' holds a training made with {'max_steps': 1}, now {'max_st"):
         glue(*command)
 
 
@@ -245,8 +245,24 @@ def test_a_teacher_of_other_rows_is_refused_though_there_are_as_many(tmp_path, r
     (tmp_path / "out" / "0-teacher" / "settings.json").write_text("{}")  # of a run that was stopped before its end
     glue(*reviews[:2], *command, "1e-3")
     write_csv(tmp_path / "train.csv", sentiment_rows(16, seed=5))
-    with pytest.raises(SystemExit, match=r"a teacher made with {'rows': '\w+'}, now {'rows': '\w+'} is asked"):
+    with pytest.raises(SystemExit, match=r"a training made with {'rows': '\w+'}, now {'rows': '\w+'} is asked"):
         glue(*reviews[:2], *command, "1e-3")
+
+
+def test_a_stage_is_taken_up_and_one_of_other_rows_or_another_model_is_refused(tmp_path, reviews):
+    """Its checkpoint was taken for that of the new rows, which were then not trained on."""
+    model, out = save_model(tmp_path / "model"), tmp_path / "out"
+    command = [*reviews[:4], "--stage", "depth", "--output_dir", out, "--model_name_or_path"]
+    glue(*command, model)
+    before = load_file(out / "model.safetensors")
+    glue(*command, model)
+    assert all(torch.equal(weight, before[name]) for name, weight in load_file(out / "model.safetensors").items())
+    other = save_model(tmp_path / "other", initializer_range=0.1)
+    with pytest.raises(SystemExit, match=r"out' holds a training made with {'model': '\w+', 'teacher': '\w+'}, now"):
+        glue(*command, other)
+    write_csv(tmp_path / "train.csv", sentiment_rows(16, seed=5))
+    with pytest.raises(SystemExit, match=r"out' holds a training made with {'rows': '\w+'}, now {'rows': '\w+'} is"):
+        glue(*command, model)
 
 
 def test_a_folder_that_cannot_be_made_is_refused_before_any_work(tmp_path, reviews, monkeypatch):
