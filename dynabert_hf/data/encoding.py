@@ -169,7 +169,9 @@ def _with_choices(
             )
     count = len(choices[0])
     firsts = [text for text in as_texts(texts, columns[0]) for _ in range(count)]
-    flat = _inputs(tokenizer(firsts, [str(each) for own in choices for each in own], truncation=True, max_length=limit))
+    places = [as_texts(list(each), columns[1]) for each in zip(*choices, strict=True)]
+    seconds = [text for own in zip(*places, strict=True) for text in own]
+    flat = _inputs(tokenizer(firsts, seconds, truncation=True, max_length=limit))
     return {name: [values[at : at + count] for at in range(0, len(values), count)] for name, values in flat.items()}
 
 

@@ -154,6 +154,11 @@ def test_any_of_four_choices_may_be_right_whatever_classes_the_model_names(token
             {"text": ["w1", "w2"], "choices": [["w1"], ["w1", "w2"]]},
             "Row 2 has the choices .*Give",
         ),
+        (
+            "ForMultipleChoice",
+            {"text": ["w1", "w2"], "choices": [["w1", "w2"], ["w1", None]]},
+            r"Row 2 has no text in column 'choices'\. Fill it",
+        ),
         ("ForSequenceClassification", {"text": ["w1"], "label": [[1]]}, r"label \[1\] in row 1"),
         (
             "ForQuestionAnswering",
