@@ -340,10 +340,10 @@ def _look_up(label: Any, ids: Mapping[str, int]) -> int | None:
 
 
 def _spellings(label: Any) -> list[str]:
-    """What a label may be called: itself as text, but 1.0 also 1, and true, which JSON has, also True or 1."""
+    """What a label may be called: itself as text, but 1.0 also 1, and true, as JSON and csv have it, also True or 1."""
     text = str(label)
-    if isinstance(label, bool):
-        return [text, text.lower(), str(int(label))]
+    if text.lower() in ("true", "false"):
+        return [text, text.lower(), text.title(), str(int(text.lower() == "true"))]
     try:
         number = float(text)
     except ValueError:

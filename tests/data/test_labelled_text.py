@@ -67,8 +67,11 @@ def test_a_model_in_training_is_measured_without_dropout_and_trains_on(tmp_path,
 @pytest.mark.parametrize(
     ("names", "ids"), [(["False", "True"], [1, 0]), (["true", "false"], [0, 1]), ([BAD, GOOD], [1, 0])]
 )
-def test_booleans_are_names_or_else_numbers(tmp_path, tokenizer, names, ids):
-    text = LabelledText.from_file(write(tmp_path, ".jsonl", [True, False]), model_of(names), tokenizer)
+@pytest.mark.parametrize(
+    ("suffix", "labels"), [(".jsonl", [True, False]), (".csv", ["true", "false"]), (".csv", ["TRUE", "FALSE"])]
+)
+def test_booleans_are_names_or_else_numbers(tmp_path, tokenizer, names, ids, suffix, labels):
+    text = LabelledText.from_file(write(tmp_path, suffix, labels), model_of(names), tokenizer)
     assert text.labels.tolist() == ids
 
 
