@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
-from ..files import KEPT, changed, check_writable_file, named_on_a_full_disk, write_whole
+from ..files import KEPT, changed, check_writable_file, json_text, named_on_a_full_disk, write_whole
 from .augmentation import WordReplacement
 from .fingerprints import fingerprint_of_file, fingerprint_of_weights
 from .text_columns import as_names
@@ -28,11 +28,18 @@ COPIES = 20
 ROWS_A_PART = 256
 """How many rows are read and written at once."""
 
+
+def _write_lines(rows: datasets.Dataset, path: Path) -> None:
+    """A row a line, numbers to their last digit and dates as text, as pandas, which `to_json` asks, has neither."""
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(json_text(row, ensure_ascii=False, default=str) + "\n" for row in rows)
+
+
 WRITERS: dict[str, Callable[[datasets.Dataset, Path], Any]] = {
     ".csv": lambda rows, path: rows.to_csv(path, index=False),
     ".tsv": lambda rows, path: rows.to_csv(path, index=False, sep="\t"),
-    ".json": lambda rows, path: rows.to_json(path),
-    ".jsonl": lambda rows, path: rows.to_json(path),
+    ".json": _write_lines,
+    ".jsonl": _write_lines,
     ".parquet": lambda rows, path: rows.to_parquet(path),
 }
 """By the suffix of a file what writes it."""
