@@ -22,7 +22,7 @@ from recipe_data import InputError, Splits, load_splits, shortened
 from recipe_job import Job, measure_tests, run_script
 
 from dynabert_hf.data.sentence_encoder import SentenceEncoder
-from dynabert_hf.data.sentences import texts_to_learn, texts_to_measure
+from dynabert_hf.data.sentences import SCORE_COLUMNS, texts_to_learn, texts_to_measure
 from dynabert_hf.data.text_files import read_rows
 from dynabert_hf.tasks import task_of
 
@@ -70,6 +70,12 @@ def prepare(data_args, model_args, training_args, given):
     data = Splits(raw, None, {suffix: split for suffix, split in evaluations.items() if split in raw}, tests)
     with training_args.main_process_first(desc="tokenising"):
         splits = tokenised(shortened(data, data_args, training_args.seed), encoder, data_args.max_seq_length)
+    for split in (*(data.evaluations.values() if training_args.do_eval else ()), *tests):
+        if "labels" not in splits[split].column_names:
+            raise InputError(
+                f"Split {split!r} has the columns {raw[split].column_names} but none to measure by. Possible are "
+                f"{', '.join(SCORE_COLUMNS)}. Call the scores or labels so."
+            )
     kwargs = {"processing_class": encoder.tokenizer, "compute_metrics": task_of(encoder.model).metrics(encoder.model)}
     job = Job(
         *(model_args, data_args, training_args, given, Splits(splits, None, data.evaluations, tests), kwargs),

@@ -96,3 +96,14 @@ def test_what_cannot_be_is_refused_before_any_work(tmp_path, files, arguments, e
     with pytest.raises(SystemExit, match=error):
         run(*files, "--model_name_or_path", tmp_path / "encoder", "--output_dir", out, *arguments)
     assert not out.exists()
+
+
+@pytest.mark.parametrize("option", ["--validation_file", "--retrieval_file", "--test_file"])
+def test_data_without_a_score_are_refused_where_they_would_be_measured(tmp_path, files, option):
+    pairs = [{"similarity" if name == "score" else name: own for name, own in row.items()} for row in make_pairs(8)]
+    unscored = [option, write(tmp_path / "unscored.csv", pairs), "--do_train"]
+    encoder, out = save_encoder(tmp_path / "encoder"), tmp_path / "out"
+    measured = "--do_predict" if option == "--test_file" else "--do_eval"
+    with pytest.raises(SystemExit, match=r"columns \['sentence1', 'sentence2', 'similarity'\] but none to measure by"):
+        run(*files, "--model_name_or_path", encoder, "--output_dir", out, *unscored, measured)
+    assert not out.exists()
