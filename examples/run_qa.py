@@ -136,7 +136,8 @@ def write_answers(job, model, tests, *, may_be_none):
             if job.is_main:
                 path = job.output_dir / "predictions" / size / f"{split}.json"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(json.dumps(dict(zip(ids, answers, strict=True)), indent=2, ensure_ascii=False))
+                told = json.dumps(dict(zip(ids, answers, strict=True)), indent=2, ensure_ascii=False)
+                path.write_text(told, encoding="utf-8")
         if scores and job.is_main:
             (job.output_dir / f"{split}_results.json").write_text(json.dumps(scores, indent=2))
     return job.output_dir / "predictions"
