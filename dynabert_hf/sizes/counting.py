@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..families import elastic_classes, longest_input
 from ..model.anatomy import layer_axes, linear_shape
 from ..model.configuration import ElasticConfigMixin
+from ..model.copies import pooler_of
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import LayerShape, Size
 from ..tasks import task_of
@@ -56,8 +57,7 @@ def count_parameters(
     config = _elastic_config(model_or_config)
     layers = config.resolve(config.active if size is None else size)
     is_model = isinstance(model_or_config, nn.Module)
-    base_class = next((each for each in elastic_classes() if each.config_class is type(config)), None)
-    twin = _twin_of(type(model_or_config) if is_model else base_class, config)
+    twin = _twin_of(model_or_config, config)
     base = twin.base_model
     everything, in_base = _count(twin.parameters()), _count(base.parameters())
     pooler = getattr(base, "pooler", None)
@@ -94,7 +94,7 @@ def count_flops(
     changes: dict[str, Any] = {}
     if sequence_length > longest_input(config):
         changes["max_position_embeddings"] = 2 * sequence_length
-    twin = _twin_of(type(model), config, **changes)
+    twin = _twin_of(model, config, **changes)
     distinct = {(layer.heads, layer.neurons): layer for layer in reversed(layers)}  # layers of one shape cost the same
     cost = {shape: _flops(twin, layer, batch_size, sequence_length) for shape, layer in distinct.items()}
     rest, _ = cost[layers[0].heads, layers[0].neurons]
@@ -138,8 +138,8 @@ _SHAPELESS = {"_name_or_path", "architectures", "dtype", "finetuning_task", "pro
 """Fields of a stock configuration that change from run to run, and no shape with them."""
 
 
-def _twin_of(model_class: Any, config: ElasticConfigMixin, **changes: Any) -> Any:
-    """A model without weights, of the shapes that a configuration describes; one for all that describe the same.
+def _twin_of(model_or_config: Any, config: ElasticConfigMixin, **changes: Any) -> Any:
+    """A model without weights, of the shapes of a model or a configuration; one for all of the same shapes.
 
     Of the elastic fields only the stored layers describe shapes. Sizes, metrics and the like are left out.
     """
@@ -147,15 +147,19 @@ def _twin_of(model_class: Any, config: ElasticConfigMixin, **changes: Any) -> An
     shapes = {name: value for name, value in config.to_dict().items() if name not in silent}
     stored = {"stored_shape": config.stored_shape, "active_layers": config.stored_shape}
     config_class: Any = type(config)
+    model_class: Any = type(model_or_config)
+    pooler = pooler_of(model_or_config) if isinstance(model_or_config, nn.Module) else {}
+    if model_class is config_class:
+        model_class = next(each for each in elastic_classes() if each.config_class is config_class)
     described = {**shapes, **stored, "widths": [1.0], "depths": [1.0], **changes}
-    return _twin(model_class, config_class, json.dumps(described, default=str))
+    return _twin(model_class, config_class, json.dumps(described, default=str), **pooler)
 
 
 @lru_cache(maxsize=32)
-def _twin(model_class: Any, config_class: Any, described: str) -> Any:
+def _twin(model_class: Any, config_class: Any, described: str, **pooler: bool) -> Any:
     config = config_class.from_dict(json.loads(described), attn_implementation="eager")
     with torch.device("meta"):
-        return model_class(config).eval()
+        return model_class(config, **pooler).eval()
 
 
 def _count(parameters: Iterable[nn.Parameter]) -> int:

@@ -6,6 +6,7 @@ from helpers.backbones import make_backbone
 from helpers.tiny import batch_for, make_config, make_model
 from torch.utils.flop_counter import FlopCounterMode
 
+import dynabert_hf
 from dynabert_hf import LayerShape, SubNetworkError, count_flops, count_parameters
 from dynabert_hf.sizes import counting
 
@@ -48,6 +49,15 @@ def test_parameters_of_the_full_size_are_those_of_the_model(family, head):
     assert count.total == sum(parameter.numel() for parameter in model.parameters())
     assert count.embeddings == sum(parameter.numel() for parameter in model.base_model.embeddings.parameters())
     assert count.encoder == sum(parameter.numel() for parameter in model.base_model.encoder.parameters())
+
+
+def test_a_model_without_a_pooler_is_counted_without_one(family):
+    model = getattr(dynabert_hf, f"Dyna{family}Model")(make_config(family), add_pooling_layer=False).eval()
+    inputs = batch_for("Model", batch=2, length=7)
+    for size in ("w1-d1", "w0.5-d0.5"):
+        small = model.extract(size)
+        assert count_parameters(model, size).total == small.num_parameters()
+        assert count_flops(model, size, batch_size=2, sequence_length=7) == counted_by_torch(small, inputs)
 
 
 def test_parameters_of_a_size_are_those_of_a_model_built_with_its_shapes(family):
