@@ -6,6 +6,7 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable
+from typing import Any
 
 import datasets
 from huggingface_hub.errors import HfHubHTTPError
@@ -28,6 +29,10 @@ _EXPECTED = (ValueError, ModelTypeError, ImportError, OSError, RuntimeError, Flo
 
 
 class _Console(Console):
+    def print(self, *objects: Any, **layout: Any) -> None:
+        """Print a table that is too wide as it is: cut off at the edge, its last numbers would be others."""
+        super().print(*objects, **{"crop": False, **layout})
+
     def on_broken_pipe(self) -> None:
         raise  # to `run`, as where no console prints
 

@@ -35,6 +35,7 @@ from dynabert_hf.cli import measurements, predictions, recommendation, tables
 from dynabert_hf.hub.card import render_model_card, write_model_card
 from dynabert_hf.hub.facts import ModelCardFacts
 from dynabert_hf.sizes.evaluation import store_metrics
+from dynabert_hf.sizes.named_metrics import OF_LABELS
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "film", "a", "very"]
 METRICS = {
@@ -393,6 +394,16 @@ def test_labels_may_be_numbers_pairs_or_values(capsys, folder, tmp_path):
     found = run_json(capsys, *command, "--size", "w1-d1", "--metric", "spearman", "rmse", "mse")["w1-d1"]
     assert abs(found["spearman"]) == pytest.approx(1.0)  # of two rows
     assert found["rmse"] == pytest.approx(found["mse"] ** 0.5)
+
+
+def test_a_table_that_is_wider_than_the_terminal_keeps_its_last_column(capsys, folder, reviews, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    names = list(OF_LABELS)
+    command = ["evaluate", folder, "--file", reviews, "--metric", *names]
+    found = run_json(capsys, *command)
+    _, out, _ = run(capsys, *command)
+    rows = {line.split()[0]: line.split()[1:] for line in out.splitlines() if line.startswith("w")}
+    assert rows == {size: [f"{own[name]:.4f}" for name in names] for size, own in found.items()}
 
 
 def test_data_that_does_not_fit_is_refused(capsys, folder, reviews, tmp_path):
