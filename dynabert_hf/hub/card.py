@@ -99,7 +99,7 @@ def render_model_card(facts: ModelCardFacts) -> ModelCard:
         template_path=str(TEMPLATE),
         facts=facts,
         example=_example(facts),
-        small=_as_arguments(facts.sizes[0].size if facts.sizes else SubNetwork(0.5, 0.5), prefix="active_"),
+        small=_as_arguments(facts.smallest, prefix="active_"),
         summary=_summary(facts),
         table=_size_table(facts),
         measured=_how_measured(facts),
@@ -132,8 +132,7 @@ def _example(facts: ModelCardFacts) -> str:
     place = place_in_code(facts.model_id, facts.revision)
     where = [f"    {place}, trust_remote_code=True", ")"]  # of both, since both read the configuration
     lines = [f"from transformers import {', '.join(names)}", "", f"model = {auto_class}.from_pretrained(", *where]
-    size = facts.sizes[0].size if facts.sizes else SubNetwork(0.5, 0.5)
-    lines.append(f"model.set_active({_as_arguments(size)})  # any size of the table, at any time")
+    lines.append(f"model.set_active({_as_arguments(facts.smallest)})  # any size of the table, at any time")
     if use:
         lines += ["tokenizer = AutoTokenizer.from_pretrained(", *where, use]
     return "\n".join(lines)
@@ -141,13 +140,12 @@ def _example(facts: ModelCardFacts) -> str:
 
 def _example_of_vectors(facts: ModelCardFacts) -> str:
     """Python that loads the model as a sentence encoder, and compares texts by its smallest size."""
-    size = facts.sizes[0].size if facts.sizes else SubNetwork(0.5, 0.5)
     return "\n".join(
         [
             "from sentence_transformers import SentenceTransformer",
             "",
             f"encoder = SentenceTransformer({place_in_code(facts.model_id, facts.revision)}, trust_remote_code=True)",
-            f"encoder[0].auto_model.set_active({_as_arguments(size)})  # any size of the table, at any time",
+            f"encoder[0].auto_model.set_active({_as_arguments(facts.smallest)})  # any size of the table, at any time",
             'vectors = encoder.encode(["A bird sings.", "I hear a bird.", "The train is late."])',
             "print(encoder.similarity(vectors, vectors))",
         ]
@@ -296,9 +294,11 @@ def _how_measured(facts: ModelCardFacts) -> str:
         lower = [name for name in facts.metrics if is_lower_better(name, facts.directions)]
         if lower:
             sentences.append(f"Lower is better for {' and '.join(lower)}.")
-    lengths = {record.setting.get("sequence_length") for record in facts.sizes} - {None}
-    of = f"{lengths.pop()} tokens" if len(lengths) == 1 else "the length that was measured"
-    sentences.append(f"FLOPs are of one forward pass on one sequence of {of}; parameters are those of the size.")
+    shapes = {(one.setting.get("batch_size", 1), one.setting.get("sequence_length")) for one in facts.sizes}
+    batch, length = shapes.pop() if len(shapes) == 1 else (None, None)
+    on = {None: "sequences", 1: "one sequence"}.get(batch, f"{batch} sequences")
+    of = "the length that was measured" if length is None else f"{length} tokens"
+    sentences.append(f"FLOPs are of one forward pass on {on} of {of}; parameters are those of the size.")
     if facts.latency_setting:
         sentences.append(f"Latency: {facts.latency_setting}.")
     if facts.finetuned_metrics:

@@ -15,7 +15,7 @@ from huggingface_hub.utils import validate_repo_id
 from ..families import check_elastic, elastic_class_name, sizes_of
 from ..model.configuration import REFERENCES
 from ..model.elastic_model import ElasticModelMixin
-from ..model.subnetwork import size_name
+from ..model.subnetwork import AnySize, SubNetwork, size_name
 from ..sizes.evaluation import stored_metrics
 from ..sizes.measured_rows import rows_in_words, rows_of
 from ..sizes.metrics import in_telling_order, metrics_by_size
@@ -180,6 +180,11 @@ class ModelCardFacts:
     def metrics(self) -> list[str]:
         """The names of all metrics, the most telling first and losses last."""
         return in_telling_order(name for size in self.sizes for name in size.metrics)
+
+    @property
+    def smallest(self) -> AnySize:
+        """The smallest size, for examples; of a model whose sizes are not known one that most models have."""
+        return self.sizes[0].size if self.sizes else SubNetwork(0.5, 0.5)
 
     @property
     def references(self) -> dict[str, Mapping[str, float]]:

@@ -61,6 +61,17 @@ def test_the_hub_is_told_no_number_under_the_rows_of_another(tmp_path):
     assert {each.dataset_name for each in results} == {"9 rows of new.csv"}
 
 
+def test_card_says_how_many_sequences_flops_are_of():
+    model = make_model()
+    sizes, told = model.config.subnetworks, {}
+    for batch_size in (1, 8):
+        records = [SizeRecord.counted(model, each, batch_size=batch_size, sequence_length=16) for each in sizes]
+        told[batch_size] = str(render_model_card(ModelCardFacts.from_records(model, records)))
+        assert f"| {records[-1].flops / 1e9:.3f} G |" in told[batch_size]
+    assert "FLOPs are of one forward pass on one sequence of 16 tokens;" in told[1]
+    assert "FLOPs are of one forward pass on 8 sequences of 16 tokens;" in told[8]
+
+
 def test_card_says_on_how_many_rows_and_from_which_release_on(tmp_path):
     facts = make_facts(make_model(), train_rows=3668, eval_rows=300, stages={"width": {}})
     text = str(render_model_card(facts))
