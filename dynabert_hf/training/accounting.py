@@ -7,7 +7,7 @@ batch counts by the share of the batch in the items of its step.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ import torch
 from accelerate.utils import find_batch_size
 from transformers import TrainerCallback
 
+from ..data.labels import PAST_THE_END
 from ..model.subnetwork import AnySize
 from ..task_metrics import IGNORED
 
@@ -35,9 +36,9 @@ class Items(NamedTuple):
     labelled: Number
 
     @classmethod
-    def of(cls, inputs: dict[str, Any]) -> Items:
+    def of(cls, inputs: Mapping[str, Any]) -> Items:
         sentences = find_batch_size(inputs) or 0
-        return cls(sentences, count_labelled(inputs.get("labels"), sentences))
+        return cls(sentences, count_labelled(labels_of(inputs), sentences))
 
     @classmethod
     def of_all(cls, batches: Iterable[dict[str, Any]]) -> Items:
@@ -56,6 +57,12 @@ class Shares(NamedTuple):
         return cls() if step is None else cls(*(own / all_ for own, all_ in zip(batch, step, strict=True)))
 
 
+def labels_of(inputs: Mapping[str, Any]) -> torch.Tensor | None:
+    """The labels of a batch; of answers the tokens where they start, -100 where a row has none."""
+    starts = inputs.get("start_positions")
+    return inputs.get("labels") if starts is None else starts.masked_fill(starts == PAST_THE_END, IGNORED)
+
+
 def count_labelled(labels: torch.Tensor | None, sentences: Number) -> Number:
     if labels is None:
         return sentences
@@ -64,8 +71,9 @@ def count_labelled(labels: torch.Tensor | None, sentences: Number) -> Number:
     return labels.ne(IGNORED).sum()
 
 
-def of_labelled(loss: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
-    """The loss on labels; 0 where no row or token of the batch has one, of which torch's mean is NaN."""
+def of_labelled(loss: torch.Tensor, inputs: Mapping[str, Any]) -> torch.Tensor:
+    """The loss on the labels of a batch; 0 where no row or token of it has one, of which torch's mean is NaN."""
+    labels = labels_of(inputs)
     if labels is None or labels.is_floating_point():
         return loss
     return torch.where(labels.ne(IGNORED).any(), loss, loss.nan_to_num())

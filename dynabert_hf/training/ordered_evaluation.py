@@ -182,7 +182,7 @@ class OrderedEvaluation(Trainer):
         with torch.no_grad(), self.compute_loss_context_manager():
             if has_labels:  # which computing the loss may take out of the inputs
                 loss, outputs = self.compute_loss(model, {**inputs, "return_dict": True}, return_outputs=True)
-                loss = of_labelled(loss.detach().mean(), inputs.get("labels"))
+                loss = of_labelled(loss.detach().mean(), inputs)
             else:
                 outputs = model(**{**inputs, "return_dict": True})
         if loss is not None:

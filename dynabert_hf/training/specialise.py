@@ -227,7 +227,7 @@ class OneSizeTrainer(Trainer):
         losses = [self._loss_from(teacher, student, inputs) for teacher in self.teachers]
         loss = torch.stack(losses).mean()
         if on_labels is not None:
-            loss = loss + args.label_weight * of_labelled(on_labels, labels)
+            loss = loss + args.label_weight * of_labelled(on_labels, inputs)
         if not loss.isfinite():
             raise _not_finite(f"The loss is {loss.item()} at step {self.state.global_step}")
         return (loss, student) if return_outputs else loss

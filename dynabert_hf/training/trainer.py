@@ -345,7 +345,7 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
         """The loss of one sub-network on a batch, the mean over its sentences; the model is at that size."""
         if teacher is None:
             label_loss: Any = self.compute_loss(model, dict(inputs))  # which may take the labels out
-            label_loss = of_labelled(label_loss, inputs.get("labels"))
+            label_loss = of_labelled(label_loss, inputs)
             self._record(pair, loss=label_loss)
             return label_loss
         label_loss, student = self._student_outputs(model, inputs)
@@ -383,7 +383,7 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
                 outputs = model(**without_labels(inputs), **wanted)
                 return loss_of_labelled_rows(outputs, labels, self._elastic().config, self.compute_loss_func), outputs
             loss, outputs = self.compute_loss(model, {**inputs, **wanted}, return_outputs=True)
-            return of_labelled(loss, labels), outputs
+            return of_labelled(loss, inputs), outputs
 
     def _teacher_outputs(self, size: SubNetwork | None, inputs: dict[str, Any]) -> Any:
         if size is None or not self._teachers:
