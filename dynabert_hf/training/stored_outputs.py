@@ -27,7 +27,7 @@ from ..data.fingerprints import fingerprint_of_rows, fingerprint_of_weights
 from ..data.reading import read_datasets
 from ..files import changed, check_writable_folder, write_whole
 from ..model.subnetwork import SubNetwork
-from ..tasks import LABELS, task_of
+from ..tasks import LABELS, has_several_texts, task_of
 from .checks import check_tokenised
 from .ordered_evaluation import unchanged
 from .teacher_facts import TeacherFacts, at_size, check_whole, parameters_of
@@ -163,8 +163,8 @@ class StoredOutputs:
             return
         for number in range(len(dataset)):
             row = dataset[number]
-            ids = np.asarray(row["input_ids"])
-            mask = np.asarray(row.get("attention_mask", np.ones_like(ids)), dtype=bool)
+            ids = row["input_ids"]
+            mask = row.get("attention_mask", [np.ones(len(text)) for text in _texts(ids)])
             if self._place(_key(ids, mask)) is None:
                 raise self._unknown(f"{name} has a text in row {number}")
 
@@ -299,10 +299,16 @@ def _asked(
     return {name: torch.cat(tensors).contiguous() for name, tensors in parts.items()}
 
 
-def _key(ids: np.ndarray, mask: np.ndarray) -> int:
+def _key(ids: Any, mask: Any) -> int:
     """A number for the tokens of a text, or of its choices, without padding."""
     digest = hashlib.blake2b(digest_size=8)
-    for own, real in zip(np.atleast_2d(ids), np.atleast_2d(mask), strict=True):
-        digest.update(own[real].astype(np.int64).tobytes())
+    for own, real in zip(_texts(ids), _texts(mask), strict=True):
+        digest.update(np.asarray(own, dtype=np.int64)[np.asarray(real, dtype=bool)].tobytes())
         digest.update(b"end")
     return int.from_bytes(digest.digest(), "little", signed=True)
+
+
+def _texts(row: Any) -> Sequence[Any]:
+    """What a row holds for each of its choices, which may be of several lengths, or for its one text."""
+    texts: Sequence[Any] = row if has_several_texts(row) else [row]
+    return texts

@@ -6,9 +6,11 @@ import pytest
 import torch
 from helpers.plain_loop import elastic, pad, ragged_rows
 from helpers.recipes import make_sentences, make_teacher, run_recipe
+from helpers.tiny import make_tokenizer
 from helpers.trainers import make_trainer
 
 from dynabert_hf import StoredOutputs, store_teacher_outputs
+from dynabert_hf.tasks import ChoiceCollator
 from dynabert_hf.training import stored_outputs
 
 
@@ -63,6 +65,19 @@ def test_outputs_are_those_of_the_teacher_in_the_padding_of_the_batch(tmp_path):
     torch.testing.assert_close(found.logits[mask], expected[mask], rtol=1e-3, atol=1e-3)
     assert found.logits[~mask].abs().max() == 0
     assert stored.facts.hidden_size == 32
+
+
+def test_choices_of_several_lengths_are_found_again(tmp_path):
+    collate = ChoiceCollator(make_tokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]))
+    texts = [[[2, *range(5 + row, 7 + row + (row + choice) % 4), 3] for choice in range(3)] for row in range(5)]
+    rows, teacher = [{"input_ids": choices, "labels": 0} for choices in texts], elastic("ForMultipleChoice")
+    stored = store(teacher, rows, tmp_path, data_collator=collate)
+    stored.check_rows("train_dataset", rows)
+    batch = collate([rows[4], rows[1]])
+    found = stored.outputs(batch, hidden_states=False)
+    torch.testing.assert_close(found.logits, teacher(**batch).logits.detach(), rtol=0, atol=1e-6)
+    with pytest.raises(ValueError, match="rows has a text in row 0"):
+        stored.check_rows("rows", [{"input_ids": [*texts[0][:2], texts[0][2][:-1]]}])
 
 
 def test_an_interrupted_call_goes_on(tmp_path):
