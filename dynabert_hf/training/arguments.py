@@ -86,7 +86,10 @@ All others may differ, such as those of logging, saving, data loading and evalua
 examples of a step, over devices, processes and accumulation together.
 """
 
-DECIDE_THE_BEST = ("metric_for_best_model", "greater_is_better", "eval_strategy", "eval_steps", "save_strategy")
+DECIDE_THE_BEST = (
+    *("metric_for_best_model", "greater_is_better"),
+    *("eval_strategy", "eval_steps", "eval_sizes", "save_strategy"),
+)
 """Those that must be the same, too, where evaluation has a say: in the best checkpoint, or in a plateau schedule."""
 
 

@@ -19,7 +19,7 @@ DECIDE_NO_WEIGHTS = """
     dataloader_persistent_workers dataloader_pin_memory dataloader_prefetch_factor ddp_backend ddp_broadcast_buffers
     ddp_bucket_cap_mb ddp_find_unused_parameters ddp_static_graph ddp_timeout debug deepspeed disable_tqdm do_eval
     do_predict do_train enable_jit_checkpoint eval_accumulation_steps eval_delay eval_do_concat_batches
-    eval_on_start eval_sizes eval_use_gather_object fp16_full_eval fsdp fsdp_config full_determinism
+    eval_on_start eval_use_gather_object fp16_full_eval fsdp fsdp_config full_determinism
     gradient_accumulation_steps gradient_checkpointing gradient_checkpointing_kwargs include_for_metrics
     include_num_input_tokens_seen liger_kernel_config local_rank log_level log_level_replica log_on_each_node
     logging_dir logging_first_step logging_nan_inf_filter logging_steps logging_strategy parallelism_config
@@ -35,6 +35,15 @@ DECIDE_NO_WEIGHTS = """
 def test_of_every_training_argument_it_is_said_whether_it_decides_weights():
     said = {*DECIDE_WEIGHTS, *DECIDE_THE_BEST, *DECIDE_NO_WEIGHTS, *PUBLISHING, *OF_THE_RUN}
     assert {each.name for each in fields(DynaBertTrainingArguments)} - said == set()
+
+
+def test_the_sizes_whose_mean_chooses_the_best_checkpoint_are_those_of_the_run_before(tmp_path):
+    """The mean loss of other sizes is no better or worse, so a checkpoint of before would stay the best or never be."""
+    best = {"load_best_model_at_end": True, "eval_strategy": "epoch", "save_strategy": "epoch"}
+    asked = {"metric_for_best_model": "mean_loss", "eval_sizes": ["w0.5-d0.5"]}
+    run_recipe(tmp_path, keep_stages=True, **{**best, **asked})
+    with pytest.raises(ValueError, match=r"holds a run with \{'eval_sizes': \['w0.5-d0.5'\]\}, now .*None"):
+        run_recipe(tmp_path, keep_stages=True, **{**best, **asked, "eval_sizes": None})
 
 
 @pytest.mark.parametrize(
