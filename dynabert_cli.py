@@ -1,4 +1,4 @@
-"""The command `dynabert`: reads the command line, and only then loads what does the work.
+"""The command `dynabert`: reads the command line, and only then loads the package.
 
 It stands beside the package, not in it: importing the package brings in torch, and help should not wait for that.
 """
@@ -16,7 +16,7 @@ _EXIT_CODES = "exit codes: 0 done, 1 an error, 2 a wrong command line, 3 no size
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Everything that the command line takes."""
+    """The parser of the whole command line."""
     parser = argparse.ArgumentParser(
         prog="dynabert",
         description="Measure, choose, use, extract, export and publish the sizes of an elastic encoder.",
@@ -67,7 +67,7 @@ def _add_show(commands: Any) -> None:
     _command(
         commands,
         "show",
-        "list the sizes of a model, what they cost by their shapes, and the metrics stored with them",
+        "list the sizes of a model with their parameters, FLOPs and stored metrics",
         """
         dynabert show outputs/demo/dynabert/model
         dynabert show you/dynabert-reviews --json
@@ -79,7 +79,7 @@ def _add_evaluate(commands: Any) -> None:
     parser = _command(
         commands,
         "evaluate",
-        "measure the accuracy of sizes on labelled text",
+        "measure the metrics of sizes on labelled text",
         """
         dynabert evaluate MODEL --file test.csv
         dynabert evaluate MODEL --file test.csv --size w0.5-d0.5 w1-d1 --metric macro_f1
@@ -92,7 +92,7 @@ def _add_evaluate(commands: Any) -> None:
     parser.add_argument(
         "--store",
         action="store_true",
-        help="add the metrics to those in the config.json of the model, for show and recommend",
+        help="store the metrics in the config.json of the model, for show and recommend",
     )
 
 
@@ -100,7 +100,7 @@ def _add_predict(commands: Any) -> None:
     parser = _command(
         commands,
         "predict",
-        "say what a size predicts for texts, with scores",
+        "predict labels, values, tags, answers, choices or words for texts",
         """
         dynabert predict MODEL --file texts.csv
         dynabert predict MODEL --file pairs.jsonl --text-column premise hypothesis --size w0.5-d0.5
@@ -111,9 +111,9 @@ def _add_predict(commands: Any) -> None:
     _add_text(parser, required=True)
     parser.add_argument("--size", help="such as w0.5-d0.75 (default: the active one)")
     parser.add_argument(
-        "--no-answer", action="store_true", help="questions may have none: an empty answer where that is likelier"
+        "--no-answer", action="store_true", help="allow an empty answer to a question, if that is more likely"
     )
-    parser.add_argument("--output", metavar="FILE", help="write a line of JSON for each row there, as .jsonl")
+    parser.add_argument("--output", metavar="FILE", help="write the predictions as .jsonl, one line per row")
 
 
 def _add_profile(commands: Any) -> None:
@@ -129,7 +129,7 @@ def _add_profile(commands: Any) -> None:
     )
     _add_sizes(parser)
     _add_setting(parser)
-    parser.add_argument("--output", metavar="FILE", help="save the table too, as .json, .csv or .md")
+    parser.add_argument("--output", metavar="FILE", help="also save the table, as .json, .csv or .md")
 
 
 def _add_recommend(commands: Any) -> None:
@@ -154,23 +154,23 @@ def _add_recommend(commands: Any) -> None:
         "--max-accuracy-drop",
         type=float,
         metavar="X",
-        help="by how much the metric may be worse than that of the best size",
+        help="how much worse the metric may be than that of the best size",
     )
     _add_setting(parser)
     parser.add_argument("--metric", help="stored metric to choose by (default: the first that is no loss)")
     direction = parser.add_mutually_exclusive_group()
-    told = "where the name of the metric does not say it"
+    told = "for a metric whose name does not tell its direction"
     direction.add_argument("--lower-is-better", action="store_true", help=told)
     direction.add_argument("--higher-is-better", action="store_true", help=told)
     parser.add_argument("--profile", metavar="FILE", help="costs that `dynabert profile --output FILE.json` saved")
-    parser.add_argument("--plot", metavar="FILE", help="draw accuracy over cost, as .png, .svg or .pdf")
+    parser.add_argument("--plot", metavar="FILE", help="plot the metric over cost, as .png, .svg or .pdf")
 
 
 def _add_search(commands: Any) -> None:
     parser = _command(
         commands,
         "search",
-        "find the best heads and neurons of every layer for budgets, beside the sizes of the grid",
+        "find the best heads and neurons of every layer within budgets, compared with the sizes of the grid",
         """
         dynabert search MODEL --flops 5e8 1e9 --file dev.csv
         dynabert search MODEL --latency-ms 5 --sequence-length 32 --file dev.csv --store
@@ -181,14 +181,14 @@ def _add_search(commands: Any) -> None:
     budgets.add_argument("--latency-ms", type=float, nargs="+", metavar="MS", help="largest time of a forward pass")
     budgets.add_argument("--flops", type=float, nargs="+", metavar="N", help="most floating-point operations")
     budgets.add_argument("--parameters", type=float, nargs="+", metavar="N", help="most parameters")
-    parser.add_argument("--evaluations", type=count, default=200, metavar="N", help="shapes a budget (default 200)")
-    parser.add_argument("--minutes", type=float, default=15, metavar="M", help="time that they may take (default 15)")
+    parser.add_argument("--evaluations", type=count, default=200, metavar="N", help="shapes per budget (default 200)")
+    parser.add_argument("--minutes", type=float, default=15, metavar="M", help="time limit for them (default 15)")
     parser.add_argument("--max-rows", type=count, default=512, metavar="N", help="rows to compare on (default 512)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
     _add_data(parser, required=True)
     _add_setting(parser)
     parser.add_argument(
-        "--store", action="store_true", help="keep the found sizes, with metrics, in the model's folder"
+        "--store", action="store_true", help="store the found sizes and their metrics in the model's folder"
     )
 
 
@@ -196,7 +196,7 @@ def _add_cascade(commands: Any) -> None:
     parser = _command(
         commands,
         "cascade",
-        "choose how sure a small size has to be before a larger one is asked",
+        "choose the confidence below which a larger size is asked after a small one",
         """
         dynabert cascade MODEL w0.25-d0.5 w0.75-d1 --file dev.csv --max-drop 0.005
         dynabert cascade MODEL w0.25-d0.5 w0.75-d1 --file dev.csv --latency-ms 6 --store
@@ -204,15 +204,15 @@ def _add_cascade(commands: Any) -> None:
         """,
     )
     parser.add_argument("small", metavar="SMALL", help="the size that is asked first, such as w0.25-d0.5")
-    parser.add_argument("large", metavar="LARGE", help="the size that is asked where the small one is not sure")
+    parser.add_argument("large", metavar="LARGE", help="the size that is asked if the small one is not confident")
     budgets = parser.add_argument_group("budgets")
     budgets.add_argument("--latency-ms", type=float, metavar="MS", help="largest mean time of one text")
     budgets.add_argument("--flops", type=float, metavar="N", help="largest mean number of floating-point operations")
-    budgets.add_argument("--max-drop", type=float, metavar="X", help="by how much worse than the larger size it may be")
+    budgets.add_argument("--max-drop", type=float, metavar="X", help="largest drop of the metric from LARGE")
     _add_data(parser, required=True)
     _add_setting(parser)
     parser.add_argument(
-        "--store", action="store_true", help="keep the temperatures of both sizes in the config.json of the model"
+        "--store", action="store_true", help="store the temperatures of both sizes in the config.json of the model"
     )
 
 
@@ -220,7 +220,7 @@ def _add_augment(commands: Any) -> None:
     parser = _command(
         commands,
         "augment",
-        "write a file with changed copies of its texts, words replaced as TinyBERT does, to distil on",
+        "write a file with changed copies of texts for distillation, words replaced as in TinyBERT",
         """
         dynabert augment train.csv --model bert-base-uncased --output augmented.csv
         dynabert augment pairs.jsonl --model bert-base-uncased --text-column premise hypothesis --output more.jsonl
@@ -230,20 +230,20 @@ def _add_augment(commands: Any) -> None:
     )
     parser.add_argument("--model", required=True, metavar="MLM", help="folder or Hub id of a masked language model")
     parser.add_argument("--output", required=True, metavar="FILE", help="csv, tsv, json, jsonl or parquet")
-    what = "one, or two of a pair (default: those of usual names, as evaluate finds them)"
+    what = "one column, or two for pairs (default: the usual names, as in evaluate)"
     parser.add_argument("--text-column", nargs="+", metavar="COLUMN", help=what)
-    parser.add_argument("--copies", type=count, default=20, metavar="N", help="copies drawn of a row (default 20)")
+    parser.add_argument("--copies", type=count, default=20, metavar="N", help="copies to draw per row (default 20)")
     parser.add_argument(
-        "--probability", type=float, default=0.4, metavar="P", help="how often a word is replaced (default 0.4)"
+        "--probability", type=float, default=0.4, metavar="P", help="probability that a word is replaced (default 0.4)"
     )
-    parser.add_argument("--candidates", type=count, default=15, metavar="N", help="words to draw from (default 15)")
+    parser.add_argument("--candidates", type=count, default=15, metavar="N", help="candidates per word (default 15)")
     parser.add_argument(
         "--word-vectors",
         metavar="FILE",
-        help="vectors for words of several pieces, in GloVe's form (default: the embeddings of the model)",
+        help="vectors for words of several tokens, in GloVe's format (default: the embeddings of the model)",
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
-    parser.add_argument("--bf16", action="store_true", help="run the model in bfloat16, where that is faster")
+    parser.add_argument("--bf16", action="store_true", help="run the model in bfloat16")
 
 
 def _add_extract(commands: Any) -> None:
@@ -256,7 +256,7 @@ def _add_extract(commands: Any) -> None:
         dynabert extract MODEL shallow --size w1-d0.5 --stock
         """,
     )
-    parser.add_argument("output", metavar="OUTPUT", help="folder to make")
+    parser.add_argument("output", metavar="OUTPUT", help="folder to create")
     parser.add_argument("--size", required=True, help="such as w0.5-d0.75")
     parser.add_argument(
         "--stock", action="store_true", help="as a model of transformers' own class; possible where no heads are cut"
@@ -267,21 +267,21 @@ def _add_specialise(commands: Any) -> None:
     parser = _command(
         commands,
         "specialise",
-        "extract one size and distil it on alone, from the full size and, if given, the fine-tuned model",
+        "extract one size and distil it further, from the full size and, if given, the fine-tuned model",
         """
         dynabert specialise MODEL small --size w0.25-d0.5 --file train.csv
         dynabert specialise MODEL small --size w0.5-d0.5 --file train.csv --teacher finetuned --epochs 1
         dynabert specialise MODEL small --size w0.5-d0.5 --file pairs.jsonl --text-column premise hypothesis
         """,
     )
-    parser.add_argument("output", metavar="OUTPUT", help="folder to make")
+    parser.add_argument("output", metavar="OUTPUT", help="folder to create")
     parser.add_argument("--size", required=True, help="such as w0.5-d0.75")
     parser.add_argument("--teacher", metavar="MODEL", help="folder or Hub id of the fine-tuned model")
     parser.add_argument("--epochs", type=float, default=0.5, metavar="N", help="default 0.5")
     parser.add_argument("--learning-rate", type=float, default=1e-4, metavar="X", help="default 1e-4")
-    parser.add_argument("--train-batch-size", type=count, default=32, metavar="N", help="texts a batch (default 32)")
+    parser.add_argument("--train-batch-size", type=count, default=32, metavar="N", help="texts per batch (default 32)")
     parser.add_argument(
-        "--file", required=True, help="text to learn on, without labels: csv, tsv, json, jsonl, parquet or txt"
+        "--file", required=True, help="text to learn from, without labels: csv, tsv, json, jsonl, parquet or txt"
     )
     _add_text_columns(parser)
 
@@ -290,19 +290,19 @@ def _add_store_outputs(commands: Any) -> None:
     parser = _command(
         commands,
         "store-outputs",
-        "ask a fine-tuned model once of texts, for a training without it beside the student",
+        "store the outputs of a fine-tuned model for texts, so that training does not need the model itself",
         """
         dynabert store-outputs TEACHER outputs --file train.csv
         dynabert store-outputs TEACHER outputs --file pairs.jsonl --text-column premise hypothesis --hidden-states
         """,
         takes="TEACHER",
     )
-    parser.add_argument("output", metavar="OUTPUT", help="folder to make, or to go on with")
+    parser.add_argument("output", metavar="OUTPUT", help="folder to create or to continue")
     parser.add_argument("--file", required=True, help="text, without labels: csv, tsv, json, jsonl, parquet or txt")
     _add_text_columns(parser)
-    parser.add_argument("--hidden-states", action="store_true", help="keep hidden states, too")
+    parser.add_argument("--hidden-states", action="store_true", help="also store hidden states")
     parser.add_argument("--dtype", default="float32", metavar="NAME", help="float32 (default), float16 or bfloat16")
-    parser.add_argument("--eval-batch-size", type=count, default=32, metavar="N", help="texts a batch (default 32)")
+    parser.add_argument("--eval-batch-size", type=count, default=32, metavar="N", help="texts per batch (default 32)")
 
 
 def _add_trim(commands: Any) -> None:
@@ -315,14 +315,14 @@ def _add_trim(commands: Any) -> None:
         dynabert trim MODEL small --file train.jsonl test.jsonl --text-column premise hypothesis
         """,
     )
-    parser.add_argument("output", metavar="OUTPUT", help="folder to make")
+    parser.add_argument("output", metavar="OUTPUT", help="folder to create")
     parser.add_argument(
         "--file",
         nargs="+",
         required=True,
-        help="all texts it is for: csv, tsv, json, jsonl, parquet or txt",
+        help="all texts that the model is for: csv, tsv, json, jsonl, parquet or txt",
     )
-    what = "columns of texts, or of words as lists (default: those of usual names, as evaluate finds them)"
+    what = "columns of texts or of lists of words (default: the usual names, as in evaluate)"
     parser.add_argument("--text-column", nargs="+", metavar="COLUMN", help=what)
 
 
@@ -337,11 +337,11 @@ def _add_export(commands: Any) -> None:
         dynabert export MODEL onnx --all --int8 --file test.csv
         """,
     )
-    parser.add_argument("output", metavar="OUTPUT", help="folder to make")
+    parser.add_argument("output", metavar="OUTPUT", help="folder to create")
     which = parser.add_mutually_exclusive_group()
     _add_sizes(which, what="one or more, such as w0.5-d0.75 w1-d1 (default: the active one)")
-    which.add_argument("--all", action="store_true", help="all trained sizes, their weights stored once")
-    parser.add_argument("--int8", action="store_true", help="an int8 version too; its accuracy is measured on --file")
+    which.add_argument("--all", action="store_true", help="all trained sizes, with their weights stored once")
+    parser.add_argument("--int8", action="store_true", help="also write an int8 version, which is measured on --file")
     _add_data(parser, required=False)
 
 
@@ -349,7 +349,7 @@ def _add_push(commands: Any) -> None:
     parser = _command(
         commands,
         "push",
-        "publish a model, or chosen sizes of it, on the Hub; `hf auth login` first",
+        "publish a model, or some of its sizes, on the Hub; log in first with `hf auth login`",
         """
         dynabert push outputs/demo/dynabert/model you/dynabert-reviews
         dynabert push MODEL you/dynabert-reviews --size w0.5-d0.75 w0.25-d0.5
@@ -357,19 +357,19 @@ def _add_push(commands: Any) -> None:
         """,
     )
     parser.add_argument(
-        "repository", metavar="REPOSITORY", help="id on the Hub; with {size} in it, a repository for each size"
+        "repository", metavar="REPOSITORY", help="id on the Hub; with {size} in it, one repository per size"
     )
-    _add_sizes(parser, what="push these sizes, extracted, each as a branch or repository of its own")
+    _add_sizes(parser, what="push these sizes as extracted models, each to a branch or repository of its own")
     parser.add_argument("--private", action="store_true", help="make new repositories private")
     parser.add_argument("--revision", help="branch to push the whole model to")
-    parser.add_argument("--space", action="store_true", help="publish the page of `dynabert demo` as a Space, too")
+    parser.add_argument("--space", action="store_true", help="also publish the page of `dynabert demo` as a Space")
 
 
 def _add_demo(commands: Any) -> None:
     parser = _command(
         commands,
         "demo",
-        "open a page to try the sizes on a text; needs the extra demo",
+        "open a page to try the sizes on texts; needs the extra demo",
         """
         dynabert demo outputs/demo/dynabert/model
         dynabert demo you/dynabert-reviews --port 7861 --no-browser
@@ -380,7 +380,7 @@ def _add_demo(commands: Any) -> None:
 
 
 def _add_text_columns(parser: Any) -> None:
-    what = "one, or two of a pair, or of a text and its choices (default: those of usual names, as evaluate finds them)"
+    what = "one column, or two for pairs or a text and its choices (default: the usual names, as in evaluate)"
     parser.add_argument("--text-column", nargs="+", metavar="COLUMN", help=what)
 
 
@@ -393,17 +393,17 @@ def _add_data(parser: Any, *, required: bool) -> None:
     group.add_argument(
         "--label-column",
         metavar="COLUMN",
-        help="names or numbers (default label; of words: tags or ner_tags; of questions: answers)",
+        help="names or numbers (default: label; for words: tags or ner_tags; for questions: answers)",
     )
     group.add_argument(
         "--metric",
         dest="metrics",
         nargs="+",
         metavar="NAME",
-        help="instead of those of the head; for labels and values of texts also macro_f1, spearman and others",
+        help="metrics instead of the default ones; for labels and values also macro_f1, spearman and others",
     )
     group.add_argument(
-        "--label-order", nargs="+", metavar="NAME", help="the classes of a model that has no names for them"
+        "--label-order", nargs="+", metavar="NAME", help="classes in the order of the model, if it does not name them"
     )
 
 
@@ -414,16 +414,16 @@ def _add_text(parser: Any, *, required: bool) -> Any:
         "--text-column",
         nargs="+",
         metavar="COLUMN",
-        help="text, or two of a pair (default: those named text, sentence1 and sentence2 or sentence; of words: "
-        "tokens; of questions: question context; of choices: text choices)",
+        help="one column, or two for pairs (default: text, sentence1 and sentence2, or sentence; for words: "
+        "tokens; for questions: question context; for multiple choice: text choices)",
     )
-    group.add_argument("--eval-batch-size", type=count, default=32, metavar="N", help="texts a batch (default 32)")
+    group.add_argument("--eval-batch-size", type=count, default=32, metavar="N", help="texts per batch (default 32)")
     return group
 
 
 def _add_setting(parser: Any) -> None:
     """What is run and how; not given, it is None, which a saved profile takes as: any."""
-    group = parser.add_argument_group("setting to measure under")
+    group = parser.add_argument_group("setting to measure")
     group.add_argument("--batch-size", nargs="+", type=count, metavar="N", help="default 1")
     group.add_argument("--sequence-length", nargs="+", type=count, metavar="N", help="tokens (default 128)")
     group.add_argument("--runtime", nargs="+", metavar="NAME", help="torch (default), torch.compile, onnxruntime")
