@@ -54,7 +54,7 @@ def augment_rows(
     seed: int = 0,
     first_row: int = 0,
 ) -> datasets.Dataset:
-    """New rows: each one, and after it up to so many copies with other words; all other columns are as they were.
+    """New rows: each row, then up to `copies` copies of it with replaced words; other columns do not change.
 
     Args:
         rows: Rows with a text, or the texts of a pair, whose words are then all replaced in a copy.

@@ -181,7 +181,7 @@ class LabelledText:
         return _alone([joined(arrays) for arrays in found])
 
     def labelled_batches(self) -> Iterator[dict[str, torch.Tensor]]:
-        """The batches with their labels, as a model takes them to tell its loss."""
+        """The batches with their labels, from which a model computes its loss."""
         start = 0
         for batch in self.batches:
             length, own = batch["input_ids"].shape[-1], slice(start, start + len(batch["input_ids"]))
@@ -195,7 +195,7 @@ class LabelledText:
 
     @property
     def has_labelled_tokens(self) -> bool:
-        """Whether every token has a label, and not every text."""
+        """Whether labels belong to tokens, and not to whole texts."""
         longest = max(batch["input_ids"].shape[-1] for batch in self.batches)
         return self.labels.ndim == 2 and self.labels.dtype.kind == "i" and self.labels.shape[1] == longest
 

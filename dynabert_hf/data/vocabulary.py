@@ -45,7 +45,7 @@ class TrimmedVocabulary:
 def trim_vocabulary(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, texts: Iterable[Text]
 ) -> TrimmedVocabulary:
-    """A new model and tokenizer with the tokens only that these texts need; both given ones stay as they are.
+    """A new model and tokenizer with only the tokens that these texts need; the given ones do not change.
 
     On these texts every token, and every output of the model, is as before. Special and added tokens stay, and so does
     each letter that occurs, so that another word of these letters does not become the unknown token. A letter that

@@ -16,7 +16,7 @@ MAX_WORDS = 100_000
 
 
 class WordVectors:
-    """A vector for each of some words.
+    """A table of word vectors.
 
     Args:
         words: The words.

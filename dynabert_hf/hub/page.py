@@ -22,7 +22,7 @@ BY_SIZE, BY_LATENCY = "width and depth", "a latency budget"
 
 
 def make_page(model: ElasticModelMixin | str | os.PathLike, tokenizer: Any = None, **kwargs: Any) -> Any:
-    """A `gradio.Blocks` with sliders for width and depth or a latency budget, a text, and what the size says of it.
+    """A `gradio.Blocks` with sliders for width and depth or a latency budget, a text, and the prediction of the size.
 
     Args:
         model: An elastic model for texts, or the folder or Hub id of one.

@@ -8,7 +8,7 @@ from typing import Any
 import huggingface_hub
 from huggingface_hub import CommitOperationAdd, HfApi
 
-APP = '''"""The page of {model}: sliders for its sizes, a text, and what the size says of it."""
+APP = '''"""The page of {model}: sliders for its sizes, a text, and the prediction of the size."""
 
 from dynabert_hf import make_page
 

@@ -219,7 +219,7 @@ class ElasticConfigMixin(_Config):
 
     @property
     def active(self) -> AnySize:
-        """The size in force: a sub-network, or layer shapes where no width and depth describe it."""
+        """The active size: a sub-network, or layer shapes if no width and depth describe it."""
         if self.active_layers is None:
             return SubNetwork(self.active_width, self.active_depth)
         return _layer_shapes(self.active_layers)

@@ -79,7 +79,7 @@ class ElasticModelMixin(_Model):
 
     @property
     def elastic_layers(self) -> ElasticLayers:
-        """The list of layers, whose iteration gives those that run now; `stored` of it is all of them."""
+        """The list of layers: iterating gives the active ones, and its `stored` holds all of them."""
         if not isinstance(base := self.base_model, ElasticModelMixin):
             raise SubNetworkError(f"The base model is a {type(base).__name__} now, of one size. Make it elastic first.")
         return base.list_of_layers
@@ -91,12 +91,12 @@ class ElasticModelMixin(_Model):
 
     @property
     def active(self) -> AnySize:
-        """The size that runs now: a `SubNetwork`, or layer shapes where no width and depth describe it."""
+        """The active size: a `SubNetwork`, or layer shapes if no width and depth describe it."""
         return self.elastic_layers.active.in_force
 
     @property
     def active_layers(self) -> tuple[LayerShape, ...]:
-        """The layers that run now, with their heads and neurons."""
+        """The active layers, with their heads and neurons."""
         return self.config.resolve(self.active)
 
     def set_active(
@@ -301,7 +301,7 @@ class ElasticModelMixin(_Model):
         push_to_hub: bool = False,
         **kwargs: Any,
     ) -> None:
-        """Save as transformers does, under today's parameter names also if the model was loaded from older ones.
+        """Save as transformers does, with current parameter names even if the model was loaded with older ones.
 
         Checkpoints that call LayerNorm's weights `gamma` and `beta` would otherwise be saved that way again, and
         resuming from them would silently leave those weights out. A sentence encoder is saved as `SentenceTransformer`
@@ -338,7 +338,7 @@ class ElasticModelMixin(_Model):
         save_code(type(self.base_model), folder)
 
     def prepare_upload(self, folder: Any) -> None:
-        """Make a saved model ready for the Hub: with its code, and without the path on this machine of its parent."""
+        """Prepare a saved model for the Hub: add its code, and remove the local path of its parent."""
         prepare_upload(type(self.base_model), folder)
 
     def push_to_hub(self, repo_id: str, *, max_shard_size: int | str = "50GB", **kwargs: Any) -> Any:  # type: ignore[override]

@@ -71,7 +71,7 @@ def save_sentence_encoder(model: Any, folder: str | Path) -> None:
 
 
 def prepare_upload(base_class: type, folder: str | Path) -> None:
-    """Make a saved model ready for the Hub: with its code, and without the path on this machine of its parent."""
+    """Prepare a saved model for the Hub: add its code, and remove the local path of its parent."""
     save_code(base_class, folder)
     config = _read_config(folder)
     origin = config.get("extracted_from") or {}

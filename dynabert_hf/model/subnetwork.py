@@ -39,7 +39,7 @@ def _check_multiplier(name: str, multiplier: float) -> float:
 
 @dataclass(frozen=True)
 class LayerShape:
-    """What one kept layer keeps.
+    """The heads and neurons that one layer keeps.
 
     Args:
         index: Position of the layer in the full-size network, from 0.

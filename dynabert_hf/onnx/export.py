@@ -45,7 +45,7 @@ _MOST_CHECKED = 1024
 
 @dataclass(frozen=True)
 class OnnxExport:
-    """What `export_onnx` wrote.
+    """The result of `export_onnx`.
 
     Args:
         folder: Where it is.

@@ -19,7 +19,7 @@ WEIGHTS = "weights.int8.bin"
 
 @dataclass(frozen=True)
 class QuantizedSize:
-    """One size in int8 beside itself in float32.
+    """One size in int8, compared with float32.
 
     Args:
         path: The int8 graph.
@@ -41,7 +41,7 @@ def quantize_onnx(folder: str | os.PathLike, evaluate: Callable[[OnnxModel], flo
     as the embeddings and the layers of one width, is stored once, in `weights.int8.bin`.
 
     Args:
-        folder: What `export_onnx` wrote.
+        folder: The result of `export_onnx`.
         evaluate: The accuracy of a model; called with the float32 and the int8 model of every size.
 
     Returns:

@@ -104,7 +104,7 @@ class OnnxModel:
 
     @property
     def tokenizer(self) -> Any:
-        """The tokenizer of the model, which cuts texts where the model ends.
+        """The tokenizer of the model, which truncates texts to the model's length.
 
         Raises:
             FileNotFoundError: If it does not lie beside the graph, where `export_onnx(..., tokenizer=)` writes it.
@@ -117,7 +117,7 @@ class OnnxModel:
         return self._tokenizer
 
     def predict(self, texts: Iterable[str], pairs: Iterable[str] | None = None) -> list[dict[str, Any]]:
-        """What the model says of each text: a label with its score, several labels with scores, or values.
+        """Predictions for each text: a label with its score, several labels with scores, or values.
 
         Args:
             texts: The texts.

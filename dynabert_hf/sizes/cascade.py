@@ -29,7 +29,7 @@ from .records import SizeRecord, of_one_setting
 
 @dataclass(frozen=True)
 class CascadeAnswer:
-    """What a cascade says of a batch, in the order of its rows.
+    """The answers of a cascade for a batch, in the order of its rows.
 
     Attributes:
         logits: `(batch, labels)`, each row of the size that answered it.
@@ -44,7 +44,7 @@ class CascadeAnswer:
 
 @dataclass(frozen=True)
 class CascadeRecord(SizeRecord):
-    """A cascade with what it achieves and costs in the mean, to choose like a size; `size` is its larger one.
+    """A cascade with its metrics and mean costs, to be chosen like a size; `size` is its larger size.
 
     Args:
         small: The size that is asked first.
@@ -203,7 +203,7 @@ def measure_cascade(
     costs: Iterable[SizeRecord] | None = None,
     num_thresholds: int = 50,
 ) -> tuple[CascadeRecord, ...]:
-    """What two sizes in a row achieve and cost at many thresholds, to choose among by `recommend`.
+    """The metrics and costs of two sizes in a row at many thresholds, for `recommend` to choose from.
 
     Mean costs are those of the small size, and those of the larger one as often as it is asked. Latencies are of one
     text a time; in a batch, the rows that are asked again share a pass.

@@ -24,7 +24,7 @@ _NODES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 @dataclass(frozen=True)
 class LayerCosts:
-    """A table of what layers cost, between whose entries costs are interpolated in straight lines.
+    """A table of the costs of layers, with linear interpolation between its entries.
 
     Args:
         cost: What is told: `latency_ms`, `flops` or `parameters`.
@@ -57,7 +57,7 @@ def _interpolated(table: Mapping[int, float], count: int) -> float:
 
 
 def count_costs(model: ElasticModelMixin, cost: str, *, batch_size: int = 1, sequence_length: int = 128) -> LayerCosts:
-    """The table of a cost that shapes decide; it is exact, but for two layers of which the first is made otherwise.
+    """The table of a cost that follows from shapes; exact, except in a model of two layers whose first layer differs.
 
     Args:
         model: The elastic model.
@@ -77,7 +77,7 @@ def count_costs(model: ElasticModelMixin, cost: str, *, batch_size: int = 1, seq
         return count_flops(model, layers, batch_size=batch_size, sequence_length=sequence_length)
 
     stored = model.config.stored_layers
-    first, alike = stored[0], stored[1:] if len(stored) > 2 else stored  # what one layer costs is told by two
+    first, alike = stored[0], stored[1:] if len(stored) > 2 else stored  # two tell the cost of one
     table = _table(model, alike, cost, lambda sizes: [count(size) for size in sizes], nodes=(0.0, 1.0))
     beyond = count([first]) - table.of([first])
     return replace(table, own={first.index: beyond} if beyond else {})

@@ -42,7 +42,7 @@ SUFFIXES = (".json", ".csv", ".md")
 
 @dataclass(frozen=True)
 class ProfileTable:
-    """What several sizes cost under one or more settings.
+    """The costs of several sizes under one or more settings.
 
     Args:
         records: One for each size and setting.

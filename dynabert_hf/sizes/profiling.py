@@ -41,7 +41,7 @@ def profile(
     warmup: int = 3,
     progress: bool = True,
 ) -> ProfileTable:
-    """What every size costs once extracted, under every setting, in one table.
+    """The costs of every extracted size, under every setting, in one table.
 
     The sizes take turns, one forward pass each a round, so that a slow moment of the machine falls on all alike. Each
     is timed alone, without padding, with the threads that torch uses now. On a CUDA device its own events time a pass.

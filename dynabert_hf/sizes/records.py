@@ -23,7 +23,7 @@ SETTING = ("runtime", "dtype", "batch_size", "sequence_length", "device", "threa
 
 @dataclass(frozen=True)
 class SizeRecord:
-    """A size with what it achieves and what it costs.
+    """A size with its metrics and costs.
 
     Args:
         size: A sub-network, layer shapes that no width and depth describe, or the text of either.
@@ -142,7 +142,7 @@ def make_records(
     *,
     metric: str = "accuracy",
 ) -> tuple[SizeRecord, ...]:
-    """A record for every size that has both metrics and costs.
+    """A record for each size that has both metrics and costs.
 
     Args:
         metrics: For a size, or its text, its metrics by name, as `config.metrics` holds them, or the value of one. Or a

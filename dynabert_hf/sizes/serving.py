@@ -73,7 +73,7 @@ class ServedRequest:
 
 @dataclass(frozen=True)
 class ServingTarget:
-    """What is to be kept, and how eagerly.
+    """The latency or queue limit to keep, and how quickly sizes change.
 
     Args:
         p95_ms: Latency in milliseconds that 95 % of the requests must not exceed, waiting included; None: any.
@@ -265,7 +265,7 @@ class SizeChooser:
 
 @dataclass(frozen=True)
 class ServingReport:
-    """What a controller did so far.
+    """The requests that a controller has served so far.
 
     Args:
         active: The size chosen last.
@@ -331,7 +331,7 @@ class LatencyController:
 
     @property
     def models(self) -> dict[Any, Any]:
-        """What serves, by size; a cascade by its record."""
+        """The models that serve, by size; cascades by their records."""
         return {one if isinstance(runner, Cascade) else one.size: runner for one, runner in self._runners.items()}
 
     @contextmanager
@@ -374,7 +374,7 @@ class LatencyController:
             self._served[record] += 1
 
     def run(self, inputs: Mapping[str, Any], *, arrived: float | None = None, queue_length: int = 0) -> Any:
-        """The outputs for some inputs at the size of the moment, without gradients.
+        """The outputs for some inputs at the current size, without gradients.
 
         Args:
             inputs: What the model takes, by name.
@@ -385,7 +385,7 @@ class LatencyController:
             return model(**inputs)
 
     def report(self) -> ServingReport:
-        """What happened so far."""
+        """A summary of all requests so far."""
         with self._lock:
             recent = tuple(self._chooser.recent(self.clock()))
             served = Counter(self._served)

@@ -96,7 +96,7 @@ def train_dynabert(
     stage_arguments: Mapping[str, Mapping[str, Any]] | None = None,
     **arguments: Any,
 ) -> RecipeResult:
-    """From a fine-tuned encoder to one model with all its sizes.
+    """Turn a fine-tuned encoder into one model with all its sizes.
 
     Rewires the model by importance (section 2.1), distils the fine-tuned model into all its sizes and, if asked, fine-
     tunes them on labels. The defaults are what measured best in `docs/results.md`: one stage with the fine-tuned model

@@ -23,7 +23,7 @@ from ..tasks import evaluating, task_of
 
 
 def repair(model: ElasticModelMixin, size: Size, batches: Iterable[Mapping[str, Any]]) -> ElasticModelMixin:
-    """A new, stand-alone model of a size that was not trained, with the mean of what was cut in its biases.
+    """A new, stand-alone model of an untrained size, whose biases hold the mean of what was cut.
 
     What was cut is told from the smallest trained size that keeps the same layers and holds the size; where there is
     none, from these layers at full width. The bias of each linear that leads out of heads or neurons grows by the

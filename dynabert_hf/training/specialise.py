@@ -47,7 +47,7 @@ def specialise(
     data_collator: Callable | None = None,
     **arguments: Any,
 ) -> ElasticModelMixin:
-    """A new, stand-alone model of one size, distilled on from the full size and, where given, the fine-tuned model.
+    """A new, stand-alone model of one size, distilled further from the full size and, if given, the fine-tuned model.
 
     It depends on the arguments alone, among them `seed`; what the caller draws at random is as if it had not run.
 

@@ -55,7 +55,7 @@ def store_teacher_outputs(
     batch_size: int = 32,
     progress: bool = True,
 ) -> StoredOutputs:
-    """Run a teacher once over training data and keep what it says in a folder; an interrupted call goes on.
+    """Run a teacher once over training data and store its outputs in a folder; a repeated call continues.
 
     Args:
         teacher: The fine-tuned model, at its full size, on the device where it is to run; it stays as it is.
@@ -110,7 +110,7 @@ def store_teacher_outputs(
 
 
 class StoredOutputs:
-    """What a teacher says of texts, from a folder that `store_teacher_outputs` made; it may stand for a teacher.
+    """The outputs of a teacher for texts, from a folder of `store_teacher_outputs`; may be used as a teacher.
 
     Files are mapped into memory, and only the rows of a batch are read.
 
