@@ -121,6 +121,13 @@ def sizes_of(model: ElasticModelMixin) -> tuple[AnySize, ...]:
     return model.config.subnetworks or (model.active,)
 
 
+def with_others(sizes: Iterable[AnySize], others: Iterable[Size], config: Any) -> list[AnySize]:
+    """Sizes, and others where they belong among them, each once and from small to large."""
+    known = list(sizes)
+    new = [size for size in dict.fromkeys(map(as_size, others)) if size not in known]
+    return sorted([*known, *new], key=config.share_of) if new else known
+
+
 def parsed_sizes(sizes: Iterable[Size], config: Any, *, once: bool = True) -> tuple[AnySize, ...]:
     """The sizes that were given for a model with this configuration, in their order, each once or as often as given.
 

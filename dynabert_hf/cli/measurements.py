@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 from tqdm.auto import tqdm
 
-from ..families import longest_input
+from ..families import longest_input, with_others
 from ..files import check_writable_file, finite
 from ..hub.card import refresh_sizes
 from ..hub.facts import ModelCardFacts, public_name
@@ -41,7 +41,8 @@ def show(arguments: Namespace, console: Console) -> None:
     model = load_shell(arguments.model)
     config = model.config
     stored = stored_metrics(config)
-    sizes = list(dict.fromkeys([*config.subnetworks, config.active]))
+    measured = (name for name in stored if name not in REFERENCES)
+    sizes = with_others(config.subnetworks, (config.active, *measured), config)
     rows = [
         {
             "size": size_name(size),

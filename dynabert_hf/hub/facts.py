@@ -12,7 +12,7 @@ from huggingface_hub import ModelCard
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
-from ..families import check_elastic, elastic_class_name, sizes_of
+from ..families import check_elastic, elastic_class_name, sizes_of, with_others
 from ..model.configuration import REFERENCES
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import AnySize, SubNetwork, size_name
@@ -149,9 +149,8 @@ class ModelCardFacts:
         """
         check_elastic(model)
         stored = stored_metrics(model.config)
-        sizes = [size_name(size) for size in sizes_of(model)]
-        names = dict.fromkeys([*sizes, *(name for name in stored if name not in REFERENCES)])
-        records = [SizeRecord.counted(model, name, stored.get(name, {})) for name in names]
+        sizes = with_others(sizes_of(model), (name for name in stored if name not in REFERENCES), model.config)
+        records = [SizeRecord.counted(model, size, stored.get(size_name(size), {})) for size in sizes]
         told = {FIELDS[name]: stored[name] for name in REFERENCES if name in stored}
         return cls.from_records(model, records, **{**told, "metric_rows": model.config.metric_rows or {}, **facts})
 

@@ -676,6 +676,22 @@ def test_a_card_keeps_the_numbers_of_sizes_that_were_not_measured_again_and_says
     assert card.count("The sizes differ: `accuracy`") + card.count("All measured sizes have: `accuracy`") == 1
 
 
+def test_a_measured_size_off_the_grid_stands_where_it_belongs(capsys, folder, reviews, monkeypatch):
+    monkeypatch.setattr(measurements, "draw_pictures", lambda facts, folder: {})
+    card = write_model_card(folder, make_facts(AutoModelForSequenceClassification.from_pretrained(folder)))
+    run_json(capsys, "evaluate", folder, "--file", reviews, "--store")
+    found = run_json(capsys, "evaluate", folder, "--file", reviews, "--store", "--size", "w0.5-d0.3")["w0.5-d0.3"]
+    rows = run_json(capsys, "show", folder)["sizes"]
+    assert [row["metrics"] for row in rows if row["size"] == "w0.5-d0.3"] == [found]
+    shares = [sum(each["heads"] / 4 + each["neurons"] / 48 for each in row["layers"]) for row in rows]
+    assert shares == sorted(shares)
+    assert len(shares) == 13
+    on_card = [line.split("`")[1] for line in card.read_text().splitlines() if line.startswith("| `")]
+    assert on_card == [row["size"] for row in reversed(rows)]
+    told = [each.metric_name for each in ModelCard.load(card).data.eval_results]
+    assert told == ["accuracy of w1-d1", "accuracy of w0.25-d0.5"]
+
+
 def test_an_extracted_size_off_the_grid_is_measured(capsys, folder, tmp_path):
     small = tmp_path / "small"
     run_json(capsys, "extract", folder, small, "--size", "l0h1n7-l3h2n5")
