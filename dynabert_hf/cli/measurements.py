@@ -96,7 +96,7 @@ def evaluate(arguments: Namespace, console: Console) -> None:
     if config_file is not None:
         found = {**metrics, **({"baseline": baseline} if baseline else {})}
         keeps_others = store_metrics(config_file, found, rows_in_words(len(text), Path(arguments.file).name))
-        refresh_card(Path(arguments.model), model, data=Path(arguments.file).name, rows=len(text))
+        refresh_card(Path(arguments.model), model)
         left_out = [f"{name} of {size}" for size, own in found.items() for name in own if finite(own[name]) is None]
         if left_out:
             print(f"Not finite, and so not stored: {', '.join(left_out)}.", file=sys.stderr)
@@ -119,20 +119,17 @@ def unit_of(model: ElasticModelMixin) -> str:
     return "questions" if task_of(model).predicts == "span" else "texts"
 
 
-def refresh_card(folder: Path, model: Any, *, data: str, rows: int) -> None:
+def refresh_card(folder: Path, model: Any) -> None:
     """Show on the card in a folder what the configuration there holds now, and on which rows each was measured.
 
     Args:
         folder: The folder of the model.
         model: The model of that folder, as it was loaded; its configuration is brought up to date, in place.
-        data: What the data of the last measurement are called.
-        rows: How many they were.
     """
     stored = type(model.config).from_pretrained(folder)
     for name in ("metrics", "metric_rows", "metric_order"):
         setattr(model.config, name, getattr(stored, name))
-    told = {"dataset_name": data, "eval_rows": rows, "base_model": public_name(str(folder))}
-    facts = ModelCardFacts.from_stored(model, **told)
+    facts = ModelCardFacts.from_stored(model, base_model=public_name(str(folder)))
     if refresh_sizes(folder, facts):
         refresh_sizes(folder, replace(facts, pictures=draw_pictures(facts, folder)))
 

@@ -589,7 +589,7 @@ def test_stored_metrics_stand_on_the_card_with_the_rows_they_are_of(capsys, fold
     assert "measured on 300 rows of Reviews" in before
     metrics = run_json(capsys, "evaluate", folder, "--file", reviews, "--store")
     after = (folder / "README.md").read_text()
-    assert "Metrics were measured on 6 rows of reviews.csv." in after
+    assert "6 rows of reviews.csv (accuracy of all sizes and baseline); the evaluation data (teacher, loss)." in after
     assert "300 rows" not in after
     assert (folder / "pareto.png").stat().st_size > 1000
     assert "| baseline |  |  | 0.5000 |" in after
