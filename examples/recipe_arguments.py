@@ -29,9 +29,7 @@ class ModelArguments:
     """Which model is trained, who teaches it, and which sizes it will hold."""
 
     model_name_or_path: str = field(
-        metadata={
-            "help": "Folder or Hub id of the model to begin with, or one that packages carry: minilm, mpnet-base."
-        }
+        metadata={"help": "Folder or Hub id of the model to start from, or a model from a package: minilm, mpnet-base."}
     )
     teacher_name_or_path: str | None = field(
         default=None, metadata={"help": "With --stage width or depth: the teacher (default: the model itself)."}
@@ -53,7 +51,7 @@ class ModelArguments:
     stage_arguments: str | None = field(
         default=None,
         metadata={
-            "help": "Json of training arguments for single stages, of which the teacher is one: "
+            "help": "JSON of training arguments for single stages, including the teacher: "
             '{"teacher": {"learning_rate": 5e-5}, "depth": {"num_train_epochs": 2}}.'
         },
     )
@@ -115,7 +113,7 @@ class SourceArguments:
     test_file: str | None = field(default=None, metadata={"help": "File to predict."})
     validation_split_percentage: int | None = field(
         default=None,
-        metadata={"help": "Share of the training rows to evaluate on instead, of data without a part for that."},
+        metadata={"help": "Percentage of the training rows to evaluate on, if the data have no validation part."},
     )
     max_seq_length: int = field(default=128, metadata={"help": "Tokens that the model reads at once, at most."})
     max_train_samples: int | None = field(default=None, metadata={"help": "Training rows to draw."})
