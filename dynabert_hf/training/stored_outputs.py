@@ -72,7 +72,8 @@ def store_teacher_outputs(
     Raises:
         TypeError: If the teacher is no model.
         ValueError: If an argument is not possible, the teacher was cut by extraction, the data set is empty or has no
-            known length, or the folder holds the outputs of another teacher or of other data.
+            known length, its words are yet to be masked, or the folder holds the outputs of another teacher or of other
+            data.
         OSError: If the folder cannot be written to.
     """
     check_whole(teacher)
@@ -80,6 +81,7 @@ def store_teacher_outputs(
     if data_collator is None:
         dataset = read_datasets({"dataset": dataset}, teacher, processing_class)[0]["dataset"]
         check_tokenised("dataset", dataset)
+        _check_masked(teacher, dataset)
     _check(dataset, dtype)
     rows_a_part = ROWS_A_PART[hidden_states]
     about: dict[str, Any] = {
@@ -243,6 +245,16 @@ def _check(dataset: Any, dtype: str) -> None:
         raise ValueError(
             f"The data set is a {type(dataset).__name__} without rows that can be read by their number. Give a "
             "tokenised datasets.Dataset or a list, with at least one row."
+        )
+
+
+def _check_masked(teacher: PreTrainedModel, dataset: Any) -> None:
+    """Refuse rows of a masked language model that each batch of a training would mask anew."""
+    if task_of(teacher).head == "ForMaskedLM" and "labels" not in column_names(dataset):
+        raise ValueError(
+            f"The rows have no labels, so training masks other words of them in every batch, and what a "
+            f"{type(teacher).__name__} says of one draw is of no use then. Possible are rows that were masked before, "
+            "with input_ids and labels. Give these, or give the teacher itself to the training."
         )
 
 

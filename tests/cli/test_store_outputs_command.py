@@ -114,21 +114,37 @@ def test_columns_of_usual_names_are_found_also_those_of_choices(tmp_path, capsys
     assert "takes a text and the list of its choices; name both columns" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("head", "count"), [("ForQuestionAnswering", 4), ("ForMaskedLM", 3)])
-def test_long_texts_are_the_rows_that_training_reads(tmp_path, capsys, head, count):
-    """Windows of the texts of questions, and all parts of a text with masked words: nothing is cut off."""
-    teacher = make_model(head=head, stock={"num_labels": 2, "max_position_embeddings": 12}).to_backbone()
+def test_long_questions_are_the_windows_that_training_reads(tmp_path, capsys):
+    teacher = make_model(head="ForQuestionAnswering", stock={"num_labels": 2, "max_position_embeddings": 12})
+    teacher = teacher.to_backbone()
     teacher.save_pretrained(tmp_path / "teacher")
-    tokenizer = make_tokenizer([*WORDS, "[MASK]"])
+    tokenizer = make_tokenizer(WORDS)
     tokenizer.save_pretrained(tmp_path / "teacher")
     long = " ".join(WORDS[4:] * 4)
-    rows = [{"text": long[:90]}, {"text": "bad film"}]
-    if head == "ForQuestionAnswering":
-        rows = [{"question": "very good", "context": long[:60]}, {"question": "bad", "context": "a film"}]
+    rows = [{"question": "very good", "context": long[:60]}, {"question": "bad", "context": "a film"}]
     (tmp_path / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert main(command(tmp_path, "--json")) == 0, capsys.readouterr().err
-    assert json.loads(capsys.readouterr().out)["texts"] == count
+    assert json.loads(capsys.readouterr().out)["texts"] == 4
     loaded = AutoTokenizer.from_pretrained(tmp_path / "teacher")
     given = {"processing_class": loaded, "progress": False}
     called = store_teacher_outputs(teacher, Dataset.from_list(rows), tmp_path / "called", **given)
     assert StoredOutputs(tmp_path / "outputs").about == called.about
+
+
+def test_words_that_training_masks_anew_are_refused_and_masked_rows_are_stored(tmp_path, capsys):
+    teacher = make_model(head="ForMaskedLM")
+    teacher.to_backbone().save_pretrained(tmp_path / "teacher")
+    tokenizer = make_tokenizer([*WORDS, "[MASK]"])
+    tokenizer.save_pretrained(tmp_path / "teacher")
+    (tmp_path / "texts.jsonl").write_text(json.dumps({"text": "a good film"}) + "\n")
+    assert main(command(tmp_path)) == 1
+    told = " ".join(capsys.readouterr().err.split())
+    assert "training masks other words of them in every batch, and what a BertForMaskedLM says of one draw" in told
+    assert "Give these, or give the teacher itself to the training" in told
+    assert not (tmp_path / "outputs").exists()
+    given = (([2, 9, 5, 3], [-100, 4, -100, -100]), ([2, 9, 3], [-100, 6, -100]))
+    rows = [{"input_ids": ids, "labels": labels} for ids, labels in given]
+    stored = store_teacher_outputs(teacher, rows, tmp_path / "masked", processing_class=tokenizer, progress=False)
+    batch = {"input_ids": torch.tensor([[2, 9, 3]])}
+    with torch.no_grad():
+        torch.testing.assert_close(stored.outputs(batch, hidden_states=False).logits, teacher(**batch).logits)
