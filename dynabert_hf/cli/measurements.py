@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from ..families import longest_input, with_others
 from ..files import check_writable_file, finite
-from ..hub.card import refresh_sizes
+from ..hub.card import refresh_sizes, with_shown_latencies
 from ..hub.facts import ModelCardFacts, public_name
 from ..model.configuration import REFERENCES
 from ..model.elastic_model import ElasticModelMixin
@@ -130,6 +130,7 @@ def refresh_card(folder: Path, model: Any) -> None:
     for name in ("metrics", "metric_rows", "metric_order"):
         setattr(model.config, name, getattr(stored, name))
     facts = ModelCardFacts.from_stored(model, base_model=public_name(str(folder)))
+    facts = with_shown_latencies(facts, folder)
     if refresh_sizes(folder, facts):
         refresh_sizes(folder, replace(facts, pictures=draw_pictures(facts, folder)))
 

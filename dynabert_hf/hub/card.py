@@ -88,6 +88,19 @@ def refresh_sizes(folder: str | Path, facts: ModelCardFacts) -> bool:
     return True
 
 
+def with_shown_latencies(facts: ModelCardFacts, folder: str | Path) -> ModelCardFacts:
+    """Facts with the latencies that the card in a folder shows, and how they were measured, which it alone knows."""
+    path = Path(folder) / "README.md"
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    shown = dict(re.findall(r"^\| `(\S+)` \|.* ([\d.]+) ms \|$", text, flags=re.MULTILINE))
+    setting = re.search(r" Latency: (.+?)\.(?: The| Training|$)", text, flags=re.MULTILINE)
+    sizes = tuple(
+        replace(one, costs={**one.costs, "latency_ms": float(shown[one.name])}) if one.name in shown else one
+        for one in facts.sizes
+    )
+    return replace(facts, sizes=sizes, latency_setting=setting[1] if setting else None)
+
+
 def render_model_card(facts: ModelCardFacts) -> ModelCard:
     """The card of a model, with the metadata that the Hub reads.
 

@@ -619,6 +619,21 @@ def test_a_stored_metric_is_among_those_that_the_hub_is_told(capsys, folder, rev
     assert ModelCard.load(card).data.metrics == ["accuracy", "macro_f1"]
 
 
+def test_a_card_keeps_its_latencies_when_metrics_are_stored(capsys, folder, reviews, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(measurements, "draw_pictures", lambda facts, folder: drawn.append(facts) or {})
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    facts = make_facts(model, latency_setting="median of 0.5 s, batch 1", teacher_metrics={"accuracy": 0.9})
+    card = write_model_card(folder, facts)
+    run_json(capsys, "evaluate", folder, "--file", reviews, "--store")
+    text = card.read_text()
+    rows = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("| `w")]
+    found = {cells[0].strip(" `"): cells[-1].strip() for cells in rows}
+    assert found == {one.name: f"{one.latency_ms:.1f} ms" for one in facts.sizes}
+    assert " Latency: median of 0.5 s, batch 1. The teacher is" in text
+    assert [one.latency_ms for one in drawn[0].sizes] == [float(found[one.name][:-3]) for one in facts.sizes]
+
+
 def test_a_card_that_somebody_wrote_stays_as_it_is(capsys, folder, reviews):
     (folder / "README.md").write_text("# Mine\n\nWords.\n")
     run_json(capsys, "evaluate", folder, "--file", reviews, "--store", "--size", "w1-d1")
