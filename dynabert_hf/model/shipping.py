@@ -102,7 +102,7 @@ def push(
         repo_id = create_repo(repo_id, private=private, token=token, exist_ok=True).repo_id
         if revision and not revision.startswith("refs/pr"):  # as transformers does
             create_branch(repo_id, branch=revision, token=token, exist_ok=True)
-        commit = upload_folder(
+        done = upload_folder(
             repo_id=repo_id,
             folder_path=folder,
             token=token,
@@ -112,13 +112,13 @@ def push(
             commit_description=commit_description,
         )
         if tags:
-            metadata_update(repo_id, {"tags": tags}, token=token, revision=revision, overwrite=True)
+            metadata_update(repo_id, {"tags": tags}, token=token, revision=done.pr_revision or revision, overwrite=True)
     except NETWORK_ERRORS as error:
         raise ConnectionError(
             f"Pushing to {repo_id!r} failed: {str(error).rstrip('.')}. The model is as it was. See whether the "
             "network, the token (`hf auth login`) and your rights to the repository are in order, and call again."
         ) from error
-    return commit
+    return done
 
 
 PUSH_ARGUMENTS = tuple(signature(push).parameters)[1:]

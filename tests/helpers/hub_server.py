@@ -245,8 +245,13 @@ class _Handler(BaseHTTPRequestHandler):
                 changes[value["path"]] = self.hub.objects[value["oid"]]
             else:
                 changes[value["path"]] = None
+        told = {"success": True}
+        if "create_pr=1" in self.path:
+            revision = "refs/pr/1"
+            found[0].refs[revision] = found[1]
+            told["pullRequestUrl"] = f"{self.hub.url}/{repo}/discussions/1"
         oid = found[0].commit(changes, message, revision)
-        self.answer(200, {"success": True, "commitOid": oid, "commitUrl": f"{self.hub.url}/{repo}/commit/{oid}"})
+        self.answer(200, {**told, "commitOid": oid, "commitUrl": f"{self.hub.url}/{repo}/commit/{oid}"})
 
     def branch(self, body, repo, name):
         found = self.may_write() and self.repository(repo)

@@ -77,6 +77,14 @@ def test_tags_of_a_model_are_pushed_unless_others_are_given(hub):
     assert found == [["reviews"], ["short"]]
 
 
+def test_tags_go_to_the_pull_request_that_the_model_goes_to(hub):
+    make_model().push_to_hub("me/model", create_pr=True, tags=["short"])
+    assert hub.files("me/model") == {}
+    files = hub.files("me/model", "refs/pr/1")
+    assert "model.safetensors" in files
+    assert ModelCard(files["README.md"].decode()).data.tags == ["short"]
+
+
 def make_tokenizer():
     return BertTokenizer(vocab={token: index for index, token in enumerate(["[UNK]", "[PAD]", "[CLS]", "[SEP]", "a"])})
 
