@@ -66,6 +66,11 @@ def elastic_classes() -> Iterator[Any]:
                 yield value
 
 
+def elastic_names() -> list[str]:
+    """The names of all elastic classes, which those of the code beside a checkpoint have, too."""
+    return [each.__name__ for each in elastic_classes()]
+
+
 AUTO_CLASSES: dict[Any, tuple[Any, ...]] = {
     auto_class: tuple(each for each in elastic_classes() if each.__name__.endswith(suffix))
     for suffix, auto_class in (
@@ -109,11 +114,21 @@ def check_elastic(model: Any) -> None:
         ModelTypeError: If it is not.
     """
     if not isinstance(getattr(model, "config", None), ElasticConfigMixin):
-        raise ModelTypeError(
-            f"The model is a {type(model).__name__}, which has one size only. Possible are elastic models: load one by "
-            "from_pretrained, or make one of a stock model by from_backbone, of the Dyna... class of its family and "
-            "head."
+        raise not_elastic(type(model))
+
+
+def not_elastic(model_class: type) -> ModelTypeError:
+    """The error that refuses a model of a class that is not elastic, or not of this package."""
+    name = model_class.__name__
+    if name in elastic_names():
+        return ModelTypeError(
+            f"The model is a {name} of the code beside its weights, as trust_remote_code=True loads it where "
+            "dynabert_hf was not imported before. Import dynabert_hf first, and load the model again."
         )
+    return ModelTypeError(
+        f"The model is a {name}, which has one size only. Possible are elastic models: load one by from_pretrained, or "
+        "make one of a stock model by from_backbone, of the Dyna... class of its family and head."
+    )
 
 
 def sizes_of(model: ElasticModelMixin) -> tuple[AnySize, ...]:
@@ -156,7 +171,7 @@ def family_name(class_name: str) -> str:
     for family, module in FAMILIES.items():
         if class_name.startswith("Dyna") and hasattr(module, class_name):
             return family
-    known = ", ".join(each.__name__ for each in elastic_classes())
+    known = ", ".join(elastic_names())
     raise ValueError(f"{class_name!r} is no elastic class. Possible are {known}; give one of these names.")
 
 

@@ -18,10 +18,12 @@ from transformers import (
     T5ForSequenceClassification,
     default_data_collator,
 )
+from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
 from dynabert_hf import (
     AUTO_CLASSES,
     Cascade,
+    DynaBertTrainer,
     DynaBertTrainingArguments,
     LatencyController,
     ModelCardFacts,
@@ -37,6 +39,7 @@ from dynabert_hf import (
     repair,
     search_layers,
     specialise,
+    train_dynabert,
 )
 from dynabert_hf.families import (
     anatomy_of,
@@ -95,6 +98,23 @@ def test_a_stock_model_is_refused_by_name_where_sizes_are_needed(call):
         TypeError, match=r"is a BertForSequenceClassification, which has one size only\. .*from_backbone"
     ):
         call(transformers.BertForSequenceClassification(transformers.BertConfig(**TINY)))
+
+
+def test_a_model_of_the_code_beside_its_weights_is_told_from_a_stock_one(tmp_path):
+    """It is what `trust_remote_code=True` loads before this package is imported."""
+    make_model().save_pretrained(tmp_path, with_code=True)
+    name = "modeling_dynabert.DynaBertForSequenceClassification"
+    model = get_class_from_dynamic_module(name, str(tmp_path)).from_pretrained(tmp_path)
+    arguments = DynaBertTrainingArguments(tmp_path / "run", stage="width", use_cpu=True)
+    calls = [
+        lambda: profile(model),
+        lambda: export_onnx(model, tmp_path / "export"),
+        lambda: DynaBertTrainer(model, None, arguments),
+        lambda: train_dynabert(model, train_dataset=[{"input_ids": [5], "labels": 0}], output_dir=tmp_path / "run"),
+    ]
+    for call in calls:
+        with pytest.raises(TypeError, match=r"of the code beside its weights, .* Import dynabert_hf first, and load"):
+            call()
 
 
 SERVED = [

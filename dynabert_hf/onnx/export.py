@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..families import elastic_class_name, longest_input, parsed_sizes, sizes_of
+from ..families import elastic_class_name, longest_input, not_elastic, parsed_sizes, sizes_of
 from ..files import new_folder
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import Size, as_size, size_name
@@ -89,10 +89,7 @@ def export_onnx(
     """
     require("onnx", "onnxscript", "onnxruntime")
     if not isinstance(model, ElasticModelMixin):
-        raise TypeError(
-            f"The model is a {type(model).__name__}. Only elastic models are exported; make one of it first, with "
-            "from_backbone of the Dyna... class of its family and head."
-        )
+        raise not_elastic(type(model))
     chosen = _chosen_sizes(model, size, sizes)
     with new_folder(Path(path)) as folder:
         names = [size_name(each) for each in chosen]

@@ -12,7 +12,16 @@ from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from ..data.sentence_encoder import SentenceEncoder
-from ..families import FAMILIES, ModelTypeError, backbone_class_of, elastic_classes, how_to_load, read_config
+from ..families import (
+    FAMILIES,
+    ModelTypeError,
+    backbone_class_of,
+    elastic_classes,
+    elastic_names,
+    how_to_load,
+    not_elastic,
+    read_config,
+)
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import SubNetworkError
 from ..tasks import TASKS, is_sentence_encoder
@@ -102,6 +111,8 @@ def check_teacher_class(model: PreTrainedModel) -> None:
     Raises:
         TypeError: If that is not so.
     """
+    if type(model).__name__ in elastic_names():
+        raise not_elastic(type(model))
     if type(model) not in map(backbone_class_of, elastic_classes()):
         raise ModelTypeError(f"The model is a {type(model).__name__}. {_supported()}")
     check_task(model)

@@ -24,6 +24,7 @@ from transformers.utils import logging
 
 from ..data.labels import CastLabels
 from ..data.pooling import single_texts
+from ..families import not_elastic
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import AnySize, SubNetwork, size_name
 from ..tasks import is_sentence_encoder, task_of, without_labels
@@ -106,10 +107,7 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
         if kwargs.get("model_init") is not None:
             _refuse_search("model_init was given")
         if not isinstance(model, ElasticModelMixin):
-            raise TypeError(
-                f"model is a {type(model).__name__}, which has one size only. Give an elastic model; make one of a "
-                "stock one with from_backbone of the Dyna... class of its family and head."
-            )
+            raise not_elastic(type(model))
         if not isinstance(args, DynaBertTrainingArguments):
             raise TypeError(f"args is a {type(args).__name__}. Give DynaBertTrainingArguments, which name the stage.")
         functions = ("data_collator", "compute_metrics", "preprocess_logits_for_metrics", "compute_loss_func")
