@@ -58,7 +58,8 @@ class SearchResult:
     Attributes:
         found: For each budget the best shape within it, from the smallest budget to the largest. Of a latency budget
             it is the best that keeps the budget when it is measured, give or take the spread of its own times; where
-            none of the best does, the quickest of them, which `missed` names.
+            none of the best does, the quickest of them, which `missed` names. A trained size that is the best has its
+            own name.
         grid: The sizes that the network was trained for, and cost at most the largest budget.
         cost: What the budgets are of.
         budgets: The budgets, in the order of `found`.
@@ -169,10 +170,12 @@ def search_layers(
     until = time.perf_counter() + time_limit_s
     finalists = _finalists(space, costs, budgets, judge, evaluations, until=until, seed=seed, progress=progress)
     grid = _grid_within(model, costs, budgets[-1])
-    records = _with_costs(model, [*chain(*finalists), *grid], cost, setting)
+    trained = {model.config.resolve(size): size for size in grid}
+    candidates = [[trained.get(shape, shape) for shape in ranked] for ranked in finalists]
+    records = _with_costs(model, [*chain(*candidates), *grid], cost, setting)
     chosen = [
-        _best_kept([records[shape] for shape in ranked], cost, budget)
-        for ranked, budget in zip(finalists, budgets, strict=True)
+        _best_kept([records[size] for size in ranked], cost, budget)
+        for ranked, budget in zip(candidates, budgets, strict=True)
     ]
     found, others = (_with_metrics(model, text, part) for part in (chosen, [records[size] for size in grid]))
     return SearchResult(

@@ -154,7 +154,7 @@ def test_of_a_latency_budget_the_best_shape_is_taken_that_keeps_it_when_measured
     result, ranked, budget = search_on_a_fake_machine(
         model, importance, half, monkeypatch, lambda rank: above if rank == 0 else -1.0, spread
     )
-    assert result.found[0].size == ranked[place]
+    assert model.config.resolve(result.found[0].size) == ranked[place]
     assert result.found[0].latency_ms == pytest.approx(budget + (above if place == 0 else -1.0))
     assert result.missed == {}
 
@@ -164,7 +164,7 @@ def test_where_none_of_the_best_keeps_a_latency_budget_the_quickest_is_named_wit
 ):
     times = [5.0, 3.0, 2.0, 4.0, 6.0, -1.0]  # the sixth is not measured
     result, ranked, budget = search_on_a_fake_machine(model, importance, half, monkeypatch, times.__getitem__, 0.5)
-    assert result.found[0].size == ranked[2]
+    assert model.config.resolve(result.found[0].size) == ranked[2]
     assert result.missed == {budget: pytest.approx(2.0)}
 
 
@@ -187,7 +187,8 @@ def search_on_a_fake_machine(model, importance, half, monkeypatch, above, spread
     def clock(model, sizes, **setting):
         ranked.extend(sorted(ran, key=ran.get))
         places = {shape: place for place, shape in enumerate(ranked)}
-        told = [budget + above(places[size]) if places.get(size, 99) < 6 else 0.0 for size in sizes]
+        ranks = [places.get(model.config.resolve(size), 99) for size in sizes]
+        told = [budget + above(rank) if rank < 6 else 0.0 for rank in ranks]
         return [
             SizeRecord(size, {}, {"latency_ms": ms, "latency_spread_ms": spread})
             for size, ms in zip(sizes, told, strict=True)
@@ -219,6 +220,16 @@ def test_what_was_found_is_stored_switched_to_extracted_and_recommended(importan
     assert text.evaluate(loaded.extract(found.size)) == found.metrics
     assert recommend(result.found, flops=half).choice == found
     assert set(result.front()) <= {*result.found, *result.grid}
+
+
+def test_a_trained_size_that_is_the_best_is_found_by_its_own_name_and_stored_once(importance):
+    model = make_model(widths=[0.5, 1.0], depths=[0.5, 1.0])
+    before = model.config.subnetworks
+    result = search_layers(model, make_text(model), importance, flops=[1e12, 2e12], evaluations=5, **SETTING)
+    assert [one.name for one in result.found] == ["w1-d1", "w1-d1"]
+    assert result.found[0] == result.grid[-1]
+    result.store(model)
+    assert model.config.subnetworks == before
 
 
 def test_what_was_found_is_stored_with_the_most_telling_metric_first(tmp_path):
