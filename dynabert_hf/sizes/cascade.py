@@ -141,7 +141,8 @@ class Cascade:
         if temperatures is None:
             temperatures = [known.get(size_name(size), 1.0) for size in (self.small, self.large)]
         self.temperatures = _checked_temperatures(temperatures)
-        self.device, self._runners = _runners(model, (self.small, self.large))
+        self._model = model
+        self._runners = _runners(model, (self.small, self.large))
 
     @classmethod
     def of(cls, model: ElasticModelMixin | str | PathLike, record: CascadeRecord) -> Cascade:
@@ -150,6 +151,11 @@ class Cascade:
 
     def __str__(self) -> str:
         return f"{size_name(self.small)}>{size_name(self.large)}@{self.threshold:.4g}"
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is now; an export runs on the CPU."""
+        return getattr(self._model, "device", torch.device("cpu"))
 
     @torch.inference_mode()
     def __call__(self, **inputs: Any) -> CascadeAnswer:
@@ -321,13 +327,13 @@ def _checked_temperatures(given: Sequence[float]) -> tuple[float, float]:
 
 def _runners(
     model: ElasticModelMixin | str | PathLike, sizes: Sequence[AnySize]
-) -> tuple[torch.device, list[Callable[[Mapping[str, torch.Tensor]], torch.Tensor]]]:
-    """Where to put inputs, and what makes logits of them at each size."""
+) -> list[Callable[[Mapping[str, torch.Tensor]], torch.Tensor]]:
+    """What makes logits of inputs at each size."""
     if isinstance(model, ElasticModelMixin):
         shared = [model.share(size).eval() for size in sizes]
-        return model.device, [partial(_logits_in_torch, own) for own in shared]
+        return [partial(_logits_in_torch, own) for own in shared]
     sessions = [load_onnx(Path(model), size_name(size)) for size in sizes]
-    return torch.device("cpu"), [partial(_logits_in_onnx, own) for own in sessions]
+    return [partial(_logits_in_onnx, own) for own in sessions]
 
 
 def _logits_in_torch(model: Any, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:

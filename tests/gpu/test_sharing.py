@@ -8,6 +8,8 @@ import torch
 from helpers.devices import to
 from helpers.tiny import make_batch, make_model
 
+from dynabert_hf import Cascade
+
 pytestmark = pytest.mark.gpu
 
 SIZES = ("w0.25-d0.5", "w0.5-d0.75", "w0.75-d1", "w1-d1")
@@ -62,6 +64,16 @@ def test_one_thread_keeps_several_streams_busy(card, deterministic):
     wait(card)
     for size in SIZES:
         assert all(map(torch.equal, found[size], expected[size])), size
+
+
+def test_a_cascade_follows_its_model_to_the_device(device, deterministic):
+    model = make_model()
+    cascade = Cascade(model, SIZES[0], SIZES[-1], threshold=0.5)
+    expected = cascade(**make_batch()).logits
+    model.to(device)
+    answer = cascade(**make_batch()).logits
+    assert answer.device.type == device.type
+    torch.testing.assert_close(answer.cpu(), expected, atol=1e-5, rtol=1e-5)  # what float32 leaves of another order
 
 
 def test_two_models_on_one_device_keep_sizes_weights_and_gradients_of_their_own(device, deterministic):

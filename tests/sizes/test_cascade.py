@@ -111,6 +111,14 @@ def test_labels_are_passed_over_and_the_model_stays_as_it_is(model):
     model.set_active("w1-d1").eval()
 
 
+def test_a_cascade_goes_where_its_model_goes():
+    model = make_model()
+    cascade = Cascade(model, SMALL, LARGE, threshold=0.5)
+    assert cascade.device == torch.device("cpu")
+    model.to("meta")
+    assert cascade.device == torch.device("meta")
+
+
 def test_any_number_of_threads_may_ask_at_once(model):
     cascade = Cascade(model, SMALL, LARGE, threshold=0.6)
     batches = [make_batch(8, 7, seed=seed) for seed in range(6)]
