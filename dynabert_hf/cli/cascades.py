@@ -15,7 +15,7 @@ from ..sizes.cascade import CascadeRecord, measure_cascade
 from ..sizes.choosing import check_budgets, recommend
 from ..sizes.evaluation import store_temperatures
 from ..sizes.records import SizeRecord
-from ..sizes.tables import table_of
+from ..sizes.tables import quantity, table_of
 from .inputs import labelled_text, load_model, stored_config
 from .measurements import measure, one_setting, shape_of
 from .recommendation import NOTHING_FITS
@@ -63,7 +63,8 @@ def choose_cascade(arguments: Namespace, console: Console) -> int:
     else:
         console.print(answer.reason, soft_wrap=True)
         shown = [one for one in _every_tenth(records) if one != chosen] + ([chosen] if chosen else [])
-        console.print(table_of([_row(one) for one in sorted(shown, key=lambda one: one.threshold)]))
+        rows = [_row(one) for one in sorted(shown, key=lambda one: one.threshold)]
+        console.print(table_of([{**row, "flops": quantity(row["flops"])} for row in rows]))
         console.print(f"{len(text)} texts of {arguments.file}; costs are means over them", soft_wrap=True)
         if chosen:
             both = ", ".join(f"{each:.6g}" for each in chosen.temperatures)

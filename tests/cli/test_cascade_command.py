@@ -9,7 +9,8 @@ from helpers.tiny import make_model, make_tokenizer
 from transformers import AutoConfig
 
 from dynabert_cli import main
-from dynabert_hf import Cascade, LabelledText, measure_cascade, recommend
+from dynabert_hf import Cascade, LabelledText, count_flops, measure_cascade, recommend
+from dynabert_hf.sizes.tables import quantity
 
 SIZES = ("w0.25-d0.5", "w0.75-d1")
 
@@ -39,6 +40,9 @@ def test_a_table_fits_a_terminal_and_temperatures_are_kept(folder, capsys):
     assert run(folder, "--latency-ms", "1000", "--rounds", "2", "--sequence-length", "8", "--store") == 0
     out = capsys.readouterr().out
     assert "asked again" in " ".join(out.split())
+    last = next(line for line in out.splitlines() if line.split()[:2] == ["1.0000", "1.0000"])
+    flops = sum(count_flops(make_review_model(), size, sequence_length=8) for size in SIZES)
+    assert last.endswith(f" {quantity(flops)}")
     assert max(map(len, out.splitlines()[1:-2])) <= 80
     assert set(AutoConfig.from_pretrained(folder / "model").temperatures) == set(SIZES)
 
