@@ -66,7 +66,7 @@ class ModelCardFacts:
         title: Heading of the card; None: made of what is known of model and data.
         model_id: Id on the Hub, as the example names it.
         revision: Branch on the Hub, if not the main one.
-        parent: Id of the model that this one was extracted from.
+        parent: Id of the model that this one is a part of, extracted or with a trimmed vocabulary.
         base_model: Id of the model that training began with. Of a folder it is the one that its card or configuration
             names; a path on this machine is left out.
         rewired: Whether heads and neurons were ordered by importance before training.

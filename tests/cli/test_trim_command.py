@@ -10,6 +10,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from dynabert_cli import main
 from dynabert_hf import trim_vocabulary
+from dynabert_hf.cli import products
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad", "film", "a", "very", "un", "##used", "never"]
 TEXTS = ["a good film", "very bad", "bad bad film", "a very very good film"]
@@ -71,6 +72,15 @@ def test_the_card_and_show_tell_what_was_cut(folder, capsys):
     assert "| `w0.5-d0.5` | 0.5 | 0.5 | 0.7500 |" in card.text
     assert main(["show", str(folder / "small")]) == 0
     assert "vocabulary trimmed to 10 of 99 tokens" in capsys.readouterr().out
+
+
+def test_the_card_of_a_trimmed_model_of_the_hub_does_not_call_it_extracted(folder, monkeypatch):
+    monkeypatch.setattr(products, "is_hub_id", lambda name: True)
+    assert main(command(folder)) == 0
+    text = (folder / "small" / "README.md").read_text()
+    place = folder / "model"
+    assert f"This model is a part of [{place}](https://huggingface.co/{place}), which holds the rest." in text
+    assert "extracted" not in text
 
 
 def test_a_file_without_texts_leaves_nothing(folder, capsys):
