@@ -32,16 +32,18 @@ def profile(
     model: ElasticModelMixin,
     sizes: Sequence[Size] | None = None,
     *,
-    batch_sizes: Sequence[int] = (1,),
-    sequence_lengths: Sequence[int] = (128,),
-    runtimes: Sequence[str] = ("torch",),
-    dtypes: Sequence[str] = ("float32",),
+    batch_sizes: Sequence[int] | int = (1,),
+    sequence_lengths: Sequence[int] | int = (128,),
+    runtimes: Sequence[str] | str = ("torch",),
+    dtypes: Sequence[str] | str = ("float32",),
     device: str | None = None,
     rounds: int = 30,
     warmup: int = 3,
     progress: bool = True,
 ) -> ProfileTable:
     """The costs of every extracted size, under every setting, in one table.
+
+    Of what makes a setting, one value may be given alone.
 
     The sizes take turns, one forward pass each a round, so that a slow moment of the machine falls on all alike. Each
     is timed alone, without padding, with the threads that torch uses now. On a CUDA device its own events time a pass.
@@ -74,11 +76,11 @@ def profile(
     chosen = sizes_of(model) if sizes is None else parsed_sizes(sizes, model.config, once=False)
     place = model.device if device is None else present_device(device)
     by_shape = {}
-    for batch_size, length in product(batch_sizes, sequence_lengths):
+    for batch_size, length in product(_listed(batch_sizes), _listed(sequence_lengths)):
         check_setting(model, batch_size=batch_size, sequence_length=length, rounds=rounds)
         counted = partial(SizeRecord.counted, model, batch_size=batch_size, sequence_length=length)
         by_shape[batch_size, length] = [counted(size) for size in chosen]
-    possible, left_out = _possible_runs(runtimes, dtypes)
+    possible, left_out = _possible_runs(_listed(runtimes), _listed(dtypes))
     measured: list[SizeRecord] = []
     with tqdm(total=len(possible) * len(by_shape) * (warmup + rounds), disable=None if progress else True) as bar:
         for runtime, dtype in possible:
@@ -185,6 +187,10 @@ def time_in_turns(
         if step is not None:
             step()
     return times
+
+
+def _listed(values: Any) -> Any:
+    return [values] if isinstance(values, str | Integral) else values
 
 
 def _possible_runs(runtimes: Iterable[str], dtypes: Iterable[str]) -> tuple[list[tuple[str, str]], dict[str, str]]:

@@ -116,6 +116,13 @@ def test_a_profile_covers_every_size_and_setting_and_says_what_it_left_out(capsy
     assert "torch float32, 2 x 9 tokens: 100%" in bar
 
 
+def test_one_value_of_a_setting_may_be_given_alone():
+    given = {"batch_sizes": 2, "sequence_lengths": 5, "runtimes": "torch", "dtypes": "float32"}
+    table = profile(make_model(), SIZES, **given, rounds=1, progress=False)
+    setting = {"batch_size": 2, "sequence_length": 5, "runtime": "torch", "dtype": "float32"}
+    assert [one.name for one in table.select(**setting)] == [one.name for one in table] == SIZES
+
+
 @pytest.mark.parametrize("dtype", ["float32", "int8"])
 def test_onnx_runtime_is_measured_in_float32_and_int8(dtype, traced_once):
     pytest.importorskip("onnxruntime")
