@@ -151,37 +151,42 @@ def choice_metrics(prediction: EvalPrediction) -> dict[str, float]:
 
 def vector_metrics(model: PreTrainedModel) -> Metrics:
     dims = [dim for dim in getattr(model.config, "matryoshka_dims", None) or () if dim < model.config.hidden_size]
-    return partial(_similarity_metrics, tuple(dims))
+    files = getattr(model.config, "sentence_encoder", None) or {}
+    compares_by = files.get("config_sentence_transformers.json", {}).get("similarity_fn_name")
+    return partial(_similarity_metrics, tuple(dims), np.asarray if compares_by == "dot" else _unit)
 
 
-def _similarity_metrics(dims: Sequence[int], prediction: EvalPrediction) -> dict[str, float]:
+def _similarity_metrics(
+    dims: Sequence[int], scaled: Callable[[np.ndarray], np.ndarray], prediction: EvalPrediction
+) -> dict[str, float]:
     """How well vectors tell what is alike: of pairs by their scores, of texts by their labels; of leading parts, too.
 
     Args:
         dims: How many numbers the leading parts have, whose metrics end in it, such as `spearman_64`.
+        scaled: Makes of vectors those whose products tell how alike they are.
         prediction: Vectors `(pairs, 2, hidden)` with scores, or `(texts, hidden)` with labels.
     """
     vectors, labels = _first(prediction).astype(np.float64), np.asarray(prediction.label_ids).reshape(-1)
     score = _pair_scores if vectors.ndim == 3 else _neighbour_scores
-    found = score(vectors, labels)
+    found = score(scaled(vectors), labels)
     for dim in dims:
-        found |= {f"{name}_{dim}": value for name, value in score(vectors[..., :dim], labels).items()}
+        found |= {f"{name}_{dim}": value for name, value in score(scaled(vectors[..., :dim]), labels).items()}
     return found
 
 
 def _pair_scores(vectors: np.ndarray, scores: np.ndarray) -> dict[str, float]:
-    """Spearman's correlation of the cosine of two texts with the score of their similarity."""
-    first, second = np.moveaxis(_unit(vectors), 1, 0)
-    cosines = (first * second).sum(-1)
+    """Spearman's correlation of the product of the vectors of two texts with the score of their similarity."""
+    first, second = np.moveaxis(vectors, 1, 0)
+    products = (first * second).sum(-1)
     if importlib.util.find_spec("scipy") is None:
         logger.warning_once(
             "Spearman's correlation needs scipy, which is not installed. Pearson's is measured instead. Install it "
             'with `pip install "dynabert_hf[metrics]"`, or give compute_metrics.'
         )
-        return {"pearson": correlation(cosines, scores)}
+        return {"pearson": correlation(products, scores)}
     from scipy.stats import rankdata
 
-    return {"spearman": correlation(rankdata(cosines), rankdata(scores))}
+    return {"spearman": correlation(rankdata(products), rankdata(scores))}
 
 
 def _neighbour_scores(vectors: np.ndarray, labels: np.ndarray) -> dict[str, float]:
@@ -189,13 +194,13 @@ def _neighbour_scores(vectors: np.ndarray, labels: np.ndarray) -> dict[str, floa
 
     Texts whose label no other has are not looked for. Of equally near texts those with another label come first.
     """
-    unit, ranks = _unit(vectors), []
-    for start in range(0, len(unit), 1024):
-        own = np.arange(start, min(start + 1024, len(unit)))
-        cosines, same = unit[own] @ unit.T, labels[own, None] == labels
-        cosines[own - start, own], same[own - start, own] = -np.inf, False
-        best = np.where(same, cosines, -np.inf).max(1, keepdims=True)
-        ranks.append(1 + ((cosines >= best) & ~same).sum(1)[same.any(1)])
+    ranks = []
+    for start in range(0, len(vectors), 1024):
+        own = np.arange(start, min(start + 1024, len(vectors)))
+        products, same = vectors[own] @ vectors.T, labels[own, None] == labels
+        products[own - start, own], same[own - start, own] = -np.inf, False
+        best = np.where(same, products, -np.inf).max(1, keepdims=True)
+        ranks.append(1 + ((products >= best) & ~same).sum(1)[same.any(1)])
     rank = np.concatenate(ranks)
     return {"accuracy_at_1": float((rank == 1).mean()), "mrr": float((1 / rank).mean())} if rank.size else {}
 
