@@ -189,8 +189,10 @@ class OrderedEvaluation(Trainer):
             self._rows.add(loss, Items.of(inputs).labelled)
         if prediction_loss_only:
             return loss, None, None
-        names = [name for name in task_of(self.model).outputs if name not in (ignore_keys or ())]
-        predictions = tuple(outputs[name] for name in names)
+        names = task_of(self.model).outputs
+        if not outputs.keys() & set(names):  # of a compute_loss of the user's own, all that transformers would take
+            names = tuple(name for name in outputs if name != "loss")
+        predictions = tuple(outputs[name] for name in names if name not in (ignore_keys or ()))
         if task_of(self.model).predicts == "span":
             predictions = tuple(real_only(each, inputs.get("attention_mask"), IGNORED) for each in predictions)
         return loss, _alone(predictions), _alone(labels) if has_labels else None

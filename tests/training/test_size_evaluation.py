@@ -448,6 +448,23 @@ def test_a_prediction_step_of_ones_own_predicts_every_row(tmp_path):
         assert np.array_equal(predictions[size], values)
 
 
+class NamesItsOutputs(DynaBertTrainer):
+    """Returns predictions under a name of its own, of which transformers takes all but the loss."""
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        outputs = model(**inputs)
+        return (outputs.loss, {"loss": outputs.loss, "outputs": outputs.logits}) if return_outputs else outputs.loss
+
+
+def test_predictions_under_another_name_are_those_of_the_head(tmp_path):
+    plain = make_trainer(tmp_path, "finetune", compute_metrics=accuracy)
+    own = NamesItsOutputs(plain.model, None, plain.args, compute_metrics=accuracy)
+    predictions = own.predict(make_dataset()).predictions
+    for size, values in plain.predict(make_dataset()).predictions.items():
+        assert np.array_equal(predictions[size], values)
+    assert own.evaluate(make_dataset())["eval_mean_accuracy"] == plain.evaluate()["eval_mean_accuracy"]
+
+
 def test_an_evaluation_without_labels_says_that_it_measured_nothing(tmp_path, caplog):
     trainer = make_trainer(tmp_path, "finetune", compute_metrics=accuracy)
     assert trainer.evaluate()["eval_mean_accuracy"] > 0
