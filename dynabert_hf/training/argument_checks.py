@@ -15,7 +15,7 @@ from transformers.utils import logging
 
 from ..data.labels import are_multi_hot
 from ..task_metrics import problem_type
-from ..tasks import gives_values, task_of
+from ..tasks import gives_values, is_sentence_encoder, task_of
 from .arguments import DynaBertTrainingArguments
 from .teacher_facts import parameters_of
 
@@ -81,6 +81,20 @@ def check_learns(args: DynaBertTrainingArguments, *, instead: str) -> None:
                 f"{name}={getattr(args, name)!r} trains nothing. Possible is a number above 0, such as {value:g}; "
                 f"{instead}."
             )
+
+
+def check_taught(model: PreTrainedModel, args: DynaBertTrainingArguments) -> None:
+    """Check that a stage with a teacher learns something from it.
+
+    Raises:
+        ValueError: If the weights of all losses that the model has with a teacher are 0.
+    """
+    names = ["logit_weight", "hidden_weight", *(["similarity_weight"] if is_sentence_encoder(model) else [])]
+    if args.stage != "finetune" and not any(getattr(args, name) for name in names):
+        raise ValueError(
+            f"{' and '.join(names)} are 0, so nothing would be learned from the teacher. Possible is any number above "
+            "0. Give one of them, or train on labels alone, in stage 'finetune'."
+        )
 
 
 def check_label_names(model: PreTrainedModel, args: DynaBertTrainingArguments) -> None:

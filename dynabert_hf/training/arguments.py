@@ -211,11 +211,6 @@ class DynaBertTrainingArguments(TrainingArguments):
             if not given >= 0 or math.isinf(given):
                 raise ValueError(f"{name}={given!r} is not possible. Give a number of at least 0.")
         self._check_views()
-        if self.stage != "finetune" and self.logit_weight == self.hidden_weight == 0:
-            raise ValueError(
-                "logit_weight and hidden_weight are both 0, so nothing would be learned from the teacher. Give one of "
-                "them, or choose stage 'finetune', which learns from labels alone."
-            )
 
     def _check_views(self) -> None:
         if not 0 < self.view_probability <= 1:

@@ -22,7 +22,7 @@ from ..data.pooling import Pooling
 from ..model.elastic_model import ElasticModelMixin
 from ..sizes.metrics import SUMMARIES, can_begin
 from ..tasks import is_sentence_encoder, task_of
-from .argument_checks import check_smoothing
+from .argument_checks import check_smoothing, check_taught
 from .arguments import DynaBertTrainingArguments
 
 logger = logging.get_logger(__name__)
@@ -130,6 +130,7 @@ def check_teacher(model: ElasticModelMixin, teachers: Sequence[Any], args: DynaB
     Raises:
         ValueError: If there is none, or nothing to learn from it.
     """
+    check_taught(model, args)
     if is_sentence_encoder(model):
         check_sentence_encoder(model.config, args)
     elif model.base_model is model and args.stage != "finetune" and args.logit_weight > 0:

@@ -22,7 +22,7 @@ from ..families import elastic_class_of
 from ..model.subnetwork import SubNetwork
 from ..task_metrics import problem_type
 from ..tasks import gives_values, is_sentence_encoder, task_of
-from .argument_checks import check_label_names, check_learns, check_smoothing
+from .argument_checks import check_label_names, check_learns, check_smoothing, check_taught
 from .arguments import DynaBertTrainingArguments, decisive
 from .checks import check_enough, check_rows, check_sentence_encoder, how_to_label, warn_of_equal_sizes
 from .dropout import dropout_fields
@@ -292,6 +292,7 @@ def _check_teaching(recipe: Recipe) -> None:
     others = [each for each in recipe.other_teachers if each is not recipe.teacher]
     check_teachers(recipe.teacher, others, recipe.stages[0].arguments, train_dataset)
     for stage in recipe.stages:
+        check_taught(recipe.teacher, stage.arguments)
         fresh_views(stage.arguments, recipe.teacher, recipe.trainer_kwargs)
 
 

@@ -21,7 +21,7 @@ from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import Size, SubNetwork, SubNetworkError
 from ..tasks import task_of, without_labels
 from .accounting import of_labelled
-from .argument_checks import check_learns
+from .argument_checks import check_learns, check_taught
 from .arguments import DynaBertTrainingArguments
 from .callbacks import AveragedWeights, KeptPositions, show_progress
 from .checks import check_datasets
@@ -85,6 +85,7 @@ def specialise(
         has_own_batches = data_collator is not None
         train_dataset = _read(model, train_dataset, processing_class, has_own_batches)
         args = _arguments_of_one_size({**order_of(train_dataset), **arguments}, scratch)
+        check_taught(model, args)
         check_datasets(model, args, train_dataset, None, has_own_batches=has_own_batches)
         if teacher is not None:
             check_same_shape(model, teacher)

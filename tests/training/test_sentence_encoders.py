@@ -12,6 +12,7 @@ from datasets import Dataset, DatasetDict
 from helpers import ROOT
 from helpers.recipes import SETTINGS, run_recipe
 from helpers.sentences import make_encoder, make_pairs, make_texts, save_encoder
+from helpers.tiny import make_model
 from safetensors.torch import load_file
 from torch.nn.functional import normalize
 from transformers import AutoModelForSequenceClassification, TrainerCallback
@@ -125,6 +126,25 @@ def test_a_step_learns_from_vectors_similarities_and_states(folder, tmp_path):
     assert truncated > 1e-4
     assert logged["loss"] == pytest.approx(total + truncated, abs=1e-4)
     assert all(parameter.requires_grad for parameter in student.parameters())  # the pooler was frozen meanwhile
+
+
+def test_similarities_alone_teach_also_from_longer_vectors(folder, tmp_path):
+    encoder, teacher = SentenceEncoder.of(folder), SentenceEncoder.of(folder).model
+    student = make_model(head="Model", stock={"hidden_size": 16}, widths=[1.0], depths=[1.0])
+    student.config.sentence_encoder = teacher.config.sentence_encoder
+    rows = texts_to_learn("train", TEXTS[:4], encoder.model, encoder.tokenizer)
+    args = DynaBertTrainingArguments(
+        str(tmp_path), stage="depth", teacher_width="full", max_steps=1, per_device_train_batch_size=4, use_cpu=True,
+        report_to="none", logging_steps=1, logit_weight=0, hidden_weight=0, disable_tqdm=True, learning_rate=0.0,
+    )  # fmt: skip
+    batch = dict(encoder.tokenizer.pad(rows[:], return_tensors="pt"))
+    with torch.no_grad():
+        ours, theirs = (sentence_vectors(each.eval(), batch) for each in (student, teacher))
+    trainer = DynaBertTrainer(student, teacher, args, train_dataset=rows, processing_class=encoder.tokenizer)
+    trainer.train()
+    logged = trainer.state.log_history[0]
+    assert {name for name in logged if name.endswith("_loss")} == {"w1-d1_similarity_loss"}
+    assert logged["loss"] == pytest.approx(similarity_loss(ours, theirs).item(), abs=1e-6)
 
 
 @pytest.mark.parametrize("views", [None, ["mask", "delete", "swap"]])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from helpers.recipes import run_recipe
 from helpers.tiny import TINY, make_model, make_small
 from helpers.trainers import FirstGradients, accuracy, make_dataset, make_trainer
 from safetensors.torch import load_file
@@ -19,7 +20,7 @@ from transformers import (
     default_data_collator,
 )
 
-from dynabert_hf import DynaBertTrainer, DynaBertTrainingArguments
+from dynabert_hf import DynaBertTrainer, DynaBertTrainingArguments, specialise
 from dynabert_hf.training.arguments import RECOMPUTE
 
 MASKED = ("input_ids", "attention_mask")
@@ -328,6 +329,18 @@ def test_a_model_of_one_size_is_refused(tmp_path):
         make_trainer(tmp_path, model=stock())
 
 
+def test_a_teacher_of_whom_nothing_is_learned_is_refused(tmp_path):
+    nothing = {"logit_weight": 0.0, "hidden_weight": 0.0}
+    message = "logit_weight and hidden_weight are 0, so nothing would be learned from the teacher"
+    with pytest.raises(ValueError, match=message):
+        make_trainer(tmp_path, **nothing)
+    with pytest.raises(ValueError, match=message):
+        run_recipe(tmp_path, stage_arguments={"depth": nothing}, stages=("width", "depth"))
+    with pytest.raises(ValueError, match=message):
+        specialise(make_small(), "w0.5-d0.5", train_dataset=make_dataset(), **nothing)
+    assert not (tmp_path / "run").exists()
+
+
 def test_arguments_without_a_stage_are_refused():
     with pytest.raises(TypeError, match=r"args is a NoneType\. Give DynaBertTrainingArguments"):
         DynaBertTrainer(make_model())
@@ -341,7 +354,6 @@ def test_arguments_without_a_stage_are_refused():
         ({"hidden_weight": -1.0}, "hidden_weight=-1.0 is not possible"),
         ({"label_weight": -1.0}, "label_weight=-1.0 is not possible"),
         ({"logit_weight": float("nan")}, "logit_weight=nan is not possible"),
-        ({"logit_weight": 0.0, "hidden_weight": 0.0}, "both 0, so nothing would be learned"),
     ],
 )
 def test_an_impossible_argument_is_refused(tmp_path, given, message):
