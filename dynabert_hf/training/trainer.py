@@ -136,13 +136,18 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
         self._check_eval_sizes()
         self._check_metric_for_best_model()
         self.add_callback(CardAtTheEnd(self))
-        self.teacher: Any = teacher
+        self._given_teacher = teacher
         self.progress = follow(self)
         self._views = fresh_views(args, model, kwargs)
         self._projections = projections_to(self._teachers, model, args)
         self._losses = LossLog()
         self.add_callback(self._losses)
         self._shares = Shares()
+
+    @property
+    def teacher(self) -> Any:
+        """Who teaches, as given; another teacher takes another trainer, which checks that it can."""
+        return self._given_teacher
 
     looks_at_teachers = True
     """Whether training begins with a look at its teacher, which is said to be weak where it is."""

@@ -341,6 +341,13 @@ def test_a_teacher_of_whom_nothing_is_learned_is_refused(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_another_teacher_takes_another_trainer(tmp_path):
+    trainer = make_trainer(tmp_path, teacher=(given := make_small()))
+    assert trainer.teacher is given
+    with pytest.raises(AttributeError, match="teacher"):
+        trainer.teacher = make_small()
+
+
 def test_arguments_without_a_stage_are_refused():
     with pytest.raises(TypeError, match=r"args is a NoneType\. Give DynaBertTrainingArguments"):
         DynaBertTrainer(make_model())
