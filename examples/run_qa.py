@@ -37,7 +37,10 @@ class QuestionArguments(SourceArguments):
     question_column_name: str = field(default=COLUMNS[0], metadata={"help": "Column with the questions."})
     context_column_name: str = field(default=COLUMNS[1], metadata={"help": "Column with the texts."})
     answer_column_name: str = field(default=ANSWERS, metadata={"help": "Column with the answers."})
-    doc_stride: int = field(default=STRIDE, metadata={"help": "Tokens that two windows of a text share."})
+    doc_stride: int | None = field(
+        default=None,
+        metadata={"help": f"Tokens that two windows of a text share (default: {STRIDE}, of short windows a third)."},
+    )
     max_seq_length: int = field(default=WINDOW, metadata={"help": "Tokens of a window, with the question."})
 
     @property

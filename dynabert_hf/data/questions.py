@@ -76,7 +76,7 @@ class Questions:
         columns: Sequence[str] = COLUMNS,
         answer_column: str | None = ANSWERS,
         max_length: int = WINDOW,
-        stride: int = STRIDE,
+        stride: int | None = None,
         may_lack_answers: bool = False,
         name: str = "The data",
     ) -> Questions:
@@ -90,7 +90,7 @@ class Questions:
                 list of such pairs; or texts, which start where `answer_start` says, else where they first stand in
                 the text. An empty list or text says that a question has none. None: there are no answers.
             max_length: Tokens of a window at most.
-            stride: Tokens that two windows of a text share; of short windows at most a quarter of them.
+            stride: Tokens that two windows of a text share; None: 128, of short windows a third of them.
             may_lack_answers: Whether a row may have None for its answers, which are not known then; its windows have no
                 positions.
             name: What to call the data in errors.
@@ -103,7 +103,7 @@ class Questions:
         rows = unformatted(rows)
         examples = [rows[row] for row in range(len(rows))]
         questions, contexts = (_texts(name, examples, column) for column in columns)
-        stride = min(stride, max_length // 4)
+        stride = min(STRIDE, max_length // 3) if stride is None else stride
         _check_room(name, questions, tokenizer, max_length=max_length, stride=stride)
         known = None
         if answer_column is not None:

@@ -50,6 +50,14 @@ def test_every_window_that_holds_an_answer_points_at_it(tokenizer):
     assert len(questions.windows[0]["input_ids"]) == 10
 
 
+@pytest.mark.parametrize(("max_length", "given", "shared"), [(384, None, 128), (384, 200, 200), (30, None, 10)])
+def test_neighbouring_windows_share_as_many_tokens_as_the_page_says(tokenizer, max_length, given, shared):
+    row = {"question": "w20", "context": " ".join(f"w{number % 90}" for number in range(600))}
+    told = {"max_length": max_length, "stride": given, "answer_column": None}
+    first, second = (set(map(tuple, own[own[:, 0] >= 0])) for own in cut(tokenizer, [row], **told).offsets[:2])
+    assert len(first & second) == shared
+
+
 @pytest.mark.parametrize("form", ["numpy", "torch"])
 def test_questions_are_read_alike_in_every_format_of_a_data_set(tokenizer, form):
     assert cut(tokenizer, Dataset.from_list(ROWS).with_format(form)).windows == cut(tokenizer).windows
