@@ -27,7 +27,7 @@ def load_classifier(name, labels, model_args, *, new_head, has_several=False, re
     names = labels if new_head else model_args.label_order if labels is not None else None
     if names is not None:
         if not new_head:
-            _check_label_order(name, names, labels, config_of(name, model_args, revision=revision))
+            check_label_order(name, names, labels, config_of(name, model_args, revision=revision))
         settings |= {"id2label": dict(enumerate(names)), "label2id": {label: i for i, label in enumerate(names)}}
     return load_model(
         name,
@@ -55,7 +55,7 @@ def load_teacher(name, data, model_args):
     return teacher
 
 
-def _check_label_order(name, names, labels, config):
+def check_label_order(name, names, labels, config):
     """The names that were given are those of the data, for a model that has none of its own."""
     if sorted(names) != sorted(labels):
         raise InputError(f"--label_order {' '.join(names)} was given, but the labels of the data are {list(labels)}.")

@@ -82,6 +82,24 @@ def test_tagged_words_are_learned_and_predicted_word_by_word(tmp_path):
         assert 0 <= tested[f"test_{size}_f1"] <= 1
 
 
+NAMED = {"id2label": {0: "I-X", 1: "O", 2: "B-X"}, "label2id": {"I-X": 0, "O": 1, "B-X": 2}}
+
+
+@pytest.mark.parametrize(
+    ("config", "tags", "order"),
+    [(NAMED, ["B-X", "O"], []), ({"num_labels": 3}, ["B-X", "I-X", "O"], ["I-X", "O", "B-X"])],
+)
+def test_a_tagger_learns_its_own_tags_of_which_data_may_lack_some(tmp_path, config, tags, order):
+    (tmp_path / "train.conll").write_text("\n".join(f"film {tag}" for tag in tags))
+    model = save_model(tmp_path / "model", "ForTokenClassification", **config)
+    command = ["--train_file", str(tmp_path / "train.conll"), "--do_train", "--output_dir", str(tmp_path / "out")]
+    command += ["--model_name_or_path", model, *(["--label_order", *order] if order else [])]
+    job, loaded = run_ner.prepare(*run_ner.parse_arguments(command, run_ner.TaggingArguments, usage="", description=""))
+    assert loaded.config.id2label == NAMED["id2label"]
+    [row] = job.data.splits["train"]["labels"]
+    assert row[1:-1] == [NAMED["label2id"][tag] for tag in tags]
+
+
 @pytest.mark.parametrize(("side", "places"), [("right", [1, 2, 3, 4, 5]), ("left", [None, None, 1, 2, 3, 4, 5])])
 def test_every_word_has_the_place_of_its_first_piece_or_none(side, places):
     names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b", "##b"]
