@@ -97,7 +97,7 @@ def read_tagged_words(path: str | PathLike) -> Dataset:
     """The sentences of a text file with a word a line and an empty line after each sentence, as CoNLL's tasks have it.
 
     The first column of a line is the word, the last one its tag; columns are parted by tabs or blanks. Lines that mark
-    the start of a document are left out.
+    the start of a document, and those that begin with `# id`, as MultiCoNER marks its sentences, are left out.
 
     Returns:
         Rows with the columns `tokens` and `tags`.
@@ -121,7 +121,7 @@ def _sentences(path: Path) -> Iterator[list[tuple[str, str]]]:
     words: list[tuple[str, str]] = []
     for number, line in enumerate([*lines, ""], 1):  # a word may hold any other sign of white space
         columns = line.split("\t") if "\t" in line else [column for column in line.split(" ") if column]
-        if not line.strip() or columns[0] == "-DOCSTART-":
+        if not line.strip() or columns[0] == "-DOCSTART-" or line.startswith("# id "):
             if words:
                 yield words
             words = []

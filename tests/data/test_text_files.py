@@ -5,12 +5,15 @@ from datasets import Dataset, Features, Value
 
 from dynabert_hf.data.text_files import names_of_columns, read_rows
 
-CONLL = """-DOCSTART- -X- O O
+CONLL = """# id 7f3e	domain=en
+-DOCSTART- -X- O O
 
 EU NNP I-NP B-ORG
 rejects VBZ I-VP O
 
 Peter	B-PER
+
+# O
 """
 
 
@@ -22,8 +25,8 @@ def _caches(tmp_path, monkeypatch):
 def test_tagged_words_are_read_by_sentence_the_last_column_as_their_tags(tmp_path):
     (tmp_path / "train.conll").write_text(CONLL)
     rows = read_rows(tmp_path / "train.conll")
-    assert rows["tokens"][:] == [["EU", "rejects"], ["Peter"]]
-    assert rows["tags"][:] == [["B-ORG", "O"], ["B-PER"]]
+    assert rows["tokens"][:] == [["EU", "rejects"], ["Peter"], ["#"]]
+    assert rows["tags"][:] == [["B-ORG", "O"], ["B-PER"], ["O"]]
 
 
 def test_a_tagged_word_may_hold_white_space_other_than_blanks_and_tabs(tmp_path):
