@@ -17,9 +17,12 @@ from .columns import short
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 """What parts the cells of a row."""
 
-READERS = {
-    ".csv": ("csv", {}),
-    ".tsv": ("csv", {"sep": DELIMITERS[".tsv"]}),
+WHOLE = {"chunksize": 10_000_000}
+"""How a csv is read: as a whole, since the rows of a part would decide on the types of its columns alone."""
+
+READERS: dict[str, tuple[str, dict[str, Any]]] = {
+    ".csv": ("csv", WHOLE),
+    ".tsv": ("csv", {"sep": DELIMITERS[".tsv"], **WHOLE}),
     ".json": ("json", {}),
     ".jsonl": ("json", {}),
     ".parquet": ("parquet", {}),

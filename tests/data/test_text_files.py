@@ -55,6 +55,16 @@ def test_a_table_is_read_as_it_is_written_or_with_its_own_types(tmp_path, suffix
     assert read_rows(path)[0] == {"text": None, "label": 7}
 
 
+@pytest.mark.parametrize(
+    ("first", "last", "read"), [("1", "x", ["1", "x"]), ("x", "007", ["x", "007"]), ("1", "1.5", [1.0, 1.5])]
+)
+def test_all_rows_of_a_long_csv_decide_on_the_type_of_a_column(tmp_path, first, last, read):
+    path = tmp_path / "rows.csv"
+    path.write_text("text,label\n" + f"a,{first}\n" * 10_000 + f"b,{last}\n")
+    labels = read_rows(path)["label"]
+    assert [labels[0], labels[10_000]] == read
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".tsv"])
 def test_a_text_or_class_may_be_called_as_missing_values_are(tmp_path, suffix):
     rows = [("n/a", "None", "1.5", "3"), ("hello", "NA", "", "4"), ("null", "", "nan", "5"), ("", "x", "2", "6")]
