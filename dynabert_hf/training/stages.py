@@ -34,6 +34,9 @@ PUBLISHING = tuple(name for name in ARGUMENTS if name.startswith(("push_to_hub",
 OF_THE_RUN = ("stage", "output_dir")
 """The training arguments that the recipe itself sets for each stage."""
 
+OF_THE_PROCESS = ("bf16", "fp16")
+"""Those that accelerate takes once for all that a process runs."""
+
 NEW_NAMES = {
     "tokenizer": "processing_class",
     "evaluation_strategy": "eval_strategy",
@@ -161,7 +164,7 @@ def check_stages(names: Sequence[str], own: Mapping[str, Mapping[str, Any]]) -> 
         )
     for stage, arguments in own.items():
         check_names(arguments, own=())
-        fixed = [name for name in (*OF_THE_RUN, *PUBLISHING) if name in arguments]
+        fixed = [name for name in (*OF_THE_RUN, *OF_THE_PROCESS, *PUBLISHING) if name in arguments]
         if fixed:
             raise ValueError(
                 f"stage_arguments[{stage!r}] has {fixed[0]}, which is one for all stages. Possible are the other "

@@ -70,6 +70,7 @@ def test_an_unknown_argument_is_refused_with_the_nearest_one(tmp_path, name, mes
         ({"deep": {}}, ValueError, r"stage_arguments names \['deep'\]\. Possible are \['width', 'depth', 'finetune'\]"),
         ({"depth": {"max_step": 1}}, TypeError, "Give max_steps instead"),
         ({"depth": {"output_dir": "x"}}, ValueError, r"\['depth'\] has output_dir, which is one for all stages"),
+        ({"depth": {"bf16": True}}, ValueError, "has bf16, which is one for all stages"),
         ({"depth": {"push_to_hub": True}}, ValueError, "has push_to_hub, which is one for all stages"),
     ],
 )
