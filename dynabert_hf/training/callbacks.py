@@ -78,7 +78,7 @@ class SizeLinesCallback(TrainerCallback):
         logs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        if state.is_world_process_zero and state.global_step > 0:  # 0: measured outside of training
+        if state.is_world_process_zero and state.max_steps > 0:  # 0: measured outside of training
             print(log_line(args, state, logs or {}, kwargs.get("model")), flush=True)
 
 

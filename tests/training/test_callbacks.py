@@ -34,6 +34,14 @@ def bars_of(text):
     return text.replace("\r", "\n").splitlines()
 
 
+def test_an_evaluation_before_the_first_step_has_a_line_and_one_outside_of_training_has_none(tmp_path, capsys):
+    trainer = make_trainer(tmp_path, eval_on_start=True)
+    trainer.evaluate()
+    assert "loss" not in capsys.readouterr().out
+    trainer.train()
+    assert "\nStage depth, step 0 of 2: eval_mean_loss" in f"\n{capsys.readouterr().out}"
+
+
 def test_the_bar_shows_the_stage_and_every_size_in_work(tmp_path, capsys, often):
     trainer = make_trainer(tmp_path, "depth", disable_tqdm=False)
     trainer.train()
