@@ -20,11 +20,11 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from ..data.labelled_text import LabelledText
+from ..data.labelled_text import NEVER, LabelledText, joined
 from ..families import check_elastic
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import AnySize, LayerShape, SubNetwork, size_name
-from ..task_metrics import correlation, problem_type
+from ..task_metrics import IGNORED, correlation, problem_type
 from ..tasks import task_of
 from .calibration import predict_sizes
 from .choosing import pareto_front
@@ -231,7 +231,10 @@ def _check_reach(space: ShapeSpace, costs: LayerCosts, budget: float) -> None:
 
 
 class _Judge:
-    """How far the predictions of a shape are from those of the full size, run once for each shape."""
+    """How far the predictions of a shape are from those of the full size, run once for each shape.
+
+    Of tokens those with a label count, and of places for an answer those that are no padding.
+    """
 
     def __init__(self, model: ElasticModelMixin, text: LabelledText, max_rows: int):
         batches, self.model = text.batches, model
@@ -239,6 +242,12 @@ class _Judge:
         every = math.ceil(len(batches) / most)  # of all lengths, since batches are sorted by length
         self.text = replace(text, batches=batches[::every])
         self.kind = problem_type(model.config) if task_of(model).predicts == "text" else "single_label_classification"
+        self.predicts = task_of(model).predicts
+        labelled = [*text.labelled_batches()][::every]
+        if self.predicts == "token":  # other pieces of words than the first were never trained
+            self.counts = joined([(batch["labels"] != IGNORED).int().numpy() for batch in labelled]) == 1
+        elif self.predicts == "span":
+            self.counts = joined([batch["attention_mask"].int().numpy() for batch in labelled]) == 1
         self.expected = self._predict(model.config.resolve(SubNetwork()))
         self.cache: dict[tuple[LayerShape, ...], float] = {}
 
@@ -248,7 +257,12 @@ class _Judge:
         return self.cache[shape]
 
     def _predict(self, shape: tuple[LayerShape, ...]) -> np.ndarray:
-        return predict_sizes(self.model, [shape], self.text)[0]
+        logits = np.array(predict_sizes(self.model, [shape], self.text)[0])
+        if self.predicts == "token":
+            logits[~self.counts] = IGNORED
+        elif self.predicts == "span":
+            logits[:, ~self.counts] = NEVER
+        return logits
 
 
 def divergence(expected: np.ndarray, given: np.ndarray, *, kind: str = "single_label_classification") -> float:
@@ -258,7 +272,7 @@ def divergence(expected: np.ndarray, given: np.ndarray, *, kind: str = "single_l
     mean of the columns. The squared error would prefer a shape that gives the same value for every row.
 
     Args:
-        expected: Logits `(rows, labels)`, or `(rows, seq, labels)` in which rows of -100 are padding.
+        expected: Logits `(rows, labels)`, or `(rows, seq, labels)` in which rows of -100 do not count.
         given: As many others.
         kind: What they predict, as a `problem_type`.
     """

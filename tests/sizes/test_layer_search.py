@@ -278,6 +278,48 @@ def test_padding_does_not_diverge():
     assert divergence(*padded) == pytest.approx(divergence(expected, given))
 
 
+@pytest.mark.parametrize("head", ["ForTokenClassification", "ForQuestionAnswering"])
+def test_shapes_are_compared_by_what_counts_whatever_the_padding(head):
+    kinds = {"ForTokenClassification": 3, "ForQuestionAnswering": 2}
+    model = make_model(head=head, stock={"num_labels": kinds[head]})
+    rows, lengths = make_batch(4, 12)["input_ids"], (12, 9, 7, 5)
+    draw = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 3, rows.shape, generator=draw).masked_fill(
+        torch.rand(rows.shape, generator=draw) < 0.4, -100
+    )
+    far, shape = [], model.config.resolve("w0.5-d0.5")
+    for batches in ([[0, 1, 2, 3]], [[0], [1], [2], [3]]):
+        made = []
+        for own in batches:
+            mask = torch.stack([torch.arange(lengths[own[0]]) < lengths[row] for row in own]).long()
+            made.append({"input_ids": rows[own, : mask.shape[1]], "attention_mask": mask})
+        shown = torch.stack(
+            [each.masked_fill(torch.arange(12) >= n, -100) for each, n in zip(labels, lengths, strict=True)]
+        )
+        told = {"labels": shown.numpy()}
+        if head == "ForQuestionAnswering":
+            told = {"labels": (np.zeros(4, int), np.ones(4, int)), "outputs": ("start_logits", "end_logits")}
+        far.append(layer_search._Judge(model, LabelledText(tuple(made), metrics=None, **told), 512)(shape))
+
+    def logits_of(row):
+        with torch.no_grad():
+            out = model(rows[row : row + 1, : lengths[row]])
+        return (
+            [out.logits[0][shown[row, : lengths[row]] != -100]]
+            if "logits" in out
+            else [out.start_logits, out.end_logits]
+        )
+
+    expected = [each for row in range(4) for each in logits_of(row)]
+    with model.subnetwork("w0.5-d0.5"):
+        ours = [each for row in range(4) for each in logits_of(row)]
+    diverge = [
+        torch.nn.functional.kl_div(a.log_softmax(-1), b.softmax(-1), reduction="none").sum(-1)
+        for a, b in zip(ours, expected, strict=True)
+    ]
+    assert far == pytest.approx([float(torch.cat(diverge).mean())] * 2, rel=1e-4)
+
+
 def space_of(model, importance, **floors):
     return ShapeSpace.of(model.config, importance, **{"min_heads": 1, "min_neurons": 1, "neuron_step": None, **floors})
 
