@@ -67,8 +67,8 @@ def choose_cascade(arguments: Namespace, console: Console) -> int:
         console.print(table_of([{**row, "flops": quantity(row["flops"])} for row in rows]))
         console.print(f"{len(text)} texts of {arguments.file}; costs are means over them", soft_wrap=True)
         if chosen:
-            both = ", ".join(f"{each:.6g}" for each in chosen.temperatures)
-            console.print(f"threshold={chosen.threshold:.6g} goes with temperatures=({both})", soft_wrap=True)
+            both = f"threshold={chosen.threshold} goes with temperatures={chosen.temperatures}"
+            console.print(both, soft_wrap=True)  # all digits: a threshold is the confidence of some row
     return 0 if chosen else NOTHING_FITS
 
 
