@@ -50,7 +50,7 @@ test-quantised: $(VENV)/.installed  ## loading in eight bits; torchao is fetched
 	$(BIN)/pip install --quiet --no-deps --target $(VENV)/torchao torchao==0.18.0
 	PYTHONPATH=$(VENV)/torchao $(BIN)/python -m pytest tests/model/test_doors.py -k quantised
 
-test-oldest: .venv-oldest/.installed  ## the core of the suite on the oldest transformers; TESTS=tests for all of it
+test-oldest: .venv-oldest/.installed  ## the core of the suite on the oldest packages but torch; TESTS=tests for all of it
 	.venv-oldest/bin/python -m pytest $(PARALLEL) $(TESTS)
 
 test-newest: .venv-newest/.installed  ## the same on the newest transformers

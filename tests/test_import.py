@@ -1,6 +1,7 @@
 """What `import dynabert_hf` brings in, and how long that takes."""
 
 import ast
+import configparser
 import importlib
 import os
 import statistics
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 from helpers import ROOT, first_import
 from helpers.forks import run_forked
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 import dynabert_hf
 
@@ -30,6 +33,17 @@ def test_every_public_name_exists():
     assert set(dynabert_hf.__all__) <= set(dir(dynabert_hf))
     with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
         dynabert_hf.nonsense  # noqa: B018
+
+
+def test_the_oldest_packages_that_are_allowed_are_those_that_are_tested():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    needed = [Requirement(line) for line in config["options"]["install_requires"].split("\n") if line]
+    lines = (ROOT / "constraints-oldest.txt").read_text().splitlines()
+    tested = {name: Version(version) for name, _, version in (line.partition("==") for line in lines if "==" in line)}
+    lowest = {each.name: Version(part.version) for each in needed for part in each.specifier if part.operator == ">="}
+    del lowest["torch"]
+    assert lowest == {name: tested[name] for name in lowest}
 
 
 def test_names_of_first_use_are_those_that_type_checkers_see():
