@@ -117,8 +117,8 @@ def augment_file(
         FileNotFoundError: If there is no such file, or no folder to write to.
         FileExistsError: If `output` exists.
         OSError: If the disk is full. The parts that were written are kept.
-        ValueError: If the file cannot be read, lacks a column or a text, `output` has another suffix, or the folder of
-            parts belongs to another augmentation.
+        ValueError: If the file cannot be read, lacks a column or a text, `output` has another suffix or cannot hold the
+            lists of a column, or the folder of parts belongs to another augmentation.
     """
     path, output, text_columns = Path(path), Path(output), as_names(text_columns) or ()
     check_copies(copies)
@@ -128,6 +128,13 @@ def augment_file(
         raise FileExistsError(f"{str(output)!r} exists, and nothing is overwritten. Give another path, or remove it.")
     check_writable_file(output)
     rows = read_rows(path, needed=_columns_as_written(path, text_columns), as_text=True)
+    flat = (datasets.Value, datasets.ClassLabel)
+    nested = [name for name, kind in rows.features.items() if not isinstance(kind, flat)]
+    if nested and output.suffix in DELIMITERS:
+        raise ValueError(
+            f"{str(path)!r} has lists or the like in column {nested[0]!r}, which {str(output)!r} cannot hold as they "
+            "are. Give a name that ends in .jsonl or .parquet."
+        )
     for column in text_columns:
         for row, text in enumerate(rows[column]):
             _text(text, column, row)

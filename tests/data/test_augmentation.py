@@ -192,6 +192,15 @@ def test_dates_and_numbers_of_other_columns_are_read_as_they_were(model, tokeniz
     assert {text: found[text] for text in known} == known
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+def test_lists_are_not_written_where_they_cannot_stand(model, tokenizer, tmp_path, suffix):
+    source, output = tmp_path / "train.jsonl", tmp_path / f"more{suffix}"
+    source.write_text(json.dumps({"text": TEXTS[0], "label": ["a", "b"]}))
+    with pytest.raises(ValueError, match=r"lists or the like in column 'label'.* ends in \.jsonl or \.parquet"):
+        augment_file(source, output, WordReplacement(model, tokenizer), copies=1, progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["train.jsonl"]
+
+
 @pytest.mark.parametrize("head", ["\ntext,label", ",text,label"])
 def test_labels_stay_as_they_are_written_below_an_empty_line_and_beside_an_index(model, tokenizer, tmp_path, head):
     index = "0," if head.startswith(",") else ""
