@@ -14,7 +14,7 @@ import numpy as np
 
 from ..model.anatomy import head_group
 from ..model.elastic_model import ElasticModelMixin
-from ..model.subnetwork import LayerShape
+from ..model.subnetwork import LayerShape, SubNetworkError
 from .counting import count_flops, count_parameters
 from .profiling import measure_latency
 
@@ -66,6 +66,7 @@ def count_costs(model: ElasticModelMixin, cost: str, *, batch_size: int = 1, seq
         sequence_length: Tokens of each.
 
     Raises:
+        SubNetworkError: If extraction left the layers of the model unequal.
         ValueError: If the cost is another one.
     """
     if cost not in ("flops", "parameters"):
@@ -76,7 +77,7 @@ def count_costs(model: ElasticModelMixin, cost: str, *, batch_size: int = 1, seq
             return count_parameters(model, layers).total
         return count_flops(model, layers, batch_size=batch_size, sequence_length=sequence_length)
 
-    stored = model.config.stored_layers
+    stored = _stored_alike(model)
     first, alike = stored[0], stored[1:] if len(stored) > 2 else stored  # two tell the cost of one
     table = _table(model, alike, cost, lambda sizes: [count(size) for size in sizes], nodes=(0.0, 1.0))
     beyond = count([first]) - table.of([first])
@@ -89,12 +90,27 @@ def measure_costs(model: ElasticModelMixin, **setting: Any) -> LayerCosts:
     Args:
         model: The elastic model; it stays as it is.
         **setting: What `measure_latency` takes, such as `sequence_length`, `runtime` and `rounds`.
+
+    Raises:
+        SubNetworkError: If extraction left the layers of the model unequal.
     """
 
     def measure(sizes: Sequence[Sequence[LayerShape]]) -> list[float]:
         return [record.costs["latency_ms"] for record in measure_latency(model, sizes, **setting)]
 
-    return _table(model, model.config.stored_layers, "latency_ms", measure, nodes=_NODES)
+    return _table(model, _stored_alike(model), "latency_ms", measure, nodes=_NODES)
+
+
+def _stored_alike(model: ElasticModelMixin) -> tuple[LayerShape, ...]:
+    """The layers that a model holds, whose heads and neurons one table describes."""
+    stored = model.config.stored_layers
+    if len({(layer.heads, layer.neurons) for layer in stored}) > 1:
+        raise SubNetworkError(
+            "Extraction left the layers of this model with unequal heads or neurons, and no table of the smallest "
+            "describes the others. Give the model that it was extracted from; count_flops, count_parameters and "
+            "measure_latency tell what this one costs."
+        )
+    return stored
 
 
 def _table(

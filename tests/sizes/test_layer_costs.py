@@ -1,13 +1,14 @@
 """What layers cost: counted ones exact, measured ones interpolated between the shapes that were run."""
 
 import random
+from functools import partial
 
 import pytest
 from helpers.backbones import make_backbone
 from helpers.tiny import make_model
 from helpers.toy import make_toy
 
-from dynabert_hf import LayerShape, SizeRecord, count_flops, count_parameters
+from dynabert_hf import LayerShape, SizeRecord, SubNetworkError, count_flops, count_parameters
 from dynabert_hf.sizes import layer_costs
 from dynabert_hf.sizes.layer_costs import LayerCosts, count_costs, measure_costs
 
@@ -42,6 +43,15 @@ def test_counted_costs_are_those_of_every_shape(make):
 def test_a_cost_that_shapes_do_not_decide_is_refused():
     with pytest.raises(ValueError, match="cost='latency_ms' is not counted"):
         count_costs(make_short(), "latency_ms")
+
+
+@pytest.mark.parametrize("table", [partial(count_costs, cost="flops"), measure_costs])
+def test_layers_that_one_table_cannot_describe_are_refused(table):
+    unequal = make_model().extract([LayerShape(0, 1, 16), LayerShape(1, 4, 48)])
+    with pytest.raises(SubNetworkError, match="count_flops, count_parameters and measure_latency"):
+        table(unequal)
+    equal = make_model().extract([LayerShape(0, 2, 16), LayerShape(1, 2, 16)])
+    assert count_costs(equal, "flops").of(equal.config.stored_layers) == count_flops(equal)
 
 
 def test_between_the_entries_of_a_table_costs_lie_on_straight_lines():
