@@ -2,12 +2,15 @@
 
 import numpy as np
 
+MARKERS = {"alone": "^", "labels": "s", "first": "x"}
+"""By kind of rival how it is drawn."""
+
 
 def draw(view, backbone, path):
     """All sizes of both arms as lines of equal depth, their teacher, and the rivals of the compared sizes.
 
     Args:
-        view: Tasks, seeds and results.
+        view: Tasks, seeds, kinds of rivals and results.
         backbone: Name in the plan.
         path: Of the picture.
 
@@ -38,12 +41,14 @@ def draw(view, backbone, path):
             if arm == "recipe":
                 axes.annotate(f" depth {depth[1:]}", (cost[sizes[-1]], values[-1]), fontsize=8, va="top")
     places = [cost[size] for size in view.plan.compared]
-    for kind, marker in (("alone", "^"), ("labels", "s"), ("first", "x")):
+    for kind in view.kinds:
         values = [mean(jobs_of(view.rival, kind, size), "model") for size in view.plan.compared]
-        axes.scatter(places, values, marker=marker, color="black", s=28, zorder=3, label=view.plan.rivals[kind].words)
+        label = view.plan.rivals[kind].words
+        axes.scatter(places, values, marker=MARKERS[kind], color="black", s=28, zorder=3, label=label)
     teacher = mean(jobs_of(lambda *_: "teacher"), "model")
     axes.axhline(teacher, color="gray", linestyle="--", label="the fine-tuned model")
-    axes.set(xlabel="GFLOPs of one text of 128 tokens", ylabel=f"mean metric of {', '.join(view.tasks)}")
+    kind = "metric" if len(view.tasks) == 1 else "mean metric"
+    axes.set(xlabel="GFLOPs of one text of 128 tokens", ylabel=f"{kind} of {', '.join(view.tasks)}, times 100")
     axes.margins(x=0.1)
     axes.legend(fontsize=8)
     figure.savefig(path, dpi=150)
