@@ -129,7 +129,7 @@ PLAN = Plan(
         "long": Arm("2.9 times the epochs", epochs=2.9, rate_of="recipe"),
         "fewer": Arm("six sizes", {"widths": (0.25, 0.5, 1.0), "depths": (0.5, 1.0)}),
         "two-stages": Arm("two stages", {"stages": ("width", "depth")}, epochs=0.5),
-        "labels-mixed": Arm("labels mixed in", {"label_weight": 0.5}),
+        "labels-mixed": Arm("labels mixed in", {"label_weight": 0.5}, rate_of="recipe"),
         "views": Arm("fresh views", {"views": ["mask", "delete", "swap", "splice"]}),
     },
     ideas=("published", "own", "long", "fewer", "two-stages", "labels-mixed", "views"),

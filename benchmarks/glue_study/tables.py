@@ -223,6 +223,11 @@ def equal_cost(view):
     return rivals(view, arm="long")
 
 
+def labels_mixed(view):
+    """The same for a run of the usual epochs that learns from labels, too."""
+    return rivals(view, arm="labels-mixed")
+
+
 def specialised(view):
     """A size distilled on alone, against the same size as it comes from the recipe and against models distilled alone.
 
@@ -301,6 +306,7 @@ TABLES = {
     "sizes": sizes,
     "rivals": rivals,
     "equal-cost": equal_cost,
+    "labels-mixed": labels_mixed,
     "divergence": apart,
     "specialised": specialised,
     "cost": cost,
