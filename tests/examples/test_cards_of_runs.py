@@ -87,8 +87,8 @@ def assert_head(card, parts, *, data, task, metrics):
     assert prose(parts["Load it, switch it"].rpartition("```")[2]) == (
         "`trust_remote_code=True` runs the code in this repository. Where the package `dynabert_hf` is installed, "
         "`import dynabert_hf` makes that unnecessary. It needs transformers "
-        f"{re.search(r'>=([0-9.]+)', needs)[1]} or newer. One size alone can be loaded without the memory of the "
-        "whole: `from_pretrained(..., active_width=0.5, active_depth=0.5, only_active=True)`."
+        f"{re.search(r'>=([0-9.]+)', needs)[1]} or newer. This call loads one size alone and needs less memory: "
+        "`from_pretrained(..., active_width=0.5, active_depth=0.5, only_active=True)`."
     )
     told = {name: value for name, value in card.data.to_dict().items() if name != "model-index"}
     tags = ["dynabert", "elastic", "distillation"]
