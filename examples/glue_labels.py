@@ -24,11 +24,8 @@ def load_classifier(name, labels, model_args, *, new_head, has_several=False, re
     """
     kind = "regression" if labels is None else None
     settings = {"problem_type": "multi_label_classification" if has_several else kind}
-    names = labels if new_head else model_args.label_order if labels is not None else None
-    if names is not None:
-        if not new_head:
-            check_label_order(name, names, labels, config_of(name, model_args, revision=revision))
-        settings |= {"id2label": dict(enumerate(names)), "label2id": {label: i for i, label in enumerate(names)}}
+    if labels is not None:
+        settings |= told_names(name, labels, model_args, new_head=new_head, revision=revision)
     return load_model(
         name,
         AutoModelForSequenceClassification,
@@ -38,6 +35,27 @@ def load_classifier(name, labels, model_args, *, new_head, has_several=False, re
         revision=revision,
         **settings,
     )
+
+
+def told_names(name, labels, model_args, *, new_head, revision="main"):
+    """The names of classes that a configuration is given: for a new head those of the data, else what the user says.
+
+    Args:
+        name: Folder or Hub id of the model.
+        labels: Names of the labels of the data.
+        model_args: `ModelArguments`, whose `label_order` a model may need that has no names of its own.
+        new_head: Whether a head that does not fit, or is not there, may be made anew.
+        revision: Branch, tag or commit.
+
+    Returns:
+        Fields of a configuration; none where the model's own names hold.
+    """
+    names = labels if new_head else model_args.label_order
+    if names is None:
+        return {}
+    if not new_head:
+        _check_label_order(name, names, labels, config_of(name, model_args, revision=revision))
+    return {"id2label": dict(enumerate(names)), "label2id": {label: number for number, label in enumerate(names)}}
 
 
 def load_teacher(name, data, model_args):
@@ -55,7 +73,7 @@ def load_teacher(name, data, model_args):
     return teacher
 
 
-def check_label_order(name, names, labels, config):
+def _check_label_order(name, names, labels, config):
     """The names that were given are those of the data, for a model that has none of its own."""
     if sorted(names) != sorted(labels):
         raise InputError(f"--label_order {' '.join(names)} was given, but the labels of the data are {list(labels)}.")

@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from datasets import ClassLabel, Dataset, DatasetDict
-from glue_labels import check_label_order
+from glue_labels import told_names
 from recipe_arguments import SourceArguments, parse_arguments
 from recipe_data import InputError, Splits, length_for, load_splits, row_numbers, shortened
 from recipe_job import Job, run_script, write_predictions
-from recipe_training import config_of, load_model, load_tokenizer
+from recipe_training import load_model, load_tokenizer
 from transformers import AutoModelForTokenClassification
 
 from dynabert_hf.cli.tags import OUTSIDE
@@ -60,13 +60,10 @@ def prepare(data_args, model_args, training_args, given):
     labels = tags_of(raw["train"], columns.labels)
 
     def load_tagger(name, *, new_head=False, **kwargs):
-        names, told = labels if new_head else model_args.label_order, {"new_head": new_head, **kwargs}
-        if names and not new_head:
-            check_label_order(name, names, labels, config_of(name, model_args, revision=kwargs.get("revision", "main")))
-        if names:
-            told |= {"num_labels": len(labels), "id2label": dict(enumerate(names))}
-            told["label2id"] = {label: number for number, label in enumerate(names)}
-        model = load_model(name, AutoModelForTokenClassification, model_args, **told)
+        told = told_names(name, labels, model_args, new_head=new_head, revision=kwargs.get("revision", "main"))
+        if told:
+            told["num_labels"] = len(labels)
+        model = load_model(name, AutoModelForTokenClassification, model_args, new_head=new_head, **told, **kwargs)
         check_names(name, model.config, labels)
         return model
 
