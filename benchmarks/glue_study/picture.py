@@ -47,8 +47,8 @@ def draw(view, backbone, path):
         axes.scatter(places, values, marker=MARKERS[kind], color="black", s=28, zorder=3, label=label)
     teacher = mean(jobs_of(lambda *_: "teacher"), "model")
     axes.axhline(teacher, color="gray", linestyle="--", label="the fine-tuned model")
-    kind = "metric" if len(view.tasks) == 1 else "mean metric"
-    axes.set(xlabel="GFLOPs of one text of 128 tokens", ylabel=f"{kind} of {', '.join(view.tasks)}, times 100")
+    what = "metric" if len(view.tasks) == 1 else "mean metric"
+    axes.set(xlabel="GFLOPs of one text of 128 tokens", ylabel=f"{what} of {', '.join(view.tasks)}, times 100")
     axes.margins(x=0.1)
     axes.legend(fontsize=8)
     figure.savefig(path, dpi=150)

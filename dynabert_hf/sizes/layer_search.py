@@ -241,13 +241,13 @@ class _Judge:
         most = max(1, max_rows // max(len(batch["input_ids"]) for batch in batches))
         every = math.ceil(len(batches) / most)  # of all lengths, since batches are sorted by length
         self.text = replace(text, batches=batches[::every])
-        self.kind = problem_type(model.config) if task_of(model).predicts == "text" else "single_label_classification"
         self.predicts = task_of(model).predicts
-        labelled = [*text.labelled_batches()][::every]
+        self.kind = problem_type(model.config) if self.predicts == "text" else "single_label_classification"
         if self.predicts == "token":  # other pieces of words than the first were never trained
+            labelled = [*text.labelled_batches()][::every]
             self.counts = joined([(batch["labels"] != IGNORED).int().numpy() for batch in labelled]) == 1
         elif self.predicts == "span":
-            self.counts = joined([batch["attention_mask"].int().numpy() for batch in labelled]) == 1
+            self.counts = joined([batch["attention_mask"].int().numpy() for batch in self.text.batches]) == 1
         self.expected = self._predict(model.config.resolve(SubNetwork()))
         self.cache: dict[tuple[LayerShape, ...], float] = {}
 
