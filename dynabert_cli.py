@@ -447,9 +447,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = build_parser()
     arguments = parser.parse_args(argv)
     if getattr(arguments, "int8", False) and not arguments.file:
-        parser.error("--int8 is measured, not assumed: give labelled text with --file")
+        parser.error("--int8 measures what it does to the metric: give labelled text with --file")
     if arguments.command == "export" and arguments.file and not arguments.int8:
-        parser.error("--file has no effect without --int8, which it measures: give both, or leave it out")
+        parser.error("--file has no effect without --int8, whose metric it measures: give both, or leave it out")
     before = signal.signal(signal.SIGTERM, _terminate)
     try:
         from dynabert_hf.cli.commands import run

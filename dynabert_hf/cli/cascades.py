@@ -30,8 +30,8 @@ def choose_cascade(arguments: Namespace, console: Console) -> int:
     setting = one_setting(arguments, "A cascade is chosen")
     if setting.get("batch_size", 1) != 1:
         raise ValueError(
-            f"--batch-size {setting['batch_size']} was given, but a cascade is chosen by what one text costs, of which "
-            "some are asked again. Leave it out."
+            f"--batch-size {setting['batch_size']} was given, but a cascade is chosen by the cost of single texts, "
+            "since only some of a batch run at the larger size. Leave it out."
         )
     config_file = stored_config(arguments) if arguments.store else None
     model = load_model(arguments.model)
@@ -39,8 +39,8 @@ def choose_cascade(arguments: Namespace, console: Console) -> int:
     text = labelled_text(arguments, model)
     if not isinstance(text, LabelledText):
         raise ValueError(
-            "A sentence encoder gives vectors, which are never sure or unsure. Possible are models that classify; "
-            "choose one size of this one by `dynabert recommend`."
+            "A cascade asks how sure an answer is, and a sentence encoder only gives vectors. Possible are models that "
+            "classify; choose one size of this one by `dynabert recommend`."
         )
     kind_of_choice(type(model).__name__, model.config)  # refused before anything is measured
     if "latency_ms" in budgets:

@@ -29,8 +29,8 @@ def search(arguments: Namespace, console: Console) -> None:
     text = labelled_text(arguments, model)
     if not isinstance(text, LabelledText):
         raise ValueError(
-            f"A {type(model).__name__} gives vectors, which shapes are not compared by. Possible are models that give "
-            "labels or values to a text or its words; take the sizes of the grid by `dynabert recommend`."
+            f"A search compares predictions, and a {type(model).__name__} only gives vectors. Possible are models that "
+            "give labels or values to a text or its words. Choose a trained size of this one by `dynabert recommend`."
         )
     check_judged(text)
     setting = _setting(arguments, model)

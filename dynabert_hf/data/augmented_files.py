@@ -98,7 +98,7 @@ def augment_file(
     seed: int = 0,
     progress: bool = True,
 ) -> int:
-    """Write a file with the rows of another and changed copies of them; an interrupted one goes on where it stopped.
+    """Write a file with the rows of another and changed copies of them; a repeated call continues.
 
     Args:
         path: A file of text, as `read_rows` takes it.

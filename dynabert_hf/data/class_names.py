@@ -82,7 +82,7 @@ def warn_of_other_order(named: Mapping[str, Any], model: PreTrainedModel, *, col
         if [each.lower() for each in own] != [each.lower() for each in known]:
             logger.warning_once(
                 f"{name} calls its classes {own}, in this order, and {whose} {known}. Their numbers are taken as they "
-                "are. If they were not brought into that order before: "
-                "dataset.align_labels_with_mapping(model.config.label2id, column), or name the classes of the model in "
-                "config.id2label."
+                "are. If a number means another class there, call "
+                "dataset.align_labels_with_mapping(model.config.label2id, column). If only the names differ, give the "
+                "model those of the data in config.id2label."
             )

@@ -239,9 +239,9 @@ def _tagged(
             without_token += missing
     total = sum(map(len, words))
     if cut:
-        logger.warning(f"{cut} of {total} words stand after token {limit} of their row, and are left out.")
+        logger.warning(f"{cut} of {total} words come after token {limit} of their row, and are left out.")
     if without_token:
-        logger.warning(f"{without_token} of {total} words are blank to the tokenizer, and their labels do not count.")
+        logger.warning(f"{without_token} of {total} words give no token, so their labels do not count.")
     return _inputs(encoded), labels
 
 
@@ -250,9 +250,10 @@ def _warn_of_joined_words(tokenizer: Any) -> None:
     as_list = tokenizer(["a", "a"], is_split_into_words=True, add_special_tokens=False)["input_ids"]
     if as_list != tokenizer("a a", add_special_tokens=False)["input_ids"]:
         logger.warning(
-            "The tokenizer reads words of a list without the blanks between them, so they are other pieces than in the "
-            "texts that the model has seen, and tags get worse. Load the tokenizer with add_prefix_space=True; where "
-            "that has no effect, set tokenizer.backend_tokenizer.pre_tokenizer.add_prefix_space = True. Save it so."
+            "The tokenizer splits a word of a list otherwise than the same word in a text, since the blank before it "
+            "is missing. The model has learned from texts, so tags get worse. Load the tokenizer with "
+            "add_prefix_space=True; where that has no effect, set "
+            "tokenizer.backend_tokenizer.pre_tokenizer.add_prefix_space = True. Save the tokenizer so."
         )
 
 

@@ -87,7 +87,7 @@ class LabelledText:
         label_order: Sequence[str] | None = None,
         batch_size: int = 32,
     ) -> LabelledText:
-        """Read a file of text, as `read_rows` does; where a row holds lists, json, jsonl or parquet.
+        """Read labelled text from a csv, tsv, json, jsonl, parquet or txt file; lists need json, jsonl or parquet.
 
         Args:
             path: The file. Of questions it may have SQuAD's own form.
@@ -114,8 +114,8 @@ class LabelledText:
         check_label_order(label_order, model)
         if task.head not in COLUMNS:
             raise ValueError(
-                f"A {type(model).__name__} has no head, so nothing that it says can be held against labels. Possible "
-                f"are models {', '.join(COLUMNS)}. Evaluate this one by what you make of its outputs."
+                f"A {type(model).__name__} has no head, so its outputs cannot be compared with labels. Possible are "
+                f"models {', '.join(COLUMNS)}. Give one of these, or evaluate what you compute from its outputs."
             )
         usual = COLUMNS[task.head]
         if label_column and usual.labels is None:
@@ -165,7 +165,7 @@ class LabelledText:
         return len(_first(self.labels)) if self.num_rows is None else self.num_rows
 
     def predict(self, model: ElasticModelMixin) -> Arrays:
-        """The logits of the active size of a model, in the order of `labels`; its mode stays as it is."""
+        """The logits of the active size of a model, in the order of `labels`; the mode of the model does not change."""
         with evaluating(model), torch.inference_mode():
             return self._of_all(lambda **batch: model(**{name: each.to(model.device) for name, each in batch.items()}))
 

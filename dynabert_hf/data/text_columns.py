@@ -110,7 +110,7 @@ def as_names(given: Sequence[str] | str | None) -> Sequence[str] | None:
     """
     names = [given] if isinstance(given, str) else given
     if names is not None and len(set(names)) < len(names):
-        raise ValueError(f"The columns of text {list(names)} name one twice. Name each column once.")
+        raise ValueError(f"The columns of text {list(names)} contain one twice. Name each column once.")
     return names
 
 

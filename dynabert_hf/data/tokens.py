@@ -43,8 +43,8 @@ def check_tokenizer(tokenizer: Any) -> None:
     kind = _described(tokenizer)["model"]["type"]
     if kind not in _COMPANIONS:
         raise ValueError(
-            f"The tokenizer splits words by {kind}, whose tokens cannot be told apart from what they need. Possible "
-            f"are {', '.join(_COMPANIONS)}; trim a model whose tokenizer is one of these."
+            f"The tokenizer is of type {kind}, of which it is not known what a token needs beside it. Possible are "
+            f"{', '.join(_COMPANIONS)}; trim a model whose tokenizer is one of these."
         )
 
 

@@ -22,7 +22,7 @@ from .tokens import Text, check_same_tokens, check_tokenizer, needed_tokens, tri
 
 @dataclass(frozen=True)
 class TrimmedVocabulary:
-    """A model and its tokenizer with fewer tokens; unpacks as these two.
+    """A model and its tokenizer with fewer tokens; may be unpacked into these two.
 
     Args:
         model: The model.

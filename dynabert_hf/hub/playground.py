@@ -63,7 +63,7 @@ class Playground:
                 "ForSequenceClassification; use `dynabert predict` for others."
             )
         if tokenizer is None:
-            raise ValueError("tokenizer is None. A model in memory has none beside it; give the one that it reads by.")
+            raise ValueError("tokenizer is None, and a model in memory has none. Give the tokenizer of the model.")
         self.model, self.tokenizer = model, tokenizer
         self.longest = min(longest_input(model.config), tokenizer.model_max_length)
         stored = stored_metrics(model.config)

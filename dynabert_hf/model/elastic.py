@@ -283,8 +283,8 @@ class ElasticLayers(nn.ModuleList):
         if is_other or len(found) != len(self.places):
             raise SubNetworkError(
                 f"The list of this model's {len(self.places)} layers is a {type(found).__name__} of {len(found)} now, "
-                "which skips none. Possible are sizes of all layers, where it has them all. Extract a depth instead of "
-                "cutting the list, and compile the whole model instead of its layers."
+                "which cannot skip layers. Possible are sizes of all layers, if it has them all. Extract a depth "
+                "instead of cutting the list, and compile the whole model instead of its layers."
             )
 
     @property
@@ -302,10 +302,10 @@ class ElasticLayers(nn.ModuleList):
             if not (is_stock or is_own) or module in gone:
                 position, path = divmod(number, len(self.paths))
                 raise SubNetworkError(
-                    "A size narrower than this model is asked for, but an adapter, a quantised layer or a part of "
-                    f"your own stands in layer {position}.{self.paths[path]}, and that knows one width only. Possible "
-                    "are all depths at full width; for other widths merge adapters first (merge_and_unload), load "
-                    "weights into a part instead of replacing it, or extract the size and adapt that."
+                    "A smaller width was asked for, but an adapter, a quantised layer or a part of your own stands in "
+                    f"layer {position}.{self.paths[path]}, and it has one width only. Possible are all depths at full "
+                    "width. For other widths merge adapters first (merge_and_unload), load weights into a part instead "
+                    "of replacing it, or extract the size and adapt that."
                 )
             if is_stock:
                 stock.append((module, number))

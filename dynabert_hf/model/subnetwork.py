@@ -18,7 +18,7 @@ _NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:e-?\d+)?"
 
 
 class SubNetworkError(ValueError):
-    """A sub-network was asked for that cannot exist, or that this model does not hold."""
+    """Raised for a sub-network that cannot exist, or that this model does not hold."""
 
 
 def number_text(number: float) -> str:

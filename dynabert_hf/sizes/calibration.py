@@ -82,7 +82,7 @@ def _softmax(scores: torch.Tensor) -> torch.Tensor:
 
 
 def calibrate(model: ElasticModelMixin, text: LabelledText, sizes: Iterable[Size] | None = None) -> dict[str, float]:
-    """Fit a temperature for sizes on validation text, keep them in the configuration of the model, and return all.
+    """Fit a temperature for each size on validation text, store them in the configuration of the model, and return all.
 
     They travel with the checkpoint from then on; all else of the model is as before.
 

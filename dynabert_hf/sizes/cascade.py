@@ -209,7 +209,7 @@ def measure_cascade(
     costs: Iterable[SizeRecord] | None = None,
     num_thresholds: int = 50,
 ) -> tuple[CascadeRecord, ...]:
-    """The metrics and costs of two sizes in a row at many thresholds, for `recommend` to choose from.
+    """Measure a cascade of two sizes at many thresholds: metrics and costs, for `recommend` to choose from.
 
     Mean costs are those of the small size, and those of the larger one as often as it is asked. Latencies are of one
     text a time; in a batch, the rows that are asked again share a pass.

@@ -175,7 +175,7 @@ def best_of(metric: str, values: Iterable[float], *, greater_is_better: bool | N
 def read_metrics(
     metrics: Mapping[str, Any], *, metric: str = "accuracy"
 ) -> dict[SubNetwork | tuple[LayerShape, ...], float]:
-    """One metric of every size out of what `evaluate()` returns (`eval_w0.5-d0.75_accuracy`).
+    """One metric of every size, from what `evaluate()` returns (`eval_w0.5-d0.75_accuracy`).
 
     Args:
         metrics: Names to values; names that carry no size, and values that are no numbers, are passed over. Any prefix
@@ -206,7 +206,7 @@ def read_metrics(
 
 
 def read_stored_metrics(config: Any, *, metric: str = "accuracy") -> dict[SubNetwork | tuple[LayerShape, ...], float]:
-    """One metric of every size out of the table that a checkpoint stores in its configuration, `config.metrics`.
+    """One metric of every size, from the table that a checkpoint stores in its configuration, `config.metrics`.
 
     Raises:
         ValueError: If nothing is stored, or no size has that metric.

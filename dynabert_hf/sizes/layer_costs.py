@@ -85,7 +85,7 @@ def count_costs(model: ElasticModelMixin, cost: str, *, batch_size: int = 1, seq
 
 
 def measure_costs(model: ElasticModelMixin, **setting: Any) -> LayerCosts:
-    """The table of latencies, in milliseconds, of networks of equal layers, measured in turns on this machine.
+    """Measure a table of the latencies of layers, in milliseconds, by networks of equal layers that take turns.
 
     Args:
         model: The elastic model; it stays as it is.
@@ -106,8 +106,8 @@ def _stored_alike(model: ElasticModelMixin) -> tuple[LayerShape, ...]:
     stored = model.config.stored_layers
     if len({(layer.heads, layer.neurons) for layer in stored}) > 1:
         raise SubNetworkError(
-            "Extraction left the layers of this model with unequal heads or neurons, and no table of the smallest "
-            "describes the others. Give the model that it was extracted from; count_flops, count_parameters and "
+            "The layers of this extracted model have different numbers of heads or neurons, so one table of costs does "
+            "not describe them all. Give the model that it was extracted from; count_flops, count_parameters and "
             "measure_latency tell what this one costs."
         )
     return stored

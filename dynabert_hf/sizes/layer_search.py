@@ -198,9 +198,9 @@ def check_judged(text: LabelledText) -> None:
     """
     if text.preprocess_logits is not None:
         raise ValueError(
-            "Of the logits on this text only a part is kept (preprocess_logits), as of a vocabulary, and shapes are "
-            "compared by all. Possible are models that give labels or values to a text or its words, or answers to "
-            "questions. Search with one of these, or take the sizes of the grid by recommend."
+            "A search compares all logits, and this text keeps only a part of them (preprocess_logits), as for masked "
+            "words. Possible are models that give labels or values to a text or its words, or answers to questions. "
+            "Search with one of these, or choose a trained size by recommend."
         )
 
 
@@ -225,8 +225,8 @@ def _check_reach(space: ShapeSpace, costs: LayerCosts, budget: float) -> None:
     if over > 0:
         raise ValueError(
             f"{cost}={budget:g} is out of reach: the smallest shape, {size_name(least)}, costs "
-            f"{format_cost(cost, costs.of(least))}, {format_cost(cost, over)} more. Give a larger budget, or a model "
-            "with fewer floors."
+            f"{format_cost(cost, costs.of(least))}, {format_cost(cost, over)} more. Give a larger budget, or a "
+            "smaller model."
         )
 
 

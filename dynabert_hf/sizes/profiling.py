@@ -107,7 +107,7 @@ def measure_latency(
     warmup: int = 3,
     progress: bool = False,
 ) -> list[SizeRecord]:
-    """What `profile` measures, under one setting: a `SizeRecord` for each size, as often as given and in that order.
+    """Measure sizes as `profile` does, under one setting: a `SizeRecord` for each given size, in the given order.
 
     Args:
         model: An elastic model.

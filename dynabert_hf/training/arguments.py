@@ -223,9 +223,9 @@ class DynaBertTrainingArguments(TrainingArguments):
         check_names(self.views)
         if "splice" in self.views and self.label_weight > 0:
             raise ValueError(
-                f"views={self.views} were asked for with label_weight={self.label_weight}, but a text with a part of "
-                "another has no label. Possible with labels are 'mask', 'delete' and 'swap'. Leave 'splice' out, or "
-                "give label_weight=0."
+                f"views={self.views} were asked for with label_weight={self.label_weight}, but 'splice' puts parts of "
+                "two texts together, and the result has no label. Possible with labels are 'mask', 'delete' and "
+                "'swap'. Leave 'splice' out, or give label_weight=0."
             )
 
     @property
@@ -302,7 +302,7 @@ def _check_optimizer(args: TrainingArguments) -> None:
     if optim.endswith(("lomo", "_layerwise")):
         raise ValueError(
             f"optim={optim!r} changes weights within a backward pass, but a step here has one for each sub-network, "
-            "and all of them belong to the same weights. Possible are optimisers that step after the last one. Give "
+            "and all need the weights from before the step. Possible are optimisers that step after the last one. Give "
             "'adamw_torch', 'adafactor' or 'galore_adamw'."
         )
 

@@ -164,8 +164,8 @@ def check_sentence_encoder(config: Any, args: DynaBertTrainingArguments) -> None
         check_matryoshka_dims(dims, config.hidden_size)
         if args.stage != "finetune" and args.similarity_weight == 0:
             raise ValueError(
-                f"matryoshka_dims={list(dims)} was given with similarity_weight=0, but leading parts of vectors learn "
-                "similarities. Give similarity_weight=1, or leave matryoshka_dims out."
+                f"matryoshka_dims={list(dims)} was given with similarity_weight=0, but the first parts of vectors "
+                "learn from similarities alone. Give similarity_weight=1, or leave matryoshka_dims out."
             )
 
 
@@ -177,8 +177,8 @@ def check_matryoshka_dims(dims: Any, hidden_size: int) -> None:
     """
     if not dims or any(not isinstance(dim, int) or not 1 <= dim <= hidden_size for dim in dims):
         raise ValueError(
-            f"matryoshka_dims={dims!r} is not possible. Vectors have {hidden_size} numbers; give a list of how many of "
-            f"them are to be of use alone, such as [{hidden_size // 2}, {hidden_size // 4}]."
+            f"matryoshka_dims={dims!r} is not possible. Vectors have {hidden_size} numbers. Give a list of lengths to "
+            f"which they may be cut, such as [{hidden_size // 2}, {hidden_size // 4}]."
         )
 
 

@@ -49,8 +49,8 @@ def _check_stopping(args: DynaBertTrainingArguments) -> None:
         EarlyStoppingCallback().on_train_begin(args, TrainerState(), TrainerControl())
     except AssertionError as error:
         raise ValueError(
-            f"Early stopping cannot follow this training: {error}. Possible is it with eval_strategy='epoch' and "
-            "metric_for_best_model='mean_loss', for instance. Give these, or leave it out."
+            f"Early stopping is not possible with these arguments: {error}. Possible are, for instance, "
+            "eval_strategy='epoch' and metric_for_best_model='mean_loss'. Give these, or leave it out."
         ) from error
 
 

@@ -54,8 +54,8 @@ def repair(model: ElasticModelMixin, size: Size, batches: Iterable[Mapping[str, 
     wide = _linears_out(model, kept)
     if any(linear.bias is None for linear in wide):
         raise TypeError(
-            f"The layers of a {type(model).__name__} have no biases, which a repair goes into. Possible are families "
-            "whose layers have them, such as BERT, RoBERTa and MPNet; distil the size on by specialise()."
+            f"A repair changes biases, and the layers of a {type(model).__name__} have none. Possible are families "
+            "whose layers have them, such as BERT, RoBERTa and MPNet. Distil this size further by specialise()."
         )
     means = _measure(model, reference, batches, wide)
     small = model.extract(size)

@@ -71,7 +71,7 @@ class RecipeResult:
         stages: Mapping[str, Mapping[str, Any]] | None = None,
         **facts: Any,
     ) -> RecipeResult:
-        """The result that an evaluation of all sizes makes of a model.
+        """A result made of a model and the metrics of all its sizes.
 
         Args:
             model: The elastic model that was evaluated.

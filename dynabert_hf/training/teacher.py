@@ -135,8 +135,8 @@ def warn_of_untrained_head(model: PreTrainedModel) -> None:
     bias = linears[-1].bias if linears else None
     if bias is not None and not bias.any():
         logger.warning(
-            f"The head of the {type(model).__name__} looks untrained: its bias is 0 throughout, as it is made. All "
-            "sizes learn from this model, so fine-tune it on the task first. If it was trained this way, go on."
+            f"The head of the {type(model).__name__} looks untrained: all its biases are 0, as in a new head. All "
+            "sizes learn from this model, so fine-tune it on the task first. If it was trained so, ignore this."
         )
 
 

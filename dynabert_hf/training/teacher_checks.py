@@ -57,8 +57,8 @@ def check_same_shape(model: ElasticModelMixin, teacher: PreTrainedModel) -> None
     ours, theirs = TeacherFacts.of(model), TeacherFacts.of(teacher)
     if not ours.has_shape_of(theirs):
         raise ValueError(
-            f"The teacher has {_shape(theirs)}, the model {_shape(ours)}. One size is distilled on from the network "
-            "that it was cut from. Give the fine-tuned model that train_dynabert began with, or no teacher."
+            f"The teacher has {_shape(theirs)}, the model {_shape(ours)}. A single size learns from models of the "
+            "full shape. Give the fine-tuned model that train_dynabert began with, or no teacher."
         )
 
 

@@ -73,7 +73,7 @@ def test_what_cannot_be_chosen_is_said(folder, capsys):
     assert "A cascade is chosen under one setting, but {'sequence_length': [8, 16]}" in capsys.readouterr().err
     for budget in ("--flops", "--latency-ms"):
         assert run(folder, budget, "1e9", "--batch-size", "8") == 1
-        assert "--batch-size 8 was given, but a cascade is chosen by what one text costs" in capsys.readouterr().err
+        assert "--batch-size 8 was given, but a cascade is chosen by the cost of single" in capsys.readouterr().err
     assert run(folder, "--flops", "1e9", "--sequence-length", "21") == 1
     assert "sequence_length=21 is longer than the 20 tokens that fit this model" in capsys.readouterr().err
     assert run(folder, "--flops", "1e9", file="empty.csv") == 1

@@ -888,7 +888,7 @@ def test_budgets_and_settings_that_cannot_be_are_refused_before_anything_runs(ca
     too_long = "sequence_length=21 is longer than the 20 tokens that fit this model. Give at most that"
     counted = ["recommend", folder, "--flops", 1e9]
     assert_refused(capsys, too_long, *counted, "--sequence-length", 21)
-    no_effect = "Without effect where costs are counted from shapes: --dtype, --threads, --rounds. Possible are --batch"
+    no_effect = "--dtype, --threads, --rounds has no effect where costs are counted from shapes. Possible are --batch"
     assert_refused(capsys, no_effect, *counted, "--dtype", "int8", "--threads", 2, "--rounds", 30)
     saved = ["recommend", folder, "--latency-ms", 5, "--profile", tmp_path / "profile.json"]
     assert_refused(capsys, "--rounds has no effect beside --profile", *saved, "--rounds", 2)

@@ -62,7 +62,7 @@ def test_what_cannot_be_searched_for_is_refused(folder, capsys):
         "No budgets were given. Possible is one of": (),
         "is out of reach: the smallest shape, l0h1n12, costs": ("--flops", "10"),
         "Shapes are searched for under one setting": ("--flops", "1e6", "--batch-size", "1", "8"),
-        "Without effect where costs are counted from shapes: --runtime. Possible": (
+        "--runtime has no effect where costs are counted from shapes. Possible": (
             "--flops",
             "1e6",
             "--runtime",

@@ -106,7 +106,7 @@ def test_numbers_that_stand_for_other_classes_are_said(tokenizer, caplog, train,
     if said is None:
         assert not caplog.records
     else:
-        assert re.search(rf"{said}.* taken as they are\. .*align_labels_with_mapping", caplog.text)
+        assert re.search(rf"{said}.* taken as they are\. If .*align_labels_with_mapping", caplog.text)
 
 
 def test_of_tokenised_rows_another_order_than_the_models_is_said(caplog):
@@ -302,5 +302,5 @@ def test_words_that_a_tokenizer_joins_are_said(monkeypatch, adds_blank):
     pieces = tokenizer.convert_ids_to_tokens(row["input_ids"])
     assert "".join(pieces) == ("\u0120a\u0120b" if adds_blank else "ab")
     assert [each.partition(",")[0] for each in said] == (
-        [] if adds_blank else ["The tokenizer reads words of a list without the blanks between them"]
+        [] if adds_blank else ["The tokenizer splits a word of a list otherwise than the same word in a text"]
     )

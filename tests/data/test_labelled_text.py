@@ -231,13 +231,13 @@ def test_words_that_are_cut_off_are_counted(tmp_path, tokenizer, monkeypatch):
     monkeypatch.setattr(encoding.logger, "warning", said.append)
     text = LabelledText.from_file(write_tags(tmp_path, [(["a"] * 30, ["x"] * 30)]), tagger(), tokenizer)
     assert (text.labels != -100).sum() == 18
-    assert said == ["12 of 30 words stand after token 20 of their row, and are left out."]
+    assert said == ["12 of 30 words come after token 20 of their row, and are left out."]
     LabelledText.from_file(write_tags(tmp_path, [(["a", "\ufe0f"], ["x", "y"])]), tagger(), tokenizer)
-    assert said[1:] == ["1 of 2 words are blank to the tokenizer, and their labels do not count."]
+    assert said[1:] == ["1 of 2 words give no token, so their labels do not count."]
 
 
 def test_a_model_without_a_head_is_refused(tmp_path, tokenizer):
-    with pytest.raises(ValueError, match=r"A DynaBertModel has no head.* Possible are models .*Evaluate this one by"):
+    with pytest.raises(ValueError, match=r"A DynaBertModel has no head.* Possible are models .*Give one of these"):
         LabelledText.from_file(write(tmp_path, ".csv", ["a"]), make_model(head="Model"), tokenizer)
 
 

@@ -18,7 +18,7 @@ ROW = {"a": "good film", "b": "bad", "c": "very good", "tokens": ["good"], "tags
     ("head", "named", "message"),
     [
         ("ForSequenceClassification", ["a", "b", "c"], "3 columns of text were given, ['a', 'b', 'c']. A DynaBert"),
-        ("ForSequenceClassification", ["a", "a"], "The columns of text ['a', 'a'] name one twice. Name each"),
+        ("ForSequenceClassification", ["a", "a"], "The columns of text ['a', 'a'] contain one twice. Name each"),
         ("ForTokenClassification", ["tokens", "a"], "reads 1; name these alone."),
         ("ForMaskedLM", ["a", "b", "c"], "reads 1 or 2; name these alone."),
         ("ForMultipleChoice", ["a"], "takes a text and the list of its choices; name both columns."),

@@ -292,7 +292,7 @@ class _Slow:
             PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"a": 0}, unk_token="a"))),
             TEXTS,
             ValueError,
-            "splits words by WordLevel, .* Possible are WordPiece, BPE, Unigram; trim",
+            "is of type WordLevel, .* Possible are WordPiece, BPE, Unigram; trim",
         ),
         (word_pieces, [], ValueError, "The texts hold no token, .* Give the texts that the model is for"),
         (word_pieces, ["", " "], ValueError, "The texts hold no token"),

@@ -12,6 +12,10 @@ HEADING = """# All public names
 
 What `from dynabert_hf import …` gives, by room. `help(name)` tells arguments, shapes, units, errors and sources.
 `make api` writes this page from the docstrings.
+
+Most programs need few of them: `train_dynabert` trains all sizes, and the Auto classes of transformers load the result.
+`set_active`, `share` and `extract` choose a size. `profile` and `recommend` measure and choose, and `export_onnx` and
+`push_folder` export and publish.
 """
 ROOMS = {
     "model": "The elastic model",

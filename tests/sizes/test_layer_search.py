@@ -391,7 +391,7 @@ def test_words_under_masks_of_which_only_some_scores_are_kept_are_refused(import
     words = make_model(head="ForMaskedLM")
     batch = make_batch()
     text = LabelledText((batch,), batch["input_ids"].numpy(), None, preprocess_logits=scores_of_words)
-    with pytest.raises(ValueError, match=r"Of the logits on this text only a part is kept .* Possible are models that"):
+    with pytest.raises(ValueError, match=r"A search compares all logits, and this text keeps only a part .* Possible"):
         search_layers(words, text, importance, flops=1e6, **SETTING)
 
 

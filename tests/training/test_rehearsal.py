@@ -20,7 +20,7 @@ PLATEAU = {"eval_strategy": "steps", "eval_steps": 1, "lr_scheduler_type": "redu
         ({"optimizer_cls_and_kwargs": (torch.optim.SGD, {"rate": 1.0})}, TypeError, "rate"),
         ({"optim": "galore_adamw"}, (ImportError, ValueError), "GaLore|optim_target_modules"),
         ({"eval_strategy": "epoch", "eval_dataset": None}, ValueError, "eval_dataset"),
-        ({"callbacks": [EarlyStoppingCallback()]}, ValueError, r"Early stopping cannot .*metric_for_best_model.* Give"),
+        ({"callbacks": [EarlyStoppingCallback()]}, ValueError, r"Early stopping is not .*metric_for_best_model.* Give"),
         ({"eval_sizes": ["half"]}, SubNetworkError, "'half' is not a size|half"),
         ({"save_strategy": "best"}, ValueError, "metric_for_best_model"),
         ({"stage_arguments": {"depth": {"lr_scheduler_type": "warmup_stable_decay"}}}, TypeError, "num_decay_steps"),

@@ -89,5 +89,5 @@ def test_what_cannot_be_repaired_is_refused():
         repair(model.extract("w0.5-d1"), "w0.75-d1", batches)
     with pytest.raises(ValueError, match=r"There was no text to repair by. Give at least one batch"):
         repair(model, "w0.75-d1", [])
-    with pytest.raises(TypeError, match=r"have no biases, which a repair goes into. Possible are .* by specialise"):
+    with pytest.raises(TypeError, match=r"A repair changes biases, .* have none. Possible are .* by specialise"):
         repair(make_backbone("ModernBert", widths=[1.0]), "w0.5-d1", batches)

@@ -250,8 +250,8 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(folder, run, tmp_path):
 @pytest.mark.parametrize(
     ("change", "error"),
     [
-        ({"matryoshka_dims": [64]}, r"matryoshka_dims=\[64\] is not possible. Vectors have 32 numbers; give a list"),
-        ({"matryoshka_dims": [8], "similarity_weight": 0}, "leading parts of vectors learn similarities"),
+        ({"matryoshka_dims": [64]}, r"matryoshka_dims=\[64\] is not possible. Vectors have 32 numbers. Give a list"),
+        ({"matryoshka_dims": [8], "similarity_weight": 0}, "first parts of vectors learn from similarities alone"),
         ({"label_weight": 0.5}, "label_weight=0.5 was given, but a sentence encoder learns from its teacher alone"),
         ({"finetune": True}, "finetune=True was given, but a sentence encoder learns from its teacher alone"),
         ({"vector_loss": "dot"}, "vector_loss='dot' is unknown. Possible is one of 'cosine', 'mse'"),

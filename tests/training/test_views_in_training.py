@@ -84,7 +84,7 @@ def test_a_size_is_distilled_on_with_views(tmp_path):
     [
         ({"views": ["mask"], "view_probability": 0.0}, r"view_probability=0.0 is not possible. Give a number above 0"),
         ({"views": "mask"}, r"views='mask' is not possible. Give a list of some of 'mask', 'delete'"),
-        ({"views": ["splice"], "label_weight": 0.5}, r"a part of another has no label.*Leave 'splice' out"),
+        ({"views": ["splice"], "label_weight": 0.5}, r"'splice' puts parts of two .*Leave 'splice' out"),
     ],
 )
 def test_what_cannot_be_is_refused_by_the_arguments(tmp_path, settings, message):
