@@ -77,8 +77,8 @@ def pareto_front(
 
     Args:
         records: What to choose from.
-        metric: What a size is good in.
-        cost: What to set against it: `latency_ms`, `flops`, `parameters` or `memory_mb`.
+        metric: Name of the metric.
+        cost: Name of the cost: `latency_ms`, `flops`, `parameters` or `memory_mb`.
         greater_is_better: The direction of the metric; None: as its name says.
 
     Returns:
@@ -113,19 +113,20 @@ def recommend(
 ) -> Recommendation:
     """The best size under all given budgets, with the reason.
 
-    With budgets for costs only, the best size within them; of equally good ones, the cheaper. With `max_drop` the
-    cheapest size within all of them, in the first given cost of latency, FLOPs, parameters and memory, else in the
-    first that every size was measured in. Sizes that were not measured in a budgeted cost are left out.
+    With budgets for costs alone, the choice is the best size within them, and the cheaper one of equally good sizes.
+    With `max_drop`, it is the cheapest size within all budgets: in the first given cost of latency, FLOPs, parameters
+    and memory, or else in the first one that was measured for every size. Sizes that were not measured in a budgeted
+    cost are left out.
 
     Args:
         records: What to choose from.
-        metric: What a size is to be good in, under its own name.
+        metric: Name of the metric to choose by.
         latency_ms: Largest latency in milliseconds.
         parameters: Largest number of parameters.
         flops: Largest number of floating-point operations.
         memory_mb: Largest peak memory in megabytes.
         max_drop: By how much the metric may be worse than `reference`, in units of the metric.
-        reference: Metric that a drop counts from, for instance the teacher's. That of the best size if None.
+        reference: The value from which a drop counts, for instance the teacher's; None: that of the best size.
         greater_is_better: The direction of the metric; None: as its name says.
 
     Returns:

@@ -43,9 +43,9 @@ def profile(
 ) -> ProfileTable:
     """The costs of every extracted size, under every setting, in one table.
 
-    Of what makes a setting, one value may be given alone.
+    A single value may be given in place of a list.
 
-    The sizes take turns, one forward pass each a round, so that a slow moment of the machine falls on all alike. Each
+    The sizes take turns, one forward pass each a round, so that a slow moment of the machine affects all of them. Each
     is timed alone, without padding, with the threads that torch uses now. On a CUDA device its own events time a pass.
 
     Args:

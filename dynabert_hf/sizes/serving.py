@@ -120,7 +120,7 @@ class SizeChooser:
     Args:
         records: The table: sizes with the metric and `latency_ms`. Those that another beats in both are left out.
         target: What to keep.
-        metric: What a size is to be good in.
+        metric: Name of the metric to choose by.
         greater_is_better: The direction of the metric; None: as its name says.
 
     Raises:
@@ -297,7 +297,7 @@ class LatencyController:
         records: The table of sizes: accuracy, and latency measured at the batch size and length of the requests,
             for instance from `make_records` or a profile. If requests differ, at a typical one.
         target: What to keep.
-        metric: What a size is to be good in.
+        metric: Name of the metric to choose by.
         greater_is_better: The direction of the metric; None: as its name says.
         clock: The time in seconds.
 

@@ -103,15 +103,15 @@ def train_dynabert(
     as its teacher, sandwich steps, no dropout. The paper's recipe (sections 2.2 and 3.1) is `stages=("width", "depth"),
     dropout=None, strategy="grid", learning_rate=2e-5`. With few data, `label_weight=0.5` measured better.
 
-    Run again with the same arguments and `output_dir` after an interruption, it goes on where it stopped, at the
-    weights that it would have reached without. A finished run is measured again, and not trained. Launched on several
+    After an interruption, make the same call with the same `output_dir`: it continues where it stopped, and ends with
+    the weights of an uninterrupted run. A finished run is measured again, and not trained. Launched on several
     processes, it runs on all of them, and the main one writes.
 
     Args:
-        model: The fine-tuned stock model, or the folder or Hub id of one with a task head. It is the first teacher and
-            does not change. Of an elastic model the full size is the teacher, and its widths, depths and kept layers
-            are those to train unless others are given. Also a sentence encoder: a `SentenceTransformer`, or the folder
-            or Hub id of one; its sizes learn its vectors of texts without labels.
+        model: The fine-tuned model with a task head, or its folder or Hub id. It is the first teacher and does not
+            change. If it is elastic, its full size is the teacher, and its widths, depths and kept layers are trained
+            unless others are given. It may also be a sentence encoder, as a `SentenceTransformer`, a folder or a Hub
+            id: its sizes learn its vectors of texts, without labels.
         train_dataset: Training data, tokenised or, with a `processing_class`, as text, which is tokenised then: the
             usual columns of each head are in `docs/tasks.md`. Labels are needed by `finetune`. Rows without one (None)
             may stand among others: distillation needs none, and `label_weight` counts those that have one. For a
@@ -119,16 +119,16 @@ def train_dynabert(
         eval_dataset: Data to measure every size on; None, or without labels: the result has no metrics. For a sentence
             encoder also pairs of texts with a `score`, or texts with a `label`.
         importance_dataset: Data to measure importance on; None: the training data. The paper uses the development set.
-        max_importance_samples: Rows of these data that are drawn for it, by the seed and of each class its share; None:
-            all.
+        max_importance_samples: How many of these rows are drawn for it, by the seed and with each class in proportion;
+            None: all.
         importance_labels: `"data"`; or `"predictions"`, those of the fine-tuned model; None: predictions where the
             training data lack labels, in all rows or some.
         processing_class: The tokenizer, used for text and for padding, and saved with the model; None: that of a
             sentence encoder.
-        text_columns: Of data that are text: its column, or two of a pair; None: the usual ones.
-        label_column: Of data that are text: the column of the labels; None: the usual one.
-        max_length: Of data that are text: tokens of a row at most; None: what the model takes. Questions are cut into
-            windows of so many tokens, by default 384.
+        text_columns: If data are text: the column of the text, or the two of a pair; None: the usual names.
+        label_column: If data are text: the column of the labels; None: the usual name.
+        max_length: If data are text: the most tokens of a row; None: what the model takes. Contexts of questions are
+            split into windows of this length, by default 384.
         data_collator: Makes a batch of examples; None: that of the head's task, which pads to the longest of a batch.
             With `remove_unused_columns=False` it gets text as it is.
         compute_metrics: As for transformers' `Trainer`; None: those that `docs/tasks.md` lists for its head.
@@ -142,8 +142,8 @@ def train_dynabert(
         sizes: Sizes to train, such as `["w0.6-d0.5"]` or those that `search_layers` found. Without `widths` and
             `depths` they and the full size are all that is trained.
         kept_layers: For a depth, as text (`"0.5"`), the layers to keep instead of those of the paper's rule.
-        matryoshka_dims: Of sentence encoders how many leading numbers of a vector are to be of use alone, such as
-            `[192, 96]`; None: whole vectors.
+        matryoshka_dims: For sentence encoders: the lengths to which vectors may be cut, such as `[192, 96]`; None:
+            whole vectors.
         teacher: Who teaches the first stage in place of the fine-tuned model: a model of any shape that reads the same
             tokens and predicts the same labels, also of another family, or the folder or Hub id of one; `StoredOutputs`
             or their folder; or a list of these, whose mean distribution teaches, with the hidden states of the first.
@@ -154,8 +154,8 @@ def train_dynabert(
         output_dir: Folder of the run; None: that of `args`, or `"dynabert"`. The trained model ends in its sub-folder
             `model`.
         keep_stages: Whether a finished run keeps the checkpoints and models of its stages, which only resuming needs.
-        args: Prepared arguments for all stages. All that they hold goes before the recipe's own defaults, except for
-            `stage` and a `teacher_width` of `"same"`.
+        args: Prepared arguments for all stages. They replace all defaults of the recipe, except for `stage` and a
+            `teacher_width` of `"same"`.
         stage_arguments: For a stage, training arguments of that stage alone, such as
             `{"depth": {"num_train_epochs": 2}}`.
         **arguments: Fields of `DynaBertTrainingArguments` for all stages, such as `learning_rate=5e-5`. With

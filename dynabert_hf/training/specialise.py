@@ -49,7 +49,7 @@ def specialise(
 ) -> ElasticModelMixin:
     """A new, stand-alone model of one size, distilled further from the full size and, if given, the fine-tuned model.
 
-    It depends on the arguments alone, among them `seed`; what the caller draws at random is as if it had not run.
+    The result depends on the arguments alone, among them `seed`. The random generators of the caller do not change.
 
     Args:
         model: The trained elastic model, which holds its full size; it stays as it is.
