@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch.utils.data import Dataset
+from transformers import DataCollatorForLanguageModeling
 
 from .columns import as_plain
 
@@ -21,6 +22,19 @@ def drawn_by(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield
+
+
+@contextmanager
+def as_at_first(collator: Any) -> Iterator[None]:
+    """Inside, a collator of transformers that masks by a seed of its own begins anew; afterwards it goes on."""
+    if not isinstance(collator, DataCollatorForLanguageModeling):
+        yield
+        return
+    generator, collator.generator = collator.generator, None  # it makes one of its seed when it masks
+    try:
+        yield
+    finally:
+        collator.generator = generator
 
 
 class MaskedOnce(Dataset):

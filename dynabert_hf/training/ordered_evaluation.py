@@ -20,7 +20,7 @@ from transformers import PreTrainedModel, Trainer, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput, RemoveColumnsCollator
 
 from ..data.columns import is_stream, short
-from ..data.masking import MaskedOnce, drawn_by
+from ..data.masking import MaskedOnce, as_at_first, drawn_by
 from ..data.pooling import sentence_vectors
 from ..model.subnetwork import SubNetwork
 from ..task_metrics import IGNORED
@@ -124,7 +124,8 @@ class OrderedEvaluation(Trainer):
                 "on, whose rows may be read twice or filled up. Possible are the loaders of get_eval_dataloader and "
                 "get_test_dataloader of this class. Return one of these, or evaluate on one process."
             )
-        with drawn_by(self.args.seed):  # a collator that draws draws the same at any time
+        own = getattr(self.data_collator, "collator", self.data_collator)
+        with drawn_by(self.args.seed), as_at_first(own):  # a collator that draws draws the same at any time
             batches = CollatedBatches.of(dataloader, self.args)
         self._check_inputs_for_metrics(batches)
         return batches

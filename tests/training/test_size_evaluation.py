@@ -8,10 +8,11 @@ import pytest
 import torch
 from datasets import ClassLabel, Dataset
 from helpers.plain_loop import HEADS, assert_equal_rows, elastic, pad, plain_loop, ragged_rows
-from helpers.tiny import make_batch, make_model
+from helpers.sentences import WORDS, make_texts
+from helpers.tiny import make_batch, make_model, make_tokenizer
 from helpers.trainers import accuracy, make_dataset, make_trainer
 from torch.nn.functional import cross_entropy
-from transformers import BertConfig, BertForSequenceClassification, Trainer
+from transformers import BertConfig, BertForSequenceClassification, DataCollatorForLanguageModeling, Trainer
 
 from dynabert_hf import DynaBertTrainer, SubNetwork, SubNetworkError
 from dynabert_hf.sizes.metrics import metrics_by_size
@@ -157,6 +158,23 @@ def test_all_sizes_see_the_same_draws_of_a_collator(tmp_path):
         with model.subnetwork(size), torch.no_grad():
             logits = torch.cat([model(**batch).logits for batch in drawn])
         np.testing.assert_allclose(predicted.predictions[str(size)], logits, rtol=0, atol=1e-5)
+
+
+def test_all_evaluations_see_the_masks_of_a_seed(tmp_path):
+    """Each went on where the one before had ended, and so did training."""
+    tokenizer = make_tokenizer(WORDS)
+    rows = [{"input_ids": ids} for ids in tokenizer(make_texts(9))["input_ids"]]
+    collator = DataCollatorForLanguageModeling(tokenizer, seed=3)
+    expected = [collator(rows[at : at + 4]) for at in (0, 4, 8)]
+    collator = DataCollatorForLanguageModeling(tokenizer, seed=3)
+    first = collator(rows[:4])
+    trainer = make_evaluator(tmp_path, elastic("ForMaskedLM"), data_collator=collator, eval_dataset=rows)
+    for _ in range(2):
+        found = list(trainer.collate(trainer.get_eval_dataloader()).loader)
+        for ours, theirs in zip(found, expected, strict=True):
+            torch.testing.assert_close({name: ours[name] for name in theirs}, dict(theirs), rtol=0, atol=0)
+    assert torch.equal(first["labels"], expected[0]["labels"])
+    assert torch.equal(collator(rows[4:8])["labels"], expected[1]["labels"])
 
 
 def test_evaluation_draws_nothing_that_training_would_draw(tmp_path, monkeypatch):
