@@ -414,8 +414,8 @@ def _add_text(parser: Any, *, required: bool) -> Any:
         "--text-column",
         nargs="+",
         metavar="COLUMN",
-        help="one column, or two for pairs (default: text, sentence1 and sentence2, or sentence; for words: "
-        "tokens; for questions: question context; for multiple choice: text choices)",
+        help="one column, or two for pairs (default: text, or as GLUE names them: sentence, sentence1 sentence2, ...; "
+        "for words: tokens; for questions: question context; for multiple choice: text choices)",
     )
     group.add_argument("--eval-batch-size", type=count, default=32, metavar="N", help="texts per batch (default 32)")
     return group

@@ -95,7 +95,7 @@ class LabelledText:
             tokenizer: Its tokenizer.
             text_columns: The column of the text, or the two of a pair; None: `text`, for tokens `tokens`, which holds
                 a list of words, for questions `question` and `context`, for choices `text` and `choices`, or where
-                these are missing other usual names, as `train_dynabert` reads them: `sentence1` and `sentence2`.
+                these are missing other usual names, as `train_dynabert` reads them, such as those of GLUE.
             label_column: The column of the labels: their names (1.0 also names "1"), or else their numbers; the value
                 of a regression, or the list of its values; the list of all labels of a text with several; or a list
                 with the label of every word. None: `label`, for tokens `tags` or `ner_tags`, for questions `answers`.

@@ -13,8 +13,17 @@ from .columns import LABEL_COLUMNS, column_names
 from .questions import ANSWERS
 from .questions import COLUMNS as QUESTION_COLUMNS
 
-TEXTS = (("text", "text_pair"), ("sentence1", "sentence2"), ("text",), ("sentence",))
-"""What columns of texts, or of the two texts of a pair, are called; the first that are all there are read."""
+TEXTS = (
+    ("text", "text_pair"),
+    ("sentence1", "sentence2"),
+    ("premise", "hypothesis"),
+    ("question1", "question2"),
+    ("question", "sentence"),
+    ("text",),
+    ("sentence",),
+)
+"""What columns of texts, or of the two texts of a pair, are called, as in GLUE; the first that are all there are read.
+"""
 
 WORDS, TAGS = ("tokens", "words"), ("tags", "ner_tags", "labels", "label")
 """What columns of words and of their labels are called."""

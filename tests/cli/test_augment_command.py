@@ -51,7 +51,7 @@ def test_the_command_is_the_call(folder, capsys):
     assert count > 6
 
 
-@pytest.mark.parametrize("names", [["text"], ["sentence"], ["sentence1", "sentence2"], ["text", "text_pair"]])
+@pytest.mark.parametrize("names", [["text"], ["sentence"], ["question", "sentence"], ["text", "text_pair"]])
 def test_columns_of_usual_names_are_found_as_evaluate_finds_them(folder, names, capsys):
     """Of a pair in `text` and `text_pair` only the first was changed; `sentence` was refused."""
     row = dict(zip(names, ["good film", "bad plot"], strict=False)) | {"label": 1}

@@ -10,8 +10,22 @@ from helpers.tiny import make_small, make_tokenizer
 from dynabert_hf import LabelledText
 from dynabert_hf.data.labelled_text import tokenised_texts
 from dynabert_hf.data.reading import read_datasets
+from dynabert_hf.data.text_columns import TEXTS
 
 ROW = {"a": "good film", "b": "bad", "c": "very good", "tokens": ["good"], "tags": ["LABEL_0"], "label": 0}
+
+
+@pytest.mark.parametrize("pair", [names for names in TEXTS if len(names) == 2])
+def test_both_texts_of_a_pair_are_read_as_glue_names_them(tmp_path, pair):
+    """Of QNLI's `question` and `sentence` the second alone was read."""
+    row = {**dict(zip(pair, ["good", "bad"], strict=True)), "label": 0}
+    model, tokenizer = make_small(), make_tokenizer(REVIEW_WORDS)
+    ids = tokenizer("good", "bad")["input_ids"]
+    [found] = read_datasets({"train_dataset": [row]}, model, tokenizer)[0]["train_dataset"]
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    assert found["input_ids"] == tokenised_texts(path, model, tokenizer)[0]["input_ids"] == ids
+    assert LabelledText.from_file(path, model, tokenizer).batches[0]["input_ids"].tolist() == [ids]
 
 
 @pytest.mark.parametrize(
