@@ -150,10 +150,12 @@ def _labels_of_rows(
     given: list[Any], column: str, model: Any, names: Mapping[int, str], *, needs_labels: bool
 ) -> list[Any]:
     """The labels of all rows; of those that have one, where the others may lack it."""
-    if needs_labels:
-        return _labels(given, column, model, names)
-    has_label = [label is not None and label != "" and label == label for label in given]
-    found = iter(_labels([label for label, own in zip(given, has_label, strict=True) if own], column, model, names))
+    has_label = [not is_missing(label) and label != "" for label in given]
+    if needs_labels and not all(has_label):
+        row = has_label.index(False) + 1
+        raise ValueError(f"Row {row} has no label in column {column!r}. Fill it, or leave the row out.")
+    known = {row: label for row, (label, own) in enumerate(zip(given, has_label, strict=True), 1) if own}
+    found = iter(_labels(known, column, model, names))
     return [next(found) if own else None for own in has_label]
 
 
@@ -175,31 +177,31 @@ def _with_choices(
     return {name: [values[at : at + count] for at in range(0, len(values), count)] for name, values in flat.items()}
 
 
-def _labels(given: list[Any], column: str, model: PreTrainedModel, names: Mapping[int, str]) -> list[Any]:
-    """A label or value for every text, or a list of them where the model gives several."""
+def _labels(given: Mapping[int, Any], column: str, model: PreTrainedModel, names: Mapping[int, str]) -> list[Any]:
+    """A label or value for every text, or a list of them where the model gives several, from those by row."""
     config: Any = model.config
     if task_of(model).predicts == "choice":
         return _right_choices(given, column, names)
     kind, has_several = problem_type(config), config.num_labels > 1
     if kind == "single_label_classification" or not has_several:
         return _label_ids(given, column, config, names)
-    for row, label in enumerate(given, 1):
+    for row, label in given.items():
         if not isinstance(label, list):
             raise ValueError(
                 f"Column {column!r} has {label!r} in row {row}. The model gives a text several labels or values. Give "
                 "a list in every row, in a json, jsonl or parquet file."
             )
-    if kind == "regression" or not all(isinstance(label, str) for row in given for label in row):
-        return given
+    if kind == "regression" or not all(isinstance(label, str) for own in given.values() for label in own):
+        return list(given.values())
     ids = {name: number for number, name in names.items()}
-    for row, own in enumerate(given, 1):
+    for row, own in given.items():
         unknown = [label for label in own if label not in ids]
         if unknown:
             raise ValueError(
                 f"Column {column!r} has the label {unknown[0]!r} in row {row}. The model knows {_short(names)}; give "
                 "those that a text has."
             )
-    return [[float(names[number] in own) for number in sorted(names)] for own in given]
+    return [[float(names[number] in own) for number in sorted(names)] for own in given.values()]
 
 
 def _tagged(
@@ -299,35 +301,27 @@ def _ids_of(labels: list[Any], column: str, names: Mapping[int, str], *, rows: S
     )
 
 
-def _right_choices(labels: list[Any], column: str, numbers: Mapping[int, str]) -> list[Any]:
+def _right_choices(labels: Mapping[int, Any], column: str, numbers: Mapping[int, str]) -> list[Any]:
     """The number of the right choice of every text, of as many as there are, whatever classes the model names."""
-    _check_all_given(labels, column)
-    found = [_look_up(label, _numbers_of(numbers)) for label in labels]
-    if None in found:
-        row = found.index(None)
-        raise ValueError(
-            f"Row {row + 1} has the label {labels[row]!r} in column {column!r}, and {len(numbers)} choices. Give the "
-            f"number of the right one, from 0 to {len(numbers) - 1}."
-        )
-    return found
+    found = {row: _look_up(label, _numbers_of(numbers)) for row, label in labels.items()}
+    for row, choice in found.items():
+        if choice is None:
+            raise ValueError(
+                f"Row {row} has the label {labels[row]!r} in column {column!r}, and {len(numbers)} choices. Give the "
+                f"number of the right one, from 0 to {len(numbers) - 1}."
+            )
+    return list(found.values())
 
 
-def _check_all_given(labels: list[Any], column: str) -> None:
-    for row, label in enumerate(labels, 1):
-        if is_missing(label) or label == "":
-            raise ValueError(f"Row {row} has no label in column {column!r}. Fill it, or leave the row out.")
-
-
-def _label_ids(labels: list[Any], column: str, config: Any, known: Mapping[int, str]) -> list[Any]:
-    _check_all_given(labels, column)
+def _label_ids(labels: Mapping[int, Any], column: str, config: Any, known: Mapping[int, str]) -> list[Any]:
     if config.num_labels == 1:
         try:
-            return [float(label) for label in labels]
+            return [float(label) for label in labels.values()]
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"Column {column!r} holds values that are no numbers ({error}); the model is one of regression."
             ) from error
-    return _ids_of(labels, column, known, rows=range(1, len(labels) + 1))
+    return _ids_of(list(labels.values()), column, known, rows=list(labels))
 
 
 def _numbers_of(names: Mapping[int, str]) -> dict[str, int]:

@@ -138,8 +138,9 @@ def test_any_of_four_choices_may_be_right_whatever_classes_the_model_names(token
     partly = encoded([rows[0], {**rows[1], "label": None}], TextColumns(("text", "choices"), "label"), model, tokenizer)
     assert [one["labels"] for one in partly] == [3, None]
     for label in (4, -1, "w2", 0.5):
+        given = [{**rows[0], "label": None}, {**rows[0], "label": label}]
         with pytest.raises(ValueError, match=rf"Row 2 has the label {label!r} in column 'label', and 4 choices\. Give"):
-            encoded([rows[0], {**rows[0], "label": label}], TextColumns(("text", "choices"), "label"), model, tokenizer)
+            encoded(given, TextColumns(("text", "choices"), "label"), model, tokenizer)
 
 
 @pytest.mark.parametrize(
@@ -218,6 +219,23 @@ def test_a_row_without_a_label_gets_one_that_no_loss_counts(tokenizer, head, con
         held = list(Dataset.from_list(rows).with_format(form))
         again = CastLabels(task_of(model).collator(tokenizer), model)(held)
         torch.testing.assert_close(again["labels"], batch["labels"], equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("config", "labels", "message"),
+    [
+        ({}, [None, "yes", None, "ye"], "has the label 'ye' in row 4"),
+        ({}, ["", "ye"], "has the label 'ye' in row 2"),
+        ({"problem_type": "multi_label_classification"}, [None, ["yes"], None, ["ye"]], "has the label 'ye' in row 4"),
+        ({"problem_type": "multi_label_classification"}, [None, ["yes"], "no"], "has 'no' in row 3"),
+    ],
+)
+def test_errors_count_all_rows_also_where_some_have_no_label(tokenizer, config, labels, message):
+    rows = [{"text": "w1", "label": label} for label in labels]
+    model = named("no", "yes", **config)
+    model.config.problem_type = config.get("problem_type")
+    with pytest.raises(ValueError, match=message):
+        encoded(rows, TextColumns(("text",), "label"), model, tokenizer)
 
 
 def test_a_masked_language_model_reads_all_of_a_long_text(tokenizer):
