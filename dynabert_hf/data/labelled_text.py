@@ -21,7 +21,7 @@ from ..tasks import evaluating, is_sentence_encoder, task_of
 from .class_names import check_label_order
 from .encoding import as_texts, check_words, encoded, most_tokens, tokenised
 from .labels import SPAN, CastLabels, check_labels
-from .masking import MaskedOnce
+from .masking import SEED, MaskedOnce
 from .questions import ANSWERS, WINDOW, Questions, read_questions
 from .questions import COLUMNS as QUESTION_COLUMNS
 from .sentences import texts_to_learn
@@ -99,7 +99,7 @@ class LabelledText:
             label_column: The column of the labels: their names (1.0 also names "1"), or else their numbers; the value
                 of a regression, or the list of its values; the list of all labels of a text with several; or a list
                 with the label of every word. None: `label`, for tokens `tags` or `ner_tags`, for questions `answers`.
-                A masked language model has none: its masks are drawn once, and are the same for all sizes.
+                A masked language model has none: its masks are drawn once, as a training with the default seed does it.
             label_order: Names of the classes in the order of the model's outputs, where it calls them `LABEL_0` and
                 so on; None: those of the model.
             batch_size: Rows a batch.
@@ -132,7 +132,7 @@ class LabelledText:
         rows = read_rows(path, needed=needed, as_text=True)
         examples: Any = encoded(rows, columns, model, tokenizer, label_order=label_order, needs_labels=True)
         if task.head == "ForMaskedLM":
-            examples = MaskedOnce(examples, task.collator(tokenizer), seed=0).rows()
+            examples = MaskedOnce(examples, task.collator(tokenizer), seed=SEED).rows()
         check_labels(repr(str(path)), examples, model)
         examples.sort(key=lambda example: -len(example["input_ids"]))
         return cls._batched(examples, model, tokenizer, batch_size, metrics=task.metrics(model), num_rows=len(rows))

@@ -12,6 +12,9 @@ from transformers import DataCollatorForLanguageModeling
 
 from .columns import as_plain
 
+SEED = 42
+"""The seed of masks where no training says another: that of transformers' arguments by default."""
+
 
 @contextmanager
 def drawn_by(seed: int) -> Iterator[None]:

@@ -3,9 +3,11 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 import torch
-from helpers.tiny import make_model, make_tokenizer
+from helpers.tiny import make_model, make_small, make_tokenizer
+from helpers.trainers import make_trainer
 from torch.nn.functional import cross_entropy
 
 from dynabert_hf import LabelledText, measure_importance
@@ -282,10 +284,22 @@ def test_text_without_batches_is_refused():
         LabelledText((), [], None)
 
 
+def test_words_are_masked_as_in_the_evaluations_of_a_training(tmp_path):
+    """The seed was another one, so that the command evaluate asked for other words than the table of the run."""
+    texts = [" ".join(WORDS[4 + number % 3 : 8] * 4) for number in range(6)]
+    model, tokenizer = make_small("ForMaskedLM"), make_tokenizer([*WORDS, "[MASK]"])
+    text = LabelledText.from_file(write(tmp_path, ".json", [0] * 6, texts=texts), model, tokenizer)
+    found = text.evaluate(model)
+    rows = [{"input_ids": ids} for ids in tokenizer(texts)["input_ids"]]
+    settings = {"train_dataset": None, "eval_dataset": rows, "processing_class": tokenizer, "model": model}
+    metrics = make_trainer(tmp_path, "finetune", **settings).evaluate()
+    assert np.log(found["perplexity"]) == pytest.approx(metrics["eval_w1-d1_loss"], abs=1e-5)
+
+
 def test_texts_of_a_masked_language_model_are_counted_whole(tmp_path):
-    path = write(tmp_path, ".json", [0, 1], texts=["film 7 " * 9, "film"])
+    path = write(tmp_path, ".json", [0, 1], texts=["film 7 " * 30, "film"])
     text = LabelledText.from_file(
         path, make_model(head="ForMaskedLM"), make_tokenizer([*WORDS, "[MASK]"], model_max_length=8)
     )
-    assert len(text.labels) == 4  # three pieces of 6 tokens, and a short text
+    assert len(text.labels) == 11  # ten pieces of 6 tokens, and a short text
     assert len(text) == 2
