@@ -224,7 +224,8 @@ def tokenised_texts(
 ) -> list[dict[str, Any]]:
     """The texts of a csv, json, jsonl or parquet file as inputs of a model, to learn on without labels.
 
-    Of questions that are windows of their texts, of a masked language model all parts of a text that is too long.
+    Of questions that are windows of their texts, of a masked language model all parts of a text that is too long. Words
+    in lists are read as such, as in training.
 
     Args:
         path: The file. Of questions it may have SQuAD's own form.
@@ -248,13 +249,16 @@ def tokenised_texts(
     if task.predicts == "choice":
         rows = read_rows(path, needed=names, as_text=True)
         return encoded(rows, TextColumns(tuple(names), None), model, tokenizer)
+    if task.pipeline == "token-classification":
+        given = read_words(Path(path), names[0])
+        if isinstance(given[0], list):
+            return encoded([{names[0]: words} for words in given], TextColumns(tuple(names), None), model, tokenizer)
+        inputs = tokenised([given], tokenizer, limit)
+        return [dict(zip(inputs, row, strict=True)) for row in zip(*inputs.values(), strict=True)]
     texts = [dict(zip(names, row, strict=True)) for row in read_texts(Path(path), names)]
     if is_sentence_encoder(model):
         return list(texts_to_learn(repr(str(path)), texts, model, tokenizer, text_columns=names))
-    if task.pipeline != "token-classification":
-        return encoded(texts, TextColumns(tuple(names), None), model, tokenizer)
-    inputs = tokenised([[each[names[0]] for each in texts]], tokenizer, limit)
-    return [dict(zip(inputs, row, strict=True)) for row in zip(*inputs.values(), strict=True)]
+    return encoded(texts, TextColumns(tuple(names), None), model, tokenizer)
 
 
 def usual_texts(path: str | PathLike, model: Any) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from dynabert_hf.data import encoding
 from dynabert_hf.data.class_names import warn_of_other_order
 from dynabert_hf.data.encoding import encoded, encoded_datasets
 from dynabert_hf.data.labels import CastLabels, check_labels
+from dynabert_hf.data.labelled_text import tokenised_texts
 from dynabert_hf.data.masking import MaskedOnce
 from dynabert_hf.data.text_columns import TextColumns
 from dynabert_hf.tasks import MaskingCollator, task_of
@@ -305,7 +306,7 @@ def test_a_name_that_two_classes_have_names_neither(tokenizer):
 
 
 @pytest.mark.parametrize("adds_blank", [False, True])
-def test_words_that_a_tokenizer_joins_are_said(monkeypatch, adds_blank):
+def test_words_that_a_tokenizer_joins_are_said(tmp_path, monkeypatch, adds_blank):
     said = []
     monkeypatch.setattr(encoding.logger, "warning", said.append)
     inner = Tokenizer(models.BPE())
@@ -322,3 +323,7 @@ def test_words_that_a_tokenizer_joins_are_said(monkeypatch, adds_blank):
     assert [each.partition(",")[0] for each in said] == (
         [] if adds_blank else ["The tokenizer splits a word of a list otherwise than the same word in a text"]
     )
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"tokens": ["a", "b"]}\n')
+    [of_file] = tokenised_texts(path, model, tokenizer)  # for store-outputs and specialise
+    assert of_file["input_ids"] == row["input_ids"]
