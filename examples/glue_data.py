@@ -9,7 +9,7 @@ from dataclasses import replace
 from datasets import ClassLabel, DatasetDict, Features, Sequence, Value
 from recipe_data import InputError, Splits, load_named
 
-from dynabert_hf.data.text_columns import TEXTS
+from dynabert_hf.data.text_columns import NO_TEXTS, TEXTS
 
 GLUE = "nyu-mll/glue"
 TEXT_COLUMNS = {
@@ -100,7 +100,8 @@ def relabel(data, labels):
 
 
 def _find_text(train, label_column):
-    texts = [name for name, kind in train.features.items() if name != label_column and _is_text(kind)]
+    others = {label_column, *NO_TEXTS}
+    texts = [name for name, kind in train.features.items() if name not in others and _is_text(kind)]
     usual = next((names for names in TEXTS if set(names) <= set(texts)), None)
     if usual is not None:
         return usual

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from ..families import longest_input
 from .columns import column_names, is_missing, values_of
 from .sentence_encoder import as_encoder_reads, prompt_of
-from .text_columns import as_names
+from .text_columns import NO_TEXTS, as_names
 
 SCORE_COLUMNS = ("labels", "label", "scores", "score")
 """What a column of labels or scores may be called, as sentence-transformers calls it."""
@@ -109,7 +109,7 @@ def tokenised(
 def _text_columns(
     name: str, dataset: Any, *, label: str | None = None, wanted: Sequence[str] | None = None
 ) -> dict[str, list[str]]:
-    """The columns of text of a data set, by name and in order: those that are wanted, else all but the labels."""
+    """The columns of text of a data set, by name and in order: those that are wanted, else all that may be read."""
     wanted = as_names(wanted)
     missing = [each for each in wanted or () if each not in column_names(dataset)]
     if missing:
@@ -122,7 +122,7 @@ def _text_columns(
     elif isinstance(dataset, list | tuple) and dataset and all(isinstance(text, str) for text in dataset):
         columns = {"text": list(dataset)}
     else:
-        names = [each for each in column_names(dataset) if each not in (*SCORE_COLUMNS, label)]
+        names = [each for each in column_names(dataset) if each not in (*SCORE_COLUMNS, *NO_TEXTS, label)]
         values = {each: values_of(dataset, each) for each in names}
         columns = {each: own for each, own in values.items() if any(isinstance(value, str) for value in own)}
     if not 1 <= len(columns) <= 2:

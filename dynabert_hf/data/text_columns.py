@@ -25,6 +25,9 @@ TEXTS = (
 """What columns of texts, or of the two texts of a pair, are called, as in GLUE; the first that are all there are read.
 """
 
+NO_TEXTS = ("id", "label_text")
+"""What columns are called that name a row or its class, as in data sets of MTEB and SetFit: nothing to read."""
+
 WORDS, TAGS = ("tokens", "words"), ("tags", "ner_tags", "labels", "label")
 """What columns of words and of their labels are called."""
 

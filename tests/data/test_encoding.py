@@ -13,8 +13,8 @@ from transformers import PreTrainedTokenizerFast
 from dynabert_hf.data import encoding
 from dynabert_hf.data.class_names import warn_of_other_order
 from dynabert_hf.data.encoding import encoded, encoded_datasets
-from dynabert_hf.data.labels import CastLabels, check_labels
 from dynabert_hf.data.labelled_text import tokenised_texts
+from dynabert_hf.data.labels import CastLabels, check_labels
 from dynabert_hf.data.masking import MaskedOnce
 from dynabert_hf.data.text_columns import TextColumns
 from dynabert_hf.tasks import MaskingCollator, task_of

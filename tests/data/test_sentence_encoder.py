@@ -244,6 +244,16 @@ def test_rows_of_one_label_have_one_number_in_every_format(encoder, form):
     assert texts_to_measure("eval", rows, encoder.model, encoder.tokenizer)["labels"] == [1, 0, 1]
 
 
+@pytest.mark.parametrize("other", ["id", "label_text"])
+def test_what_a_row_or_its_class_is_called_is_no_text(encoder, other):
+    """With it a text of MTEB was read as a pair, whose similarity to the name of its class was measured."""
+    rows = [{other: f"w{7 + number}", "text": f"w{3 + number}", "label": number} for number in (0, 1)]
+    measured = texts_to_measure("eval", rows, encoder.model, encoder.tokenizer)
+    assert measured["input_ids"] == [[2, 6, 7, 8, 3], [2, 6, 7, 9, 3]]
+    assert measured["labels"] == [0, 1]
+    assert texts_to_learn("train", rows, encoder.model, encoder.tokenizer)["input_ids"] == measured["input_ids"]
+
+
 def test_named_columns_alone_are_read_and_cut(encoder):
     rows = [{"a": "w3 w4 w5", "b": "w4", "c": "w6", "gold": 3}]
     found = texts_to_measure(

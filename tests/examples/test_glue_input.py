@@ -53,10 +53,10 @@ def test_arguments_that_make_no_sense_are_refused_at_once(tmp_path, capsys, argu
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("usual", [*TEXTS, ("title", "review")])
+@pytest.mark.parametrize("usual", [*TEXTS, ("title", "review"), ("review",)])
 def test_texts_are_those_that_the_library_reads_whatever_else_a_file_holds(usual):
-    others = [] if usual == ("title", "review") else ["id"]
-    columns = [*others, *reversed(usual)] if others else usual
+    """The name of a class stood beside its text, where neither is called as usual."""
+    columns = ["id", *(reversed(usual) if usual in TEXTS else usual), "label_text"]
     rows = Dataset.from_dict({**{name: [name, name] for name in columns}, "label": ["good", "bad"]})
     given = {"text_columns": None, "label_column": "label", "regression": None}
     [first, _] = load_free_form(DatasetDict(train=rows), **given).splits["train"]
