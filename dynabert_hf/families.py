@@ -96,13 +96,12 @@ def elastic_class_of(model: PreTrainedModel | type[PreTrainedModel]) -> Any:
     if issubclass(wanted, ElasticModelMixin):
         return wanted
     for elastic_class in elastic_classes():
-        if backbone_class_of(elastic_class) is wanted:
+        if elastic_class.backbone_class is wanted:
             return elastic_class
     config_class = getattr(wanted, "config_class", None)
-    heads = [
-        backbone_class_of(each) for each in elastic_classes() if backbone_class_of(each).config_class is config_class
-    ]
-    possible = [head.__name__ for head in heads] or supported_types()
+    stock_classes = [each.backbone_class for each in elastic_classes()]
+    heads = [each.__name__ for each in stock_classes if each.config_class is config_class]
+    possible = heads or supported_types()
     kind = "Of this family these are" if heads else "Supported types are"
     raise ModelTypeError(f"A {wanted.__name__} cannot be made elastic. {kind} {', '.join(possible)}; use one of them.")
 
@@ -173,11 +172,6 @@ def family_name(class_name: str) -> str:
             return family
     known = ", ".join(elastic_names())
     raise ValueError(f"{class_name!r} is no elastic class. Possible are {known}; give one of these names.")
-
-
-def backbone_class_of(elastic_class: Any) -> Any:
-    """The stock class that an elastic class makes elastic."""
-    return elastic_class.__mro__[elastic_class.__mro__.index(ElasticModelMixin) + 1]
 
 
 def elastic_class_name(model: ElasticModelMixin) -> str:

@@ -43,7 +43,6 @@ from dynabert_hf import (
 )
 from dynabert_hf.families import (
     anatomy_of,
-    backbone_class_of,
     elastic_class_of,
     elastic_classes,
     family_name,
@@ -74,7 +73,8 @@ def test_every_stock_class_has_its_elastic_class(family, head):
     elastic = elastic_class_of(stock)
     assert elastic.__name__ == f"Dyna{family}{head}"
     assert elastic_class_of(elastic) is elastic
-    assert backbone_class_of(elastic) is stock
+    assert elastic.backbone_class is stock
+    assert type("Mine", (elastic,), {}).backbone_class is stock
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
 from transformers import AutoTokenizer, PreTrainedModel
 
-from ..families import ModelTypeError, backbone_class_of, elastic_classes, read_config, supported_types
+from ..families import ModelTypeError, elastic_classes, read_config, supported_types
 from .masking import drawn_by
 from .pooling import POOLING_FILE, POOLINGS, pooling_mode
 
@@ -206,8 +206,7 @@ def _encoder_class(config: Any) -> Any:
     for elastic_class in elastic_classes():
         if not elastic_class.__name__.endswith("Model"):
             continue
-        backbone_class = backbone_class_of(elastic_class)
-        for each in (elastic_class, backbone_class):
+        for each in (elastic_class, elastic_class.backbone_class):
             if type(config) is each.config_class:
                 return each
     raise ModelTypeError(

@@ -44,12 +44,17 @@ class ElasticModelMixin(_Model):
     if TYPE_CHECKING:
         config: Any
         config_class: Any
+        backbone_class: Any  # the stock class that a class makes elastic
         active_sizes: ActiveSizes
         elastic_base_class: type
         base_model: Any
         list_of_layers: ElasticLayers
 
     accepts_loss_kwargs = False  # the stock heads take **kwargs but do not divide by num_items_in_batch
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.backbone_class = cls.__mro__[cls.__mro__.index(ElasticModelMixin) + 1]
 
     def __init__(self, config: ElasticConfigMixin, *args: Any, only_active: bool = False, **kwargs: Any):
         fields = take_fields(kwargs)  # given beside a configuration
@@ -83,11 +88,6 @@ class ElasticModelMixin(_Model):
         if not isinstance(base := self.base_model, ElasticModelMixin):
             raise SubNetworkError(f"The base model is a {type(base).__name__} now, of one size. Make it elastic first.")
         return base.list_of_layers
-
-    @property
-    def backbone_class(self) -> type[PreTrainedModel]:
-        """The stock class that this one makes elastic."""
-        return _stock_class(type(self))
 
     @property
     def active(self) -> AnySize:
@@ -183,7 +183,7 @@ class ElasticModelMixin(_Model):
         Raises:
             TypeError: If `backbone` is not of the stock class that this class makes elastic, or runs otherwise.
         """
-        config, stock = cls.config_class.from_backbone(backbone, **kwargs), _stock_class(cls)
+        config, stock = cls.config_class.from_backbone(backbone, **kwargs), cls.backbone_class
         if not isinstance(backbone, stock) or type(backbone).forward is not stock.forward:
             given = f"A {type(backbone).__name__} cannot become a {cls.__name__}"
             raise TypeError(f"{given}; give a {stock.__name__}, with the forward pass of that class.")
@@ -351,10 +351,6 @@ class ElasticModelMixin(_Model):
             if (Path(folder) / "config.json").exists():
                 self.prepare_upload(folder)
             return push(folder, repo_id, **{"tags": self.model_tags, **kwargs})
-
-
-def _stock_class(elastic: type) -> Any:
-    return elastic.__mro__[elastic.__mro__.index(ElasticModelMixin) + 1]
 
 
 def _check_architecture(config: ElasticConfigMixin) -> None:

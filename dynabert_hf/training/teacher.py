@@ -15,7 +15,6 @@ from ..data.sentence_encoder import SentenceEncoder
 from ..families import (
     FAMILIES,
     ModelTypeError,
-    backbone_class_of,
     elastic_classes,
     elastic_names,
     how_to_load,
@@ -113,7 +112,7 @@ def check_teacher_class(model: PreTrainedModel) -> None:
     """
     if type(model).__name__ in elastic_names():
         raise not_elastic(type(model))
-    if type(model) not in map(backbone_class_of, elastic_classes()):
+    if type(model) not in [each.backbone_class for each in elastic_classes()]:
         raise ModelTypeError(f"The model is a {type(model).__name__}. {_supported()}")
     check_task(model)
 
@@ -152,7 +151,7 @@ def _from_pretrained(name: Any) -> PreTrainedModel:
     if not architectures:
         raise ModelTypeError(f"{str(name)!r} holds no named architecture. {how_to_load(name, config.model_type)}")
     for elastic_class in elastic_classes():
-        for model_class in (backbone_class_of(elastic_class), elastic_class):
+        for model_class in (elastic_class.backbone_class, elastic_class):
             if model_class.__name__ in architectures:
                 return model_class.from_pretrained(name, dtype=torch.float32)
     raise ModelTypeError(f"{str(name)!r} holds {architectures}. {_supported()}")
