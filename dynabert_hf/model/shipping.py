@@ -14,7 +14,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import create_branch, create_repo, metadata_update, upload_folder
+from huggingface_hub import ModelCard, create_branch, create_repo, file_exists, hf_hub_download, upload_folder
 from huggingface_hub.errors import HfHubHTTPError
 from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
 
@@ -102,7 +102,13 @@ def push(
         repo_id = create_repo(repo_id, private=private, token=token, exist_ok=True).repo_id
         if revision and not revision.startswith("refs/pr"):  # as transformers does
             create_branch(repo_id, branch=revision, token=token, exist_ok=True)
-        done = upload_folder(
+        if tags:  # in the same commit, on the card of this branch, which need not be that of main
+            file: dict[str, Any] = {"filename": "README.md", "revision": revision, "token": token}
+            known = file_exists(repo_id, **file)
+            card: Any = ModelCard.load(hf_hub_download(repo_id, **file)) if known else ModelCard("---\n\n---\n")
+            card.data.tags = list(dict.fromkeys([*(card.data.tags or ()), *tags]))
+            card.save(Path(folder) / "README.md")
+        return upload_folder(
             repo_id=repo_id,
             folder_path=folder,
             token=token,
@@ -111,14 +117,11 @@ def push(
             commit_message=commit_message,
             commit_description=commit_description,
         )
-        if tags:
-            metadata_update(repo_id, {"tags": tags}, token=token, revision=done.pr_revision or revision, overwrite=True)
     except NETWORK_ERRORS as error:
         raise ConnectionError(
             f"Pushing to {repo_id!r} failed: {str(error).rstrip('.')}. The model is as it was. See whether the "
             "network, the token (`hf auth login`) and your rights to the repository are in order, and call again."
         ) from error
-    return done
 
 
 PUSH_ARGUMENTS = tuple(signature(push).parameters)[1:]

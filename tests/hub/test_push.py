@@ -85,6 +85,19 @@ def test_tags_go_to_the_pull_request_that_the_model_goes_to(hub):
     assert ModelCard(files["README.md"].decode()).data.tags == ["short"]
 
 
+def test_tags_join_those_of_the_card_of_the_branch(hub, folder):
+    """Not those of main, whose card tells of another model."""
+    push_folder(folder, "me/model")
+    push_folder(folder, "me/model", revision="trial")
+    before = hub.files("me/model", "trial")["README.md"].decode()
+    make_model().push_to_hub("me/model", revision="trial", tags=["elastic", "short"])
+    after = hub.files("me/model", "trial")["README.md"].decode()
+    assert after == before.replace("- distillation\n", "- distillation\n- short\n")
+    assert 'revision="trial"' in after
+    make_model().push_to_hub("me/model", revision="second", tags=["short"])
+    assert "revision=" not in hub.files("me/model", "second")["README.md"].decode()  # a branch begins as main is
+
+
 def make_tokenizer():
     return BertTokenizer(vocab={token: index for index, token in enumerate(["[UNK]", "[PAD]", "[CLS]", "[SEP]", "a"])})
 
