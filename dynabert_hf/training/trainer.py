@@ -267,7 +267,8 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
         if not batches:
             return batches, None
         items = torch.stack([torch.as_tensor(number, device=device).float() for number in Items.of_all(batches)])
-        return batches, Items(*self.accelerator.reduce(items, reduction="mean").clamp(min=1))
+        mean = self.accelerator.reduce(items, reduction="mean")  # of few labels on many processes less than 1
+        return batches, Items(*mean.masked_fill(mean == 0, 1))
 
     def training_step(  # type: ignore[override]
         self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: Items | None = None

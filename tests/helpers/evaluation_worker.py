@@ -56,10 +56,12 @@ def check_evaluation(folder, head, size, settings, *, streams=False):
     return len(own)
 
 
-def logged_losses(folder, stage, num_processes):
+def logged_losses(folder, stage, num_processes, *, unlabelled=range(5, 6)):
     """What training logs of sandwich steps of accumulated batches of tokens, of which some have no label."""
     rows = ragged_rows("ForTokenClassification", 24)
-    rows[5]["labels"] = [-100] * len(rows[5]["labels"])
+    rows[0]["labels"][2:] = [-100] * len(rows[0]["labels"][2:])
+    for row in unlabelled:
+        rows[row]["labels"] = [-100] * len(rows[row]["labels"])
     trainer = make_trainer(
         folder,
         stage,
@@ -106,5 +108,6 @@ def main(folder, num_processes):
         found["stream"] = check_evaluation(folder, "ForTokenClassification", 9, {}, streams=True)
         found["message"] = stopping_message(folder)
     found["losses"] = {stage: logged_losses(folder, stage, num_processes) for stage in ("width", "finetune")}
+    found["losses"]["of one label"] = logged_losses(folder, "width", num_processes, unlabelled=range(1, 24))
     assert PartialState().num_processes == num_processes
     (folder / f"found-{num_processes}-{PartialState().process_index}.json").write_text(json.dumps(found))

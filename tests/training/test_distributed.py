@@ -111,7 +111,7 @@ def test_two_processes_evaluate_as_a_plain_loop_does(found):
     assert second[f"5 {evaluation_worker.SETTINGS[-1]}"] == 0
 
 
-@pytest.mark.parametrize("stage", ["width", "finetune"])
+@pytest.mark.parametrize("stage", ["width", "finetune", "of one label"])
 def test_two_processes_log_the_losses_of_one(found, stage):
     first, second, one = (each["losses"][stage] for each in found)
     assert len([name for name in one if name.startswith("w")]) >= 2
