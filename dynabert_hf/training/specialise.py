@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..data.labels import CastLabels
 from ..data.reading import read_datasets
@@ -20,18 +20,19 @@ from ..families import check_elastic
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import Size, SubNetwork, SubNetworkError
 from ..tasks import task_of, without_labels
-from .accounting import of_labelled
+from .accounting import Items
 from .argument_checks import check_learns, check_taught
 from .arguments import DynaBertTrainingArguments
 from .callbacks import AveragedWeights, KeptPositions, show_progress
 from .checks import check_datasets
-from .distillation import loss_of_labelled_rows, match_hidden_states, taught_losses
+from .distillation import match_hidden_states, taught_losses
 from .dropout import dropping
 from .references import same_draws
 from .stages import ARGUMENTS, order_of, stage_defaults, what_to_give
+from .taught_trainer import TaughtTrainer
 from .teacher import check_task
 from .teacher_checks import check_same_shape, check_teachers
-from .teaching import all_unchanged, ask, fresh_views, viewed
+from .teaching import all_unchanged, ask, fresh_views
 
 OF_A_STAGE = ("stage", "strategy", "num_random_subnetworks", "teacher_width", "eval_sizes")
 """Arguments that say which sizes a step trains together, which has no meaning for one."""
@@ -162,7 +163,7 @@ def _arguments_of_one_size(given: Mapping[str, Any], scratch: str) -> DynaBertTr
     return args
 
 
-class OneSizeTrainer(Trainer):
+class OneSizeTrainer(TaughtTrainer):
     """Trains a model of one size from the predictions and hidden states of teachers of full depth.
 
     Args:
@@ -186,11 +187,6 @@ class OneSizeTrainer(Trainer):
         self.teachers = list(teachers)
         self._views = fresh_views(args, model, kwargs)
 
-    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
-        """The batches of an optimiser step, of fresh views if they were asked for."""
-        batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
-        return viewed(self._views, batches, self.state), num_items
-
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """As transformers does, but an only step is no warm-up: its learning rate is 0, so nothing would be learned."""
         if num_training_steps == 1:
@@ -202,45 +198,29 @@ class OneSizeTrainer(Trainer):
         with all_unchanged(self.teachers):
             return super().train(*args, **kwargs)
 
-    def compute_loss(
-        self,
-        model: torch.nn.Module,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: torch.Tensor | int | None = None,
-    ) -> Any:
-        """The loss of distillation while training, and the model's own in evaluation."""
-        if not model.training:
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        args: Any = self.args
-        with_states = {"output_hidden_states": args.hidden_weight > 0, "return_dict": True}
-        bare = without_labels(inputs)
-        labels: Any = inputs.get("labels")
-        on_labels = None
-        if args.label_weight == 0:
-            student = model(**bare, **with_states)
-        elif torch.is_tensor(labels) and labels.is_floating_point() and labels.isnan().any():
-            student = model(**bare, **with_states)
-            config = self.accelerator.unwrap_model(model).config
-            on_labels = loss_of_labelled_rows(student, labels, config, None)
-        else:
-            on_labels, student = super().compute_loss(model, {**inputs, **with_states}, return_outputs=True)
+    def training_step(  # type: ignore[override]
+        self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: Items | None = None
+    ) -> torch.Tensor:
+        """Accumulate the gradients of a batch; returns what its loss counts for in the step, detached."""
+        inputs = self.begin_batch(model, inputs, num_items_in_batch)
+        on_labels, student = self.student_outputs(model, inputs)
         losses = [self._loss_from(teacher, student, inputs) for teacher in self.teachers]
-        loss = torch.stack(losses).mean()
+        loss = torch.stack(losses).mean() * self._shares.sentences
         if on_labels is not None:
-            loss = loss + args.label_weight * of_labelled(on_labels, inputs)
+            loss = loss + self.args.label_weight * on_labels * self._shares.labelled
         if not loss.isfinite():
             raise _not_finite(f"The loss is {loss.item()} at step {self.state.global_step}")
-        return (loss, student) if return_outputs else loss
+        self.accelerator.backward(loss)
+        return loss.detach()
 
     def _loss_from(self, teacher: PreTrainedModel, student: Any, inputs: dict[str, Any]) -> torch.Tensor:
         """What the student is told by one teacher."""
-        args: Any = self.args
-        elastic: Any = self.accelerator.unwrap_model(self.model)
-        asked: dict[str, Any] = {"labels": None, "hidden_states": args.hidden_weight > 0, "device": args.device}
+        model: Any = self.model
+        config, learns_states = model.config, bool(self.args.hidden_weight)
+        asked: dict[str, Any] = {"labels": None, "hidden_states": learns_states, "device": self.args.device}
         with self.accelerator.autocast():
-            target = ask([teacher], SubNetwork(), without_labels(inputs), config=elastic.config, **asked)
-        told: dict[str, Any] = {"task": task_of(elastic), "config": elastic.config, "args": args}
+            target = ask([teacher], SubNetwork(), without_labels(inputs), config=config, **asked)
+        told: dict[str, Any] = {"task": task_of(model), "config": config, "args": self.args}
         weighted = taught_losses(student, target, inputs, matched=self.matched, **told)
         return sum((weight * part for weight, part in weighted.values()), torch.zeros((), device=self.args.device))
 

@@ -15,7 +15,6 @@ from typing import Any, NoReturn
 import torch
 from accelerate import DistributedType
 from accelerate.utils import has_compiled_regions
-from accelerate.utils.memory import clear_device_cache
 from safetensors.torch import load_file, save_file
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
@@ -23,12 +22,11 @@ from transformers import PreTrainedModel, Trainer
 from transformers.utils import logging
 
 from ..data.labels import CastLabels
-from ..data.pooling import single_texts
 from ..families import not_elastic
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import AnySize, SubNetwork, size_name
 from ..tasks import is_sentence_encoder, task_of, without_labels
-from .accounting import Items, LossLog, Shares, of_labelled
+from .accounting import Items, LossLog, of_labelled
 from .argument_checks import check_callables, check_device, check_label_names, check_precision
 from .arguments import DynaBertTrainingArguments
 from .callbacks import follow
@@ -36,9 +34,10 @@ from .cards import CardAtTheEnd, CardTrainer
 from .checked_batches import checking_batches
 from .checkpoints import RecoverableTrainer
 from .checks import check_datasets, check_ignored, check_teacher
-from .distillation import DistillationPair, loss_of_labelled_rows, plan_stage, taught_losses
+from .distillation import DistillationPair, plan_stage, taught_losses
 from .references import look_at_teachers
 from .shared_prefixes import share_prefixes
+from .taught_trainer import TaughtTrainer
 from .teacher_checks import check_teachers
 from .teaching import (
     PROJECTIONS,
@@ -51,7 +50,6 @@ from .teaching import (
     fresh_views,
     projections_to,
     teachers_of,
-    viewed,
 )
 from .token_types import telling_texts_apart
 
@@ -61,7 +59,7 @@ FOREIGN_ENGINES = (DistributedType.DEEPSPEED, DistributedType.FSDP, DistributedT
 """What holds weights or runs passes in its own way."""
 
 
-class DynaBertTrainer(CardTrainer, RecoverableTrainer):
+class DynaBertTrainer(CardTrainer, RecoverableTrainer, TaughtTrainer):
     """Trains all sizes of an elastic model in one stage of the recipe.
 
     A step runs forward and backward once for every sub-network of the stage's plan, from small to large, and updates
@@ -94,8 +92,6 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
             `eval_sizes` are not possible; or if `model_init` is given.
         OSError: If the output folder cannot be made.
     """
-
-    loss_is_scaled_for_ga = True
 
     def __init__(
         self,
@@ -142,7 +138,6 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
         self._projections = projections_to(self._teachers, model, args)
         self._losses = LossLog()
         self.add_callback(self._losses)
-        self._shares = Shares()
 
     @property
     def teacher(self) -> Any:
@@ -247,29 +242,6 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
         with checking_batches(self):
             return super().get_train_dataloader()
 
-    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
-        """The batches of an optimiser step, and the items that its losses are means over, averaged over processes.
-
-        Those at the end of a stream that fill no step are left out: transformers would add them to the next one.
-
-        Raises:
-            ValueError: If a stream has not enough for one step.
-        """
-        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        if len(batches) < num_batches:
-            if batches and self.state.global_step == 0:
-                raise ValueError(
-                    f"train_dataset ended after {len(batches)} batches, and gradient_accumulation_steps={num_batches} "
-                    "are a step. Give more rows, smaller batches or fewer accumulation steps."
-                )
-            batches = []
-        batches = viewed(self._views, batches, self.state)
-        if not batches:
-            return batches, None
-        items = torch.stack([torch.as_tensor(number, device=device).float() for number in Items.of_all(batches)])
-        mean = self.accelerator.reduce(items, reduction="mean")  # of few labels on many processes less than 1
-        return batches, Items(*mean.masked_fill(mean == 0, 1))
-
     def training_step(  # type: ignore[override]
         self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: Items | None = None
     ) -> torch.Tensor:
@@ -283,14 +255,7 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
         Raises:
             FloatingPointError: If a loss is NaN or infinite, before it reaches the weights.
         """
-        model.train()
-        optimizer: Any = self.optimizer
-        if callable(getattr(optimizer, "train", None)):  # of optimisers without a schedule
-            optimizer.train()
-        inputs = self._prepare_inputs(inputs)
-        self._shares = Shares.of(Items.of(inputs), num_items_in_batch)
-        if is_sentence_encoder(self._elastic()):
-            inputs = single_texts(inputs)
+        inputs = self.begin_batch(model, inputs, num_items_in_batch)
         pairs = self.pairs_of_step()
         total = torch.zeros((), device=self.args.device)
         teacher_size, teacher_outputs = None, None
@@ -305,9 +270,6 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
                     self.accelerator.backward(loss)
                 total += loss.detach()
                 self._losses.expect_finite(pair.student, loss, inputs)
-        every = self.args.torch_empty_cache_steps
-        if every is not None and self.state.global_step % every == 0:
-            clear_device_cache()
         if self.accelerator.sync_gradients:
             self._losses.check_finite(self.state.global_step, self.accelerator.reduce)
         return total
@@ -352,7 +314,7 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
             label_loss = of_labelled(label_loss, inputs)
             self._record(pair, loss=label_loss)
             return label_loss
-        label_loss, student = self._student_outputs(model, inputs)
+        label_loss, student = self.student_outputs(model, inputs)
         weighted = taught_losses(
             student,
             teacher,
@@ -370,24 +332,6 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer):
             loss = loss + self.args.label_weight * parts["label_loss"]
         self._record(pair, **parts)
         return loss
-
-    def _student_outputs(self, model: torch.nn.Module, inputs: dict[str, Any]) -> tuple[torch.Tensor | None, Any]:
-        """The loss on labels, where it has a weight, and the outputs of the same pass."""
-        wanted = {"output_hidden_states": self._hidden_weight > 0, "return_dict": True}
-        with self.compute_loss_context_manager():
-            if self.args.label_weight == 0:
-                return None, model(**without_labels(inputs), **wanted)
-            if not inputs.keys() & set(self.label_names):
-                raise ValueError(
-                    f"label_weight={self.args.label_weight} needs labels, but a batch has {sorted(inputs)}. Name the "
-                    f"column of the labels {' and '.join(self.label_names)}, or give label_weight=0."
-                )
-            labels = inputs.get("labels")
-            if labels is not None and labels.is_floating_point() and labels.isnan().any():
-                outputs = model(**without_labels(inputs), **wanted)
-                return loss_of_labelled_rows(outputs, labels, self._elastic().config, self.compute_loss_func), outputs
-            loss, outputs = self.compute_loss(model, {**inputs, **wanted}, return_outputs=True)
-            return of_labelled(loss, inputs), outputs
 
     def _teacher_outputs(self, size: SubNetwork | None, inputs: dict[str, Any]) -> Any:
         if size is None or not self._teachers:

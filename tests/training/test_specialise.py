@@ -92,12 +92,18 @@ def test_a_step_is_that_of_a_plain_loop(model, teacher, tmp_path, given, matched
         torch.testing.assert_close(found.state_dict()[name], weight, rtol=0, atol=1e-6, msg=name)
 
 
-def test_accumulated_batches_make_one_step(model, tmp_path):
-    whole = specialise(model, SIZE, train_dataset=make_dataset(), output_dir=tmp_path, **STEP)
-    halves = {**STEP, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}
-    found = specialise(model, SIZE, train_dataset=make_dataset(), output_dir=tmp_path, **halves)
-    for name, weight in whole.state_dict().items():
-        torch.testing.assert_close(found.state_dict()[name], weight, rtol=0, atol=1e-6, msg=name)
+@pytest.mark.parametrize("label_weight", [0.0, 1.0])
+def test_accumulated_batches_make_one_step_whatever_rows_and_labels_each_has(tmp_path, label_weight):
+    """Six rows are batches of four, with two labels of tokens, and of two, with one."""
+    labels = [[0, 1, *[-100] * 5], *[[-100] * 7] * 3, [-100, 2, *[-100] * 5], [-100] * 7]
+    rows = make_dataset(6).remove_columns("labels").add_column("labels", labels)
+    model, found = make_model(head="ForTokenClassification"), []
+    for size, count in ((6, 1), (4, 2)):
+        settings = {**STEP, "per_device_train_batch_size": size, "gradient_accumulation_steps": count}
+        settings |= {"label_weight": label_weight, "train_sampling_strategy": "sequential", "output_dir": tmp_path}
+        found.append(specialise(model, SIZE, train_dataset=rows, **settings).state_dict())
+    for name, weight in found[0].items():
+        torch.testing.assert_close(found[1][name], weight, rtol=0, atol=1e-6, msg=name)
 
 
 def test_it_draws_by_its_own_seed_and_leaves_the_draws_of_the_caller_alone(model, tmp_path):

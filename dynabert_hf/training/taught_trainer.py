@@ -1,0 +1,90 @@
+"""What trainers of all sizes and of a single one have in common: a batch is a part of its step, and has a student."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from accelerate.utils.memory import clear_device_cache
+from transformers import Trainer
+
+from ..data.pooling import single_texts
+from ..data.views import FreshViews
+from ..tasks import is_sentence_encoder, without_labels
+from .accounting import Items, Shares, of_labelled
+from .arguments import DynaBertTrainingArguments
+from .distillation import loss_of_labelled_rows
+from .teaching import viewed
+
+
+class TaughtTrainer(Trainer):
+    """transformers' `Trainer` with losses that are means over all items of a step, however it is divided."""
+
+    args: DynaBertTrainingArguments
+    model: Any
+    _views: FreshViews | None = None
+    _shares = Shares()
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
+        """The batches of an optimiser step, and the items that its losses are means over, averaged over processes.
+
+        Those at the end of a stream that fill no step are left out: transformers would add them to the next one.
+
+        Raises:
+            ValueError: If a stream has not enough for one step.
+        """
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if len(batches) < num_batches:
+            if batches and self.state.global_step == 0:
+                raise ValueError(
+                    f"train_dataset ended after {len(batches)} batches, and gradient_accumulation_steps={num_batches} "
+                    "are a step. Give more rows, smaller batches or fewer accumulation steps."
+                )
+            batches = []
+        batches = viewed(self._views, batches, self.state)
+        if not batches:
+            return batches, None
+        items = torch.stack([torch.as_tensor(number, device=device).float() for number in Items.of_all(batches)])
+        mean = self.accelerator.reduce(items, reduction="mean")  # of few labels on many processes less than 1
+        return batches, Items(*mean.masked_fill(mean == 0, 1))
+
+    def begin_batch(self, model: torch.nn.Module, inputs: dict[str, Any], step: Items | None) -> dict[str, Any]:
+        """Put the model and the optimiser into the mode of training; returns the batch as the model takes it.
+
+        Args:
+            model: The model, perhaps wrapped.
+            inputs: The batch.
+            step: What `get_batch_samples` counted in the whole step; None: the batch is the step.
+        """
+        model.train()
+        optimizer: Any = self.optimizer
+        if callable(getattr(optimizer, "train", None)):  # of optimisers without a schedule
+            optimizer.train()
+        every = self.args.torch_empty_cache_steps
+        if every is not None and self.state.global_step % every == 0:
+            clear_device_cache()
+        inputs = self._prepare_inputs(inputs)
+        self._shares = Shares.of(Items.of(inputs), step)
+        return single_texts(inputs) if is_sentence_encoder(self.model) else inputs
+
+    def student_outputs(self, model: torch.nn.Module, inputs: dict[str, Any]) -> tuple[torch.Tensor | None, Any]:
+        """The loss on labels, where it has a weight, and the outputs of the same pass.
+
+        Raises:
+            ValueError: If the batch has no labels for it.
+        """
+        wanted = {"output_hidden_states": bool(self.args.hidden_weight), "return_dict": True}
+        with self.compute_loss_context_manager():
+            if self.args.label_weight == 0:
+                return None, model(**without_labels(inputs), **wanted)
+            if not inputs.keys() & set(self.label_names):
+                raise ValueError(
+                    f"label_weight={self.args.label_weight} needs labels, but a batch has {sorted(inputs)}. Name the "
+                    f"column of the labels {' and '.join(self.label_names)}, or give label_weight=0."
+                )
+            labels = inputs.get("labels")
+            if labels is not None and labels.is_floating_point() and labels.isnan().any():
+                outputs = model(**without_labels(inputs), **wanted)
+                return loss_of_labelled_rows(outputs, labels, self.model.config, self.compute_loss_func), outputs
+            loss, outputs = self.compute_loss(model, {**inputs, **wanted}, return_outputs=True)
+            return of_labelled(loss, inputs), outputs
