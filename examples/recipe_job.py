@@ -114,7 +114,8 @@ def run_script(name, arguments, prepare):
         check_output_folder(job)
         folder = run(job, model)
         if repository:
-            print(push_folder(folder, repository, token=training_args.hub_token))
+            revision, token = training_args.hub_revision, training_args.hub_token
+            print(push_folder(folder, repository, revision=revision, token=token))
 
 
 def check_splits(job):

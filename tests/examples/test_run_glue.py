@@ -212,6 +212,7 @@ def test_arguments_may_stand_in_a_json_file(tmp_path, reviews):
     given = dict(zip((name.removeprefix("--") for name in reviews[::2]), reviews[1::2], strict=True))
     given |= {"model_name_or_path": save_model(tmp_path / "model"), "output_dir": str(tmp_path / "out")}
     given |= {"do_eval": True, "use_cpu": True, "disable_tqdm": True, "widths": [0.5, 1.0], "depths": [1.0]}
+    given["text_column_names"] = ["text"]
     (tmp_path / "arguments.json").write_text(json.dumps(given))
     run_glue.main([str(tmp_path / "arguments.json")])
     assert len(results_of(tmp_path / "out")["sub_networks"]) == 2
@@ -289,10 +290,13 @@ def test_a_page_that_no_run_wrote_is_not_replaced_by_the_card_of_a_stage(tmp_pat
 
 
 @pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # huggingface_hub to its HTTP library
-def test_a_run_is_pushed_with_model_code_and_card(tmp_path, reviews, hub):
+@pytest.mark.parametrize("branch", [None, "try"])
+def test_a_run_is_pushed_with_model_code_and_card_to_the_branch_that_was_named(tmp_path, reviews, hub, branch):
+    named = [] if branch is None else ["--hub_revision", branch]
     glue(*reviews, "--model_name_or_path", save_model(tmp_path / "model"), "--stage", "finetune", "--output_dir",
-        tmp_path / "reviews", "--push_to_hub", "--hub_model_id", "me/reviews")  # fmt: skip
-    files = hub.files("me/reviews")
+        tmp_path / "reviews", "--push_to_hub", "--hub_model_id", "me/reviews", *named)  # fmt: skip
+    files = hub.files("me/reviews", branch or "main")
+    assert branch is None or "config.json" not in hub.files("me/reviews")
     assert {"model.safetensors", "modeling_dynabert.py", "README.md", "tokenizer.json", "results.csv"} <= set(files)
     assert b"accuracy of w0.5-d0.5" in files["README.md"]
 
