@@ -66,8 +66,8 @@ def prepare(data_args, model_args, training_args, given):
             raw["retrieval"] = read_rows(data_args.retrieval_file, cache_dir=model_args.cache_dir)
     encoder = load_encoder(model_args.first_model, model_args, data_args, revision=model_args.model_revision)
     tests = ("test",) if training_args.do_predict and "test" in raw else ()
-    evaluations = {"": "validation", "retrieval": "retrieval"}
-    data = Splits(raw, None, {suffix: split for suffix, split in evaluations.items() if split in raw}, tests)
+    measured = [split for split in ("validation", "retrieval") if split in raw]
+    data = Splits(raw, None, dict(zip(("", "retrieval"), measured, strict=False)), tests)
     with training_args.main_process_first(desc="tokenising"):
         splits = tokenised(shortened(data, data_args, training_args.seed), encoder, data_args.max_seq_length)
     for split in (*(data.evaluations.values() if training_args.do_eval else ()), *tests):

@@ -5,6 +5,7 @@ import json
 
 import pytest
 import run_embeddings
+from datasets import Dataset, DatasetDict
 from helpers.sentences import make_encoder, make_pairs, make_texts, save_encoder
 from transformers import AutoModel, AutoTokenizer
 
@@ -58,6 +59,19 @@ def test_one_command_makes_and_measures_all_sizes(tmp_path, files):
     )
     assert (out / "model" / "modules.json").exists()
     assert AutoModel.from_pretrained(out / "model").config.matryoshka_dims == [8]
+
+
+@pytest.mark.parametrize("asked", [["--do_eval"], ["--do_train", "--do_eval"]])
+def test_retrieval_alone_is_measured_once_where_data_have_no_part_to_evaluate(tmp_path, asked):
+    DatasetDict(train=Dataset.from_dict({"text": make_texts(12)})).save_to_disk(tmp_path / "data")
+    labelled = [{"text": text, "label": "ab"[row % 2]} for row, text in enumerate(make_texts(10, seed=5))]
+    run(
+        *("--dataset_name", tmp_path / "data", "--retrieval_file", write(tmp_path / "intents.csv", labelled), *asked),
+        *("--model_name_or_path", save_encoder(tmp_path / "encoder"), "--output_dir", tmp_path / "out"),
+    )
+    folder = tmp_path / "out" / "model" if "--do_train" in asked else tmp_path / "out"
+    [*_, full] = json.loads((folder / "results.json").read_text())["sub_networks"]
+    assert set(full) == {"size", "width", "depth", "accuracy_at_1", "mrr", "parameters", "flops"}
 
 
 def test_texts_are_cut_while_training_and_the_encoder_reads_as_much_as_before(tmp_path, files):
