@@ -86,7 +86,7 @@ def tokenised(split, part, model, tokenizer, data_args):
             f"Split {split!r} has the columns {part.column_names} but no {column!r}. Name the one with the texts by "
             "--text_column_name."
         )
-    part = part.filter(lambda row: bool((row[column] or "").strip()))
+    part = part.filter(lambda row: row[column] is not None and bool(str(row[column]).strip()))
     if not len(part):
         raise InputError(f"Split {split!r} holds blank texts only. Give at least one with words.")
     rows = encoded(part, TextColumns((column,), None), model, tokenizer, max_length=length_for(model, data_args))

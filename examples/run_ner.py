@@ -27,6 +27,7 @@ from dynabert_hf.cli.tags import OUTSIDE
 from dynabert_hf.data.encoding import encoded
 from dynabert_hf.data.text_columns import TAGS, WORDS, TextColumns
 from dynabert_hf.data.text_files import read_tagged_words
+from dynabert_hf.task_metrics import IGNORED
 from dynabert_hf.tasks import TagCollator, task_of
 
 USAGE = "run_ner.py --model_name_or_path MODEL --dataset_name DATA --output_dir FOLDER ... | ARGUMENTS.json | --help"
@@ -112,7 +113,7 @@ def tags_of(train, column):
     kind = getattr(train.features[column], "feature", None)
     if isinstance(kind, ClassLabel):
         return tuple(kind.names)
-    found = {str(tag) for row in train[column] if isinstance(row, list) for tag in row}
+    found = {str(tag) for row in train[column] if isinstance(row, list) for tag in row if tag != IGNORED}
     return tuple(sorted(found, key=lambda tag: (tag != "O", tag.partition("-")[::-1])))
 
 

@@ -100,6 +100,15 @@ def test_a_tagger_learns_its_own_tags_of_which_data_may_lack_some(tmp_path, conf
     assert row[1:-1] == [NAMED["label2id"][tag] for tag in tags]
 
 
+def test_words_that_do_not_count_make_no_tag(tmp_path):
+    (tmp_path / "train.jsonl").write_text(json.dumps({"tokens": ["a", "film", "of"], "ner_tags": [0, -100, 3]}))
+    command = ["--train_file", str(tmp_path / "train.jsonl"), "--do_train", "--output_dir", str(tmp_path / "out")]
+    command += ["--model_name_or_path", save_model(tmp_path / "model", "Model"), "--finetune_teacher"]
+    job, model = run_ner.prepare(*run_ner.parse_arguments(command, run_ner.TaggingArguments, usage="", description=""))
+    assert model.config.id2label == {0: "0", 1: "3"}
+    assert job.data.splits["train"]["labels"][0] == [-100, 0, -100, 1, -100]
+
+
 @pytest.mark.parametrize(("side", "places"), [("right", [1, 2, 3, 4, 5]), ("left", [None, None, 1, 2, 3, 4, 5])])
 def test_every_word_has_the_place_of_its_first_piece_or_none(side, places):
     names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b", "##b"]
@@ -192,6 +201,14 @@ def test_texts_without_labels_adapt_a_language_model(tmp_path):
     tested = json.loads((tmp_path / "out" / "test_results.json").read_text())
     of_sizes = [tested[f"test_{size}_perplexity"] for size in SIZES]
     assert tested["test_mean_perplexity"] == pytest.approx(sum(of_sizes) / 2)
+
+
+def test_numbers_among_texts_are_read_as_they_are_written(tmp_path):
+    tokenizer = BertTokenizer(vocab={word: at for at, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"07"])})
+    model = transformers.BertForMaskedLM(BACKBONE_CONFIGS["Bert"](**TINY))
+    arguments = SimpleNamespace(text_column_name="text", max_seq_length=8)
+    rows = run_mlm.tokenised("train", Dataset.from_dict({"text": [7, None, 0]}), model, tokenizer, arguments)
+    assert rows["input_ids"][:] == [[2, 5, 3], [2, 4, 3]]
 
 
 @pytest.mark.parametrize(
