@@ -54,5 +54,5 @@ class GlueArguments(SourceArguments):
                     "Leave it out."
                 )
         super().__post_init__()
-        if self.text_column_names is not None:
+        if isinstance(self.text_column_names, str):  # a json file may list them
             self.text_column_names = [name.strip() for name in self.text_column_names.split(",")]

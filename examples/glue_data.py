@@ -58,7 +58,7 @@ def load_task(task, *, dataset=None, config=None, **kwargs):
             raise InputError(f"{source!r} has the splits {sorted(raw)} but no {split!r}, which task {task!r} needs.")
     tests = tuple(split for split in tests if split in raw)
     raw = DatasetDict({split: raw[split] for split in ("train", *evaluations.values(), *tests)})
-    splits = _named_alike(raw, TEXT_COLUMNS[task], "label", tests=tests)
+    splits = named_alike(raw, TEXT_COLUMNS[task], "label", tests=tests)
     labels = LABELS.get(task)
     return Splits(with_labels(splits, labels, column="label"), labels, evaluations, tests)
 
@@ -79,7 +79,7 @@ def load_free_form(raw, *, text_columns, label_column, regression):
             f"The training data have the columns {train.column_names} but no {label_column!r}. Name the one with the "
             "labels by --label_column_name."
         )
-    splits = _named_alike(raw, text_columns or _find_text(train, label_column), label_column, tests=tests)
+    splits = named_alike(raw, text_columns or _find_text(train, label_column), label_column, tests=tests)
     evaluations = {"": "validation"} if "validation" in raw else {}
     if hasattr(train.features[label_column], "feature") and not regression:
         labels = names_in_lists(train, label_column)
@@ -199,7 +199,7 @@ def _name(label):
     return str(int(label)) if isinstance(label, float) and label.is_integer() else str(label)
 
 
-def _named_alike(raw, text_columns, label_column, *, tests):
+def named_alike(raw, text_columns, label_column, *, tests):
     """The splits with the columns text, text_pair and label only."""
     if len(text_columns) not in (1, 2):
         raise InputError(
@@ -211,7 +211,10 @@ def _named_alike(raw, text_columns, label_column, *, tests):
         has_labels = label_column in data.column_names
         for column in (*names, *([] if split in tests and not has_labels else [label_column])):
             if column not in data.column_names:
-                raise InputError(f"Split {split!r} has the columns {data.column_names} but no {column!r}.")
+                raise InputError(
+                    f"Split {split!r} has the columns {data.column_names} but no {column!r}. Give all splits the same "
+                    "columns, or name others."
+                )
         for column in names:
             if not _is_text(data.features[column]):
                 raise InputError(f"Column {column!r} of split {split!r} holds {data.features[column]}, not text.")

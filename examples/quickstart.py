@@ -23,7 +23,7 @@ from pathlib import Path
 import embedded
 import torch
 from datasets import DatasetDict
-from glue_data import label_names, with_labels
+from glue_data import label_names, named_alike, with_labels
 from recipe_data import InputError, load_named
 from recipe_training import a_new_head, check_same_settings
 from rich.console import Console
@@ -182,16 +182,15 @@ def load_given(arguments):
         data = DatasetDict(train=data["train"], test=data[test])
     else:
         data = DatasetDict(train=read_rows(arguments.train_file), test=read_rows(arguments.test_file))
-    columns = {arguments.text_column: "text", arguments.label_column: "label"}
     for split, part in data.items():
-        for column in columns:
+        for column in (arguments.text_column, arguments.label_column):
             if column not in part.column_names:
                 raise InputError(
                     f"The {split} data has no column {column!r}, only {part.column_names}. "
                     "Name it with --text-column or --label-column."
                 )
     labels = label_names(data["train"], arguments.label_column)
-    data = data.select_columns(list(columns)).rename_columns({old: new for old, new in columns.items() if old != new})
+    data = named_alike(data, (arguments.text_column,), arguments.label_column, tests=())
     data = with_labels(data, labels, column=arguments.label_column)
     if "label" not in data["test"].column_names:
         raise InputError(

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from datasets import DatasetDict, load_dataset, load_from_disk
+from datasets.exceptions import DatasetGenerationError
 from transformers.utils import logging
 
 from dynabert_hf.data.columns import drawn_rows
@@ -97,10 +98,11 @@ def load_named(source, config, *, option="--dataset_name", **kwargs):
         return load_from_disk(source)
     try:
         return load_dataset(source, config, **kwargs)
-    except (ConnectionError, OSError, ValueError) as error:  # no network, no such data set, no such configuration
+    except (OSError, ValueError, DatasetGenerationError) as error:  # no network, no such data, files of other columns
+        cause = (isinstance(error, DatasetGenerationError) and error.__cause__) or error
         name = f"{source!r} ({config})" if config else repr(source)
         raise InputError(
-            f"The data set {name} cannot be loaded: {str(error).rstrip('.')}. Give the id of one on the Hub, or "
+            f"The data set {name} cannot be loaded: {str(cause).rstrip('.')}. Give the id of one on the Hub, or "
             f"with {option} a folder with a copy, such as DatasetDict.save_to_disk makes."
         ) from error
 

@@ -1,5 +1,7 @@
 """What examples/run_glue.py refuses, before any work, and what it says."""
 
+import json
+
 import pytest
 import run_glue
 from datasets import Dataset, DatasetDict, Value
@@ -164,6 +166,13 @@ def test_a_copy_of_a_task_without_a_split_is_refused(tmp_path):
 def test_without_a_network_the_data_set_that_cannot_be_had_is_named(tmp_path):
     with pytest.raises(SystemExit, match=r"'nyu-mll/glue' \(sst2\) cannot be loaded: .* --dataset_name a folder"):
         glue(*SST2, "--model_name_or_path", "none", "--output_dir", tmp_path)
+
+
+def test_a_folder_whose_files_do_not_go_together_is_refused(tmp_path):
+    for name, label in (("train", "label"), ("test", "target")):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({"text": "a film", label: "good"}))
+    with pytest.raises(SystemExit, match=r"cannot be loaded: .* column names don't match\. .* --dataset_name a folder"):
+        glue("--dataset_name", tmp_path, "--do_train", "--model_name_or_path", "none", "--output_dir", tmp_path / "o")
 
 
 @pytest.mark.parametrize(

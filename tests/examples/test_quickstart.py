@@ -60,6 +60,8 @@ def test_labels_of_a_test_file_that_lacks_some_are_those_of_the_training_file(tm
         (ROWS, ["a film,good", "a film,"], "of split 'test' has the label None"),
         (["a,0", "b,1"], ["a,-1", "b,-1"], "Column 'verdict' of the test data holds no labels, only -1 or nothing"),
         (ROWS, ["a film,", "a plot,"], "Column 'verdict' of the test data holds no labels.* Give test data with"),
+        (ROWS, [*ROWS, ",good"], "Column 'review' of split 'test' is empty in 1 rows. Fill or remove them"),
+        (["1,good", "2,bad"], ROWS, r"Column 'review' of split 'train' holds .*int64.*, not text"),
     ],
 )
 def test_test_data_that_cannot_be_scored_are_refused_before_fine_tuning(tmp_path, monkeypatch, train, test, message):
