@@ -8,7 +8,7 @@
 
 The model is a folder or Hub id of sentence-transformers. The texts to learn from are all columns of text, one or two;
 labels play no part. Each evaluation has two columns of text and a `score`, measured by Spearman's correlation, or one
-and a `label`, measured by retrieval of texts with the same label. docs/tasks.md tells more.
+and a `label`, measured by retrieval of texts with the same label. docs/embeddings.md tells more.
 """
 
 import sys

@@ -193,7 +193,7 @@ def test_the_stock_encoder_pools_as_before_behind_the_files_that_the_page_names(
     model.save_pretrained(tmp_path / "model")
     encoder.tokenizer.save_pretrained(tmp_path / "model")
     model.to_backbone().save_pretrained(tmp_path / "stock")
-    page = (ROOT / "docs" / "tasks.md").read_text().partition("**The stock encoder**")[2].partition("Copy")[2]
+    page = (ROOT / "docs" / "embeddings.md").read_text().partition("**The stock encoder**")[2].partition("Copy")[2]
     for name in page.partition(" from the saved model")[0].split("`")[1::2]:
         copy = shutil.copytree if (tmp_path / "model" / name).is_dir() else shutil.copy
         copy(tmp_path / "model" / name, tmp_path / "stock" / name)

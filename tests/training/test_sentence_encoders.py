@@ -274,7 +274,7 @@ def test_other_heads_have_no_leading_parts_of_vectors(tmp_path):
 def test_the_lines_of_the_page_run_as_they_stand(folder, tmp_path, monkeypatch, capsys):
     """With a tiny encoder and tiny data under the names of the Hub."""
     pytest.importorskip("sentence_transformers")
-    page = (ROOT / "docs" / "tasks.md").read_text()
+    page = (ROOT / "docs" / "embeddings.md").read_text()
     code = next(
         block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "SentenceTransformer" in block
     )
