@@ -18,7 +18,7 @@ from ..model.subnetwork import SubNetwork, as_size
 from .cascade import CascadeRecord
 from .choosing import pareto_front
 from .metrics import is_lower_better
-from .records import COSTS, SizeRecord, cost_of, format_cost, metric_of, size_label
+from .records import COSTS, SizeRecord, cost_of, format_cost, metric_of, of_one_setting, size_label
 from .tables import metric_text, shortened
 
 if TYPE_CHECKING:
@@ -130,11 +130,11 @@ def plot_grid(
         greater_is_better: The direction of the metric; None: as its name says.
 
     Raises:
-        ValueError: If no size with a width and a depth has the metric or cost.
+        ValueError: If no size with a width and a depth has the metric or cost, or records are of several settings.
         ImportError: If matplotlib is not installed.
     """
     of = "costs" if metric in COSTS else "metrics"
-    found = [(size, getattr(one, of)) for one in records if (size := _grid_size(one))]
+    found = [(size, getattr(one, of)) for one in of_one_setting(records) if (size := _grid_size(one))]
     values = {(size.depth, size.width): own[metric] for size, own in found if metric in own}
     if not values:
         known = sorted({name for _, own in found for name in own}) or "nothing"

@@ -28,7 +28,7 @@ from dynabert_hf import (
     recommend,
     search_layers,
 )
-from dynabert_hf.sizes.plots import plot_pareto
+from dynabert_hf.sizes.plots import plot_grid, plot_pareto
 from dynabert_hf.sizes.records import format_cost
 
 NUMPY = {"metrics": {"f1": np.float32(0.5)}, "costs": {"flops": np.int64(7)}, "setting": {"batch_size": np.int64(2)}}
@@ -134,6 +134,7 @@ def test_costs_of_several_settings_are_never_mixed(name, tmp_path):
         lambda: recommend(both, latency_ms=11),
         lambda: pareto_front(both, cost="latency_ms"),
         lambda: plot_pareto(both, tmp_path / "sizes.png", cost="latency_ms"),
+        lambda: plot_grid(both, tmp_path / "grid.png", metric="latency_ms"),
         lambda: LatencyController(make_model(), both, ServingTarget(p95_ms=20)),
     ]
     option = "--" + name.replace("_", "-")
