@@ -12,7 +12,7 @@ from rich.console import Console
 from ..data.labelled_text import LabelledText
 from ..model.subnetwork import parse_size
 from ..sizes.evaluation import store_metrics, store_sizes
-from ..sizes.layer_search import SearchResult, check_judged, search_layers
+from ..sizes.layer_search import SearchResult, check_judged, one_kind_of_budgets, search_layers
 from ..sizes.measured_rows import rows_in_words
 from ..sizes.records import SizeRecord, format_cost, size_label
 from ..sizes.tables import quantity, table_of
@@ -24,6 +24,8 @@ from .tables import print_json
 
 def search(arguments: Namespace, console: Console) -> None:
     """The best layer shapes within budgets."""
+    budgets = {name: getattr(arguments, name) for name in ("latency_ms", "flops", "parameters")}
+    one_kind_of_budgets(**budgets)  # refused before importance is measured
     config_file = stored_config(arguments) if arguments.store else None
     model = load_model(arguments.model)
     text = labelled_text(arguments, model)
@@ -34,7 +36,6 @@ def search(arguments: Namespace, console: Console) -> None:
         )
     check_judged(text)
     setting = _setting(arguments, model)
-    budgets = {name: getattr(arguments, name) for name in ("latency_ms", "flops", "parameters")}
     result = search_layers(
         model,
         text,

@@ -157,7 +157,7 @@ def search_layers(
     started = time.perf_counter()
     check_elastic(model)
     check_judged(text)
-    cost, budgets = _budgets(flops=flops, parameters=parameters, latency_ms=latency_ms)
+    cost, budgets = one_kind_of_budgets(flops=flops, parameters=parameters, latency_ms=latency_ms)
     check_counts(max_rows=max_rows, evaluations=evaluations)
     if not time_limit_s >= 0:
         raise ValueError(f"time_limit_s={time_limit_s!r} is no time. Give a number of seconds, at least 0.")
@@ -204,8 +204,12 @@ def check_judged(text: LabelledText) -> None:
         )
 
 
-def _budgets(**given: float | Sequence[float] | None) -> tuple[str, tuple[float, ...]]:
-    """The one kind of budget that was given, and the amounts, from small to large."""
+def one_kind_of_budgets(**given: float | Sequence[float] | None) -> tuple[str, tuple[float, ...]]:
+    """The one kind of budget that was given, and the amounts, from small to large.
+
+    Raises:
+        ValueError: If none or several were given, or one is no amount above 0.
+    """
     named = {name: value for name, value in given.items() if value is not None}
     if len(named) != 1:
         raise ValueError(

@@ -57,9 +57,24 @@ def test_a_table_fits_a_terminal(folder, capsys):
     assert table.count("found") == 2
 
 
+@pytest.mark.parametrize(
+    ("budgets", "message"),
+    [
+        ((), "No budgets were given. Possible is one of"),
+        (("--flops", "0"), "flops=[0.0] is not a budget. Give finite numbers above 0"),
+        (("--flops", "1e6", "--latency-ms", "5"), "['latency_ms', 'flops'] were given. Possible is one of"),
+    ],
+)
+def test_budgets_that_cannot_be_are_refused_before_importance_is_measured(
+    folder, capsys, monkeypatch, budgets, message
+):
+    monkeypatch.setattr("dynabert_hf.cli.searches.measure_importance", lambda *_: pytest.fail("measured before"))
+    assert run(folder, *budgets) == 1
+    assert message in capsys.readouterr().err
+
+
 def test_what_cannot_be_searched_for_is_refused(folder, capsys):
     for message, arguments in {
-        "No budgets were given. Possible is one of": (),
         "is out of reach: the smallest shape, l0h1n12, costs": ("--flops", "10"),
         "Shapes are searched for under one setting": ("--flops", "1e6", "--batch-size", "1", "8"),
         "--runtime has no effect where costs are counted from shapes. Possible": (
