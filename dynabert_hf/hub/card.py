@@ -403,8 +403,8 @@ def _limits(facts: ModelCardFacts) -> list[str]:
     limits = []
     if list(facts.stages) == ["width"]:
         limits.append("Only full depth was trained yet. Smaller depths run, and need stage `depth` to be of use.")
-    elif facts.stages:
-        limits.append("Only the sizes in the table were trained. Others run, and were not measured.")
+    elif facts.stages and len(facts.sizes) > 1:
+        limits.append("Sizes that are not in the table run, too, but were neither trained nor measured.")
     difference = _difference(facts)
     if difference:
         limits.append(difference)

@@ -8,7 +8,7 @@ from helpers.tiny import make_model, make_tokenizer
 from transformers import AutoModelForSequenceClassification
 
 from dynabert_cli import main
-from dynabert_hf import LabelledText, count_flops, measure_importance, search_layers
+from dynabert_hf import LabelledText, ModelCardFacts, count_flops, measure_importance, search_layers, write_model_card
 
 FEW = ("--evaluations", "8", "--sequence-length", "8")
 
@@ -40,6 +40,24 @@ def test_what_is_found_is_what_the_package_finds_and_is_kept(folder, capsys):
     assert main(["recommend", str(folder / "model"), "--flops", str(budget), "--sequence-length", "8"]) == 0
     assert main(["show", str(folder / "model")]) == 0
     assert "layers (" in capsys.readouterr().out
+
+
+def test_the_card_shows_what_a_search_stored(folder, capsys):
+    model = make_review_model()
+    model.config.metrics = {size: {"accuracy": 0.25} for size in ("w0.25-d0.5", "w1-d1")}
+    model.save_pretrained(folder / "model")
+    write_model_card(folder / "model", ModelCardFacts.from_stored(model, stages={"depth": {"seed": 1}}))
+    assert run(folder, "--flops", "180000", *FEW, "--store", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    card = (folder / "model" / "README.md").read_text()
+    cells = [[cell.strip(" `") for cell in line.split("|")] for line in card.splitlines() if line.count("|") > 4]
+    table = {own[1]: own[4] for own in cells}
+    measured = {row["size"]: f"{row['accuracy']:.4f}" for row in (*told["found"], *told["grid"])}
+    assert told["found"][0]["size"].startswith("l0h")  # of no width and depth, so that it was not trained
+    assert measured.items() <= table.items()
+    assert table["w1-d1"] == "0.2500"  # above the budget, and so not measured
+    assert "16 rows of dev.csv" in card
+    assert "Sizes that are not in the table run, too, but were neither trained nor measured." in card
 
 
 def test_a_found_shape_that_is_recommended_is_named_as_other_commands_take_it(tmp_path, capsys):

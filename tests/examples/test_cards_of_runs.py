@@ -136,7 +136,7 @@ def assert_made_and_limits(parts, *, rows, metric, metrics, learning_rate="0.000
     differ = f"The sizes differ: `{metric}` lies between {least} and {most}."
     lines = [line[2:] for line in parts["Limits"].splitlines() if line.startswith("- ")]
     assert lines == [
-        "Only the sizes in the table were trained. Others run, and were not measured.",
+        "Sizes that are not in the table run, too, but were neither trained nor measured.",
         differ if least != most else f"All measured sizes have: `{metric}` {most}.",
         "Biases and errors of the model and data that training began with are likely still there.",
         "FLOPs and latency do not scale alike on all hardware; measure on yours.",
