@@ -42,6 +42,20 @@ class Answer:
     reason: str
 
 
+def check_classifies(model_class: type | str) -> None:
+    """Whether models of a class, or of the class with this name, classify texts or give them a value.
+
+    Raises:
+        TypeError: If they do not.
+    """
+    if task_of(model_class).pipeline != "text-classification":
+        name = model_class if isinstance(model_class, str) else model_class.__name__
+        raise ModelTypeError(
+            f"A {name} does not classify texts. The page is for models ForSequenceClassification; use `dynabert "
+            "predict` for others."
+        )
+
+
 class Playground:
     """A model at hand at every trained size, each measured once on this machine.
 
@@ -57,11 +71,7 @@ class Playground:
     """
 
     def __init__(self, model: ElasticModelMixin, tokenizer: Any, *, sequence_length: int = 32, rounds: int = 10):
-        if task_of(model).pipeline != "text-classification":
-            raise ModelTypeError(
-                f"A {type(model).__name__} does not classify texts. The page is for models "
-                "ForSequenceClassification; use `dynabert predict` for others."
-            )
+        check_classifies(type(model))
         if tokenizer is None:
             raise ValueError("tokenizer is None, and a model in memory has none. Give the tokenizer of the model.")
         self.model, self.tokenizer = model, tokenizer

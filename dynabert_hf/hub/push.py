@@ -25,7 +25,7 @@ from ..sizes.evaluation import stored_metrics
 from ..sizes.records import SizeRecord
 from .card import place_in_code, write_model_card
 from .facts import ModelCardFacts
-from .space import check_token, push_space
+from .space import check_space, push_space
 
 
 def push_subnetworks(
@@ -130,7 +130,8 @@ def push_folder(
 
     Raises:
         FileNotFoundError: If the folder holds no elastic model, or no weights.
-        ValueError: If a Space is asked for without an access token.
+        ValueError: If a Space is asked for without an access token, or beside a `revision`, which it would not show.
+        TypeError: If a Space is asked for of a model that does not classify texts.
         ConnectionError: If the Hub cannot be reached or refuses. The folder is as it was; call again to go on.
     """
     folder, api = Path(folder), HfApi(token=token)
@@ -142,7 +143,8 @@ def push_folder(
         )
     model = _shell_of(folder)
     if space:
-        check_token(token)
+        saved_as, *_ = model.config.architectures or [type(model).__name__]
+        check_space(saved_as, revision=revision, token=token)
     with tempfile.TemporaryDirectory() as scratch:
         (Path(scratch) / "config.json").write_bytes((folder / "config.json").read_bytes())
         model.prepare_upload(scratch)

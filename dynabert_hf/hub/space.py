@@ -8,6 +8,8 @@ from typing import Any
 import huggingface_hub
 from huggingface_hub import CommitOperationAdd, HfApi
 
+from .playground import check_classifies
+
 APP = '''"""The page of {model}: sliders for its sizes, a text, and the prediction of the size."""
 
 from dynabert_hf import make_page
@@ -16,12 +18,24 @@ make_page("{model}").launch()
 '''
 
 
-def check_token(token: str | bool | None) -> None:
-    """Whether there is an access token, to be known before anything is pushed.
+def check_space(model_class: str, *, revision: str | None, token: str | bool | None) -> None:
+    """Whether a model can be shown by a Space, to be known before anything is pushed.
+
+    Args:
+        model_class: Name of its class.
+        revision: Branch that it is pushed to, if not the main one.
+        token: Access token; None: the one that is stored.
 
     Raises:
-        ValueError: If there is none.
+        TypeError: If the page does not show models of this class.
+        ValueError: If it is pushed to another branch than the Space reads, or there is no token.
     """
+    check_classifies(model_class)
+    if revision:
+        raise ValueError(
+            f"space=True makes a Space that loads the main branch, but the model goes to revision={revision!r}. Leave "
+            "one of the two out."
+        )
     if not (token or huggingface_hub.get_token()):
         raise ValueError(
             "space=True makes a Space on the Hub, but there is no access token. Possible is token=, or one that `hf "

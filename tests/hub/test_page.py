@@ -167,6 +167,15 @@ def test_a_space_without_a_token_is_refused_before_anything_is_pushed(hub, folde
     assert set(hub.repositories) == {"me/reviews", "spaces/me/reviews"}
 
 
+def test_a_space_that_could_not_show_the_model_is_refused_before_anything_is_pushed(hub, folder, tmp_path, capsys):
+    with pytest.raises(ValueError, match=r"loads the main branch, but the model goes to revision='trial'\. Leave one"):
+        push_folder(folder, "me/reviews", space=True, revision="trial", token=TOKEN)
+    make_model(head="ForTokenClassification").save_pretrained(tmp_path / "tags")
+    assert main(["push", str(tmp_path / "tags"), "me/tags", "--space"]) == 1
+    assert "A DynaBertForTokenClassification does not classify texts. The page is for" in capsys.readouterr().err
+    assert hub.repositories == {}
+
+
 needs_browser = pytest.mark.skipif(
     not (BROWSER and find_spec("gradio") and find_spec("playwright")),
     reason='needs Chromium and `pip install "dynabert_hf[demo]" playwright`',
