@@ -12,7 +12,7 @@ import transformers
 from rich.console import Console
 
 from ..data.columns import short
-from ..data.encoding import as_texts, encoded
+from ..data.encoding import as_texts, encoded, most_tokens, tokenised
 from ..data.labelled_text import joined, read_texts, read_words, usual_texts
 from ..data.questions import COLUMNS as QUESTION_COLUMNS
 from ..data.questions import WINDOW, Questions, read_questions
@@ -22,14 +22,11 @@ from ..families import longest_input
 from ..files import check_writable_file, json_text, write_whole
 from ..model.subnetwork import size_name
 from ..sizes.tables import table_of
-from ..task_metrics import problem_type
-from ..tasks import TASKS, is_sentence_encoder, task_of
+from ..tasks import TASKS, answers_of, is_sentence_encoder, task_of
 from .inputs import load_model, needed_tokenizer
 from .passes import outputs_of
 from .tables import print_json, then
 from .tags import as_text, tag_texts
-
-pipeline: Any = transformers.pipeline  # typed for the classes of transformers alone
 
 
 def predict(arguments: Namespace, console: Console) -> None:
@@ -167,19 +164,10 @@ def predict_texts(
 
 
 def _classify(model: Any, tokenizer: Any, rows: Sequence[Sequence[str]], batch_size: int) -> list[dict]:
-    kind = problem_type(model.config)
-    how = {"regression": "none", "multi_label_classification": "sigmoid"}.get(kind, "softmax")
-    classify = pipeline("text-classification", model, tokenizer=tokenizer, function_to_apply=how, top_k=None)
-    inputs = [dict(zip(("text", "text_pair"), row, strict=False)) for row in rows]
-    scored = classify(inputs, batch_size=batch_size, truncation=True)
-    if kind == "regression" and model.config.num_labels == 1:
-        return [{"value": each[0]["score"]} for each in scored]
-    if kind == "single_label_classification":
-        return [dict(each[0]) for each in scored]
-    scores = [{one["label"]: one["score"] for one in each} for each in scored]
-    if kind == "regression":
-        return [{"values": each} for each in scores]
-    return [{"labels": [name for name in each if each[name] > 0.5], "scores": each} for each in scores]
+    inputs = tokenised(list(zip(*rows, strict=True)), tokenizer, most_tokens(model, tokenizer))
+    examples = [{name: inputs[name][row] for name in inputs} for row in range(len(rows))]
+    passes = outputs_of(model, tokenizer, examples, batch_size=batch_size)
+    return [one for outputs in passes for one in answers_of(outputs.logits.float().cpu().numpy(), model.config)]
 
 
 def _choose(model: Any, tokenizer: Any, rows: Sequence[Sequence[Any]], batch_size: int) -> list[dict]:
@@ -212,6 +200,7 @@ def _fill(model: Any, tokenizer: Any, texts: Sequence[str], batch_size: int) -> 
                 f"Row {row} is {short(text)}, without a {mask} in the {tokenizer.model_max_length} tokens that are "
                 f"read, so no word is asked for. Write {mask} in place of the words to find."
             )
+    pipeline: Any = transformers.pipeline  # typed for the classes of transformers alone
     fill = pipeline("fill-mask", model, tokenizer=tokenizer, top_k=1, tokenizer_kwargs={"truncation": True})
     found = fill(texts, batch_size=batch_size)
     # Of one text, and of one mask in a text, transformers makes no list.
