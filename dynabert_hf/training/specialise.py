@@ -21,7 +21,7 @@ from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import Size, SubNetwork, SubNetworkError
 from ..tasks import task_of, without_labels
 from .accounting import Items
-from .argument_checks import check_learns, check_taught
+from .argument_checks import check_device, check_learns, check_taught
 from .arguments import DynaBertTrainingArguments
 from .callbacks import AveragedWeights, KeptPositions, show_progress
 from .checks import check_datasets
@@ -159,6 +159,7 @@ def _arguments_of_one_size(given: Mapping[str, Any], scratch: str) -> DynaBertTr
     own = {"output_dir": folder, "save_strategy": "no", "num_train_epochs": 0.5, "hidden_matching": "own"}
     one_size = {"stage": "depth", "teacher_width": "full", "strategy": "grid"}
     args = DynaBertTrainingArguments(**{**defaults, **own, **given, **one_size})
+    check_device(args)
     check_learns(args, instead="for a size that is not trained on take extract()")
     return args
 
@@ -194,8 +195,8 @@ class OneSizeTrainer(TaughtTrainer):
         return super().create_scheduler(num_training_steps, optimizer)
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
-        """Train as transformers does; the teachers are as before when it returns or raises."""
-        with all_unchanged(self.teachers):
+        """Train as transformers does; the teachers and what is frozen are as before when it returns or raises."""
+        with self.without_untaught_parts(), all_unchanged(self.teachers):
             return super().train(*args, **kwargs)
 
     def training_step(  # type: ignore[override]
@@ -208,8 +209,9 @@ class OneSizeTrainer(TaughtTrainer):
         loss = torch.stack(losses).mean() * self._shares.sentences
         if on_labels is not None:
             loss = loss + self.args.label_weight * on_labels * self._shares.labelled
-        if not loss.isfinite():
-            raise _not_finite(f"The loss is {loss.item()} at step {self.state.global_step}")
+        of_all = self.accelerator.reduce(loss.detach(), "sum")  # so that all processes end, none waits for another
+        if not of_all.isfinite():
+            raise _not_finite(f"The loss is {of_all.item()} at step {self.state.global_step}")
         self.accelerator.backward(loss)
         return loss.detach()
 

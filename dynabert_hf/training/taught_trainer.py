@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -24,6 +26,24 @@ class TaughtTrainer(Trainer):
     model: Any
     _views: FreshViews | None = None
     _shares = Shares()
+
+    @contextmanager
+    def without_untaught_parts(self) -> Iterator[None]:
+        """Freeze what no loss of this training reaches: several processes would wait for its gradients."""
+        args, model = self.args, self.model
+        frozen: list[torch.nn.Parameter] = []
+        ends_before_head = args.logit_weight == args.label_weight == 0 or is_sentence_encoder(model)
+        if args.stage != "finetune" and ends_before_head:
+            parts = [part for name, part in model.base_model.named_children() if name != "pooler"]
+            taught = {id(weight) for part in parts for weight in part.parameters()}
+            frozen = [weight for weight in model.parameters() if weight.requires_grad and id(weight) not in taught]
+        try:
+            for weight in frozen:
+                weight.requires_grad_(False)
+            yield
+        finally:
+            for weight in frozen:
+                weight.requires_grad_()
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
         """The batches of an optimiser step, and the items that its losses are means over, averaged over processes.

@@ -7,8 +7,8 @@ The loop, the optimiser, the data loader and the checkpoints are those of transf
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -25,7 +25,7 @@ from ..data.labels import CastLabels
 from ..families import not_elastic
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import AnySize, SubNetwork, size_name
-from ..tasks import is_sentence_encoder, task_of, without_labels
+from ..tasks import task_of, without_labels
 from .accounting import Items, LossLog, of_labelled
 from .argument_checks import check_callables, check_device, check_label_names, check_precision
 from .arguments import DynaBertTrainingArguments
@@ -202,7 +202,7 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer, TaughtTrainer):
             check_ignored(kwargs.get("ignore_keys_for_eval"), elastic, self.compute_metrics)
         with (
             telling_texts_apart(self._teachers, elastic, self.processing_class),
-            self._without_untaught_parts(),
+            self.without_untaught_parts(),
             carrying(elastic, self._projections),
             all_unchanged(self._teachers),
         ):
@@ -210,24 +210,6 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer, TaughtTrainer):
                 look_at_teachers(self, self._teachers)
             elastic.config.forget_measured()
             return super().train(resume_from_checkpoint, *args, **kwargs)
-
-    @contextmanager
-    def _without_untaught_parts(self) -> Iterator[None]:
-        """Freeze what no loss of this stage reaches: several processes would wait for its gradients."""
-        args, elastic = self.args, self._elastic()
-        frozen: list[torch.nn.Parameter] = []
-        ends_before_head = args.logit_weight == args.label_weight == 0 or is_sentence_encoder(elastic)
-        if args.stage != "finetune" and ends_before_head:
-            parts = [part for name, part in elastic.base_model.named_children() if name != "pooler"]
-            taught = {id(weight) for part in parts for weight in part.parameters()}
-            frozen = [weight for weight in elastic.parameters() if weight.requires_grad and id(weight) not in taught]
-        try:
-            for weight in frozen:
-                weight.requires_grad_(False)
-            yield
-        finally:
-            for weight in frozen:
-                weight.requires_grad_()
 
     def hyperparameter_search(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Not possible: a search makes a trainer for each trial.

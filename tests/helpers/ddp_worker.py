@@ -7,8 +7,9 @@ import torch
 from accelerate import PartialState
 from safetensors.torch import save_file
 from torch.nn.parallel import DistributedDataParallel
+from transformers import AutoTokenizer
 
-from dynabert_hf import DynaBertTrainer, DynaBertTrainingArguments, train_dynabert
+from dynabert_hf import DynaBertTrainer, DynaBertTrainingArguments, specialise, train_dynabert
 from dynabert_hf.training.arguments import RECOMPUTE
 from helpers.recipes import GRID, make_teacher
 from helpers.sentences import make_pairs, make_texts, save_encoder
@@ -95,27 +96,36 @@ def run_recipe(folder, *, num_processes):
 
 
 def run_encoder(folder, *, num_processes):
-    """A sentence encoder; similarities are left out, which are those within the batch of a process."""
+    """A sentence encoder, and one size alone; similarities are those within the batch of a process, and left out."""
     encoder = folder / f"encoder-{num_processes}"
     with PartialState().main_process_first():
         if not encoder.exists():
             save_encoder(encoder)
-    return train_dynabert(
+    settings = {
+        "similarity_weight": 0.0,
+        "max_steps": 2,
+        "optim": "sgd",
+        "learning_rate": 0.05,
+        "per_device_train_batch_size": 8 // num_processes,
+        "use_cpu": True,
+        "disable_tqdm": True,
+    }
+    result = train_dynabert(
         str(encoder),
         train_dataset=make_texts(18),
         eval_dataset=make_pairs(7),
         widths=(0.5, 1.0),
         depths=(0.5, 1.0),
         output_dir=folder / f"sizes-{num_processes}",
-        similarity_weight=0.0,
-        max_steps=2,
-        optim="sgd",
-        learning_rate=0.05,
-        per_device_train_batch_size=8 // num_processes,
         per_device_eval_batch_size=4,
-        use_cpu=True,
-        disable_tqdm=True,
+        **settings,
     )
+    tokenizer = AutoTokenizer.from_pretrained(encoder)
+    small = specialise(
+        result.model, "w0.5-d0.5", train_dataset=make_texts(18), processing_class=tokenizer, warmup_steps=0, **settings
+    )
+    if PartialState().is_main_process:
+        small.save_pretrained(folder / f"small-{num_processes}")
 
 
 def main(folder, num_processes):

@@ -45,9 +45,10 @@ def test_two_processes_train_what_one_trains(trained, case):
 
 def test_two_processes_make_the_sizes_of_a_sentence_encoder_that_one_makes(trained):
     folders = [trained / f"sizes-{number}" / "model" for number in (1, 2)]
-    one, two = (load_file(folder / "model.safetensors") for folder in folders)
-    for name in one:
-        torch.testing.assert_close(two[name], one[name], rtol=0, atol=1e-5, msg=name)
+    for made in (folders, [trained / f"small-{number}" for number in (1, 2)]):  # all sizes, and one alone
+        one, two = (load_file(folder / "model.safetensors") for folder in made)
+        for name in one:
+            torch.testing.assert_close(two[name], one[name], rtol=0, atol=1e-5, msg=name)
     ones, twos = (json.loads((folder / "results.json").read_text())["sub_networks"] for folder in folders)
     for row, other in zip(ones, twos, strict=True):
         assert other["spearman"] == pytest.approx(row["spearman"], abs=1e-6)

@@ -11,7 +11,7 @@ from helpers.trainers import make_dataset
 from torch.nn.functional import cross_entropy, mse_loss
 from transformers import default_data_collator
 
-from dynabert_hf import SubNetwork, SubNetworkError, specialise, store_teacher_outputs
+from dynabert_hf import DynaBertTrainingArguments, SubNetwork, SubNetworkError, specialise, store_teacher_outputs
 from dynabert_hf.training.distillation import logit_loss
 from dynabert_hf.training.specialise import OneSizeTrainer
 
@@ -218,8 +218,6 @@ def test_evaluation_reports_the_loss_on_labels(model, tmp_path):
 
 
 def _arguments(tmp_path):
-    from dynabert_hf import DynaBertTrainingArguments
-
     return DynaBertTrainingArguments(
         tmp_path, stage="depth", use_cpu=True, disable_tqdm=True, report_to="none", per_device_eval_batch_size=8
     )
@@ -240,6 +238,12 @@ def test_a_model_without_a_head_says_nothing_to_learn(tmp_path):
 def test_a_number_that_trains_nothing_is_refused(model, name, number):
     with pytest.raises(ValueError, match=rf"{name}={number} trains nothing\. .*extract\(\)"):
         specialise(model, SIZE, train_dataset=make_dataset(4), use_cpu=True, **{name: number})
+
+
+def test_several_devices_in_one_process_are_refused(model, monkeypatch):
+    monkeypatch.setattr(DynaBertTrainingArguments, "n_gpu", 2)
+    with pytest.raises(ValueError, match=r"has 2 devices.*DataParallel.*start 2 processes by accelerate"):
+        specialise(model, SIZE, train_dataset=make_dataset(4), use_cpu=True)
 
 
 def test_arguments_about_several_sizes_are_refused(model):
