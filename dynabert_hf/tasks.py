@@ -177,7 +177,7 @@ class ChoiceCollator:
         counts = sorted({len(example["input_ids"]) for example in examples})
         if len(counts) > 1:
             raise ValueError(
-                f"A batch has rows of {counts[0]} to {counts[-1]} choices. The head compares equally many in all rows. "
+                f"A batch has rows of {counts[0]} to {counts[-1]} choices. The head needs the same number in all rows. "
                 "Add wrong choices to rows that have fewer, or leave these rows out."
             )
         flat = [

@@ -186,8 +186,8 @@ def shape_of(setting: Mapping[str, Any], model: ElasticModelMixin) -> dict[str, 
     usual = {"batch_size": 1, "sequence_length": usual_length(model)}
     if unused := [f"--{name}" for name in setting if name not in usual]:
         raise ValueError(
-            f"{', '.join(unused)} has no effect where costs are counted from shapes. Possible are --batch-size and "
-            "--sequence-length. Leave the others out, or give a budget that is measured: --latency-ms."
+            f"These have no effect where costs are counted from shapes: {', '.join(unused)}. Possible are --batch-size "
+            "and --sequence-length. Leave the others out, or give a budget that is measured: --latency-ms."
         )
     shape = {name: setting.get(name, value) for name, value in usual.items()}
     check_setting(model, **shape)

@@ -87,7 +87,7 @@ def _rows_note(config: Any, metric: str) -> str | None:
     if common_rows(metric, stored, rows, having):
         return None
     return (
-        f"The stored {metric} of the sizes is of different rows, which do not compare. `dynabert show` says which; "
+        f"The stored {metric} of the sizes is of different rows, which cannot be compared. `dynabert show` says which; "
         "measure all sizes on the same by `dynabert evaluate --store`."
     )
 

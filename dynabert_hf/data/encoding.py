@@ -166,7 +166,7 @@ def _with_choices(
         if not isinstance(own, list) or not own or len(own) != len(choices[0]):
             raise ValueError(
                 f"Row {row} has the choices {_short(own)} in column {columns[1]!r}, the first row {_short(choices[0])}."
-                " The head compares equally many in all rows. Give every row a list of the same length, as json, jsonl "
+                " The head needs the same number in all rows. Give every row a list of the same length, as json, jsonl "
                 "and parquet hold them."
             )
     count = len(choices[0])

@@ -217,7 +217,7 @@ def _check_choices(name: str, ids: pa.Array) -> None:
     if found is not None:
         row, count = found
         raise ValueError(
-            f"{name} has {count} choices in row {row} and {counts[0]} in row 0. The head compares equally many in all "
+            f"{name} has {count} choices in row {row} and {counts[0]} in row 0. The head needs the same number in all "
             "rows, at least one. Add wrong choices to rows that have fewer, or leave these rows out."
         )
 

@@ -152,7 +152,7 @@ def _check_modules(name: str, kinds: list[str]) -> None:
         chains = " or ".join(", ".join(chain) for chain in MODULES)
         raise ValueError(
             f"{name} has the modules {', '.join(kinds)}. Possible are {chains}, since all sizes share what follows the "
-            "encoder. Give an encoder without other modules; a SentenceTransformer is one of its modules that are left."
+            "encoder. Give an encoder without the others: SentenceTransformer(modules=[encoder[0], ...]) keeps some."
         )
 
 

@@ -69,8 +69,8 @@ class OnnxModel:
         given = {name: value for name, value in {**by_order, **named}.items() if value is not None}
         if "input_ids" not in given:
             raise ValueError(
-                f"The inputs {sorted(given)} lack ['input_ids']. Possible are {self.input_names}; give at least "
-                "input_ids."
+                f"The inputs {sorted(given)} do not contain 'input_ids'. Possible are {self.input_names}; give at "
+                "least input_ids."
             )
         self._check_names(given)
         input_ids = _whole_numbers("input_ids", given["input_ids"])

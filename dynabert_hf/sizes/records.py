@@ -58,7 +58,7 @@ class SizeRecord:
             object.__setattr__(self, part, of_python(values))
         for name, metric in self.metrics.items():
             if not is_number(metric):
-                raise ValueError(f"{self} has {name}={metric!r}. A metric is a number; leave out what is none.")
+                raise ValueError(f"{self} has {name}={metric!r}. A metric is a number; leave out what is not one.")
         for name, amount in self.costs.items():
             if not is_number(amount) or not math.isfinite(amount) or amount < 0:
                 raise ValueError(
@@ -204,7 +204,7 @@ def of_one_setting(records: Iterable[SizeRecord]) -> list[SizeRecord]:
         chosen = ", ".join(f"{name}={values[0]!r}" for name, values in several.items())
         options = " and ".join(f"--{name.replace('_', '-')}" for name in several)
         raise ValueError(
-            f"The records are of several settings, {several}, whose costs do not compare. Take those of one: "
+            f"The records are of several settings, {several}, whose costs cannot be compared. Take those of one: "
             f"ProfileTable(tuple(records)).select({chosen}), or on the command line {options}."
         )
     return records

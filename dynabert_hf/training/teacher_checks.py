@@ -154,7 +154,7 @@ def _check_predictions(ours: TeacherFacts, theirs: TeacherFacts) -> None:
     if None not in kinds and kinds[0] != kinds[1]:
         raise ValueError(
             f"The teacher has problem_type={theirs.problem_type!r}, the model {ours.problem_type!r}, so that their "
-            "predictions do not compare. Give a teacher that was fine-tuned on the same task."
+            "predictions cannot be compared. Give a teacher that was fine-tuned on the same task."
         )
     have_names = not any(all(name.startswith("LABEL_") for name in each.labels) for each in (ours, theirs))
     if have_names and list(ours.labels) != list(theirs.labels):

@@ -684,7 +684,7 @@ def test_a_card_keeps_the_numbers_of_sizes_that_were_not_measured_again_and_says
     assert code == 0
     assert sentence in out
     note = run_json(capsys, "recommend", folder, "--max-drop", "1")["note"]
-    assert note.startswith("The stored accuracy of the sizes is of different rows, which do not compare.")
+    assert note.startswith("The stored accuracy of the sizes is of different rows, which cannot be compared.")
     run_json(capsys, "evaluate", folder, "--file", reviews, "--store")
     card = (folder / "README.md").read_text()
     assert "6 rows of reviews.csv (accuracy of all sizes and baseline); 300 rows of Reviews (" in card
@@ -752,7 +752,7 @@ def test_saved_costs_of_two_devices_are_told_apart(capsys, folder, tmp_path):
         )
     ).save(saved)
     choose = ["recommend", folder, "--latency-ms", 10, "--profile", saved]
-    assert_refused(capsys, "{'device': ['cpu', 'cuda:0']}, whose costs do not compare", *choose)
+    assert_refused(capsys, "{'device': ['cpu', 'cuda:0']}, whose costs cannot be compared", *choose)
     assert run_json(capsys, *choose, "--device", "cpu")["choice"]["size"] == "w0.5-d1"
     assert run_json(capsys, *choose, "--device", "cuda:0")["choice"]["size"] == "w1-d1"
     assert_refused(capsys, "device='cuda:9' is not in this machine", "profile", folder, "--device", "cuda:9")
@@ -889,7 +889,7 @@ def test_budgets_and_settings_that_cannot_be_are_refused_before_anything_runs(ca
     too_long = "sequence_length=21 is longer than the 20 tokens that fit this model. Give at most that"
     counted = ["recommend", folder, "--flops", 1e9]
     assert_refused(capsys, too_long, *counted, "--sequence-length", 21)
-    no_effect = "--dtype, --threads, --rounds has no effect where costs are counted from shapes. Possible are --batch"
+    no_effect = "no effect where costs are counted from shapes: --dtype, --threads, --rounds. Possible are --batch"
     assert_refused(capsys, no_effect, *counted, "--dtype", "int8", "--threads", 2, "--rounds", 30)
     saved = ["recommend", folder, "--latency-ms", 5, "--profile", tmp_path / "profile.json"]
     assert_refused(capsys, "--rounds has no effect beside --profile", *saved, "--rounds", 2)

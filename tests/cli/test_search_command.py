@@ -95,7 +95,7 @@ def test_what_cannot_be_searched_for_is_refused(folder, capsys):
     for message, arguments in {
         "is out of reach: the smallest shape, l0h1n12, costs": ("--flops", "10"),
         "Shapes are searched for under one setting": ("--flops", "1e6", "--batch-size", "1", "8"),
-        "--runtime has no effect where costs are counted from shapes. Possible": (
+        "These have no effect where costs are counted from shapes: --runtime. Possible": (
             "--flops",
             "1e6",
             "--runtime",

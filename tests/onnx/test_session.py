@@ -89,7 +89,7 @@ def test_a_model_with_one_type_of_token_takes_tokens_of_that_type_alone(tmp_path
     [
         (
             {"ids": [[5]]},
-            r"\['ids'\] lack \['input_ids'\]\. Possible are \['input_ids', 'attention_mask'.*give at least",
+            r"\['ids'\] do not contain 'input_ids'\. Possible are \['input_ids', 'attention_mask'.*give at least",
         ),
         ({"input_ids": [[5]], "attention_masks": [[1]]}, r"attention_masks is no input .*Possible are \['input_ids'"),
         ({"input_ids": [[5]], "position_ids": [[3]]}, "position_ids is no input of this graph"),

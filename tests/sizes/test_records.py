@@ -86,7 +86,7 @@ def test_an_impossible_cost_is_refused(cost, amount):
 
 
 def test_what_is_no_metric_or_no_size_is_refused():
-    with pytest.raises(ValueError, match=r"w1-d1 has report=\{\}. A metric is a number; leave out what is none"):
+    with pytest.raises(ValueError, match=r"w1-d1 has report=\{\}. A metric is a number; leave out what is not one"):
         SizeRecord("w1-d1", {"report": {}})
     with pytest.raises(SubNetworkError, match="does not name a sub-network"):
         SizeRecord("large")
