@@ -68,6 +68,7 @@ def push_subnetworks(
     for name in wanted:
         validate_repo_id(repo_id.replace("{size}", name))
     parent = parent or (None if separate else repo_id)
+    facts = facts or ModelCardFacts.from_stored(model)
     api, done = HfApi(token=token), {}
     for name, size in wanted.items():
         place = repo_id.replace("{size}", name)
@@ -93,15 +94,13 @@ def push_subnetworks(
 
 
 def _write_card_of_size(
-    folder: str, model: ElasticModelMixin, size: Any, facts: ModelCardFacts | None, **changes: Any
+    folder: str, model: ElasticModelMixin, size: Any, facts: ModelCardFacts, **changes: Any
 ) -> None:
     name = size_name(size)
     record = SizeRecord.counted(model, size, stored_metrics(model.config).get(name, {}))
-    if facts is None:
-        facts = ModelCardFacts.from_records(model, (), metric_rows=model.config.metric_rows or {})
     records = tuple(one for one in facts.sizes if one.size == size) or (record,)
-    heading = f"{facts.heading}, {name}"
-    write_model_card(folder, replace(facts, sizes=records, title=heading, pictures={}, **changes))
+    own = replace(facts, sizes=records, pictures={}, **changes)
+    write_model_card(folder, replace(own, title=f"{own.heading}, {name}"))
 
 
 def push_folder(

@@ -272,6 +272,14 @@ def test_card_of_a_pushed_size_has_the_metrics_that_the_model_remembers(hub):
     push_subnetworks(model, "me/model", ["w0.25-d0.5"])
     card = ModelCard(hub.files("me/model", "w0.25-d0.5")["README.md"].decode())
     assert [(result.metric_type, result.metric_value) for result in card.data.eval_results] == [("accuracy", 0.8125)]
+    assert "# DynaBERT, w0.25-d0.5\n" in card.text
+    rows = {
+        line.split("|")[1].strip(" `"): line.split("|")[4].strip() for line in card.text.splitlines() if "| " in line
+    }
+    assert (rows["w0.25-d0.5"], rows["teacher"]) == ("0.8125", "0.9000")
+    push_subnetworks(model, "me/model", ["w0.25-d0.5"], facts=make_facts(model))
+    card = ModelCard(hub.files("me/model", "w0.25-d0.5")["README.md"].decode())
+    assert "# DynaBERT, Reviews, w0.25-d0.5\n" in card.text  # and not in so many sizes
 
 
 def examples(page, language="python"):
@@ -280,7 +288,7 @@ def examples(page, language="python"):
 
 def test_examples_of_the_pages_run(hub, tmp_path, monkeypatch):
     """As they stand, where the demo has been run and the authors' checkpoint is on the Hub."""
-    model = make_model(stock={"vocab_size": 99, "max_position_embeddings": 64})
+    model = make_model(stock={"vocab_size": 99, "max_position_embeddings": 64}, metrics={"w1-d1": {"accuracy": 0.8125}})
     folder = tmp_path / "outputs" / "demo" / "dynabert" / "model"
     model.save_pretrained(folder)
     make_tokenizer().save_pretrained(folder)
@@ -294,7 +302,10 @@ def test_examples_of_the_pages_run(hub, tmp_path, monkeypatch):
     for code in [readme, *examples("docs/hub.md")]:
         exec(code, scope)
     assert {"main", "w0.5-d0.75", "w0.25-d0.5"} <= set(hub.repositories["you/dynabert-reviews"].refs)
-    assert "batch 1, 32 tokens" in (tmp_path / "with-code" / "README.md").read_text()
+    card = (tmp_path / "with-code" / "README.md").read_text()
+    assert "batch 1, 32 tokens" in card
+    [row] = [line for line in card.splitlines() if line.startswith("| `w1-d1` |")]
+    assert (" | 0.8125 | " in row, row.endswith(" ms |")) == (True, True)
     for line in examples("docs/hub.md", "bash")[0].splitlines():
         main(shlex.split(line)[1:])
     assert len(hub.repositories["you/dynabert-reviews"].log) == 1 + 2 * 3
