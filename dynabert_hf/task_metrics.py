@@ -149,47 +149,56 @@ def choice_metrics(prediction: EvalPrediction) -> dict[str, float]:
     return {"accuracy": float((chosen == np.asarray(prediction.label_ids).reshape(-1)).mean())}
 
 
+_SIMILARITIES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "cosine": lambda ours, theirs: _unit(ours) @ _unit(theirs).swapaxes(-1, -2),
+    "dot": lambda ours, theirs: ours @ theirs.swapaxes(-1, -2),
+    "euclidean": lambda ours, theirs: -_distances(ours, theirs, p=2),
+    "manhattan": lambda ours, theirs: -_distances(ours, theirs, p=1),
+}
+"""How alike vectors `(..., ours, hidden)` and `(..., theirs, hidden)` are, as sentence-transformers names it."""
+
+
 def vector_metrics(model: PreTrainedModel) -> Metrics:
     dims = [dim for dim in getattr(model.config, "matryoshka_dims", None) or () if dim < model.config.hidden_size]
     files = getattr(model.config, "sentence_encoder", None) or {}
     compares_by = files.get("config_sentence_transformers.json", {}).get("similarity_fn_name")
-    return partial(_similarity_metrics, tuple(dims), np.asarray if compares_by == "dot" else _unit)
+    similarity = _SIMILARITIES.get(compares_by, _SIMILARITIES["cosine"])
+    return partial(_similarity_metrics, tuple(dims), similarity)
 
 
 def _similarity_metrics(
-    dims: Sequence[int], scaled: Callable[[np.ndarray], np.ndarray], prediction: EvalPrediction
+    dims: Sequence[int], similarity: Callable[[np.ndarray, np.ndarray], np.ndarray], prediction: EvalPrediction
 ) -> dict[str, float]:
     """How well vectors tell what is alike: of pairs by their scores, of texts by their labels; of leading parts, too.
 
     Args:
         dims: How many numbers the leading parts have, whose metrics end in it, such as `spearman_64`.
-        scaled: Makes of vectors those whose products tell how alike they are.
+        similarity: One of `_SIMILARITIES`.
         prediction: Vectors `(pairs, 2, hidden)` with scores, or `(texts, hidden)` with labels.
     """
     vectors, labels = _first(prediction).astype(np.float64), np.asarray(prediction.label_ids).reshape(-1)
     score = _pair_scores if vectors.ndim == 3 else _neighbour_scores
-    found = score(scaled(vectors), labels)
+    found = score(vectors, labels, similarity)
     for dim in dims:
-        found |= {f"{name}_{dim}": value for name, value in score(scaled(vectors[..., :dim]), labels).items()}
+        found |= {f"{name}_{dim}": value for name, value in score(vectors[..., :dim], labels, similarity).items()}
     return found
 
 
-def _pair_scores(vectors: np.ndarray, scores: np.ndarray) -> dict[str, float]:
-    """Spearman's correlation of the product of the vectors of two texts with the score of their similarity."""
-    first, second = np.moveaxis(vectors, 1, 0)
-    products = (first * second).sum(-1)
+def _pair_scores(vectors: np.ndarray, scores: np.ndarray, similarity: Callable) -> dict[str, float]:
+    """Spearman's correlation of how alike the vectors of two texts are with the score of their similarity."""
+    alike = similarity(vectors[:, :1], vectors[:, 1:]).reshape(-1)
     if importlib.util.find_spec("scipy") is None:
         logger.warning_once(
             "Spearman's correlation needs scipy, which is not installed. Pearson's is measured instead. Install it "
             'with `pip install "dynabert_hf[metrics]"`, or give compute_metrics.'
         )
-        return {"pearson": correlation(products, scores)}
+        return {"pearson": correlation(alike, scores)}
     from scipy.stats import rankdata
 
-    return {"spearman": correlation(rankdata(products), rankdata(scores))}
+    return {"spearman": correlation(rankdata(alike), rankdata(scores))}
 
 
-def _neighbour_scores(vectors: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+def _neighbour_scores(vectors: np.ndarray, labels: np.ndarray, similarity: Callable) -> dict[str, float]:
     """Retrieval among the texts: whether the nearest other has the same label, and the reciprocal of the first rank.
 
     Texts whose label no other has are not looked for. Of equally near texts those with another label come first.
@@ -197,16 +206,21 @@ def _neighbour_scores(vectors: np.ndarray, labels: np.ndarray) -> dict[str, floa
     ranks = []
     for start in range(0, len(vectors), 1024):
         own = np.arange(start, min(start + 1024, len(vectors)))
-        products, same = vectors[own] @ vectors.T, labels[own, None] == labels
-        products[own - start, own], same[own - start, own] = -np.inf, False
-        best = np.where(same, products, -np.inf).max(1, keepdims=True)
-        ranks.append(1 + ((products >= best) & ~same).sum(1)[same.any(1)])
+        alike, same = similarity(vectors[own], vectors), labels[own, None] == labels
+        alike[own - start, own], same[own - start, own] = -np.inf, False
+        best = np.where(same, alike, -np.inf).max(1, keepdims=True)
+        ranks.append(1 + ((alike >= best) & ~same).sum(1)[same.any(1)])
     rank = np.concatenate(ranks)
     return {"accuracy_at_1": float((rank == 1).mean()), "mrr": float((1 / rank).mean())} if rank.size else {}
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True).clip(1e-12)
+
+
+def _distances(ours: np.ndarray, theirs: np.ndarray, *, p: int) -> np.ndarray:
+    exact = "donot_use_mm_for_euclid_dist"
+    return torch.cdist(torch.from_numpy(ours), torch.from_numpy(theirs), p=p, compute_mode=exact).numpy()
 
 
 def scores_of_words(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
