@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 
 from ..families import longest_input
 from ..tasks import evaluating
+from .spans import trimmed
 from .word_vectors import WordVectors, whole_words
 
 _STOP_WORDS = """
@@ -139,7 +140,7 @@ class WordReplacement:
         first = [place for place, number in enumerate(encoding.sequence_ids) if number == 0]
         for _, group in groupby(first, key=lambda place: encoding.word_ids[place]):
             tokens = list(group)
-            start, end = encoding.offsets[tokens[0]][0], encoding.offsets[tokens[-1]][1]
+            start, end = trimmed(text, encoding.offsets[tokens[0]][0], encoding.offsets[tokens[-1]][1])
             word = text[start:end]
             is_cut = tokens[-1] == first[-1] and text[end : end + 1].isalnum()
             if word.isalpha() and word.lower() not in self.stop_words and not is_cut:

@@ -1,5 +1,6 @@
 """Word replacement: the candidates of TinyBERT's script, word by word; its draws; and files that go on."""
 
+import copy
 import json
 import re
 import time
@@ -9,7 +10,13 @@ import numpy as np
 import pytest
 import torch
 from helpers.tiny import TINY, make_tokenizer
-from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification, XLMRobertaTokenizer
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertForSequenceClassification,
+    DebertaV2Tokenizer,
+    XLMRobertaTokenizer,
+)
 
 from dynabert_hf.data import augmented_files
 from dynabert_hf.data.augmentation import WordReplacement
@@ -164,6 +171,17 @@ def test_words_begin_as_most_tokens_of_a_vocabulary_tell():
     assert set(whole_words(sentence_pieces).values()) == set(WORDS[:4])
     word_pieces = make_tokenizer([*VOCABULARY, *letters])
     assert set(whole_words(word_pieces).values()) == {*VOCABULARY, *letters} - {*SPECIAL, *PIECES[2:]}
+
+
+def test_words_are_found_whose_tokens_take_in_the_blank_before_them(model):
+    """As those of DeBERTa and ModernBERT do: no word was replaced but the first of a text."""
+    pieces = [*SPECIAL, *(f"\u2581{word}" for word in WORDS), "s"]
+    tokenizer = DebertaV2Tokenizer(vocab=[(piece, -1.0) for piece in pieces])
+    model = copy.deepcopy(model)
+    model.resize_token_embeddings(len(tokenizer))
+    [words] = WordReplacement(model, tokenizer, probability=1.0).words(["the film is very good"])
+    assert [(word.start, word.end) for word in words] == [(4, 8), (17, 21)]
+    assert all(word.candidates and set(word.candidates) <= set(WORDS) for word in words)
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".json", ".parquet"])
