@@ -67,6 +67,22 @@ def test_outputs_are_those_of_the_teacher_in_the_padding_of_the_batch(tmp_path):
     assert stored.facts.hidden_size == 32
 
 
+@pytest.mark.parametrize("head", ["ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering"])
+def test_rows_of_which_some_have_a_label_are_stored_as_those_without(tmp_path, head):
+    """Their batches could not be made."""
+    teacher, rows = elastic(head), ragged_rows(head)
+    bare = [{name: row[name] for name in ("input_ids", "attention_mask")} for row in rows]
+    half = [row if number % 2 else {**dict.fromkeys(row), **bare[number]} for number, row in enumerate(rows)]
+    tokenizer = make_tokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])
+    batch = pad(bare)
+    found = [
+        store(teacher, given, tmp_path / name, data_collator=None, processing_class=tokenizer)
+        for name, given in (("half", half), ("bare", bare))
+    ]
+    ours, theirs = (each.outputs(batch, hidden_states=True) for each in found)
+    torch.testing.assert_close(dict(ours), dict(theirs), rtol=0, atol=0)
+
+
 def test_choices_of_several_lengths_are_found_again(tmp_path):
     collate = ChoiceCollator(make_tokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]))
     texts = [[[2, *range(5 + row, 7 + row + (row + choice) % 4), 3] for choice in range(3)] for row in range(5)]
