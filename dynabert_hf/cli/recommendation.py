@@ -13,7 +13,15 @@ from rich.console import Console
 from ..files import check_writable_file
 from ..model.configuration import REFERENCES
 from ..model.elastic_model import ElasticModelMixin
-from ..sizes.choosing import best_of, check_budgets, leading_metric, read_stored_metrics, recommend, stored_by_size
+from ..sizes.choosing import (
+    best_of,
+    check_budgets,
+    leading_metric,
+    pareto_front,
+    read_stored_metrics,
+    recommend,
+    stored_by_size,
+)
 from ..sizes.evaluation import stored_metrics
 from ..sizes.measured_rows import UNKNOWN_ROWS, common_rows
 from ..sizes.metrics import LOWER
@@ -52,9 +60,10 @@ def recommend_size(arguments: Namespace, console: Console) -> int:
     note = " ".join(filter(None, notes)) or None
     cost = next(iter(budgets), "flops" if one.latency_ms is None else "latency_ms")
     teacher, title = _reference(model.config, metric, arguments.model)
+    drawn = [record for record in records if cost in record.costs]
     draw = partial(
         plot_pareto,
-        [record for record in records if cost in record.costs],
+        drawn,
         arguments.plot,
         cost=cost,
         budget=budgets.get(cost),
@@ -73,7 +82,7 @@ def recommend_size(arguments: Namespace, console: Console) -> int:
                 }
             )
         else:
-            print_answer(console, answer, records, **told)
+            print_answer(console, answer, records, metric=metric, front=pareto_front(drawn, cost=cost, **told))
             print_setting(console, one)
             if note:
                 console.print(note, soft_wrap=True)

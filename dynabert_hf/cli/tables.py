@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,7 +10,7 @@ from rich.console import Console
 
 from ..files import json_text
 from ..model.subnetwork import parse_size
-from ..sizes.choosing import Recommendation, pareto_front
+from ..sizes.choosing import Recommendation
 from ..sizes.metrics import in_telling_order
 from ..sizes.profile_table import ProfileTable
 from ..sizes.records import COSTS, SizeRecord, size_label
@@ -86,12 +86,11 @@ def print_answer(
     records: Sequence[SizeRecord],
     *,
     metric: str,
-    greater_is_better: bool | None = None,
+    front: Collection[SizeRecord],
 ) -> None:
-    """The reason, then every size with its part in the answer."""
+    """The reason, then every size with its part in the answer; `front` has those that no other beats."""
     console.print(answer.reason, soft_wrap=True)
     costs = [cost for cost in COSTS if all(cost in one.costs for one in records)]
-    front = pareto_front(records, metric=metric, cost=costs[0], greater_is_better=greater_is_better)
     parts = {answer.choice: "choice", answer.runner_up: "runner-up", answer.nearest_miss: "nearest miss"}
     rows = [
         {

@@ -281,7 +281,7 @@ def test_a_long_label_wraps_where_a_table_would_lose_its_last_column():
 
     record = SizeRecord(size, {"accuracy": 0.8384}, {"latency_ms": 4.5, "flops": 1e9, "parameters": 1e8})
     console = Console(width=80, file=io.StringIO())
-    tables.print_answer(console, recommend([record], latency_ms=5), [record], metric="accuracy")
+    tables.print_answer(console, recommend([record], latency_ms=5), [record], metric="accuracy", front=[record])
     assert any(line.rstrip().endswith("choice") for line in console.file.getvalue().splitlines()[1:])
 
 
@@ -788,6 +788,17 @@ def test_a_drop_counts_from_the_best_size_even_if_it_was_not_profiled(capsys, fo
     assert "accuracy at least 0.82" in answer["reason"]
     assert answer["note"] is None
     assert run(capsys, *command, 0.02)[0] == recommendation.NOTHING_FITS
+
+
+def test_the_front_is_that_of_the_budget_in_the_table_as_in_the_picture(capsys, folder, tmp_path):
+    """The smallest size was the slowest, so that it is on the front of parameters, but not on that of latency."""
+    costs = {"w0.25-d0.5": (9.0, 10), "w0.5-d1": (5.0, 20), "w1-d1": (8.0, 30)}
+    setting = {"batch_size": 1, "sequence_length": 5, "runtime": "torch", "dtype": "float32"}
+    records = [SizeRecord(size, {}, {"latency_ms": ms, "parameters": n}, setting) for size, (ms, n) in costs.items()]
+    ProfileTable(tuple(records)).save(tmp_path / "p.json")
+    for budget, is_on_front in (("--latency-ms", False), ("--parameters", True)):
+        _, out, _ = run(capsys, "recommend", folder, "--profile", tmp_path / "p.json", budget, 100)
+        assert out.count("on the front") == is_on_front
 
 
 def test_a_stored_metric_that_is_no_number_is_none(capsys, folder, tmp_path):
