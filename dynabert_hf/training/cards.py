@@ -69,7 +69,7 @@ class CardTrainer(SizeEvaluation):
             tags: More tags for the Hub.
             model_name: Heading of the card.
             finetuned_from: Id of the model that training began with; None: where the model was loaded from.
-            dataset_tags: Id of the data set on the Hub.
+            dataset_tags: Id of the data set on the Hub; of several the card names the first.
             dataset: Its name for people.
             **facts: Other fields of `ModelCardFacts`; what else transformers' method takes has no effect.
         """

@@ -102,6 +102,16 @@ def make_tokenizer():
     return BertTokenizer(vocab={token: index for index, token in enumerate(["[UNK]", "[PAD]", "[CLS]", "[SEP]", "a"])})
 
 
+AT_HOME = (
+    "optimizer.pt",
+    "training_args.bin",
+    ".secret",
+    "checkpoint-3/model.safetensors",
+    "0-teacher/model/model.safetensors",
+)
+"""What a training leaves in its folder beside the model."""
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A folder as a training leaves it: model, tokenizer, card, and what is nobody else's business."""
@@ -111,7 +121,8 @@ def trained(tmp_path_factory):
     make_tokenizer().save_pretrained(folder)
     write_model_card(folder, make_facts(model))
     (folder / "checkpoint-3").mkdir()
-    for name in ("optimizer.pt", "training_args.bin", ".secret", "checkpoint-3/model.safetensors"):
+    (folder / "0-teacher" / "model").mkdir(parents=True)
+    for name in AT_HOME:
         (folder / name).write_text(TOKEN)
     return folder
 
@@ -131,7 +142,7 @@ def test_pushed_folder_is_complete_and_keeps_its_secrets(hub, folder):
     push_folder(folder, "me/model", revision="trial")
     files = hub.files("me/model", "trial")
     assert {"README.md", "config.json", "model.safetensors", "tokenizer.json", "elastic_model.py"} <= set(files)
-    assert not set(files) & {"optimizer.pt", "training_args.bin", ".secret", "checkpoint-3/model.safetensors"}
+    assert not set(files) & set(AT_HOME)
     assert TOKEN.encode() not in b"".join(files.values())
     assert "AutoModelForTokenClassification" in json.loads(files["config.json"])["auto_map"]
     assert hub.files("me/model") == {}
