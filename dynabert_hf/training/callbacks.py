@@ -63,7 +63,9 @@ def log_line(args: TrainingArguments, state: TrainerState, logs: Mapping[str, An
 
 def _work(args: Any, model: Any) -> str:
     """What is being trained, in a word or two."""
-    has_one_size = model is not None and len(getattr(model.config, "subnetworks", (None,))) == 1
+    config = getattr(model, "config", None)
+    is_cut = getattr(config, "stored_shape", None) is not None  # and is trained at its own size alone
+    has_one_size = is_cut or len(getattr(config, "subnetworks", ())) == 1
     return f"Stage {args.stage}" if hasattr(args, "stage") and not has_one_size else "Training"
 
 

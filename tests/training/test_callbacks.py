@@ -106,9 +106,12 @@ def test_redirected_there_is_a_line_a_logged_step_and_nothing_else(tmp_path, cap
     assert "w0.5" not in shown.out
 
 
-def test_a_line_about_one_size_names_no_stage():
+@pytest.mark.parametrize(
+    "make", [lambda: make_model(widths=[1.0], depths=[1.0]), lambda: make_model().extract("w0.5-d0.75")]
+)
+def test_a_line_about_one_size_names_no_stage(make):
     state = SimpleNamespace(global_step=3, max_steps=9)
-    args, model = SimpleNamespace(stage="finetune"), make_model(widths=[1.0], depths=[1.0])
+    args, model = SimpleNamespace(stage="finetune"), make()
     assert log_line(args, state, {"loss": 0.5}, model) == "Training, step 3 of 9: loss 0.5"
 
 
