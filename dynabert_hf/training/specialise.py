@@ -19,7 +19,7 @@ from ..data.reading import read_datasets
 from ..families import check_elastic
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import Size, SubNetwork, SubNetworkError
-from ..tasks import task_of, without_labels
+from ..tasks import task_of
 from .accounting import Items
 from .argument_checks import check_device, check_learns, check_taught
 from .arguments import DynaBertTrainingArguments
@@ -32,7 +32,7 @@ from .stages import ARGUMENTS, order_of, stage_defaults, what_to_give
 from .taught_trainer import TaughtTrainer
 from .teacher import check_task
 from .teacher_checks import check_same_shape, check_teachers
-from .teaching import all_unchanged, ask, fresh_views
+from .teaching import all_unchanged, fresh_views
 
 OF_A_STAGE = ("stage", "strategy", "num_random_subnetworks", "teacher_width", "eval_sizes")
 """Arguments that say which sizes a step trains together, which has no meaning for one."""
@@ -217,12 +217,8 @@ class OneSizeTrainer(TaughtTrainer):
 
     def _loss_from(self, teacher: PreTrainedModel, student: Any, inputs: dict[str, Any]) -> torch.Tensor:
         """What the student is told by one teacher."""
-        model: Any = self.model
-        config, learns_states = model.config, bool(self.args.hidden_weight)
-        asked: dict[str, Any] = {"labels": None, "hidden_states": learns_states, "device": self.args.device}
-        with self.accelerator.autocast():
-            target = ask([teacher], SubNetwork(), without_labels(inputs), config=config, **asked)
-        told: dict[str, Any] = {"task": task_of(model), "config": config, "args": self.args}
+        target = self.teacher_outputs([teacher], SubNetwork(), inputs)
+        told: dict[str, Any] = {"task": task_of(self.model), "config": self.model.config, "args": self.args}
         weighted = taught_losses(student, target, inputs, matched=self.matched, **told)
         return sum((weight * part for weight, part in weighted.values()), torch.zeros((), device=self.args.device))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,11 +12,12 @@ from transformers import Trainer
 
 from ..data.pooling import single_texts
 from ..data.views import FreshViews
+from ..model.subnetwork import SubNetwork
 from ..tasks import is_sentence_encoder, without_labels
 from .accounting import Items, Shares, of_labelled
 from .arguments import DynaBertTrainingArguments
 from .distillation import loss_of_labelled_rows
-from .teaching import viewed
+from .teaching import Teacher, ask, viewed
 
 
 class TaughtTrainer(Trainer):
@@ -108,3 +109,16 @@ class TaughtTrainer(Trainer):
                 return loss_of_labelled_rows(outputs, labels, self.model.config, self.compute_loss_func), outputs
             loss, outputs = self.compute_loss(model, {**inputs, **wanted}, return_outputs=True)
             return of_labelled(loss, inputs), outputs
+
+    def teacher_outputs(self, teachers: Sequence[Teacher], size: SubNetwork, inputs: dict[str, Any]) -> Any:
+        """What teachers say of a batch at a size, computed as precisely as the student computes."""
+        with self.accelerator.autocast():
+            return ask(
+                teachers,
+                size,
+                without_labels(inputs),
+                config=self.model.config,
+                labels=inputs.get("labels"),
+                hidden_states=bool(self.args.hidden_weight),
+                device=self.args.device,
+            )

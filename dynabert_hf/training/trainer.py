@@ -24,8 +24,8 @@ from transformers.utils import logging
 from ..data.labels import CastLabels
 from ..families import not_elastic
 from ..model.elastic_model import ElasticModelMixin
-from ..model.subnetwork import AnySize, SubNetwork, size_name
-from ..tasks import task_of, without_labels
+from ..model.subnetwork import AnySize, size_name
+from ..tasks import task_of
 from .accounting import Items, LossLog, of_labelled
 from .argument_checks import check_callables, check_device, check_label_names, check_precision
 from .arguments import DynaBertTrainingArguments
@@ -43,7 +43,6 @@ from .teaching import (
     PROJECTIONS,
     Teacher,
     all_unchanged,
-    ask,
     carrying,
     check_optimizers,
     facts_of,
@@ -244,8 +243,9 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer, TaughtTrainer):
         with self._passes(model, [pair.student for pair in pairs]) as at_size:
             for pair in pairs:
                 self.progress.show_size(pair.student)
-                if pair.teacher != teacher_size:
-                    teacher_size, teacher_outputs = pair.teacher, self._teacher_outputs(pair.teacher, inputs)
+                if pair.teacher is not None and pair.teacher != teacher_size:
+                    teacher_size = pair.teacher
+                    teacher_outputs = self.teacher_outputs(self._teachers, pair.teacher, inputs)
                 is_last = pair is pairs[-1]
                 with nullcontext() if is_last else self._unsynchronised(model), at_size(pair.student):
                     loss = self.pair_loss(model, inputs, pair, teacher_outputs) * self._main_share
@@ -260,10 +260,6 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer, TaughtTrainer):
     def _main_share(self) -> Any:
         """What the loss of this batch counts for in its step."""
         return self._shares.labelled if self.args.stage == "finetune" else self._shares.sentences
-
-    @property
-    def _hidden_weight(self) -> float:
-        return self.args.hidden_weight or 0.0
 
     def _unsynchronised(self, model: torch.nn.Module) -> AbstractContextManager[Any]:
         """Around a pass whose gradients other processes get later.
@@ -314,20 +310,6 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer, TaughtTrainer):
             loss = loss + self.args.label_weight * parts["label_loss"]
         self._record(pair, **parts)
         return loss
-
-    def _teacher_outputs(self, size: SubNetwork | None, inputs: dict[str, Any]) -> Any:
-        if size is None or not self._teachers:
-            return None
-        with self.accelerator.autocast():
-            return ask(
-                self._teachers,
-                size,
-                without_labels(inputs),
-                config=self._elastic().config,
-                labels=inputs.get("labels"),
-                hidden_states=self._hidden_weight > 0,
-                device=self.args.device,
-            )
 
     def _record(self, pair: DistillationPair, **losses: torch.Tensor) -> None:
         """Keep the parts of a loss of this batch, which is that of its main share, for the logs."""

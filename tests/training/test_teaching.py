@@ -136,7 +136,7 @@ def test_a_family_without_token_types_teaches_one_that_has_them(tmp_path):
     trainer = make_trainer(tmp_path, teacher=teacher, teacher_width="full", hidden_weight=0.0, train_dataset=data)
     assert trainer._projections is None
     trainer.train()
-    outputs = trainer._teacher_outputs(trainer.plan[0].teacher, batch_of(data))
+    outputs = trainer.teacher_outputs(trainer._teachers, trainer.plan[0].teacher, batch_of(data))
     assert torch.equal(outputs.logits, teacher(batch_of(data)["input_ids"], batch_of(data)["attention_mask"]).logits)
 
 
@@ -213,7 +213,7 @@ def test_a_step_from_several_teachers_is_that_of_their_mean(tmp_path):
     data, teachers = make_dataset(), [make_small(), make_stock("Bert", **LARGER)]
     trainer = make_trainer(tmp_path, teacher=teachers, teacher_width="full", train_dataset=data, hidden_weight=0.5)
     inputs = {name: batch_of(data)[name] for name in ("input_ids", "attention_mask")}
-    outputs = trainer._teacher_outputs(trainer.plan[0].teacher, inputs)
+    outputs = trainer.teacher_outputs(trainer._teachers, trainer.plan[0].teacher, inputs)
     with torch.no_grad():
         alone = [teacher(**inputs, output_hidden_states=True) for teacher in teachers]
     expected = torch.stack([functional.softmax(each.logits, -1) for each in alone]).mean(0)
