@@ -96,6 +96,18 @@ def test_splicing_puts_a_run_of_another_row_into_one_sentence():
     assert {in_first for in_first, _ in lengths} == {True, False}
 
 
+def test_an_unknown_word_ends_no_sentence():
+    """What stood behind it was taken for the second sentence, and got parts of the second one of other rows."""
+    text = [CLS, 10, UNK, *FIRST[2:], SEP, *SECOND, SEP]
+    others = [{"input_ids": [CLS, *range(60, 66), SEP, *range(80, 86), SEP]}]
+    for epoch in range(30):
+        first, second = sentences(text_of(views("splice", dataset=others)(batch_of(text), epoch=epoch)))
+        assert all(token < 80 for token in first)
+        assert all(token < 60 or token >= 80 for token in second)
+    changed = [text_of(views("delete")(batch_of(text), epoch=epoch)) for epoch in range(30)]
+    assert any(UNK not in tokens for tokens in changed)
+
+
 def test_labels_of_tokens_move_with_them():
     labels = [-100, *[token - 10 for token in FIRST], -100, *[token - 10 for token in SECOND], -100]
     for name in ("delete", "swap", "mask"):
