@@ -30,6 +30,7 @@ class Splits:
         tests: Splits to predict.
         has_several: Whether a row has any number of the labels, as a list of 0 and 1.
         numbers: For each label the number that it had, where the labels were brought into the order of a model.
+        rows: For each split whose texts were cut into several how many rows it had before.
     """
 
     splits: DatasetDict
@@ -38,12 +39,17 @@ class Splits:
     tests: tuple[str, ...] = ()
     has_several: bool = False
     numbers: tuple[int, ...] | None = None
+    rows: dict[str, int] = field(default_factory=dict)
 
     @classmethod
-    def by_name(cls, splits, labels=None):
+    def by_name(cls, splits, labels=None, **others):
         """Splits of which `validation` is evaluated and `test` is predicted, where they are there."""
         evaluations = {"": "validation"} if "validation" in splits else {}
-        return cls(splits, labels, evaluations, ("test",) if "test" in splits else ())
+        return cls(splits, labels, evaluations, ("test",) if "test" in splits else (), **others)
+
+    def num_rows(self, split):
+        """How many rows a split has, or had."""
+        return self.rows.get(split, len(self.splits[split]))
 
 
 def load_splits(data_args, *, seed, read=None, **download):

@@ -211,9 +211,9 @@ def measure(job, model, result, teacher):
         result: The metrics on the first evaluation.
         teacher: The model of whom `result` has metrics as the teacher.
     """
-    several = {split: len(job.data.splits[split]) for split in job.data.evaluations.values()}
-    if len(several) > 1:
-        result = replace(result, eval_rows=several)
+    counts = {split: job.data.num_rows(split) for split in job.data.evaluations.values()}
+    [eval_rows] = [counts] if len(counts) > 1 else counts.values()
+    result = replace(result, train_rows=job.data.num_rows("train"), eval_rows=eval_rows)
     for suffix in filter(None, job.data.evaluations):
         others = evaluated(job, model, suffix).rows
         rows = [
@@ -241,9 +241,8 @@ def evaluated(job, model, suffix, **facts):
     args = job.stage_arguments("finetune", output_dir=job.output_dir)
     split = job.data.splits[job.data.evaluations[suffix]]
     metrics = job.trainer(model, None, args).evaluate(split, metric_key_prefix=prefix)
-    rows = {"train_rows": len(job.data.splits["train"]), "eval_rows": len(split)}
-    rows["baseline_metrics"] = baseline_of(job, model, suffix)
-    result = RecipeResult.from_metrics(model, metrics, prefix=prefix, **rows, **facts)
+    facts["baseline_metrics"] = baseline_of(job, model, suffix)
+    result = RecipeResult.from_metrics(model, metrics, prefix=prefix, **facts)
     if not suffix:
         return result
     rows = (

@@ -12,7 +12,7 @@ and a `label`, measured by retrieval of texts with the same label. docs/embeddin
 """
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -69,7 +69,8 @@ def prepare(data_args, model_args, training_args, given):
     measured = [split for split in ("validation", "retrieval") if split in raw]
     data = Splits(raw, None, dict(zip(("", "retrieval"), measured, strict=False)), tests)
     with training_args.main_process_first(desc="tokenising"):
-        splits = tokenised(shortened(data, data_args, training_args.seed), encoder, data_args.max_seq_length)
+        rows = shortened(data, data_args, training_args.seed)
+        splits = tokenised(rows, encoder, data_args.max_seq_length)
     for split in (*(data.evaluations.values() if training_args.do_eval else ()), *tests):
         if "labels" not in splits[split].column_names:
             raise InputError(
@@ -77,8 +78,9 @@ def prepare(data_args, model_args, training_args, given):
                 f"{', '.join(SCORE_COLUMNS)}. Call the scores or labels so."
             )
     kwargs = {"processing_class": encoder.tokenizer, "compute_metrics": task_of(encoder.model).metrics(encoder.model)}
+    data = replace(data, splits=splits, rows={split: len(part) for split, part in rows.items()})
     job = Job(
-        *(model_args, data_args, training_args, given, Splits(splits, None, data.evaluations, tests), kwargs),
+        *(model_args, data_args, training_args, given, data, kwargs),
         load_teacher=partial(load_teacher, model_args=model_args, data_args=data_args),
         predict=measure_tests,
     )

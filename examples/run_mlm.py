@@ -60,10 +60,12 @@ def prepare(data_args, model_args, training_args, given):
             "has, with its model."
         )
     data = Splits.by_name(raw)
-    rows = {
-        split: tokenised(split, part, model, tokenizer, data_args)
-        for split, part in shortened(data, data_args, training_args.seed).items()
+    column = data_args.text_column_name
+    texts = {
+        split: with_words(split, part, column) for split, part in shortened(data, data_args, training_args.seed).items()
     }
+    length = length_for(model, data_args)
+    rows = {split: tokenised(split, part, column, model, tokenizer, length) for split, part in texts.items()}
     collator = MaskingCollator(tokenizer)
     for split in (*data.evaluations.values(), *data.tests):
         rows[split] = Dataset.from_list(MaskedOnce(rows[split], collator, seed=training_args.seed).rows())
@@ -73,14 +75,13 @@ def prepare(data_args, model_args, training_args, given):
         "compute_metrics": task_of(model).metrics(model),
         "preprocess_logits_for_metrics": task_of(model).preprocess_logits,
     }
-    data = Splits.by_name(DatasetDict(rows))
+    data = Splits.by_name(DatasetDict(rows), rows={split: len(part) for split, part in texts.items()})
     job = Job(model_args, data_args, training_args, given, data, trainer_kwargs, load_language_model, measure_tests)
     return job, model
 
 
-def tokenised(split, part, model, tokenizer, data_args):
-    """The texts of a split that are not blank, as the model reads them."""
-    column = data_args.text_column_name
+def with_words(split, part, column):
+    """The rows of a split whose texts are not blank."""
     if column not in part.column_names:
         raise InputError(
             f"Split {split!r} has the columns {part.column_names} but no {column!r}. Name the one with the texts by "
@@ -89,7 +90,12 @@ def tokenised(split, part, model, tokenizer, data_args):
     part = part.filter(lambda row: row[column] is not None and bool(str(row[column]).strip()))
     if not len(part):
         raise InputError(f"Split {split!r} holds blank texts only. Give at least one with words.")
-    rows = encoded(part, TextColumns((column,), None), model, tokenizer, max_length=length_for(model, data_args))
+    return part
+
+
+def tokenised(split, part, column, model, tokenizer, length):
+    """The texts of a split as the model reads them, those that are too long in several rows."""
+    rows = encoded(part, TextColumns((column,), None), model, tokenizer, max_length=length)
     check_inputs(f"Split {split!r}", rows, model)  # the vocabulary of the tokenizer is that of the model
     return Dataset.from_list(rows)
 

@@ -79,7 +79,7 @@ def prepare(data_args, model_args, training_args, given):
         return write_answers(job, elastic, tests, may_be_none=questions["train"].may_have_no_answer)
 
     windows = DatasetDict({split: own.dataset for split, own in questions.items()})
-    data = Splits.by_name(windows)
+    data = Splits.by_name(windows, rows={split: len(part) for split, part in splits.items()})
     return Job(model_args, data_args, training_args, given, data, trainer_kwargs, load_reader, predict), model
 
 

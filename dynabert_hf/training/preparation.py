@@ -92,6 +92,7 @@ class Recipe:
         evaluation: How to measure.
         importance: What to measure importance on.
         publishing: Where the result is pushed to.
+        num_rows: How many rows each data set had as it was given, which may be less than when long texts were cut.
         trainer_kwargs: What a trainer takes beside a model, a teacher and arguments.
         has_own_batches: Whether the collator is the user's own.
     """
@@ -105,6 +106,7 @@ class Recipe:
     evaluation: DynaBertTrainingArguments
     importance: ImportanceData
     publishing: Mapping[str, Any]
+    num_rows: Mapping[str, int | dict[str, int] | None]
     trainer_kwargs: Mapping[str, Any]
     has_own_batches: bool
 

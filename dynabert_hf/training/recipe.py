@@ -214,6 +214,7 @@ def train_dynabert(
             train_dataset, importance_dataset, max_importance_samples, importance_labels, teacher
         ),
         publishing=publishing,
+        num_rows={name: count_rows(dataset) for name, dataset in named.items()},
         trainer_kwargs={
             "train_dataset": train_dataset,
             "eval_dataset": eval_dataset,
@@ -325,7 +326,7 @@ def measure(recipe: Recipe, model: ElasticModelMixin, references: Mapping[str, A
         references: What `measure_references` returned; None: it is asked after the sizes.
     """
     metrics: dict[str, float] = {}
-    train_dataset, dataset = (recipe.trainer_kwargs[name] for name in ("train_dataset", "eval_dataset"))
+    dataset = recipe.trainer_kwargs["eval_dataset"]
     if dataset is not None and recipe.has_labels(dataset):
         trainer = DynaBertTrainer(model, None, copy.deepcopy(recipe.evaluation), **recipe.measuring_kwargs)
         metrics = trainer.evaluate(sizes=model.config.subnetworks)
@@ -335,8 +336,8 @@ def measure(recipe: Recipe, model: ElasticModelMixin, references: Mapping[str, A
         **(measure_references(recipe) if references is None else references),
         stages={each.name: {name: getattr(each.arguments, name) for name in RECIPE_FIELDS} for each in recipe.stages},
         directions=told_directions(recipe.stages[-1].arguments),
-        train_rows=count_rows(train_dataset),
-        eval_rows=count_rows(dataset),
+        train_rows=recipe.num_rows["train_dataset"],
+        eval_rows=recipe.num_rows["eval_dataset"],
     )
     result.record()
     return result

@@ -159,6 +159,7 @@ def test_questions_are_answered_from_their_texts_at_every_size(tmp_path, hidden,
         files["test"].write_text(json.dumps({"data": [{"paragraphs": [{"context": context, "qas": without}]}]}))
     results = run(run_qa, tmp_path, save_model(tmp_path / "model", "Model"), files)
     assert "exact_match" in json.dumps(results)
+    assert (results["train_rows"], results["eval_rows"]) == (8, 8)  # questions, each of several windows
     teacher, baseline = (metric_text(results[of]["f1"]) for of in ("teacher", "baseline"))
     assert f"The teacher is weak: f1 {teacher}, where always predicting the same has {baseline}" in caplog.text
     scored = tmp_path / "out" / "test_results.json"
@@ -198,6 +199,7 @@ def test_texts_without_labels_adapt_a_language_model(tmp_path):
         path.write_text("\n".join([" ".join(WORDS[row:] + WORDS[:row]) for row in range(12)] + [""]))
     results = run(run_mlm, tmp_path, save_model(tmp_path / "model", "ForMaskedLM"), files)
     assert "perplexity" in json.dumps(results)
+    assert (results["train_rows"], results["eval_rows"]) == (12, 12)  # texts, each of several rows
     tested = json.loads((tmp_path / "out" / "test_results.json").read_text())
     of_sizes = [tested[f"test_{size}_perplexity"] for size in SIZES]
     assert tested["test_mean_perplexity"] == pytest.approx(sum(of_sizes) / 2)
@@ -206,8 +208,8 @@ def test_texts_without_labels_adapt_a_language_model(tmp_path):
 def test_numbers_among_texts_are_read_as_they_are_written(tmp_path):
     tokenizer = BertTokenizer(vocab={word: at for at, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"07"])})
     model = transformers.BertForMaskedLM(BACKBONE_CONFIGS["Bert"](**TINY))
-    arguments = SimpleNamespace(text_column_name="text", max_seq_length=8)
-    rows = run_mlm.tokenised("train", Dataset.from_dict({"text": [7, None, 0]}), model, tokenizer, arguments)
+    texts = run_mlm.with_words("train", Dataset.from_dict({"text": [7, None, 0]}), "text")
+    rows = run_mlm.tokenised("train", texts, "text", model, tokenizer, 8)
     assert rows["input_ids"][:] == [[2, 5, 3], [2, 4, 3]]
 
 

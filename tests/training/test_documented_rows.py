@@ -62,3 +62,22 @@ def test_a_row_of_the_page_trains_and_is_measured(tmp_path, task):
         max_steps=1,
     )
     assert [list(row.metrics) for row in result.rows] == [["loss", *metrics]] * 2
+
+
+@pytest.mark.parametrize(("task", "column"), [("a question", "context"), ("masked words", "text")])
+def test_rows_are_counted_as_they_were_given_though_a_long_text_becomes_several(tmp_path, task, column):
+    head, settings, _ = MODELS[task]
+    config = transformers.BertConfig(**{**TINY, "num_hidden_layers": 2, "max_position_embeddings": 40, **settings})
+    row = json.loads(ROWS[task])
+    row[column] = " ".join([row[column]] * 9)
+    result = run_recipe(
+        tmp_path,
+        getattr(transformers, f"Bert{head}")(config),
+        train_dataset=[row] * 16,
+        eval_dataset=[row] * 5,
+        processing_class=make_tokenizer([*SPECIAL, *WORDS]),
+        max_length=14,
+        max_steps=1,
+    )
+    assert (result.train_rows, result.eval_rows) == (16, 5)
+    assert result.model.config.metric_rows["w1-d1"]["loss"] == "5 rows of the evaluation data"
