@@ -358,9 +358,8 @@ def write_card(result, report_rows, folder, arguments):
         replace(row, costs={**row.costs, "latency_ms": measured["latency_ms"]})
         for row, measured in zip(result.rows, report_rows, strict=True)
     ]
-    data = arguments.dataset or (arguments.test_file and Path(arguments.test_file).name)
-    data = data or "held-out movie-review snippets, rated by people and published with VADER"
-    result.record(data)
+    about = about_data(arguments)
+    result.record(about["dataset_name"])
     result.model.config.save_pretrained(folder)
     result.model.save_code(folder)
     result.write_card(
@@ -370,10 +369,19 @@ def write_card(result, report_rows, folder, arguments):
         license="apache-2.0" if arguments.model in embedded.MODELS else None,
         language=None if names_data(arguments) else "en",
         rewired=True,
-        dataset_id=arguments.dataset,
-        dataset_name=data,
+        **about,
         latency_setting=f"median of one sentence of {LATENCY_LENGTH} tokens on {torch.get_num_threads()} CPU thread(s)",
     )
+
+
+def about_data(arguments):
+    """What a card says of the data that sizes are measured on; a path on this machine is no id."""
+    path = arguments.test_file or arguments.dataset
+    if path is None:
+        name = "held-out movie-review snippets, rated by people and published with VADER"
+        return {"dataset_id": None, "dataset_name": name}
+    is_here = Path(path).exists()
+    return {"dataset_id": None if is_here else path, "dataset_name": Path(path).resolve().name if is_here else path}
 
 
 def show(console, report):

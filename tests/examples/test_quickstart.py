@@ -207,6 +207,22 @@ def test_what_is_classified_at_the_end_are_given_sentences_or_those_of_the_calle
     assert quickstart.shown(embedded, test) == (quickstart.SENTENCES, [])
 
 
+@pytest.mark.parametrize(
+    ("given", "hub_id", "name"),
+    [
+        ({"test_file": "{here}/test.csv"}, None, "test.csv"),
+        ({"dataset": "{here}/folder/"}, None, "folder"),
+        ({"dataset": "me/reviews"}, "me/reviews", "me/reviews"),
+        ({}, None, "held-out movie-review snippets, rated by people and published with VADER"),
+    ],
+)
+def test_a_card_names_data_by_their_id_and_those_of_this_machine_without_their_place(tmp_path, given, hub_id, name):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "test.csv").touch()
+    named = {"test_file": None, "dataset": None} | {key: text.format(here=tmp_path) for key, text in given.items()}
+    assert quickstart.about_data(SimpleNamespace(**named)) == {"dataset_id": hub_id, "dataset_name": name}
+
+
 @pytest.mark.filterwarnings("ignore:Some sizes are the same network")
 def test_a_run_on_a_file_of_a_bank_speaks_of_the_bank_alone(tmp_path, monkeypatch, capsys):
     def in_this_process(command, check):
