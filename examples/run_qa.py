@@ -61,7 +61,7 @@ def prepare(data_args, model_args, training_args, given):
         raw = load_splits(data_args, seed=training_args.seed, read=read, **model_args.download)
 
     def load_reader(name, **kwargs):
-        return load_model(name, AutoModelForQuestionAnswering, model_args, **kwargs)
+        return load_model(name, AutoModelForQuestionAnswering, model_args, num_labels=2, **kwargs)  # start and end
 
     new_head, revision = model_args.finetune_teacher, model_args.model_revision
     model = load_reader(model_args.first_model, new_head=new_head, revision=revision)

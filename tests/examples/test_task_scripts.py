@@ -173,6 +173,16 @@ def test_questions_are_answered_from_their_texts_at_every_size(tmp_path, hidden,
         assert hidden or scores[size]["exact_match"] == pytest.approx(sum(right) / 8)
 
 
+def test_a_reader_may_begin_with_a_model_that_told_three_classes_apart(tmp_path):
+    row = {"question": "is it", "context": "a good film", "answers": ["film"]}
+    (tmp_path / "train.jsonl").write_text(json.dumps(row))
+    command = ["--train_file", str(tmp_path / "train.jsonl"), "--do_train", "--output_dir", str(tmp_path / "out")]
+    command += ["--model_name_or_path", save_model(tmp_path / "model", "ForSequenceClassification", num_labels=3)]
+    command += ["--finetune_teacher", "--max_seq_length", "16"]
+    _, model = run_qa.prepare(*run_qa.parse_arguments(command, run_qa.QuestionArguments, usage="", description=""))
+    assert model.qa_outputs.out_features == 2
+
+
 @pytest.mark.parametrize("may_be_none", [False, True])
 def test_hidden_answers_may_be_none_where_those_of_training_are(tmp_path, may_be_none):
     tokenizer = BertTokenizer(
