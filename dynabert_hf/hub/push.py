@@ -116,7 +116,8 @@ def push_folder(
     """Push a saved model with its card, its tokenizer and the code to the Hub, and return the address of the commit.
 
     The folder itself is only read; the example on the card there loads the model from the Hub. Checkpoints of a
-    training, its optimiser, its arguments and a teacher that was fine-tuned for it (`0-teacher`) stay at home.
+    training, its optimiser, its arguments, a teacher that was fine-tuned for it (`0-teacher`) and the `predictions` of
+    a script stay at home.
 
     Args:
         folder: A folder with a model, as `save_pretrained` or `train_dynabert` leave it.
@@ -178,7 +179,7 @@ def has_weights(folder: str | Path) -> bool:
 
 def _stays_at_home(name: Path) -> bool:
     """Whether a file in the folder of a model is not part of it."""
-    hidden = any(part.startswith((".", "_", "checkpoint-", "0-teacher")) for part in name.parts)
+    hidden = any(part.startswith((".", "_", "checkpoint-", "0-teacher", "predictions")) for part in name.parts)
     return hidden or name.suffix in (".pt", ".pth") or name.name in ("training_args.bin", "trainer_state.json")
 
 

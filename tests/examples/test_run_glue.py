@@ -301,6 +301,16 @@ def test_a_run_is_pushed_with_model_code_and_card_to_the_branch_that_was_named(t
     assert b"accuracy of w0.5-d0.5" in files["README.md"]
 
 
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+def test_a_stage_is_pushed_without_its_teacher_and_its_answers_to_test_rows(tmp_path, reviews, hub):
+    """Both lie beside its model, and the teacher is as large."""
+    glue(*reviews, "--model_name_or_path", save_model(tmp_path / "model", head=False), "--finetune_teacher", "--stage",
+        "depth", "--output_dir", tmp_path / "out", "--push_to_hub", "--do_train", "--do_predict")  # fmt: skip
+    left = {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()}
+    assert {"0-teacher", "predictions"} <= left
+    assert [name for name in hub.files("me/out") if "/" in name] == []
+
+
 def test_a_repository_that_cannot_be_made_stops_before_training(tmp_path, reviews, monkeypatch):
     model = save_model(tmp_path / "model")
     with pytest.raises(SystemExit, match=r"repository 'out' cannot be made: .* Nothing was trained"):
