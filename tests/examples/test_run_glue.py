@@ -10,7 +10,7 @@ import run_glue
 import torch
 from datasets import Dataset, DatasetDict
 from glue_data import LABELS, TEXT_COLUMNS
-from helpers.glue_tasks import METRICS, SMALL, glue, save_model, save_task, sentiment_rows, write_csv
+from helpers.glue_tasks import METRICS, QUICK, SMALL, glue, save_model, save_task, sentiment_rows, write_csv
 from helpers.processes import launch
 from recipe_data import Splits
 from safetensors.torch import load_file
@@ -206,6 +206,18 @@ def test_predicted_values_have_the_digits_of_their_scale_and_those_for_glue_thre
     data = Splits(DatasetDict())
     assert run_glue.written(values, data, None) == ["0.000123", "1.23457e+06", "4.25"]
     assert run_glue.written(values, data, "stsb") == ["0.000", "5.000", "4.250"]
+
+
+def test_the_whole_recipe_keeps_the_sizes_of_an_elastic_model_unless_others_are_given(tmp_path, reviews):
+    """As train_dynabert and --stage do."""
+    elastic = dynabert_hf.DynaBertForSequenceClassification
+    model = save_model(tmp_path / "model")
+    elastic.from_pretrained(model, widths=[0.75, 1.0], depths=[1.0]).save_pretrained(model)
+    quick = QUICK[len(SMALL) :]
+    for given, sizes in (([], ["w0.75-d1", "w1-d1"]), (["--widths", "0.5", "1.0"], ["w0.5-d1", "w1-d1"])):
+        out = tmp_path / "-".join(["out", *given])
+        run_glue.main([*reviews, "--model_name_or_path", model, "--output_dir", str(out), *quick, *given])
+        assert [row["size"] for row in results_of(out / "model")["sub_networks"]] == sizes
 
 
 def test_arguments_may_stand_in_a_json_file(tmp_path, reviews):
