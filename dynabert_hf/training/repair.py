@@ -62,8 +62,8 @@ def repair(model: ElasticModelMixin, size: Size, batches: Iterable[Mapping[str, 
     small.config.forget_measured()
     with torch.no_grad():
         for own, whole, mean in zip(_linears_out(small, kept), wide, means, strict=True):
-            removed = whole.weight[:, own.in_features : len(mean)].double()
-            own.bias.add_((removed @ mean[own.in_features :].to(removed)).to(own.bias))
+            removed = whole.weight[:, own.in_features : len(mean)].cpu().double()  # as not every device has it
+            own.bias.add_((removed @ mean[own.in_features :]).to(own.bias))
     return small
 
 
