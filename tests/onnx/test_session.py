@@ -2,11 +2,14 @@
 
 import copy
 import json
+import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from helpers.texts import REVIEW_WORDS, save_reviews
 from helpers.tiny import make_batch, make_model, make_tokenizer
 
 from dynabert_hf import Cascade, OnnxModel, count_flops, export_onnx, load_onnx, quantize_onnx
@@ -212,3 +215,19 @@ def test_what_gives_no_answer_to_a_text_or_has_no_tokenizer_is_named(pair, tmp_p
     tagging.path = tmp_path / pair[1].path.name
     with pytest.raises(ValueError, match="A DynaBertForTokenClassification does not give one answer to a text"):
         tagging.predict(["a film"])
+
+
+def test_the_documented_export_predicts_and_measures_what_torch_does(tmp_path, monkeypatch, capsys, traced_once):
+    page = (Path(__file__).parents[2] / "docs" / "inference.md").read_text()
+    code = next(each for each in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "quantize_onnx(" in each)
+    monkeypatch.chdir(save_reviews(tmp_path))
+    Path("dev.csv").rename("test.csv")
+    model = make_model(stock={"num_labels": 2, "num_hidden_layers": 2}, widths=[0.5, 1.0], depths=[0.75, 1.0])
+    scope = {"model": model, "tokenizer": make_tokenizer(REVIEW_WORDS)}
+    exec(code, scope)
+    assert capsys.readouterr().out.startswith("[{'label': 'LABEL_")
+    sizes = json.loads((tmp_path / "onnx" / "index.json").read_text())["sizes"]
+    assert len(sizes) == len(model.config.subnetworks)
+    for size, entry in sizes.items():
+        with model.subnetwork(size):
+            assert entry["int8"]["float32_accuracy"] == scope["test"].evaluate(model)["accuracy"]
