@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from glue_data import GLUE, TEXT_COLUMNS
-from recipe_arguments import SourceArguments
+from recipe_arguments import SourceArguments, listed
 
 
 @dataclass
@@ -54,5 +54,4 @@ class GlueArguments(SourceArguments):
                     "Leave it out."
                 )
         super().__post_init__()
-        if isinstance(self.text_column_names, str):  # a json file may list them
-            self.text_column_names = [name.strip() for name in self.text_column_names.split(",")]
+        self.text_column_names = listed(self.text_column_names)

@@ -162,6 +162,11 @@ class SourceArguments:
         return {name: getattr(self, name) for name in ("train_file", "validation_file", "test_file")}
 
 
+def listed(names):
+    """The names of an argument that takes several with commas; a file of arguments may have a list of them."""
+    return [name.strip() for name in names.split(",")] if isinstance(names, str) else names
+
+
 def parse_arguments(argv, data_kind, *, usage, description):
     """The arguments of a command line, or of the json file that it names.
 

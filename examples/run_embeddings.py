@@ -6,9 +6,10 @@
         --retrieval_file intents.csv --matryoshka_dims 192 96 --output_dir outputs/sizes
     accelerate launch --num_processes 2 examples/run_embeddings.py ...
 
-The model is a folder or Hub id of sentence-transformers. The texts to learn from are all columns of text, one or two;
-labels play no part. Each evaluation has two columns of text and a `score`, measured by Spearman's correlation, or one
-and a `label`, measured by retrieval of texts with the same label. docs/embeddings.md tells more.
+The model is a folder or Hub id of sentence-transformers. The texts to learn from are all columns of text, one or two,
+or those that --text_column_names names; labels play no part. Each evaluation has two columns of text and a `score`,
+measured by Spearman's correlation, or one and a `label`, measured by retrieval of texts with the same label.
+docs/embeddings.md tells more.
 """
 
 import sys
@@ -17,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from datasets import DatasetDict
-from recipe_arguments import SourceArguments, parse_arguments
+from recipe_arguments import SourceArguments, listed, parse_arguments
 from recipe_data import InputError, Splits, load_splits, shortened
 from recipe_job import Job, measure_tests, run_script
 
@@ -33,6 +34,13 @@ USAGE = "run_embeddings.py --model_name_or_path MODEL --dataset_name DATA --outp
 class EmbeddingArguments(SourceArguments):
     """Where the texts come from, and what else they are measured on."""
 
+    text_column_names: str | None = field(
+        default=None,
+        metadata={"help": "Column of texts or, with a comma, two to learn from, and to measure on where they are."},
+    )
+    label_column_name: str | None = field(
+        default=None, metadata={"help": f"Column to measure by (default: one of {', '.join(SCORE_COLUMNS)})."}
+    )
     retrieval_file: str | None = field(
         default=None, metadata={"help": "File of texts with labels to measure retrieval on, too."}
     )
@@ -47,6 +55,10 @@ class EmbeddingArguments(SourceArguments):
         if self.retrieval_file is not None:
             about["dataset_name"] += f" and {Path(self.retrieval_file).name}"
         return about
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.text_column_names = listed(self.text_column_names)
 
 
 def main(argv=None):
@@ -70,12 +82,13 @@ def prepare(data_args, model_args, training_args, given):
     data = Splits(raw, None, dict(zip(("", "retrieval"), measured, strict=False)), tests)
     with training_args.main_process_first(desc="tokenising"):
         rows = shortened(data, data_args, training_args.seed)
-        splits = tokenised(rows, encoder, data_args.max_seq_length)
+        splits = tokenised(rows, encoder, data_args)
     for split in (*(data.evaluations.values() if training_args.do_eval else ()), *tests):
         if "labels" not in splits[split].column_names:
             raise InputError(
                 f"Split {split!r} has the columns {raw[split].column_names} but none to measure by. Possible are "
-                f"{', '.join(SCORE_COLUMNS)}. Call the scores or labels so."
+                f"{data_args.label_column_name or ', '.join(SCORE_COLUMNS)}. Call the scores or labels so, or name "
+                "their column by --label_column_name."
             )
     kwargs = {"processing_class": encoder.tokenizer, "compute_metrics": task_of(encoder.model).metrics(encoder.model)}
     data = replace(data, splits=splits, rows={split: len(part) for split, part in rows.items()})
@@ -105,11 +118,19 @@ def load_teacher(name, *, model_args, data_args):
     return load_encoder(name, model_args, data_args).model
 
 
-def tokenised(splits, encoder, max_length):
-    """The splits as the encoder reads them, texts cut after so many tokens."""
-    read = {split: texts_to_learn if split == "train" else texts_to_measure for split in splits}
-    given = {"model": encoder.model, "tokenizer": encoder.tokenizer, "max_length": max_length}
-    return DatasetDict({split: read[split](split, rows, **given) for split, rows in splits.items()})
+def tokenised(splits, encoder, data_args):
+    """The splits as the encoder reads them: the texts to learn from, and those to measure on with their labels."""
+    texts, label = data_args.text_column_names, data_args.label_column_name
+    encoded = DatasetDict()
+    for split, rows in splits.items():
+        given = {"model": encoder.model, "tokenizer": encoder.tokenizer, "max_length": data_args.max_seq_length}
+        if split == "train":
+            rows = rows.remove_columns([each for each in rows.column_names if each == label])
+            encoded[split] = texts_to_learn(split, rows, **given, text_columns=texts)
+        else:
+            own = texts if texts and set(texts) <= set(rows.column_names) else None
+            encoded[split] = texts_to_measure(split, rows, **given, text_columns=own, label_column=label)
+    return encoded
 
 
 if __name__ == "__main__":

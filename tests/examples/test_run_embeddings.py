@@ -5,8 +5,10 @@ import json
 
 import pytest
 import run_embeddings
+import torch
 from datasets import Dataset, DatasetDict
 from helpers.sentences import make_encoder, make_pairs, make_texts, save_encoder
+from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer
 
 SMALL = ["--max_steps", "2", "--per_device_train_batch_size", "4", "--use_cpu", "--disable_tqdm", "True"]
@@ -72,6 +74,32 @@ def test_retrieval_alone_is_measured_once_where_data_have_no_part_to_evaluate(tm
     folder = tmp_path / "out" / "model" if "--do_train" in asked else tmp_path / "out"
     [*_, full] = json.loads((folder / "results.json").read_text())["sub_networks"]
     assert set(full) == {"size", "width", "depth", "accuracy_at_1", "mrr", "parameters", "flops"}
+
+
+def test_columns_are_those_that_were_named(tmp_path):
+    encoder = save_encoder(tmp_path / "encoder")
+    texts, others = make_texts(12), make_texts(12, seed=5)
+    rows = [
+        {"utterance": text, "note": note, "intent": "ab"[row % 2], "label": "x"}
+        for row, (text, note) in enumerate(zip(texts, others, strict=True))
+    ]
+    named = ["--text_column_names", "utterance", "--label_column_name", "intent"]
+    run(
+        *("--train_file", write(tmp_path / "train.csv", rows), "--validation_file", write(tmp_path / "dev.csv", rows)),
+        *("--model_name_or_path", encoder, "--output_dir", tmp_path / "named", *named, "--do_train", "--do_eval"),
+    )
+    plain = [{"text": each["utterance"], "label": each["intent"]} for each in rows]
+    run(
+        *("--train_file", write(tmp_path / "train2.csv", plain), "--validation_file", write(tmp_path / "2.csv", plain)),
+        *("--model_name_or_path", encoder, "--output_dir", tmp_path / "plain", "--do_train", "--do_eval"),
+    )
+    ours, theirs = (load_file(tmp_path / folder / "model" / "model.safetensors") for folder in ("named", "plain"))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    measured = [
+        json.loads((tmp_path / folder / "model" / "results.json").read_text())["sub_networks"]
+        for folder in ("named", "plain")
+    ]
+    assert [each["accuracy_at_1"] for each in measured[0]] == [each["accuracy_at_1"] for each in measured[1]]
 
 
 def test_texts_are_cut_while_training_and_the_encoder_reads_as_much_as_before(tmp_path, files):
