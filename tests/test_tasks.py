@@ -101,7 +101,7 @@ def test_spans_keep_their_positions(tokenizer, monkeypatch, side):
 
 def test_choices_of_another_number_are_refused_in_a_batch(tokenizer):
     examples = [{"input_ids": [[5], [6]], "labels": 0}, {"input_ids": [[5], [6], [7]], "labels": 2}]
-    with pytest.raises(ValueError, match=r"rows of 2 to 3 choices\. The head compares .* Add wrong choices"):
+    with pytest.raises(ValueError, match=r"rows of 2 to 3 choices\. The head needs .* Add wrong choices"):
         task_of("BertForMultipleChoice").collator(tokenizer)(examples)
 
 
