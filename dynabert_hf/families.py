@@ -66,6 +66,11 @@ def elastic_classes() -> Iterator[Any]:
                 yield value
 
 
+def stock_classes() -> list[Any]:
+    """Every class of transformers that can be made elastic, in the same order."""
+    return [each.backbone_class for each in elastic_classes()]
+
+
 def elastic_names() -> list[str]:
     """The names of all elastic classes, which those of the code beside a checkpoint have, too."""
     return [each.__name__ for each in elastic_classes()]
@@ -99,8 +104,7 @@ def elastic_class_of(model: PreTrainedModel | type[PreTrainedModel]) -> Any:
         if elastic_class.backbone_class is wanted:
             return elastic_class
     config_class = getattr(wanted, "config_class", None)
-    stock_classes = [each.backbone_class for each in elastic_classes()]
-    heads = [each.__name__ for each in stock_classes if each.config_class is config_class]
+    heads = [each.__name__ for each in stock_classes() if each.config_class is config_class]
     possible = heads or supported_types()
     kind = "Of this family these are" if heads else "Supported types are"
     raise ModelTypeError(f"A {wanted.__name__} cannot be made elastic. {kind} {', '.join(possible)}; use one of them.")

@@ -20,6 +20,7 @@ from ..families import (
     how_to_load,
     not_elastic,
     read_config,
+    stock_classes,
 )
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import SubNetworkError
@@ -112,7 +113,7 @@ def check_teacher_class(model: PreTrainedModel) -> None:
     """
     if type(model).__name__ in elastic_names():
         raise not_elastic(type(model))
-    if type(model) not in [each.backbone_class for each in elastic_classes()]:
+    if type(model) not in stock_classes():
         raise ModelTypeError(f"The model is a {type(model).__name__}. {_supported()}")
     check_task(model)
 

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from ..data.inputs import depth_of, innermost, read_column
 from ..data.pooling import Pooling
-from ..families import elastic_classes, longest_input
+from ..families import longest_input, stock_classes
 from ..model.elastic_model import ElasticModelMixin
 from ..tasks import TASKS, is_sentence_encoder
 from .arguments import DynaBertTrainingArguments
@@ -96,7 +96,7 @@ def _check_lengths(teacher: PreTrainedModel, train_dataset: Any) -> None:
     ids = None if train_dataset is None else read_column("train_dataset", train_dataset, "input_ids")
     config: Any = teacher.config
     limit = getattr(config, "max_position_embeddings", None) or math.inf
-    if type(teacher) in (each.backbone_class for each in elastic_classes()) or isinstance(teacher, ElasticModelMixin):
+    if type(teacher) in stock_classes() or isinstance(teacher, ElasticModelMixin):
         limit = longest_input(config)
     longest = 0 if ids is None or not depth_of(ids.type) else pc.max(pc.list_value_length(innermost(ids))).as_py() or 0
     if longest > limit:
