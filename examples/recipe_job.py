@@ -212,7 +212,7 @@ def measure(job, model, result, teacher):
         teacher: The model of whom `result` has metrics as the teacher.
     """
     counts = {split: job.data.num_rows(split) for split in job.data.evaluations.values()}
-    [eval_rows] = [counts] if len(counts) > 1 else counts.values()
+    eval_rows = counts if len(counts) > 1 else next(iter(counts.values()))
     result = replace(result, train_rows=job.data.num_rows("train"), eval_rows=eval_rows)
     for suffix in filter(None, job.data.evaluations):
         others = evaluated(job, model, suffix).rows
