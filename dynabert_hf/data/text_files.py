@@ -10,6 +10,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import Dataset, concatenate_datasets, load_dataset
 
 from .columns import short
@@ -43,8 +45,9 @@ def read_rows(
         path: A csv, tsv, json, jsonl or parquet file; `.txt`, a text a line in the column `text`; or `.conll`, as
             `read_tagged_words` reads it.
         needed: Columns that it has to have.
-        as_text: Whether the needed columns of a csv are read as they are written: `n/a` and `007` are texts. Else
-            columns of numbers are read as such, and in columns of text only an empty cell is a missing one.
+        as_text: Whether the needed columns of a csv are read as they are written: `n/a` and `7` are texts. Else columns
+            of numbers are read as such, but not where one begins with a 0 that counts nothing, as `007` does; in
+            columns of text only an empty cell is a missing one.
         cache_dir: Where the file is kept as an Arrow table; None: where `datasets` keeps them.
 
     Raises:
@@ -145,9 +148,10 @@ def _read(path: Path, as_text: Sequence[str], cache_dir: str | None) -> Any:
         if reader == "csv" and as_text:
             return load(**as_written, converters=dict.fromkeys(as_text, str))
         rows: Any = load()
-        texts, names = _columns_of_text(rows), rows.column_names
-        if reader == "csv" and any(rows.data.column(name).null_count for name in texts):  # a class may be called None
-            written = load(**as_written, converters=dict.fromkeys(texts, _none_if_empty))
+        if reader == "csv":
+            names = rows.column_names
+            written = load(**as_written, converters=dict.fromkeys(names, _none_if_empty))
+            texts = [name for name in names if not _holds_numbers(rows, written, name)]
             parts = [each for each in (written.select_columns(texts), rows.remove_columns(texts)) if each.column_names]
             rows = concatenate_datasets(parts, axis=1).select_columns(names)
         return rows
@@ -164,6 +168,13 @@ def _read(path: Path, as_text: Sequence[str], cache_dir: str | None) -> Any:
 
 def _columns_of_text(rows: Dataset) -> list[str]:
     return [name for name, kind in rows.features.items() if str(getattr(kind, "dtype", "")).endswith("string")]
+
+
+def _holds_numbers(rows: Dataset, written: Dataset, name: str) -> bool:
+    """Whether a column that was read as numbers is one: of `007` the 0 would be lost, of `true` how it is written."""
+    is_number = str(getattr(rows.features[name], "dtype", "")).startswith(("int", "uint", "float"))
+    cells = written.data.column(name).cast(pa.large_string())  # of an empty column the type says nothing
+    return is_number and not pc.any(pc.match_substring_regex(cells, r"^\s*[-+]?0\d+\s*$")).as_py()
 
 
 def _none_if_empty(cell: str) -> str | None:

@@ -52,7 +52,7 @@ def test_a_table_is_read_as_it_is_written_or_with_its_own_types(tmp_path, suffix
     path = tmp_path / f"rows{suffix}"
     path.write_text(f"text{separator}label\nn/a{separator}007\n")
     assert read_rows(path, needed=["text", "label"], as_text=True)[0] == {"text": "n/a", "label": "007"}
-    assert read_rows(path)[0] == {"text": None, "label": 7}
+    assert read_rows(path)[0] == {"text": None, "label": "007"}
 
 
 @pytest.mark.parametrize(
@@ -81,6 +81,18 @@ def test_a_text_or_class_may_be_called_as_missing_values_are(tmp_path, suffix):
     ]
     (tmp_path / f"words{suffix}").write_text("text\nnull\nhello\n")
     assert read_rows(tmp_path / f"words{suffix}")["text"][:] == ["null", "hello"]
+
+
+def test_labels_of_a_csv_keep_zeros_in_front_and_how_yes_and_no_are_written(tmp_path):
+    (tmp_path / "rows.csv").write_text(
+        "label,code,flag,number,score,part,empty\n0101,007,true,10,0.5,1,\n101,,FALSE,0,-0.25,,\n"
+    )
+    rows = read_rows(tmp_path / "rows.csv")
+    assert rows.to_list() == [
+        {"label": "0101", "code": "007", "flag": "true", "number": 10, "score": 0.5, "part": 1.0, "empty": None},
+        {"label": "101", "code": None, "flag": "FALSE", "number": 0, "score": -0.25, "part": None, "empty": None},
+    ]
+    assert [rows.features[name].dtype for name in ("number", "score", "part")] == ["int64", "float64", "float64"]
 
 
 def test_a_cell_in_quotes_may_hold_ends_of_lines_or_tabs(tmp_path):
