@@ -110,6 +110,7 @@ def recommend(
     max_drop: float | None = None,
     reference: float | None = None,
     greater_is_better: bool | None = None,
+    max_accuracy_drop: float | None = None,
 ) -> Recommendation:
     """The best size under all given budgets, with the reason.
 
@@ -128,6 +129,7 @@ def recommend(
         max_drop: By how much the metric may be worse than `reference`, in units of the metric.
         reference: The value from which a drop counts, for instance the teacher's; None: that of the best size.
         greater_is_better: The direction of the metric; None: as its name says.
+        max_accuracy_drop: `max_drop`, under its former name.
 
     Returns:
         The choice and its runner-up, or where nothing fits the nearest miss and by how much it misses.
@@ -146,6 +148,7 @@ def recommend(
     records, quality = _checked(records), _Quality.named(metric, greater_is_better)
     given = {"latency_ms": latency_ms, "flops": flops, "parameters": parameters, "memory_mb": memory_mb}
     budgets = {cost: budget for cost, budget in given.items() if budget is not None}
+    max_drop = max_accuracy_drop if max_drop is None else max_drop
     check_budgets(budgets, max_drop, reference)
     best = max(quality.goodness(one) for one in records)
     measured = [one for one in records if all(cost in one.costs for cost in budgets)]

@@ -10,6 +10,8 @@ def test_former_names_make_records():
     large = dynabert_hf.Candidate(SubNetwork(), 0.88, latency_ms=20.0)
     assert small == SizeRecord("w0.5-d0.5", {"accuracy": 0.84}, {"latency_ms": 4.0})
     assert recommend([small, large], latency_ms=10).choice.subnetwork == size
+    assert recommend([small, large], max_accuracy_drop=0.05).choice == small
+    assert recommend([small, large], max_accuracy_drop=0.03).choice == large
     facts = dynabert_hf.SizeFacts(size, {"accuracy": 0.84}, parameters=7, flops=9)
     assert facts == SizeRecord(size, {"accuracy": 0.84}, {"parameters": 7, "flops": 9})
     assert dynabert_hf.make_candidates({size: 0.84}, {size: {"latency_ms": 4.0}}) == (small,)
