@@ -129,6 +129,7 @@ if TYPE_CHECKING:
     from .sizes.former_names import Candidate, Profile, SizeFacts, make_candidates
     from .sizes.layer_costs import LayerCosts, count_costs, measure_costs
     from .sizes.layer_search import SearchResult, search_layers
+    from .sizes.plots import plot_grid, plot_pareto
     from .sizes.profile_table import ProfileTable
     from .sizes.profiling import measure_latency, profile
     from .sizes.records import SizeRecord, make_records
@@ -162,6 +163,7 @@ _ON_FIRST_USE = {
     "onnx.quantization": ("QuantizedSize", "quantize_onnx"),
     "sizes.layer_costs": ("LayerCosts", "count_costs", "measure_costs"),
     "sizes.layer_search": ("SearchResult", "search_layers"),
+    "sizes.plots": ("plot_grid", "plot_pareto"),
     "sizes.profile_table": ("ProfileTable",),
     "sizes.profiling": ("measure_latency", "profile"),
     "training.recipe": ("train_dynabert",),

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 
-from dynabert_hf import CascadeRecord, LayerShape, SizeRecord, grid, pareto_front
-from dynabert_hf.sizes.plots import plot_grid, plot_pareto
+from dynabert_hf import CascadeRecord, LayerShape, SizeRecord, grid, pareto_front, plot_grid, plot_pareto
 
 RECORDS = [
     SizeRecord(
