@@ -14,7 +14,7 @@ from transformers import EarlyStoppingCallback, Trainer, TrainerControl, Trainer
 from ..families import parsed_sizes
 from ..model.subnetwork import size_name
 from ..sizes.metrics import check_asked
-from .arguments import DynaBertTrainingArguments
+from .arguments import RECOMPUTE, DynaBertTrainingArguments
 from .ordered_evaluation import unchanged
 from .preparation import Recipe
 
@@ -27,7 +27,7 @@ def rehearse(recipe: Recipe) -> None:
 
     What they raise is raised.
     """
-    recipe.elastic_class.from_backbone(recipe.teacher, **recipe.elastic_fields)
+    model = recipe.elastic_class.from_backbone(recipe.teacher, **recipe.elastic_fields)
     kwargs = {name: value for name, value in recipe.trainer_kwargs.items() if name != "callbacks"}
     for stage in recipe.stages:
         with TemporaryDirectory() as scratch, unchanged(recipe.teacher):
@@ -36,6 +36,8 @@ def rehearse(recipe: Recipe) -> None:
             trainer = Trainer(recipe.teacher, args, **kwargs)
             trainer.create_optimizer()
             trainer.create_scheduler(STEPS)
+        if getattr(stage.arguments, RECOMPUTE):
+            getattr(model, f"{RECOMPUTE}_enable")()
         if stage.arguments.eval_sizes is not None:
             parsed_sizes(stage.arguments.eval_sizes, recipe.config)
         for callback in recipe.trainer_kwargs["callbacks"] or ():

@@ -4,10 +4,12 @@ import warnings
 
 import pytest
 import torch
+from helpers.backbones import make_stock
 from helpers.recipes import make_sentences, make_teacher, run_recipe
 from transformers import EarlyStoppingCallback
 
 from dynabert_hf import SubNetworkError
+from dynabert_hf.training.arguments import RECOMPUTE
 
 PLATEAU = {"eval_strategy": "steps", "eval_steps": 1, "lr_scheduler_type": "reduce_lr_on_plateau"}
 
@@ -29,6 +31,12 @@ PLATEAU = {"eval_strategy": "steps", "eval_steps": 1, "lr_scheduler_type": "redu
 def test_what_a_stage_cannot_begin_with_is_said_before_any_work(tmp_path, given, error, message):
     with pytest.raises(error, match=message):
         run_recipe(tmp_path, **given)
+    assert not (tmp_path / "run").exists()
+
+
+def test_activation_checkpointing_that_a_family_lacks_is_refused_before_any_work(tmp_path):
+    with pytest.raises(ValueError, match=r"MPNet.* does not support (activation|gradient) checkpointing"):
+        run_recipe(tmp_path, make_stock("MPNet", num_labels=2), **{RECOMPUTE: True})
     assert not (tmp_path / "run").exists()
 
 
