@@ -2,8 +2,8 @@
 
     python benchmarks/gpu.py                    # all that has no result yet; --part tests, step, ...: only that
     python benchmarks/gpu.py --minutes 9        # begins nothing after nine minutes; the same call again goes on
-    python benchmarks/gpu.py --table            # what was measured, as Markdown
-    python benchmarks/gpu.py --smoke            # tiny shapes, in seconds, on a CPU
+    python benchmarks/gpu.py --table            # what was measured, as Markdown; needs no card
+    python benchmarks/gpu.py --smoke            # tiny shapes on a CPU, without the tests
 
 Each job is kept when it is done, in benchmarks/results/gpu-<card>.json. Weights are random, nothing is fetched, and
 there is no dropout. All that is compared takes turns in one process, on the card's own clock; a ratio is the median of
@@ -49,6 +49,7 @@ from dynabert_hf.sizes.profiling import event_ms, machine, time_in_turns, wall_m
 from dynabert_hf.sizes.runtimes import peak_allocation
 
 ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
 STUDY = ("--tasks", "mrpc", "rte", "stsb", "cola", "--backbones", "minilm-tuned", "--rows", "2000", "--seeds", *"01234")
 CHOSEN = ("w0.25-d0.5", "w0.5-d0.75", "w1-d1")
 """Compiled first: a size takes up to minutes."""
@@ -345,25 +346,28 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="also what has a result")
     parser.add_argument("--source", action="append", default=[], metavar="ID=FOLDER", help="as the study takes it")
     parser.add_argument("--output", type=Path, help="default: benchmarks/results/gpu-<card>.json")
-    parser.add_argument("--table", action="store_true", help="print what was measured, measure nothing")
-    parser.add_argument("--smoke", action="store_true", help="tiny shapes, on a CPU")
+    parser.add_argument("--table", action="store_true", help="print what was measured, also without a card")
+    parser.add_argument("--smoke", action="store_true", help="tiny shapes on a CPU, without the tests")
     arguments = parser.parse_args()
+    if arguments.table:
+        files = [arguments.output] if arguments.output else sorted(RESULTS.glob("gpu-*.json"))
+        print("\n\n".join(table(json.loads(file.read_text())) for file in files))
+        return
     if not arguments.smoke and not torch.cuda.is_available():
         parser.error(f"torch {torch.__version__} sees no CUDA device. Run it where there is one, or give --smoke.")
     device = torch.device("cpu" if arguments.smoke else "cuda")
     card = "smoke" if arguments.smoke else re.sub(r"\W+", "-", torch.cuda.get_device_name().lower())
-    output = arguments.output or ROOT / "benchmarks" / "results" / f"gpu-{card}.json"
+    output = arguments.output or RESULTS / f"gpu-{card}.json"
     versions = {**machine(device), "transformers": transformers.__version__}
     results = json.loads(output.read_text()) if output.exists() else {"machine": versions, "jobs": {}}
-    if arguments.table:
-        print(table(results))
-        return
     end = time.perf_counter() + 60 * arguments.minutes
     setting = SMOKE if arguments.smoke else BASE
     if arguments.rounds:
         setting = replace(setting, rounds=arguments.rounds)
     sources = [word for each in arguments.source for word in ("--source", each)]
     jobs = make_jobs(device, setting)
+    if arguments.smoke and not (arguments.part or arguments.only):
+        del jobs["tests"]  # which take minutes
     jobs["study"] = lambda: run_study(device, sources, (end - time.perf_counter()) / 60)
     names = [name for name in jobs if name.split()[0] == (arguments.part or name.split()[0])]
     names = list(dict.fromkeys(name for text in arguments.only or [""] for name in names if text in name))

@@ -44,7 +44,7 @@ def test_jobs_are_kept_and_not_done_twice(run, tmp_path):
     for row in rows.values():
         assert row["stock_sequences_per_second"] == pytest.approx(1e3 / row["stock_ms"])
         assert row["elastic_over_stock"] > 0
-    assert "- inference 1 eager w1-d1: elastic_ms " in run(*smoke, "--table")
+    assert "- inference 1 eager w1-d1: elastic_ms " in run("--output", output, "--table")
     assert "Time is up before 'inference 2 eager'" in run(*smoke, "--part", "inference", "--minutes", 0)
 
 
@@ -68,6 +68,18 @@ def test_a_compiled_step_has_the_gradients_of_an_eager_one(run, tmp_path):
     compiled = json.loads(output.read_text())["jobs"]["step sandwich compiled"]
     assert compiled["gradients_differ_by"] < 1e-3  # the same operations, in the same order on a CPU
     assert compiled["graphs"] > 0
+
+
+def test_what_was_measured_is_printed_without_a_card(run):
+    lines = run("--table").splitlines()
+    assert "NVIDIA H100" in lines[0]
+    assert "- step sandwich eager_and_parts : step_ms 194.3, " in "\n".join(lines)
+
+
+def test_a_smoke_run_leaves_out_the_tests(run, tmp_path):
+    output = tmp_path / "gpu.json"
+    assert "Time is up before 'step sandwich eager_and_parts'" in run("--output", output, "--smoke", "--minutes", 0)
+    assert "Time is up before 'tests'" in run("--output", output, "--smoke", "--minutes", 0, "--part", "tests")
 
 
 def test_without_a_card_it_says_what_is_possible(run, capsys):
