@@ -10,7 +10,6 @@ The test part is scored once, at the end; it is used neither for training, nor f
 """
 
 import argparse
-import hashlib
 import json
 import math
 import shutil
@@ -43,6 +42,7 @@ from transformers import (
 from dynabert_hf import measure_latency, train_dynabert
 from dynabert_hf.cli.inputs import refused_by_name
 from dynabert_hf.data.columns import draw, drawn_rows
+from dynabert_hf.data.fingerprints import fingerprint_of_rows
 from dynabert_hf.data.text_files import read_rows
 from dynabert_hf.files import check_writable_folder, write_whole
 from dynabert_hf.training.callbacks import show_progress
@@ -125,12 +125,9 @@ def settings_of(arguments):
         steps = {"max_steps": 3}
         sizes = {"num_train": 96, "num_test": 64, "rounds": 3}
         return {"folder": folder, "teacher": steps, "training": steps, **sizes}
-    settings = {"teacher": {}, "training": TRAINING, "num_train": arguments.num_train, "num_test": None, "rounds": 30}
-    if arguments.full:
-        return {**settings, "folder": folder, "training": FULL_TRAINING}
-    if arguments.num_train is None and not names_data(arguments):
-        settings["num_train"] = 3000
-    return {**settings, "folder": folder}
+    is_part = arguments.num_train is None and not names_data(arguments) and not arguments.full
+    sizes = {"num_train": 3000 if is_part else arguments.num_train, "num_test": None, "rounds": 30}
+    return {"folder": folder, "teacher": {}, "training": FULL_TRAINING if arguments.full else TRAINING, **sizes}
 
 
 def scaled(settings, data):
@@ -210,7 +207,8 @@ def fine_tune(base, data, tokenizer, settings, seed):
     labels = data["train"].features["label"].names
     training = {"num_train_epochs": 3, "learning_rate": 5e-5, **settings["teacher"]}
     made_of = {"model": str(base), "labels": labels, "sentences": len(data["train"])}
-    made_of |= {"data_sha256": sha256_of(data["train"]), "seed": seed, "training": training}
+    rows = fingerprint_of_rows(data["train"].select_columns(["input_ids", "label"]))
+    made_of |= {"rows": rows, "seed": seed, "training": training}
     if path.exists():
         check_same_settings(path, made_of)
     elif folder.exists():
@@ -256,14 +254,6 @@ def fine_tune(base, data, tokenizer, settings, seed):
     path.write_text(json.dumps(made_of, indent=2))
     write_whole(folder, teacher.save_pretrained)
     return teacher
-
-
-def sha256_of(split):
-    """What tells tokenised sentences and their labels from all others."""
-    digest = hashlib.sha256()
-    for rows in split.select_columns(["input_ids", "label"]).iter(1000):
-        digest.update(json.dumps(rows).encode())
-    return digest.hexdigest()
 
 
 def main():

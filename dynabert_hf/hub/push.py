@@ -23,7 +23,8 @@ from ..model.shipping import NETWORK_ERRORS
 from ..model.subnetwork import Size, size_name
 from ..sizes.evaluation import stored_metrics
 from ..sizes.records import SizeRecord
-from .card import place_in_code, write_model_card
+from .card import write_model_card
+from .card_example import place_in_code
 from .facts import ModelCardFacts
 from .space import check_space, push_space
 

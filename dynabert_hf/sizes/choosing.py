@@ -332,18 +332,16 @@ def _nothing_fits(records: Sequence[SizeRecord], limits: _Limits) -> Recommendat
         for name, over in missed_by.items()
     ]
     text = f"None of {len(records)} {_noun(records)}s is within {limits.describe()}. "
-    alone = [name for name in (*limits.budgets, "max_drop") if _possible_alone(name, records, limits)]
-    if len(alone) == len(limits.budgets) + (limits.floor is not None) > 1:
+    names = [*limits.budgets, *([] if limits.floor is None else ["max_drop"])]
+    if len(names) > 1 and all(_possible_alone(name, records, limits) for name in names):
         text += "The budgets contradict each other: each one can be met, but not together. "
     text += f"Nearest is {describe(nearest, limits.quality.metric)}, which misses {' and '.join(amounts)}."
     return Recommendation(None, text, nearest_miss=nearest, missed_by=missed_by)
 
 
 def _possible_alone(name: str, records: Sequence[SizeRecord], limits: _Limits) -> bool:
-    if name == "max_drop":
-        alone = replace(limits, budgets={})
-        return limits.floor is not None and any(not alone.excess(one) for one in records)
-    alone = replace(limits, budgets={name: limits.budgets[name]}, floor=None)
+    budgets = {cost: budget for cost, budget in limits.budgets.items() if cost == name}
+    alone = replace(limits, budgets=budgets, floor=limits.floor if name == "max_drop" else None)
     return any(not alone.excess(one) for one in records)
 
 

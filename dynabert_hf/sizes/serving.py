@@ -231,8 +231,7 @@ class SizeChooser:
         if most is None or queue_length <= most:
             self._crowded_ms = None
             return math.inf
-        if self._crowded_ms is None:
-            self._crowded_ms = self.active.latency_ms
+        self._crowded_ms = self._crowded_ms or self.active.latency_ms
         return self._crowded_ms * most / queue_length  # type: ignore[operator]
 
     def _shrink(self, level: int, now: float) -> None:

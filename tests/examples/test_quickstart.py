@@ -169,7 +169,7 @@ def test_fine_tuning_ends_when_what_is_held_out_is_predicted_no_better(tmp_path)
     [
         ({"model": "other"}, r"made with {'model': '\S+/model'}, now {'model': '\S+/other'} is asked\. Give the same"),
         ({"num_train": 12}, "made with {'sentences': 16, .* now {'sentences': 12, "),
-        ({"data_seed": "another"}, "made with {'data_sha256': "),
+        ({"data_seed": "another"}, "made with {'rows': "),
         ({"seed": 1}, "made with {'seed': 0}, now {'seed': 1} is asked"),
         ({"max_steps": 2}, "{'training': .*'max_steps': 1.* now .*'max_steps': 2"),
     ],
