@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from transformers import PreTrainedModel
-from transformers.training_args import ParallelMode
 from transformers.utils import logging
 
 from ..data.labels import are_multi_hot
@@ -110,25 +109,4 @@ def check_label_names(model: PreTrainedModel, args: DynaBertTrainingArguments) -
             f"label_names={args.label_names} was given, but a {type(model).__name__} takes no {unknown[0]!r}, so that "
             f"nothing would be measured. Its labels are called {list(task_of(model).label_names)} in a batch, whatever "
             "the column is called. Leave label_names out."
-        )
-
-
-def check_device(args: DynaBertTrainingArguments) -> None:
-    """Check that a process has one device, and that a model to shard has processes to be sharded over.
-
-    Raises:
-        ValueError: If it has several, over which transformers would copy the model at every pass (`DataParallel`); or
-            if FSDP is asked for in a process that was not launched with others. transformers refuses that, too, but
-            leaves the environment of the process as one that asks for FSDP.
-    """
-    if args.fsdp and args.parallel_mode != ParallelMode.DISTRIBUTED:
-        raise ValueError(
-            f"fsdp={args.fsdp!r} was given in a process that was not launched with others, over which a model could be "
-            "sharded. Start the script by accelerate launch --multi_gpu or torchrun, or leave fsdp out."
-        )
-    if args.n_gpu > 1:
-        raise ValueError(
-            f"This process has {args.n_gpu} devices, and would copy the model to each of them at every pass "
-            "(DataParallel), where means over unequal parts of a batch are wrong. Possible is one device a process: "
-            f"start {args.n_gpu} processes by accelerate launch --multi_gpu, or show one by CUDA_VISIBLE_DEVICES=0."
         )

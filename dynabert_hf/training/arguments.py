@@ -9,6 +9,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from transformers import TrainingArguments
+from transformers.training_args import ParallelMode
 
 from ..data.views import VIEWS, check_names
 from ..sizes.metrics import is_lower_better
@@ -132,8 +133,9 @@ class DynaBertTrainingArguments(TrainingArguments):
             all. Each costs a pass over the evaluation data.
 
     Raises:
-        ValueError: If a value is not possible, or DeepSpeed, FSDP version 1, `torch_compile` or something else is asked
-            for that several backward passes a step cannot have.
+        ValueError: If a value is not possible; if DeepSpeed, FSDP version 1, `torch_compile` or something else is asked
+            for that several backward passes a step cannot have; or if a process has several devices, or was launched
+            with others that it does not know of.
     """
 
     stage: str = field(default="width", metadata={"help": f"Stage of training: {', '.join(STAGES)}."})
@@ -196,6 +198,7 @@ class DynaBertTrainingArguments(TrainingArguments):
         _check_engines(self)
         _check_optimizer(self)
         super().__post_init__()
+        _check_processes(self)
         for name, possible in (
             ("stage", STAGES),
             ("teacher_width", TEACHER_WIDTHS),
@@ -293,6 +296,28 @@ def _check_engines(args: TrainingArguments) -> None:
             f"{name} was asked for, by an argument or by `accelerate launch`, but is not possible in training: "
             f"{reasons[name]}. Possible are one process, DDP (distributed_type: MULTI_GPU) and FSDP version 2; "
             f"bf16=True, {RECOMPUTE}=True and gradient_accumulation_steps save memory, too. Leave {name} out."
+        )
+
+
+def _check_processes(args: TrainingArguments) -> None:
+    """Refuse processes that do not know of each other, a lone one that is to shard, and one with several devices."""
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if args.world_size == 1 < launched:
+        raise ValueError(
+            f"This process was launched as one of {launched} (WORLD_SIZE), but is alone: each would train on all of "
+            "the data and write over the others. Start several by accelerate launch or torchrun, on a CPU with "
+            "use_cpu=True; or start one process."
+        )
+    if args.fsdp and args.parallel_mode != ParallelMode.DISTRIBUTED:
+        raise ValueError(
+            f"fsdp={args.fsdp!r} was given in a process that was not launched with others, over which a model could be "
+            "sharded. Start the script by accelerate launch --multi_gpu or torchrun, or leave fsdp out."
+        )
+    if args.n_gpu > 1:
+        raise ValueError(
+            f"This process has {args.n_gpu} devices, and would copy the model to each of them at every pass "
+            "(DataParallel), where means over unequal parts of a batch are wrong. Possible is one device a process: "
+            f"start {args.n_gpu} processes by accelerate launch --multi_gpu, or show one by CUDA_VISIBLE_DEVICES=0."
         )
 
 

@@ -21,7 +21,7 @@ from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import Size, SubNetwork, SubNetworkError
 from ..tasks import task_of
 from .accounting import Items
-from .argument_checks import check_device, check_learns, check_taught
+from .argument_checks import check_learns, check_taught
 from .arguments import DynaBertTrainingArguments
 from .callbacks import AveragedWeights, KeptPositions, show_progress
 from .checks import check_datasets
@@ -159,7 +159,6 @@ def _arguments_of_one_size(given: Mapping[str, Any], scratch: str) -> DynaBertTr
     own = {"output_dir": folder, "save_strategy": "no", "num_train_epochs": 0.5, "hidden_matching": "own"}
     one_size = {"stage": "depth", "teacher_width": "full", "strategy": "grid"}
     args = DynaBertTrainingArguments(**{**defaults, **own, **given, **one_size})
-    check_device(args)
     check_learns(args, instead="for a size that is not trained on take extract()")
     return args
 

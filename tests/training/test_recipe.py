@@ -36,6 +36,7 @@ import dynabert_hf
 from dynabert_hf import (
     DynaBertForSequenceClassification,
     DynaBertTrainer,
+    DynaBertTrainingArguments,
     LayerShape,
     SubNetwork,
     SubNetworkError,
@@ -342,6 +343,13 @@ def watch_stages(monkeypatch):
 def test_impossible_stages_are_refused(tmp_path, stages):
     with pytest.raises(ValueError, match=r"is not possible\. Give one of \('depth',\), \('width', 'depth'\)"):
         run_recipe(tmp_path, stages=stages)
+    assert not (tmp_path / "run").exists()
+
+
+def test_several_devices_in_one_process_are_refused_before_anything_is_rewired(tmp_path, monkeypatch):
+    monkeypatch.setattr(DynaBertTrainingArguments, "n_gpu", 2)
+    with pytest.raises(ValueError, match=r"has 2 devices.*start 2 processes by accelerate"):
+        run_recipe(tmp_path)
     assert not (tmp_path / "run").exists()
 
 

@@ -610,11 +610,19 @@ def test_an_optimiser_that_has_modes_is_put_into_that_of_training(tmp_path):
     trainer.train()
 
 
-def test_several_devices_in_one_process_are_refused(tmp_path):
-    args = DynaBertTrainingArguments(tmp_path, stage="finetune", use_cpu=True)
-    args._n_gpu = 2
+def test_several_devices_in_one_process_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(DynaBertTrainingArguments, "n_gpu", 2)
     with pytest.raises(ValueError, match=r"has 2 devices.*DataParallel.*start 2 processes by accelerate.*CUDA_VISIBLE"):
-        DynaBertTrainer(make_model(), None, args)
+        make_trainer(tmp_path, "finetune")
+
+
+def test_a_process_that_does_not_know_of_those_it_was_launched_with_is_refused(tmp_path, monkeypatch):
+    """As torchrun starts them where there is no GPU and nobody says use_cpu: each trained, and wrote over the other."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(
+        ValueError, match=r"launched as one of 2 .*but is alone: .*torchrun, on a CPU with use_cpu=True"
+    ):
+        DynaBertTrainingArguments(tmp_path, use_cpu=False)
 
 
 def test_a_search_for_hyperparameters_is_refused_with_what_to_do(tmp_path):
