@@ -18,6 +18,7 @@ import torch
 from accelerate.utils import gather_object
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput, RemoveColumnsCollator
+from transformers.utils.output_capturing import OutputRecorder
 
 from ..data.columns import is_stream, short
 from ..data.masking import MaskedOnce, as_at_first, drawn_by
@@ -34,7 +35,7 @@ from .order import OrderedLoader
 from .teacher_facts import at_size
 
 HOOKED = "_output_capturing_hooks_installed"
-"""How transformers notes that layers have the hooks that record their states. They stay, so the note has to."""
+"""How transformers notes that layers have the hooks that record their states."""
 
 
 class OrderedEvaluation(Trainer):
@@ -244,15 +245,15 @@ def evaluate_one_size(model: PreTrainedModel, args: TrainingArguments, **trainer
 def unchanged(model: torch.nn.Module) -> Iterator[None]:
     """Inside, a model may be moved, cast and set to evaluation; at the end all that is, in place, as it was before.
 
-    So is what transformers writes into a configuration when a model runs, and what accelerate sets on a model: in mixed
-    precision its forward pass, too.
+    So is what transformers writes into a configuration when a model runs, what it hooks to record states, and what
+    accelerate sets on a model: in mixed precision its forward pass, too.
     """
     attributes, config = dict(vars(model)), vars(getattr(model, "config", model))
     fields = {name: config.get(name, config) for name in ("problem_type", "use_cache")}
     weights = [(parameter, parameter.data) for parameter in model.parameters()]
     buffers = [(module, *item) for module in model.modules() for item in module.named_buffers(recurse=False)]
     try:
-        with same_modes(model):
+        with same_modes(model), without_recording(model):
             yield
     finally:
         for name, value in fields.items():
@@ -268,6 +269,23 @@ def unchanged(model: torch.nn.Module) -> Iterator[None]:
                 parameter.data = before
         for module, name, buffer in buffers:
             setattr(module, name, buffer)
+
+
+@contextmanager
+def without_recording(model: torch.nn.Module) -> Iterator[None]:
+    """Inside, transformers may hook layers to record their states; the hooks go at the end, since none can be pickled.
+
+    Those of a model that recorded before stay.
+    """
+    was_hooked = any(HOOKED in vars(module) for module in model.modules())
+    try:
+        yield
+    finally:
+        for module in () if was_hooked else model.modules():
+            vars(module).pop(HOOKED, None)
+            for key, hook in list(module._forward_hooks.items()):
+                if hook.__module__ == OutputRecorder.__module__:
+                    del module._forward_hooks[key]
 
 
 def _alone(tensors: tuple[Any, ...]) -> Any:

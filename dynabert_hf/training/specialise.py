@@ -27,6 +27,7 @@ from .callbacks import AveragedWeights, KeptPositions, show_progress
 from .checks import check_datasets
 from .distillation import match_hidden_states, taught_losses
 from .dropout import dropping
+from .ordered_evaluation import without_recording
 from .references import same_draws
 from .stages import ARGUMENTS, order_of, stage_defaults, what_to_give
 from .taught_trainer import TaughtTrainer
@@ -195,7 +196,7 @@ class OneSizeTrainer(TaughtTrainer):
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train as transformers does; the teachers and what is frozen are as before when it returns or raises."""
-        with self.without_untaught_parts(), all_unchanged(self.teachers):
+        with self.without_untaught_parts(), all_unchanged(self.teachers), without_recording(self.model):
             return super().train(*args, **kwargs)
 
     def training_step(  # type: ignore[override]

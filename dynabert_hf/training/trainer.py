@@ -35,6 +35,7 @@ from .checked_batches import checking_batches
 from .checkpoints import RecoverableTrainer
 from .checks import check_datasets, check_ignored, check_teacher
 from .distillation import DistillationPair, plan_stage, taught_losses
+from .ordered_evaluation import without_recording
 from .references import look_at_teachers
 from .shared_prefixes import share_prefixes
 from .taught_trainer import TaughtTrainer
@@ -203,6 +204,7 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer, TaughtTrainer):
             self.without_untaught_parts(),
             carrying(elastic, self._projections),
             all_unchanged(self._teachers),
+            without_recording(elastic),
         ):
             if self.looks_at_teachers and self.args.stage != "finetune" and not resume_from_checkpoint:
                 look_at_teachers(self, self._teachers)

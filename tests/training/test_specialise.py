@@ -1,6 +1,7 @@
 """One size distilled on alone: its loss and its step by value, and what stays as it was."""
 
 import copy
+import pickle
 import random
 
 import numpy as np
@@ -128,6 +129,7 @@ def test_the_result_is_of_one_size_and_nearer_to_its_teacher(model, tmp_path):
     assert after.config.hidden_dropout_prob == 0.5
     assert {layer.p for layer in after.modules() if isinstance(layer, torch.nn.Dropout)} == {0.5}
     assert not after.training
+    assert pickle.loads(pickle.dumps(after)).config.to_dict() == after.config.to_dict()
     assert after.config.metrics is after.config.temperatures is None  # those were of other weights
     assert after.config.extracted_from["metrics"] == model.config.metrics[str(SIZE)]
     with torch.no_grad():

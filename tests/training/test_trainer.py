@@ -2,6 +2,7 @@
 
 import copy
 import json
+import pickle
 import re
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 from datasets import Dataset
 from helpers.recipes import run_recipe
-from helpers.tiny import TINY, make_model, make_small
+from helpers.tiny import TINY, make_batch, make_model, make_small
 from helpers.trainers import FirstGradients, accuracy, make_dataset, make_trainer
 from safetensors.torch import load_file
 from transformers import (
@@ -276,6 +277,17 @@ def test_the_teacher_does_not_change(tmp_path):
     assert all(torch.equal(weight, before[name]) for name, weight in trainer.teacher.state_dict().items())
     assert not trainer.teacher.training
     assert all(parameter.grad is None for parameter in trainer.teacher.parameters())
+
+
+def test_model_and_teacher_can_be_pickled_after_training(tmp_path):
+    """transformers hooks layers to record their states, by functions that cannot."""
+    trainer = make_trainer(tmp_path)
+    trainer.train()
+    for model in (trainer.model, trainer.teacher):
+        again = pickle.loads(pickle.dumps(model))
+        states = [each(**make_batch(), output_hidden_states=True).hidden_states for each in (again, model)]
+        assert [len(own) for own in states] == [3, 3]
+        assert all(map(torch.equal, *states))
 
 
 def test_a_loss_that_is_not_a_number_stops_before_it_reaches_the_weights(tmp_path):
