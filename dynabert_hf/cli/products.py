@@ -14,9 +14,11 @@ from ..data.text_files import read_corpus
 from ..data.vocabulary import trim_vocabulary
 from ..files import new_folder
 from ..hub.card import write_model_card
-from ..hub.facts import ModelCardFacts, is_hub_id
-from ..hub.push import push_folder, push_subnetworks
+from ..hub.facts import ModelCardFacts, card_data, is_hub_id, public_name
+from ..hub.push import push_folder, push_subnetworks, write_card_of_size
+from ..model.elastic_model import ElasticModelMixin
 from ..model.shipping import save_sentence_encoder
+from ..model.subnetwork import parse_size
 from ..onnx.export import export_onnx
 from ..onnx.quantization import quantize_onnx
 from ..sizes.tables import quantity, table_of
@@ -39,6 +41,8 @@ def extract(arguments: Namespace, console: Console) -> None:
         tokenizer = load_tokenizer(arguments.model)
         if tokenizer is not None:
             tokenizer.save_pretrained(folder)
+        if not arguments.stock:
+            write_card_of_size(folder, model, parse_size(arguments.size), _facts(arguments.model, model))
         size_mb = _weights_mb(folder)
     about = {
         "folder": arguments.output,
@@ -78,6 +82,7 @@ def specialise_size(arguments: Namespace, console: Console) -> None:
             )
         small.save_pretrained(folder, with_code=True)
         tokenizer.save_pretrained(folder)
+        write_model_card(folder, _facts(arguments.model, small))
     about = {"folder": arguments.output, "size": arguments.size, "parameters": small.num_parameters()}
     if arguments.json:
         print_json({**about, "texts": len(rows), "epochs": arguments.epochs})
@@ -98,8 +103,7 @@ def trim(arguments: Namespace, console: Console) -> None:
         result = trim_vocabulary(model, tokenizer, texts)
         result.model.save_pretrained(folder, with_code=True)
         result.tokenizer.save_pretrained(folder)
-        parent = arguments.model if is_hub_id(arguments.model) else None
-        write_model_card(folder, ModelCardFacts.from_stored(result.model, parent=parent))
+        write_model_card(folder, _facts(arguments.model, result.model))
     rows = {"before": result.before, "after": result.after}
     if arguments.json:
         print_json({"folder": arguments.output, "texts": len(texts), **rows})
@@ -151,7 +155,7 @@ def push(arguments: Namespace, console: Console) -> None:
             arguments.repository,
             arguments.sizes,
             processing_class=load_tokenizer(arguments.model),
-            facts=None,
+            facts=_facts(arguments.model, model),
             private=private,
         )
     else:
@@ -162,6 +166,13 @@ def push(arguments: Namespace, console: Console) -> None:
         return
     for size, address in done.items():
         console.print(f"{size}: {address}", soft_wrap=True)
+
+
+def _facts(name: str, made: ElasticModelMixin) -> ModelCardFacts:
+    """What a card says of a model that was made of the one of this name, whose card may tell more."""
+    told = card_data(name)
+    origin = {"parent": name} if is_hub_id(name) else {"base_model": public_name(name)}
+    return ModelCardFacts.from_stored(made, license=told.license, language=told.language, **origin)
 
 
 def _weights_mb(folder: Path) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import ModelCard
+from huggingface_hub import ModelCard, ModelCardData
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
@@ -248,14 +248,19 @@ def public_name(name: str | None) -> str | None:
     """The id on the Hub of a model; of one in a folder that of its origin, if its card or configuration tells."""
     if not name or is_hub_id(name):
         return name or None
-    card, config = (Path(name) / file for file in ("README.md", "config.json"))
-    named: list[Any] = []
-    if card.is_file() and card.read_text(encoding="utf-8").startswith("---\n"):
-        told = ModelCard.load(card).data.get("base_model")
-        named += [told] if isinstance(told, str) else told or []
+    config, named = Path(name) / "config.json", list[Any]()
+    told = card_data(name).base_model
+    named += [told] if isinstance(told, str) else told or []
     if config.is_file():
         named.append(json.loads(config.read_text(encoding="utf-8")).get("_name_or_path"))
     return next((each for each in named if is_hub_id(each)), None)
+
+
+def card_data(folder: str | Path) -> Any:
+    """What the card in a folder tells the Hub; empty where there is no card."""
+    path = Path(folder) / "README.md"
+    is_card = path.is_file() and path.read_text(encoding="utf-8").startswith("---\n")
+    return ModelCard.load(path).data if is_card else ModelCardData()
 
 
 def is_hub_id(name: str | None) -> bool:

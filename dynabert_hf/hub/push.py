@@ -80,7 +80,7 @@ def push_subnetworks(
             extracted.save_pretrained(folder, with_code=True)
             if processing_class is not None:
                 processing_class.save_pretrained(folder)
-            _write_card_of_size(folder, model, size, facts, model_id=place, revision=branch, parent=parent)
+            write_card_of_size(folder, model, size, facts, model_id=place, revision=branch, parent=parent)
             try:
                 place = api.create_repo(place, private=private, exist_ok=True).repo_id
                 if branch:
@@ -94,9 +94,10 @@ def push_subnetworks(
     return done
 
 
-def _write_card_of_size(
-    folder: str, model: ElasticModelMixin, size: Any, facts: ModelCardFacts, **changes: Any
+def write_card_of_size(
+    folder: str | Path, model: ElasticModelMixin, size: Any, facts: ModelCardFacts, **changes: Any
 ) -> None:
+    """Write the card of an extracted size into its folder, from the facts of the whole model and some of its own."""
     name = size_name(size)
     record = SizeRecord.counted(model, size, stored_metrics(model.config).get(name, {}))
     records = tuple(one for one in facts.sizes if one.size == size) or (record,)

@@ -322,6 +322,23 @@ def test_an_extracted_size_is_shown_with_where_it_came_from(capsys, folder, tmp_
     assert not (tmp_path / "more").exists()
 
 
+def test_an_extracted_size_has_a_card_with_what_is_known_of_it(capsys, folder, reviews, tmp_path):
+    known = {"base_model": "google-bert/bert-base-uncased", "license": "apache-2.0", "language": "en"}
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    write_model_card(folder, ModelCardFacts.from_stored(model, **known))
+    small = tmp_path / "small"
+    about = run_json(capsys, "extract", folder, small, "--size", "w0.5-d1")
+    card = ModelCard.load(small / "README.md")
+    assert {name: getattr(card.data, name) for name in known} == known
+    assert "One size, `w0.5-d1`, of an elastic BERT (DynaBERT), extracted to stand alone." in card.text
+    assert f"| `w0.5-d1` | 0.5 | 1 | 0.8500 | 0.5000 | {about['parameters'] / 1e6:.2f} M |" in card.text
+    assert "| teacher |  |  | 0.9000 |" in card.text
+    assert "AutoTokenizer" in card.text
+    assert str(tmp_path) not in str(card)
+    run_json(capsys, "trim", small, tmp_path / "trimmed", "--file", reviews)
+    assert ModelCard.load(tmp_path / "trimmed" / "README.md").data.license == "apache-2.0"
+
+
 def test_a_depth_can_be_extracted_as_a_stock_model(capsys, folder, tmp_path):
     assert run(capsys, "extract", folder, tmp_path / "shallow", "--size", "w1-d0.5", "--stock")[0] == 0
     model = BertForSequenceClassification.from_pretrained(tmp_path / "shallow")

@@ -57,6 +57,7 @@ def test_the_command_is_the_call(folder, capsys, with_teacher):
     assert all(torch.equal(found.state_dict()[name], weight) for name, weight in expected.state_dict().items())
     assert not torch.equal(found.classifier.weight, model.classifier.weight)
     assert AutoTokenizer.from_pretrained(folder / "small")("good film").input_ids == tokenizer("good film").input_ids
+    assert "| `w0.5-d0.5` | 0.5 | 0.5 |" in (folder / "small" / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
