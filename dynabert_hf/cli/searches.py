@@ -18,7 +18,7 @@ from ..sizes.records import SizeRecord, format_cost, size_label
 from ..sizes.tables import quantity, table_of
 from ..training.rewiring import measure_importance
 from .inputs import labelled_text, load_model, stored_config
-from .measurements import one_setting, refresh_card, shape_of
+from .measurements import one_setting, refresh_card, shape_of, unit_of
 from .tables import print_json
 
 
@@ -66,7 +66,7 @@ def search(arguments: Namespace, console: Console) -> None:
         console.print(f"{result.cost} {budget:g}: {one.name}{note}", soft_wrap=True)
     ran = f"{result.num_evaluated} shapes in {result.seconds:.0f} s"
     stored = "; the found ones are stored" if config_file is not None else ""
-    console.print(f"{ran}, metrics of {len(text)} texts of {arguments.file}{stored}", soft_wrap=True)
+    console.print(f"{ran}, metrics of {len(text)} {unit_of(model)} of {arguments.file}{stored}", soft_wrap=True)
 
 
 def _setting(arguments: Namespace, model: Any) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from helpers.texts import REVIEW_WORDS, make_review_model, save_reviews
-from helpers.tiny import make_model, make_tokenizer
+from helpers.tiny import make_model, make_small, make_tokenizer
 from transformers import AutoModelForSequenceClassification
 
 from dynabert_cli import main
@@ -58,6 +58,15 @@ def test_the_card_shows_what_a_search_stored(folder, capsys):
     assert table["w1-d1"] == "0.2500"  # above the budget, and so not measured
     assert "16 rows of dev.csv" in card
     assert "Sizes that are not in the table run, too, but were neither trained nor measured." in card
+
+
+def test_questions_are_counted_as_such(tmp_path, capsys):
+    make_small("ForQuestionAnswering", stock={"num_labels": 2}).save_pretrained(tmp_path / "model")
+    make_tokenizer(REVIEW_WORDS).save_pretrained(tmp_path / "model")
+    row = {"question": "good", "context": "a film", "answers": {"text": ["film"], "answer_start": [2]}}
+    (tmp_path / "dev.jsonl").write_text((json.dumps(row) + "\n") * 3)
+    assert run(tmp_path, "--parameters", "1e9", "--evaluations", "4", file="dev.jsonl") == 0
+    assert "metrics of 3 questions of" in capsys.readouterr().out
 
 
 def test_a_found_shape_that_is_recommended_is_named_as_other_commands_take_it(tmp_path, capsys):
