@@ -42,31 +42,43 @@ def quantize_onnx(folder: str | os.PathLike, evaluate: Callable[[OnnxModel], flo
 
     Args:
         folder: The result of `export_onnx`.
-        evaluate: The accuracy of a model; called with the float32 and the int8 model of every size.
+        evaluate: The accuracy of a model, one number; called with the float32 models of all sizes, then with those in
+            int8.
 
     Returns:
         Files and accuracies by size; they are also added to `index.json`.
 
     Raises:
         FileNotFoundError: If the folder holds no export.
+        TypeError: If `evaluate` returns no number.
     """
     require("onnx", "onnxruntime")
     folder = Path(folder)
     index, results = read_index(folder), {}
+    before = {name: _accuracy(evaluate, OnnxModel(folder / own["file"])) for name, own in index["sizes"].items()}
     files = {name: f"{Path(own['file']).stem}.int8.onnx" for name, own in index["sizes"].items()}
     with tempfile.TemporaryDirectory(dir=folder, prefix=".") as scratch:
         needed = _write_all(folder, Path(scratch), {files[name]: own["file"] for name, own in index["sizes"].items()})
         for name, entry in index["sizes"].items():
             runner = OnnxModel(Path(scratch) / files[name])
             runner.path = folder / files[name]  # where it will lie: beside configuration and tokenizer
-            int8, float32 = (float(evaluate(each)) for each in (runner, OnnxModel(folder / entry["file"])))
-            size_mb = needed[files[name]] / 2**20
-            results[name] = QuantizedSize(folder / files[name], int8, float32, size_mb)
-            entry["int8"] = {"file": files[name], "accuracy": int8, "float32_accuracy": float32}
+            int8, size_mb = _accuracy(evaluate, runner), needed[files[name]] / 2**20
+            results[name] = QuantizedSize(folder / files[name], int8, before[name], size_mb)
+            entry["int8"] = {"file": files[name], "accuracy": int8, "float32_accuracy": before[name]}
         for made in Path(scratch).iterdir():
             made.replace(folder / made.name)
     (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
     return results
+
+
+def _accuracy(evaluate: Callable[[OnnxModel], float], runner: OnnxModel) -> float:
+    found = evaluate(runner)
+    if isinstance(found, Mapping):
+        raise TypeError(
+            f"evaluate returned {found}. Possible is one number. Give one of these: "
+            f"lambda runner: evaluate(runner)[{next(iter(found), 'accuracy')!r}]."
+        )
+    return float(found)
 
 
 def _write_all(source: Path, target: Path, files: Mapping[str, str]) -> dict[str, int]:

@@ -185,8 +185,16 @@ def test_int8_is_measured_by_what_it_says_of_texts(pair, tmp_path):
         return answers[-1][0]["score"]
 
     measured = quantize_onnx(folder, evaluate)[SIZE]
-    assert answers == [load_onnx(folder, int8=int8).predict(texts) for int8 in (True, False)]
-    assert (measured.accuracy, measured.float32_accuracy) == tuple(each[0]["score"] for each in answers)
+    assert answers == [load_onnx(folder, int8=int8).predict(texts) for int8 in (False, True)]
+    assert (measured.float32_accuracy, measured.accuracy) == tuple(each[0]["score"] for each in answers)
+
+
+def test_several_metrics_in_place_of_one_number_are_refused_before_anything_is_quantised(pair, tmp_path, monkeypatch):
+    folder = shutil.copytree(pair[1].path.parent, tmp_path / "out")
+    monkeypatch.setattr("dynabert_hf.onnx.quantization.write_int8", lambda *given: 1 / 0)
+    message = r"returned \{'f1': 0\.5, 'loss': 1\.0\}\. Possible is one number\. Give .*evaluate\(runner\)\['f1'\]"
+    with pytest.raises(TypeError, match=message):
+        quantize_onnx(folder, lambda runner: {"f1": 0.5, "loss": 1.0})
 
 
 def test_a_class_of_ones_own_has_the_head_that_it_extends(tmp_path, traced_once):
