@@ -318,7 +318,7 @@ class ElasticModelMixin(_Model):
             **kwargs: Passed on to transformers.
         """
         wanted = {name: kwargs.pop(name) for name in list(kwargs) if name in PUSH_ARGUMENTS} if push_to_hub else {}
-        kwargs["save_original_format"] = save_original_format
+        kwargs = {"max_shard_size": "50GB", "save_original_format": save_original_format, **kwargs}
         if self.config.anatomy.skips_padding_positions:  # where positions begin, whatever a trainer wrote there
             self.config.pad_token_id = self.base_model.embeddings.padding_idx
         super().save_pretrained(save_directory, is_main_process, *args, **kwargs)
@@ -327,7 +327,8 @@ class ElasticModelMixin(_Model):
                 self.save_code(save_directory)
             save_sentence_encoder(self, save_directory)
         if push_to_hub and is_main_process:
-            self.push_to_hub(wanted.pop("repo_id", Path(save_directory).name), **wanted)
+            to = {"repo_id": Path(save_directory).name, "max_shard_size": kwargs["max_shard_size"], **wanted}
+            self.push_to_hub(**to)
 
     def save_code(self, folder: Any) -> None:
         """Put the code of the family beside a model saved in `folder`, and name it in its configuration.

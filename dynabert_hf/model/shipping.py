@@ -74,10 +74,9 @@ def prepare_upload(base_class: type, folder: str | Path) -> None:
     """Prepare a saved model for the Hub: add its code, and remove the local path of its parent."""
     save_code(base_class, folder)
     config = _read_config(folder)
-    origin = config.get("extracted_from") or {}
-    parent = origin.get("parent")
+    parent = (config.get("extracted_from") or {}).get("parent")
     if parent and (Path(parent).exists() or not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", parent)):
-        origin["parent"] = None
+        config["extracted_from"]["parent"] = None
         _write_config(folder, config)
 
 

@@ -66,6 +66,13 @@ def test_a_model_is_pushed_to_a_branch_that_is_made_for_it(hub, tmp_path):
     assert torch.equal(loaded.classifier.weight, model.classifier.weight)
 
 
+def test_what_is_saved_in_shards_is_pushed_so(hub, tmp_path):
+    make_model().save_pretrained(tmp_path, push_to_hub=True, repo_id="me/model", max_shard_size="20KB")
+    shards = {path.name for path in tmp_path.glob("*.safetensors")}
+    assert len(shards) > 1
+    assert {name for name in hub.files("me/model") if name.endswith(".safetensors")} == shards
+
+
 def test_tags_of_a_model_are_pushed_unless_others_are_given(hub):
     model = make_model()
     model.push_to_hub("me/none")
