@@ -12,6 +12,7 @@ import embedded
 from transformers import HfArgumentParser
 
 from dynabert_hf import DynaBertTrainingArguments
+from dynabert_hf.cli.options import with_options
 from dynabert_hf.training.stages import stage_defaults
 
 SMOKE = {
@@ -197,8 +198,13 @@ def parse_arguments(argv, data_kind, *, usage, description):
         data, model, training = parser.parse_dict({**stage_defaults(), **given})
         _check_together(model, data, given)
     except (ValueError, OSError) as error:
-        parser.error(str(error))
+        parser.error(with_own_options(str(error), kinds))
     return data, model, training, given
+
+
+def with_own_options(message, kinds):
+    """What an error says, with the options of a script, the fields of these dataclasses, for arguments of Python."""
+    return with_options(message, {each.name: f"--{each.name}" for kind in kinds for each in fields(kind)})
 
 
 class _HelpFormatter(RawDescriptionHelpFormatter, ArgumentDefaultsHelpFormatter):

@@ -9,11 +9,13 @@ import json
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import embedded
 from huggingface_hub import HfApi
+from recipe_arguments import with_own_options
 from recipe_data import InputError, Splits
 from recipe_training import finetune_teacher, make_elastic, one_size, train_stage
 from script_errors import in_one_line
@@ -105,9 +107,11 @@ def run_script(name, arguments, prepare):
         arguments: What `parse_arguments` returned.
         prepare: Makes of these the `Job` and the model to begin with.
     """
-    _, _, training_args, _ = arguments
+    *kinds, _ = arguments
+    training_args = kinds[-1]
     set_seed(training_args.seed)
-    with in_one_line(name), nullcontext() if is_terminal() else without_bars_of_files():
+    reword = partial(with_own_options, kinds=kinds)
+    with in_one_line(name, reword), nullcontext() if is_terminal() else without_bars_of_files():
         job, model = prepare(*arguments)
         check_splits(job)
         repository = make_repository(training_args) if training_args.push_to_hub and job.is_main else None

@@ -12,8 +12,13 @@ OURS = (Path(find_spec("dynabert_hf").origin).parent, Path(__file__).parent)
 
 
 @contextmanager
-def in_one_line(script):
-    """Inside, an error that was written for people ends the script with its text; a crash shows where it happened."""
+def in_one_line(script, reword=str):
+    """Inside, an error that was written for people ends the script with its text; a crash shows where it happened.
+
+    Args:
+        script: Its name.
+        reword: Makes of the text of an error what the script says.
+    """
     try:
         yield
     except KeyboardInterrupt:
@@ -21,7 +26,7 @@ def in_one_line(script):
     except Exception as error:
         if not is_for_people(error):
             raise
-        sys.exit(f"{script}: {' '.join(str(error).split())}")
+        sys.exit(f"{script}: {' '.join(reword(str(error)).split())}")
 
 
 def is_for_people(error):

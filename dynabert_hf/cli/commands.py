@@ -18,6 +18,7 @@ from .augmentation import augment
 from .cascades import choose_cascade
 from .demo import demo
 from .measurements import evaluate, profile_sizes, show
+from .options import with_options
 from .outputs import store_outputs
 from .predictions import predict
 from .products import export, extract, push, specialise_size, trim
@@ -26,6 +27,17 @@ from .searches import search
 
 _EXPECTED = (ValueError, ModelTypeError, ImportError, OSError, RuntimeError, FloatingPointError, HfHubHTTPError)
 """What a person can do something about; anything else is a mistake of ours and shows where."""
+
+
+_CALLED = {
+    "metrics": "metric",
+    "num_candidates": "candidates",
+    "num_train_epochs": "epochs",
+    "per_device_train_batch_size": "train_batch_size",
+    "sizes": "size",
+    "text_columns": "text_column",
+}
+"""By arguments of Python the options that have other names."""
 
 
 class _Console(Console):
@@ -54,7 +66,8 @@ def run(arguments: Namespace) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except _EXPECTED as error:
-        print(f"dynabert {arguments.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        told = with_options(str(error), _options(arguments))
+        print(f"dynabert {arguments.command}: {' '.join(told.split())}", file=sys.stderr)
         return 1
     finally:
         logging.set_verbosity(verbosity)
@@ -62,6 +75,12 @@ def run(arguments: Namespace) -> int:
         if bars:
             logging.enable_progress_bar()
             datasets.enable_progress_bars()
+
+
+def _options(arguments: Namespace) -> dict[str, str]:
+    """By arguments of Python the options of the command line."""
+    names = {*vars(arguments), *_CALLED} - {"model"}
+    return {name: f"--{_CALLED.get(name, name).replace('_', '-')}" for name in names}
 
 
 _COMMANDS: dict[str, Callable[[Namespace, Console], int | None]] = {

@@ -96,7 +96,7 @@ def test_a_full_disk_is_told_of_by_the_file_that_was_asked_for(folder, capsys, m
         ([], "nowhere", "nowhere' holds no model: "),
         (["--word-vectors", "nowhere.txt"], "mlm", "There is no file 'nowhere.txt'. Give a text file of word vectors"),
         (["--text-column", "three"], "mlm", "has no column ['three']"),
-        (["--probability", "2"], "mlm", "probability=2.0 were given. Give at least 1 candidate"),
+        (["--probability", "2"], "mlm", "--candidates 15 and --probability 2.0 were given. Give at least 1 candidate"),
     ],
 )
 def test_what_cannot_be_is_refused_and_leaves_nothing(folder, capsys, options, model, message):

@@ -75,7 +75,7 @@ def test_what_cannot_be_chosen_is_said(folder, capsys):
         assert run(folder, budget, "1e9", "--batch-size", "8") == 1
         assert "--batch-size 8 was given, but a cascade is chosen by the cost of single" in capsys.readouterr().err
     assert run(folder, "--flops", "1e9", "--sequence-length", "21") == 1
-    assert "sequence_length=21 is longer than the 20 tokens that fit this model" in capsys.readouterr().err
+    assert "--sequence-length 21 is longer than the 20 tokens that fit this model" in capsys.readouterr().err
     assert run(folder, "--flops", "1e9", file="empty.csv") == 1
     assert "has no rows. Give" in capsys.readouterr().err
 

@@ -772,7 +772,7 @@ def test_saved_costs_of_two_devices_are_told_apart(capsys, folder, tmp_path):
     assert_refused(capsys, "{'device': ['cpu', 'cuda:0']}, whose costs cannot be compared", *choose)
     assert run_json(capsys, *choose, "--device", "cpu")["choice"]["size"] == "w0.5-d1"
     assert run_json(capsys, *choose, "--device", "cuda:0")["choice"]["size"] == "w1-d1"
-    assert_refused(capsys, "device='cuda:9' is not in this machine", "profile", folder, "--device", "cuda:9")
+    assert_refused(capsys, "--device 'cuda:9' is not in this machine", "profile", folder, "--device", "cuda:9")
 
 
 def test_recommend_counts_what_needs_no_measuring_and_measures_what_does(capsys, folder, tmp_path):
@@ -912,16 +912,16 @@ def test_recommend_ends_with_three_where_nothing_fits(capsys, folder):
 
 def test_budgets_and_settings_that_cannot_be_are_refused_before_anything_runs(capsys, folder, tmp_path):
     assert_refused(capsys, "No budget was given", "recommend", folder)
-    assert_refused(capsys, "latency_ms=-1.0 is not a budget", "recommend", folder, "--latency-ms", -1)
+    assert_refused(capsys, "--latency-ms -1.0 is not a budget", "recommend", folder, "--latency-ms", -1)
     assert_refused(capsys, "Give one value of each", "recommend", folder, "--flops", 1e9, "--batch-size", 1, 2)
-    too_long = "sequence_length=21 is longer than the 20 tokens that fit this model. Give at most that"
+    too_long = "--sequence-length 21 is longer than the 20 tokens that fit this model. Give at most that"
     counted = ["recommend", folder, "--flops", 1e9]
     assert_refused(capsys, too_long, *counted, "--sequence-length", 21)
     no_effect = "no effect where costs are counted from shapes: --dtype, --threads, --rounds. Possible are --batch"
     assert_refused(capsys, no_effect, *counted, "--dtype", "int8", "--threads", 2, "--rounds", 30)
     saved = ["recommend", folder, "--latency-ms", 5, "--profile", tmp_path / "profile.json"]
     assert_refused(capsys, "--rounds has no effect beside --profile", *saved, "--rounds", 2)
-    assert_refused(capsys, "runtime='tpu' is unknown", "profile", folder, "--runtime", "tpu")
+    assert_refused(capsys, "--runtime 'tpu' is unknown", "profile", folder, "--runtime", "tpu")
     assert_refused(capsys, "Nothing is left to measure", "profile", folder, "--dtype", "int8")
     assert_refused(capsys, "Possible suffixes are", "profile", folder, "--output", tmp_path / "profile.xls")
     make_model().save_pretrained(tmp_path / "untrained")

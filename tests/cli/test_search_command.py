@@ -88,7 +88,7 @@ def test_a_table_fits_a_terminal(folder, capsys):
     ("budgets", "message"),
     [
         ((), "No budgets were given. Possible is one of"),
-        (("--flops", "0"), "flops=[0.0] is not a budget. Give finite numbers above 0"),
+        (("--flops", "0"), "--flops [0.0] is not a budget. Give finite numbers above 0"),
         (("--flops", "1e6", "--latency-ms", "5"), "['latency_ms', 'flops'] were given. Possible is one of"),
     ],
 )
@@ -110,7 +110,7 @@ def test_what_cannot_be_searched_for_is_refused(folder, capsys):
             "--runtime",
             "onnxruntime",
         ),
-        "sequence_length=21 is longer than the 20 tokens": ("--flops", "1e6", "--sequence-length", "21"),
+        "--sequence-length 21 is longer than the 20 tokens": ("--flops", "1e6", "--sequence-length", "21"),
         "time_limit_s=-60.0 is no time. Give a number of seconds": ("--flops", "1e6", "--minutes", "-1"),
         "time_limit_s=nan is no time": ("--flops", "1e6", "--minutes", "nan"),
     }.items():

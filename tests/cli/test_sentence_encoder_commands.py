@@ -152,7 +152,7 @@ def test_predict_says_what_gives_vectors(folder, capsys):
 def test_an_order_of_classes_is_refused(folder, capsys):
     options = ["--file", str(folder / "pairs.jsonl"), "--label-order", "no", "yes"]
     assert main(["evaluate", str(folder / "model"), *options]) == 1
-    assert "label_order=['no', 'yes'] was given for a DynaBertModel, which gives no classes" in capsys.readouterr().err
+    assert "--label-order ['no', 'yes'] was given for a DynaBertModel, which gives no" in capsys.readouterr().err
 
 
 def test_scores_that_are_no_numbers_are_refused(folder, capsys):

@@ -1,0 +1,24 @@
+"""Errors of the package as a command line tells them: with its options in the place of arguments of Python."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+WHERE_SET = re.compile(r"(?<![\w.(])([a-z]\w*)=(?:True\b)?")
+"""Where an argument of Python is set, but not one of a call that is written out."""
+
+
+def with_options(message: str, options: Mapping[str, str]) -> str:
+    """A message in which `seed=-1` has become `--seed -1`.
+
+    Args:
+        message: What an error says.
+        options: For each argument of Python the option of the command line that sets it; others stay.
+    """
+
+    def option(found: re.Match[str]) -> str:
+        name = options.get(found[1])
+        return found[0] if name is None else name + " " * found[0].endswith("=")
+
+    return WHERE_SET.sub(option, message)
