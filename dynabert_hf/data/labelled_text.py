@@ -90,7 +90,7 @@ class LabelledText:
         """Read labelled text from a csv, tsv, json, jsonl, parquet or txt file; lists need json, jsonl or parquet.
 
         Args:
-            path: The file. Of questions it may have SQuAD's own form.
+            path: The file. Of questions it may have SQuAD's own form. Of a data set in memory `to_parquet` writes one.
             model: The model to evaluate. It knows its labels and how much text it takes.
             tokenizer: Its tokenizer.
             text_columns: The column of the text, or the two of a pair; None: `text`, for tokens `tokens`, which holds

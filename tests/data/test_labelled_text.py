@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from datasets import ClassLabel, Dataset, Features, Value
 from helpers.tiny import make_model, make_small, make_tokenizer
 from helpers.trainers import make_trainer
 from torch.nn.functional import cross_entropy
@@ -53,6 +54,13 @@ def write(folder, suffix, labels, texts=None):
 def test_labels_are_names_where_all_of_them_are_and_else_numbers(tmp_path, tokenizer, suffix, names, labels, ids):
     text = LabelledText.from_file(write(tmp_path, suffix, labels), model_of(names), tokenizer)
     assert text.labels.tolist() == ids
+
+
+def test_a_data_set_in_memory_keeps_the_names_of_its_classes_as_parquet(tmp_path, tokenizer):
+    features = Features({"text": Value("string"), "label": ClassLabel(names=[GOOD, BAD])})
+    rows = Dataset.from_dict({"text": ["film", "film"], "label": [0, 1]}, features=features)
+    rows.to_parquet(tmp_path / "dev.parquet")
+    assert LabelledText.from_file(tmp_path / "dev.parquet", model_of([BAD, GOOD]), tokenizer).labels.tolist() == [1, 0]
 
 
 def test_a_model_in_training_is_measured_without_dropout_and_trains_on(tmp_path, tokenizer):
