@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from benchmarks.glue_study.data import Rows, load_rows
-from benchmarks.glue_study.jobs import CHOICE, SCORE, Job, Results
+from benchmarks.glue_study.jobs import SCORE, Job, Results
 from benchmarks.glue_study.plan import PLAN
 from benchmarks.glue_study.scoring import Clock, in_batches, predict, summarise
 from benchmarks.glue_study.smoke import smoke_plan
@@ -276,7 +276,8 @@ def of_widths(view):
 
 def done(view, task, *names):
     """For each name the jobs of the seeds for which all of them are there."""
-    by_seed = [[Job(task, view.backbones[0], view.choice, seed, name) for name in names] for seed in view.seeds]
+    backbone, part = view.backbones[0], view.study.choice(task)
+    by_seed = [[Job(task, backbone, part, seed, name) for name in names] for seed in view.seeds]
     known = [jobs for jobs in by_seed if all(view.study.results.get(job) for job in jobs)]
     return [list(jobs) for jobs in zip(*known, strict=True)] or [[] for _ in names]
 
@@ -315,7 +316,7 @@ def make_view(given):
     lasting = {name: replace(task, epochs=given.epochs) for name, task in plan.tasks.items()}
     plan = replace(plan, tasks=lasting, backbones={backbone: own}, trainer={"use_cpu": True})
     sources = dict(each.split("=", 1) for each in given.source)
-    study = BudgetStudy(plan, work, Results(results), sources, f"{CHOICE}-{given.rows}")
+    study = BudgetStudy(plan, work, Results(results), sources, dict.fromkeys(plan.tasks, given.rows))
     return View(study, tasks, [backbone], given.seeds)
 
 
@@ -324,7 +325,7 @@ def main(argv=None):
     view = make_view(given)
     torch.set_num_threads(1)
     for task, seed, part in product(view.tasks, view.seeds, given.parts):
-        job = Job(task, view.backbones[0], view.choice, CHOOSING_SEED if part == "choice" else seed, part)
+        job = Job(task, view.backbones[0], view.study.choice(task), CHOOSING_SEED if part == "choice" else seed, part)
         if view.study.results.get(job) is None:
             view.study.run(job)
     print(f"## Budgets\n\n{of_budgets(view)}\n\n## Widths\n\n{of_widths(view)}")

@@ -19,7 +19,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # a worker a core; two threads on
 
 import torch
 
-from .jobs import CHOICE, Results
+from .jobs import Results
 from .picture import draw
 from .plan import PLAN
 from .running import complete, lacking
@@ -41,7 +41,7 @@ def parse_arguments(argv=None):
     parser.add_argument("--ideas", nargs="+", metavar="ARM", help=f"some of {', '.join(PLAN.ideas)}")
     parser.add_argument("--rivals", nargs="+", metavar="KIND", help="some of alone, labels, first; default: all three")
     parser.add_argument("--seeds", nargs="+", type=int)
-    parser.add_argument("--rows", type=int, help="train for choices on so many rows")
+    parser.add_argument("--rows", nargs="+", default=[], metavar="[TASK=]N", help="train for choices on so many rows")
     parser.add_argument("--epochs", type=float, help="train for so many, in folders of --work and --results of its own")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--bf16", action="store_true", help="train in bfloat16")
@@ -90,11 +90,22 @@ def make_view(arguments):
         plan = replace(plan, tasks={name: replace(each, epochs=arguments.epochs) for name, each in plan.tasks.items()})
     is_cpu = arguments.device == "cpu"
     trainer = {"use_cpu": is_cpu, "bf16": arguments.bf16, **({} if is_cpu or arguments.bf16 else {"tf32": True})}
-    choice = f"{CHOICE}-{arguments.rows}" if arguments.rows else CHOICE
-    study = GlueStudy(replace(plan, trainer={**plan.trainer, **trainer}), work, Results(results), sources, choice)
     tasks, backbones = _some_of(arguments.tasks, plan.tasks), _some_of(arguments.backbones, plan.backbones)
+    rows = _rows_of(arguments.rows, plan.tasks)
+    study = GlueStudy(replace(plan, trainer={**plan.trainer, **trainer}), work, Results(results), sources, rows)
     kinds = _some_of(arguments.rivals, View.kinds)
     return View(study, tasks, backbones, arguments.seeds or list(plan.seeds), kinds)
+
+
+def _rows_of(given, tasks):
+    """The rows for choices by task, of `2000 banking77=1500`."""
+    rows = {}
+    for each in given:
+        task, _, number = each.rpartition("=")
+        if not number.isdecimal() or int(number) < 1:
+            sys.exit(f"--rows {each} is no number of rows. Give such as --rows 2000, or --rows 2000 banking77=1500.")
+        rows |= dict.fromkeys(_some_of([task] if task else None, tasks), int(number))
+    return rows
 
 
 def _some_of(given, known):

@@ -1,7 +1,7 @@
 """What a study has at hand: its plan, its folders, and the teachers that several jobs share."""
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -37,17 +37,21 @@ class Study:
         work: Folder for models, which may be deleted when a study is done.
         results: Where the numbers go.
         sources: For the id of a data set or model a local folder to take instead.
-        choice: The part that choices are made on, `"choice"` or, with fewer rows, such as `"choice-1500"`.
+        rows: On how many rows models train for choices, by the task's name; else as the plan says.
     """
 
     plan: Plan
     work: Path
     results: Results
     sources: dict[str, str]
-    choice: str = CHOICE
+    rows: dict[str, int] = field(default_factory=dict)
 
     def source(self, name):
         return self.sources.get(name, name)
+
+    def choice(self, task):
+        """The part of a task that choices are made on: `"choice"` or, with rows of its own, such as `"choice-1500"`."""
+        return f"{CHOICE}-{self.rows[task]}" if task in self.rows else CHOICE
 
     def at(self, job):
         return Case(self, job)
@@ -58,11 +62,9 @@ class Study:
 
     def trials(self, task, backbone, prefix):
         """The jobs that a rate is chosen by, with the first seed of the plan, by rate."""
-        own = self.plan.backbones[backbone]
+        own, part, seed = self.plan.backbones[backbone], self.choice(task), self.plan.seeds[0]
         rates = own.teacher_rates if prefix == "teacher" else own.rates
-        return {
-            f"{rate:g}": Job(task, backbone, self.choice, self.plan.seeds[0], f"{prefix}/{rate:g}") for rate in rates
-        }
+        return {f"{rate:g}": Job(task, backbone, part, seed, f"{prefix}/{rate:g}") for rate in rates}
 
     def needed(self, trials):
         """The trials that a choice needs; where there is one rate alone, nothing is chosen."""

@@ -36,10 +36,6 @@ class View:
     def plan(self):
         return self.study.plan
 
-    @property
-    def choice(self):
-        return self.study.choice
-
     def numbers(self, job):
         """The numbers of a job by size; None where it has to be run first."""
         found = self.study.results.get(job)
@@ -102,9 +98,9 @@ def ideas(view):
         rates = view.plan.backbones[backbone].rates
         rate = f"{rates[len(rates) // 2]:g}"
         for task in view.tasks:
-            recipe = view.each(task, backbone, f"arm/recipe/{rate}", view.choice)
+            recipe = view.each(task, backbone, f"arm/recipe/{rate}", view.study.choice(task))
             for name in ("recipe", *view.plan.ideas):
-                own = view.each(task, backbone, f"arm/{name}/{rate}", view.choice)
+                own = view.each(task, backbone, f"arm/{name}/{rate}", view.study.choice(task))
                 if recipe and own:
                     rows.append([backbone, task, view.plan.arms[name].words, *_against(view, own, recipe)])
     headings = [

@@ -37,7 +37,7 @@ def test_widths_between_the_trained_ones_are_those_of_the_other_heads():
 
 @pytest.fixture
 def view(tmp_path):
-    study = budgets.BudgetStudy(PLAN, tmp_path, Results(tmp_path), {}, "choice-10")
+    study = budgets.BudgetStudy(PLAN, tmp_path, Results(tmp_path), {}, {"sst2": 10})
     return View(study, ["sst2", "mrpc"], ["minilm"], [0, 1])
 
 

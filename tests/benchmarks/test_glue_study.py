@@ -147,7 +147,7 @@ def test_a_rate_is_chosen_when_all_are_known_and_by_what_the_model_learns(view):
 
 
 def test_the_rate_of_a_teacher_is_chosen_by_its_metric_before_it_is_trained(tmp_path):
-    view = View(Study(PLAN, tmp_path, Results(tmp_path), {}, "choice-9"), ["rte"], ["minilm-tuned"], [0, 1])
+    view = View(Study(PLAN, tmp_path, Results(tmp_path), {}, {"rte": 9}), ["rte"], ["minilm-tuned"], [0, 1])
     assert view.each("rte", "minilm-tuned", "teacher") is None
     trials = [f"rte/minilm-tuned/choice-9-0: teacher/{rate}" for rate in ("5e-05", "0.0001", "0.0002", "0.0004")]
     teachers = [f"rte/minilm-tuned/score-{seed}: teacher" for seed in (0, 1)]
@@ -161,7 +161,7 @@ class Noted(Study):
     """Notes when a job begins and ends; a job of `slow` ends when one of another task has a score."""
 
     def __init__(self, folder, slow=(), broken=()):
-        super().__init__(PLAN, folder, Results(folder), {}, "choice-9")
+        super().__init__(PLAN, folder, Results(folder), {}, dict.fromkeys(PLAN.tasks, 9))
         vars(self).update(slow=slow, broken=broken, events=[], noting=threading.Lock(), has_score=threading.Event())
 
     def run(self, job):
@@ -230,6 +230,15 @@ def test_nothing_is_made_from_a_teacher_that_failed(tmp_path, capsys):
 def test_names_that_are_not_in_the_plan_are_refused():
     with pytest.raises(SystemExit, match=r"mnli is not in the plan\. Possible are sst2, mrpc"):
         make_view(parse_arguments(["rivals", "--tasks", "mnli"]))
+
+
+def test_rows_for_choices_are_given_for_all_tasks_and_for_one(tmp_path):
+    study = make_view(parse_arguments(["rivals", "--rows", "2000", "banking77=1500", "--work", str(tmp_path)])).study
+    assert [study.choice(task) for task in ("stsb", "banking77")] == ["choice-2000", "choice-1500"]
+    assert make_view(parse_arguments(["rivals"])).study.choice("stsb") == "choice"
+    for given, match in (("many", "--rows many is no number of rows"), ("mnli=9", "mnli is not in the plan")):
+        with pytest.raises(SystemExit, match=match):
+            make_view(parse_arguments(["rivals", "--rows", given]))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
