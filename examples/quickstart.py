@@ -1,12 +1,16 @@
-"""From a pre-trained BERT to twelve sizes of it, measured: fine-tune, rewire, distil, compare, save, reload, classify.
+"""Make twelve sizes of a pre-trained BERT, and measure them.
 
-    python examples/quickstart.py                 # embedded model and data, about a third of them
-    python examples/quickstart.py --full          # all of the data
-    python examples/quickstart.py --smoke         # two minutes, to see that everything works
+It fine-tunes, rewires, distils, compares, saves, reloads and classifies.
+
+    python examples/quickstart.py           # a third of the embedded data
+    python examples/quickstart.py --full    # all of the data
+    python examples/quickstart.py --smoke   # two minutes: does everything work?
     python examples/quickstart.py --model bert-base-uncased --dataset imdb
-    python examples/quickstart.py --train-file train.csv --test-file test.csv --text-column review
+    python examples/quickstart.py --train-file train.csv --test-file test.csv \\
+        --text-column review
 
-The test part is scored once, at the end; it is used neither for training, nor for importance, nor for a choice.
+The test part is scored once, at the end. It is not used for training, for
+importance or for a choice.
 """
 
 import argparse

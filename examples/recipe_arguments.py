@@ -5,6 +5,7 @@ A script adds a class of its own, with its data, and gets all of them from a com
 
 import json
 from argparse import ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter
+from copy import copy
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -186,7 +187,7 @@ def parse_arguments(argv, data_kind, *, usage, description):
         if len(argv) == 1 and argv[0].endswith(".json"):
             given = json.loads(Path(argv[0]).read_text())
         else:
-            parser.set_defaults(**stage_defaults(), stage="all")
+            parser.set_defaults(**stage_defaults())
             parser.parse_args(argv)  # with --help, it shows the defaults
             not_given = object()
             parser.set_defaults(**{each.name: not_given for kind in kinds for each in fields(kind)})
@@ -207,10 +208,27 @@ def with_own_options(message, kinds):
     return with_options(message, {each.name: f"--{each.name}" for kind in kinds for each in fields(kind)})
 
 
+DEFAULTS = {
+    "learning_rate": "3e-4 to distil a model of hidden size 384 or less, else 1e-4",
+    "teacher_width": "full; same after stage width",
+    "stage": "all of --stages",
+    "do_train": "True without --do_eval and --do_predict",
+    "do_eval": "True without --do_train and --do_predict",
+}
+"""For arguments whose default depends on others what it is."""
+
+
 class _HelpFormatter(RawDescriptionHelpFormatter, ArgumentDefaultsHelpFormatter):
-    """The description as it is written, and the defaults that there are."""
+    """The description as it is written, options in one spelling, and the defaults that there are."""
+
+    def _format_action_invocation(self, action):
+        one = copy(action)  # HfArgumentParser takes hyphens, too
+        one.option_strings = [name for name in action.option_strings if "-" not in name.strip("-")]
+        return super()._format_action_invocation(one)
 
     def _get_help_string(self, action):
+        if action.dest in DEFAULTS:
+            return f"{action.help} (default: {DEFAULTS[action.dest]})"
         return action.help if action.default is None else super()._get_help_string(action)
 
 

@@ -1,15 +1,19 @@
-"""Train all sizes of a sentence encoder on texts without labels, of a data set or of csv, json or parquet files.
+"""Train all sizes of a sentence encoder on texts without labels, of a data set or
+of csv, json or parquet files.
 
-    python examples/run_embeddings.py --model_name_or_path sentence-transformers/all-MiniLM-L6-v2 \\
-        --dataset_name nyu-mll/glue --dataset_config_name stsb --output_dir outputs/stsb
-    python examples/run_embeddings.py --train_file texts.csv --validation_file pairs.csv --model_name_or_path mine \\
-        --retrieval_file intents.csv --matryoshka_dims 192 96 --output_dir outputs/sizes
+    python examples/run_embeddings.py --dataset_name nyu-mll/glue \\
+        --dataset_config_name stsb --output_dir outputs/stsb \\
+        --model_name_or_path sentence-transformers/all-MiniLM-L6-v2
+    python examples/run_embeddings.py --train_file texts.csv \\
+        --validation_file pairs.csv --retrieval_file intents.csv \\
+        --model_name_or_path mine --output_dir outputs/sizes
     accelerate launch --num_processes 2 examples/run_embeddings.py ...
 
-The model is a folder or Hub id of sentence-transformers. The texts to learn from are all columns of text, one or two,
-or those that --text_column_names names; labels play no part. Each evaluation has two columns of text and a `score`,
-measured by Spearman's correlation, or one and a `label`, measured by retrieval of texts with the same label.
-docs/embeddings.md tells more.
+The model is a folder or Hub id of sentence-transformers. The texts to learn
+from are all columns of text, one or two, or those of --text_column_names.
+Labels are not used. An evaluation has two columns of text and a `score`,
+measured by Spearman's correlation, or one and a `label`, measured by retrieval
+of texts with the same label. docs/embeddings.md tells more.
 """
 
 import sys
@@ -27,7 +31,8 @@ from dynabert_hf.data.sentences import SCORE_COLUMNS, texts_to_learn, texts_to_m
 from dynabert_hf.data.text_files import read_rows
 from dynabert_hf.tasks import task_of
 
-USAGE = "run_embeddings.py --model_name_or_path MODEL --dataset_name DATA --output_dir FOLDER ... | ARGS.json | --help"
+USAGE = """run_embeddings.py --model_name_or_path MODEL --dataset_name DATA
+           --output_dir FOLDER ... | ARGUMENTS.json | --help"""
 
 
 @dataclass

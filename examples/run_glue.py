@@ -1,13 +1,17 @@
-"""Train all sizes of an encoder on a GLUE task, or on your own csv, json or parquet files.
+"""Train all sizes of an encoder on a GLUE task, or on your own csv, json or
+parquet files.
 
-    python examples/run_glue.py --task_name sst2 --model_name_or_path bert-base-uncased --finetune_teacher \\
-        --output_dir outputs/sst2
-    python examples/run_glue.py --train_file train.csv --validation_file dev.csv --model_name_or_path my-bert \\
+    python examples/run_glue.py --task_name sst2 --finetune_teacher \\
+        --model_name_or_path bert-base-uncased --output_dir outputs/sst2
+    python examples/run_glue.py --train_file train.csv \\
+        --validation_file dev.csv --model_name_or_path my-bert \\
         --output_dir outputs/mine
     accelerate launch --num_processes 2 examples/run_glue.py ...
 
-One command runs all stages: fine-tuning of the teacher if asked, rewiring, depth or --stages width depth, and finetune
-if asked. With --stage it runs that stage alone. All arguments may also stand in one json file. docs/glue.md tells more.
+One command runs all stages: it fine-tunes the teacher with --finetune_teacher,
+rewires, distils all sizes, and with --finetune trains them on labels. --stage
+runs one stage alone. One json file may have all arguments instead. docs/glue.md
+tells more.
 """
 
 import json
@@ -49,7 +53,8 @@ NAMED_IN_SUBMISSION = ("mnli", "qnli", "rte")
 logger = logging.get_logger("run_glue")
 
 
-USAGE = "run_glue.py --model_name_or_path MODEL --task_name TASK --output_dir FOLDER ... | ARGUMENTS.json | --help"
+USAGE = """run_glue.py --model_name_or_path MODEL --task_name TASK
+           --output_dir FOLDER ... | ARGUMENTS.json | --help"""
 
 
 def main(argv=None):

@@ -1,14 +1,18 @@
-"""Train all sizes of a masked language model on text of your own domain, without labels: elastic domain adaptation.
+"""Train all sizes of a masked language model on text of your own domain, without
+labels.
 
-    python examples/run_mlm.py --train_file texts.txt --validation_file dev.txt \\
-        --model_name_or_path bert-base-uncased --output_dir outputs/mine
-    python examples/run_mlm.py --dataset_name Salesforce/wikitext --dataset_config_name wikitext-2-raw-v1 \\
+    python examples/run_mlm.py --train_file texts.txt \\
+        --validation_file dev.txt --model_name_or_path bert-base-uncased \\
+        --output_dir outputs/mine
+    python examples/run_mlm.py --dataset_name Salesforce/wikitext \\
+        --dataset_config_name wikitext-2-raw-v1 \\
         --model_name_or_path bert-base-uncased --output_dir outputs/wikitext
     accelerate launch --num_processes 2 examples/run_mlm.py ...
 
-The sizes learn from the named model, or with --finetune_teacher from what it becomes on this text first. Texts are
-.txt, a text a line, or a column of csv, json or parquet. The masks of an evaluation are drawn once by the seed: all
-sizes and the teacher are asked for the same words, at any time. docs/tasks.md tells more.
+The sizes learn from the named model. With --finetune_teacher, this model first
+learns the text. Texts are the lines of a .txt file, or a column of csv, json or
+parquet. The masks for evaluation are drawn once by the seed, so all sizes and
+the teacher predict the same words. docs/tasks.md tells more.
 """
 
 import sys
@@ -27,7 +31,8 @@ from dynabert_hf.data.masking import MaskedOnce
 from dynabert_hf.data.text_columns import TextColumns
 from dynabert_hf.tasks import MaskingCollator, task_of
 
-USAGE = "run_mlm.py --model_name_or_path MODEL --train_file FILE --output_dir FOLDER ... | ARGUMENTS.json | --help"
+USAGE = """run_mlm.py --model_name_or_path MODEL --train_file FILE
+           --output_dir FOLDER ... | ARGUMENTS.json | --help"""
 
 
 @dataclass

@@ -1,13 +1,17 @@
-"""Train all sizes of an encoder that tags words, such as named entities: a data set by Hub id, or your own files.
+"""Train all sizes of an encoder that tags words, such as named entities, on a
+data set or on your own files.
 
-    python examples/run_ner.py --dataset_name eriktks/conll2003 --model_name_or_path bert-base-cased \\
-        --finetune_teacher --output_dir outputs/conll
-    python examples/run_ner.py --train_file train.conll --validation_file dev.conll --model_name_or_path my-tagger \\
+    python examples/run_ner.py --dataset_name eriktks/conll2003 \\
+        --model_name_or_path bert-base-cased --finetune_teacher \\
+        --output_dir outputs/conll
+    python examples/run_ner.py --train_file train.conll \\
+        --validation_file dev.conll --model_name_or_path my-tagger \\
         --output_dir outputs/mine
     accelerate launch --num_processes 2 examples/run_ner.py ...
 
-Files are text with a word and its tag a line (.conll, .bio, .iob, .txt), or json, jsonl or parquet with a list of words
-and a list of tags a row. The first piece of a word has its tag, the others count for nothing. docs/tasks.md tells more.
+A file is text with a word and its tag per line (.conll, .bio, .iob, .txt), or
+json, jsonl or parquet with a list of words and a list of tags per row. If a
+word has several tokens, only the first one counts. docs/tasks.md tells more.
 """
 
 import json
@@ -30,7 +34,8 @@ from dynabert_hf.data.text_files import read_tagged_words
 from dynabert_hf.task_metrics import IGNORED
 from dynabert_hf.tasks import TagCollator, task_of
 
-USAGE = "run_ner.py --model_name_or_path MODEL --dataset_name DATA --output_dir FOLDER ... | ARGUMENTS.json | --help"
+USAGE = """run_ner.py --model_name_or_path MODEL --dataset_name DATA
+           --output_dir FOLDER ... | ARGUMENTS.json | --help"""
 
 
 @dataclass

@@ -1,14 +1,18 @@
-"""Train all sizes of an encoder that answers questions about a text, of any length: a data set by Hub id, or files.
+"""Train all sizes of an encoder that answers questions about a text of any
+length, on a data set or on your own files.
 
-    python examples/run_qa.py --dataset_name rajpurkar/squad_v2 --model_name_or_path bert-base-uncased \\
-        --finetune_teacher --output_dir outputs/squad
-    python examples/run_qa.py --train_file train.json --validation_file dev.json --model_name_or_path my-reader \\
+    python examples/run_qa.py --dataset_name rajpurkar/squad_v2 \\
+        --model_name_or_path bert-base-uncased --finetune_teacher \\
+        --output_dir outputs/squad
+    python examples/run_qa.py --train_file train.json \\
+        --validation_file dev.json --model_name_or_path my-reader \\
         --output_dir outputs/mine
     accelerate launch --num_processes 2 examples/run_qa.py ...
 
-Data have a question, a text and its answers a row, as SQuAD has them, or are SQuAD's own json. Texts are cut into
-windows that overlap; every size is scored by SQuAD's F1 and exact match of its answers over all windows. Where some
-question has no answer, sizes may say so, as in SQuAD 2. docs/tasks.md tells more.
+A row has a question, a text and its answers, as in SQuAD. SQuAD's own json
+works, too. Texts are cut into overlapping windows. Every size is scored by
+SQuAD's F1 and exact match of its answers over all windows. If a question has no
+answer, sizes may say so, as in SQuAD 2. docs/tasks.md tells more.
 """
 
 import json
@@ -27,7 +31,8 @@ from dynabert_hf.data.answers import answer_scores
 from dynabert_hf.data.questions import ANSWERS, COLUMNS, STRIDE, WINDOW, Questions, read_questions
 from dynabert_hf.tasks import SpanCollator
 
-USAGE = "run_qa.py --model_name_or_path MODEL --dataset_name DATA --output_dir FOLDER ... | ARGUMENTS.json | --help"
+USAGE = """run_qa.py --model_name_or_path MODEL --dataset_name DATA
+           --output_dir FOLDER ... | ARGUMENTS.json | --help"""
 
 
 @dataclass

@@ -1,12 +1,14 @@
-"""A small HTTP server that answers every request with the best size that keeps a latency target.
+"""A small HTTP server that answers each request with the best size that keeps
+a latency target.
 
     python examples/serving.py outputs/demo/dynabert/model --p95-ms 30
-    curl -d "What a film." localhost:8000      # {"label": "positive", "score": 0.98, "size": "w1-d1", ...}
-    curl localhost:8000                        # what the controller did so far
+    curl -d "What a film." localhost:8000   # {"label": "positive", ...}
+    curl localhost:8000                     # what the controller did so far
 
-Takes a model for texts whose checkpoint stores the metrics of its sizes: train_dynabert stores them, and so does
-`dynabert evaluate MODEL --file test.csv --store`. Load the machine with something else, and see the sizes shrink and
-grow again. Ctrl-c ends it.
+The model classifies texts or predicts values, and stores the metrics of its
+sizes: train_dynabert stores them, and so does
+`dynabert evaluate MODEL --file test.csv --store`. If you load the machine with
+something else, the sizes shrink, and then grow again. Ctrl-c ends the server.
 """
 
 import argparse

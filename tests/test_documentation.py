@@ -54,6 +54,7 @@ def help_of():
     def ask(name, capsys, monkeypatch):
         if name not in known:
             monkeypatch.setattr(sys, "argv", [name, "--help"])
+            monkeypatch.setenv("COLUMNS", "80")
             with pytest.raises(SystemExit, match="0"):
                 importlib.import_module(Path(name).stem).main()
             known[name] = capsys.readouterr().out
@@ -135,9 +136,13 @@ def test_an_example_imports_what_exists(path):
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
 def test_an_example_tells_its_arguments(path, help_of, capsys, monkeypatch):
-    told = " ".join(help_of(path.name, capsys, monkeypatch).split())
+    page = help_of(path.name, capsys, monkeypatch)
+    told = " ".join(page.split())
     assert "--help" in told
     assert "(default: None)" not in told
+    options = re.findall(r"^  (--.*)", page, re.M)
+    assert [option for option in options if option.count(", --")] == []  # one spelling of each
+    assert max(map(len, page.partition("options:\n")[0].splitlines())) <= 80
 
 
 @pytest.mark.parametrize("code", blocks_in("bash", "sh", "console"))

@@ -104,15 +104,18 @@ def assert_refused(capsys, message, *arguments):
 def test_help_of_every_command_has_examples_and_loads_no_torch():
     code = """if True:
         import contextlib, io, sys, dynabert_cli
-        names = "show evaluate predict profile recommend search cascade extract specialise export push demo".split()
+        names = "show evaluate predict profile recommend search augment cascade extract specialise store-outputs"
+        names = [*names.split(), "trim", "export", "push", "demo"]
         for command in (*names, None):
             text = io.StringIO()
             with contextlib.suppress(SystemExit), contextlib.redirect_stdout(text):
                 dynabert_cli.main([command, "--help"] if command else ["--help"])
             assert command is None or "examples:" in text.getvalue(), text.getvalue()
+            assert max(map(len, text.getvalue().splitlines())) <= 80, text.getvalue()
         assert not {"torch", "transformers", "dynabert_hf"} & set(sys.modules)
     """
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(dynabert_cli.__file__).parent)
+    place = Path(dynabert_cli.__file__).parent
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=place, env={**os.environ, "COLUMNS": "80"})
 
 
 def test_the_installed_command_runs():
