@@ -8,8 +8,11 @@ from dataclasses import replace
 
 from datasets import ClassLabel, DatasetDict, Features, Sequence, Value
 from recipe_data import InputError, Splits, load_named
+from transformers.utils import logging
 
 from dynabert_hf.data.text_columns import NO_TEXTS, TEXTS
+
+logger = logging.get_logger("glue_data")
 
 GLUE = "nyu-mll/glue"
 TEXT_COLUMNS = {
@@ -105,6 +108,11 @@ def _find_text(train, label_column):
     usual = next((names for names in TEXTS if set(names) <= set(texts)), None)
     if usual is not None:
         return usual
+    if len(texts) == 2:
+        logger.warning(
+            f"The columns {texts[0]!r} and {texts[1]!r} are read as a pair of texts. Name other columns, or these, by "
+            "--text_column_names."
+        )
     if len(texts) in (1, 2):
         return tuple(texts)
     found = f"{len(texts)} columns with text: {texts}" if texts else f"no column with text: {train.column_names}"

@@ -192,6 +192,18 @@ class RecipeResult:
         console.print(f"{len(self.rows)} sizes of one {type(self.model).__name__}", self.table(width=console.width))
         if self.baseline_metrics:
             console.print(f"baseline: {BASELINE}")
+        if self._num_no_better:
+            told = "no better than the baseline. Train longer: more num_train_epochs, or more rows."
+            console.print(f"{self._num_no_better} of {len(self.rows)} sizes are {told}")
+
+    @property
+    def _num_no_better(self) -> int:
+        """How many sizes are no better than the baseline, by the first metric that it has."""
+        name = next((name for name in self._cells({}) if name in self.baseline_metrics), None)
+        if name is None:
+            return 0
+        values = [row.metrics[name] for row in self.rows if name in row.metrics]
+        return sum(worst_of(name, (value, self.baseline_metrics[name]), self.directions) == value for value in values)
 
     def __repr__(self) -> str:
         file = io.StringIO()

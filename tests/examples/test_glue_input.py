@@ -66,6 +66,14 @@ def test_texts_are_those_that_the_library_reads_whatever_else_a_file_holds(usual
     assert first == {**dict(zip(("text", "text_pair"), usual, strict=False)), "label": 1}
 
 
+@pytest.mark.parametrize(("columns", "count"), [(["message", "date"], 1), (["message"], 0), (["text", "date"], 0)])
+def test_a_pair_that_was_guessed_is_said(columns, count, caplog):
+    rows = DatasetDict(train=Dataset.from_dict({**{name: ["a", "b"] for name in columns}, "label": ["good", "bad"]}))
+    for named in (None, columns[:1]):
+        load_free_form(rows, text_columns=named, label_column="label", regression=None)
+    assert caplog.text.count("The columns 'message' and 'date' are read as a pair of texts. Name other") == count
+
+
 def test_a_json_file_with_an_unknown_argument_is_refused(tmp_path, capsys):
     (tmp_path / "arguments.json").write_text('{"task_name": "sst2", "model_name_or_path": "m", "widhts": [1.0]}')
     with pytest.raises(SystemExit, match="2"):

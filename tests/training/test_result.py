@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 
 import pytest
 from helpers.tiny import make_model
@@ -36,6 +37,15 @@ def test_the_worst_of_an_error_is_the_highest():
     summary = make_result().summary
     assert summary["worst"] == {"accuracy": 0.70, "mse": 0.40}
     assert summary["mean"] == pytest.approx({"accuracy": 0.755, "mse": 0.345})
+
+
+@pytest.mark.parametrize(
+    ("baseline", "told"),
+    [({"accuracy": 0.72}, "3 of 12"), ({"mse": 0.38}, "3 of 12"), ({"accuracy": 0.6}, None), ({}, None)],
+)
+def test_sizes_that_are_no_better_than_the_baseline_are_counted_below_the_table(baseline, told):
+    [*found] = re.findall(r"(.*) sizes are no better than the baseline", str(make_result(baseline_metrics=baseline)))
+    assert found == ([told] if told else [])
 
 
 def test_files_hold_every_size_the_summary_the_teacher_and_the_settings(tmp_path):
