@@ -452,7 +452,7 @@ def count(text: str) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # an output in ASCII has no sign for "±"
+        sys.stdout.reconfigure(errors="replace")  # an output in ASCII has no sign for "é"
     parser = build_parser()
     arguments = parser.parse_args(argv)
     if getattr(arguments, "int8", False) and not arguments.file:

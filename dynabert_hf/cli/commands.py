@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import textwrap
 from argparse import Namespace
 from collections.abc import Callable
 from typing import Any
@@ -42,7 +43,13 @@ _CALLED = {
 
 class _Console(Console):
     def print(self, *objects: Any, **layout: Any) -> None:
-        """Print a table that is too wide as it is: cut off at the edge, its last numbers would be others."""
+        """Print a table that is too wide as it is: cut off at the edge, its last numbers would be others.
+
+        A line that stays whole in a file or pipe (`soft_wrap`) breaks between words in a terminal.
+        """
+        if self.is_terminal and layout.get("soft_wrap"):
+            between_words = textwrap.TextWrapper(self.width, break_long_words=False, break_on_hyphens=False)
+            objects = tuple(between_words.fill(str(each)) for each in objects)
         super().print(*objects, **{"crop": False, **layout})
 
     def on_broken_pipe(self) -> None:

@@ -45,7 +45,8 @@ def print_table(console: Console, table: ProfileTable) -> None:
         _print_profiles(console, table.select(**setting))
     for name, reason in table.left_out.items():
         console.print(f"not measured: {name}: {reason}", soft_wrap=True)
-    console.print(f"on {', '.join(table.machine.values())}", soft_wrap=True)
+    *names, version = table.machine.values()
+    console.print(f"spread: between the quartiles. On {', '.join(names)}, torch {version}", soft_wrap=True)
 
 
 def _print_profiles(console: Console, table: ProfileTable) -> None:
@@ -58,7 +59,7 @@ def _print_profiles(console: Console, table: ProfileTable) -> None:
             "parameters": "" if one.parameters is None else quantity(one.parameters),
             "FLOPs": "" if one.flops is None else quantity(one.flops),
             "ms": one.latency_ms,
-            "± ms": one.costs.get("latency_spread_ms"),
+            "spread ms": one.costs.get("latency_spread_ms"),
             "speed-up": f"{slowest / one.latency_ms:.1f}x" if one.latency_ms else "",
             "MB": "" if one.memory_mb is None else f"{one.memory_mb:.1f}",
         }

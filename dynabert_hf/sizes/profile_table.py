@@ -145,7 +145,8 @@ class ProfileTable:
 
     def to_markdown(self) -> str:
         """The table for people, with units, in GitHub's Markdown."""
-        header = ["size", "parameters", "GFLOPs", "runtime", "dtype", "device", "batch", "tokens", "ms", "± ms", "MB"]
+        header = ["size", "parameters", "GFLOPs", "runtime", "dtype", "device", "batch", "tokens"]
+        header += ["ms", "spread ms", "MB"]
         lines = [header, ["---", "---:", "---:", *["---"] * 3, *["---:"] * 5]]
         for one in self:
             measured = [one.costs.get(name) for name in ("latency_ms", "latency_spread_ms", "memory_mb")]

@@ -5,6 +5,7 @@ import io
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -32,11 +33,13 @@ import dynabert_cli
 from dynabert_cli import main
 from dynabert_hf import LabelledText, ProfileTable, RecipeResult, SizeRecord, recommend
 from dynabert_hf.cli import measurements, predictions, recommendation, tables
+from dynabert_hf.cli.commands import _Console
 from dynabert_hf.hub.card import render_model_card, write_model_card
 from dynabert_hf.hub.facts import ModelCardFacts
 from dynabert_hf.sizes.evaluation import store_metrics
 from dynabert_hf.sizes.named_metrics import OF_LABELS
 
+LINE = "a size of the model in outputs/a/long/name: it is fast"
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "film", "a", "very"]
 METRICS = {
     "teacher": {"accuracy": 0.9},
@@ -125,6 +128,16 @@ def test_the_installed_command_runs():
     assert "usage: dynabert show" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("is_terminal", "printed"),
+    [(True, "a size of the\nmodel in\noutputs/a/long/name:\nit is fast\n"), (False, f"{LINE}\n")],
+)
+def test_a_long_line_breaks_between_words_in_a_terminal_and_stays_whole_in_a_pipe(is_terminal, printed):
+    file = io.StringIO()
+    _Console(file=file, width=15, force_terminal=is_terminal, color_system=None).print(LINE, soft_wrap=True)
+    assert "\n".join(line.rstrip() for line in file.getvalue().split("\n")) == printed
+
+
 def test_show_fits_a_terminal(capsys, folder, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     code, out, err = run(capsys, "show", folder)
@@ -161,10 +174,11 @@ def test_what_was_measured_is_kept_where_the_reader_has_gone(folder, reviews, tm
     os.close(write)
 
 
-def test_an_output_in_ascii_gets_all_but_the_signs_that_it_lacks(folder, monkeypatch):
+def test_an_output_in_ascii_gets_all_but_the_signs_that_it_lacks(folder, tmp_path, monkeypatch):
+    (tmp_path / "texts.txt").write_text("a good café", encoding="utf-8")
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
-    assert main(["profile", str(folder), "--size", "w1-d1", "--sequence-length", "5", "--rounds", "1"]) == 0
-    assert "? ms" in sys.stdout.buffer.getvalue().decode("ascii")
+    assert dynabert_cli.main(["predict", str(folder), "--file", str(tmp_path / "texts.txt")]) == 0
+    assert "a good caf?" in sys.stdout.buffer.getvalue().decode("ascii")
 
 
 def test_an_output_that_was_closed_takes_nothing_and_harms_nothing(folder, reviews, monkeypatch):
@@ -743,6 +757,7 @@ def test_profile_saves_what_recommend_reads(capsys, folder, tmp_path):
     code, out, _ = run(capsys, "profile", folder, *short, "--batch-size", 1, 2, "--output", saved)
     assert code == 0
     assert "torch, float32, 2 x 5 tokens, cpu, 1 thread(s): median of 2 passes" in out
+    assert re.search(rf"spread: between the quartiles\. On .*, torch {re.escape(torch.__version__)}$", out)
     choose = ["recommend", folder, "--latency-ms", 1e6, "--profile", saved]
     assert_refused(capsys, "of several settings, {'batch_size': [1, 2]}", *choose)
     answer = run_json(capsys, *choose, "--batch-size", 2)
