@@ -186,6 +186,12 @@ def test_every_size_is_the_encoder_that_sentence_transformers_loads(run):
             encoder.tokenizer.save_pretrained(small)
             alone = library.SentenceTransformer(str(small), device="cpu").encode([pair["sentence1"] for pair in PAIRS])
             np.testing.assert_allclose(alone, first, rtol=0, atol=1e-5)
+        if row is result.rows[0]:  # the smallest, which the card names
+            card = (path / "model" / "README.md").read_text()
+            told = eval(re.search(r"`SentenceTransformer\(\.\.\., model_kwargs=(dict\(.*\))\)`", card)[1])
+            one = library.SentenceTransformer(str(path / "model"), device="cpu", model_kwargs=told)
+            assert one[0].auto_model.num_parameters() == row.parameters
+            np.testing.assert_array_equal(one.encode([pair["sentence1"] for pair in PAIRS]), first)
     assert {"spearman", "spearman_8"} <= set(result.rows[0].metrics)
     spread = [row.metrics["spearman"] for row in result.rows]
     assert max(spread) - min(spread) > 1e-3
