@@ -314,9 +314,9 @@ def _reason(fitting: Sequence[SizeRecord], records: Sequence[SizeRecord], limits
     what = best if limits.floor is None or cost is None else f"cheapest (in {_budgeted(cost).strip() or COSTS[cost]})"
     choice = describe(fitting[0], metric)
     noun = _noun(records)
-    text = f"{choice} is the {what} of {len(fitting)} {noun}s within {limits.describe()}."
+    text = f"{choice} is the {what} of {len(fitting)} {noun}s with {limits.describe()}."
     if len(fitting) == 1:
-        text = f"{choice} is the only {noun} within {limits.describe()}."
+        text = f"{choice} is the only {noun} with {limits.describe()}."
     unmeasured = sum(any(cost not in one.costs for cost in limits.budgets) for one in records)
     left_out = f"1 {noun} was" if unmeasured == 1 else f"{unmeasured} {noun}s were"
     return text + (f" {left_out} left out because a budgeted cost was not measured." if unmeasured else "")
@@ -331,7 +331,7 @@ def _nothing_fits(records: Sequence[SizeRecord], limits: _Limits) -> Recommendat
         else f"{_budgeted(name)}by {format_cost(name, over)}"
         for name, over in missed_by.items()
     ]
-    text = f"None of {len(records)} {_noun(records)}s is within {limits.describe()}. "
+    text = f"None of {len(records)} {_noun(records)}s has {limits.describe()}. "
     names = [*limits.budgets, *([] if limits.floor is None else ["max_drop"])]
     if len(names) > 1 and all(_possible_alone(name, records, limits) for name in names):
         text += "The budgets contradict each other: each one can be met, but not together. "

@@ -75,7 +75,7 @@ def test_sliders_find_the_nearest_trained_size_and_budgets_the_best_one(playgrou
     assert "the most accurate" in reason
     nearest, reason = playground.within(shortest / 2)
     assert nearest.costs["latency_ms"] == shortest
-    assert "None of 6 sizes is within" in reason
+    assert "None of 6 sizes has latency at most" in reason
 
 
 @pytest.mark.parametrize(

@@ -225,17 +225,17 @@ def test_a_threshold_is_chosen_as_a_size_is(model):
     flops = [count_flops(model, size) for size in (SMALL, LARGE)]
     answer = recommend(records, flops=flops[0] + 0.5 * flops[1])
     choice, fitting = answer.choice, [one for one in records if one.share <= 0.5]
-    assert f"is the most accurate of {len(fitting)} thresholds within" in answer.reason
+    assert f"is the most accurate of {len(fitting)} thresholds with" in answer.reason
     assert isinstance(choice, CascadeRecord)
     assert choice.share <= 0.5
     assert choice.metrics["accuracy"] == max(one.metrics["accuracy"] for one in fitting)
     nothing = recommend(records, flops=flops[0] / 2)
     assert nothing.choice is None
     assert nothing.missed_by == {"flops": flops[0] / 2}
-    assert nothing.reason.startswith(f"None of {len(records)} thresholds is within")
+    assert nothing.reason.startswith(f"None of {len(records)} thresholds has ")
     sized = SizeRecord(SMALL, records[0].metrics, {"flops": flops[0]})
     both = [sized, CascadeRecord(LARGE, records[0].metrics, {"flops": flops[1]}, small=SMALL)]
-    assert "of 2 choices within" in recommend(both, flops=flops[1]).reason
+    assert "of 2 choices with" in recommend(both, flops=flops[1]).reason
 
 
 def test_onnx_runtime_answers_as_torch_does(tmp_path, traced_once):

@@ -60,7 +60,7 @@ def test_the_most_accurate_within_a_budget_is_recommended_with_its_runner_up():
     answer = recommend(ALL, latency_ms=8)
     assert (answer.choice, answer.runner_up) == (MIDDLE, WASTEFUL)
     assert "w0.5-d0.75" in answer.reason
-    assert "within latency at most 8 ms" in answer.reason
+    assert "with latency at most 8 ms" in answer.reason
     assert "most accurate of 3" in answer.reason
 
 
@@ -90,7 +90,7 @@ ERRORS = [one(each.size, mse=1 - each.metrics["accuracy"], flops=each.flops) for
 
 def test_an_error_is_named_and_shown_as_it_is():
     reason = recommend(ERRORS, flops=45, max_drop=0.03, metric="mse").reason
-    assert reason == "w0.5-d0.75 (mse 0.14, 40 FLOPs) is the only size within at most 45 FLOPs and mse at most 0.15."
+    assert reason == "w0.5-d0.75 (mse 0.14, 40 FLOPs) is the only size with at most 45 FLOPs and mse at most 0.15."
     assert "(mse 0.12, 160 FLOPs) is the best (in mse) of 4" in recommend(ERRORS, flops=200, metric="mse").reason
     missed = recommend(ERRORS[1:2], max_drop=0, reference=0.12, metric="mse").reason
     assert "misses mse by 0.07" in missed
