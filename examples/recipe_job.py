@@ -28,6 +28,7 @@ from dynabert_hf.hub.card import foreign_page
 from dynabert_hf.hub.push import NETWORK_ERRORS
 from dynabert_hf.sizes.baseline import baseline_metrics
 from dynabert_hf.training.callbacks import is_terminal, without_bars_of_files
+from dynabert_hf.training.publishing import content_of
 from dynabert_hf.training.stages import stage_defaults
 
 NOT_OF_A_STAGE = (
@@ -171,12 +172,15 @@ def run(job, model):
         elastic, folder = result.model, job.output_dir / "model"
     else:
         elastic, stages = train_stage(job, stage, teacher, named_teacher)
+    is_shown = result is not None and not training_args.disable_tqdm  # by train_dynabert
     if training_args.do_eval:
-        is_shown = result is not None and not training_args.disable_tqdm and len(job.data.evaluations) == 1
+        is_shown = is_shown and len(job.data.evaluations) == 1
         result = measure(job, elastic, result or evaluated(job, elastic, "", stages=stages), teacher)
         leave(job, result, folder)
         if job.is_main and not is_shown:
             result.show()
+    if job.is_main and not is_shown and (training_args.do_train or training_args.do_eval):
+        print(content_of(folder))
     if training_args.do_predict:
         written = job.predict(job, elastic)
         if job.is_main:

@@ -34,11 +34,15 @@ def publish(recipe: Recipe, result: RecipeResult) -> None:
 
 def _where(recipe: Recipe) -> str:
     """Where everything lies that a run left."""
-    folder = recipe.folder.model
-    kinds = {"card": "README.md", "table": "results.csv", "pictures": "pareto.png"}
-    found = ["Model", *(name for name, file in kinds.items() if (folder / file).exists())]
     logs = " ".join(str(stage.folder / "history.csv") for stage in recipe.stages)
-    return f"{', '.join(found)}: {folder}\nLogs: {logs}"
+    return f"{content_of(recipe.folder.model)}\nLogs: {logs}"
+
+
+def content_of(folder: Path) -> str:
+    """What of a result lies in a folder, and where that is."""
+    kinds = {"model": "model.safetensors*", "card": "README.md", "table": "results.csv", "pictures": "pareto.png"}
+    found = ", ".join(name for name, file in kinds.items() if any(folder.glob(file)))
+    return f"{found.capitalize()}: {folder}"
 
 
 def check_repository(recipe: Recipe) -> None:

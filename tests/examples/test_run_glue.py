@@ -85,10 +85,11 @@ def test_mnli_reports_the_teacher_and_all_sizes_on_matched_and_mismatched(tmp_pa
     assert results["sub_networks"][-1]["loss"] != results["sub_networks"][-1]["loss_mm"]
 
 
-def test_a_card_says_how_many_rows_were_used_and_that_some_were_drawn(tmp_path):
+def test_a_card_says_how_many_rows_were_used_and_that_some_were_drawn(tmp_path, capsys):
     command = ["--task_name", "mnli", "--dataset_name", save_task("mnli", tmp_path / "data"), "--model_name_or_path"]
     command += [save_model(tmp_path / "model", labels=3), "--stage", "finetune", "--output_dir", tmp_path / "out"]
     glue(*command, "--max_train_samples", 12, "--max_eval_samples", 7)
+    assert capsys.readouterr().out.splitlines()[-1] == f"Model, card, table: {tmp_path / 'out'}"
     card = (tmp_path / "out" / "README.md").read_text()
     rows = "7 rows (validation_matched) and 7 rows (validation_mismatched)"
     drawn = "of GLUE's mnli, validation."
