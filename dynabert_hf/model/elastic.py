@@ -329,7 +329,7 @@ class ElasticLayers(nn.ModuleList):
 
     def __iter__(self) -> Iterator[Any]:
         active, stored = self.active, self.stored
-        if self.training and is_grad_enabled() and not is_compiling():
+        if self.training and is_grad_enabled():
             active.config.forget_measured()
         self.check_place(self, active.size.positions)
         layers = [stored[position] for position in active.size.positions]

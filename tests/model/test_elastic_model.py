@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 import torch
-from helpers.tiny import TINY, batch_for, make_batch, make_config, make_model
+from helpers.tiny import TINY, batch_for, make_batch, make_config, make_model, make_small
 from safetensors import safe_open
 from transformers import (
     AutoModelForSequenceClassification,
@@ -485,6 +485,20 @@ def test_a_model_forgets_what_was_measured_when_somebody_trains_it(size, tmp_pat
     model.save_pretrained(tmp_path)
     kept = type(model).from_pretrained(tmp_path).config
     assert kept.metrics is kept.temperatures is kept.metric_rows is None
+
+
+@pytest.mark.slow
+def test_a_compiled_model_forgets_what_was_measured_when_somebody_trains_it():
+    model = make_small()
+    torch._dynamo.reset()
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    for size in ("w1-d1", "w0.5-d0.5", "w1-d1"):  # the last runs a graph that was compiled before
+        model.set_active(size).config.metrics = measured = {"w1-d1": {"accuracy": 0.95}}
+        compiled.eval()(**make_batch())
+        assert model.config.metrics == measured
+        compiled.train()(**make_batch())
+        assert model.config.metrics is None
+    torch._dynamo.reset()
 
 
 @pytest.mark.parametrize("how", [lambda model: model, copy.deepcopy, lambda model: model.share()])
