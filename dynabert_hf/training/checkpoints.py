@@ -129,7 +129,6 @@ class RecoverableTrainer(Trainer):
     args: DynaBertTrainingArguments
     _is_saving = False
     _ends_pass = False
-    _epoch = 0
     _resumed: _Resumed | None = None
 
     def __init__(self, *args: Any, **kwargs: Any):
@@ -226,7 +225,7 @@ class RecoverableTrainer(Trainer):
                 return
             batches = steps * self.args.gradient_accumulation_steps
             kwargs |= {"epochs_trained": passes, "steps_trained_in_current_epoch": batches}
-        self._epoch = kwargs["epoch"]  # that of the state is a number too low after an epoch that was stopped early
+        self.state.epoch = max(self.state.epoch or 0, kwargs["epoch"])  # else too low after one that ended early
         super()._run_epoch(*args, **kwargs)
 
     def _get_output_dir(self, trial: Any) -> str:
@@ -294,7 +293,7 @@ class RecoverableTrainer(Trainer):
         if isinstance(sampler, LengthGroupedSampler):  # of one length are the examples of a step on all processes
             sampler.batch_size *= self.args.world_size
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        return EpochSampler(sampler, seed=seed, epoch=lambda: self._epoch)
+        return EpochSampler(sampler, seed=seed, epoch=lambda: int(self.state.epoch or 0))
 
 
 class _BestWhereItLies(TrainerCallback):

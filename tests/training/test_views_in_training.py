@@ -7,6 +7,7 @@ import torch
 from helpers.recipes import make_sentences, run_recipe
 from helpers.tiny import make_model, make_tokenizer
 from helpers.trainers import make_dataset, make_trainer
+from transformers import TrainerCallback
 
 from dynabert_hf import specialise
 from dynabert_hf.data.views import FreshViews
@@ -49,6 +50,25 @@ def test_student_and_teacher_read_the_same_view_which_is_that_of_the_epoch(tmp_p
         seen = by_teacher[2 * epoch] + by_teacher[2 * epoch + 1]
         assert sorted(seen) == sorted(expected)
     assert by_teacher[0] + by_teacher[1] != by_teacher[2] + by_teacher[3]
+
+
+def test_an_epoch_that_was_ended_early_leaves_its_views_to_none_after_it(tmp_path):
+    class EndsFirst(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            control.should_epoch_stop = state.global_step == 1
+
+    trainer = trainer_with_views(tmp_path, callbacks=[EndsFirst()])
+    trainer.looks_at_teachers = False
+    read = []
+    read_by(trainer.teacher, read)
+    trainer.train()
+    data = make_dataset()
+    views = FreshViews(ALL, TOKENIZER, make_model(), probability=0.9, seed=7, dataset=data)
+    view = views({name: torch.tensor(data[name]) for name in ("input_ids", "attention_mask")}, epoch=1)
+    real = view["attention_mask"].bool()
+    expected = [row[own].tolist() for row, own in zip(view["input_ids"], real, strict=True)]
+    assert len(read) == 3
+    assert sorted(read[1] + read[2]) == sorted(expected)
 
 
 def test_a_run_that_goes_on_within_an_epoch_reads_what_it_would_have(tmp_path):
