@@ -248,7 +248,9 @@ def follow(trainer: Trainer) -> SizeProgressCallback:
     callbacks = trainer.callback_handler.callbacks
     for index, callback in enumerate(callbacks):
         if type(callback) is TensorBoardCallback:
-            callbacks[index] = SizeTensorBoardCallback(callback.tb_writer)
+            callbacks[index] = own = SizeTensorBoardCallback(callback.tb_writer)
+            if own.logging_dir is not None:  # TENSORBOARD_LOGGING_DIR, which is one for all stages
+                own.logging_dir = str(Path(own.logging_dir, Path(str(trainer.args.output_dir)).name))
     trainer.add_callback(HistoryCallback())
     trainer.add_callback(AveragedWeights())
     model: Any = trainer.model

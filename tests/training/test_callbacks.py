@@ -149,7 +149,7 @@ def test_tensorboard_groups_the_scalars_of_the_sizes_by_metric(tmp_path, monkeyp
         eval_steps=1,
     )
     trainer.train()
-    events = EventAccumulator(str(tmp_path / "events"))
+    events = EventAccumulator(str(tmp_path / "events" / tmp_path.name))  # a folder a training
     events.Reload()
     tags = set(events.Tags()["scalars"])
     sizes = trainer.model.config.subnetworks
@@ -168,7 +168,7 @@ def test_tensorboard_leaves_out_metrics_that_are_no_numbers_and_shows_texts(tmp_
     found = {"report": {"LABEL_0": {"f1": 0.25}}, "note": "fine", "f1": np.float32(0.25)}
     settings = {"compute_metrics": lambda prediction: found, "eval_strategy": "steps", "eval_steps": 1, "max_steps": 1}
     make_trainer(tmp_path, report_to="tensorboard", **settings).train()
-    events = EventAccumulator(str(tmp_path / "events"))
+    events = EventAccumulator(str(tmp_path / "events" / tmp_path.name))  # a folder a training
     events.Reload()
     assert [event.value for event in events.Scalars("eval_f1/w0.5-d1")] == [0.25]
     assert "eval/w0.5-d1_note/text_summary" in events.Tags()["tensors"]
