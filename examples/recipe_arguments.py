@@ -14,7 +14,7 @@ from transformers import HfArgumentParser
 
 from dynabert_hf import DynaBertTrainingArguments
 from dynabert_hf.cli.options import with_options
-from dynabert_hf.training.stages import stage_defaults
+from dynabert_hf.training.stages import check_names, stage_defaults
 
 SMOKE = {
     "max_steps": 3,
@@ -87,6 +87,8 @@ class ModelArguments:
             raise ValueError(
                 f"--stage_arguments names {unknown}. Possible are 'teacher', 'width', 'depth' and 'finetune'."
             )
+        for own in self.stage_arguments.values():
+            check_names(own, own=())
 
     @property
     def first_model(self):
@@ -198,7 +200,7 @@ def parse_arguments(argv, data_kind, *, usage, description):
             given = {**SMOKE, **given}
         data, model, training = parser.parse_dict({**stage_defaults(), **given})
         _check_together(model, data, given)
-    except (ValueError, OSError) as error:
+    except (ValueError, TypeError, OSError) as error:
         parser.error(with_own_options(str(error), kinds))
     return data, model, training, given
 

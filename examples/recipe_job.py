@@ -15,6 +15,7 @@ from typing import Any
 
 import embedded
 from huggingface_hub import HfApi
+from huggingface_hub.utils import HFValidationError
 from recipe_arguments import with_own_options
 from recipe_data import InputError, Splits
 from recipe_training import finetune_teacher, make_elastic, one_size, train_stage
@@ -151,7 +152,7 @@ def make_repository(training_args):
     api, is_private = HfApi(token=training_args.hub_token), training_args.hub_private_repo
     try:
         return api.create_repo(name, private=is_private, exist_ok=True).repo_id
-    except NETWORK_ERRORS as error:
+    except (*NETWORK_ERRORS, HFValidationError) as error:
         raise InputError(
             f"--push_to_hub was given, but the repository {name!r} cannot be made: {str(error).rstrip('.')}. Nothing "
             "was trained. Log in by `hf auth login`, or leave --push_to_hub out and push later with push_folder."
@@ -164,7 +165,7 @@ def run(job, model):
     folder, result, stages = job.output_dir, None, {}
     teacher, named_teacher = model, None if named is None else job.load_teacher(named)
     if training_args.do_train and job.model_args.finetune_teacher:
-        teacher = finetune_teacher(job, model)
+        teacher = finetune_teacher(job, model, named_teacher)
     if not training_args.do_train:
         elastic = make_elastic(model, job.model_args, job.given)
     elif stage is None:

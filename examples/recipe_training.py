@@ -15,6 +15,7 @@ from dynabert_hf.data.fingerprints import fingerprint_of_rows, fingerprint_of_we
 from dynabert_hf.families import anatomy_of, elastic_class_of, read_config
 from dynabert_hf.files import changed, write_whole
 from dynabert_hf.hub.card import RECIPE_FIELDS
+from dynabert_hf.training.argument_checks import check_learns
 from dynabert_hf.training.arguments import decisive
 from dynabert_hf.training.callbacks import without_bars_of_files
 from dynabert_hf.training.checkpoints import last_whole_checkpoint
@@ -110,14 +111,37 @@ def make_elastic(model, model_args, given):
     return elastic_class_of(model).from_backbone(model, **wanted)
 
 
-def finetune_teacher(job, model):
+def rehearse(job, model, teacher):
+    """Make the trainer of each stage once: what it refuses is known before a teacher is fine-tuned.
+
+    Args:
+        job: The job.
+        model: The model that the teacher is made of.
+        teacher: Who else teaches a single stage; None: what is made of the model.
+    """
+    named, teacher = job.given.get("stage"), teacher or model
+    for stage in [named] if named else [*job.model_args.stages, *(["finetune"] if job.model_args.finetune else [])]:
+        student = make_elastic(model, job.model_args, job.given)
+        args = stage_arguments(job, stage, student, teacher)
+        check_learns(args, instead="or leave that stage out")
+        job.trainer(student, None if stage == "finetune" else teacher, args)
+        teacher = student
+
+
+def finetune_teacher(job, model, teacher):
     """Fine-tune a model on the task, or load what an earlier run of the same command made of it.
 
     It is trained as an elastic model of one size, which computes what the stock model does, so that accumulated
     gradients are right, too.
+
+    Args:
+        job: The job.
+        model: The model.
+        teacher: Who else teaches a single stage; None: what is made of the model.
     """
     if isinstance(model, ElasticModelMixin):
         raise InputError("--finetune_teacher was given, but the model holds its sizes already. Leave it out.")
+    rehearse(job, model, teacher)
     folder = job.output_dir / "0-teacher"
     args = job.stage_arguments("finetune", output_dir=folder, own="teacher")
     rows = fingerprint_of_rows(job.data.splits["train"])
@@ -192,15 +216,11 @@ def train_stage(job, stage, model, teacher):
         settings["teacher"] = fingerprint_of_weights(teacher)
     check_begun_with(job, job.output_dir, settings)
     student = make_elastic(model, job.model_args, job.given)
-    is_narrowed = isinstance(teacher, ElasticModelMixin)
-    own = {} if is_narrowed or stage != "depth" else {"teacher_width": "full"}
-    if stage != "finetune":
-        own["learning_rate"] = distillation_rate(student.config)
-    args = job.stage_arguments(stage, output_dir=job.output_dir, **own)
+    args = stage_arguments(job, stage, student, teacher)
+    trainer = job.trainer(student, None if stage == "finetune" else teacher, args)  # refuses what cannot be trained
     if is_stock and stage != "finetune":
         batching = job.stage_arguments("width", output_dir=job.output_dir)
         rewire(student, importance_over_processes(student, job.importance_data, batching, job.trainer_kwargs))
-    trainer = job.trainer(student, None if stage == "finetune" else teacher, args)
     dropout = job.model_args.dropout
     with nullcontext() if dropout is None else dropping(student, dropout):
         _train(trainer)
@@ -208,6 +228,21 @@ def train_stage(job, stage, model, teacher):
     if job.is_main:
         student.save_code(str(job.output_dir))
     return student, {stage: {name: getattr(args, name) for name in RECIPE_FIELDS}}
+
+
+def stage_arguments(job, stage, student, teacher):
+    """The training arguments of a stage, of which the student and who teaches it decide some, where nobody gave them.
+
+    Args:
+        job: The job.
+        stage: `width`, `depth` or `finetune`.
+        student: The model to train.
+        teacher: Who teaches it.
+    """
+    own = {} if stage == "finetune" else {"learning_rate": distillation_rate(student.config)}
+    if stage == "depth" and not isinstance(teacher, ElasticModelMixin):
+        own["teacher_width"] = "full"
+    return job.stage_arguments(stage, output_dir=job.output_dir, **own)
 
 
 def _train(trainer):

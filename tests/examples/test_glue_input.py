@@ -38,6 +38,7 @@ GOOD = ["a good film,good", "a bad film,bad", "never dull,good", "too long,bad"]
         ([*SST2, "--dropout", "2"], "--dropout 2.0 is not possible. Give a probability in"),
         ([*SST2, "--stage_arguments", "{"], "--stage_arguments is not json"),
         ([*SST2, "--stage_arguments", '{"all": {}}'], "names ['all']. Possible are 'teacher', 'width'"),
+        ([*SST2, "--stage_arguments", '{"teacher": {"lr": 1}}'], "lr is no argument of train_dynabert"),
         ([*SST2, "--teacher_name_or_path", "t"], "--teacher_name_or_path is heeded with --stage width or depth only"),
         ([*SST2, "--finetune", "--stage", "depth"], "--finetune was given with --stage depth"),
         ([*SST2, "--finetune_teacher", "--stage", "finetune"], "which has no teacher. Leave it out"),

@@ -283,8 +283,36 @@ def test_a_folder_that_cannot_be_made_is_refused_before_any_work(tmp_path, revie
     (tmp_path / "file").touch()
     monkeypatch.setattr(dynabert_hf.DynaBertTrainer, "train", lambda *args, **kwargs: pytest.fail("trained"))
     model = save_model(tmp_path / "model", head=False)
-    with pytest.raises(SystemExit, match=r"run_glue\.py: output_dir='.*/file/out' cannot be written to: .* Nothing"):
+    with pytest.raises(SystemExit, match=r"run_glue\.py: --output_dir '.*/file/out' cannot be written to: .* Nothing"):
         glue(*reviews, "--model_name_or_path", model, "--finetune_teacher", "--output_dir", tmp_path / "file" / "out")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--widths", "0.25", "0.5"], r"--widths \[0\.25, 0\.5\] and --depths \[0\.5, 1\.0\] do not hold the"),
+        (["--depths", "1.0", "1.5"], r"depth=1\.5 is not a multiplier"),
+        (["--logit_weight", "0", "--hidden_weight", "0"], "nothing would be learned from the teacher"),
+        (["--stage_arguments", '{"depth": {"logit_weight": -1}}'], "logit_weight -1 is not possible"),
+        (["--stage_arguments", '{"depth": {"learning_rate": 0}}'], "learning_rate 0 trains nothing"),
+        (["--stage", "depth", "--teacher_width", "same"], "narrows its teacher to the student's width"),
+        (["--stages", "width", "depth", "--depths", "0.5"], "do not hold the full network"),
+    ],
+)
+def test_what_no_stage_can_train_is_refused_before_a_teacher_is_fine_tuned(
+    tmp_path, reviews, monkeypatch, given, message
+):
+    monkeypatch.setattr(dynabert_hf.DynaBertTrainer, "train", lambda *args, **kwargs: pytest.fail("trained"))
+    command = [*reviews, "--model_name_or_path", save_model(tmp_path / "model", head=False), "--finetune_teacher"]
+    with pytest.raises(SystemExit, match=message):
+        run_glue.main([*command, "--output_dir", str(tmp_path / "out"), *QUICK, *given])
+
+
+def test_what_a_stage_cannot_train_is_refused_before_importance_is_measured(tmp_path, reviews, monkeypatch):
+    monkeypatch.setattr("recipe_training.importance_over_processes", lambda *args: pytest.fail("measured"))
+    command = [*reviews, "--model_name_or_path", save_model(tmp_path / "model"), "--stage", "depth"]
+    with pytest.raises(SystemExit, match="do not hold the full network"):
+        run_glue.main([*command, "--output_dir", str(tmp_path / "out"), *QUICK, "--widths", "0.5"])
 
 
 def test_a_page_that_no_run_wrote_is_not_replaced_by_the_card_of_a_stage(tmp_path, reviews):
@@ -328,6 +356,9 @@ def test_a_repository_that_cannot_be_made_stops_before_training(tmp_path, review
     model = save_model(tmp_path / "model")
     with pytest.raises(SystemExit, match=r"repository 'out' cannot be made: .* Nothing was trained"):
         glue(*reviews, "--model_name_or_path", model, "--output_dir", tmp_path / "out", "--push_to_hub")
+    with pytest.raises(SystemExit, match=r"repository 'a/b/c' cannot be made: Repo id must be in the form"):
+        glue(*reviews, "--model_name_or_path", model, "--output_dir", tmp_path / "out", "--push_to_hub",
+            "--hub_model_id", "a/b/c")  # fmt: skip
     monkeypatch.setattr("recipe_job.HfApi.create_repo", Mock(side_effect=ConnectionError("Connection refused")))
     with pytest.raises(SystemExit, match=r"repository 'out' cannot be made: Connection refused\. Nothing was trained"):
         glue(*reviews, "--model_name_or_path", model, "--output_dir", tmp_path / "out", "--push_to_hub")
