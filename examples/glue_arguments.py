@@ -48,10 +48,12 @@ class GlueArguments(SourceArguments):
                 raise ValueError(
                     f"--task_name {self.task_name} is unknown. Possible is one of {', '.join(TEXT_COLUMNS)}."
                 )
-            if self.validation_split_percentage is not None:
+            told = ("validation_split_percentage", "text_column_names", "do_regression")
+            given = [f"--{name}" for name in told if getattr(self, name) is not None]
+            if given:
                 raise ValueError(
-                    "--validation_split_percentage was given with --task_name, whose data have a part to evaluate on. "
-                    "Leave it out."
+                    f"{given[0]} was given with --task_name, whose data have a part to evaluate on, and columns and "
+                    "labels that are known. Leave it out."
                 )
         super().__post_init__()
         self.text_column_names = listed(self.text_column_names)

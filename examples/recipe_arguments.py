@@ -245,6 +245,10 @@ def _check_together(model, data, given):
         raise ValueError("--teacher_name_or_path is heeded with --stage width or depth only. Leave it out.")
     if model.label_order and model.finetune_teacher:
         raise ValueError("--label_order was given with --finetune_teacher, whose new head has the order of the data.")
+    if model.label_order and not hasattr(data, "label_column_name"):
+        raise ValueError("--label_order was given, but these data have no classes. Leave it out.")
+    if "stages" in given and stage:
+        raise ValueError(f"--stages was given with --stage {stage}, which is the only one then. Leave one out.")
     if model.finetune and stage:
         raise ValueError(f"--finetune was given with --stage {stage}. Give --stage finetune on its result.")
     if model.finetune_teacher and stage == "finetune":

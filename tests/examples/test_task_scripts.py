@@ -135,6 +135,14 @@ def test_predictions_of_drawn_rows_are_named_by_the_rows_that_they_are_of(tmp_pa
     assert [index for index, _ in rows] != [0, 1, 2]
 
 
+@pytest.mark.parametrize(("script", "kind"), [(run_qa, run_qa.QuestionArguments), (run_mlm, run_mlm.TextArguments)])
+def test_an_order_of_classes_is_refused_where_there_are_none(tmp_path, capsys, script, kind):
+    command = ["--train_file", "a.json", "--do_train", "--model_name_or_path", "none", "--output_dir", str(tmp_path)]
+    with pytest.raises(SystemExit, match="2"):
+        script.parse_arguments([*command, "--label_order", "a", "b"], kind, usage="", description="")
+    assert "--label_order was given, but these data have no classes. Leave it out." in capsys.readouterr().err
+
+
 def test_questions_are_called_by_their_ids_or_else_by_their_rows():
     part = Dataset.from_dict({"question": list("abcd")})
     assert run_qa.ids_of(numbered(part, [1, 3])) == ["1", "3"]
