@@ -24,12 +24,15 @@ from transformers import set_seed
 
 from dynabert_hf import DynaBertTrainer, DynaBertTrainingArguments, RecipeResult, push_folder, train_dynabert
 from dynabert_hf.data.columns import draw
+from dynabert_hf.data.labels import CastLabels
 from dynabert_hf.files import check_writable_folder
 from dynabert_hf.hub.card import foreign_page
 from dynabert_hf.hub.push import NETWORK_ERRORS
 from dynabert_hf.sizes.baseline import baseline_metrics
-from dynabert_hf.training.callbacks import is_terminal, without_bars_of_files
+from dynabert_hf.tasks import task_of
+from dynabert_hf.training.callbacks import is_terminal, show_progress, without_bars_of_files
 from dynabert_hf.training.publishing import content_of
+from dynabert_hf.training.size_evaluation import SizeEvaluation
 from dynabert_hf.training.stages import stage_defaults
 
 NOT_OF_A_STAGE = (
@@ -73,6 +76,11 @@ class Job:
         return draw(self.data.splits["train"], self.data_args.max_importance_samples, self.training_args.seed)
 
     @property
+    def first_evaluation(self):
+        """The examples that are evaluated first; None: there are none."""
+        return self.data.splits.get(next(iter(self.data.evaluations.values()), None))
+
+    @property
     def is_main(self):
         """Whether this process writes for all."""
         return self.training_args.process_index == 0
@@ -93,12 +101,19 @@ class Job:
         merged = {**stage_defaults(), **defaults, **self.given_training, **own}
         return DynaBertTrainingArguments(**{**merged, "stage": stage, "output_dir": str(output_dir)})
 
-    def trainer(self, model, teacher, args, **kwargs):
+    def trainer(self, model, teacher, args):
         """A trainer of all sizes of a model on this job's data."""
-        splits = self.data.splits
-        first = next(iter(self.data.evaluations.values()), None)
-        own = {"train_dataset": splits["train"], "eval_dataset": splits.get(first), **self.trainer_kwargs, **kwargs}
-        return DynaBertTrainer(model, teacher, args, **own)
+        data = {"train_dataset": self.data.splits["train"], "eval_dataset": self.first_evaluation}
+        return DynaBertTrainer(model, teacher, args, **data, **self.trainer_kwargs)
+
+    def evaluation(self, model, **kwargs):
+        """What measures all sizes of a model and predicts with them, also of one that was cut by extraction."""
+        args = self.stage_arguments("finetune", output_dir=self.output_dir)
+        given = {"eval_dataset": self.first_evaluation, **self.trainer_kwargs, **kwargs}
+        collator = given.pop("data_collator", None) or task_of(model).collator(given["processing_class"])
+        evaluation = SizeEvaluation(model, args, data_collator=CastLabels(collator, model), **given)
+        show_progress(evaluation)
+        return evaluation
 
 
 def run_script(name, arguments, prepare):
@@ -191,11 +206,10 @@ def run(job, model):
 
 def train_all_stages(job, teacher):
     """The whole recipe, and the metrics of every size on the first of the evaluations."""
-    first = next(iter(job.data.evaluations.values()), None)
     return train_dynabert(
         teacher,
         train_dataset=job.data.splits["train"],
-        eval_dataset=job.data.splits[first] if job.training_args.do_eval else None,
+        eval_dataset=job.first_evaluation if job.training_args.do_eval else None,
         importance_dataset=job.importance_data,
         max_importance_samples=None,
         keep_stages=job.model_args.keep_stages,
@@ -247,9 +261,8 @@ def baseline_of(job, model, suffix):
 def evaluated(job, model, suffix, **facts):
     """The metrics of every size on one evaluation, with its suffix, as a result with these facts."""
     prefix = f"eval_{suffix}" if suffix else "eval"
-    args = job.stage_arguments("finetune", output_dir=job.output_dir)
     split = job.data.splits[job.data.evaluations[suffix]]
-    metrics = job.trainer(model, None, args).evaluate(split, metric_key_prefix=prefix)
+    metrics = job.evaluation(model).evaluate(split, metric_key_prefix=prefix)
     facts["baseline_metrics"] = baseline_of(job, model, suffix)
     result = RecipeResult.from_metrics(model, metrics, prefix=prefix, **facts)
     if not suffix:
@@ -289,8 +302,8 @@ def write_predictions(path, header, rows):
 
 def measure_tests(job, model):
     """Measure every size on the test split, where there is nothing to predict, and leave the metrics in the folder."""
-    [split], args = job.data.tests, job.stage_arguments("finetune", output_dir=job.output_dir)
-    metrics = job.trainer(model, None, args).evaluate(job.data.splits[split], metric_key_prefix=split)
+    [split] = job.data.tests
+    metrics = job.evaluation(model).evaluate(job.data.splits[split], metric_key_prefix=split)
     path = job.output_dir / f"{split}_results.json"
     if job.is_main:
         path.write_text(json.dumps(metrics, indent=2))

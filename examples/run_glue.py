@@ -156,9 +156,9 @@ def metrics_of(data, data_args):
 def predict(job, model):
     """Predict the test splits with every size, into one folder a size, in the form that GLUE takes."""
     task = job.data_args.task_name
-    trainer = job.trainer(model, None, job.stage_arguments("finetune", output_dir=job.output_dir))
+    evaluation = job.evaluation(model)
     for split in job.data.tests:
-        output = trainer.predict(job.data.splits[split], metric_key_prefix=split)
+        output = evaluation.predict(job.data.splits[split], metric_key_prefix=split)
         if not job.is_main:
             continue
         rows = row_numbers(job.data.splits[split])

@@ -162,11 +162,11 @@ def write_tags(job, model, words, numbers):
         words: For each test split the words of its sentences.
         numbers: For each test split which of its rows they are.
     """
-    trainer = job.trainer(model, None, job.stage_arguments("finetune", output_dir=job.output_dir))
+    evaluation = job.evaluation(model)
     names = model.config.id2label
     for split in job.data.tests:
         rows = job.data.splits[split]
-        output = trainer.predict(rows, metric_key_prefix=split)
+        output = evaluation.predict(rows, metric_key_prefix=split)
         if not job.is_main:
             continue
         firsts = first_pieces(job.trainer_kwargs["processing_class"], words[split], rows["input_ids"])

@@ -131,10 +131,9 @@ def write_answers(job, model, tests, *, may_be_none):
         tests: For each test split its questions and their ids.
         may_be_none: Whether a size may say that there is no answer where the right answers are not known.
     """
-    args = job.stage_arguments("finetune", output_dir=job.output_dir)
-    trainer = job.trainer(model, None, args, compute_metrics=None)
+    evaluation = job.evaluation(model, compute_metrics=None)
     for split, (questions, ids) in tests.items():
-        output = trainer.predict(job.data.splits[split], metric_key_prefix=split)
+        output = evaluation.predict(job.data.splits[split], metric_key_prefix=split)
         scores, is_known = {}, questions.answers is not None
         for size, (starts, ends) in output.predictions.items():
             found = questions.answered(starts, ends, may_be_none=None if is_known else may_be_none)

@@ -221,6 +221,24 @@ def test_the_whole_recipe_keeps_the_sizes_of_an_elastic_model_unless_others_are_
         assert [row["size"] for row in results_of(out / "model")["sub_networks"]] == sizes
 
 
+def test_an_extracted_model_is_evaluated_and_predicts_as_its_size_of_the_elastic_one(tmp_path, reviews):
+    folders = {name: save_model(tmp_path / name) for name in ("elastic", "small")}
+    load = dynabert_hf.DynaBertForSequenceClassification.from_pretrained
+    elastic = load(folders["elastic"], widths=[0.5, 1.0], depths=[1.0])
+    elastic.save_pretrained(folders["elastic"])
+    elastic.extract("w0.5-d1").save_pretrained(folders["small"])
+    found, predicted = {}, {}
+    for name, folder in folders.items():
+        out = tmp_path / f"of-{name}"
+        command = [*reviews, "--model_name_or_path", folder, "--output_dir", str(out), "--do_eval", "--do_predict"]
+        run_glue.main([*command, *QUICK[len(SMALL) :], "--eval_strategy", "epoch"])
+        found[name] = {row["size"]: (row["accuracy"], row["loss"]) for row in results_of(out)["sub_networks"]}
+        predicted[name] = {path.parent.name: path.read_text() for path in out.glob("predictions/*/test.tsv")}
+    [(size, of_small)] = found["small"].items()
+    assert of_small == pytest.approx(found["elastic"]["w0.5-d1"], rel=1e-5)
+    assert predicted["small"] == {size: predicted["elastic"]["w0.5-d1"]}
+
+
 def test_arguments_may_stand_in_a_json_file(tmp_path, reviews):
     given = dict(zip((name.removeprefix("--") for name in reviews[::2]), reviews[1::2], strict=True))
     given |= {"model_name_or_path": save_model(tmp_path / "model"), "output_dir": str(tmp_path / "out")}

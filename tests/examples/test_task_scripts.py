@@ -200,8 +200,7 @@ def test_hidden_answers_may_be_none_where_those_of_training_are(tmp_path, may_be
     logits = np.array([[9.0, 0, 0, 2, 1, 0]])  # best at the first token, which is no answer
     output = SimpleNamespace(predictions={"w1-d1": (logits, logits)})
     job = SimpleNamespace(
-        stage_arguments=lambda *args, **kwargs: None,
-        trainer=lambda *args, **kwargs: SimpleNamespace(predict=lambda *args, **kwargs: output),
+        evaluation=lambda *args, **kwargs: SimpleNamespace(predict=lambda *args, **kwargs: output),
         data=SimpleNamespace(splits={"test": None}),
         output_dir=tmp_path,
         is_main=True,
