@@ -21,6 +21,9 @@ Metrics = Callable[[EvalPrediction], dict[str, float]]
 IGNORED = -100
 """The label of tokens that do not count."""
 
+OF_BIOES = {"L": "E", "U": "S"}
+"""What the marks of BILOU, which seqeval parts wrongly by default, are called in BIOES."""
+
 
 def problem_type(config: Any) -> str:
     """What a head for sequences predicts, where nothing says otherwise: a value if it has one output, else a class."""
@@ -30,9 +33,9 @@ def problem_type(config: Any) -> str:
 
 
 def has_entities(config: Any) -> bool:
-    """Whether the labels of tokens mark entities, as in `B-PER`, `I-PER` and `O`."""
+    """Whether the labels of tokens mark entities, as in `B-PER`, `I-PER` and `O`, also by BIOES or BILOU."""
     names = [str(name) for name in (config.id2label or {}).values()]
-    return any(name != "O" for name in names) and all(name == "O" or re.match("[BIES]-", name) for name in names)
+    return any(name != "O" for name in names) and all(name == "O" or re.match("[BIESLU]-", name) for name in names)
 
 
 def has_generic_names(config: Any) -> bool:
@@ -102,7 +105,10 @@ def token_metrics(model: PreTrainedModel) -> Metrics:
             'measured instead. Install it with `pip install "dynabert_hf[metrics]"`, or give compute_metrics.'
         )
         return _token_accuracy
-    return partial(_entity_metrics, dict(model.config.id2label or {}))
+    names = {
+        number: OF_BIOES.get(name[0], name[0]) + name[1:] for number, name in (model.config.id2label or {}).items()
+    }
+    return partial(_entity_metrics, names)
 
 
 def _token_accuracy(prediction: EvalPrediction) -> dict[str, float]:

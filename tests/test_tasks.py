@@ -202,6 +202,26 @@ def test_metrics_of_entities_equal_those_of_seqeval():
     assert metrics_of("ForTokenClassification", one_hot([[0, 0]], 5), np.array([[0, 0]]), **named(TAGS))["f1"] == 0
 
 
+def test_metrics_of_entities_with_the_marks_of_bilou_equal_those_of_seqeval_with_that_scheme():
+    """They were not taken for entities, and seqeval itself joins two neighbours of one kind unless it is told."""
+    f1_score = pytest.importorskip("seqeval.metrics").f1_score
+    scheme = pytest.importorskip("seqeval.scheme").BILOU
+    tags = ["O", "B-X", "I-X", "L-X", "U-X", "B-Y", "I-Y", "L-Y", "U-Y"]
+    generator = np.random.default_rng(0)
+    parts = [[0], [4], [8], [1, 3], [1, 2, 3], [5, 7], [5, 6, 6, 7]]
+
+    def row():
+        drawn = [tag for number in generator.integers(0, len(parts), 12) for tag in parts[number]]
+        return (drawn + [0] * 12)[: len(drawn) // 12 * 12]
+
+    rows = [(true, found) for true, found in ((row(), row()) for _ in range(200)) if len(true) == len(found) == 24]
+    rows = [(true, found) for true, found in rows if {true[-1], found[-1]} <= {0, 3, 4, 7, 8}]
+    true, found = (np.array(each) for each in zip(*rows, strict=True))
+    texts = [[[tags[tag] for tag in own] for own in ids] for ids in (true, found)]
+    metrics = metrics_of("ForTokenClassification", one_hot(found, len(tags)), true, **named(tags))
+    assert 0 < metrics["f1"] == f1_score(*texts, mode="strict", scheme=scheme)
+
+
 def test_without_seqeval_the_extra_is_named(monkeypatch):
     warnings = []
     monkeypatch.setattr(task_metrics.importlib.util, "find_spec", lambda name: None)
@@ -216,6 +236,7 @@ def test_without_seqeval_the_extra_is_named(monkeypatch):
     [
         (TAGS, True),
         (["O", "S-X", "E-X"], True),
+        (["O", "U-X", "L-X"], True),
         (["LABEL_0", "LABEL_1"], False),
         (["NOUN", "O"], False),
         (["O"], False),

@@ -71,12 +71,12 @@ def as_text(words: str | list[str]) -> str:
 
 
 def _entities(words: Sequence[TaggedWord]) -> Iterator[list[TaggedWord]]:
-    """The words of each entity, as seqeval parts them: I and E go on with B and I of the same kind."""
+    """The words of each entity, as seqeval parts them: I, E and L go on with B and I of the same kind."""
     group: list[TaggedWord] = []
     for word in words:
         position, _, kind = word.tag.partition("-")
         before, _, kind_before = group[-1].tag.partition("-") if group else ("", "", "")
-        if group and not (position in "IE" and before in "BI" and kind == kind_before):
+        if group and not (position in "IEL" and before in "BI" and kind == kind_before):
             yield group
             group = []
         if word.tag != OUTSIDE:

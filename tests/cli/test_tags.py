@@ -79,13 +79,20 @@ def test_of_a_long_text_each_word_is_read_where_most_stands_around_it():
 
 
 @pytest.mark.parametrize(
-    "tags", ["B-X I-X I-Y B-Y I-Y O I-X", "S-X I-X E-X B-Y E-Y I-Y B-X S-X", "O O", "B-X-Y I-X-Y I-X"]
+    "tags",
+    [
+        "B-X I-X I-Y B-Y I-Y O I-X",
+        "S-X I-X E-X B-Y E-Y I-Y B-X S-X",
+        "B-X L-X U-X U-X B-X I-X L-X B-X L-Y",
+        "O O",
+        "B-X-Y I-X-Y I-X",
+    ],
 )
 def test_words_are_parted_into_entities_as_seqeval_parts_them(tags):
     get_entities = pytest.importorskip("seqeval.metrics.sequence_labeling").get_entities
     words = [TaggedWord(number, number + 1, tag, 1.0) for number, tag in enumerate(tags.split())]
     found = [(each[0].tag.partition("-")[2], each[0].start, each[-1].start) for each in _entities(words)]
-    assert found == get_entities(tags.split())
+    assert found == get_entities(tags.replace("L-", "E-").replace("U-", "S-").split())
 
 
 @pytest.mark.parametrize("words", [[], ["a", None], None])
