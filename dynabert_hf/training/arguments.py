@@ -231,6 +231,10 @@ class DynaBertTrainingArguments(TrainingArguments):
                 "'swap'. Leave 'splice' out, or give label_weight=0."
             )
 
+    def get_warmup_steps(self, num_training_steps: int) -> int:
+        """As transformers counts them, but an only step is no warm-up: at its rate, 0, nothing would be learned."""
+        return 0 if num_training_steps == 1 else int(super().get_warmup_steps(num_training_steps))
+
     @property
     def rows_in_a_batch(self) -> int:
         """Rows that all processes train on at once."""

@@ -188,12 +188,6 @@ class OneSizeTrainer(TaughtTrainer):
         self.teachers = list(teachers)
         self._views = fresh_views(args, model, kwargs)
 
-    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """As transformers does, but an only step is no warm-up: its learning rate is 0, so nothing would be learned."""
-        if num_training_steps == 1:
-            self.args.warmup_steps = 0
-        return super().create_scheduler(num_training_steps, optimizer)
-
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train as transformers does; the teachers and what is frozen are as before when it returns or raises."""
         with self.without_untaught_parts(), all_unchanged(self.teachers), without_recording(self.model):

@@ -180,6 +180,8 @@ def test_an_only_step_is_no_warm_up(model, tmp_path):
     assert all(torch.equal(by_default[name], weight) for name, weight in without.items())
     before = model.extract(SIZE).state_dict()
     assert (by_default["classifier.weight"] - before["classifier.weight"]).abs().max() > 1e-5
+    args = DynaBertTrainingArguments(str(tmp_path), warmup_steps=0.1)  # nor is it in a stage
+    assert [args.get_warmup_steps(steps) for steps in (1, 2, 30)] == [0, 1, 3]
 
 
 def test_no_folder_is_left_where_none_was_asked_for(model, tmp_path, monkeypatch):
