@@ -44,10 +44,11 @@ from transformers import (
 )
 
 from dynabert_hf import measure_latency, train_dynabert
-from dynabert_hf.cli.inputs import refused_by_name
+from dynabert_hf.cli.inputs import config_of
 from dynabert_hf.data.columns import draw, drawn_rows
 from dynabert_hf.data.fingerprints import fingerprint_of_rows
 from dynabert_hf.data.text_files import read_rows
+from dynabert_hf.families import anatomy_of
 from dynabert_hf.files import check_writable_folder, write_whole
 from dynabert_hf.training.callbacks import show_progress
 
@@ -281,8 +282,8 @@ def run(arguments):
 
     started = time.time()
     base = embedded.model_folder(arguments.model)
-    with refused_by_name(base, OSError):
-        tokenizer = AutoTokenizer.from_pretrained(base)
+    anatomy_of(config_of(base))  # refuses what cannot be made elastic
+    tokenizer = AutoTokenizer.from_pretrained(base)
     data = data.map(lambda rows: tokenizer(rows["text"], truncation=True, max_length=MAX_LENGTH), batched=True)
     console.print(f"[bold]1/4[/bold] Fine-tuning the teacher, {escape(base)}", soft_wrap=True)
     teacher = fine_tune(base, data, tokenizer, settings, arguments.seed)
@@ -380,9 +381,8 @@ def about_data(arguments):
 
 def show(console, report):
     """The table in the terminal."""
-    table = Table(
-        title=f"Teacher accuracy {report['teacher']['accuracy']:.3f} on {report['splits']['test']} test sentences"
-    )
+    title = f"Teacher accuracy {report['teacher']['accuracy']:.3f} on {report['splits']['test']} test sentences"
+    table = Table(title=title)
     for heading in ("width", "depth", "accuracy", "parameters", "GFLOPs", "latency ms", "speed-up"):
         table.add_column(heading, justify="right")
     for row in reversed(report["sub_networks"]):

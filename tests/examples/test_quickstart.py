@@ -14,7 +14,7 @@ import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from helpers.glue_tasks import make_split, save_model, write_csv
 from recipe_data import InputError
-from transformers import AutoTokenizer, Trainer
+from transformers import AlbertConfig, AutoTokenizer, Trainer
 
 from dynabert_hf.training import result
 
@@ -70,6 +70,21 @@ def test_test_data_that_cannot_be_scored_are_refused_before_fine_tuning(tmp_path
     command = ["quickstart.py", "--train-file", files.train_file, "--test-file", files.test_file, "--model", "none"]
     command += ["--output-dir", str(tmp_path), "--text-column", "review", "--label-column", "verdict"]
     monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit, match=message):
+        quickstart.main()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("albert", "AlbertConfig is neither .* Supported types are "), ("none", "none' holds no model")],
+)
+def test_a_model_that_cannot_be_made_elastic_is_refused_before_fine_tuning(tmp_path, monkeypatch, name, message):
+    files = arguments(tmp_path)
+    AlbertConfig().save_pretrained(tmp_path / "albert")
+    monkeypatch.setattr(quickstart, "fine_tune", lambda *args: pytest.fail("fine-tuned"))
+    command = ["quickstart.py", "--train-file", files.train_file, "--test-file", files.test_file]
+    command += ["--model", str(tmp_path / name), "--text-column", "review", "--label-column", "verdict"]
+    monkeypatch.setattr(sys, "argv", [*command, "--output-dir", str(tmp_path / "out")])
     with pytest.raises(SystemExit, match=message):
         quickstart.main()
 
