@@ -76,15 +76,14 @@ DECIDE_WEIGHTS = (
     "adam_beta2",
     "adam_epsilon",
     "max_grad_norm",
-    "bf16",
-    "fp16",
     # which weights are taken at the end
     "load_best_model_at_end",
 )
 """The training arguments that a run must have in common with the one that it goes on with.
 
 All others may differ, such as those of logging, saving, data loading and evaluation. The batch size counts as the
-examples of a step, over devices, processes and accumulation together.
+examples of a step, over devices, processes and accumulation together; bf16 and fp16 count as the precision that is
+used, of which `accelerate launch` may tell, too.
 """
 
 DECIDE_THE_BEST = (
@@ -251,7 +250,8 @@ def decisive(args: DynaBertTrainingArguments) -> dict[str, Any]:
     follows_evaluation = args.load_best_model_at_end or args.lr_scheduler_type in ("reduce_lr_on_plateau", "greedy")
     names = DECIDE_WEIGHTS + (DECIDE_THE_BEST if follows_evaluation else ())
     in_a_step = args.rows_in_a_batch * args.gradient_accumulation_steps
-    return {name: getattr(args, name) for name in names if hasattr(args, name)} | {"examples_in_a_step": in_a_step}
+    counted = {"examples_in_a_step": in_a_step, "mixed_precision": args.mixed_precision}
+    return {name: getattr(args, name) for name in names if hasattr(args, name)} | counted
 
 
 def _check_numbers(args: TrainingArguments) -> None:

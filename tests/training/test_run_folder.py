@@ -54,7 +54,7 @@ def test_a_run_goes_on_under_arguments_that_decide_no_weight(tmp_path):
     assert_equal(weights(tmp_path / "cut"), weights(tmp_path / "whole"))
 
 
-def test_what_decides_weights_is_refused_once_there_is_a_checkpoint(tmp_path):
+def test_what_decides_weights_is_refused_once_there_is_a_checkpoint(tmp_path, monkeypatch):
     interrupt(tmp_path, 5, **EPOCHS)
     with pytest.raises(ValueError, match=r"holds a run with {'learning_rate': 0\.01}, now {'learning_rate': 0\.02} is"):
         run_recipe(tmp_path, **{**EPOCHS, "learning_rate": 2e-2})
@@ -62,6 +62,9 @@ def test_what_decides_weights_is_refused_once_there_is_a_checkpoint(tmp_path):
         run_recipe(tmp_path, **EPOCHS, gradient_accumulation_steps=2)
     with pytest.raises(ValueError, match=r"{'steps': \['1-rewired', '3-depth'\]}, now {'steps': \['1-rewired', '2-w"):
         run_recipe(tmp_path, **EPOCHS, stages=("width", "depth"), stage_arguments={"depth": {"teacher_width": "full"}})
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")  # as accelerate launch tells it
+    with pytest.raises(ValueError, match=r"{'mixed_precision': 'no'}, now {'mixed_precision': 'bf16'} is asked"):
+        run_recipe(tmp_path, **EPOCHS)
 
 
 def test_arguments_may_change_as_long_as_a_stage_has_left_nothing(tmp_path):

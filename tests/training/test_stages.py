@@ -15,11 +15,11 @@ from dynabert_hf.training.stages import OF_THE_RUN, PUBLISHING, evaluation_argum
 
 DECIDE_NO_WEIGHTS = """
     accelerator_config activation_checkpointing activation_checkpointing_kwargs average_tokens_across_devices
-    batch_eval_metrics bf16_full_eval dataloader_multiprocessing_context dataloader_num_workers
+    batch_eval_metrics bf16 bf16_full_eval dataloader_multiprocessing_context dataloader_num_workers
     dataloader_persistent_workers dataloader_pin_memory dataloader_prefetch_factor ddp_backend ddp_broadcast_buffers
     ddp_bucket_cap_mb ddp_find_unused_parameters ddp_static_graph ddp_timeout debug deepspeed disable_tqdm do_eval
     do_predict do_train enable_jit_checkpoint eval_accumulation_steps eval_delay eval_do_concat_batches
-    eval_on_start eval_use_gather_object fp16_full_eval fsdp fsdp_config full_determinism
+    eval_on_start eval_use_gather_object fp16 fp16_full_eval fsdp fsdp_config full_determinism
     gradient_accumulation_steps gradient_checkpointing gradient_checkpointing_kwargs include_for_metrics
     include_num_input_tokens_seen liger_kernel_config local_rank log_level log_level_replica log_on_each_node
     logging_dir logging_first_step logging_nan_inf_filter logging_steps logging_strategy parallelism_config
@@ -29,7 +29,7 @@ DECIDE_NO_WEIGHTS = """
     torch_compile_backend torch_compile_mode torch_empty_cache_steps trackio_bucket_id trackio_space_id
     trackio_static_space_id use_cache use_cpu use_liger_kernel warmup_ratio
 """.split()  # noqa: SIM905
-"""The rest of the training arguments, of any release; a batch counts by the examples of a step."""
+"""The rest of the training arguments, of any release; a batch counts by examples of a step, precision as it is used."""
 
 
 def test_of_every_training_argument_it_is_said_whether_it_decides_weights():
