@@ -108,6 +108,8 @@ class TaughtTrainer(Trainer):
                 outputs = model(**without_labels(inputs), **wanted)
                 return loss_of_labelled_rows(outputs, labels, self.model.config, self.compute_loss_func), outputs
             loss, outputs = self.compute_loss(model, {**inputs, **wanted}, return_outputs=True)
+            if "logits" in outputs and outputs.logits.ndim == 1:  # DeBERTa flattens values beside labels
+                outputs["logits"] = outputs.logits[:, None]
             return of_labelled(loss, inputs), outputs
 
     def teacher_outputs(self, teachers: Sequence[Teacher], size: SubNetwork, inputs: dict[str, Any]) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from helpers.backbones import make_backbone, make_stock
 from helpers.recipes import run_recipe
 from helpers.tiny import TINY, make_batch, make_model, make_small
 from helpers.trainers import FirstGradients, accuracy, make_dataset, make_trainer
@@ -277,6 +278,22 @@ def test_the_teacher_does_not_change(tmp_path):
     assert all(torch.equal(weight, before[name]) for name, weight in trainer.teacher.state_dict().items())
     assert not trainer.teacher.training
     assert all(parameter.grad is None for parameter in trainer.teacher.parameters())
+
+
+def test_values_of_deberta_are_compared_row_by_row_beside_labels(tmp_path):
+    """It flattens them where it is given labels, and they were taken for the logits of one text."""
+    rows = make_dataset().map(lambda row: {"labels": float(row["labels"])})
+    logged = []
+    for weight in (0.0, 0.5):
+        teacher = make_stock("DebertaV2", num_labels=1, num_hidden_layers=2)
+        model = make_backbone("DebertaV2", widths=(1.0,), depths=(1.0,), num_labels=1, num_hidden_layers=2)
+        with torch.no_grad():
+            teacher.classifier.bias += 1
+        settings = {"train_dataset": rows, "eval_dataset": None, "label_weight": weight, "max_steps": 1}
+        trainer = make_trainer(tmp_path, "width", model, teacher, **settings)
+        trainer.train()
+        logged.append(trainer.state.log_history[0]["w1-d1_logit_loss"])
+    assert logged == pytest.approx([1.0, 1.0], abs=1e-5)
 
 
 def test_model_and_teacher_can_be_pickled_after_training(tmp_path):
