@@ -58,12 +58,7 @@ def check_datasets(
     if is_stream(train_dataset):
         _warn_of_unheeded(args)
     if train_dataset is not None:
-        check_enough(
-            train_dataset,
-            batch_size=args.rows_in_a_batch,
-            num_processes=args.world_size,
-            drop_last=args.dataloader_drop_last,
-        )
+        check_enough(train_dataset, args)
 
 
 def _warn_of_unheeded(args: DynaBertTrainingArguments) -> None:
@@ -313,18 +308,13 @@ def check_not_empty(name: str, dataset: Any) -> None:
         raise ValueError(f"{name} is empty. Give at least one example.")
 
 
-def check_enough(dataset: Any, *, batch_size: int, num_processes: int, drop_last: bool) -> None:
-    """Check that every process gets something of its own to train on.
-
-    Args:
-        dataset: The training data; of unknown length, nothing is checked.
-        batch_size: Examples in one batch of all processes together.
-        num_processes: Processes that train together.
-        drop_last: Whether a last batch that is not full is left out.
+def check_enough(dataset: Any, args: DynaBertTrainingArguments) -> None:
+    """Check that every process gets something of its own to train on, if the data have a known length.
 
     Raises:
-        ValueError: If there are fewer examples than processes, or no full batch.
+        ValueError: If there are fewer examples than processes, or no full batch where others are left out.
     """
+    batch_size, num_processes = args.rows_in_a_batch, args.world_size
     if batch_size < num_processes:
         raise ValueError(
             f"A batch of {batch_size} cannot be split over {num_processes} processes. Give a per_device_train_batch_"
@@ -337,7 +327,7 @@ def check_enough(dataset: Any, *, batch_size: int, num_processes: int, drop_last
             f"train_dataset has {len(dataset)} examples for {num_processes} processes, so that some would have "
             "nothing of their own to learn. Give more examples, or launch fewer processes."
         )
-    if drop_last and len(dataset) < batch_size:
+    if args.dataloader_drop_last and len(dataset) < batch_size:
         raise ValueError(
             f"train_dataset has {len(dataset)} examples, a batch of all processes {batch_size}, and "
             "dataloader_drop_last leaves out a batch that is not full: there would be no step at all. Give a smaller "

@@ -258,12 +258,7 @@ def _check_data(recipe: Recipe, config: Any) -> None:
         check_label_names(recipe.teacher, args)
         rewired = "for sizes that are rewired alone call measure_importance and rewire"
         check_learns(args, instead=rewired)
-        check_enough(
-            train,
-            batch_size=args.rows_in_a_batch,
-            num_processes=args.world_size,
-            drop_last=args.dataloader_drop_last,
-        )
+        check_enough(train, args)
         if is_sentence_encoder(recipe.teacher):
             check_sentence_encoder(config, args)
             if stage.name == "finetune":

@@ -1,6 +1,7 @@
 """Data that cannot be trained on is refused before any work."""
 
 import os
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -46,27 +47,21 @@ def test_the_recipe_refuses_labels_before_it_makes_a_folder(tmp_path):
 @pytest.mark.parametrize(
     ("size", "given", "message"),
     [
-        (1, {"batch_size": 16, "num_processes": 2}, "train_dataset has 1 examples for 2 processes"),
-        (
-            9,
-            {"batch_size": 1, "num_processes": 2},
-            r"A batch of 1 cannot be split over 2 processes\. Give a per_device",
-        ),
-        (
-            9,
-            {"batch_size": 16, "num_processes": 2, "drop_last": True},
-            "has 9 examples, a batch of all processes 16.*no",
-        ),
+        (1, {}, "train_dataset has 1 examples for 2 processes"),
+        (9, {"rows_in_a_batch": 1}, r"A batch of 1 cannot be split over 2 processes\. Give a per_device"),
+        (9, {"dataloader_drop_last": True}, "has 9 examples, a batch of all processes 16.*no"),
     ],
 )
 def test_too_little_for_the_processes_is_refused(size, given, message):
+    args = {"rows_in_a_batch": 16, "world_size": 2, "dataloader_drop_last": False, **given}
     with pytest.raises(ValueError, match=message):
-        check_enough(make_dataset(size), **{"drop_last": False, **given})
+        check_enough(make_dataset(size), SimpleNamespace(**args))
 
 
 def test_as_many_examples_as_processes_are_enough():
-    check_enough(make_dataset(2), batch_size=2, num_processes=2, drop_last=True)
-    check_enough(iter([]), batch_size=2, num_processes=2, drop_last=True)
+    args = SimpleNamespace(rows_in_a_batch=2, world_size=2, dataloader_drop_last=True)
+    check_enough(make_dataset(2), args)
+    check_enough(iter([]), args)
 
 
 def test_the_trainer_refuses_a_training_without_a_full_batch(tmp_path):
