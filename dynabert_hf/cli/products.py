@@ -43,7 +43,7 @@ def extract(arguments: Namespace, console: Console) -> None:
             tokenizer.save_pretrained(folder)
         if not arguments.stock:
             write_card_of_size(folder, model, parse_size(arguments.size), _facts(arguments.model, model))
-        size_mb = _weights_mb(folder)
+        size_mb = sum(file.stat().st_size for file in folder.glob("*.safetensors")) / 2**20
     about = {
         "folder": arguments.output,
         "size": arguments.size,
@@ -173,7 +173,3 @@ def _facts(name: str, made: ElasticModelMixin) -> ModelCardFacts:
     told = card_data(name)
     origin = {"parent": name} if is_hub_id(name) else {"base_model": public_name(name)}
     return ModelCardFacts.from_stored(made, license=told.license, language=told.language, **origin)
-
-
-def _weights_mb(folder: Path) -> float:
-    return sum(file.stat().st_size for file in folder.glob("*.safetensors")) / 2**20

@@ -24,7 +24,7 @@ def print_sizes(
     names = in_telling_order(name for row in rows for name in row["metrics"])
     cells = [
         {
-            "size": _label(row["size"]) + (" *" if row["active"] else ""),
+            "size": size_label(parse_size(row["size"])) + (" *" if row["active"] else ""),
             **{name: row["metrics"].get(name, "") for name in names},
             "parameters": quantity(row["parameters"]),
             "FLOPs": quantity(row["flops"]),
@@ -132,10 +132,6 @@ def _record(one: SizeRecord, metric: str) -> dict[str, Any]:
 
 def _amount(cost: str, amount: float) -> Any:
     return quantity(amount) if cost in ("flops", "parameters") else amount
-
-
-def _label(size: str) -> str:
-    return size_label(parse_size(size))
 
 
 def _one_or_range(counts: Iterable[int]) -> str:

@@ -162,7 +162,8 @@ class LabelledText:
 
     def __len__(self) -> int:
         """Rows of the file."""
-        return len(_first(self.labels)) if self.num_rows is None else self.num_rows
+        labels = self.labels[0] if isinstance(self.labels, tuple) else self.labels
+        return len(labels) if self.num_rows is None else self.num_rows
 
     def predict(self, model: ElasticModelMixin) -> Arrays:
         """The logits of the active size of a model, in the order of `labels`; the mode of the model does not change."""
@@ -304,7 +305,3 @@ def joined(arrays: list[np.ndarray]) -> np.ndarray:
 
 def _alone(arrays: list[np.ndarray]) -> Arrays:
     return arrays[0] if len(arrays) == 1 else tuple(arrays)
-
-
-def _first(arrays: Arrays) -> np.ndarray:
-    return arrays[0] if isinstance(arrays, tuple) else arrays

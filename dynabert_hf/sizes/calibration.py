@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -67,7 +68,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray, *, kind: str) -> flo
     else:
         numbers = torch.as_tensor(np.asarray(labels).reshape(-1)).long()
         target = torch.nn.functional.one_hot(numbers, scores.shape[-1]).double()
-        probabilities = _softmax
+        probabilities = partial(torch.softmax, dim=-1)
     for _ in range(60):
         middle = (low + high) / 2
         if ((probabilities(middle * scores) - target) * scores).sum() < 0:
@@ -75,10 +76,6 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray, *, kind: str) -> flo
         else:
             high = middle
     return 2 / (low + high)
-
-
-def _softmax(scores: torch.Tensor) -> torch.Tensor:
-    return scores.softmax(-1)
 
 
 def calibrate(model: ElasticModelMixin, text: LabelledText, sizes: Iterable[Size] | None = None) -> dict[str, float]:
