@@ -15,6 +15,7 @@ from rich.console import Console
 from transformers.utils import logging
 
 from ..families import ModelTypeError
+from ..training.callbacks import without_bars_of_files
 from .augmentation import augment
 from .cascades import choose_cascade
 from .demo import demo
@@ -58,14 +59,12 @@ class _Console(Console):
 
 def run(arguments: Namespace) -> int:
     """Run one command; an error that was to be expected becomes one line, and the exit code 1."""
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    verbosity_of_data = datasets.logging.get_verbosity()
+    verbosity, verbosity_of_data = logging.get_verbosity(), datasets.logging.get_verbosity()
     logging.set_verbosity_error()
-    logging.disable_progress_bar()
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # why a file cannot be read is said by the error
-    datasets.disable_progress_bars()
     try:
-        code = _COMMANDS[arguments.command](arguments, _Console(highlight=False, markup=False)) or 0
+        with without_bars_of_files():
+            code = _COMMANDS[arguments.command](arguments, _Console(highlight=False, markup=False)) or 0
         if sys.stdout is not None:  # where it was closed
             sys.stdout.flush()
         return code
@@ -79,9 +78,6 @@ def run(arguments: Namespace) -> int:
     finally:
         logging.set_verbosity(verbosity)
         datasets.logging.set_verbosity(verbosity_of_data)
-        if bars:
-            logging.enable_progress_bar()
-            datasets.enable_progress_bars()
 
 
 def _options(arguments: Namespace) -> dict[str, str]:

@@ -15,12 +15,11 @@ from transformers import AutoTokenizer
 from ..data.class_names import check_label_order
 from ..data.labelled_sentences import LabelledSentences
 from ..data.labelled_text import LabelledText
-from ..families import elastic_classes, read_config, sizes_of, supported_types
+from ..families import elastic_classes, parsed_sizes, read_config, sizes_of, supported_types
 from ..files import check_writable_file
 from ..hub.push import has_weights
 from ..model.configuration import ElasticConfigMixin
 from ..model.elastic_model import ElasticModelMixin
-from ..model.subnetwork import parse_size
 from ..onnx.session import INDEX
 from ..sizes.named_metrics import named_metrics
 from ..tasks import is_sentence_encoder
@@ -139,8 +138,4 @@ def stored_config(arguments: Namespace) -> Path:
 
 def named_sizes(arguments: Namespace, model: ElasticModelMixin) -> list[Any]:
     """The sizes that were named, each once, checked before anything is run; else all."""
-    if not arguments.sizes:
-        return list(sizes_of(model))
-    for size in arguments.sizes:
-        model.config.resolve(size)
-    return list(dict.fromkeys(map(parse_size, arguments.sizes)))
+    return list(parsed_sizes(arguments.sizes, model.config) if arguments.sizes else sizes_of(model))
