@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterable
 from difflib import get_close_matches
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -43,8 +44,6 @@ class OnnxModel:
         self.output_names = [value.name for value in self.session.get_outputs()]
         self._axes = len(self.session.get_inputs()[0].shape)
         limits = self.session.get_modelmeta().custom_metadata_map
-        self._config: Any = None
-        self._tokenizer: Any = None
         self._limits = {name: int(limits[name]) for name in LIMITS if name in limits}
 
     def __call__(self, *ordered: Any, **named: Any) -> dict[str, np.ndarray]:
@@ -75,8 +74,8 @@ class OnnxModel:
         self._check_names(given)
         input_ids = _whole_numbers("input_ids", given["input_ids"])
         self._check_ids(input_ids)
-        arrays = {"input_ids": input_ids}
         self._check_range("input_ids", input_ids)
+        arrays = {"input_ids": input_ids}
         for name in self.input_names[1:]:
             if name in given:
                 arrays[name] = _whole_numbers(name, given[name])
@@ -90,31 +89,28 @@ class OnnxModel:
                 arrays[name] = np.full_like(input_ids, name == "attention_mask")
         return dict(zip(self.output_names, self.session.run(None, arrays), strict=True))
 
-    @property
+    @cached_property
     def config(self) -> Any:
         """The configuration of the model, which names its labels.
 
         Raises:
             FileNotFoundError: If it does not lie beside the graph, where `export_onnx` writes it.
         """
-        if self._config is None:
-            self._check_beside("config.json", "configuration")
-            self._config = AutoConfig.from_pretrained(self.path.parent)
-        return self._config
+        self._check_beside("config.json", "configuration")
+        return AutoConfig.from_pretrained(self.path.parent)
 
-    @property
+    @cached_property
     def tokenizer(self) -> Any:
         """The tokenizer of the model, which truncates texts to the model's length.
 
         Raises:
             FileNotFoundError: If it does not lie beside the graph, where `export_onnx(..., tokenizer=)` writes it.
         """
-        if self._tokenizer is None:
-            self._check_beside("tokenizer_config.json", "tokenizer")
-            self._tokenizer = AutoTokenizer.from_pretrained(self.path.parent)
-            longest = self._limits.get("longest_input", self._tokenizer.model_max_length)
-            self._tokenizer.model_max_length = min(longest, self._tokenizer.model_max_length)
-        return self._tokenizer
+        self._check_beside("tokenizer_config.json", "tokenizer")
+        tokenizer: Any = AutoTokenizer.from_pretrained(self.path.parent)
+        longest = self._limits.get("longest_input", tokenizer.model_max_length)
+        tokenizer.model_max_length = min(longest, tokenizer.model_max_length)
+        return tokenizer
 
     def predict(self, texts: Iterable[str], pairs: Iterable[str] | None = None) -> list[dict[str, Any]]:
         """Predictions for each text: a label with its score, several labels with scores, or values.

@@ -59,7 +59,7 @@ def summary(thing):
 def methods_of(owner):
     """What a class defines by a docstring of its own, in the order of the code."""
     for name, value in vars(owner).items():
-        plain = getattr(value, "__func__", None) or getattr(value, "fget", None) or value
+        plain = next((getattr(value, of) for of in ("__func__", "fget", "func") if hasattr(value, of)), value)
         if not name.startswith("_") and inspect.isfunction(plain) and plain.__doc__:
             yield name, plain
 
