@@ -224,7 +224,7 @@ def one_kind_of_budgets(**given: float | Sequence[float] | None) -> tuple[str, t
 
 
 def _check_reach(space: ShapeSpace, costs: LayerCosts, budget: float) -> None:
-    least, cost = space.smallest(costs), costs.cost
+    least, cost = space.smallest(), costs.cost
     over = costs.of(least) - budget
     if over > 0:
         raise ValueError(

@@ -268,8 +268,8 @@ def _name_beside(axes: Axes, record: SizeRecord, point: tuple[float, float], off
     )
 
 
-def _heat_map(axes: Axes, rows: list[list[float]], *, colours: str, text: Any = None) -> Any:
-    """Draw `rows` from bottom to top, and each value in its cell if `text` formats it; returns the image."""
+def _heat_map(axes: Axes, rows: list[list[float]], *, colours: str, text: Callable[[float], str]) -> Any:
+    """Draw `rows` from bottom to top, and each value in its cell as `text` formats it; returns the image."""
     finite = [value for row in rows for value in row if math.isfinite(value)] or [0.0]
     middle, half = (max(finite) + min(finite)) / 2, (max(finite) - min(finite)) / 2
     half = max(half, 0.025 * max(map(abs, finite))) or 1.0
@@ -280,7 +280,7 @@ def _heat_map(axes: Axes, rows: list[list[float]], *, colours: str, text: Any = 
         side.set_visible(False)
     for y, row in enumerate(rows):
         for x, value in enumerate(row):
-            if text is not None and value == value:
+            if value == value:
                 red, green, blue, _ = image.to_rgba(value)
                 dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
                 axes.text(x, y, text(value), ha="center", va="center", color="white" if dark else "black")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
@@ -85,7 +85,7 @@ class ShapeSpace:
     def num_layers(self) -> int:
         return len(self.head_worths)
 
-    def smallest(self, costs: LayerCosts) -> Shape:
+    def smallest(self) -> Shape:
         """The shape that costs least."""
         return (LayerShape(0, self.heads[0], self.neurons[0]),)
 
@@ -113,10 +113,7 @@ class ShapeSpace:
         if chosen is None:
             return None
         taken = [(layer, pairs[number]) for layer, number in zip(kept, chosen, strict=True) if number < len(pairs)]
-        return (
-            tuple(LayerShape(layer, self.heads[heads], self.neurons[neurons]) for layer, (heads, neurons) in taken)
-            or None
-        )
+        return self._shape(dict(taken)) or None
 
     def starts(self, costs: LayerCosts, budget: float) -> Iterator[Shape]:
         """Where a search begins: the even shapes of the trained depths, and the worthiest shapes, within a budget."""
@@ -129,7 +126,7 @@ class ShapeSpace:
                     shape = self.best(costs, budget, kept, bend=bend, all_kept=all_kept)
                     if shape is not None:
                         yield shape
-        yield self.smallest(costs)
+        yield self.smallest()
 
     def _even(self, costs: LayerCosts, budget: float, kept: Sequence[int]) -> Iterator[Shape]:
         """The widest even shape of some layers within a budget, if there is one."""
@@ -167,13 +164,13 @@ class ShapeSpace:
             elif len(levels) > 1:
                 del levels[draw.choice(sorted(levels))]
             else:
-                return self.smallest(costs)
+                return self.smallest()
         possible = [(layer, part) for layer in sorted(levels) for part in range(2)]
         while possible:
             place = draw.choice(possible)
-            if not self._grow(levels, place) or costs.of(self._shape(levels)) > budget:
-                if costs.of(self._shape(levels)) > budget:
-                    levels[place[0]][place[1]] -= 1
+            has_grown = self._grow(levels, place)
+            if not has_grown or costs.of(self._shape(levels)) > budget:
+                levels[place[0]][place[1]] -= has_grown
                 possible.remove(place)
         return self._shape(levels)
 
@@ -185,7 +182,7 @@ class ShapeSpace:
         levels[layer][part] += 1
         return True
 
-    def _shape(self, levels: dict[int, list[int]]) -> Shape:
+    def _shape(self, levels: Mapping[int, Sequence[int]]) -> Shape:
         return tuple(
             LayerShape(layer, self.heads[heads], self.neurons[neurons])
             for layer, (heads, neurons) in sorted(levels.items())
