@@ -239,8 +239,7 @@ def _add_augment(commands: Any) -> None:
     )
     parser.add_argument("--model", required=True, metavar="MLM", help="folder or Hub id of a masked language model")
     parser.add_argument("--output", required=True, metavar="FILE", help="csv, tsv, json, jsonl or parquet")
-    what = "one column, or two for pairs (default: the usual names, as in evaluate)"
-    parser.add_argument("--text-column", nargs="+", metavar="COLUMN", help=what)
+    _add_text_columns(parser, "one column, or two for pairs")
     parser.add_argument("--copies", type=count, default=20, metavar="N", help="copies to draw per row (default 20)")
     parser.add_argument(
         "--probability", type=float, default=0.4, metavar="P", help="probability that a word is replaced (default 0.4)"
@@ -331,8 +330,7 @@ def _add_trim(commands: Any) -> None:
         required=True,
         help="all texts that the model is for: csv, tsv, json, jsonl, parquet or txt",
     )
-    what = "columns of texts or of lists of words (default: the usual names, as in evaluate)"
-    parser.add_argument("--text-column", nargs="+", metavar="COLUMN", help=what)
+    _add_text_columns(parser, "columns of texts or of lists of words")
 
 
 def _add_export(commands: Any) -> None:
@@ -388,8 +386,8 @@ def _add_demo(commands: Any) -> None:
     parser.add_argument("--no-browser", action="store_true", help="print the address only")
 
 
-def _add_text_columns(parser: Any) -> None:
-    what = "one column, or two for pairs or a text and its choices (default: the usual names, as in evaluate)"
+def _add_text_columns(parser: Any, what: str = "one column, or two for pairs or a text and its choices") -> None:
+    what = f"{what} (default: the usual names, as in evaluate)"
     parser.add_argument("--text-column", nargs="+", metavar="COLUMN", help=what)
 
 
