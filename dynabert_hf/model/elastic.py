@@ -222,7 +222,9 @@ def _side_by_side(states: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
 
 def is_brought(linear: ElasticLinear) -> bool:
     """Whether the weights of a linear may be others at each pass."""
-    return "_hf_hook" in linear.__dict__ or type(linear._parameters.get("weight")) is not nn.Parameter
+    weight = linear._parameters.get("weight")
+    is_own = type(weight) is nn.Parameter and not weight.is_meta and "bias" in linear._parameters
+    return "_hf_hook" in linear.__dict__ or not is_own
 
 
 class CountsHeads:

@@ -7,9 +7,11 @@ import warnings
 import pytest
 import torch
 import transformers
+from accelerate import cpu_offload
 from helpers.adapters import add_adapter
 from helpers.backbones import make_backbone, make_stock, masked
 from helpers.tiny import make_batch, make_model
+from torch.nn.utils import parametrize
 from transformers import AutoTokenizer, BertTokenizer, Trainer, TrainingArguments, pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
@@ -344,6 +346,27 @@ def test_a_part_in_place_of_another_is_refused_below_full_width_and_a_plain_line
     put(linear, copy.deepcopy(layer.get_submodule(linear)))
     with pytest.raises(SubNetworkError, match="part of your own stands in layer 0"):  # it follows no size of this model
         run(model)
+
+
+def test_weights_that_come_at_each_pass_are_not_kept_from_an_earlier_one():
+    model = make_model().set_active("w0.5-d0.5")
+    linear = model.elastic_layers[0].output.dense
+    plain, bias = run(model), linear.bias.detach().clone()
+    parametrize.register_parametrization(linear, "bias", torch.nn.Identity())
+    for factor in (2, 3, 1):
+        with torch.no_grad():
+            linear.parametrizations.bias.original.copy_(factor * bias)
+        assert torch.equal(run(model), plain) == (factor == 1)
+
+
+@pytest.mark.parametrize("family", ["Bert", "ModernBert"])
+def test_layers_that_are_loaded_as_one_from_an_offloaded_model_compute_at_every_size(family):
+    model = make_backbone(family)
+    sizes = ["w0.5-d0.5", "w1-d1", "w0.5-d1"]
+    expected = [run(model.set_active(size)) for size in sizes]
+    cpu_offload(model, preload_module_classes=[type(model.elastic_layers[0]).__name__])
+    for size, values in zip(sizes, expected, strict=True):
+        torch.testing.assert_close(run(model.set_active(size)), values, rtol=0, atol=1e-6)
 
 
 def test_replicas_of_data_parallel_run_on_weights_of_their_own():
