@@ -235,6 +235,11 @@ class DynaBertTrainingArguments(TrainingArguments):
         return 0 if num_training_steps == 1 else int(super().get_warmup_steps(num_training_steps))
 
     @property
+    def learns_labels(self) -> bool:
+        """Whether the stage learns from labels, alone or beside a teacher."""
+        return self.stage == "finetune" or self.label_weight > 0
+
+    @property
     def rows_in_a_batch(self) -> int:
         """Rows that all processes train on at once."""
         config: Any = self.accelerator_config

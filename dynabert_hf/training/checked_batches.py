@@ -56,14 +56,14 @@ class CheckedBatches:
 @contextmanager
 def checking_batches(trainer: Any) -> Iterator[None]:
     """Inside, a trainer makes a loader of training data that checks its batches, if their rows were not all read."""
-    collator, args = trainer.data_collator, trainer.args
+    collator = trainer.data_collator
     if trainer.train_dataset is not None and not has_all_rows(trainer.train_dataset):
         trainer.data_collator = CheckedBatches(
             "train_dataset",
             collator,
             trainer.model,
-            uses_labels=args.stage == "finetune" or args.label_weight > 0,
-            may_lack_labels=args.stage != "finetune",
+            uses_labels=trainer.args.learns_labels,
+            may_lack_labels=trainer.args.stage != "finetune",
             has_own_batches=trainer.has_own_batches,
         )
     try:

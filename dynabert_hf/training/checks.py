@@ -42,8 +42,7 @@ def check_datasets(
         ValueError: If one of them is not so; the data set is named as the trainer's argument is.
     """
     named = {"train_dataset": train_dataset, **evaluated(eval_dataset)}
-    learns_labels = args.stage == "finetune" or args.label_weight > 0
-    warn_of_other_order({name: named[name] for name in named if learns_labels or name != "train_dataset"}, model)
+    warn_of_other_order({name: named[name] for name in named if args.learns_labels or name != "train_dataset"}, model)
     for name, dataset in named.items():
         if dataset is not None and name != "train_dataset":
             check_measured(name, dataset, model, has_own_batches=has_own_batches)
@@ -52,7 +51,7 @@ def check_datasets(
             if not has_own_batches:
                 check_tokenised(name, dataset)
             check_inputs(name, dataset, model)
-            if learns_labels:
+            if args.learns_labels:
                 check_labels(name, dataset, model, may_be_missing=args.stage != "finetune")
     check_smoothing(model, args, named.values())
     if is_stream(train_dataset):

@@ -179,7 +179,7 @@ class Recipe:
             settings[stage.folder.name] = {
                 "train_dataset": train,
                 "teacher": teachers or None,
-                "compute_loss_func": called if stage.needs_labels else None,
+                "compute_loss_func": called if stage.arguments.learns_labels else None,
                 "optimizer": None if optimizer is None else [optimizer[0].__qualname__, optimizer[1]],
                 **decisive(stage.arguments),
             }
@@ -266,7 +266,7 @@ def _check_data(recipe: Recipe, config: Any) -> None:
                     "finetune=True was given, but a sentence encoder learns from its teacher alone, not from labels. "
                     "Leave it out."
                 )
-        if stage.needs_labels:
+        if args.learns_labels:
             reason = "stage 'finetune'" if stage.name == "finetune" else f"label_weight={args.label_weight}"
             if not recipe.has_labels(train):
                 raise ValueError(

@@ -82,11 +82,6 @@ class Stage:
     folder: Path
     arguments: DynaBertTrainingArguments
 
-    @property
-    def needs_labels(self) -> bool:
-        """Whether it learns from labels, alone or beside a teacher."""
-        return self.name == "finetune" or self.arguments.label_weight > 0
-
 
 def stage_defaults() -> dict[str, Any]:
     """The training arguments in which the recipe differs from `DynaBertTrainingArguments`, for all stages."""
@@ -241,7 +236,6 @@ def make_stages(
     Raises:
         ValueError: If an argument is not possible.
     """
-
     unused = [name for name in own if name not in names and own[name]]
     if unused:
         logger.warning(
@@ -250,14 +244,12 @@ def make_stages(
             "stages or finetune."
         )
 
-    def all_given(name: str) -> dict[str, Any]:
+    stages = []
+    for name in names:
+        place = folder / FOLDERS[name]
         rate = {} if name == "finetune" else {"learning_rate": distillation_rate(config)}
-        return {**rate, **given}
-
-    return tuple(
-        Stage(name, folder / FOLDERS[name], _stage_arguments(name, names, folder / FOLDERS[name], all_given(name), own))
-        for name in names
-    )
+        stages.append(Stage(name, place, _stage_arguments(name, names, place, {**rate, **given}, own)))
+    return tuple(stages)
 
 
 def _stage_arguments(
