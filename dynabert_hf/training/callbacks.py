@@ -42,11 +42,6 @@ def parse_logged_name(name: str) -> MetricName | None:
     return parsed._replace(split=parsed.split or "train")
 
 
-def _tag(name: MetricName) -> str:
-    """The name for TensorBoard, whose dashboard groups by what stands before the slash: one group a metric."""
-    return f"{name.split}_{name.metric}/{name.size}"
-
-
 def log_line(args: TrainingArguments, state: TrainerState, logs: Mapping[str, Any], model: Any = None) -> str:
     """What was logged, as one line that names the stage and the step; without the values of single sizes.
 
@@ -161,7 +156,8 @@ class SizeTensorBoardCallback(TensorBoardCallback):
         if self.tb_writer is not None and logs:
             for name, parsed in names.items():
                 if parsed is not None:
-                    self.tb_writer.add_scalar(_tag(parsed), logs[name], state.global_step)
+                    group = f"{parsed.split}_{parsed.metric}"  # as TensorBoard takes what stands before a slash
+                    self.tb_writer.add_scalar(f"{group}/{parsed.size}", logs[name], state.global_step)
             self.tb_writer.flush()
 
 

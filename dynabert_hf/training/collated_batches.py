@@ -32,7 +32,7 @@ class CollatedBatches:
     @classmethod
     def of(cls, dataloader: Any, args: TrainingArguments) -> CollatedBatches:
         batches = list(dataloader)
-        own = [_num_rows(batch) for batch in batches]
+        own = [find_batch_size(batch) or 0 for batch in batches]
         of_all: list[list[int]] = gather_object([own]) if args.world_size > 1 else [own]
         num_rounds = max(map(len, of_all))
         if min(map(len, of_all)) < num_rounds:
@@ -86,24 +86,16 @@ class CountedRows(TrainerCallback):
         return torch.cat([tensor, tensor[:1].expand(missing, *tensor.shape[1:])]) if missing > 0 else tensor
 
 
-def _num_rows(batch: Any) -> int:
-    return find_batch_size(batch) or 0
-
-
 def _prepared(batches: list[Any], args: TrainingArguments) -> DataLoader:
     """A loader of what is collated, which tells accelerate where it ends, and copies while the device computes."""
     is_pinned = args.dataloader_pin_memory and args.device.type == "cuda"
     loader: DataLoader[Any] = DataLoader(
         batches,  # type: ignore[arg-type]
         batch_size=None,
-        collate_fn=_as_it_is,
+        collate_fn=lambda batch: batch,
         pin_memory=is_pinned,
         generator=torch.Generator(),  # no draw of training depends on the evaluations between
     )
     return prepare_data_loader(
         loader, args.device, num_processes=1, process_index=0, put_on_device=True, non_blocking=is_pinned
     )
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch

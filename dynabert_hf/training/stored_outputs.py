@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from functools import lru_cache, partial
 from os import PathLike
 from pathlib import Path
@@ -86,7 +87,7 @@ def store_teacher_outputs(
     _check(dataset, dtype)
     rows_a_part = ROWS_A_PART[hidden_states]
     about: dict[str, Any] = {
-        "teacher": TeacherFacts.of(teacher).as_json(),
+        "teacher": asdict(TeacherFacts.of(teacher)),
         "weights": fingerprint_of_weights(teacher),
         "data": fingerprint_of_rows(dataset),
         "rows": len(dataset),

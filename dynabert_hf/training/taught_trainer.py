@@ -17,7 +17,7 @@ from ..tasks import is_sentence_encoder, without_labels
 from .accounting import Items, Shares, of_labelled
 from .arguments import DynaBertTrainingArguments
 from .distillation import loss_of_labelled_rows
-from .teaching import Teacher, ask, viewed
+from .teaching import Teacher, ask
 
 
 class TaughtTrainer(Trainer):
@@ -62,9 +62,10 @@ class TaughtTrainer(Trainer):
                     "are a step. Give more rows, smaller batches or fewer accumulation steps."
                 )
             batches = []
-        batches = viewed(self._views, batches, self.state)
         if not batches:
             return batches, None
+        if self._views is not None:
+            batches = [self._views(batch, epoch=int(self.state.epoch or 0)) for batch in batches]
         items = torch.stack([torch.as_tensor(number, device=device).float() for number in Items.of_all(batches)])
         mean = self.accelerator.reduce(items, reduction="mean")  # of few labels on many processes less than 1
         return batches, Items(*mean.masked_fill(mean == 0, 1))

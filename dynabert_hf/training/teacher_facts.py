@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from transformers import PreTrainedConfig, PreTrainedModel
@@ -69,10 +69,6 @@ class TeacherFacts:
         """Whether the hidden states of two models can be compared as they are."""
         names = ("family", "hidden_size", "num_hidden_layers")
         return all(getattr(self, name) == getattr(other, name) for name in names)
-
-    def as_json(self) -> dict[str, Any]:
-        """As values that JSON has."""
-        return asdict(self)
 
 
 def check_whole(model: PreTrainedModel) -> None:

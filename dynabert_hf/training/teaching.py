@@ -12,7 +12,7 @@ import transformers
 from accelerate.utils import convert_to_fp32
 from torch import nn
 from torch.nn import functional
-from transformers import AutoTokenizer, PreTrainedModel, TrainerState
+from transformers import AutoTokenizer, PreTrainedModel
 from transformers.utils import ModelOutput, logging
 
 from ..data.fingerprints import fingerprint_of_weights
@@ -303,11 +303,6 @@ def carrying(model: ElasticModelMixin, projections: Projections | None) -> Itera
     finally:
         delattr(model, CARRIED)
         model._keys_to_ignore_on_save = left_out
-
-
-def viewed(views: FreshViews | None, batches: list[Any], state: TrainerState) -> list[Any]:
-    """The batches of an optimiser step as views show them in this epoch; without views as they are."""
-    return batches if views is None else [views(batch, epoch=int(state.epoch or 0)) for batch in batches]
 
 
 def fresh_views(
