@@ -54,6 +54,8 @@ class OrderedEvaluation(Trainer):
         **kwargs: As for transformers' `Trainer`.
     """
 
+    model: Any  # the model itself; what wraps it transformers keeps elsewhere
+
     def __init__(self, *args: Any, compute_loss_func: Callable | None = None, **kwargs: Any):
         super().__init__(*args, **{**kwargs, "compute_loss_func": mean_over_batch(compute_loss_func)})
         task = task_of(self.model)
@@ -85,8 +87,7 @@ class OrderedEvaluation(Trainer):
         if isinstance(masking, MaskingCollator):
             test_dataset = MaskedOnce(test_dataset, masking, seed=self.args.seed)
         if self.args.remove_unused_columns:
-            model: Any = self.model
-            columns = [*inspect.signature(model.forward).parameters, "label", "label_ids", *self.label_names]
+            columns = [*inspect.signature(self.model.forward).parameters, "label", "label_ids", *self.label_names]
             collate = RemoveColumnsCollator(collate, columns)
         return OrderedLoader(test_dataset, collate, self.args)
 
@@ -107,9 +108,8 @@ class OrderedEvaluation(Trainer):
     @contextmanager
     def measuring(self) -> Iterator[None]:
         """Inside, loops measure the model; at the end it is as before, and the next to measure it prepare it anew."""
-        model: Any = self.model
         prepared = list(self.accelerator._models)
-        with unchanged(model):
+        with unchanged(self.model):
             yield
         self.accelerator._models[:] = prepared
 

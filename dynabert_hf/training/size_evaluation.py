@@ -13,7 +13,7 @@ from transformers.utils import logging
 from ..data.class_names import warn_of_other_order
 from ..data.columns import has_all_rows, is_stream, without_missing_labels
 from ..families import parsed_sizes, sizes_of
-from ..model.subnetwork import LayerShape, SubNetwork, size_name
+from ..model.subnetwork import AnySize, size_name
 from ..sizes.metrics import check_asked, check_came, full_name, parse_metric_name, told_directions, with_summary
 from .arguments import DynaBertTrainingArguments
 from .callbacks import SizeProgressCallback
@@ -25,8 +25,6 @@ from .ordered_evaluation import OrderedEvaluation
 
 logger = logging.get_logger(__name__)
 
-Size = SubNetwork | tuple[LayerShape, ...]
-
 
 class SizeEvaluation(OrderedEvaluation):
     """Evaluates and predicts with every size of an elastic model, or with those that are asked for.
@@ -35,7 +33,7 @@ class SizeEvaluation(OrderedEvaluation):
     """
 
     args: DynaBertTrainingArguments
-    _sizes: tuple[Size, ...] | None = None
+    _sizes: tuple[AnySize, ...] | None = None
     _keeps_predictions = False
     _measured_rows: Mapping[str, int] = {}
     has_own_batches = False
@@ -47,7 +45,7 @@ class SizeEvaluation(OrderedEvaluation):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
         *,
-        sizes: Sequence[Size | str] | None = None,
+        sizes: Sequence[AnySize | str] | None = None,
     ) -> dict[str, float]:
         """The metrics of sizes, `eval_w0.5-d0.75_accuracy`, their mean, `eval_mean_accuracy`, and their worst.
 
@@ -63,12 +61,12 @@ class SizeEvaluation(OrderedEvaluation):
                 does not take; if `ignore_keys` leave nothing to score; or if training needs a metric that did not
                 come. A checkpoint of the work so far is saved before.
         """
-        check_ignored(ignore_keys, self._elastic(), self.compute_metrics)
+        check_ignored(ignore_keys, self.model, self.compute_metrics)
         if eval_dataset is not None and not isinstance(eval_dataset, str):
             named = evaluated(eval_dataset)
-            warn_of_other_order(named, self._elastic())
+            warn_of_other_order(named, self.model)
             for name, dataset in named.items():
-                check_measured(name, dataset, self._elastic(), has_own_batches=self.has_own_batches)
+                check_measured(name, dataset, self.model, has_own_batches=self.has_own_batches)
         with self._at(self._sizes if sizes is None else sizes, keeps_predictions=False):
             metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
         if self.label_names and not any(map(parse_metric_name, metrics)):
@@ -78,8 +76,7 @@ class SizeEvaluation(OrderedEvaluation):
             )
         asked = self.args.metric_for_best_model
         if self.is_in_train and eval_dataset is None and asked is not None and full_name(asked) not in metrics:
-            model: Any = self.model
-            self._save_checkpoint(model, trial=None)
+            self._save_checkpoint(self.model, trial=None)
             check_came(asked, metrics, saved=str(last_whole_checkpoint(str(self.args.output_dir))))
         return metrics
 
@@ -89,7 +86,7 @@ class SizeEvaluation(OrderedEvaluation):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "test",
         *,
-        sizes: Sequence[Size | str] | None = None,
+        sizes: Sequence[AnySize | str] | None = None,
     ) -> PredictionOutput:
         """The predictions of sizes, a dictionary from their names, and their metrics where there are labels.
 
@@ -105,22 +102,22 @@ class SizeEvaluation(OrderedEvaluation):
                 take, or if `ignore_keys` leave nothing to score.
         """
         check_one("test_dataset", test_dataset, or_else="call predict for each")
-        check_ignored(ignore_keys, self._elastic(), self.compute_metrics)
+        check_ignored(ignore_keys, self.model, self.compute_metrics)
         test_dataset = without_missing_labels(list(test_dataset) if is_stream(test_dataset) else test_dataset)
-        warn_of_other_order({"test_dataset": test_dataset}, self._elastic())
-        check_measured("test_dataset", test_dataset, self._elastic(), has_own_batches=self.has_own_batches)
-        with self._at(sizes_of(self._elastic()) if sizes is None else sizes, keeps_predictions=True):
+        warn_of_other_order({"test_dataset": test_dataset}, self.model)
+        check_measured("test_dataset", test_dataset, self.model, has_own_batches=self.has_own_batches)
+        with self._at(sizes_of(self.model) if sizes is None else sizes, keeps_predictions=True):
             return super().predict(test_dataset, ignore_keys, metric_key_prefix)
 
     def get_test_dataloader(self, test_dataset: Any) -> OrderedLoader:
         """The batches of this process of a data set, of which a stream is read to its end and checked first."""
-        model, settings = self._elastic(), {"has_own_batches": self.has_own_batches}
+        settings = {"has_own_batches": self.has_own_batches}
         if is_stream(test_dataset):
             test_dataset = list(test_dataset)
-            check_measured("The stream to evaluate on", test_dataset, model, **settings)
+            check_measured("The stream to evaluate on", test_dataset, self.model, **settings)
         loader = super().get_test_dataloader(test_dataset)
         if not has_all_rows(test_dataset):
-            loader.collate_fn = CheckedBatches("the data to evaluate on", loader.collate_fn, model, **settings)
+            loader.collate_fn = CheckedBatches("the data to evaluate on", loader.collate_fn, self.model, **settings)
         return loader
 
     def evaluation_loop(
@@ -133,7 +130,6 @@ class SizeEvaluation(OrderedEvaluation):
     ) -> EvalLoopOutput:
         """transformers' evaluation loop, once for every size, on batches that were collated once."""
         batches = self.collate(dataloader)
-        model: Any = self.model
         predictions: Any = {}
         metrics: dict[str, Any] = {}
         sizes = self._sizes or self.evaluated_sizes
@@ -143,7 +139,7 @@ class SizeEvaluation(OrderedEvaluation):
                 bar.expect_sizes(len(sizes))
         with self.measuring():
             for size in sizes:
-                with model.subnetwork(size):
+                with self.model.subnetwork(size):
                     output = self.run_loop(
                         batches,
                         description,
@@ -169,7 +165,7 @@ class SizeEvaluation(OrderedEvaluation):
         return tuple(self.eval_dataset) if isinstance(self.eval_dataset, dict) else ()
 
     def _check_eval_sizes(self) -> None:
-        trained = self._elastic().config.subnetworks
+        trained = self.model.config.subnetworks
         others = [size_name(size) for size in self.evaluated_sizes if size not in trained]
         if others:
             logger.warning_once(
@@ -186,21 +182,16 @@ class SizeEvaluation(OrderedEvaluation):
         check_asked(self.args.metric_for_best_model, sets=self.evaluation_sets, sizes=sizes, known=known)
 
     @property
-    def evaluated_sizes(self) -> tuple[Size, ...]:
+    def evaluated_sizes(self) -> tuple[AnySize, ...]:
         """The sizes that `evaluate()` measures if it is not told: those of the argument `eval_sizes`, else all."""
-        config = self._elastic().config
         asked = self.args.eval_sizes
-        return sizes_of(self._elastic()) if asked is None else parsed_sizes(asked, config)
-
-    def _elastic(self) -> Any:
-        """The model itself: transformers keeps it here, and what wraps it elsewhere."""
-        return self.model
+        return sizes_of(self.model) if asked is None else parsed_sizes(asked, self.model.config)
 
     @contextmanager
-    def _at(self, sizes: Sequence[Size | str] | None, *, keeps_predictions: bool) -> Iterator[None]:
+    def _at(self, sizes: Sequence[AnySize | str] | None, *, keeps_predictions: bool) -> Iterator[None]:
         """Inside, evaluations are of these sizes, also those of several data sets."""
         before = self._sizes, self._keeps_predictions
-        self._sizes = None if sizes is None else parsed_sizes(sizes, self._elastic().config)
+        self._sizes = None if sizes is None else parsed_sizes(sizes, self.model.config)
         self._keeps_predictions = keeps_predictions
         try:
             yield

@@ -148,7 +148,7 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer, TaughtTrainer):
 
     def checkpoint_facts(self) -> dict[str, Any]:
         """What decides which sub-networks a step trains and by which losses; others would be another training."""
-        config, args = self._elastic().config, self.args
+        config, args = self.model.config, self.args
         named = (
             *("stage", "teacher_width", "hidden_matching", "strategy", "num_random_subnetworks", "seed"),
             *("logit_weight", "hidden_weight", "label_weight", "vector_loss", "similarity_weight"),
@@ -196,19 +196,18 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer, TaughtTrainer):
                 `ignore_keys_for_eval` leave nothing to score.
             OSError: If a checkpoint could not be written to `output_dir`.
         """
-        elastic = self._elastic()
         if self.args.eval_strategy != "no":
-            check_ignored(kwargs.get("ignore_keys_for_eval"), elastic, self.compute_metrics)
+            check_ignored(kwargs.get("ignore_keys_for_eval"), self.model, self.compute_metrics)
         with (
-            telling_texts_apart(self._teachers, elastic, self.processing_class),
+            telling_texts_apart(self._teachers, self.model, self.processing_class),
             self.without_untaught_parts(),
-            carrying(elastic, self._projections),
+            carrying(self.model, self._projections),
             all_unchanged(self._teachers),
-            without_recording(elastic),
+            without_recording(self.model),
         ):
             if self.looks_at_teachers and self.args.stage != "finetune" and not resume_from_checkpoint:
                 look_at_teachers(self, self._teachers)
-            elastic.config.forget_measured()
+            self.model.config.forget_measured()
             return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def hyperparameter_search(self, *args: Any, **kwargs: Any) -> NoReturn:
@@ -281,8 +280,8 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer, TaughtTrainer):
         has_own_loss = losses != (Trainer.compute_loss, DynaBertTrainer.pair_loss)
         is_compiled = has_compiled_regions(model) or any(module._compiled_call_impl for module in model.modules())
         if has_own_loss or is_compiled or self.accelerator.distributed_type in FOREIGN_ENGINES:
-            return nullcontext(self._elastic().subnetwork)
-        return share_prefixes(self._elastic(), sizes)
+            return nullcontext(self.model.subnetwork)
+        return share_prefixes(self.model, sizes)
 
     def pair_loss(
         self, model: torch.nn.Module, inputs: dict[str, Any], pair: DistillationPair, teacher: Any
@@ -299,7 +298,7 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer, TaughtTrainer):
             teacher,
             inputs,
             task=task_of(self.model),
-            config=self._elastic().config,
+            config=self.model.config,
             args=self.args,
             matched=pair.teacher_hidden_layers,
             states=None if self._projections is None else self._projections(student.hidden_states),
