@@ -297,8 +297,8 @@ SENTENCE_ENCODER = replace(_SENTENCES, metrics=of_whole_arrays(vector_metrics))
 TASKS = {task.head: replace(task, metrics=of_whole_arrays(task.metrics)) for task in _ROWS}
 """The tasks by the suffix of their classes; `Model`, which is a suffix of no other, comes last."""
 
-LABELS = frozenset(name for task in TASKS.values() for name in task.label_names)
-"""What the labels of any head are called in a batch."""
+LABELS = frozenset(("label", "label_ids", *(name for task in TASKS.values() for name in task.label_names)))
+"""What the labels of any head are called in a batch, also in one that no collator of transformers made."""
 
 
 @contextmanager
@@ -323,3 +323,8 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
 def without_labels(batch: Mapping[str, Any]) -> dict[str, Any]:
     """What a batch holds but labels, so that the model tells no loss."""
     return {name: value for name, value in batch.items() if name not in LABELS}
+
+
+def on_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+    """A batch whose tensors are on a device."""
+    return {name: value.to(device) if torch.is_tensor(value) else value for name, value in batch.items()}

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..tasks import task_of
+from ..tasks import on_device, task_of
 
 
 def outputs_of(model: Any, tokenizer: Any, rows: Sequence[Mapping[str, Any]], *, batch_size: int) -> Iterator[Any]:
@@ -16,5 +16,5 @@ def outputs_of(model: Any, tokenizer: Any, rows: Sequence[Mapping[str, Any]], *,
     for at in range(0, len(rows), batch_size):
         batch = collate([dict(row) for row in rows[at : at + batch_size]])
         with torch.inference_mode():
-            outputs = model(**{name: tensor.to(model.device) for name, tensor in batch.items()})
+            outputs = model(**on_device(batch, model.device))
         yield outputs

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from transformers import EvalPrediction
 
-from ..tasks import evaluating, task_of
+from ..tasks import evaluating, on_device, task_of
 from .labelled_text import read_texts
 from .pooling import Pooling, sentence_vectors, single_texts
 from .sentences import texts_to_measure
@@ -83,10 +83,8 @@ class LabelledSentences:
     def evaluate(self, model: Any) -> dict[str, float]:
         """Metrics of the active size of a model, in evaluation mode."""
         with evaluating(model), torch.inference_mode():
-            vectors = [
-                sentence_vectors(model, {name: tensor.to(model.device) for name, tensor in batch.items()}).float().cpu()
-                for batch in self.batches
-            ]
+            batches = (on_device(batch, model.device) for batch in self.batches)
+            vectors = [sentence_vectors(model, batch).float().cpu() for batch in batches]
         return self.metrics(EvalPrediction(torch.cat(vectors).numpy(), self.labels))
 
     def evaluate_onnx(self, runner: Any) -> dict[str, float]:

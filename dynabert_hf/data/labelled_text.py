@@ -17,7 +17,7 @@ from transformers import EvalPrediction
 
 from ..model.elastic_model import ElasticModelMixin
 from ..task_metrics import IGNORED
-from ..tasks import evaluating, is_sentence_encoder, task_of
+from ..tasks import evaluating, is_sentence_encoder, on_device, task_of
 from .class_names import check_label_order
 from .encoding import as_texts, check_words, encoded, most_tokens, tokenised
 from .labels import SPAN, CastLabels, check_labels
@@ -168,7 +168,7 @@ class LabelledText:
     def predict(self, model: ElasticModelMixin) -> Arrays:
         """The logits of the active size of a model, in the order of `labels`; the mode of the model does not change."""
         with evaluating(model), torch.inference_mode():
-            return self._of_all(lambda **batch: model(**{name: each.to(model.device) for name, each in batch.items()}))
+            return self._of_all(lambda **batch: model(**on_device(batch, model.device)))
 
     def _of_all(self, run: Callable[..., Any]) -> Arrays:
         """What metrics need of the outputs of something that runs a batch, in the order of `labels`."""

@@ -22,7 +22,7 @@ from ..sizes.metrics import LOWER, direction_of, in_telling_order
 from ..sizes.profiling import measure_latency
 from ..sizes.records import SizeRecord, format_cost
 from ..task_metrics import problem_type
-from ..tasks import probabilities, task_of
+from ..tasks import on_device, probabilities, task_of
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class Playground:
         pair = (text, second) if second.strip() else (text,)
         inputs = self.tokenizer(*pair, truncation=True, max_length=self.longest, return_tensors="pt")
         model = self._at(record.size)
-        inputs = {name: tensor.to(model.device) for name, tensor in inputs.items()}
+        inputs = on_device(inputs, model.device)
         with torch.inference_mode():
             started = time.perf_counter()
             logits = model(**inputs).logits[0].float().cpu()

@@ -7,11 +7,10 @@ from typing import Any
 
 import torch
 
-from ..data.columns import LABEL_COLUMNS
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import SubNetwork
 from ..task_metrics import IGNORED, problem_type
-from ..tasks import is_sentence_encoder, task_of
+from ..tasks import is_sentence_encoder, on_device, task_of, without_labels
 from .arguments import DynaBertTrainingArguments
 from .distillation import real_only
 from .ordered_evaluation import OrderedEvaluation
@@ -75,11 +74,7 @@ class _Predicted:
     @torch.no_grad()
     def _labelled(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         task = task_of(self.model)
-        inputs = {
-            name: value.to(self.model.device) if torch.is_tensor(value) else value
-            for name, value in batch.items()
-            if name not in (*LABEL_COLUMNS, *task.label_names)
-        }
+        inputs = on_device(without_labels(batch), self.model.device)
         with self.model.subnetwork(SubNetwork()):
             outputs = self.model(**inputs, return_dict=True)
         if task.predicts == "text" and problem_type(self.model.config) == "multi_label_classification":

@@ -14,12 +14,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..data.columns import LABEL_COLUMNS
 from ..families import anatomy_of, check_elastic
 from ..model.anatomy import HIDDEN
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import AnySize, LayerShape, Size, SubNetworkError, size_name
-from ..tasks import evaluating, task_of
+from ..tasks import evaluating, on_device, without_labels
 
 
 def repair(model: ElasticModelMixin, size: Size, batches: Iterable[Mapping[str, Any]]) -> ElasticModelMixin:
@@ -124,14 +123,13 @@ def _measure(
     def watching(mean: _Mean) -> Any:
         return lambda linear, inputs: mean.add(inputs[0], mask[0])
 
-    left_out = {*LABEL_COLUMNS, *task_of(model).label_names}
     with ExitStack() as stack, torch.no_grad():
         stack.enter_context(evaluating(model))
         stack.enter_context(model.subnetwork(size))
         for linear, mean in zip(linears, means, strict=True):
             stack.callback(linear.register_forward_pre_hook(watching(mean)).remove)
         for batch in batches:
-            inputs = {name: value.to(model.device) for name, value in batch.items() if name not in left_out}
+            inputs = on_device(without_labels(batch), model.device)
             given = inputs.get("attention_mask")
             mask[0] = None if given is None else given.flatten(0, -2)
             model(**inputs)

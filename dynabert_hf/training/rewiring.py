@@ -23,6 +23,7 @@ from ..families import anatomy_of
 from ..model.anatomy import HEADS, HIDDEN, KEYS, NEURONS, Role, head_group, head_size
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import SubNetwork
+from ..tasks import on_device
 from .ordered_evaluation import unchanged
 
 
@@ -99,7 +100,7 @@ def measure_importance(
         model.eval()
         for batch in tqdm(batches, desc="Measuring importance", disable=None if progress else True):
             with torch.enable_grad():
-                loss = (compute_loss or _loss)(model, _on(batch, model.device))
+                loss = (compute_loss or _loss)(model, on_device(batch, model.device))
             gradients = torch.autograd.grad(loss, [context.states for context in contexts] + weights)
             heads = _head_importance(contexts, gradients[: len(contexts)], size)
             neurons = _neuron_importance(neuron_weights, gradients[len(contexts) :])
@@ -162,10 +163,6 @@ def _neuron_weights(layer: Layer) -> list[tuple[Role, torch.Tensor]]:
     """The parameters into the neurons of a layer, and the weights out of them."""
     into = [(role, each) for role, linear in layer if role.outputs == NEURONS for each in linear.parameters()]
     return into + [(role, linear.weight) for role, linear in layer if role.inputs == NEURONS]
-
-
-def _on(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
-    return {name: value.to(device) if torch.is_tensor(value) else value for name, value in batch.items()}
 
 
 def _loss(model: PreTrainedModel, batch: Mapping[str, Any]) -> torch.Tensor:
