@@ -26,14 +26,12 @@ def is_stream(dataset: Any) -> bool:
 
 def has_all_rows(dataset: Any) -> bool:
     """Whether all rows are there to be read, before they are used."""
-    if isinstance(dataset, datasets.Dataset):
-        return not _is_made_on_demand(dataset)
-    return isinstance(dataset, list | tuple)
+    return _is_table(dataset) or isinstance(dataset, list | tuple)
 
 
 def column_names(dataset: Any) -> list[str]:
     """The columns of a data set, those that any row has; empty where no row can be read without going through all."""
-    if isinstance(dataset, datasets.Dataset) and not _is_made_on_demand(dataset):
+    if _is_table(dataset):
         return dataset.column_names
     return list(dict.fromkeys(name for row in _readable_rows(dataset) if isinstance(row, Mapping) for name in row))
 
@@ -69,7 +67,7 @@ def column(dataset: Any, name: str) -> pa.Array | None:
     Raises:
         TypeError: If the values are of different kinds.
     """
-    if isinstance(dataset, datasets.Dataset) and not _is_made_on_demand(dataset):
+    if _is_table(dataset):
         if name not in dataset.column_names:
             return None
         table = dataset.select_columns([name]).with_format("arrow")[:]
@@ -85,8 +83,7 @@ def column(dataset: Any, name: str) -> pa.Array | None:
 
 def unformatted(dataset: Any) -> Any:
     """A data set whose rows hold values of Python, whatever its format; rows made on demand stay as they are."""
-    is_formatted = isinstance(dataset, datasets.Dataset) and not _is_made_on_demand(dataset)
-    return dataset.with_format(None) if is_formatted else dataset
+    return dataset.with_format(None) if _is_table(dataset) else dataset
 
 
 def values_of(dataset: Any, name: str) -> list[Any]:
@@ -147,8 +144,9 @@ def _rank_within(classes: np.ndarray, rank: np.ndarray, generator: np.random.Gen
     return (place + generator.random(len(counts))[classes]) / counts[classes]
 
 
-def _is_made_on_demand(dataset: datasets.Dataset) -> bool:
-    return dataset.format["type"] == "custom"
+def _is_table(dataset: Any) -> bool:
+    """Whether its rows are held, and not made on demand."""
+    return isinstance(dataset, datasets.Dataset) and dataset.format["type"] != "custom"
 
 
 def _readable_rows(dataset: Any) -> Sequence[Any]:

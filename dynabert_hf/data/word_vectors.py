@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from .columns import short
+
 MAX_WORDS = 100_000
 """Words of a file that are read by default, as in TinyBERT; such files begin with the most frequent ones."""
 
@@ -60,7 +62,7 @@ class WordVectors:
                 word, vector = " ".join(items[: len(items) - count]), _numbers(items[len(items) - count :])
                 if vector is None or not count or len(items) <= count or _numbers(items[1 : len(items) - count]):
                     raise ValueError(
-                        f"{str(path)!r} has {len(items) - 1} values in line {number}, {_short(line)}. A line is a word "
+                        f"{str(path)!r} has {len(items) - 1} values in line {number}, {short(line)}. A line is a word "
                         f"and {count or 'its'} numbers, parted by blanks. Give a text file of word vectors, such as "
                         "GloVe's."
                     )
@@ -134,7 +136,3 @@ def _numbers(items: Sequence[str]) -> list[float] | None:
         return [float(item) for item in items]
     except ValueError:
         return None
-
-
-def _short(line: str) -> str:
-    return repr(line if len(line) <= 60 else f"{line[:60]}…")
