@@ -32,7 +32,8 @@ from dynabert_hf import (
     read_stored_metrics,
 )
 from dynabert_hf.cli.inputs import refused_by_name
-from dynabert_hf.families import check_elastic, longest_input
+from dynabert_hf.data.encoding import most_tokens
+from dynabert_hf.families import check_elastic
 from dynabert_hf.model.subnetwork import size_name
 from dynabert_hf.sizes.choosing import leading_metric
 from dynabert_hf.tasks import answers_of
@@ -158,7 +159,7 @@ def run(arguments):
         ) from error
     with server:  # taken before sizes are measured, which takes a while
         tokenizer = AutoTokenizer.from_pretrained(arguments.model)
-        tokenizer.model_max_length = min(tokenizer.model_max_length, longest_input(model.config))
+        tokenizer.model_max_length = most_tokens(model, tokenizer)
         target = ServingTarget(p95_ms=arguments.p95_ms)
         cascade = ()
         if arguments.cascade:

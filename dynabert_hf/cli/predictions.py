@@ -18,7 +18,6 @@ from ..data.questions import COLUMNS as QUESTION_COLUMNS
 from ..data.questions import WINDOW, Questions, read_questions
 from ..data.text_columns import CHOICES, TextColumns, named_texts
 from ..data.text_files import read_rows
-from ..families import longest_input
 from ..files import check_writable_file, json_text, write_whole
 from ..model.subnetwork import size_name
 from ..sizes.tables import table_of
@@ -149,8 +148,7 @@ def predict_texts(
         raise ValueError(
             "Pairs of texts were given, but words are filled into one text. Name its column alone with --text-column."
         )
-    longest = min(longest_input(model.config), tokenizer.model_max_length)
-    tokenizer.model_max_length = longest
+    tokenizer.model_max_length = most_tokens(model, tokenizer)
     if task == "question-answering":
         return answer_questions(model, tokenizer, rows, batch_size=batch_size, may_be_none=may_be_none)
     if task == "text-classification":

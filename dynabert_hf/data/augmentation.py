@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from ..families import longest_input
 from ..tasks import evaluating
+from .encoding import most_tokens
 from .spans import trimmed
 from .word_vectors import WordVectors, whole_words
 
@@ -87,7 +87,7 @@ class WordReplacement:
         self.num_candidates, self.probability, self.stop_words = num_candidates, probability, stop_words
         self.vectors = vectors or WordVectors.from_model(model, tokenizer)
         self.whole_words = whole_words(tokenizer)
-        self.max_length = min(longest_input(model.config), tokenizer.model_max_length)
+        self.max_length = most_tokens(model, tokenizer)
 
     def words(self, texts: Sequence[str]) -> list[list[Word]]:
         """For each text the words that may be replaced, and by what; words that the model cannot read stay."""

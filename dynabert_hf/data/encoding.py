@@ -53,7 +53,7 @@ def encoded(
     task = task_of(model)
     config: Any = model.config
     names = dict(config.id2label if label_order is None else enumerate(label_order))
-    limit = min(most_tokens(model, tokenizer), max_length or most_tokens(model, tokenizer))
+    limit = most_tokens(model, tokenizer, max_length)
     texts = [values_of(rows, each) for each in columns.texts]
     given = None if columns.labels is None else _named(rows, columns.labels, values_of(rows, columns.labels), names)
     labels: list[Any] | None = None
@@ -113,7 +113,7 @@ def encoded_datasets(
         columns.check(name, names, found_in=next(iter(names_of)))
         own = TextColumns(columns.texts, columns.labels if columns.labels in names else None)
         if task_of(model).predicts == "span":
-            window = min(max_length or WINDOW, most_tokens(model, tokenizer))
+            window = most_tokens(model, tokenizer, max_length or WINDOW)
             is_known = own.labels is not None and any(each is not None for each in values_of(dataset, own.labels))
             asked: dict[str, Any] = {"columns": own.texts, "answer_column": own.labels if is_known else None}
             asked |= {"max_length": window, "may_lack_answers": name != "eval_dataset"}
@@ -368,9 +368,10 @@ def tokenised(columns: Sequence[Sequence[str]], tokenizer: Any, limit: int) -> d
     return _inputs(tokenizer(*map(list, columns), truncation=True, max_length=limit))
 
 
-def most_tokens(model: PreTrainedModel, tokenizer: Any) -> int:
-    """How many tokens of a text fit into a model."""
-    return min(longest_input(model.config), tokenizer.model_max_length)
+def most_tokens(model: PreTrainedModel, tokenizer: Any, asked: int | None = None) -> int:
+    """How many tokens of a text fit into a model, or as many as were asked for if these are fewer."""
+    possible = min(longest_input(model.config), tokenizer.model_max_length)
+    return min(possible, asked or possible)
 
 
 def _inputs(encoded: Mapping[str, list]) -> dict[str, list]:

@@ -142,7 +142,7 @@ class LabelledText:
         cls, path: str | PathLike, columns: TextColumns, model: ElasticModelMixin, tokenizer: Any, batch_size: int
     ) -> LabelledText:
         rows = read_questions(path, columns=columns.texts, needed=[str(columns.labels)])
-        window = min(WINDOW, most_tokens(model, tokenizer))
+        window = most_tokens(model, tokenizer, WINDOW)
         asked: dict[str, Any] = {"columns": columns.texts, "answer_column": columns.labels, "max_length": window}
         questions = Questions.from_rows(rows, tokenizer, name=repr(str(path)), **asked)
         told: dict[str, Any] = {"metrics": questions.metrics, "num_rows": len(rows)}

@@ -8,8 +8,8 @@ from typing import Any
 import datasets
 from transformers import PreTrainedTokenizerBase
 
-from ..families import longest_input
 from .columns import column_names, is_missing, values_of
+from .encoding import most_tokens
 from .sentence_encoder import as_encoder_reads, prompt_of
 from .text_columns import NO_TEXTS, as_names
 
@@ -99,10 +99,9 @@ def tokenised(
             "There are texts, but no tokenizer. Give that of the sentence encoder as processing_class, or to "
             "train_dynabert the encoder as a SentenceTransformer or its folder, which has one."
         )
-    possible = min(tokenizer.model_max_length, longest_input(model.config))
-    prompt, length = prompt_of(model.config), possible if max_length is None else min(max_length, possible)
+    prompt, limit = prompt_of(model.config), most_tokens(model, tokenizer, max_length)
     given = [as_encoder_reads(model.config, text, prompt) for text in texts]
-    encoded = tokenizer(given, truncation=True, max_length=length)
+    encoded = tokenizer(given, truncation=True, max_length=limit)
     return {key: list(encoded[key]) for key in ("input_ids", "attention_mask") if key in encoded}
 
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from ..families import ModelTypeError, longest_input, sizes_of
+from ..data.encoding import most_tokens
+from ..families import ModelTypeError, sizes_of
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import AnySize, SubNetwork
 from ..sizes.choosing import recommend
@@ -75,7 +76,7 @@ class Playground:
         if tokenizer is None:
             raise ValueError("tokenizer is None, and a model in memory has none. Give the tokenizer of the model.")
         self.model, self.tokenizer = model, tokenizer
-        self.longest = min(longest_input(model.config), tokenizer.model_max_length)
+        self.longest = most_tokens(model, tokenizer)
         stored = stored_metrics(model.config)
         sizes = list(sizes_of(model))
         measured = measure_latency(model, sizes, sequence_length=min(sequence_length, self.longest), rounds=rounds)
@@ -155,7 +156,7 @@ class Playground:
 
     def describe(self, record: SizeRecord) -> str:
         """What is known of a size, in words."""
-        parts = [f"{format_cost(name, record.costs[name])}" for name in ("parameters", "latency_ms")]
+        parts = [format_cost(name, record.costs[name]) for name in ("parameters", "latency_ms")]
         if self.metric is not None:
             parts.insert(0, f"{self.metric} {record.metrics[self.metric]:.4g}")
         return f"{record}: {', '.join(parts)} in the table"
