@@ -164,10 +164,14 @@ _SIMILARITIES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 """How alike vectors `(..., ours, hidden)` and `(..., theirs, hidden)` are, as sentence-transformers names it."""
 
 
+def encoder_file(config: Any, name: str) -> Any:
+    """What the configuration of a sentence encoder holds of a file of sentence-transformers; empty if nothing."""
+    return (getattr(config, "sentence_encoder", None) or {}).get(name, {})
+
+
 def vector_metrics(model: PreTrainedModel) -> Metrics:
     dims = [dim for dim in getattr(model.config, "matryoshka_dims", None) or () if dim < model.config.hidden_size]
-    files = getattr(model.config, "sentence_encoder", None) or {}
-    compares_by = files.get("config_sentence_transformers.json", {}).get("similarity_fn_name")
+    compares_by = encoder_file(model.config, "config_sentence_transformers.json").get("similarity_fn_name")
     similarity = _SIMILARITIES.get(compares_by, _SIMILARITIES["cosine"])
     return partial(_similarity_metrics, tuple(dims), similarity)
 

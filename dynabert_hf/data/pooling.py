@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from ..task_metrics import encoder_file
+
 POOLINGS = {
     "mean": "pooling_mode_mean_tokens",
     "cls": "pooling_mode_cls_token",
@@ -44,15 +46,15 @@ class Pooling:
         Raises:
             ValueError: If it is no sentence encoder, or pools in a way that the sizes do not keep.
         """
-        files = getattr(config, "sentence_encoder", None) or {}
-        mode = pooling_mode(files[POOLING_FILE]) if POOLING_FILE in files else None
+        told = encoder_file(config, POOLING_FILE)
+        mode = pooling_mode(told) if told else None
         if mode not in POOLINGS:
             raise ValueError(
                 f"The configuration has the pooling {mode!r}. Possible is one of {', '.join(POOLINGS)}. Give a "
                 "SentenceTransformer, or its folder or Hub id, to train_dynabert, which keeps its pooling."
             )
-        normalize = any(_kind(module) == "Normalize" for module in files.get("modules.json", ()))
-        return cls(mode, normalize, files.get("config_sentence_transformers.json", {}).get("truncate_dim"))
+        normalize = "Normalize" in map(module_kind, encoder_file(config, "modules.json"))
+        return cls(mode, normalize, encoder_file(config, "config_sentence_transformers.json").get("truncate_dim"))
 
     def __call__(self, states: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
         """The vectors `(texts, hidden)` of states `(texts, seq, hidden)`; the mask is 1 for real tokens, None: all."""
@@ -67,7 +69,8 @@ class Pooling:
         return (functional.normalize(vectors, dim=-1) if self.normalize else vectors)[:, : self.truncate_dim]
 
 
-def _kind(module: Mapping[str, Any]) -> str:
+def module_kind(module: Mapping[str, Any]) -> str:
+    """The class of a module of a sentence encoder, without its package."""
     return module["type"].rpartition(".")[2]
 
 

@@ -19,8 +19,9 @@ from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidat
 from transformers import AutoTokenizer, PreTrainedModel
 
 from ..families import ModelTypeError, elastic_classes, read_config, supported_types
+from ..task_metrics import encoder_file
 from .masking import drawn_by
-from .pooling import POOLING_FILE, POOLINGS, pooling_mode
+from .pooling import POOLING_FILE, POOLINGS, module_kind, pooling_mode
 
 MODULES = (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"])
 """The chains of modules that sizes keep."""
@@ -61,7 +62,7 @@ class SentenceEncoder:
 
     @classmethod
     def _of_folder(cls, name: str, modules: list[dict[str, Any]], **download: Any) -> SentenceEncoder:
-        kinds = [_kind(module["type"]) for module in modules]
+        kinds = list(map(module_kind, modules))
         _check_modules(name, kinds)
         place, pooling = modules[0]["path"], _read_json(name, f"{modules[1]['path']}/config.json", **download)
         if pooling is None:
@@ -105,14 +106,14 @@ class SentenceEncoder:
 
 def prompt_of(config: Any) -> str:
     """What a sentence encoder with this configuration puts before every text; mostly nothing."""
-    about = (getattr(config, "sentence_encoder", None) or {}).get("config_sentence_transformers.json", {})
+    about = encoder_file(config, "config_sentence_transformers.json")
     return (about.get("prompts") or {}).get(about.get("default_prompt_name")) or ""
 
 
 def as_encoder_reads(config: Any, text: str, prompt: str) -> str:
     """What a sentence encoder with this configuration is given of a text behind a prompt."""
-    whole = prompt + text
-    return whole.lower() if lowers_case(config) else whole
+    is_lowered = encoder_file(config, "sentence_bert_config.json").get("do_lower_case")  # whatever its tokenizer does
+    return (prompt + text).lower() if is_lowered else prompt + text
 
 
 def behind_all_prompts(config: Any, texts: Sequence[Any]) -> list[Any]:
@@ -120,19 +121,12 @@ def behind_all_prompts(config: Any, texts: Sequence[Any]) -> list[Any]:
 
     That is alone and behind each of its prompts, whichever is put before a text by default.
     """
-    about = (getattr(config, "sentence_encoder", None) or {}).get("config_sentence_transformers.json", {})
-    prompts = dict.fromkeys(["", *(about.get("prompts") or {}).values()])
+    prompts = encoder_file(config, "config_sentence_transformers.json").get("prompts") or {}
     return [
         as_encoder_reads(config, text, prompt) if isinstance(text, str) else text
-        for prompt in prompts
+        for prompt in dict.fromkeys(["", *prompts.values()])
         for text in texts
     ]
-
-
-def lowers_case(config: Any) -> bool:
-    """Whether a sentence encoder with this configuration reads texts in lower case, whatever its tokenizer does."""
-    settings = (getattr(config, "sentence_encoder", None) or {}).get("sentence_bert_config.json", {})
-    return bool(settings.get("do_lower_case"))
 
 
 def _is_sentence_transformer(given: Any) -> bool:
@@ -141,10 +135,6 @@ def _is_sentence_transformer(given: Any) -> bool:
         each.__name__ == "SentenceTransformer" and each.__module__.startswith("sentence_transformers.")
         for each in type(given).__mro__
     )
-
-
-def _kind(path: str) -> str:
-    return path.rpartition(".")[2]
 
 
 def _check_modules(name: str, kinds: list[str]) -> None:
