@@ -9,12 +9,9 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import logging
 import math
 import os
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +25,7 @@ from ..files import new_folder
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import Size, as_size, size_name
 from ..tasks import task_of
-from .session import INDEX, LIMITS, OnnxModel, require
+from .session import INDEX, LIMITS, OnnxModel, quiet, require
 from .weights import WeightPool
 
 TOLERANCE = 1e-4
@@ -189,7 +186,7 @@ def _trace(model: Any) -> Any:
     axes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     if inputs["input_ids"].ndim == 3:
         axes[2] = torch.export.Dim.DYNAMIC
-    with _quiet():
+    with quiet("torch.onnx"):
         return torch.onnx.export(
             _Positional(model, names),
             tuple(inputs.values()),
@@ -199,20 +196,6 @@ def _trace(model: Any) -> Any:
             output_names=output_names,
             verbose=False,
         )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the exporter's remarks about itself and about packages that this model does not need."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 def _inputs(model: Any, *, batch_size: int, length: int, choices: int = 3) -> dict[str, torch.Tensor]:

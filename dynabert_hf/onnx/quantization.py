@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .session import INDEX, OnnxModel, read_index, require
+from .session import INDEX, OnnxModel, quiet, read_index, require
 from .weights import turn_stored, write_sharing_equal
 
 WEIGHTS = "weights.int8.bin"
@@ -101,12 +100,7 @@ def write_int8(source: Path, target: Path) -> Path:
 
     graph = onnx.load(source)
     turn_stored(graph)
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.ERROR)  # it recommends a preparation that the exporter's own optimiser has done
-    try:
+    with quiet():  # it recommends a preparation that the exporter's own optimiser has done
         # Unsigned weights: signed ones overflow 16 bits on processors without VNNI.
         quantize_dynamic(graph, target, weight_type=QuantType.QUInt8)
-    finally:
-        root.setLevel(level)
     return target

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import cached_property
 from importlib.util import find_spec
@@ -225,6 +228,20 @@ def load_onnx(
         raise ValueError(f"{name} in {str(folder)!r} was not quantised. Run quantize_onnx on the folder first.")
     file = known[name]["int8"]["file"] if int8 else known[name]["file"]
     return OnnxModel(Path(folder) / file, num_threads=num_threads)
+
+
+@contextmanager
+def quiet(name: str | None = None) -> Iterator[None]:
+    """Without what exporters say of themselves, by a logger and in warnings, and of packages that no model needs."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def require(*packages: str) -> None:
