@@ -20,7 +20,7 @@ import transformers
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..families import family_name
-from ..model.subnetwork import LayerShape, SubNetwork
+from ..model.subnetwork import AnySize, SubNetwork
 from ..sizes.baseline import BASELINE
 from ..sizes.measured_rows import common_rows, in_words
 from ..sizes.metrics import is_loss, is_lower_better
@@ -216,7 +216,7 @@ def _values(metrics: Mapping[str, float], names: Iterable[str]) -> list[str]:
     return [metric_text(metrics[name]) if name in metrics else "" for name in names]
 
 
-def _width_and_depth(size: SubNetwork | tuple[LayerShape, ...]) -> list[str]:
+def _width_and_depth(size: AnySize) -> list[str]:
     """The multipliers, or of layer shapes how many heads and layers there are."""
     if isinstance(size, SubNetwork):
         return [f"{size.width:g}", f"{size.depth:g}"]

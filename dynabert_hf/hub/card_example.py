@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..model.subnetwork import LayerShape, SubNetwork, size_name
+from ..model.subnetwork import AnySize, SubNetwork, size_name
 from .facts import ModelCardFacts
 
 
@@ -51,7 +51,7 @@ _USES = {
 """For a task a line that uses `model` and `tokenizer`."""
 
 
-def as_arguments(size: SubNetwork | tuple[LayerShape, ...], *, prefix: str = "") -> str:
+def as_arguments(size: AnySize, *, prefix: str = "") -> str:
     """What names a size in a call."""
     if isinstance(size, SubNetwork):
         return f"{prefix}width={size.width}, {prefix}depth={size.depth}"

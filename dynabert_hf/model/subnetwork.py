@@ -168,7 +168,7 @@ def size_name(size: SubNetwork | Sequence[LayerShape]) -> str:
     return "-".join(f"l{layer.index}h{layer.heads}n{layer.neurons}" for layer in size)
 
 
-def parse_size(text: str) -> SubNetwork | tuple[LayerShape, ...]:
+def parse_size(text: str) -> AnySize:
     """The size that `text` names, the inverse of `size_name`.
 
     Raises:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..model.configuration import REFERENCES
-from ..model.subnetwork import LayerShape, SubNetwork, parse_size
+from ..model.subnetwork import AnySize, parse_size
 from .evaluation import stored_metrics
 from .metrics import LOWER, SUMMARIES, direction_of, in_telling_order, is_number, parse_metric_name
 from .records import COSTS, SizeRecord, cost_of, format_cost, metric_of, of_one_setting
@@ -176,9 +176,7 @@ def best_of(metric: str, values: Iterable[float], *, greater_is_better: bool | N
     return max(values, key=_Quality.named(metric, greater_is_better).signed)
 
 
-def read_metrics(
-    metrics: Mapping[str, Any], *, metric: str = "accuracy"
-) -> dict[SubNetwork | tuple[LayerShape, ...], float]:
+def read_metrics(metrics: Mapping[str, Any], *, metric: str = "accuracy") -> dict[AnySize, float]:
     """One metric of every size, from what `evaluate()` returns (`eval_w0.5-d0.75_accuracy`).
 
     Args:
@@ -209,7 +207,7 @@ def read_metrics(
     return found
 
 
-def read_stored_metrics(config: Any, *, metric: str = "accuracy") -> dict[SubNetwork | tuple[LayerShape, ...], float]:
+def read_stored_metrics(config: Any, *, metric: str = "accuracy") -> dict[AnySize, float]:
     """One metric of every size, from the table that a checkpoint stores in its configuration, `config.metrics`.
 
     Raises:

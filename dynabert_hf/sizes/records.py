@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from ..model.configuration import REFERENCES
 from ..model.elastic_model import ElasticModelMixin
-from ..model.subnetwork import AnySize, LayerShape, Size, SubNetwork, SubNetworkError, as_size, size_name
+from ..model.subnetwork import AnySize, Size, SubNetwork, SubNetworkError, as_size, size_name
 from .counting import count_flops, count_parameters
 from .metrics import is_number, of_python, plain_metrics
 from .tables import quantity, shortened
@@ -45,7 +45,7 @@ class SizeRecord:
         w0.5-d0.75 0.87 4.0 None
     """
 
-    size: SubNetwork | tuple[LayerShape, ...]
+    size: AnySize
     metrics: Mapping[str, float] = field(default_factory=dict)
     costs: Mapping[str, float] = field(default_factory=dict)
     setting: Mapping[str, Any] = field(default_factory=dict)
@@ -77,7 +77,7 @@ class SizeRecord:
         return size_name(self.size)
 
     @property
-    def subnetwork(self) -> SubNetwork | tuple[LayerShape, ...]:
+    def subnetwork(self) -> AnySize:
         """The size, under its former name."""
         return self.size
 
@@ -210,7 +210,7 @@ def of_one_setting(records: Iterable[SizeRecord]) -> list[SizeRecord]:
     return records
 
 
-def size_label(size: SubNetwork | tuple[LayerShape, ...]) -> str:
+def size_label(size: AnySize) -> str:
     """A short text for a size: `w0.5-d0.75`, or for layer shapes how many layers, heads and neurons they keep."""
     if isinstance(size, SubNetwork):
         return str(size)

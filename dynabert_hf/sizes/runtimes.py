@@ -21,7 +21,7 @@ from torch.profiler import ProfilerActivity
 from torch.profiler import profile as torch_profile
 
 from ..model.elastic_model import ElasticModelMixin
-from ..model.subnetwork import LayerShape, SubNetwork, size_name
+from ..model.subnetwork import AnySize, size_name
 from ..onnx.export import export_onnx
 from ..onnx.quantization import write_int8
 from ..onnx.session import OnnxModel
@@ -156,7 +156,7 @@ def why_not(runtime: str, dtype: str) -> str | None:
 @contextmanager
 def prepared(
     model: ElasticModelMixin,
-    sizes: Sequence[SubNetwork | tuple[LayerShape, ...]],
+    sizes: Sequence[AnySize],
     *,
     runtime: str,
     dtype: str,
