@@ -174,8 +174,7 @@ def predictions_at(model, batches):
     return found
 
 
-def test_the_card_of_a_glue_task_on_a_subset(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+def test_the_card_of_a_glue_task_on_a_subset(tmp_path, capsys):
     make_task("mrpc", train=20, evaluation=30).save_to_disk(tmp_path / "mrpc")
     source, out = save_model(tmp_path / "fine-tuned"), tmp_path / "out"
     run_glue.main(

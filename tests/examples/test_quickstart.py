@@ -22,11 +22,6 @@ ALL = {"num_train": None, "num_test": None}
 ROWS = [f"film number {row},{'good' if row % 2 else 'bad'}" for row in range(8)]
 
 
-@pytest.fixture(autouse=True)
-def _caches(tmp_path, monkeypatch):
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
-
-
 def arguments(tmp_path, *, train=ROWS, test=ROWS, **kwargs):
     files = {
         f"{name}_file": write_csv(tmp_path / f"{name}.csv", rows, "review,verdict")
