@@ -197,7 +197,7 @@ class DynaBertTrainingArguments(TrainingArguments):
         _check_engines(self)
         _check_optimizer(self)
         super().__post_init__()
-        _check_processes(self)
+        check_processes(self)
         for name, possible in (
             ("stage", STAGES),
             ("teacher_width", TEACHER_WIDTHS),
@@ -308,8 +308,12 @@ def _check_engines(args: TrainingArguments) -> None:
         )
 
 
-def _check_processes(args: TrainingArguments) -> None:
-    """Refuse processes that do not know of each other, a lone one that is to shard, and one with several devices."""
+def check_processes(args: TrainingArguments) -> None:
+    """Check that processes know of each other, that a model to shard has several, and that each has one device.
+
+    Raises:
+        ValueError: If it is not so. Of several devices transformers would copy the model to each at every pass.
+    """
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if args.world_size == 1 < launched:
         raise ValueError(

@@ -28,7 +28,7 @@ from ..model.subnetwork import AnySize, size_name
 from ..tasks import task_of
 from .accounting import Items, LossLog, of_labelled
 from .argument_checks import check_callables, check_label_names, check_precision
-from .arguments import DynaBertTrainingArguments
+from .arguments import DynaBertTrainingArguments, check_processes
 from .callbacks import follow
 from .cards import CardAtTheEnd, CardTrainer
 from .checked_batches import checking_batches
@@ -88,8 +88,8 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer, TaughtTrainer):
         TypeError: If `model` is not elastic, or `args` are not `DynaBertTrainingArguments`.
         ValueError: If the teacher is missing, shares weights with the model, differs from it in dtype, tokens or
             labels, or in shape where stage and losses need the same; if a data set is empty, too small for the
-            processes, or has labels that the model cannot predict; if `eval_sizes` are not possible; or if
-            `model_init` is given.
+            processes, or has labels that the model cannot predict; if one process has several devices; if
+            `eval_sizes` are not possible; or if `model_init` is given.
         OSError: If the output folder cannot be made.
     """
 
@@ -116,6 +116,7 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer, TaughtTrainer):
             hidden_matching=args.hidden_matching,
             teacher_layers=facts_of(self._teachers[0]).num_hidden_layers if self._teachers else None,
         )
+        check_processes(args)
         check_precision(model, args)
         if type(self).compute_loss is Trainer.compute_loss:
             check_label_names(model, args)

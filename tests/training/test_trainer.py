@@ -640,9 +640,13 @@ def test_an_optimiser_that_has_modes_is_put_into_that_of_training(tmp_path):
 
 
 def test_several_devices_in_one_process_are_refused(tmp_path, monkeypatch):
+    args = DynaBertTrainingArguments(tmp_path, stage="finetune", use_cpu=True)
     monkeypatch.setattr(DynaBertTrainingArguments, "n_gpu", 2)
-    with pytest.raises(ValueError, match=r"has 2 devices.*DataParallel.*start 2 processes by accelerate.*CUDA_VISIBLE"):
-        make_trainer(tmp_path, "finetune")
+    told = r"has 2 devices.*DataParallel.*start 2 processes by accelerate.*CUDA_VISIBLE"
+    with pytest.raises(ValueError, match=told):
+        DynaBertTrainingArguments(tmp_path, stage="finetune", use_cpu=True)
+    with pytest.raises(ValueError, match=told):  # as where the number of devices is set later
+        DynaBertTrainer(make_model(), None, args, train_dataset=make_dataset())
 
 
 def test_a_process_that_does_not_know_of_those_it_was_launched_with_is_refused(tmp_path, monkeypatch):
