@@ -41,7 +41,7 @@ SIZES = {
 TOKENS = {"bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3}
 FIELDS = {
     "DebertaV2": {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 4},
-    "ModernBert": {**TOKENS, "global_attn_every_n_layers": 2, "local_attention": 4},
+    "ModernBert": {**TOKENS, "global_attn_every_n_layers": 2, "local_attention": 4, "initializer_range": 0.2},
     "NomicBert": {"num_key_value_heads": 4},
     "EuroBert": {**TOKENS, "num_key_value_heads": 2},
 }
