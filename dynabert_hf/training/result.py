@@ -192,11 +192,10 @@ class RecipeResult:
         console.print(f"{len(self.rows)} sizes of one {type(self.model).__name__}", self.table(width=console.width))
         if self.baseline_metrics:
             console.print(f"baseline: {BASELINE}")
-        if self._num_no_better:
+        if number := self._num_no_better():
             told = "no better than the baseline. Train longer: more num_train_epochs, or more rows."
-            console.print(f"{self._num_no_better} of {len(self.rows)} sizes are {told}")
+            console.print(f"{number} of {len(self.rows)} sizes are {told}")
 
-    @property
     def _num_no_better(self) -> int:
         """How many sizes are no better than the baseline, by the first metric that it has."""
         name = next((name for name in self._cells({}) if name in self.baseline_metrics), None)
