@@ -24,12 +24,11 @@ from transformers import set_seed
 
 from dynabert_hf import DynaBertTrainer, DynaBertTrainingArguments, RecipeResult, push_folder, train_dynabert
 from dynabert_hf.data.columns import draw
-from dynabert_hf.data.labels import CastLabels
+from dynabert_hf.data.labels import collator_of
 from dynabert_hf.files import check_writable_folder
 from dynabert_hf.hub.card import foreign_page
 from dynabert_hf.hub.push import NETWORK_ERRORS
 from dynabert_hf.sizes.baseline import baseline_metrics
-from dynabert_hf.tasks import task_of
 from dynabert_hf.training.callbacks import is_terminal, show_progress, without_bars_of_files
 from dynabert_hf.training.publishing import content_of
 from dynabert_hf.training.size_evaluation import SizeEvaluation
@@ -110,8 +109,8 @@ class Job:
         """What measures all sizes of a model and predicts with them, also of one that was cut by extraction."""
         args = self.stage_arguments("finetune", output_dir=self.output_dir)
         given = {"eval_dataset": self.first_evaluation, **self.trainer_kwargs, **kwargs}
-        collator = given.pop("data_collator", None) or task_of(model).collator(given["processing_class"])
-        evaluation = SizeEvaluation(model, args, data_collator=CastLabels(collator, model), **given)
+        collator = collator_of(model, given.get("processing_class"), given.pop("data_collator", None))
+        evaluation = SizeEvaluation(model, args, data_collator=collator, **given)
         show_progress(evaluation)
         return evaluation
 

@@ -20,7 +20,7 @@ from ..task_metrics import IGNORED
 from ..tasks import evaluating, is_sentence_encoder, on_device, task_of
 from .class_names import check_label_order
 from .encoding import as_texts, check_words, encoded, most_tokens, tokenised
-from .labels import SPAN, CastLabels, check_labels
+from .labels import SPAN, check_labels, collator_of
 from .masking import SEED, MaskedOnce
 from .questions import ANSWERS, WINDOW, Questions, read_questions
 from .questions import COLUMNS as QUESTION_COLUMNS
@@ -154,7 +154,7 @@ class LabelledText:
     ) -> LabelledText:
         """Examples in batches, in their order."""
         task = task_of(model)
-        collate = CastLabels(task.collator(tokenizer), model)
+        collate = collator_of(model, tokenizer)
         batches = [dict(collate(examples[at : at + batch_size])) for at in range(0, len(examples), batch_size)]
         labels = [joined([batch.pop(name).numpy() for batch in batches]) for name in task.label_names]
         told = {"outputs": task.outputs, "preprocess_logits": task.preprocess_logits, **told}

@@ -83,6 +83,11 @@ def check_class_names(model: PreTrainedModel) -> None:
         )
 
 
+def collator_of(model: PreTrainedModel, tokenizer: Any, data_collator: Collator | None = None) -> CastLabels:
+    """What makes batches for a model: the given collator, else that of its task, with labels as its loss takes them."""
+    return CastLabels(data_collator or task_of(model).collator(tokenizer), model)
+
+
 class CastLabels:
     """A collator whose labels have the type that the loss of a head takes: whole numbers for classes, else floats.
 

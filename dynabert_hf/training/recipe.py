@@ -25,7 +25,7 @@ from transformers.trainer_callback import ExportableState
 from transformers.utils import logging
 
 from ..data.columns import without_missing_labels
-from ..data.labels import CastLabels
+from ..data.labels import collator_of
 from ..data.questions import Questions
 from ..data.reading import read_datasets
 from ..hub.facts import RECIPE_FIELDS
@@ -219,7 +219,7 @@ def train_dynabert(
             "train_dataset": train_dataset,
             "eval_dataset": eval_dataset,
             "processing_class": processing_class,
-            "data_collator": CastLabels(data_collator or task.collator(processing_class), teacher),
+            "data_collator": collator_of(teacher, processing_class, data_collator),
             "compute_metrics": compute_metrics or (None if eval_dataset is None else task.metrics(teacher)),
             "preprocess_logits_for_metrics": preprocess_logits_for_metrics
             or (None if compute_metrics else task.preprocess_logits),

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..data.labels import CastLabels
+from ..data.labels import collator_of
 from ..data.reading import read_datasets
 from ..families import check_elastic
 from ..model.elastic_model import ElasticModelMixin
@@ -100,7 +100,7 @@ def specialise(
             [model] if teacher is None else [model, teacher],
             args,
             train_dataset=train_dataset,
-            data_collator=CastLabels(data_collator or task_of(model).collator(processing_class), model),
+            data_collator=collator_of(model, processing_class, data_collator),
             processing_class=processing_class,
         )
         show_progress(trainer)

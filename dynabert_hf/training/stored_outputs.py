@@ -25,7 +25,7 @@ from transformers.utils import ModelOutput
 
 from ..data.columns import column_names
 from ..data.fingerprints import fingerprint_of_rows, fingerprint_of_weights
-from ..data.labels import CastLabels
+from ..data.labels import collator_of
 from ..data.reading import read_datasets
 from ..files import changed, check_writable_folder, write_whole
 from ..model.subnetwork import SubNetwork
@@ -96,7 +96,7 @@ def store_teacher_outputs(
         "rows_a_part": rows_a_part,
     }
     _open(folder, about)
-    collate = CastLabels(data_collator or task_of(teacher).collator(processing_class), teacher)
+    collate = collator_of(teacher, processing_class, data_collator)
     with (
         unchanged(teacher),
         telling_apart_for(teacher, processing_class),

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer
 from transformers.utils import logging
 
-from ..data.labels import CastLabels
+from ..data.labels import collator_of
 from ..families import not_elastic
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import AnySize, size_name
@@ -127,8 +127,8 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer, TaughtTrainer):
         self.has_own_batches = kwargs.get("data_collator") is not None
         data = kwargs.get("train_dataset"), kwargs.get("eval_dataset")
         check_datasets(model, args, *data, has_own_batches=self.has_own_batches)
-        collator = kwargs.pop("data_collator", None) or task_of(model).collator(kwargs.get("processing_class"))
-        super().__init__(model=model, args=args, data_collator=CastLabels(collator, model), **kwargs)
+        collator = collator_of(model, kwargs.get("processing_class"), kwargs.pop("data_collator", None))
+        super().__init__(model=model, args=args, data_collator=collator, **kwargs)
         self._check_eval_sizes()
         self._check_metric_for_best_model()
         self.add_callback(CardAtTheEnd(self))
