@@ -199,6 +199,8 @@ def parse_arguments(argv, data_kind, *, usage, description):
         if given.get("smoke"):
             given = {**SMOKE, **given}
         data, model, training = parser.parse_dict({**stage_defaults(), **given})
+        for own in model.stage_arguments.values():
+            parser.parse_dict({**stage_defaults(), **given, **own})  # refused here, and not when its turn comes
         _check_together(model, data, given)
     except (ValueError, TypeError, OSError) as error:
         parser.error(with_own_options(str(error), kinds))
@@ -234,9 +236,20 @@ class _HelpFormatter(RawDescriptionHelpFormatter, ArgumentDefaultsHelpFormatter)
         return action.help if action.default is None else super()._get_help_string(action)
 
 
+AS_THEY_ARE = {
+    "batch_eval_metrics": ([False], "its metrics are those of all rows together"),
+    "eval_do_concat_batches": ([True], "its metrics are those of all rows together"),
+    "resume_from_checkpoint": ([None, True, "True"], "a run goes on by itself from what its --output_dir holds"),
+}
+"""Training arguments that a script cannot heed: the values that change nothing, and why there are no others."""
+
+
 def _check_together(model, data, given):
     """Refuse what one command cannot do, or would not heed."""
     stage = given.get("stage")
+    for name, (possible, reason) in AS_THEY_ARE.items():
+        if name in given and given[name] not in possible:
+            raise ValueError(f"--{name} {given[name]} is not possible in this script: {reason}. Leave it out.")
     if not given.get("do_train"):
         unheeded = [name for name in ("stage", "finetune", "finetune_teacher", "push_to_hub") if given.get(name)]
         if unheeded:

@@ -31,8 +31,9 @@ from dynabert_hf.hub.push import NETWORK_ERRORS
 from dynabert_hf.sizes.baseline import baseline_metrics
 from dynabert_hf.training.callbacks import is_terminal, show_progress, without_bars_of_files
 from dynabert_hf.training.publishing import content_of
+from dynabert_hf.training.rehearsal import rehearse_stage
 from dynabert_hf.training.size_evaluation import SizeEvaluation
-from dynabert_hf.training.stages import stage_defaults
+from dynabert_hf.training.stages import evaluation_arguments, stage_defaults
 
 NOT_OF_A_STAGE = (
     *("output_dir", "stage", "do_train", "do_eval", "do_predict"),
@@ -101,14 +102,15 @@ class Job:
         return DynaBertTrainingArguments(**{**merged, "stage": stage, "output_dir": str(output_dir)})
 
     def trainer(self, model, teacher, args):
-        """A trainer of all sizes of a model on this job's data."""
+        """A trainer of all sizes of a model on this job's data; what it cannot begin with is refused."""
         data = {"train_dataset": self.data.splits["train"], "eval_dataset": self.first_evaluation}
+        rehearse_stage(model, args, **data, **self.trainer_kwargs)
         return DynaBertTrainer(model, teacher, args, **data, **self.trainer_kwargs)
 
     def evaluation(self, model, **kwargs):
         """What measures all sizes of a model and predicts with them, also of one that was cut by extraction."""
-        args = self.stage_arguments("finetune", output_dir=self.output_dir)
-        given = {"eval_dataset": self.first_evaluation, **self.trainer_kwargs, **kwargs}
+        args = evaluation_arguments(self.output_dir, self.given_training)
+        given = {**self.trainer_kwargs, **kwargs}
         collator = collator_of(model, given.get("processing_class"), given.pop("data_collator", None))
         evaluation = SizeEvaluation(model, args, data_collator=collator, **given)
         show_progress(evaluation)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-WHERE_SET = re.compile(r"(?<![\w.(])([a-z]\w*)=(?:True\b)?")
+WHERE_SET = re.compile(r"(?<![\w.(-])([a-z]\w*)=(?:True\b)?")
 """Where an argument of Python is set, but not one of a call that is written out."""
 
 

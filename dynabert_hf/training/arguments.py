@@ -21,10 +21,15 @@ COUNTS = {
     "gradient_accumulation_steps": 1,
     "eval_accumulation_steps": 1,
     "dataloader_num_workers": 0,
+    "dataloader_prefetch_factor": 1,
     "num_random_subnetworks": 0,
     "max_steps": -1,
 }
 """The arguments that count something, and the least that they may be."""
+MAY_BE_NONE = ("eval_accumulation_steps", "dataloader_prefetch_factor")
+"""Those of them that may be left out."""
+MOST = {"neftune_noise_alpha": math.inf, "label_smoothing_factor": 1.0, "weight_decay": math.inf}
+"""The arguments that are a number of at least 0, and the most that they may be."""
 STRATEGIES = ("grid", "sandwich")
 HIDDEN_WEIGHTS = {"width": 0.1, "depth": 1.0, "finetune": 0.0}
 """The paper's weight of the hidden-state loss in each stage (section 3.1)."""
@@ -263,7 +268,7 @@ def _check_numbers(args: TrainingArguments) -> None:
     """Refuse numbers that transformers takes, and stumbles over in the first step or evaluation."""
     for name, least in COUNTS.items():
         given = getattr(args, name)
-        is_left_out = given is None and name == "eval_accumulation_steps"
+        is_left_out = given is None and name in MAY_BE_NONE
         if not is_left_out and not (isinstance(given, Integral) and int(given) >= least):
             raise ValueError(f"{name}={given!r} is not possible. Give a whole number of at least {least}.")
     for name in ("learning_rate", "num_train_epochs", "max_grad_norm"):
@@ -271,12 +276,19 @@ def _check_numbers(args: TrainingArguments) -> None:
         if not isinstance(given, Real):
             also = ", 0 for none" if name == "max_grad_norm" else ""
             raise ValueError(f"{name}={given!r} is not possible. Give a number{also}.")
-    for name, most in (("neftune_noise_alpha", math.inf), ("label_smoothing_factor", 1.0)):
+    for name, most in MOST.items():
         given = getattr(args, name)
         is_possible = isinstance(given, Real) and 0 <= float(given) <= most and float(given) < math.inf
         if given is not None and not is_possible:
             range_ = "of at least 0" if math.isinf(most) else f"from 0 to {most:g}"
             raise ValueError(f"{name}={given!r} is not possible. Give a number {range_}.")
+    if not (isinstance(args.seed, Integral) and 0 <= int(args.seed) < 2**32):
+        raise ValueError(f"seed={args.seed!r} is not possible. Give a whole number from 0 to {2**32 - 1}.")
+    if args.dataloader_persistent_workers and not args.dataloader_num_workers:
+        raise ValueError(
+            "dataloader_persistent_workers=True keeps workers, and dataloader_num_workers=0 has none. Give it at least "
+            "1, or leave dataloader_persistent_workers out."
+        )
 
 
 def _check_engines(args: TrainingArguments) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from tempfile import TemporaryDirectory
+from typing import Any
 
-from transformers import EarlyStoppingCallback, Trainer, TrainerControl, TrainerState
+from transformers import EarlyStoppingCallback, PreTrainedModel, Trainer, TrainerControl, TrainerState
 
 from ..families import parsed_sizes
 from ..model.subnetwork import size_name
@@ -30,12 +31,7 @@ def rehearse(recipe: Recipe) -> None:
     model = recipe.elastic_class.from_backbone(recipe.teacher, **recipe.elastic_fields)
     kwargs = {name: value for name, value in recipe.trainer_kwargs.items() if name != "callbacks"}
     for stage in recipe.stages:
-        with TemporaryDirectory() as scratch, unchanged(recipe.teacher):
-            args = copy.deepcopy(stage.arguments)
-            args.output_dir = scratch
-            trainer = Trainer(recipe.teacher, args, **kwargs)
-            trainer.create_optimizer()
-            trainer.create_scheduler(STEPS)
+        rehearse_stage(recipe.teacher, stage.arguments, **kwargs)
         if getattr(stage.arguments, RECOMPUTE):
             getattr(model, f"{RECOMPUTE}_enable")()
         if stage.arguments.eval_sizes is not None:
@@ -43,6 +39,33 @@ def rehearse(recipe: Recipe) -> None:
         for callback in recipe.trainer_kwargs["callbacks"] or ():
             if callback is EarlyStoppingCallback or isinstance(callback, EarlyStoppingCallback):
                 _check_stopping(stage.arguments)
+
+
+def rehearse_stage(model: PreTrainedModel, args: DynaBertTrainingArguments, **kwargs: Any) -> None:
+    """Make the trainer, the optimiser and the schedule of a stage as transformers makes them. Nothing is written.
+
+    Args:
+        model: A model of the kind that is trained; it stays as it is.
+        args: The arguments of the stage.
+        **kwargs: What else the trainer takes.
+
+    Raises:
+        ValueError: If transformers or torch cannot make them.
+        ImportError: If a package is missing.
+    """
+    args = copy.deepcopy(args)
+    with TemporaryDirectory() as scratch, unchanged(model):
+        args.output_dir = scratch
+        try:
+            trainer = Trainer(model, args, **kwargs)
+            trainer.create_optimizer()
+            trainer.create_scheduler(STEPS)
+        except (ValueError, TypeError, RuntimeError) as error:  # each in its own way
+            told = " ".join(str(error).split()).rstrip(".")
+            raise ValueError(
+                f"Stage {args.stage!r} cannot begin with these arguments: {told}. Change what that names, or leave it "
+                "out."
+            ) from error
 
 
 def _check_stopping(args: DynaBertTrainingArguments) -> None:

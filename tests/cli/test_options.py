@@ -11,5 +11,5 @@ def test_arguments_of_python_become_options_where_a_person_sets_them():
 
 
 def test_what_no_option_sets_and_calls_that_are_written_out_stay():
-    for text in ("width=0.3 is not in it.", "Call draw(seed=1).", "my_seed=1", "config.seed=1", "The seed is 1."):
+    for text in ("width=0.3 is not in it.", "draw(seed=1)", "my_seed=1", "config.seed=1", "--seed=1", "The seed is 1."):
         assert with_options(text, OPTIONS) == text

@@ -138,6 +138,11 @@ def test_rows_that_are_no_mappings_are_refused(tmp_path, data, message, name):
         ({"num_train_epochs": "1"}, "num_train_epochs='1' is not possible. Give a number"),
         ({"neftune_noise_alpha": -1}, r"neftune_noise_alpha=-1 is not possible\. Give a number of at least 0"),
         ({"label_smoothing_factor": 2.0}, r"factor=2\.0 is not possible\. Give a number from 0 to 1"),
+        ({"weight_decay": float("nan")}, r"weight_decay=nan is not possible\. Give a number of at least 0"),
+        ({"seed": -1}, r"seed=-1 is not possible\. Give a whole number from 0 to 4294967295"),
+        ({"seed": 2**32}, "seed=4294967296 is not possible"),
+        ({"dataloader_num_workers": 1, "dataloader_prefetch_factor": 0}, "prefetch_factor=0 is not possible"),
+        ({"dataloader_persistent_workers": True}, r"num_workers=0 has none\. Give it at least 1, or leave"),
     ],
 )
 def test_numbers_at_which_a_step_or_an_evaluation_would_end_are_refused(given, message):

@@ -17,15 +17,17 @@ PLATEAU = {"eval_strategy": "steps", "eval_steps": 1, "lr_scheduler_type": "redu
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [
-        ({"lr_scheduler_type": "cosine_with_min_lr"}, ValueError, "min_lr"),
+        ({"lr_scheduler_type": "cosine_with_min_lr"}, ValueError, r"'depth' cannot begin with .*min_lr.* Change what"),
         ({"optimizer_cls_and_kwargs": (torch.optim.SGD, {"lr": -1.0})}, ValueError, "Invalid learning rate"),
-        ({"optimizer_cls_and_kwargs": (torch.optim.SGD, {"rate": 1.0})}, TypeError, "rate"),
+        ({"optimizer_cls_and_kwargs": (torch.optim.SGD, {"rate": 1.0})}, ValueError, "rate"),
+        ({"adam_beta1": 2.0}, ValueError, r"arguments: Invalid beta parameter at index 0: 2\.0\. Change what"),
+        ({"report_to": "nowhere"}, ValueError, r"arguments: nowhere is not supported, only .*\. Change what that"),
         ({"optim": "galore_adamw"}, (ImportError, ValueError), "GaLore|optim_target_modules"),
         ({"eval_strategy": "epoch", "eval_dataset": None}, ValueError, "eval_dataset"),
         ({"callbacks": [EarlyStoppingCallback()]}, ValueError, r"Early stopping is not .*metric_for_best_model.* Give"),
         ({"eval_sizes": ["half"]}, SubNetworkError, "'half' is not a size|half"),
         ({"save_strategy": "best"}, ValueError, "metric_for_best_model"),
-        ({"stage_arguments": {"depth": {"lr_scheduler_type": "warmup_stable_decay"}}}, TypeError, "num_decay_steps"),
+        ({"stage_arguments": {"depth": {"lr_scheduler_type": "warmup_stable_decay"}}}, ValueError, "num_decay_steps"),
     ],
 )
 def test_what_a_stage_cannot_begin_with_is_said_before_any_work(tmp_path, given, error, message):
