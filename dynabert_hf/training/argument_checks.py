@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, TrainerCallback
 from transformers.utils import logging
 
 from ..data.labels import are_multi_hot
@@ -30,6 +30,19 @@ def check_callables(**given: Any) -> None:
     for name, value in given.items():
         if value is not None and not callable(value):
             raise TypeError(f"{name}={value!r} cannot be called. Give a function, or leave it out.")
+
+
+def check_callbacks(callbacks: Any) -> None:
+    """Whether a trainer can call the callbacks that it is given, instances or classes; None is none.
+
+    Raises:
+        TypeError: If they are no list, or one of them is no callback.
+    """
+    if callbacks is not None and not isinstance(callbacks, list | tuple):
+        raise TypeError(f"callbacks={callbacks!r} is no list. Give a list of them, or leave it out.")
+    for each in callbacks or ():
+        if not issubclass(each if isinstance(each, type) else type(each), TrainerCallback):
+            raise TypeError(f"callbacks has {each!r}, which is no TrainerCallback. Give instances or classes of it.")
 
 
 def check_precision(model: PreTrainedModel, args: DynaBertTrainingArguments) -> None:

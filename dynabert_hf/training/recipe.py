@@ -33,7 +33,7 @@ from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import Size
 from ..sizes.metrics import told_directions
 from ..tasks import task_of
-from .argument_checks import check_callables
+from .argument_checks import check_callables, check_callbacks
 from .callbacks import without_bars_of_files
 from .checkpoints import last_whole_checkpoint
 from .importance import MAX_SAMPLES, importance_over_processes
@@ -175,6 +175,7 @@ def train_dynabert(
         preprocess_logits_for_metrics=preprocess_logits_for_metrics,
         compute_loss_func=compute_loss_func,
     )
+    check_callbacks(callbacks)
     own = {stage: dict(given) for stage, given in (stage_arguments or {}).items()}
     check_stages(stages, own)
     given, publishing = given_arguments(args, arguments)

@@ -27,7 +27,7 @@ from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import AnySize, size_name
 from ..tasks import task_of
 from .accounting import Items, LossLog, of_labelled
-from .argument_checks import check_callables, check_label_names, check_precision
+from .argument_checks import check_callables, check_callbacks, check_label_names, check_precision
 from .arguments import DynaBertTrainingArguments, check_processes
 from .callbacks import follow
 from .cards import CardAtTheEnd, CardTrainer
@@ -108,6 +108,7 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer, TaughtTrainer):
             raise TypeError(f"args is a {type(args).__name__}. Give DynaBertTrainingArguments, which name the stage.")
         functions = ("data_collator", "compute_metrics", "preprocess_logits_for_metrics", "compute_loss_func")
         check_callables(**{name: kwargs.get(name) for name in functions})
+        check_callbacks(kwargs.get("callbacks"))
         self._teachers = teachers_of(teacher)
         self.plan = plan_stage(
             model.config,

@@ -10,6 +10,7 @@ from helpers.recipes import run_recipe
 from helpers.tiny import make_model
 from helpers.trainers import make_dataset, make_trainer
 from torch.utils.data import TensorDataset
+from transformers import TrainerCallback
 
 from dynabert_hf import DynaBertTrainer, DynaBertTrainingArguments
 from dynabert_hf.training.checks import check_enough
@@ -157,6 +158,23 @@ def test_what_cannot_be_called_is_refused_before_training(tmp_path, name):
     args = DynaBertTrainingArguments(tmp_path, stage="finetune", use_cpu=True)
     with pytest.raises(TypeError, match=rf"{name}='accuracy' cannot be called\. Give a function, or leave it out"):
         DynaBertTrainer(make_model(), None, args, train_dataset=make_dataset(), **{name: "accuracy"})
+
+
+@pytest.mark.parametrize(
+    ("callbacks", "message"),
+    [
+        ([3], r"callbacks has 3, which is no TrainerCallback\. Give instances or classes of it"),
+        (["early"], "callbacks has 'early', which is no TrainerCallback"),
+        ([TensorDataset], "callbacks has <class .*TensorDataset'>, which is no TrainerCallback"),
+        (TrainerCallback(), r"callbacks=<.*> is no list\. Give a list of them, or leave it out"),
+    ],
+)
+def test_what_is_no_callback_is_refused_before_any_work(tmp_path, callbacks, message):
+    with pytest.raises(TypeError, match=message):
+        run_recipe(tmp_path, callbacks=callbacks)
+    with pytest.raises(TypeError, match=message):
+        make_trainer(tmp_path, callbacks=callbacks)
+    assert not [*tmp_path.iterdir()]
 
 
 def test_fsdp_in_a_single_process_is_refused_and_leaves_the_environment_as_it_was(tmp_path, monkeypatch):
