@@ -171,9 +171,9 @@ def one_setting(arguments: Namespace, doing: str) -> dict[str, Any]:
         ValueError: If there are several of one; `doing` says for what.
     """
     given = {name: getattr(arguments, name) for name in (*SETTING, "rounds") if getattr(arguments, name)}
-    several = {name: values for name, values in given.items() if isinstance(values, list) and len(values) > 1}
-    if several:
-        raise ValueError(f"{doing} under one setting, but {several} were given. Give one value of each.")
+    for name, values in given.items():
+        if isinstance(values, list) and len(values) > 1:
+            raise ValueError(f"{doing} under one setting, but {name}={values} was given. Give one value of it.")
     return {name: values[0] if isinstance(values, list) else values for name, values in given.items()}
 
 

@@ -8,6 +8,9 @@ from collections.abc import Mapping
 WHERE_SET = re.compile(r"(?<![\w.(-])([a-z]\w*)=(?:True\b)?")
 """Where an argument of Python is set, but not one of a call that is written out."""
 
+VALUE_LESS = re.compile(r"[\s,;.]|$")
+"""What follows where an argument is named and not set, as in `Give metric= one of these`."""
+
 
 def with_options(message: str, options: Mapping[str, str]) -> str:
     """A message in which `seed=-1` has become `--seed -1`.
@@ -19,6 +22,9 @@ def with_options(message: str, options: Mapping[str, str]) -> str:
 
     def option(found: re.Match[str]) -> str:
         name = options.get(found[1])
-        return found[0] if name is None else name + " " * found[0].endswith("=")
+        if name is None:
+            return found[0]
+        has_value = found[0].endswith("=") and not VALUE_LESS.match(message, found.end())
+        return name + " " * has_value
 
     return WHERE_SET.sub(option, message)

@@ -71,8 +71,8 @@ def read_rows(
     missing = [column for column in needed if column not in rows.column_names]
     if missing:
         raise ValueError(
-            f"{str(path)!r} has no column {missing}, only {rows.column_names}. Name the right columns by "
-            "text_columns and label_column, on the command line by --text-column and --label-column."
+            f"{str(path)!r} has no column {missing}, only {rows.column_names}. Name the right columns, or give another "
+            "file."
         )
     if not len(rows):
         raise _no_rows(path)

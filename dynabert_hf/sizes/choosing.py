@@ -362,7 +362,8 @@ def check_budgets(
         ValueError: If there is none, or one is no possible amount.
     """
     if not budgets and max_drop is None:
-        raise ValueError(f"No budget was given. Possible are {[*possible, 'max_drop']}; give at least one.")
+        named = ", ".join(f"{name}=" for name in [*possible, "max_drop"])
+        raise ValueError(f"No budget was given. Possible are {named}; give at least one.")
     for cost, budget in budgets.items():
         if not _is_finite(budget) or budget <= 0:
             raise ValueError(f"{cost}={budget!r} is not a budget. Give a finite number above 0, in {COSTS[cost]}.")

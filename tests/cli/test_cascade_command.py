@@ -68,9 +68,9 @@ def test_what_cannot_be_chosen_is_said(folder, capsys):
     assert run(folder, "--flops", "10") == 3
     assert "Nearest is w0.25-d0.5>w0.75-d1@0 (" in capsys.readouterr().out
     assert run(folder) == 1
-    assert "No budget was given. Possible are ['latency_ms', 'flops', 'max_drop']; give" in capsys.readouterr().err
+    assert "No budget was given. Possible are --latency-ms, --flops, --max-drop; give" in capsys.readouterr().err
     assert run(folder, "--flops", "1e9", "--sequence-length", "8", "16") == 1
-    assert "A cascade is chosen under one setting, but {'sequence_length': [8, 16]}" in capsys.readouterr().err
+    assert "A cascade is chosen under one setting, but --sequence-length [8, 16] was given" in capsys.readouterr().err
     for budget in ("--flops", "--latency-ms"):
         assert run(folder, budget, "1e9", "--batch-size", "8") == 1
         assert "--batch-size 8 was given, but a cascade is chosen by the cost of single" in capsys.readouterr().err

@@ -178,7 +178,7 @@ def test_a_file_without_rows_is_named_as_such(tmp_path, suffix):
         ("empty.conll", b"\n", r"has no rows\. Give a file with at least one"),
         ("rows.doc", b"x", r"ends in '\.doc'\. Possible is one of \.csv, .*\.conll.*Give such a file"),
         ("quote.tsv", b'text\tlabel\n"a film\t1\nb\t0\nc "d"\t1\n', r"in column 'text' of row 1, with tabs and ends"),
-        ("rows.csv", b"a\n1\n", r"has no column \['text'\], only \['a'\]\. Name the right columns"),
+        ("rows.csv", b"a\n1\n", r"has no column \['text'\], only \['a'\]\. Name the right columns, or give another"),
     ],
 )
 def test_files_of_another_form_are_refused(tmp_path, name, content, message):
