@@ -191,7 +191,7 @@ def _add_search(commands: Any) -> None:
     budgets.add_argument("--flops", type=float, nargs="+", metavar="N", help="most floating-point operations")
     budgets.add_argument("--parameters", type=float, nargs="+", metavar="N", help="most parameters")
     parser.add_argument("--evaluations", type=count, default=200, metavar="N", help="shapes per budget (default 200)")
-    parser.add_argument("--minutes", type=float, default=15, metavar="M", help="time limit for them (default 15)")
+    parser.add_argument("--minutes", type=minutes, default=15, metavar="M", help="time limit for them (default 15)")
     parser.add_argument("--max-rows", type=count, default=512, metavar="N", help="rows to compare on (default 512)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
     _add_data(parser, required=True)
@@ -444,6 +444,13 @@ def count(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not possible; give at least 1")
+    return number
+
+
+def minutes(text: str) -> float:
+    number = float(text)
+    if not number >= 0:
+        raise argparse.ArgumentTypeError(f"{text} is not possible; give at least 0")
     return number
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from ..data.labelled_text import LabelledText
 from ..model.subnetwork import parse_size
 from ..sizes.evaluation import store_metrics, store_sizes
-from ..sizes.layer_search import SearchResult, check_judged, one_kind_of_budgets, search_layers
+from ..sizes.layer_search import SearchResult, one_kind_of_budgets, search_layers
 from ..sizes.measured_rows import rows_in_words
 from ..sizes.records import SizeRecord, format_cost, size_label
 from ..sizes.tables import quantity, table_of
@@ -25,7 +25,7 @@ from .tables import print_json
 def search(arguments: Namespace, console: Console) -> None:
     """The best layer shapes within budgets."""
     budgets = {name: getattr(arguments, name) for name in ("latency_ms", "flops", "parameters")}
-    one_kind_of_budgets(**budgets)  # refused before importance is measured
+    one_kind_of_budgets(**budgets)  # refused before the model and the file are read
     config_file = stored_config(arguments) if arguments.store else None
     model = load_model(arguments.model)
     text = labelled_text(arguments, model)
@@ -34,18 +34,16 @@ def search(arguments: Namespace, console: Console) -> None:
             f"A search compares predictions, and a {type(model).__name__} only gives vectors. Possible are models that "
             "give labels or values to a text or its words. Choose a trained size of this one by `dynabert recommend`."
         )
-    check_judged(text)
-    setting = _setting(arguments, model)
     result = search_layers(
         model,
         text,
-        measure_importance(model, text.labelled_batches()),
+        lambda: measure_importance(model, text.labelled_batches()),
         **budgets,
         evaluations=arguments.evaluations,
         time_limit_s=60 * arguments.minutes,
         max_rows=arguments.max_rows,
         seed=arguments.seed,
-        **setting,
+        **_setting(arguments, model),
     )
     if config_file is not None:
         store_sizes(config_file, [one.name for one in result.found])

@@ -33,7 +33,7 @@ from .layer_costs import LayerCosts, count_costs, measure_costs
 from .metrics import is_number
 from .profiling import check_counts, measure_latency
 from .records import SizeRecord, format_cost
-from .shapes import ShapeSpace
+from .shapes import ShapeSpace, possible_counts
 
 _POPULATION = 12
 """Shapes that a search goes on from."""
@@ -108,7 +108,7 @@ class SearchResult:
 def search_layers(
     model: ElasticModelMixin,
     text: LabelledText,
-    importance: HasImportance,
+    importance: HasImportance | Callable[[], HasImportance],
     *,
     flops: float | Sequence[float] | None = None,
     parameters: float | Sequence[float] | None = None,
@@ -129,7 +129,8 @@ def search_layers(
         model: The elastic model, rewired or trained; it stays as it is. Without training afterwards only shapes near
             those that it was trained for are any good: see `docs/search.md`.
         text: Validation text, which the model was not trained on.
-        importance: What `measure_importance` returned for this model.
+        importance: What `measure_importance` returned for this model, or what measures it, called once all the rest is
+            known to be possible.
         flops: The most floating-point operations of a forward pass, or several such budgets.
         parameters: Instead the most parameters.
         latency_ms: Instead the longest time of a forward pass in milliseconds, by a table measured on this machine.
@@ -161,11 +162,11 @@ def search_layers(
     check_counts(max_rows=max_rows, evaluations=evaluations)
     if not time_limit_s >= 0:
         raise ValueError(f"time_limit_s={time_limit_s!r} is no time. Give a number of seconds, at least 0.")
-    space = ShapeSpace.of(
-        model.config, importance, min_heads=min_heads, min_neurons=min_neurons, neuron_step=neuron_step
-    )
+    floors: Any = {"min_heads": min_heads, "min_neurons": min_neurons, "neuron_step": neuron_step}
+    heads, neurons = possible_counts(model.config, **floors)
     costs = measure_costs(model, **setting) if cost == "latency_ms" else count_costs(model, cost, **setting)
-    _check_reach(space, costs, budgets[0])
+    _check_reach((LayerShape(0, heads[0], neurons[0]),), costs, budgets[0])
+    space = ShapeSpace.of(model.config, importance() if callable(importance) else importance, **floors)
     judge = _Judge(model, text, max_rows)
     until = time.perf_counter() + time_limit_s
     finalists = _finalists(space, costs, budgets, judge, evaluations, until=until, seed=seed, progress=progress)
@@ -205,7 +206,7 @@ def check_judged(text: LabelledText) -> None:
 
 
 def one_kind_of_budgets(**given: float | Sequence[float] | None) -> tuple[str, tuple[float, ...]]:
-    """The one kind of budget that was given, and the amounts, from small to large.
+    """The one kind of budget that was given, and the amounts, each once, from small to large.
 
     Raises:
         ValueError: If none or several were given, or one is no amount above 0.
@@ -213,19 +214,22 @@ def one_kind_of_budgets(**given: float | Sequence[float] | None) -> tuple[str, t
     named = {name: value for name, value in given.items() if value is not None}
     if len(named) != 1:
         raise ValueError(
-            f"{list(named) or 'No budgets'} were given. Possible is one of {list(given)}; give one amount of it, or a "
-            "list of amounts."
+            f"{_listed(named) or 'No budgets'} were given. Possible is one of {_listed(given)}; give one amount of it, "
+            "or a list of amounts."
         )
     ((cost, value),) = named.items()
     amounts: Any = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
     if not amounts or not all(map(is_number, amounts)) or not all(0 < each < math.inf for each in amounts):
         raise ValueError(f"{cost}={value!r} is not a budget. Give finite numbers above 0.")
-    return cost, tuple(sorted(map(float, amounts)))
+    return cost, tuple(sorted(set(map(float, amounts))))
 
 
-def _check_reach(space: ShapeSpace, costs: LayerCosts, budget: float) -> None:
-    least, cost = space.smallest(), costs.cost
-    over = costs.of(least) - budget
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"{name}=" for name in names)
+
+
+def _check_reach(least: tuple[LayerShape, ...], costs: LayerCosts, budget: float) -> None:
+    cost, over = costs.cost, costs.of(least) - budget
     if over > 0:
         raise ValueError(
             f"{cost}={budget:g} is out of reach: the smallest shape, {size_name(least)}, costs "

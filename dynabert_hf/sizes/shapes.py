@@ -51,32 +51,15 @@ class ShapeSpace:
             SubNetworkError: If it was cut by extraction.
             ValueError: If the importance is of another network, or a floor is not possible.
         """
-        if config.stored_shape is not None:
-            raise SubNetworkError(
-                "This model was cut by extraction. Shapes are searched for in a whole network: give the model that it "
-                "was extracted from."
-            )
-        most_heads, most_neurons, group = config.num_attention_heads, config.intermediate_size, head_group(config)
-        step = most_neurons * group // most_heads if neuron_step is None else neuron_step
-        for name, number, most in (
-            ("min_heads", min_heads, most_heads),
-            ("min_neurons", min_neurons, most_neurons),
-            ("neuron_step", step, most_neurons),
-        ):
-            if not isinstance(number, Integral) or not 1 <= int(number) <= most:
-                raise ValueError(f"{name}={number!r} is not possible. Give a whole number from 1 to {most}.")
+        heads, neurons = possible_counts(config, min_heads=min_heads, min_neurons=min_neurons, neuron_step=neuron_step)
         scores = [np.asarray(each, dtype=float) for each in (importance.heads, importance.neurons)]
-        expected = [(config.num_hidden_layers, each) for each in (most_heads, most_neurons)]
+        expected = [(config.num_hidden_layers, each[-1]) for each in (heads, neurons)]
         given = [score.shape for score in scores]
         if given != expected:
             raise ValueError(
                 f"The importance has shapes {given}, this model needs {expected}. Give what measure_importance "
                 "returned for it."
             )
-        heads = tuple(each for each in range(group, most_heads + 1, group) if each >= min_heads)
-        neurons = tuple(
-            each for each in range(most_neurons % step or step, most_neurons + 1, step) if each >= min_neurons
-        )
         kept = {tuple(layer.index for layer in config.resolve(SubNetwork(1.0, depth))) for depth in config.depths}
         worths = _worths(scores[0], heads), _worths(scores[1], neurons)
         return cls(heads, neurons, *worths, depths=tuple(sorted(kept, key=len)))
@@ -187,6 +170,34 @@ class ShapeSpace:
             LayerShape(layer, self.heads[heads], self.neurons[neurons])
             for layer, (heads, neurons) in sorted(levels.items())
         )
+
+
+def possible_counts(
+    config: ElasticConfigMixin, *, min_heads: int, min_neurons: int, neuron_step: int | None
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The numbers of heads, and those of neurons, that a kept layer of a whole network may have.
+
+    Raises:
+        SubNetworkError: If it was cut by extraction.
+        ValueError: If a floor is not possible.
+    """
+    if config.stored_shape is not None:
+        raise SubNetworkError(
+            "This model was cut by extraction. Shapes are searched for in a whole network: give the model that it was "
+            "extracted from."
+        )
+    most_heads, most_neurons, group = config.num_attention_heads, config.intermediate_size, head_group(config)
+    step = most_neurons * group // most_heads if neuron_step is None else neuron_step
+    for name, number, most in (
+        ("min_heads", min_heads, most_heads),
+        ("min_neurons", min_neurons, most_neurons),
+        ("neuron_step", step, most_neurons),
+    ):
+        if not isinstance(number, Integral) or not 1 <= int(number) <= most:
+            raise ValueError(f"{name}={number!r} is not possible. Give a whole number from 1 to {most}.")
+    heads = tuple(each for each in range(group, most_heads + 1, group) if each >= min_heads)
+    first = most_neurons % step or step
+    return heads, tuple(each for each in range(first, most_neurons + 1, step) if each >= min_neurons)
 
 
 def _worths(scores: np.ndarray, counts: Sequence[int]) -> np.ndarray:

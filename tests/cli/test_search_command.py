@@ -89,7 +89,10 @@ def test_a_table_fits_a_terminal(folder, capsys):
     [
         ((), "No budgets were given. Possible is one of"),
         (("--flops", "0"), "--flops [0.0] is not a budget. Give finite numbers above 0"),
-        (("--flops", "1e6", "--latency-ms", "5"), "['latency_ms', 'flops'] were given. Possible is one of"),
+        (("--flops", "1e6", "--latency-ms", "5"), "--latency-ms, --flops were given. Possible is one of"),
+        (("--flops", "10"), "--flops 10 is out of reach: the smallest shape, l0h1n12, costs"),
+        (("--latency-ms", "1e-9", "--rounds", "2"), "--latency-ms 1e-09 is out of reach: the smallest shape, l0h1n12"),
+        (("--flops", "1e6", "--sequence-length", "21"), "--sequence-length 21 is longer than the 20 tokens"),
     ],
 )
 def test_budgets_that_cannot_be_are_refused_before_importance_is_measured(
@@ -102,7 +105,6 @@ def test_budgets_that_cannot_be_are_refused_before_importance_is_measured(
 
 def test_what_cannot_be_searched_for_is_refused(folder, capsys):
     for message, arguments in {
-        "is out of reach: the smallest shape, l0h1n12, costs": ("--flops", "10"),
         "Shapes are searched for under one setting": ("--flops", "1e6", "--batch-size", "1", "8"),
         "These have no effect where costs are counted from shapes: --runtime. Possible": (
             "--flops",
@@ -110,11 +112,12 @@ def test_what_cannot_be_searched_for_is_refused(folder, capsys):
             "--runtime",
             "onnxruntime",
         ),
-        "--sequence-length 21 is longer than the 20 tokens": ("--flops", "1e6", "--sequence-length", "21"),
-        "time_limit_s=-60.0 is no time. Give a number of seconds": ("--flops", "1e6", "--minutes", "-1"),
-        "time_limit_s=nan is no time": ("--flops", "1e6", "--minutes", "nan"),
     }.items():
         assert run(folder, *arguments) == 1
         assert message in capsys.readouterr().err
+    for minutes in ("-1", "nan"):
+        with pytest.raises(SystemExit, match="2"):
+            run(folder, "--flops", "1e6", "--minutes", minutes)
+        assert f"--minutes: {minutes} is not possible; give at least 0" in capsys.readouterr().err
     assert run(folder, "--flops", "1e6", file="empty.csv") == 1
     assert "has no rows. Give" in capsys.readouterr().err
