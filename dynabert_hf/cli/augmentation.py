@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from rich.console import Console
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from ..data.augmentation import WordReplacement
-from ..data.augmented_files import augment_file
+from ..data.augmented_files import augment_file, check_output
 from ..data.labelled_text import usual_texts
 from ..data.word_vectors import WordVectors
 from .inputs import config_of, fastest_device, load_with_head
@@ -19,9 +20,12 @@ from .tables import print_json
 
 def augment(arguments: Namespace, console: Console) -> None:
     """A file with changed copies of its texts."""
+    check_output(Path(arguments.output))  # before vectors are read, which takes minutes
+    model = _masked_lm(arguments)
+    columns = arguments.text_column or usual_texts(arguments.file, model)
     vectors = None if arguments.word_vectors is None else WordVectors.from_file(arguments.word_vectors)
     replacement = WordReplacement(
-        _masked_lm(arguments),
+        model,
         AutoTokenizer.from_pretrained(arguments.model),
         vectors=vectors,
         num_candidates=arguments.candidates,
@@ -31,7 +35,7 @@ def augment(arguments: Namespace, console: Console) -> None:
         arguments.file,
         arguments.output,
         replacement,
-        text_columns=arguments.text_column or usual_texts(arguments.file, replacement.model),
+        text_columns=columns,
         copies=arguments.copies,
         seed=arguments.seed,
     )

@@ -9,9 +9,9 @@ from typing import Any
 from rich.console import Console
 
 from ..data.labelled_text import LabelledText
-from ..model.subnetwork import parse_size, size_name
+from ..model.subnetwork import size_name
 from ..sizes.calibration import kind_of_choice
-from ..sizes.cascade import CascadeRecord, measure_cascade
+from ..sizes.cascade import CascadeRecord, measure_cascade, ordered_sizes
 from ..sizes.choosing import check_budgets, recommend
 from ..sizes.evaluation import store_temperatures
 from ..sizes.records import SizeRecord
@@ -35,7 +35,7 @@ def choose_cascade(arguments: Namespace, console: Console) -> int:
         )
     config_file = stored_config(arguments) if arguments.store else None
     model = load_model(arguments.model)
-    small, large = parse_size(arguments.small), parse_size(arguments.large)
+    small, large = ordered_sizes(model.config, arguments.small, arguments.large)  # before anything is measured
     text = labelled_text(arguments, model)
     if not isinstance(text, LabelledText):
         raise ValueError(

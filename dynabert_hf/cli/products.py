@@ -115,11 +115,11 @@ def trim(arguments: Namespace, console: Console) -> None:
 
 def export(arguments: Namespace, console: Console) -> None:
     """Sizes as ONNX, and in int8 with its accuracy if asked."""
-    model = load_model(arguments.model)
-    text = labelled_text(arguments, model) if arguments.int8 else None
-    sizes = named_sizes(arguments, model) if arguments.all else arguments.sizes
     with new_folder(Path(arguments.output)) as folder:
         folder.rmdir()  # export_onnx makes it
+        model = load_model(arguments.model)
+        text = labelled_text(arguments, model) if arguments.int8 else None
+        sizes = named_sizes(arguments, model) if arguments.all else arguments.sizes
         result = export_onnx(model, folder, sizes=sizes, tokenizer=load_tokenizer(arguments.model))
         rows = {
             size: {"file": path.name, "max_difference": result.max_differences[size]}

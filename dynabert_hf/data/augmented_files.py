@@ -66,9 +66,9 @@ def augment_rows(
 
     Raises:
         TypeError: If the rows are no `datasets.Dataset`.
-        ValueError: If a column is missing, a row has no text in one, or `copies` is not at least 1.
+        ValueError: If a column is missing, a row has no text in one, or `copies` or `seed` is not possible.
     """
-    check_copies(copies)
+    _check_draws(copies, seed)
     text_columns = _columns_of(rows, text_columns)
     if not len(rows):
         return rows.select([])
@@ -121,12 +121,8 @@ def augment_file(
             lists of a column, or the folder of parts belongs to another augmentation.
     """
     path, output, text_columns = Path(path), Path(output), as_names(text_columns) or ()
-    check_copies(copies)
-    if output.suffix not in WRITERS:
-        raise ValueError(f"{str(output)!r} ends in {output.suffix!r}. Possible is one of {', '.join(WRITERS)}.")
-    if output.exists():
-        raise FileExistsError(f"{str(output)!r} exists, and nothing is overwritten. Give another path, or remove it.")
-    check_writable_file(output)
+    _check_draws(copies, seed)
+    check_output(output)
     rows = read_rows(path, needed=_columns_as_written(path, text_columns), as_text=True)
     flat = (datasets.Value, datasets.ClassLabel)
     nested = [name for name, kind in rows.features.items() if not isinstance(kind, flat)]
@@ -161,14 +157,25 @@ def augment_file(
     return len(whole)
 
 
-def check_copies(copies: int) -> None:
-    """Check a number of copies.
+def check_output(output: Path) -> None:
+    """Check that a file of rows can be written, and is not there yet.
 
     Raises:
-        ValueError: If it is not at least 1.
+        ValueError: If its suffix is no possible one.
+        FileExistsError: If it exists.
+        OSError: If it cannot be written.
     """
-    if copies < 1:
-        raise ValueError(f"copies={copies} is not possible. Give at least 1.")
+    if output.suffix not in WRITERS:
+        raise ValueError(f"{str(output)!r} ends in {output.suffix!r}. Possible is one of {', '.join(WRITERS)}.")
+    if output.exists():
+        raise FileExistsError(f"{str(output)!r} exists, and nothing is overwritten. Give another path, or remove it.")
+    check_writable_file(output)
+
+
+def _check_draws(copies: int, seed: int) -> None:
+    for name, number, least in (("copies", copies, 1), ("seed", seed, 0)):
+        if number < least:
+            raise ValueError(f"{name}={number} is not possible. Give at least {least}.")
 
 
 def _columns_of(rows: Any, asked: Sequence[str] | str) -> Sequence[str]:

@@ -136,7 +136,7 @@ class Cascade:
             name = (self.config.architectures or ["Model"])[0]
         self.kind = kind_of_choice(name, self.config)
         self.threshold = float(threshold)
-        self.small, self.large = _ordered(self.config, small, large)
+        self.small, self.large = ordered_sizes(self.config, small, large)
         known = self.config.temperatures or {}
         if temperatures is None:
             temperatures = [known.get(size_name(size), 1.0) for size in (self.small, self.large)]
@@ -237,7 +237,7 @@ def measure_cascade(
     """
     check_elastic(model)
     kind = kind_of_choice(elastic_class_name(model), model.config)
-    sizes = _ordered(model.config, small, large)
+    sizes = ordered_sizes(model.config, small, large)
     both = _costs_of(model, sizes, costs)
     logits = [torch.as_tensor(each) for each in predict_sizes(model, sizes, text)]
     known = model.config.temperatures or {}
@@ -298,8 +298,12 @@ def _parameters_of(model: ElasticModelMixin, sizes: Sequence[AnySize]) -> int:
     return count_parameters(model, [union[index] for index in sorted(union)]).total
 
 
-def _ordered(config: Any, small: Size, large: Size) -> tuple[AnySize, AnySize]:
-    """Both sizes, which have to be possible, the first of them the smaller."""
+def ordered_sizes(config: Any, small: Size, large: Size) -> tuple[AnySize, AnySize]:
+    """Both sizes, which have to be possible, the first of them the smaller.
+
+    Raises:
+        SubNetworkError: If that is not so.
+    """
     sizes = as_size(small), as_size(large)
     for size in sizes:
         config.resolve(size)

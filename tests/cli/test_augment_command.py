@@ -96,6 +96,12 @@ def test_a_full_disk_is_told_of_by_the_file_that_was_asked_for(folder, capsys, m
         ([], "nowhere", "nowhere' holds no model: "),
         (["--word-vectors", "nowhere.txt"], "mlm", "There is no file 'nowhere.txt'. Give a text file of word vectors"),
         (["--text-column", "three"], "mlm", "has no column ['three']"),
+        (
+            ["--output", "more.pdf", "--word-vectors", "nowhere.txt"],
+            "mlm",
+            "'more.pdf' ends in '.pdf'. Possible is one",
+        ),
+        (["--seed", "-1"], "mlm", "--seed -1 is not possible. Give at least 0"),
         (["--probability", "2"], "mlm", "--candidates 15 and --probability 2.0 were given. Give at least 1 candidate"),
     ],
 )

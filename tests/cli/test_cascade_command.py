@@ -20,8 +20,8 @@ def folder(tmp_path_factory):
     return save_reviews(tmp_path_factory.mktemp("cascade"))
 
 
-def run(folder, *arguments, file="dev.csv"):
-    return main(["cascade", str(folder / "model"), *SIZES, "--file", str(folder / file), *arguments])
+def run(folder, *arguments, file="dev.csv", sizes=SIZES):
+    return main(["cascade", str(folder / "model"), *sizes, "--file", str(folder / file), *arguments])
 
 
 def test_the_threshold_is_the_one_that_the_package_recommends(folder, capsys):
@@ -78,6 +78,12 @@ def test_what_cannot_be_chosen_is_said(folder, capsys):
     assert "--sequence-length 21 is longer than the 20 tokens that fit this model" in capsys.readouterr().err
     assert run(folder, "--flops", "1e9", file="empty.csv") == 1
     assert "has no rows. Give" in capsys.readouterr().err
+
+
+def test_sizes_in_the_wrong_order_are_refused_before_anything_is_measured(folder, capsys, monkeypatch):
+    monkeypatch.setattr("dynabert_hf.cli.cascades.measure", lambda *_: pytest.fail("measured before"))
+    assert run(folder, "--latency-ms", "9", sizes=SIZES[::-1]) == 1
+    assert "is asked first, but is no smaller than" in capsys.readouterr().err
 
 
 def test_a_model_that_is_never_unsure_is_refused_in_one_line(tmp_path, capsys, monkeypatch):

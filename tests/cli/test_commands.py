@@ -986,7 +986,9 @@ def test_export_writes_onnx_and_measures_int8(capsys, folder, reviews, tmp_path,
     assert made["accuracy"] == pytest.approx(accuracy)
     assert 0 <= made["int8_accuracy"] <= 1
     assert (tmp_path / "onnx" / "tokenizer.json").exists()
-    assert_refused(capsys, "nothing is overwritten", *arguments)
+    with monkeypatch.context() as patched:
+        patched.setattr("dynabert_hf.cli.products.load_model", lambda name: pytest.fail("loaded before"))
+        assert_refused(capsys, "nothing is overwritten", *arguments)
     arguments[2] = tmp_path / "again"
     *_, numbers, _ = run(capsys, *arguments)[1].splitlines()
     assert [float(number) for number in numbers.split()[1:3]] == pytest.approx(
