@@ -12,16 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import RandomSampler, Sampler
 from transformers import Trainer, TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, has_length, rotate_checkpoints
 from transformers.utils import logging
 
 from ..files import WRITE_ERRORS, changed, check_writable_folder
 from .arguments import DynaBertTrainingArguments, decisive
-from .order import EpochSampler
 
 logger = logging.get_logger(__name__)
 
@@ -285,15 +282,6 @@ class RecoverableTrainer(Trainer):
             final.rename(written.with_name("replaced"))
         written.rename(final)
         shutil.rmtree(written.parent, ignore_errors=True)
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
-        sampler = super()._get_train_sampler(train_dataset)
-        if not isinstance(sampler, (RandomSampler, LengthGroupedSampler)):
-            return sampler
-        if isinstance(sampler, LengthGroupedSampler):  # of one length are the examples of a step on all processes
-            sampler.batch_size *= self.args.world_size
-        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        return EpochSampler(sampler, seed=seed, epoch=lambda: int(self.state.epoch or 0))
 
 
 class _BestWhereItLies(TrainerCallback):

@@ -8,7 +8,9 @@ from typing import Any
 
 import torch
 from accelerate.utils.memory import clear_device_cache
+from torch.utils.data import RandomSampler, Sampler
 from transformers import Trainer
+from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from ..data.pooling import single_texts
 from ..data.views import FreshViews
@@ -17,11 +19,15 @@ from ..tasks import is_sentence_encoder, without_labels
 from .accounting import Items, Shares, of_labelled
 from .arguments import DynaBertTrainingArguments
 from .distillation import loss_of_labelled_rows
+from .order import EpochSampler
 from .teaching import Teacher, ask
 
 
 class TaughtTrainer(Trainer):
-    """transformers' `Trainer` with losses that are means over all items of a step, however it is divided."""
+    """transformers' `Trainer` with losses that are means over all items of a step, however it is divided.
+
+    The order of the examples depends on the seed and the epoch alone.
+    """
 
     args: DynaBertTrainingArguments
     model: Any
@@ -45,6 +51,15 @@ class TaughtTrainer(Trainer):
         finally:
             for weight in frozen:
                 weight.requires_grad_()
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
+        sampler = super()._get_train_sampler(train_dataset)
+        if not isinstance(sampler, (RandomSampler, LengthGroupedSampler)):
+            return sampler
+        if isinstance(sampler, LengthGroupedSampler):  # of one length are the examples of a step on all processes
+            sampler.batch_size *= self.args.world_size
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        return EpochSampler(sampler, seed=seed, epoch=lambda: int(self.state.epoch or 0))
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
         """The batches of an optimiser step, and the items that its losses are means over, averaged over processes.

@@ -12,8 +12,8 @@ from transformers import AutoTokenizer
 from dynabert_hf import DynaBertTrainer, DynaBertTrainingArguments, specialise, train_dynabert
 from dynabert_hf.training.arguments import RECOMPUTE
 from helpers.recipes import GRID, make_teacher
-from helpers.sentences import make_pairs, make_texts, save_encoder
-from helpers.tiny import make_small
+from helpers.sentences import WORDS, make_pairs, make_texts, save_encoder
+from helpers.tiny import make_small, make_tokenizer
 from helpers.trainers import FirstGradients, make_dataset
 
 CASES = [("width", 1, False), ("depth", 1, False), ("depth", 1, True), ("depth", 2, True), ("finetune", 2, False)]
@@ -128,6 +128,17 @@ def run_encoder(folder, *, num_processes):
         small.save_pretrained(folder / f"small-{num_processes}")
 
 
+def run_by_length(folder, *, num_processes):
+    """One size alone, on rows of several lengths, which by default are grouped by them."""
+    rows = [{"input_ids": row["input_ids"][: sum(row["attention_mask"])]} for row in make_dataset(48)]
+    settings = {"num_train_epochs": 1, "optim": "sgd", "learning_rate": 0.05, "warmup_steps": 0}
+    settings |= {"per_device_train_batch_size": 8 // num_processes, "use_cpu": True, "disable_tqdm": True}
+    tokenizer = make_tokenizer(WORDS)
+    small = specialise(make_small(), "w0.5-d0.5", train_dataset=rows, processing_class=tokenizer, **settings)
+    if PartialState().is_main_process:
+        small.save_pretrained(folder / f"by-length-{num_processes}")
+
+
 def main(folder, num_processes):
     for case in CASES:
         tensors = train(folder, *case, num_processes=num_processes)
@@ -135,6 +146,7 @@ def main(folder, num_processes):
             save_file(tensors, folder / f"{case_name(*case)}-{num_processes}.safetensors")
     run_recipe(folder / f"recipe-{num_processes}", num_processes=num_processes)
     run_encoder(folder, num_processes=num_processes)
+    run_by_length(folder, num_processes=num_processes)
     if num_processes > 1:
         assert torch.distributed.get_world_size() == num_processes
         assert torch.distributed.get_backend() == "gloo"

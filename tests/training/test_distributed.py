@@ -54,6 +54,12 @@ def test_two_processes_make_the_sizes_of_a_sentence_encoder_that_one_makes(train
         assert other["spearman"] == pytest.approx(row["spearman"], abs=1e-6)
 
 
+def test_two_processes_make_of_rows_grouped_by_length_the_size_that_one_makes(trained):
+    one, two = (load_file(trained / f"by-length-{number}" / "model.safetensors") for number in (1, 2))
+    for name in one:
+        torch.testing.assert_close(two[name], one[name], rtol=0, atol=1e-5, msg=name)
+
+
 def test_recomputed_activations_give_the_same_gradients(trained):
     kept, recomputed = (load_file(trained / f"depth-1-{how}-2.safetensors") for how in ("kept", "recomputed"))
     for name, tensor in kept.items():
