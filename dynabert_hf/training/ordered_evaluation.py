@@ -250,7 +250,8 @@ def unchanged(model: torch.nn.Module) -> Iterator[None]:
     """
     attributes, config = dict(vars(model)), vars(getattr(model, "config", model))
     fields = {name: config.get(name, config) for name in ("problem_type", "use_cache")}
-    weights = [(parameter, parameter.data) for parameter in model.parameters()]
+    tensors = [tensor for weight in model.parameters() for tensor in (weight, weight.grad) if tensor is not None]
+    numbers = [(tensor, tensor.data) for tensor in tensors]
     buffers = [(module, *item) for module in model.modules() for item in module.named_buffers(recurse=False)]
     try:
         with same_modes(model), without_recording(model):
@@ -264,9 +265,9 @@ def unchanged(model: torch.nn.Module) -> Iterator[None]:
         for name in vars(model).keys() - attributes - {HOOKED}:
             delattr(model, name)
         vars(model).update(attributes)
-        for parameter, before in weights:
-            if (parameter.dtype, parameter.device) != (before.dtype, before.device):
-                parameter.data = before
+        for tensor, before in numbers:
+            if (tensor.dtype, tensor.device) != (before.dtype, before.device):
+                tensor.data = before
         for module, name, buffer in buffers:
             setattr(module, name, buffer)
 

@@ -228,7 +228,9 @@ def test_metrics_get_the_predictions_of_the_head_alone(tmp_path, extra):
 
 
 def state_of(model):
-    return {name: (weight.dtype, weight.clone()) for name, weight in model.state_dict(keep_vars=True).items()}
+    """Weights and their gradients, and number formats."""
+    tensors = {**model.state_dict(keep_vars=True), **{weight: weight.grad for weight in model.parameters()}}
+    return {name: (tensor.dtype, tensor.clone()) for name, tensor in tensors.items()}
 
 
 @pytest.mark.parametrize("settings", [{}, {"bf16_full_eval": True}, {"fp16_full_eval": True}])
@@ -243,13 +245,15 @@ def test_what_is_measured_is_as_before(tmp_path, settings):
         (model, trainer.evaluate),
         (stock, lambda: evaluate_one_size(stock, trainer.args, eval_dataset=make_dataset())),
     ):
+        for weight in each.parameters():
+            weight.grad = torch.full_like(weight, 0.1)
         weights, modes = state_of(each), [module.training for module in each.modules()]
         config, parameters = copy.deepcopy(each.config.to_dict()), list(each.parameters())
         loss = next(value for name, value in measure().items() if name.endswith("loss"))
         assert np.isfinite(loss)
-        for name, weight in each.state_dict(keep_vars=True).items():
-            assert weight.dtype == weights[name][0]
-            assert torch.equal(weight, weights[name][1]), name
+        for name, (dtype, tensor) in state_of(each).items():
+            assert dtype == weights[name][0]
+            assert torch.equal(tensor, weights[name][1]), name
         assert all(one is two for one, two in zip(each.parameters(), parameters, strict=True))
         assert [module.training for module in each.modules()] == modes
         assert each.config.to_dict() == config
