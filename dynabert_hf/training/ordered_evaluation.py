@@ -192,6 +192,8 @@ class OrderedEvaluation(Trainer):
         if prediction_loss_only:
             return loss, None, None
         names = task_of(self.model).outputs
+        if isinstance(outputs, tuple):  # of a compute_loss of the user's own; transformers takes the first for the loss
+            outputs = dict(enumerate(outputs[1:]))
         if not outputs.keys() & set(names):  # of a compute_loss of the user's own, all that transformers would take
             names = tuple(name for name in outputs if name != "loss")
         predictions = tuple(outputs[name] for name in names if name not in (ignore_keys or ()))

@@ -11,6 +11,7 @@ from accelerate.utils.memory import clear_device_cache
 from torch.utils.data import RandomSampler, Sampler
 from transformers import Trainer
 from transformers.trainer_pt_utils import LengthGroupedSampler
+from transformers.utils import ModelOutput
 
 from ..data.pooling import single_texts
 from ..data.views import FreshViews
@@ -121,9 +122,10 @@ class TaughtTrainer(Trainer):
                 )
             labels = inputs.get("labels")
             if labels is not None and labels.is_floating_point() and labels.isnan().any():
-                outputs = model(**without_labels(inputs), **wanted)
+                outputs: Any = model(**without_labels(inputs), **wanted)
                 return loss_of_labelled_rows(outputs, labels, self.model.config, self.compute_loss_func), outputs
-            loss, outputs = self.compute_loss(model, {**inputs, **wanted}, return_outputs=True)
+            loss, answer = self.compute_loss(model, {**inputs, **wanted}, return_outputs=True)
+            outputs = ModelOutput(**answer)  # which a compute_loss of the user's own may give as a dictionary
             if "logits" in outputs and outputs.logits.ndim == 1:  # DeBERTa flattens values beside labels
                 outputs["logits"] = outputs.logits[:, None]
             return of_labelled(loss, inputs), outputs

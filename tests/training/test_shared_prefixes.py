@@ -165,6 +165,19 @@ def test_a_loss_of_ones_own_gets_separate_passes(tmp_path, kind):
     assert count_runs(trainer, with_labels(make_batch())) == {"embeddings": 12, "layers": 4 * 13}
 
 
+class GivesADictionary(DynaBertTrainer):
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        outputs = model(**inputs)
+        return (outputs.loss, dict(outputs)) if return_outputs else outputs.loss
+
+
+def test_a_student_may_answer_by_a_plain_dictionary(tmp_path):
+    trainer, batch = make_trainer(tmp_path, "depth", label_weight=0.5), with_labels(make_batch())
+    expected = trainer.training_step(trainer.model, batch)
+    trainer.__class__ = GivesADictionary
+    torch.testing.assert_close(trainer.training_step(trainer.model, batch), expected, rtol=0, atol=1e-6)
+
+
 def test_a_compiled_model_gets_separate_passes(tmp_path):
     trainer = make_trainer(tmp_path, "finetune")
     sizes = trainer.model.config.subnetworks

@@ -478,9 +478,18 @@ class NamesItsOutputs(DynaBertTrainer):
         return (outputs.loss, {"loss": outputs.loss, "outputs": outputs.logits}) if return_outputs else outputs.loss
 
 
-def test_predictions_under_another_name_are_those_of_the_head(tmp_path):
+class GivesATuple(DynaBertTrainer):
+    """Returns the outputs as a tuple, of which transformers takes all but the first."""
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        outputs = model(**inputs)
+        return (outputs.loss, outputs.to_tuple()) if return_outputs else outputs.loss
+
+
+@pytest.mark.parametrize("kind", [NamesItsOutputs, GivesATuple])
+def test_predictions_under_another_name_are_those_of_the_head(tmp_path, kind):
     plain = make_trainer(tmp_path, "finetune", compute_metrics=accuracy)
-    own = NamesItsOutputs(plain.model, None, plain.args, compute_metrics=accuracy)
+    own = kind(plain.model, None, plain.args, compute_metrics=accuracy)
     predictions = own.predict(make_dataset()).predictions
     for size, values in plain.predict(make_dataset()).predictions.items():
         assert np.array_equal(predictions[size], values)
