@@ -163,12 +163,18 @@ class Cascade:
 
         Args:
             **inputs: What the model takes, by name, each with a row for every text; labels are passed over.
+
+        Raises:
+            ValueError: If there is no text.
         """
         rows = {
             name: torch.as_tensor(value, device=self.device)
             for name, value in inputs.items()
             if value is not None and name != "labels"
         }
+        for name, value in rows.items():
+            if not value.numel():
+                raise ValueError(f"{name} has shape {tuple(value.shape)}. Possible is at least one token; give a text.")
         small, large = self._runners
         logits = small(rows)
         confidences = confidence(logits, self.temperatures[0], kind=self.kind)

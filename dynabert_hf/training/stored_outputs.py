@@ -79,12 +79,12 @@ def store_teacher_outputs(
         OSError: If the folder cannot be written to.
     """
     check_whole(teacher)
+    _check(dataset, dtype)
     folder = Path(folder)
     if data_collator is None:
         dataset = read_datasets({"dataset": dataset}, teacher, processing_class)[0]["dataset"]
         check_tokenised("dataset", dataset)
         _check_masked(teacher, dataset)
-    _check(dataset, dtype)
     rows_a_part = ROWS_A_PART[hidden_states]
     about: dict[str, Any] = {
         "teacher": asdict(TeacherFacts.of(teacher)),

@@ -331,6 +331,13 @@ def test_shapes_need_not_nest_in_each_other_but_both_in_the_model(model):
         Cascade(model.extract(shapes[0]), *shapes, threshold=threshold)
 
 
+@pytest.mark.parametrize("texts", [0, 2])
+def test_no_text_is_refused_by_name(model, texts):
+    nothing = {name: tensor[:texts, :0] if texts else tensor[:0] for name, tensor in make_batch().items()}
+    with pytest.raises(ValueError, match=rf"input_ids has shape \({texts}, .*at least one token; give a text"):
+        Cascade(model, SMALL, LARGE, threshold=0.5)(**nothing)
+
+
 def test_what_cannot_be_a_cascade_is_refused(model):
     with pytest.raises(SubNetworkError, match=r"w0.75-d1 is asked first, but is no smaller than w0.25-d0.5"):
         Cascade(model, LARGE, SMALL, threshold=0.5)
