@@ -12,7 +12,7 @@ from rich.table import Table
 from script_errors import in_one_line
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
-from dynabert_hf.cli.inputs import refused_by_name
+from dynabert_hf.cli.inputs import load_with_head
 from dynabert_hf.families import check_elastic
 
 
@@ -33,8 +33,7 @@ def main():
 
 def run(arguments):
     """Show what three sizes say of each sentence."""
-    with refused_by_name(arguments.model, OSError):
-        model = AutoModelForSequenceClassification.from_pretrained(arguments.model)
+    model = load_with_head(AutoModelForSequenceClassification, arguments.model, "model that classifies texts")
     check_elastic(model)
     classify = pipeline("text-classification", model=model, tokenizer=AutoTokenizer.from_pretrained(arguments.model))
     sizes = model.config.subnetworks

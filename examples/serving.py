@@ -31,7 +31,7 @@ from dynabert_hf import (
     profile,
     read_stored_metrics,
 )
-from dynabert_hf.cli.inputs import refused_by_name
+from dynabert_hf.cli.inputs import load_with_head
 from dynabert_hf.data.encoding import most_tokens
 from dynabert_hf.families import check_elastic
 from dynabert_hf.model.subnetwork import size_name
@@ -147,8 +147,7 @@ def main(arguments=None):
 def run(arguments):
     """Measure the sizes of a model, and answer requests."""
     torch.set_num_threads(1)  # requests run beside each other instead
-    with refused_by_name(arguments.model, OSError):
-        model = AutoModelForSequenceClassification.from_pretrained(arguments.model)
+    model = load_with_head(AutoModelForSequenceClassification, arguments.model, "model that classifies texts")
     check_elastic(model)
     metric = arguments.metric or leading_metric(model.config)
     try:

@@ -267,6 +267,8 @@ def _texts(name: str, examples: Sequence[Mapping[str, Any]], column: str) -> lis
 
 
 def _check_room(name: str, questions: Sequence[str], tokenizer: Any, *, max_length: int, stride: int) -> None:
+    if stride < 0:
+        raise ValueError(f"{name}: windows that share {stride} tokens are not possible. Give a number of at least 0.")
     special = tokenizer.num_special_tokens_to_add(pair=True)
     room = max_length - special - stride - 1
     lengths = [len(ids) for ids in tokenizer(list(questions), add_special_tokens=False)["input_ids"]]

@@ -58,6 +58,13 @@ def test_neighbouring_windows_share_as_many_tokens_as_the_page_says(tokenizer, m
     assert len(first & second) == shared
 
 
+def test_windows_that_share_less_than_nothing_are_refused(tokenizer):
+    with pytest.raises(
+        ValueError, match=r"windows that share -1 tokens are not possible\. Give a number of at least 0"
+    ):
+        cut(tokenizer, stride=-1)
+
+
 @pytest.mark.parametrize("form", ["numpy", "torch"])
 def test_questions_are_read_alike_in_every_format_of_a_data_set(tokenizer, form):
     assert cut(tokenizer, Dataset.from_list(ROWS).with_format(form)).windows == cut(tokenizer).windows

@@ -51,11 +51,15 @@ def test_what_is_for_people_ends_a_script_in_one_line_and_a_crash_shows_where():
         raise KeyboardInterrupt
 
 
-def test_classify_tells_a_model_that_is_not_there_from_one_without_sizes(monkeypatch, tmp_path):
-    make_model().to_backbone().save_pretrained(tmp_path)
+def test_classify_tells_a_model_that_is_not_there_from_one_without_sizes_or_without_a_head(monkeypatch, tmp_path):
+    make_model().to_backbone().save_pretrained(tmp_path / "stock")
+    make_model("Bert", "ForQuestionAnswering").save_pretrained(tmp_path / "reader")
     for name, message in {
         "no/model": r"^classify.py: 'no/model' holds no model: .* or a Hub id\.$",
-        str(tmp_path): "^classify.py: The model is a BertForSequenceClassification, which has one size only. Possible ",
+        str(tmp_path / "reader"): "reader' is no model that classifies texts: .*classifier.* would be random. Give one",
+        str(
+            tmp_path / "stock"
+        ): "^classify.py: The model is a BertForSequenceClassification, which has one size only. Possible ",
     }.items():
         monkeypatch.setattr(sys, "argv", ["classify.py", name, "A film."])
         with pytest.raises(SystemExit, match=message):
