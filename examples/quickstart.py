@@ -21,6 +21,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import embedded
@@ -45,6 +46,7 @@ from transformers import (
 
 from dynabert_hf import measure_latency, train_dynabert
 from dynabert_hf.cli.inputs import config_of
+from dynabert_hf.cli.options import options_of, with_options
 from dynabert_hf.data.columns import draw, drawn_rows
 from dynabert_hf.data.fingerprints import fingerprint_of_rows
 from dynabert_hf.data.text_files import read_rows
@@ -112,6 +114,7 @@ def check_together(parser, arguments):
         "The embedded data have one text and one label column. Name data, too.": columns and not names_data(arguments),
         "--num-train has no effect with --smoke. Leave one of them out.": arguments.smoke and num_train is not None,
         f"--num-train {num_train} is not possible. Give at least 2.": num_train is not None and num_train < 2,
+        f"--seed {arguments.seed} is not possible. Give 0 to {2**32 - 1}.": not 0 <= arguments.seed < 2**32,
     }.items():
         if applies:
             parser.error(message)
@@ -263,7 +266,7 @@ def fine_tune(base, data, tokenizer, settings, seed):
 
 def main():
     arguments = parse_arguments()
-    with in_one_line("quickstart.py"):
+    with in_one_line("quickstart.py", partial(with_options, options=options_of(arguments))):
         run(arguments)
 
 

@@ -16,6 +16,7 @@ import json
 import threading
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import torch
@@ -32,6 +33,7 @@ from dynabert_hf import (
     read_stored_metrics,
 )
 from dynabert_hf.cli.inputs import load_with_head
+from dynabert_hf.cli.options import options_of, with_options
 from dynabert_hf.data.encoding import most_tokens
 from dynabert_hf.families import check_elastic
 from dynabert_hf.model.subnetwork import size_name
@@ -140,7 +142,8 @@ def main(arguments=None):
     arguments = parser.parse_args(arguments)
     if bool(arguments.cascade) != bool(arguments.file):
         parser.error("--cascade and --file go together: give two sizes, and labelled text to measure them on")
-    with in_one_line("serving.py"):
+    reword = partial(with_options, options=options_of(arguments, sequence_length="length"))
+    with in_one_line("serving.py", reword):
         run(arguments)
 
 

@@ -20,7 +20,7 @@ from .augmentation import augment
 from .cascades import choose_cascade
 from .demo import demo
 from .measurements import evaluate, profile_sizes, show
-from .options import with_options
+from .options import options_of, with_options
 from .outputs import store_outputs
 from .predictions import predict
 from .products import export, extract, push, specialise_size, trim
@@ -72,18 +72,12 @@ def run(arguments: Namespace) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except _EXPECTED as error:
-        told = with_options(str(error), _options(arguments))
+        told = with_options(str(error), options_of(arguments, **_CALLED))
         print(f"dynabert {arguments.command}: {' '.join(told.split())}", file=sys.stderr)
         return 1
     finally:
         logging.set_verbosity(verbosity)
         datasets.logging.set_verbosity(verbosity_of_data)
-
-
-def _options(arguments: Namespace) -> dict[str, str]:
-    """By arguments of Python the options of the command line."""
-    names = {*vars(arguments), *_CALLED} - {"model"}
-    return {name: f"--{_CALLED.get(name, name).replace('_', '-')}" for name in names}
 
 
 _COMMANDS: dict[str, Callable[[Namespace, Console], int | None]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from argparse import Namespace
 from collections.abc import Mapping
 
 WHERE_SET = re.compile(r"(?<![\w.(-])([a-z]\w*)=(?:True\b)?")
@@ -10,6 +11,12 @@ WHERE_SET = re.compile(r"(?<![\w.(-])([a-z]\w*)=(?:True\b)?")
 
 VALUE_LESS = re.compile(r"[\s,;.]|$")
 """What follows where an argument is named and not set, as in `Give metric= one of these`."""
+
+
+def options_of(arguments: Namespace, **called: str) -> dict[str, str]:
+    """By arguments of Python the options of a command line; `called` says which have other names."""
+    names = {*vars(arguments), *called} - {"model"}  # which has its place, and no name
+    return {name: f"--{called.get(name, name).replace('_', '-')}" for name in names}
 
 
 def with_options(message: str, options: Mapping[str, str]) -> str:

@@ -102,6 +102,7 @@ def test_a_missing_column_is_named_with_those_that_are_there(tmp_path):
         (["--text-column", "review"], "The embedded data have one text and one label column. Name data, too."),
         (["--smoke", "--num-train", "200"], "--num-train has no effect with --smoke. Leave one of them out."),
         (["--num-train", "1"], "--num-train 1 is not possible. Give at least 2."),
+        (["--seed", "-1"], "--seed -1 is not possible. Give 0 to 4294967295."),
     ],
 )
 def test_what_cannot_be_or_would_not_be_heeded_is_refused(monkeypatch, capsys, given, message):

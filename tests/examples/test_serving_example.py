@@ -108,6 +108,13 @@ def test_the_example_asks_for_a_checkpoint_with_accuracies(tmp_path):
         example.main([str(tmp_path), "--port", "0", "--smoke"])
 
 
+@pytest.mark.parametrize(("option", "value"), [("--p95-ms", "0.0"), ("--length", "0"), ("--metric", "f1")])
+def test_an_error_of_the_example_names_its_options(tmp_path, option, value):
+    save(tmp_path, METRICS)
+    with pytest.raises(SystemExit, match=rf"^serving.py: .*{option} ({value} is not possible|one of them)"):
+        example.main([str(tmp_path), "--port", "0", "--smoke", option, value])
+
+
 def test_the_example_cuts_a_long_text_where_the_tokenizer_knows_no_length(tmp_path, capsys, monkeypatch):
     save(tmp_path, METRICS, model_max_length=None)
     assert AutoTokenizer.from_pretrained(tmp_path).model_max_length > 10**6
