@@ -931,7 +931,17 @@ def test_recommend_ends_with_three_where_nothing_fits(capsys, folder):
 def test_budgets_and_settings_that_cannot_be_are_refused_before_anything_runs(capsys, folder, tmp_path):
     assert_refused(capsys, "No budget was given", "recommend", folder)
     assert_refused(capsys, "--latency-ms -1.0 is not a budget", "recommend", folder, "--latency-ms", -1)
-    assert_refused(capsys, "Give one value of each", "recommend", folder, "--flops", 1e9, "--batch-size", 1, 2)
+    assert_refused(
+        capsys,
+        "but --batch-size [1, 2] was given. Give one value of it",
+        "recommend",
+        folder,
+        "--flops",
+        1e9,
+        "--batch-size",
+        1,
+        2,
+    )
     too_long = "--sequence-length 21 is longer than the 20 tokens that fit this model. Give at most that"
     counted = ["recommend", folder, "--flops", 1e9]
     assert_refused(capsys, too_long, *counted, "--sequence-length", 21)
