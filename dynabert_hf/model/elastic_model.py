@@ -164,7 +164,7 @@ class ElasticModelMixin(_Model):
         gradients, `requires_grad`, device and number format. Each has its own active size, configuration, attention
         implementation, `train()` or `eval()` mode, hooks, and modules that replace others, such as adapters. A copy or
         pickle of one has weights of its own. Call `resize_token_embeddings` before: it would change the configuration
-        of one only.
+        of one only. So does training: the others still tell metrics and temperatures of the weights before.
 
         Takes the arguments of `set_active` and raises what it raises.
         """
@@ -174,7 +174,7 @@ class ElasticModelMixin(_Model):
 
     @classmethod
     def from_backbone(cls, backbone: PreTrainedModel, **kwargs: Any) -> ElasticModelMixin:
-        """A new elastic model with copies of the weights of a stock one of the same head.
+        """A new elastic model with copies of the weights of a stock one of the same head, none of them frozen.
 
         Args:
             backbone: A stock model.
@@ -196,7 +196,7 @@ class ElasticModelMixin(_Model):
 
         It runs at that size on stock linears, which `quantize_dynamic` and other tools know by their type, and is
         elastic below it: widths and depths mean the same sub-networks as in this model.
-        Its configuration says in `extracted_from` where it came from. This model stays as it is.
+        Its configuration says in `extracted_from` where it came from; no weight is frozen. This model stays as it is.
 
         Takes the arguments of `set_active` and raises what it raises.
 
