@@ -32,6 +32,7 @@ from dynabert_hf.sizes.baseline import baseline_metrics
 from dynabert_hf.training.callbacks import is_terminal, show_progress, without_bars_of_files
 from dynabert_hf.training.publishing import content_of
 from dynabert_hf.training.rehearsal import rehearse_stage
+from dynabert_hf.training.run_folder import RunFolder
 from dynabert_hf.training.size_evaluation import SizeEvaluation
 from dynabert_hf.training.stages import evaluation_arguments, stage_defaults
 
@@ -152,10 +153,13 @@ def check_splits(job):
 
 
 def check_output_folder(job):
-    """Refuse an output folder that cannot be made or written to, or holds a page that a card would replace."""
+    """Refuse an output folder that cannot be made or written to, or holds a model or page that would be replaced."""
     check_writable_folder(job.output_dir)
-    page = foreign_page(job.output_dir) if job.training_args.do_train and "stage" in job.given else None
-    if page is not None:
+    if not job.training_args.do_train:
+        return
+    if "stage" not in job.given:
+        RunFolder(job.output_dir).check_model()
+    elif (page := foreign_page(job.output_dir)) is not None:
         raise InputError(
             f"A single stage leaves its model and card in --output_dir, where {str(page)!r} is another page. Give a "
             "folder of its own, or move that page."

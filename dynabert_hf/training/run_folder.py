@@ -50,6 +50,18 @@ class RunFolder:
         [is_done] = broadcast_object_list([self.model.exists()])
         return bool(is_done)
 
+    def check_model(self) -> None:
+        """Check that a result that is there is one of the recipe.
+
+        Raises:
+            ValueError: If it is not.
+        """
+        if self.model.exists() and not self.settings_file.exists():
+            raise ValueError(
+                f"output_dir={str(self.path)!r} holds a folder 'model' that no run of the recipe left, and that "
+                "would be overwritten. Give another output_dir, or move that folder."
+            )
+
     def check(self, settings: Mapping[str, Mapping[str, Any]]) -> None:
         """Check that nothing in the folder was made with other settings, or by something else. Nothing is written.
 
@@ -59,13 +71,9 @@ class RunFolder:
         Raises:
             ValueError: If something was.
         """
+        self.check_model()
         now = _as_json(settings)
         if not self.settings_file.exists():
-            if self.model.exists():
-                raise ValueError(
-                    f"output_dir={str(self.path)!r} holds a folder 'model' that no run of the recipe left, and that "
-                    "would be overwritten. Give another output_dir, or move that folder."
-                )
             return
         before = json.loads(self.settings_file.read_text(encoding="utf-8"))
         bound = list(before) if self.model.exists() else self._with_results(list(before))

@@ -303,6 +303,9 @@ def test_a_folder_that_cannot_be_made_is_refused_before_any_work(tmp_path, revie
     model = save_model(tmp_path / "model", head=False)
     with pytest.raises(SystemExit, match=r"run_glue\.py: --output_dir '.*/file/out' cannot be written to: .* Nothing"):
         glue(*reviews, "--model_name_or_path", model, "--finetune_teacher", "--output_dir", tmp_path / "file" / "out")
+    (tmp_path / "out" / "model").mkdir(parents=True)
+    with pytest.raises(SystemExit, match=r"out' holds a folder 'model' that no run of the recipe left.* Give another"):
+        glue(*reviews, "--model_name_or_path", model, "--finetune_teacher", "--output_dir", tmp_path / "out")
 
 
 @pytest.mark.parametrize(
