@@ -50,12 +50,13 @@ class LabelledText:
 
     Args:
         batches: Inputs of the model by name, each `(batch, seq)`, padded.
-        labels: The labels in the order of the batches: of every text, or of every token, -100 where none counts; for
+        labels: The labels in the order of the data: of every text, or of every token, -100 where none counts; for
             questions the first and the last token of each answer.
         metrics: What to make of predictions and labels.
         outputs: The outputs of the model that are its predictions.
         preprocess_logits: What to keep of the logits of a batch; None: all.
         num_rows: Rows of the file; None: as many as labels.
+        order: For each row of the batches, one after the other, its number in the data; None: they are in that order.
 
     Raises:
         ValueError: If there is no batch.
@@ -67,6 +68,7 @@ class LabelledText:
     outputs: tuple[str, ...] = ("logits",)
     preprocess_logits: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = field(default=None, repr=False)
     num_rows: int | None = None
+    order: np.ndarray | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if not self.batches:
@@ -134,8 +136,9 @@ class LabelledText:
         if task.head == "ForMaskedLM":
             examples = MaskedOnce(examples, task.collator(tokenizer), seed=SEED).rows()
         check_labels(repr(str(path)), examples, model)
-        examples.sort(key=lambda example: -len(example["input_ids"]))
-        return cls._batched(examples, model, tokenizer, batch_size, metrics=task.metrics(model), num_rows=len(rows))
+        order = np.argsort([-len(example["input_ids"]) for example in examples], kind="stable")
+        told: dict[str, Any] = {"metrics": task.metrics(model), "num_rows": len(rows), "order": order}
+        return cls._batched([examples[row] for row in order], model, tokenizer, batch_size, **told)
 
     @classmethod
     def _of_questions(
@@ -156,7 +159,8 @@ class LabelledText:
         task = task_of(model)
         collate = collator_of(model, tokenizer)
         batches = [dict(collate(examples[at : at + batch_size])) for at in range(0, len(examples), batch_size)]
-        labels = [joined([batch.pop(name).numpy() for batch in batches]) for name in task.label_names]
+        by_batch = [joined([batch.pop(name).numpy() for batch in batches]) for name in task.label_names]
+        labels = [_as_in_data(each, told.get("order")) for each in by_batch]
         told = {"outputs": task.outputs, "preprocess_logits": task.preprocess_logits, **told}
         return cls(tuple(batches), _alone(labels), **told)
 
@@ -166,12 +170,12 @@ class LabelledText:
         return len(labels) if self.num_rows is None else self.num_rows
 
     def predict(self, model: ElasticModelMixin) -> Arrays:
-        """The logits of the active size of a model, in the order of `labels`; the mode of the model does not change."""
+        """The logits of the active size of a model, in the order of the data; the mode of the model does not change."""
         with evaluating(model), torch.inference_mode():
             return self._of_all(lambda **batch: model(**on_device(batch, model.device)))
 
     def _of_all(self, run: Callable[..., Any]) -> Arrays:
-        """What metrics need of the outputs of something that runs a batch, in the order of `labels`."""
+        """What metrics need of the outputs of something that runs a batch, in the order of the data."""
         found: list[list[np.ndarray]] = [[] for _ in self.outputs]
         at = 0
         for batch in self.batches:
@@ -179,7 +183,7 @@ class LabelledText:
             for name, arrays in zip(self.outputs, found, strict=True):
                 arrays.append(self._kept(torch.as_tensor(outputs[name]).float().cpu(), at))
             at += len(batch["input_ids"])
-        return _alone([joined(arrays) for arrays in found])
+        return _alone([_as_in_data(joined(arrays), self.order) for arrays in found])
 
     def labelled_batches(self) -> Iterator[dict[str, torch.Tensor]]:
         """The batches with their labels, from which a model computes its loss."""
@@ -191,7 +195,7 @@ class LabelledText:
                 spans = (torch.as_tensor(each[own]) for each in self.labels)
                 yield {**batch, **dict(zip(SPAN, spans, strict=True))}
                 continue
-            labels = torch.as_tensor(self.labels[own])
+            labels = torch.as_tensor(self._as_in_batches[own])
             yield {**batch, "labels": labels[:, :length].contiguous() if self.has_labelled_tokens else labels}
 
     @property
@@ -200,8 +204,13 @@ class LabelledText:
         longest = max(batch["input_ids"].shape[-1] for batch in self.batches)
         return self.labels.ndim == 2 and self.labels.dtype.kind == "i" and self.labels.shape[1] == longest
 
+    @property
+    def _as_in_batches(self) -> Any:
+        """The labels in the order of the batches."""
+        return self.labels if self.order is None else self.labels[self.order]
+
     def score(self, logits: Arrays) -> dict[str, float]:
-        """Metrics of logits in the order of `labels`."""
+        """Metrics of logits in the order of the data."""
         return self.metrics(EvalPrediction(logits, self.labels))
 
     def evaluate(self, model: ElasticModelMixin) -> dict[str, float]:
@@ -216,7 +225,7 @@ class LabelledText:
         """What metrics need of the logits of a batch, whose first row has this number."""
         if self.preprocess_logits is None:
             return logits.numpy()
-        labels = torch.from_numpy(self.labels[at : at + len(logits), : logits.shape[1]])
+        labels = torch.from_numpy(self._as_in_batches[at : at + len(logits), : logits.shape[1]])
         return self.preprocess_logits(logits, labels).numpy()
 
 
@@ -301,6 +310,11 @@ def joined(arrays: list[np.ndarray]) -> np.ndarray:
     filling = NEVER if arrays[0].ndim == 2 and arrays[0].dtype.kind == "f" else IGNORED
     padded = [np.pad(array, width, constant_values=filling) for array, width in zip(arrays, widths, strict=True)]
     return np.concatenate(padded)
+
+
+def _as_in_data(rows: np.ndarray, order: np.ndarray | None) -> np.ndarray:
+    """Rows of batches in the order of the data."""
+    return rows if order is None else rows[np.argsort(order)]
 
 
 def _alone(arrays: list[np.ndarray]) -> Arrays:

@@ -248,7 +248,7 @@ class _Judge:
         batches, self.model = text.batches, model
         most = max(1, max_rows // max(len(batch["input_ids"]) for batch in batches))
         every = math.ceil(len(batches) / most)  # of all lengths, since batches are sorted by length
-        self.text = replace(text, batches=batches[::every])
+        self.text = replace(text, batches=batches[::every], order=None)
         self.predicts = task_of(model).predicts
         self.kind = problem_type(model.config) if self.predicts == "text" else "single_label_classification"
         if self.predicts == "token":  # other pieces of words than the first were never trained

@@ -155,7 +155,7 @@ def test_several_labels_are_names_or_a_no_or_yes_each(tmp_path, tokenizer, label
     model = model_of(["a", "b", "c"], problem_type="multi_label_classification")
     path = write(tmp_path, ".jsonl", labels, ["film", "film a", "film a film"])
     text = LabelledText.from_file(path, model, tokenizer, batch_size=2)
-    assert text.labels.tolist() == [[0, 0, 0], [1, 0, 1], [1, 0, 0]]  # the longest text first
+    assert text.labels.tolist() == [[1, 0, 0], [1, 0, 1], [0, 0, 0]]
     assert list(text.evaluate(model)) == ["micro_f1", "accuracy"]
 
 
@@ -230,10 +230,20 @@ def test_batches_of_several_lengths_tell_the_loss_of_their_tokens(tmp_path, toke
     text = LabelledText.from_file(write_tags(tmp_path, rows), model, tokenizer, batch_size=2)
     batches = list(text.labelled_batches())
     assert [batch["labels"].shape[1] for batch in batches] == [11, 8, 5]
-    logits, labels = torch.from_numpy(text.predict(model)), torch.from_numpy(text.labels)
+    logits, labels = (torch.from_numpy(each[text.order]) for each in (text.predict(model), text.labels))
     expected = [cross_entropy(logits[at : at + 2].mT, labels[at : at + 2]) for at in (0, 2, 4)]
     torch.testing.assert_close([model(**batch).loss.detach() for batch in batches], expected)
     assert measure_importance(model, batches, progress=False).heads.all()
+
+
+def test_predictions_and_labels_are_in_the_order_of_the_file(tmp_path, tokenizer):
+    """Batches hold texts of one length: rows of predictions were those of other texts."""
+    texts = [" ".join(["film", "null", "none", "7"][:count]) for count in (2, 1, 4, 3, 4, 1)]
+    labels, model = [GOOD, BAD, BAD, GOOD, BAD, GOOD], model_of([BAD, GOOD])
+    text = LabelledText.from_file(write(tmp_path, ".csv", labels, texts), model, tokenizer, batch_size=2)
+    assert text.labels.tolist() == [1, 0, 0, 1, 0, 1]
+    alone = [model(**tokenizer(each, return_tensors="pt")).logits[0] for each in texts]
+    torch.testing.assert_close(torch.from_numpy(text.predict(model)), torch.stack(alone), rtol=0, atol=1e-6)
 
 
 def test_words_that_are_cut_off_are_counted(tmp_path, tokenizer, monkeypatch):
