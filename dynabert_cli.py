@@ -11,7 +11,9 @@ import re
 import signal
 import sys
 import textwrap
+from _thread import interrupt_main
 from collections.abc import Sequence
+from threading import Timer
 from typing import Any
 
 _EXIT_CODES = "exit codes: 0 done, 1 an error, 2 a wrong command line, 3 no size is within the budgets"
@@ -465,6 +467,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.command == "export" and arguments.file and not arguments.int8:
         parser.error("--file has no effect without --int8, whose metric it measures: give both, or leave it out")
     before = signal.signal(signal.SIGTERM, _terminate)
+    hook, sys.unraisablehook = sys.unraisablehook, _interrupt_again
     try:
         from dynabert_hf.cli.commands import run
 
@@ -472,12 +475,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:  # also while the package loads
         return 130
     finally:
+        sys.unraisablehook = hook
         signal.signal(signal.SIGTERM, before)
 
 
 def _terminate(number: int, frame: Any) -> None:
     """End as ctrl-c does, so that what is half written is removed."""
     sys.exit(128 + number)
+
+
+def _interrupt_again(lost: Any) -> None:
+    """Send a signal anew that came in a callback, of which torch's exporter has many: Python drops what they raise."""
+    if issubclass(lost.exc_type, KeyboardInterrupt | SystemExit):
+        number = signal.SIGINT if lost.exc_type is KeyboardInterrupt else signal.SIGTERM
+        Timer(0.1, interrupt_main, [number]).start()
+    else:
+        sys.__unraisablehook__(lost)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -196,12 +198,26 @@ def test_an_interruption_ends_with_130_also_while_the_package_loads(folder, monk
     assert run(capsys, "show", folder) == (130, "", "")
 
 
-def test_a_termination_leaves_nothing_half_written(folder, monkeypatch, tmp_path):
-    def terminate(*arguments, **options):
-        assert len(list(tmp_path.iterdir())) == 2
-        os.kill(os.getpid(), signal.SIGTERM)
+def terminate():
+    os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr("dynabert_hf.cli.products.load_model", terminate)
+
+def terminate_in_a_callback():
+    """Where Python drops what is raised, as in those of torch's exporter."""
+    things = {1}
+    gone = weakref.ref(things, lambda _: terminate())
+    del things
+    assert gone() is None
+    time.sleep(60)  # which the signal ends
+
+
+@pytest.mark.parametrize("how", [terminate, terminate_in_a_callback])
+def test_a_termination_leaves_nothing_half_written(folder, monkeypatch, tmp_path, how):
+    def end(*arguments, **options):
+        assert len(list(tmp_path.iterdir())) == 2
+        how()
+
+    monkeypatch.setattr("dynabert_hf.cli.products.load_model", end)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with pytest.raises(SystemExit, match="143"):
