@@ -4,6 +4,8 @@ Parameter names are those of NomicBERT, so stock checkpoints load as they are.
 Files on the Hub name some weights otherwise; transformers converts them while it loads, here as for the stock class.
 """
 
+from typing import Any
+
 from huggingface_hub.dataclasses import strict
 from transformers import (
     NomicBertConfig,
@@ -36,11 +38,6 @@ class DynaNomicBertConfig(ElasticConfigMixin, NomicBertConfig):
     )
 
 
-register_checkpoint_conversion_mapping(
-    DynaNomicBertConfig.model_type, get_checkpoint_conversion_mapping(NomicBertConfig.model_type), overwrite=True
-)
-
-
 class DynaNomicBertModel(ElasticModelMixin, NomicBertModel):
     """Elastic `NomicBertModel`: hidden states of the active size, `(batch, seq, hidden)`."""
 
@@ -49,6 +46,12 @@ class DynaNomicBertModel(ElasticModelMixin, NomicBertModel):
         "hidden_states": layer_recorder(NomicBertLayer),
         "attentions": NomicBertAttention,
     }
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        # Only here, not at import, as transformers then makes the conversions of all its models.
+        conversions = get_checkpoint_conversion_mapping(NomicBertConfig.model_type)
+        register_checkpoint_conversion_mapping(DynaNomicBertConfig.model_type, conversions, overwrite=True)
 
 
 class _DynaNomicBertHead(ElasticModelMixin):
