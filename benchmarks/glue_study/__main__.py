@@ -39,7 +39,12 @@ def parse_arguments(argv=None):
     parser.add_argument("--tasks", nargs="+", metavar="TASK", help=f"some of {', '.join(PLAN.tasks)}")
     parser.add_argument("--backbones", nargs="+", metavar="NAME", help=f"some of {', '.join(PLAN.backbones)}")
     parser.add_argument("--ideas", nargs="+", metavar="ARM", help=f"some of {', '.join(PLAN.ideas)}")
-    parser.add_argument("--rivals", nargs="+", metavar="KIND", help="some of alone, labels, first; default: all three")
+    parser.add_argument(
+        "--rivals",
+        nargs="+",
+        metavar="KIND",
+        help="some of alone, labels, first, alone-views; default: the first three",
+    )
     parser.add_argument("--seeds", nargs="+", type=int)
     parser.add_argument("--rows", nargs="+", default=[], metavar="[TASK=]N", help="train for choices on so many rows")
     parser.add_argument("--epochs", type=float, help="train for so many, in folders of --work and --results of its own")
@@ -93,8 +98,8 @@ def make_view(arguments):
     tasks, backbones = _some_of(arguments.tasks, plan.tasks), _some_of(arguments.backbones, plan.backbones)
     rows = _rows_of(arguments.rows, plan.tasks)
     study = GlueStudy(replace(plan, trainer={**plan.trainer, **trainer}), work, Results(results), sources, rows)
-    kinds = _some_of(arguments.rivals, View.kinds)
-    return View(study, tasks, backbones, arguments.seeds or list(plan.seeds), kinds)
+    kinds = arguments.rivals and _some_of(arguments.rivals, plan.rivals)
+    return View(study, tasks, backbones, arguments.seeds or list(plan.seeds), kinds or View.kinds)
 
 
 def _rows_of(given, tasks):

@@ -74,12 +74,14 @@ class Rival:
     Args:
         words: What it is called in a table.
         judge: What its rate is chosen by: `"divergence"` from the teacher, where it learns from it, or `"metric"`.
+        arguments: Of `specialise`, beside those of the study, where it learns from the teacher.
         epochs: How many times the epochs of the task.
         rate_of: The rival whose rate it takes; None: its own choice.
     """
 
     words: str
     judge: str
+    arguments: dict[str, Any] = field(default_factory=dict)
     epochs: float = 1
     rate_of: str | None = None
 
@@ -106,6 +108,8 @@ class Plan:
     """Arguments of every training, such as a device."""
 
 
+VIEWS = ["mask", "delete", "swap", "splice"]
+
 PLAN = Plan(
     tasks={
         "sst2": Task("nyu-mll/glue", ("sentence",), "accuracy", "sst2", num_held_out=2000, num_choice=10_000),
@@ -130,13 +134,15 @@ PLAN = Plan(
         "fewer": Arm("six sizes", {"widths": (0.25, 0.5, 1.0), "depths": (0.5, 1.0)}),
         "two-stages": Arm("two stages", {"stages": ("width", "depth")}, epochs=0.5),
         "labels-mixed": Arm("labels mixed in", {"label_weight": 0.5}, rate_of="recipe"),
-        "views": Arm("fresh views", {"views": ["mask", "delete", "swap", "splice"]}),
+        "views": Arm("fresh views", {"views": VIEWS}),
+        "long-views": Arm("2.9 times the epochs on fresh views", {"views": VIEWS}, epochs=2.9, rate_of="recipe"),
     },
-    ideas=("published", "own", "long", "fewer", "two-stages", "labels-mixed", "views"),
+    ideas=("published", "own", "long", "fewer", "two-stages", "labels-mixed", "views", "long-views"),
     rivals={
         "alone": Rival("distilled alone", "divergence"),
         "labels": Rival("labels alone", "metric"),
         "first": Rival("first layers", "metric"),
+        "alone-views": Rival("distilled alone on fresh views", "divergence", {"views": VIEWS}, rate_of="alone"),
         "alone-long": Rival("distilled alone, half the cost of a joint run", "divergence", epochs=2.1, rate_of="alone"),
     },
 )

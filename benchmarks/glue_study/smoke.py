@@ -11,7 +11,7 @@ from .plan import PLAN, Backbone, Task
 
 WORDS = [f"word{number}" for number in range(40)]
 RATES = (1e-3, 4e-3)
-SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
 def smoke_plan(folder):
@@ -53,7 +53,7 @@ def write_model(folder):
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     ends = [(name, vocabulary[name]) for name in ("[CLS]", "[SEP]")]
     tokenizer.post_processor = processors.BertProcessing(ends[1], ends[0])
-    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    special = {f"{token[1:-1].lower()}_token": token for token in SPECIAL}
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
     config = BertConfig(
         vocab_size=len(vocabulary),

@@ -55,8 +55,9 @@ def train_arm(case):
 def distil_alone(case):
     """The same shape as a size, cut from the rewired teacher and distilled from it, with the recipe's losses."""
     kind, size, rate = case.words
-    settings = case.settings(float(rate), case.plan.rivals[kind].epochs * case.task.epochs)
-    return _specialised(case, case.rewired(), size, settings)
+    rival = case.plan.rivals[kind]
+    settings = case.settings(float(rate), rival.epochs * case.task.epochs)
+    return _specialised(case, case.rewired(), size, {**settings, **rival.arguments})
 
 
 def train_specialised(case):
@@ -123,6 +124,7 @@ BY_KIND = {
     "arm": train_arm,
     "alone": distil_alone,
     "alone-long": distil_alone,
+    "alone-views": distil_alone,
     "specialised": train_specialised,
     "labels": train_on_labels,
     "first": train_first_layers,

@@ -13,7 +13,7 @@ from scipy import stats
 from sklearn import metrics as reference
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from dynabert_hf import train_dynabert
+from dynabert_hf import specialise, train_dynabert
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
@@ -323,3 +323,25 @@ def test_an_arm_is_the_call_of_the_readme(smoke, tmp_path):
     trained = AutoModelForSequenceClassification.from_pretrained(folder / job.stem / "model")
     weights = trained.state_dict()
     assert all(torch.equal(weights[name], weight) for name, weight in result.model.state_dict().items())
+
+
+@pytest.mark.slow
+def test_a_rival_on_fresh_views_is_specialised_on_them(smoke, tmp_path):
+    options, folder = smoke
+    main(["equal-cost-views", "--rivals", "alone", "alone-views", *options])
+    results = Results(folder / "results")
+    named = [Job("classes", "tiny", "score", 0, f"{kind}/w0.5-d0.5/0.001") for kind in ("alone", "alone-views")]
+    plain, own = (results.get(job)["sizes"]["model"]["divergence"] for job in named)
+    study = make_view(parse_arguments(["rivals", *options])).study
+    case = study.at(named[1])
+    small = specialise(
+        case.rewired(),
+        "w0.5-d0.5",
+        train_dataset=case.rows.train,
+        processing_class=case.tokenizer,
+        views=["mask", "delete", "swap", "splice"],
+        **case.settings(1e-3, 1) | {"output_dir": str(tmp_path / "run")},
+    )
+    numbers, _ = case.scored(small, {})
+    assert numbers["sizes"]["model"]["divergence"] == own != plain
+    assert results.get(named[0].with_name("arm/long-views/0.001"))["steps"] == 6  # 2.9 epochs of two steps
