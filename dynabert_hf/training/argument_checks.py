@@ -5,6 +5,7 @@ What no model can be trained with is refused by the arguments themselves.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,6 +20,9 @@ from .arguments import DynaBertTrainingArguments
 from .teacher_facts import parameters_of
 
 logger = logging.get_logger(__name__)
+
+FEW_STEPS, ENOUGH_STEPS = 200, 400
+"""Where more steps gained much, and how many these were (docs/training.md, "Few rows")."""
 
 
 def check_callables(**given: Any) -> None:
@@ -93,6 +97,20 @@ def check_learns(args: DynaBertTrainingArguments, *, instead: str) -> None:
                 f"{name}={getattr(args, name)!r} trains nothing. Possible is a number above 0, such as {value:g}; "
                 f"{instead}."
             )
+
+
+def warn_of_few_steps(dataset: Any, args: DynaBertTrainingArguments) -> None:
+    """Say so where rows and epochs make so few steps that small sizes learn little."""
+    if args.stage == "finetune" or args.max_steps > 0 or not hasattr(dataset, "__len__"):
+        return
+    in_an_epoch = math.ceil(len(dataset) / args.rows_in_a_batch / args.gradient_accumulation_steps)
+    steps = math.ceil(in_an_epoch * args.num_train_epochs)
+    if steps < FEW_STEPS:
+        logger.warning(
+            f"Stage {args.stage!r} has {steps} steps: {len(dataset)} rows, num_train_epochs={args.num_train_epochs:g}. "
+            f"Small sizes learn in hundreds of steps. num_train_epochs={math.ceil(ENOUGH_STEPS / in_an_epoch)} gives "
+            f"about {ENOUGH_STEPS}. If few are enough, say how many by max_steps={steps}."
+        )
 
 
 def check_taught(model: PreTrainedModel, args: DynaBertTrainingArguments) -> None:

@@ -22,7 +22,7 @@ from ..families import elastic_class_of
 from ..model.subnetwork import SubNetwork
 from ..task_metrics import problem_type
 from ..tasks import gives_values, is_sentence_encoder, task_of
-from .argument_checks import check_label_names, check_learns, check_smoothing, check_taught
+from .argument_checks import check_label_names, check_learns, check_smoothing, check_taught, warn_of_few_steps
 from .arguments import DynaBertTrainingArguments, decisive
 from .checks import check_enough, check_rows, check_sentence_encoder, how_to_label, warn_of_equal_sizes
 from .dropout import dropout_fields
@@ -259,6 +259,7 @@ def _check_data(recipe: Recipe, config: Any) -> None:
         rewired = "for sizes that are rewired alone call measure_importance and rewire"
         check_learns(args, instead=rewired)
         check_enough(train, args)
+        warn_of_few_steps(train, args)
         if is_sentence_encoder(recipe.teacher):
             check_sentence_encoder(config, args)
             if stage.name == "finetune":

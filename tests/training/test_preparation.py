@@ -12,6 +12,8 @@ from transformers import default_data_collator as collate
 
 from dynabert_hf import DynaBertForSequenceClassification, DynaBertForTokenClassification, measure_importance
 from dynabert_hf.data.columns import draw
+from dynabert_hf.training.argument_checks import warn_of_few_steps
+from dynabert_hf.training.arguments import DynaBertTrainingArguments
 from dynabert_hf.training.rewiring import Importance
 
 OWN_GRID = {"widths": [0.5, 1.0], "depths": [0.5, 1.0], "kept_layers": {"0.5": [1]}}
@@ -83,6 +85,29 @@ def test_layers_kept_for_a_depth_that_no_size_has_are_said(tmp_path, caplog):
     rounded = {"depths": (1 / 3, 1.0), "kept_layers": {"0.3333": [1]}, "widths": [1.0], "eval_dataset": None}
     run_recipe(tmp_path, BertForSequenceClassification(BertConfig(**{**TINY, "num_hidden_layers": 3})), **rounded)
     assert "kept_layers has no effect for depth 0.3333: no size has it. Possible are the depths [0.33333" in caplog.text
+
+
+def test_few_steps_are_said_before_any_work_unless_max_steps_says_so(tmp_path, caplog):
+    short = {"eval_dataset": None, "per_device_train_batch_size": 5, "gradient_accumulation_steps": 2}
+    run_recipe(tmp_path, max_steps=-1, num_train_epochs=1.5, **short)  # 12 rows: batches of 5, 5 and 2, two steps
+    assert json.loads((tmp_path / "run" / "3-depth" / "history.json").read_text())[-1]["step"] == 3
+    few = [record.getMessage() for record in caplog.records if "hundreds of steps" in record.getMessage()]
+    assert few == [
+        "Stage 'depth' has 3 steps: 12 rows, num_train_epochs=1.5. Small sizes learn in hundreds of steps. "
+        "num_train_epochs=200 gives about 400. If few are enough, say how many by max_steps=3."
+    ]
+    texts = caplog.text
+    assert texts.index("Stage 'depth' has 3 steps") < texts.index("Stage 'depth' of the recipe")
+    caplog.clear()
+    run_recipe(tmp_path / "meant", max_steps=3, **short)
+    assert "hundreds of steps" not in caplog.text
+
+
+@pytest.mark.parametrize(("epochs", "is_said"), [(16, False), (15, True)])
+def test_two_hundred_steps_are_not_few(epochs, is_said, caplog):
+    args = DynaBertTrainingArguments("unused", stage="depth", per_device_train_batch_size=32, num_train_epochs=epochs)
+    warn_of_few_steps(range(400), args)  # 13 steps an epoch: 208 and 195
+    assert ("num_train_epochs=31 gives about 400" in caplog.text) is is_said
 
 
 def test_distillation_is_the_same_without_labels(tmp_path):
