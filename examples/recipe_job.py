@@ -139,6 +139,8 @@ def run_script(name, arguments, prepare):
         if repository:
             revision, token = training_args.hub_revision, training_args.hub_token
             print(push_folder(folder, repository, revision=revision, token=token))
+        job.wait()
+        training_args.distributed_state.destroy_process_group()  # else one process may abort while another ends
 
 
 def check_splits(job):
