@@ -224,20 +224,44 @@ def equal_cost_views(view):
     return rivals(view, arm="long-views")
 
 
-def rival_views(view):
-    """What fresh views of the text gain for models distilled alone, on held-out rows: the arms' table is `ideas`."""
+def held_out_views(view):
+    """What fresh views of the text gain a long run and models distilled alone, on held-out rows.
+
+    Means over the compared sizes. The arms have the middle one of the rates, as in `ideas`, each rival its best.
+    """
     rows = []
     for backbone in view.backbones:
+        claims = {}
         for task in view.tasks:
-            for size in view.plan.compared:
-                names = [view.rival(task, backbone, kind, size) for kind in ("alone", "alone-views")]
-                plain, own = (view.each(task, backbone, name, view.study.choice(task)) for name in names)
-                if plain and own:
-                    apart = [mean_and_deviation(view.values(jobs, "model", "divergence"), 4) for jobs in (plain, own)]
-                    metric = [mean_and_deviation(100 * np.array(view.values(jobs, "model"))) for jobs in (plain, own)]
-                    rows.append([backbone, task, size, *apart, *metric])
-    headings = ["model", "task", "size", "divergence", "with views", "metric", "with views"]
-    return "Models distilled alone on fresh views, on held-out rows", markdown(headings, rows)
+            trained = _trained_for_choices(view, task, backbone)
+            if not all(jobs for each in trained.values() for jobs, _ in each):
+                continue
+            alone = trained[view.plan.rivals["alone"].words]
+            for words, own in trained.items():
+                pairs = [view.pair(task, *ours, *theirs) for ours, theirs in zip(own, alone, strict=True)]
+                claims[words] = claims.get(words, []) + pairs
+                means = [
+                    np.mean([view.values(jobs, size, what) for jobs, size in own], axis=0)
+                    for what in ("divergence", "metric")
+                ]
+                told = mean_and_deviation(means[0], 4), mean_and_deviation(100 * means[1])
+                rows.append([backbone, task, words, *told, view.claim(pairs)])
+        rows += [[backbone, "mean of tasks", words, "", "", view.claim(pairs)] for words, pairs in claims.items()]
+    headings = ["model", "task", "trained", "divergence", "metric", "points ahead of distilled alone, [95 % interval]"]
+    return "Fresh views, on held-out rows of the training split", markdown(headings, rows)
+
+
+def _trained_for_choices(view, task, backbone):
+    """By how they were trained: the jobs and the name of each compared size, on the rows for choices."""
+    part, rates = view.study.choice(task), view.plan.backbones[backbone].rates
+    trained = {}
+    for arm in ("long", "long-views"):
+        jobs = view.each(task, backbone, f"arm/{arm}/{rates[len(rates) // 2]:g}", part)
+        trained[view.plan.arms[arm].words] = [(jobs, size) for size in view.plan.compared]
+    for kind in ("alone", "alone-views"):
+        names = [view.rival(task, backbone, kind, size) for size in view.plan.compared]
+        trained[view.plan.rivals[kind].words] = [(view.each(task, backbone, name, part), "model") for name in names]
+    return trained
 
 
 def labels_mixed(view):
@@ -324,7 +348,7 @@ TABLES = {
     "rivals": rivals,
     "equal-cost": equal_cost,
     "equal-cost-views": equal_cost_views,
-    "rival-views": rival_views,
+    "held-out-views": held_out_views,
     "labels-mixed": labels_mixed,
     "divergence": apart,
     "specialised": specialised,
