@@ -76,6 +76,11 @@ class View:
         known = [self.numbers(job) for job in self.study.needed(trials)]
         return self.study.best_rate(trials, judge) if all(known) else None
 
+    def middle_rate(self, backbone):
+        """The rate at which ideas are compared."""
+        rates = self.plan.backbones[backbone].rates
+        return f"{rates[len(rates) // 2]:g}"
+
     def pair(self, task, ours, our_size, theirs, their_size):
         """What two models predicted, for a claim; the jobs of each, one a seed."""
         answers = [
@@ -95,8 +100,7 @@ def ideas(view):
     """Every idea on held-out rows: divergence from the teacher and metric, means over sizes, against the recipe."""
     rows = []
     for backbone in view.backbones:
-        rates = view.plan.backbones[backbone].rates
-        rate = f"{rates[len(rates) // 2]:g}"
+        rate = view.middle_rate(backbone)
         for task in view.tasks:
             recipe = view.each(task, backbone, f"arm/recipe/{rate}", view.study.choice(task))
             for name in ("recipe", *view.plan.ideas):
@@ -238,7 +242,8 @@ def held_out_views(view):
                 continue
             alone = trained[view.plan.rivals["alone"].words]
             for words, own in trained.items():
-                pairs = [view.pair(task, *ours, *theirs) for ours, theirs in zip(own, alone, strict=True)]
+                against = [] if own is alone else zip(own, alone, strict=True)
+                pairs = [view.pair(task, *ours, *theirs) for ours, theirs in against]
                 claims[words] = claims.get(words, []) + pairs
                 means = [
                     np.mean([view.values(jobs, size, what) for jobs, size in own], axis=0)
@@ -246,17 +251,17 @@ def held_out_views(view):
                 ]
                 told = mean_and_deviation(means[0], 4), mean_and_deviation(100 * means[1])
                 rows.append([backbone, task, words, *told, view.claim(pairs)])
-        rows += [[backbone, "mean of tasks", words, "", "", view.claim(pairs)] for words, pairs in claims.items()]
+        known = {words: pairs for words, pairs in claims.items() if pairs}
+        rows += [[backbone, "mean of tasks", words, "", "", view.claim(pairs)] for words, pairs in known.items()]
     headings = ["model", "task", "trained", "divergence", "metric", "points ahead of distilled alone, [95 % interval]"]
     return "Fresh views, on held-out rows of the training split", markdown(headings, rows)
 
 
 def _trained_for_choices(view, task, backbone):
     """By how they were trained: the jobs and the name of each compared size, on the rows for choices."""
-    part, rates = view.study.choice(task), view.plan.backbones[backbone].rates
-    trained = {}
+    part, trained = view.study.choice(task), {}
     for arm in ("long", "long-views"):
-        jobs = view.each(task, backbone, f"arm/{arm}/{rates[len(rates) // 2]:g}", part)
+        jobs = view.each(task, backbone, f"arm/{arm}/{view.middle_rate(backbone)}", part)
         trained[view.plan.arms[arm].words] = [(jobs, size) for size in view.plan.compared]
     for kind in ("alone", "alone-views"):
         names = [view.rival(task, backbone, kind, size) for size in view.plan.compared]
