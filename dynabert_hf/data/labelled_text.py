@@ -153,16 +153,23 @@ class LabelledText:
 
     @classmethod
     def _batched(
-        cls, examples: list[dict[str, Any]], model: Any, tokenizer: Any, batch_size: int, **told: Any
+        cls,
+        examples: list[dict[str, Any]],
+        model: Any,
+        tokenizer: Any,
+        batch_size: int,
+        *,
+        order: np.ndarray | None = None,
+        **told: Any,
     ) -> LabelledText:
-        """Examples in batches, in their order."""
+        """Examples in batches, in their order, which is that of the data or the `order` of their numbers there."""
         task = task_of(model)
         collate = collator_of(model, tokenizer)
         batches = [dict(collate(examples[at : at + batch_size])) for at in range(0, len(examples), batch_size)]
         by_batch = [joined([batch.pop(name).numpy() for batch in batches]) for name in task.label_names]
-        labels = [_as_in_data(each, told.get("order")) for each in by_batch]
+        labels = [_as_in_data(each, order) for each in by_batch]
         told = {"outputs": task.outputs, "preprocess_logits": task.preprocess_logits, **told}
-        return cls(tuple(batches), _alone(labels), **told)
+        return cls(tuple(batches), _alone(labels), order=order, **told)
 
     def __len__(self) -> int:
         """Rows of the file."""
@@ -195,7 +202,7 @@ class LabelledText:
                 spans = (torch.as_tensor(each[own]) for each in self.labels)
                 yield {**batch, **dict(zip(SPAN, spans, strict=True))}
                 continue
-            labels = torch.as_tensor(self._as_in_batches[own])
+            labels = torch.as_tensor(self._labels_in_batches(own))
             yield {**batch, "labels": labels[:, :length].contiguous() if self.has_labelled_tokens else labels}
 
     @property
@@ -204,10 +211,9 @@ class LabelledText:
         longest = max(batch["input_ids"].shape[-1] for batch in self.batches)
         return self.labels.ndim == 2 and self.labels.dtype.kind == "i" and self.labels.shape[1] == longest
 
-    @property
-    def _as_in_batches(self) -> Any:
-        """The labels in the order of the batches."""
-        return self.labels if self.order is None else self.labels[self.order]
+    def _labels_in_batches(self, rows: slice) -> Any:
+        """The labels of some rows of the batches."""
+        return self.labels[rows if self.order is None else self.order[rows]]
 
     def score(self, logits: Arrays) -> dict[str, float]:
         """Metrics of logits in the order of the data."""
@@ -225,7 +231,7 @@ class LabelledText:
         """What metrics need of the logits of a batch, whose first row has this number."""
         if self.preprocess_logits is None:
             return logits.numpy()
-        labels = torch.from_numpy(self._as_in_batches[at : at + len(logits), : logits.shape[1]])
+        labels = torch.from_numpy(self._labels_in_batches(slice(at, at + len(logits)))[:, : logits.shape[1]])
         return self.preprocess_logits(logits, labels).numpy()
 
 
