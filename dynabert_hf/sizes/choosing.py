@@ -15,7 +15,7 @@ from ..model.configuration import REFERENCES
 from ..model.subnetwork import AnySize, parse_size
 from .evaluation import stored_metrics
 from .metrics import LOWER, SUMMARIES, direction_of, in_telling_order, is_number, parse_metric_name
-from .records import COSTS, SizeRecord, cost_of, format_cost, metric_of, of_one_setting
+from .records import COSTS, SizeRecord, as_arguments, cost_of, format_cost, metric_of, of_one_setting
 
 
 @dataclass(frozen=True)
@@ -362,8 +362,9 @@ def check_budgets(
         ValueError: If there is none, or one is no possible amount.
     """
     if not budgets and max_drop is None:
-        named = ", ".join(f"{name}=" for name in [*possible, "max_drop"])
-        raise ValueError(f"No budget was given. Possible are {named}; give at least one.")
+        raise ValueError(
+            f"No budget was given. Possible are {as_arguments([*possible, 'max_drop'])}; give at least one."
+        )
     for cost, budget in budgets.items():
         if not _is_finite(budget) or budget <= 0:
             raise ValueError(f"{cost}={budget!r} is not a budget. Give a finite number above 0, in {COSTS[cost]}.")

@@ -32,7 +32,7 @@ from .evaluation import measured_fields, with_sizes
 from .layer_costs import LayerCosts, count_costs, measure_costs
 from .metrics import is_number
 from .profiling import check_counts, measure_latency
-from .records import SizeRecord, format_cost
+from .records import SizeRecord, as_arguments, format_cost
 from .shapes import ShapeSpace, possible_counts
 
 _POPULATION = 12
@@ -214,18 +214,14 @@ def one_kind_of_budgets(**given: float | Sequence[float] | None) -> tuple[str, t
     named = {name: value for name, value in given.items() if value is not None}
     if len(named) != 1:
         raise ValueError(
-            f"{_listed(named) or 'No budgets'} were given. Possible is one of {_listed(given)}; give one amount of it, "
-            "or a list of amounts."
+            f"{as_arguments(named) or 'No budgets'} were given. Possible is one of {as_arguments(given)}; give one "
+            "amount of it, or a list of amounts."
         )
     ((cost, value),) = named.items()
     amounts: Any = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
     if not amounts or not all(map(is_number, amounts)) or not all(0 < each < math.inf for each in amounts):
         raise ValueError(f"{cost}={value!r} is not a budget. Give finite numbers above 0.")
     return cost, tuple(sorted(set(map(float, amounts))))
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(f"{name}=" for name in names)
 
 
 def _check_reach(least: tuple[LayerShape, ...], costs: LayerCosts, budget: float) -> None:

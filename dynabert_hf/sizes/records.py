@@ -218,6 +218,11 @@ def size_label(size: AnySize) -> str:
     return f"{len(size)} layers ({heads} heads, {neurons} neurons)"
 
 
+def as_arguments(names: Iterable[str]) -> str:
+    """Names as what a call sets, for an error: `flops=, parameters=`."""
+    return ", ".join(f"{name}=" for name in names)
+
+
 def format_cost(cost: str, amount: float) -> str:
     """An amount of a cost with its unit, counts shortened: `12.3 ms`, `4.51 GFLOPs`, `22.7 M parameters`."""
     unit = COSTS[cost]
