@@ -14,7 +14,8 @@ from transformers import HfArgumentParser
 
 from dynabert_hf import DynaBertTrainingArguments
 from dynabert_hf.cli.options import with_options
-from dynabert_hf.training.stages import check_names, stage_defaults
+from dynabert_hf.training.distillation import STAGES
+from dynabert_hf.training.stages import own_arguments, stage_defaults
 
 SMOKE = {
     "max_steps": 3,
@@ -81,14 +82,7 @@ class ModelArguments:
                 self.stage_arguments = json.loads(self.stage_arguments)
             except json.JSONDecodeError as error:
                 raise ValueError(f"--stage_arguments is not json: {error}.") from error
-        self.stage_arguments = self.stage_arguments or {}
-        unknown = sorted(set(self.stage_arguments) - {"teacher", "width", "depth", "finetune"})
-        if unknown:
-            raise ValueError(
-                f"--stage_arguments names {unknown}. Possible are 'teacher', 'width', 'depth' and 'finetune'."
-            )
-        for own in self.stage_arguments.values():
-            check_names(own, own=())
+        self.stage_arguments = own_arguments(self.stage_arguments, trained=("teacher", *STAGES))
 
     @property
     def first_model(self):

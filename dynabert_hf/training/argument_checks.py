@@ -42,7 +42,7 @@ def check_callbacks(callbacks: Any) -> None:
     Raises:
         TypeError: If they are no list, or one of them is no callback.
     """
-    if callbacks is not None and not isinstance(callbacks, list | tuple):
+    if callbacks is not None and not isinstance(callbacks, list):
         raise TypeError(f"callbacks={callbacks!r} is no list. Give a list of them, or leave it out.")
     for each in callbacks or ():
         if not issubclass(each if isinstance(each, type) else type(each), TrainerCallback):

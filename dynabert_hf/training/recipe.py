@@ -53,6 +53,7 @@ from .stages import (
     given_arguments,
     make_stages,
     order_of,
+    own_arguments,
     warn_of_unheeded,
 )
 from .teacher import chosen_grid, keep_dimensions, load_teacher
@@ -176,8 +177,8 @@ def train_dynabert(
         compute_loss_func=compute_loss_func,
     )
     check_callbacks(callbacks)
-    own = {stage: dict(given) for stage, given in (stage_arguments or {}).items()}
-    check_stages(stages, own)
+    own = own_arguments(stage_arguments)
+    check_stages(stages)
     given, publishing = given_arguments(args, arguments)
     warn_of_unheeded(publishing)
     in_its_place = teacher

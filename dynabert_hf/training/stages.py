@@ -142,21 +142,37 @@ def what_to_give(name: str, *, own: Iterable[str]) -> str:
     return f"Give {near} instead, if that was meant." if near else "Leave it out."
 
 
-def check_stages(names: Sequence[str], own: Mapping[str, Mapping[str, Any]]) -> None:
-    """Check the names of stages, and the arguments of single ones.
+def check_stages(names: Sequence[str]) -> None:
+    """Check the names of stages.
 
     Raises:
-        ValueError: If they are not possible, or something is given for a stage that is unknown.
-        TypeError: If an argument is unknown.
+        ValueError: If they are not possible.
     """
     possible = (("depth",), ("width", "depth"))
     if isinstance(names, str) or tuple(names) not in possible:
         raise ValueError(f"stages={names!r} is not possible. Give one of {', '.join(map(str, possible))}.")
-    unknown = sorted(own.keys() - set(STAGES))
-    if unknown:
+
+
+def own_arguments(given: Any, *, trained: Sequence[str] = STAGES) -> dict[str, dict[str, Any]]:
+    """The arguments of single stages, checked; copies, by name.
+
+    Args:
+        given: For a stage its training arguments; None: there are none.
+        trained: All that is trained.
+
+    Raises:
+        ValueError: If it is no mapping of these to arguments, or has one that all stages have in common.
+        TypeError: If an argument is unknown.
+    """
+    wrong = given
+    if isinstance(given, Mapping):
+        wrong = {name: own for name, own in given.items() if name not in trained or not isinstance(own, Mapping)}
+    if wrong:
         raise ValueError(
-            f"stage_arguments names {unknown}. Possible are {list(STAGES)}; give each what its training takes."
+            f"stage_arguments={wrong!r} is not possible. Possible are training arguments for each of {list(trained)}. "
+            "Give them by name, such as {'depth': {'num_train_epochs': 2}}, or leave it out."
         )
+    own = {stage: dict(arguments) for stage, arguments in (given or {}).items()}
     for stage, arguments in own.items():
         check_names(arguments, own=())
         fixed = [name for name in (*OF_THE_RUN, *OF_THE_PROCESS, *PUBLISHING) if name in arguments]
@@ -165,6 +181,7 @@ def check_stages(names: Sequence[str], own: Mapping[str, Mapping[str, Any]]) -> 
                 f"stage_arguments[{stage!r}] has {fixed[0]}, which is one for all stages. Possible are the other "
                 f"fields of DynaBertTrainingArguments. Leave {fixed[0]} out there."
             )
+    return own
 
 
 def given_arguments(args: TrainingArguments | None, single: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

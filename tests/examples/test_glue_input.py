@@ -38,7 +38,12 @@ GOOD = ["a good film,good", "a bad film,bad", "never dull,good", "too long,bad"]
         ([*SST2, "--stages", "width"], "--stages width is not possible. Give depth, or width depth"),
         ([*SST2, "--dropout", "2"], "--dropout 2.0 is not possible. Give a probability in"),
         ([*SST2, "--stage_arguments", "{"], "--stage_arguments is not json"),
-        ([*SST2, "--stage_arguments", '{"all": {}}'], "names ['all']. Possible are 'teacher', 'width'"),
+        (
+            [*SST2, "--stage_arguments", '{"all": {}}'],
+            "--stage_arguments {'all': {}} is not possible. Possible are training arguments for each of ['teacher', '",
+        ),
+        ([*SST2, "--stage_arguments", '{"depth": 3}'], "--stage_arguments {'depth': 3} is not possible"),
+        ([*SST2, "--stage_arguments", '{"teacher": {"fp16": true}}'], "['teacher'] has fp16, which is one for all"),
         ([*SST2, "--stage_arguments", '{"teacher": {"lr": 1}}'], "lr is no argument of train_dynabert"),
         ([*SST2, "--stage_arguments", '{"depth": {"logit_weight": -1}}'], "--logit_weight -1 is not possible"),
         ([*SST2, "--stage_arguments", '{"depth": {"optim": "best"}}'], "best is not a valid OptimizerNames"),

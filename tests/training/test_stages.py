@@ -67,7 +67,10 @@ def test_an_unknown_argument_is_refused_with_the_nearest_one(tmp_path, name, mes
 @pytest.mark.parametrize(
     ("own", "error", "message"),
     [
-        ({"deep": {}}, ValueError, r"stage_arguments names \['deep'\]\. Possible are \['width', 'depth', 'finetune'\]"),
+        ({"deep": {}}, ValueError, r"={'deep': {}} is not possible\. Possible are .* \['width', 'depth', 'finetune'\]"),
+        ({"depth": 3, "width": {}}, ValueError, r"={'depth': 3} is not .* Give them by name, such as {'depth': {'num_"),
+        ({"depth": ["max_steps"]}, ValueError, r"={'depth': \['max_steps'\]} is not possible"),
+        (["depth"], ValueError, r"stage_arguments=\['depth'\] is not possible"),
         ({"depth": {"max_step": 1}}, TypeError, "Give max_steps instead"),
         ({"depth": {"output_dir": "x"}}, ValueError, r"\['depth'\] has output_dir, which is one for all stages"),
         ({"depth": {"bf16": True}}, ValueError, "has bf16, which is one for all stages"),
