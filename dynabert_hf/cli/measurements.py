@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
@@ -151,7 +152,7 @@ def profile_sizes(arguments: Namespace, console: Console) -> None:
 
 def measure(arguments: Namespace, model: ElasticModelMixin, sizes: Sequence[Any]) -> ProfileTable:
     if arguments.threads:
-        torch.set_num_threads(arguments.threads)
+        use_threads(arguments.threads)
     return profile(
         model,
         sizes,
@@ -162,6 +163,21 @@ def measure(arguments: Namespace, model: ElasticModelMixin, sizes: Sequence[Any]
         device=arguments.device,
         rounds=arguments.rounds or 30,
     )
+
+
+def use_threads(threads: int) -> None:
+    """Let torch use so many threads within one operation.
+
+    Raises:
+        ValueError: If there are fewer processors: more measure nothing of use, and far too many end the process.
+    """
+    processors = os.cpu_count() or threads
+    if threads > processors:
+        raise ValueError(
+            f"threads={threads} is not possible. This machine has {processors} processors. Give at most as many, or "
+            "leave it out."
+        )
+    torch.set_num_threads(threads)
 
 
 def one_setting(arguments: Namespace, doing: str) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 
 from ..data.labelled_text import LabelledText
@@ -18,7 +17,7 @@ from ..sizes.records import SizeRecord, format_cost, size_label
 from ..sizes.tables import quantity, table_of
 from ..training.rewiring import measure_importance
 from .inputs import labelled_text, load_model, stored_config
-from .measurements import one_setting, refresh_card, shape_of, unit_of
+from .measurements import one_setting, refresh_card, shape_of, unit_of, use_threads
 from .tables import print_json
 
 
@@ -73,7 +72,7 @@ def _setting(arguments: Namespace, model: Any) -> dict[str, Any]:
     if arguments.latency_ms is None:
         return shape_of(given, model)
     if threads := given.pop("threads", None):
-        torch.set_num_threads(threads)
+        use_threads(threads)
     shape = shape_of({name: given[name] for name in ("batch_size", "sequence_length") if name in given}, model)
     return {"runtime": "torch", "dtype": "float32", **given, **shape}
 

@@ -809,6 +809,15 @@ def test_saved_costs_of_two_devices_are_told_apart(capsys, folder, tmp_path):
     assert_refused(capsys, "--device 'cuda:9' is not in this machine", "profile", folder, "--device", "cuda:9")
 
 
+def test_more_threads_than_processors_are_refused(capsys, folder, reviews):
+    """Far too many ended the process without a word."""
+    threads = os.cpu_count() + 1
+    told = f"--threads {threads} is not possible. This machine has {threads - 1} processors. Give at most as many"
+    assert_refused(capsys, told, "profile", folder, "--threads", threads)
+    search = ["search", folder, "--file", reviews, "--latency-ms", 9, "--sequence-length", 5]
+    assert_refused(capsys, told, *search, "--threads", threads)
+
+
 def test_recommend_counts_what_needs_no_measuring_and_measures_what_does(capsys, folder, tmp_path):
     code, out, _ = run(capsys, "recommend", folder, "--max-accuracy-drop", 0.04, "--plot", tmp_path / "sizes.png")
     assert code == 0
