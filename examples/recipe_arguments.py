@@ -203,7 +203,8 @@ def parse_arguments(argv, data_kind, *, usage, description):
 
 def with_own_options(message, kinds):
     """What an error says, with the options of a script, the fields of these dataclasses, for arguments of Python."""
-    return with_options(message, {each.name: f"--{each.name}" for kind in kinds for each in fields(kind)})
+    own = {each.name: f"--{each.name}" for kind in kinds for each in fields(kind)}
+    return with_options(message, {**own, "max_length": "--max_seq_length"})
 
 
 DEFAULTS = {

@@ -9,6 +9,7 @@ from datasets.exceptions import DatasetGenerationError
 from transformers.utils import logging
 
 from dynabert_hf.data.columns import drawn_rows
+from dynabert_hf.data.encoding import most_tokens
 from dynabert_hf.data.text_files import read_rows
 from dynabert_hf.families import longest_input
 
@@ -137,7 +138,7 @@ def row_numbers(part):
     return part["row"][:] if "row" in part.column_names else list(range(len(part)))
 
 
-def length_for(model, data_args):
+def length_for(model, tokenizer, data_args):
     """The tokens after which a text is cut, or begins a new window."""
     possible = longest_input(model.config)
     if data_args.max_seq_length > possible:
@@ -145,4 +146,4 @@ def length_for(model, data_args):
             f"--max_seq_length {data_args.max_seq_length} is more than the {possible} tokens of the model; texts are "
             "cut to these."
         )
-    return min(data_args.max_seq_length, possible)
+    return most_tokens(model, tokenizer, data_args.max_seq_length)

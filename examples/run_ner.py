@@ -143,9 +143,8 @@ def tokenised(split, part, columns, model, tokenizer, data_args):
             "the training data have. Give all splits the same columns."
         )
     try:
-        rows = encoded(
-            part, own, model, tokenizer, max_length=length_for(model, data_args), needs_labels=split != "train"
-        )
+        length = length_for(model, tokenizer, data_args)
+        rows = encoded(part, own, model, tokenizer, max_length=length, needs_labels=split != "train")
     except ValueError as error:
         raise InputError(f"Split {split!r}: {error}") from error
     return Dataset.from_list(rows)

@@ -113,7 +113,7 @@ def encoded_datasets(
         columns.check(name, names, found_in=next(iter(names_of)))
         own = TextColumns(columns.texts, columns.labels if columns.labels in names else None)
         if task_of(model).predicts == "span":
-            window = most_tokens(model, tokenizer, max_length or WINDOW)
+            window = most_tokens(model, tokenizer, WINDOW if max_length is None else max_length)
             is_known = own.labels is not None and any(each is not None for each in values_of(dataset, own.labels))
             asked: dict[str, Any] = {"columns": own.texts, "answer_column": own.labels if is_known else None}
             asked |= {"max_length": window, "may_lack_answers": name != "eval_dataset"}
@@ -369,8 +369,18 @@ def tokenised(columns: Sequence[Sequence[str]], tokenizer: Any, limit: int) -> d
 
 
 def most_tokens(model: PreTrainedModel, tokenizer: Any, asked: int | None = None) -> int:
-    """How many tokens of a text fit into a model, or as many as were asked for if these are fewer."""
+    """How many tokens of a text fit into a model, or as many as were asked for if these are fewer.
+
+    Raises:
+        ValueError: If what was asked for leaves no room for a text beside the special tokens.
+    """
     possible = min(longest_input(model.config), tokenizer.model_max_length)
+    special = tokenizer.num_special_tokens_to_add(pair=True)
+    if asked is not None and asked <= special:
+        raise ValueError(
+            f"max_length={asked} leaves no text: a pair has {special} special tokens. Possible are {special + 1} to "
+            f"{possible} tokens. Give as many as texts need, or leave it out."
+        )
     return min(possible, asked or possible)
 
 

@@ -248,6 +248,15 @@ def test_a_masked_language_model_reads_all_of_a_long_text(tokenizer):
     assert all(set(one) == {"input_ids", "token_type_ids", "attention_mask"} for one in examples)
 
 
+@pytest.mark.parametrize("length", [0, 1, 3])
+def test_a_length_without_room_for_text_is_refused(tokenizer, length):
+    told = rf"max_length={length} leaves no text: a pair has 3 special tokens\. Possible are 4 to 20 tokens\. Give as"
+    with pytest.raises(ValueError, match=told):
+        encoded([{"text": "w1"}], TextColumns(("text",), None), make_model(), tokenizer, max_length=length)
+    [row] = encoded([{"text": "w1"}], TextColumns(("text",), None), make_model(), tokenizer, max_length=4)
+    assert len(row["input_ids"]) == 3
+
+
 def test_masks_are_those_of_the_row_whatever_was_drawn_before(tokenizer, monkeypatch):
     rows = [{"input_ids": [2, *range(5, 60), 3]} for _ in range(3)]
     torch.manual_seed(5)

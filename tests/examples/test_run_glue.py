@@ -319,6 +319,13 @@ def test_a_folder_that_cannot_be_made_is_refused_before_any_work(tmp_path, revie
         (["--stage_arguments", '{"depth": {"learning_rate": 0}}'], "learning_rate 0 trains nothing"),
         (["--stage", "depth", "--teacher_width", "same"], "narrows its teacher to the student's width"),
         (["--stages", "width", "depth", "--depths", "0.5"], "do not hold the full network"),
+        (
+            r"--metric_for_best_model 'accurcy' will not come .* are \['loss', 'accu",
+        ),
+        (
+            ["--max_seq_length", "3"],
+            r"--max_seq_length 3 leaves no text: a pair has 3 special tokens",
+        ),
     ],
 )
 def test_what_no_stage_can_train_is_refused_before_a_teacher_is_fine_tuned(
