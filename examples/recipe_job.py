@@ -28,7 +28,9 @@ from dynabert_hf.data.labels import collator_of
 from dynabert_hf.files import check_writable_folder
 from dynabert_hf.hub.card import foreign_page
 from dynabert_hf.hub.push import NETWORK_ERRORS
+from dynabert_hf.model.subnetwork import size_name
 from dynabert_hf.sizes.baseline import baseline_metrics
+from dynabert_hf.sizes.metrics import check_asked
 from dynabert_hf.training.callbacks import is_terminal, show_progress, without_bars_of_files
 from dynabert_hf.training.publishing import content_of
 from dynabert_hf.training.rehearsal import rehearse_stage
@@ -106,7 +108,13 @@ class Job:
         """A trainer of all sizes of a model on this job's data; what it cannot begin with is refused."""
         data = {"train_dataset": self.data.splits["train"], "eval_dataset": self.first_evaluation}
         rehearse_stage(model, args, **data, **self.trainer_kwargs)
-        return DynaBertTrainer(model, teacher, args, **data, **self.trainer_kwargs)
+        trainer = DynaBertTrainer(model, teacher, args, **data, **self.trainer_kwargs)
+        if args.eval_strategy != "no" and args.metric_for_best_model is not None:
+            metrics = baseline_metrics(model, self.first_evaluation, self.trainer_kwargs["compute_metrics"])
+            sizes = [size_name(size) for size in trainer.evaluated_sizes]
+            known = ["loss", *metrics] if metrics else None
+            check_asked(args.metric_for_best_model, sets=(), sizes=sizes, known=known)
+        return trainer
 
     def evaluation(self, model, **kwargs):
         """What measures all sizes of a model and predicts with them, also of one that was cut by extraction."""

@@ -19,6 +19,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 import dynabert_hf
 
 SUFFIXES = {"mnli": ("", "_mm")}
+BEST = ["--eval_strategy", "epoch", "--metric_for_best_model"]
 
 
 def results_of(folder):
@@ -320,8 +321,10 @@ def test_a_folder_that_cannot_be_made_is_refused_before_any_work(tmp_path, revie
         (["--stage", "depth", "--teacher_width", "same"], "narrows its teacher to the student's width"),
         (["--stages", "width", "depth", "--depths", "0.5"], "do not hold the full network"),
         (
+            [*BEST, "accurcy"],
             r"--metric_for_best_model 'accurcy' will not come .* are \['loss', 'accu",
         ),
+        ([*BEST, "f1", "--stage", "depth"], r"'f1' will not come from an evaluation: metrics of a size are"),
         (
             ["--max_seq_length", "3"],
             r"--max_seq_length 3 leaves no text: a pair has 3 special tokens",
