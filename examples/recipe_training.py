@@ -16,7 +16,7 @@ from dynabert_hf.families import anatomy_of, elastic_class_of, read_config
 from dynabert_hf.files import changed, write_whole
 from dynabert_hf.hub.card import RECIPE_FIELDS
 from dynabert_hf.training.argument_checks import check_learns
-from dynabert_hf.training.arguments import decisive
+from dynabert_hf.training.arguments import decisive, uses_fsdp
 from dynabert_hf.training.callbacks import without_bars_of_files
 from dynabert_hf.training.checkpoints import last_whole_checkpoint
 from dynabert_hf.training.dropout import dropping
@@ -141,6 +141,11 @@ def finetune_teacher(job, model, teacher):
     """
     if isinstance(model, ElasticModelMixin):
         raise InputError("--finetune_teacher was given, but the model holds its sizes already. Leave it out.")
+    if uses_fsdp(job.training_args):
+        raise InputError(
+            "--finetune_teacher was given with FSDP, where no process has a whole teacher to save. Possible are one "
+            "process and DDP. Launch by one of them, or give a model that was fine-tuned."
+        )
     rehearse(job, model, teacher)
     folder = job.output_dir / "0-teacher"
     args = job.stage_arguments("finetune", output_dir=folder, own="teacher")

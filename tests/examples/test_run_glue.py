@@ -340,6 +340,15 @@ def test_what_no_stage_can_train_is_refused_before_a_teacher_is_fine_tuned(
         run_glue.main([*command, "--output_dir", str(tmp_path / "out"), *QUICK, *given])
 
 
+def test_a_teacher_is_not_fine_tuned_in_shards_that_no_process_could_save(tmp_path, reviews, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    monkeypatch.setenv("FSDP_VERSION", "2")
+    monkeypatch.setattr(dynabert_hf.DynaBertTrainer, "train", lambda *args, **kwargs: pytest.fail("trained"))
+    command = [*reviews, "--model_name_or_path", save_model(tmp_path / "model", head=False), "--finetune_teacher"]
+    with pytest.raises(SystemExit, match=r"--finetune_teacher was given with FSDP, .*\. Launch by one"):
+        run_glue.main([*command, "--output_dir", str(tmp_path / "out"), *QUICK])
+
+
 def test_what_a_stage_cannot_train_is_refused_before_importance_is_measured(tmp_path, reviews, monkeypatch):
     monkeypatch.setattr("recipe_training.importance_over_processes", lambda *args: pytest.fail("measured"))
     command = [*reviews, "--model_name_or_path", save_model(tmp_path / "model"), "--stage", "depth"]
