@@ -18,7 +18,7 @@ from dynabert_hf.hub.card import RECIPE_FIELDS
 from dynabert_hf.training.argument_checks import check_learns
 from dynabert_hf.training.arguments import decisive, uses_fsdp
 from dynabert_hf.training.callbacks import without_bars_of_files
-from dynabert_hf.training.checkpoints import last_whole_checkpoint
+from dynabert_hf.training.checkpoints import checkpoint_to_resume, last_whole_checkpoint
 from dynabert_hf.training.dropout import dropping
 from dynabert_hf.training.importance import importance_over_processes
 from dynabert_hf.training.stages import distillation_rate
@@ -253,4 +253,4 @@ def stage_arguments(job, stage, student, teacher):
 def _train(trainer):
     """Train, from the last checkpoint if there is one."""
     with without_bars_of_files():
-        trainer.train(resume_from_checkpoint=last_whole_checkpoint(trainer.args.output_dir))
+        trainer.train(resume_from_checkpoint=checkpoint_to_resume(trainer.args.output_dir))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import broadcast_object_list
 from transformers import Trainer, TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, has_length, rotate_checkpoints
@@ -71,6 +72,12 @@ def last_whole_checkpoint(folder: str | Path) -> Path | None:
     return next((steps[step] for step in sorted(steps, reverse=True) if broken_part(steps[step]) is None), None)
 
 
+def checkpoint_to_resume(folder: str | Path) -> Path | None:
+    """The last whole checkpoint that the main process sees, the same on all processes, whatever each of them sees."""
+    [checkpoint] = broadcast_object_list([last_whole_checkpoint(folder)])
+    return checkpoint
+
+
 @dataclass(frozen=True)
 class _Resumed:
     """A checkpoint that training goes on from, and its state as it was read before rotation may remove it."""
@@ -120,7 +127,7 @@ class RecoverableTrainer(Trainer):
     """transformers' `Trainer`, whose checkpoints are whole or not there, and which resumes from no other.
 
     A checkpoint is written into a folder aside, sealed, and renamed: a run may be killed at any moment. Resumed on as
-    many processes, training gives the weights of a run that never stopped, bit for bit on one process on a CPU.
+    many processes, training gives the weights of a run that never stopped, bit for bit on a CPU.
     """
 
     args: DynaBertTrainingArguments
@@ -159,7 +166,7 @@ class RecoverableTrainer(Trainer):
         """
         folder = Path(str(self.args.output_dir))
         if resume_from_checkpoint is True:
-            resume_from_checkpoint = str(last_whole_checkpoint(folder) or "")
+            resume_from_checkpoint = str(checkpoint_to_resume(folder) or "")
             if not resume_from_checkpoint:
                 raise ValueError(
                     f"output_dir={str(folder)!r} holds no whole checkpoint to resume from. Train without "

@@ -35,7 +35,7 @@ from ..sizes.metrics import told_directions
 from ..tasks import task_of
 from .argument_checks import check_callables, check_callbacks
 from .callbacks import without_bars_of_files
-from .checkpoints import last_whole_checkpoint
+from .checkpoints import checkpoint_to_resume
 from .importance import MAX_SAMPLES, importance_over_processes
 from .ordered_evaluation import unchanged
 from .preparation import ImportanceData, Recipe, check
@@ -315,7 +315,7 @@ def train_stage(recipe: Recipe, stage: Stage, start: ElasticModelMixin, source: 
     trainer_kwargs = {**recipe.trainer_kwargs, "callbacks": callbacks}
     trainer = DynaBertTrainer(model, teacher, copy.deepcopy(stage.arguments), **trainer_kwargs)
     trainer.looks_at_teachers = False  # which the recipe did before
-    trainer.train(resume_from_checkpoint=last_whole_checkpoint(stage.folder))
+    trainer.train(resume_from_checkpoint=checkpoint_to_resume(stage.folder))
     return model
 
 

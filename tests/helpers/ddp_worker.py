@@ -1,6 +1,7 @@
 """Trains on one process and on two, and saves gradients and weights."""
 
 import copy
+import shutil
 
 import pytest
 import torch
@@ -139,6 +140,38 @@ def run_by_length(folder, *, num_processes):
         small.save_pretrained(folder / f"by-length-{num_processes}")
 
 
+def resume(folder, *, num_processes):
+    """Three steps, then the third again after a stop: with dropout on as many processes, without on those after one.
+
+    The second process has an output folder without checkpoints, as a shared disk may show it for a while.
+    """
+    for dropout, before in ((0.1, num_processes), (0.0, 1)):
+        whole, resumed = (
+            make_trainer(
+                folder / f"steps-{number}-{dropout}",
+                *CASES[1],
+                num_processes=num_processes,
+                save_strategy="steps",
+                save_steps=2,
+            )
+            for number in (num_processes, before)
+        )
+        for module in (*whole.model.modules(), *resumed.model.modules()):
+            if isinstance(module, torch.nn.Dropout):
+                module.p = dropout
+        whole.train()
+        PartialState().wait_for_everyone()
+        if PartialState().is_main_process:
+            shutil.rmtree(f"{resumed.args.output_dir}/checkpoint-{STEPS}")
+        else:
+            resumed.args.output_dir = f"{folder}/nothing"
+        PartialState().wait_for_everyone()
+        resumed.train(resume_from_checkpoint=True)
+        if PartialState().is_main_process:
+            for name, trainer in (("whole", whole), ("resumed", resumed)):
+                save_file(trainer.model.state_dict(), folder / f"{name}-{num_processes}-{dropout}.safetensors")
+
+
 def main(folder, num_processes):
     for case in CASES:
         tensors = train(folder, *case, num_processes=num_processes)
@@ -147,6 +180,7 @@ def main(folder, num_processes):
     run_recipe(folder / f"recipe-{num_processes}", num_processes=num_processes)
     run_encoder(folder, num_processes=num_processes)
     run_by_length(folder, num_processes=num_processes)
+    resume(folder, num_processes=num_processes)
     if num_processes > 1:
         assert torch.distributed.get_world_size() == num_processes
         assert torch.distributed.get_backend() == "gloo"

@@ -60,6 +60,17 @@ def test_two_processes_make_of_rows_grouped_by_length_the_size_that_one_makes(tr
         torch.testing.assert_close(two[name], one[name], rtol=0, atol=1e-5, msg=name)
 
 
+def test_two_processes_go_on_where_two_or_one_stopped(trained):
+    """Also where the second sees no checkpoint."""
+    for whole, resumed, tolerance in (("2-0.1", "2-0.1", 0), ("1-0.0", "2-0.0", 1e-5)):
+        one, two = (
+            load_file(trained / f"whole-{whole}.safetensors"),
+            load_file(trained / f"resumed-{resumed}.safetensors"),
+        )
+        for name in one:
+            torch.testing.assert_close(two[name], one[name], rtol=0, atol=tolerance, msg=f"{resumed}: {name}")
+
+
 def test_recomputed_activations_give_the_same_gradients(trained):
     kept, recomputed = (load_file(trained / f"depth-1-{how}-2.safetensors") for how in ("kept", "recomputed"))
     for name, tensor in kept.items():
