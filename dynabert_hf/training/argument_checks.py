@@ -6,7 +6,7 @@ What no model can be trained with is refused by the arguments themselves.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -110,6 +110,21 @@ def warn_of_few_steps(dataset: Any, args: DynaBertTrainingArguments) -> None:
             f"Stage {args.stage!r} has {steps} steps: {len(dataset)} rows, num_train_epochs={args.num_train_epochs:g}. "
             f"Small sizes learn in hundreds of steps. num_train_epochs={math.ceil(ENOUGH_STEPS / in_an_epoch)} gives "
             f"about {ENOUGH_STEPS}. If few are enough, say how many by max_steps={steps}."
+        )
+
+
+def warn_of_unused_loss(loss: Any, stages: Sequence[DynaBertTrainingArguments]) -> None:
+    """Say so where a loss on labels is given, but no stage learns from labels.
+
+    Args:
+        loss: What was given as `compute_loss_func`; None: nothing.
+        stages: The arguments of all stages that may use it.
+    """
+    if loss is not None and not any(args.learns_labels for args in stages):
+        logger.warning(
+            "compute_loss_func is the loss on labels, but label_weight=0, so training learns from the teacher alone "
+            "and does not call it; only evaluation does. Give a label_weight above 0, such as 0.5, train stage "
+            "'finetune', or leave compute_loss_func out."
         )
 
 

@@ -22,7 +22,14 @@ from ..families import elastic_class_of
 from ..model.subnetwork import SubNetwork
 from ..task_metrics import problem_type
 from ..tasks import gives_values, is_sentence_encoder, task_of
-from .argument_checks import check_label_names, check_learns, check_smoothing, check_taught, warn_of_few_steps
+from .argument_checks import (
+    check_label_names,
+    check_learns,
+    check_smoothing,
+    check_taught,
+    warn_of_few_steps,
+    warn_of_unused_loss,
+)
 from .arguments import DynaBertTrainingArguments, decisive
 from .checks import check_enough, check_rows, check_sentence_encoder, how_to_label, warn_of_equal_sizes
 from .dropout import dropout_fields
@@ -225,6 +232,7 @@ def check(recipe: Recipe) -> None:
         )
     warn_of_equal_sizes(config)
     _warn_of_unused_layers(config)
+    warn_of_unused_loss(recipe.trainer_kwargs["compute_loss_func"], [stage.arguments for stage in recipe.stages])
     _check_data(recipe, config)
     _check_teaching(recipe)
     recipe.folder.check(recipe.settings)

@@ -27,7 +27,7 @@ from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import AnySize, size_name
 from ..tasks import task_of
 from .accounting import Items, LossLog, of_labelled
-from .argument_checks import check_callables, check_callbacks, check_label_names, check_precision
+from .argument_checks import check_callables, check_callbacks, check_label_names, check_precision, warn_of_unused_loss
 from .arguments import DynaBertTrainingArguments, check_processes
 from .callbacks import follow
 from .cards import CardAtTheEnd, CardTrainer
@@ -209,6 +209,7 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer, TaughtTrainer):
         ):
             if self.looks_at_teachers and self.args.stage != "finetune" and not resume_from_checkpoint:
                 look_at_teachers(self, self._teachers)
+                warn_of_unused_loss(self.compute_loss_func, [self.args])
             self.model.config.forget_measured()
             return super().train(resume_from_checkpoint, *args, **kwargs)
 

@@ -7,6 +7,7 @@ import torch
 from datasets import Dataset
 from helpers.recipes import GRID, SHALLOW, make_sentences, make_teacher, run_recipe
 from helpers.tiny import TINY, make_tokenizer
+from helpers.trainers import make_trainer
 from transformers import BertConfig, BertForSequenceClassification, BertForTokenClassification, DataCollatorWithPadding
 from transformers import default_data_collator as collate
 
@@ -17,6 +18,10 @@ from dynabert_hf.training.arguments import DynaBertTrainingArguments
 from dynabert_hf.training.rewiring import Importance
 
 OWN_GRID = {"widths": [0.5, 1.0], "depths": [0.5, 1.0], "kept_layers": {"0.5": [1]}}
+
+
+def mean_logit(outputs, labels, num_items_in_batch):
+    return outputs.logits.mean()
 
 
 def grid_of(result):
@@ -101,6 +106,37 @@ def test_few_steps_are_said_before_any_work_unless_max_steps_says_so(tmp_path, c
     caplog.clear()
     run_recipe(tmp_path / "meant", max_steps=3, **short)
     assert "hundreds of steps" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("loss", "given", "is_said"),
+    [
+        (mean_logit, {}, True),
+        (None, {}, False),
+        (mean_logit, {"label_weight": 0.5}, False),
+        (mean_logit, {"finetune": True}, False),
+    ],
+)
+def test_a_loss_on_labels_that_no_stage_learns_from_is_said_once_before_any_work(
+    tmp_path, caplog, loss, given, is_said
+):
+    run_recipe(tmp_path, eval_dataset=None, compute_loss_func=loss, max_steps=1, **given)
+    before, after = caplog.text.split("Stage 'depth' of the recipe", maxsplit=1)
+    assert before.count("compute_loss_func is the loss on labels, but label_weight=0") == is_said
+    assert "compute_loss_func is" not in after
+
+
+@pytest.mark.parametrize(("given", "is_said"), [({}, True), ({"label_weight": 0.5}, False)])
+def test_a_stage_of_its_own_says_that_it_does_not_call_a_loss_on_labels(tmp_path, caplog, given, is_said):
+    calls = []
+
+    def loss(outputs, labels, num_items_in_batch):
+        calls.append(labels)
+        return mean_logit(outputs, labels, num_items_in_batch)
+
+    make_trainer(tmp_path, "depth", compute_loss_func=loss, max_steps=1, **given).train()
+    assert bool(calls) is not is_said
+    assert ("does not call it" in caplog.text) is is_said
 
 
 @pytest.mark.parametrize(("epochs", "is_said"), [(16, False), (15, True)])
