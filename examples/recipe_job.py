@@ -109,7 +109,7 @@ class Job:
         data = {"train_dataset": self.data.splits["train"], "eval_dataset": self.first_evaluation}
         rehearse_stage(model, args, **data, **self.trainer_kwargs)
         trainer = DynaBertTrainer(model, teacher, args, **data, **self.trainer_kwargs)
-        if args.eval_strategy != "no" and args.metric_for_best_model is not None:
+        if args.chooses_best:
             metrics = baseline_metrics(model, self.first_evaluation, self.trainer_kwargs["compute_metrics"])
             sizes = [size_name(size) for size in trainer.evaluated_sizes]
             known = ["loss", *metrics] if metrics else None

@@ -245,6 +245,11 @@ class DynaBertTrainingArguments(TrainingArguments):
         return self.stage == "finetune" or self.label_weight > 0
 
     @property
+    def chooses_best(self) -> bool:
+        """Whether the stage chooses its best checkpoint by a metric."""
+        return self.eval_strategy != "no" and self.metric_for_best_model is not None
+
+    @property
     def rows_in_a_batch(self) -> int:
         """Rows that all processes train on at once."""
         config: Any = self.accelerator_config

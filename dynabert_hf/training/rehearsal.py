@@ -81,8 +81,7 @@ def _check_stopping(args: DynaBertTrainingArguments) -> None:
 
 def chooses_best(recipe: Recipe) -> bool:
     """Whether a stage chooses its best checkpoint by a metric."""
-    stages = [stage.arguments for stage in recipe.stages]
-    return any(args.eval_strategy != "no" and args.metric_for_best_model is not None for args in stages)
+    return any(stage.arguments.chooses_best for stage in recipe.stages)
 
 
 def check_best_metric(recipe: Recipe, references: Mapping[str, Mapping[str, float]]) -> None:
@@ -97,6 +96,6 @@ def check_best_metric(recipe: Recipe, references: Mapping[str, Mapping[str, floa
     """
     known = list(references.get("finetuned_metrics") or references.get("teacher_metrics") or ())
     for args in (stage.arguments for stage in recipe.stages):
-        if args.eval_strategy != "no":
+        if args.chooses_best:
             sizes = [size_name(size) for size in recipe.config.subnetworks]
             check_asked(args.metric_for_best_model, sets=(), sizes=args.eval_sizes or sizes, known=known)
