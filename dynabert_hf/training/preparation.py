@@ -232,7 +232,8 @@ def check(recipe: Recipe) -> None:
         )
     warn_of_equal_sizes(config)
     _warn_of_unused_layers(config)
-    warn_of_unused_loss(recipe.trainer_kwargs["compute_loss_func"], [stage.arguments for stage in recipe.stages])
+    own_loss = None if recipe.trainer_kwargs["compute_loss_func"] is None else "compute_loss_func"
+    warn_of_unused_loss(own_loss, recipe.teacher, [stage.arguments for stage in recipe.stages])
     _check_data(recipe, config)
     _check_teaching(recipe)
     recipe.folder.check(recipe.settings)

@@ -209,7 +209,7 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer, TaughtTrainer):
         ):
             if self.looks_at_teachers and self.args.stage != "finetune" and not resume_from_checkpoint:
                 look_at_teachers(self, self._teachers)
-                warn_of_unused_loss(self.compute_loss_func, [self.args])
+                warn_of_unused_loss(self._own_loss, self.model, [self.args])
             self.model.config.forget_measured()
             return super().train(resume_from_checkpoint, *args, **kwargs)
 
@@ -263,6 +263,14 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer, TaughtTrainer):
     def _main_share(self) -> Any:
         """What the loss of this batch counts for in its step."""
         return self._shares.labelled if self.args.stage == "finetune" else self._shares.sentences
+
+    @property
+    def _own_loss(self) -> str | None:
+        """What the user's own loss on labels is called; None: there is none, or an own `pair_loss` may call it."""
+        own = type(self)
+        if own.compute_loss is not Trainer.compute_loss:
+            return f"{own.__name__}.compute_loss" if own.pair_loss is DynaBertTrainer.pair_loss else None
+        return None if self.compute_loss_func is None else "compute_loss_func"
 
     def _unsynchronised(self, model: torch.nn.Module) -> AbstractContextManager[Any]:
         """Around a pass whose gradients other processes get later.

@@ -11,7 +11,12 @@ from helpers.trainers import make_trainer
 from transformers import BertConfig, BertForSequenceClassification, BertForTokenClassification, DataCollatorWithPadding
 from transformers import default_data_collator as collate
 
-from dynabert_hf import DynaBertForSequenceClassification, DynaBertForTokenClassification, measure_importance
+from dynabert_hf import (
+    DynaBertForSequenceClassification,
+    DynaBertForTokenClassification,
+    DynaBertTrainer,
+    measure_importance,
+)
 from dynabert_hf.data.columns import draw
 from dynabert_hf.training.argument_checks import warn_of_few_steps
 from dynabert_hf.training.arguments import DynaBertTrainingArguments
@@ -122,8 +127,37 @@ def test_a_loss_on_labels_that_no_stage_learns_from_is_said_once_before_any_work
 ):
     run_recipe(tmp_path, eval_dataset=None, compute_loss_func=loss, max_steps=1, **given)
     before, after = caplog.text.split("Stage 'depth' of the recipe", maxsplit=1)
-    assert before.count("compute_loss_func is the loss on labels, but label_weight=0") == is_said
+    assert before.count("compute_loss_func is the loss on labels, but with label_weight=0") == is_said
     assert "compute_loss_func is" not in after
+
+
+class WithOwnLoss(DynaBertTrainer):
+    calls = 0
+
+    def compute_loss(self, *args, **kwargs):
+        self.calls += 1
+        return super().compute_loss(*args, **kwargs)
+
+
+class CallsItsLoss(WithOwnLoss):
+    def pair_loss(self, model, inputs, pair, teacher):
+        return self.compute_loss(model, dict(inputs))
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "is_called"),
+    [
+        (WithOwnLoss, {}, False),
+        (WithOwnLoss, {"label_weight": 0.5}, True),
+        (CallsItsLoss, {}, True),
+    ],
+)
+def test_a_stage_says_that_it_does_not_call_the_loss_of_its_trainer(tmp_path, caplog, kind, given, is_called):
+    trainer = make_trainer(tmp_path, "depth", max_steps=1, **given)
+    trainer.__class__ = kind
+    trainer.train()
+    assert (trainer.calls > 0) is is_called
+    assert ("WithOwnLoss.compute_loss is the loss on labels, but" in caplog.text) is not is_called
 
 
 @pytest.mark.parametrize(("given", "is_said"), [({}, True), ({"label_weight": 0.5}, False)])
@@ -136,7 +170,7 @@ def test_a_stage_of_its_own_says_that_it_does_not_call_a_loss_on_labels(tmp_path
 
     make_trainer(tmp_path, "depth", compute_loss_func=loss, max_steps=1, **given).train()
     assert bool(calls) is not is_said
-    assert ("does not call it" in caplog.text) is is_said
+    assert ("compute_loss_func is the loss on labels, but" in caplog.text) is is_said
 
 
 @pytest.mark.parametrize(("epochs", "is_said"), [(16, False), (15, True)])

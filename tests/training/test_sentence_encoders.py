@@ -326,6 +326,14 @@ def test_an_encoder_without_its_pooling_is_refused(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_loss_on_labels_is_said_to_be_of_no_use(folder, tmp_path, caplog):
+    run_recipe(tmp_path, folder, train_dataset=TEXTS, eval_dataset=PAIRS, compute_loss_func=lambda *_, **__: 1 / 0)
+    assert (
+        "compute_loss_func is the loss on labels, but a sentence encoder learns from its teacher alone, so that "
+        "nothing calls it. Leave it out."
+    ) in caplog.text
+
+
 def test_an_encoder_in_memory_makes_what_its_folder_makes_and_stays_as_it_is(folder, tmp_path):
     library = pytest.importorskip("sentence_transformers")
     given = library.SentenceTransformer(folder, device="cpu")
