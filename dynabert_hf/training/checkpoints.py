@@ -80,16 +80,16 @@ def checkpoint_to_resume(folder: str | Path) -> Path | None:
 
 @dataclass(frozen=True)
 class _Resumed:
-    """A checkpoint that training goes on from, and its state as it was read before rotation may remove it."""
+    """A checkpoint that training goes on from, and its seal and state as they were before rotation may remove it."""
 
     checkpoint: Path
+    seal: dict[str, Any]
     state: TrainerState
-    ends_pass: bool
 
     @classmethod
     def read(cls, checkpoint: Path) -> _Resumed:
-        ends_pass = bool((read_seal(checkpoint) or {}).get("ends_pass"))
-        return cls(checkpoint, TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME)), ends_pass)
+        state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+        return cls(checkpoint, read_seal(checkpoint) or {}, state)
 
     def is_end(self, max_steps: int) -> bool:
         """Whether its training was over, at its last step or because it was stopped."""
@@ -99,14 +99,16 @@ class _Resumed:
         )
         return bool(self.state.global_step >= max_steps or was_stopped)
 
-    @property
-    def place_in_stream(self) -> tuple[int, int]:
-        """How often a stream was read to its end, and how many steps were taken since.
+    def place(self, steps_in_pass: int | None) -> tuple[int, int] | None:
+        """How often the data were read to their end, and how many steps were taken since; None: they were others.
 
-        Of a stream transformers counts an epoch by `max_steps`, since it does not know its length.
+        Args:
+            steps_in_pass: The steps of a pass; None: of a stream nobody knows.
         """
-        passes, steps = divmod(round((self.state.epoch or 0) * self.state.max_steps) - 1, self.state.max_steps)
-        return (passes + 1, 0) if self.ends_pass else (passes, steps + 1)
+        if "place" not in self.seal or steps_in_pass not in (None, self.seal["steps_in_pass"]):
+            return None
+        passes, steps = self.seal["place"]
+        return (passes + 1, 0) if steps == steps_in_pass else (passes, steps)
 
     def best(self, output_dir: Path) -> Path | None:
         """The best checkpoint so far, if it lies beside this one; named by `output_dir` if it lies in there.
@@ -133,6 +135,7 @@ class RecoverableTrainer(Trainer):
     args: DynaBertTrainingArguments
     _is_saving = False
     _ends_pass = False
+    _pass, _pass_began_at, _steps_in_pass = 0, 0, 0
     _resumed: _Resumed | None = None
 
     def __init__(self, *args: Any, **kwargs: Any):
@@ -217,18 +220,24 @@ class RecoverableTrainer(Trainer):
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         """Train an epoch, but not one step more after a checkpoint that is the last of its training.
 
-        Resumed on a stream, it goes on in the pass in which it stopped; transformers would look for it in the first.
+        Resumed, it goes on in the pass in which it stopped. transformers would look for that of a stream in the first,
+        and takes an epoch that a callback ended early for a whole one.
         """
-        resumed = self._resumed
+        resumed, accumulated = self._resumed, self.args.gradient_accumulation_steps
         if resumed and self.state.global_step == resumed.state.global_step and resumed.is_end(self.state.max_steps):
             self.control.should_training_stop = True
             return
-        if resumed and not has_length(kwargs["train_dataloader"]) and not self.args.ignore_data_skip:
-            passes, steps = resumed.place_in_stream
-            if kwargs["epoch"] < passes:
+        self._pass, self._steps_in_pass = kwargs["epoch"], kwargs["num_update_steps_per_epoch"]
+        known = self._steps_in_pass if has_length(kwargs["train_dataloader"]) else None
+        place = resumed.place(known) if resumed and not self.args.ignore_data_skip else None
+        if place is not None:
+            passes, steps = place
+            if self._pass < passes:
                 return
-            batches = steps * self.args.gradient_accumulation_steps
-            kwargs |= {"epochs_trained": passes, "steps_trained_in_current_epoch": batches}
+            kwargs |= {"epochs_trained": passes, "steps_trained_in_current_epoch": steps * accumulated}
+        is_first = self._pass == kwargs["epochs_trained"]
+        before = kwargs["steps_trained_in_current_epoch"] // accumulated if is_first else 0
+        self._pass_began_at = self.state.global_step - before
         self.state.epoch = max(self.state.epoch or 0, kwargs["epoch"])  # else too low after one that ended early
         super()._run_epoch(*args, **kwargs)
 
@@ -283,7 +292,9 @@ class RecoverableTrainer(Trainer):
         self.save_beside(written)
         self.state.save_to_json(str(written / TRAINER_STATE_NAME))  # again: now it names the best checkpoint as it is
         facts = {"save_only_model": self.args.save_only_model, "arguments": self._arguments()}
-        facts["ends_pass"] = self._ends_pass
+        is_over = self._ends_pass or self.control.should_epoch_stop
+        place = (self._pass + 1, 0) if is_over else (self._pass, self.state.global_step - self._pass_began_at)
+        facts |= {"place": place, "steps_in_pass": self._steps_in_pass}
         seal_checkpoint(written, **facts, **self.checkpoint_facts())
         if final.exists():
             final.rename(written.with_name("replaced"))

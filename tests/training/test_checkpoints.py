@@ -160,6 +160,20 @@ def test_an_epoch_after_one_that_was_stopped_early_has_its_own_order(tmp_path):
     assert seen[0][:4] != seen[0][len(seen[0]) // 2 :][:4]
 
 
+def test_an_epoch_that_was_stopped_early_is_over_after_resuming(tmp_path):
+    """transformers divides the steps by those of a whole epoch, and went on in one that had been over."""
+    settings = {"num_train_epochs": 3, "max_steps": -1, "save_steps": 1, "callbacks": [_StopsEpochs()]}
+    whole = stepwise_trainer(tmp_path, "finetune", **settings)
+    whole.train()
+    assert whole.state.global_step == 6
+    for step in (2, 3, 5):
+        resumed = stepwise_trainer(tmp_path, "finetune", **settings)
+        resumed.train(resume_from_checkpoint=tmp_path / f"checkpoint-{step}")
+        assert resumed.state.global_step == 6
+        after = resumed.model.state_dict()
+        assert all(torch.equal(after[name], weight) for name, weight in whole.model.state_dict().items()), step
+
+
 def test_resuming_from_the_end_trains_no_more_unless_asked(folder):
     whole = load_file(folder / "checkpoint-6" / "model.safetensors")
     for max_steps in (6, 7):
