@@ -87,8 +87,8 @@ DECIDE_WEIGHTS = (
 """The training arguments that a run must have in common with the one that it goes on with.
 
 All others may differ, such as those of logging, saving, data loading and evaluation. The batch size counts as the
-examples of a step, over devices, processes and accumulation together; bf16 and fp16 count as the precision that is
-used, of which `accelerate launch` may tell, too.
+examples of a step, over devices, processes and accumulation together, with `dataloader_drop_last` also as those of a
+batch; bf16 and fp16 count as the precision that is used, of which `accelerate launch` may tell, too.
 """
 
 DECIDE_THE_BEST = (
@@ -266,6 +266,8 @@ def decisive(args: DynaBertTrainingArguments) -> dict[str, Any]:
     names = DECIDE_WEIGHTS + (DECIDE_THE_BEST if follows_evaluation else ())
     in_a_step = args.rows_in_a_batch * args.gradient_accumulation_steps
     counted = {"examples_in_a_step": in_a_step, "mixed_precision": args.mixed_precision}
+    if args.dataloader_drop_last:  # at the end of an epoch the examples that fill no batch
+        counted["examples_in_a_batch"] = args.rows_in_a_batch
     return {name: getattr(args, name) for name in names if hasattr(args, name)} | counted
 
 

@@ -290,6 +290,15 @@ def test_arguments_that_changed_are_named_when_training_goes_on(trained, tmp_pat
     assert trainer.optimizer.param_groups[0]["lr"] == 0.01  # which is what the warning says
 
 
+def test_batches_that_leave_other_rows_out_are_named_when_training_goes_on(tmp_path, caplog):
+    """Of 11 rows an epoch has five batches of 2, or two of 4; a step has 4 rows in either case."""
+    settings = {"train_dataset": make_dataset(11), "dataloader_drop_last": True, "max_steps": 2}
+    stepwise_trainer(tmp_path, gradient_accumulation_steps=2, **settings).train()
+    resumed = stepwise_trainer(tmp_path, per_device_train_batch_size=4, **settings)
+    resumed.train(resume_from_checkpoint=tmp_path / "checkpoint-2")
+    assert "was trained with {'examples_in_a_batch': 2}, now {'examples_in_a_batch': 4} is asked" in caplog.text
+
+
 def test_old_checkpoints_leave_only_when_the_new_one_is_whole(tmp_path):
     trainer = stepwise_trainer(tmp_path, "width", save_total_limit=1)
     trainer.train()
