@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from transformers import EvalPrediction, PreTrainedModel
 from transformers.trainer_pt_utils import nested_concat
-from transformers.utils import logging
 
-logger = logging.get_logger(__name__)
+from .messages import get_logger
+
+logger = get_logger(__name__)
 
 Metrics = Callable[[EvalPrediction], dict[str, float]]
 

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 from datasets import ClassLabel, DatasetDict, Features, Sequence, Value
 from recipe_data import InputError, Splits, load_named
-from transformers.utils import logging
 
 from dynabert_hf.data.text_columns import NO_TEXTS, TEXTS
+from dynabert_hf.messages import get_logger
 
-logger = logging.get_logger("glue_data")
+logger = get_logger("glue_data")
 
 GLUE = "nyu-mll/glue"
 TEXT_COLUMNS = {

@@ -4,11 +4,11 @@ from glue_data import relabel
 from recipe_data import InputError
 from recipe_training import config_of, load_model
 from transformers import AutoModelForSequenceClassification
-from transformers.utils import logging
 
+from dynabert_hf.messages import get_logger
 from dynabert_hf.task_metrics import has_generic_names
 
-logger = logging.get_logger("run_glue")
+logger = get_logger("run_glue")
 
 
 def load_classifier(name, labels, model_args, *, new_head, has_several=False, revision="main"):

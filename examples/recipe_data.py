@@ -6,14 +6,14 @@ from pathlib import Path
 
 from datasets import DatasetDict, load_dataset, load_from_disk
 from datasets.exceptions import DatasetGenerationError
-from transformers.utils import logging
 
 from dynabert_hf.data.columns import drawn_rows
 from dynabert_hf.data.encoding import most_tokens
 from dynabert_hf.data.text_files import read_rows
 from dynabert_hf.families import longest_input
+from dynabert_hf.messages import get_logger
 
-logger = logging.get_logger("recipe_data")
+logger = get_logger("recipe_data")
 
 
 class InputError(ValueError):

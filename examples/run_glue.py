@@ -30,8 +30,8 @@ from recipe_data import InputError, length_for, load_splits, row_numbers, shorte
 from recipe_job import Job, run_script, write_predictions
 from recipe_training import load_tokenizer
 from transformers import DataCollatorWithPadding, default_data_collator
-from transformers.utils import logging
 
+from dynabert_hf.messages import get_logger
 from dynabert_hf.tasks import task_of
 
 SCORES = Path(__file__).with_name("metrics") / "glue_scores.py"
@@ -50,7 +50,7 @@ SUBMISSION = {
 NAMED_IN_SUBMISSION = ("mnli", "qnli", "rte")
 """Tasks whose labels GLUE takes by name, not by number."""
 
-logger = logging.get_logger("run_glue")
+logger = get_logger("run_glue")
 
 
 USAGE = """run_glue.py --model_name_or_path MODEL --task_name TASK

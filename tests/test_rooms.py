@@ -7,6 +7,7 @@ import dynabert_hf
 
 ROOMS = (
     ("model",),
+    ("messages",),
     ("families", "task_metrics", "files"),
     ("tasks",),
     ("data",),

@@ -7,13 +7,13 @@ from typing import Any
 
 import datasets
 from transformers import PreTrainedModel
-from transformers.utils import logging
 
+from ..messages import get_logger
 from ..task_metrics import has_generic_names
 from ..tasks import gives_values, task_of
 from .columns import label_column
 
-logger = logging.get_logger(__name__)
+logger = get_logger(__name__)
 
 
 def class_names(dataset: Any, column: str | None) -> list[str] | None:

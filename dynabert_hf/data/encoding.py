@@ -9,9 +9,9 @@ from typing import Any
 
 from datasets import Dataset
 from transformers import PreTrainedModel
-from transformers.utils import logging
 
 from ..families import longest_input
+from ..messages import get_logger
 from ..task_metrics import IGNORED, problem_type
 from ..tasks import task_of
 from .class_names import class_names, model_names_of, warn_of_other_order
@@ -19,7 +19,7 @@ from .columns import column_names, is_missing, short, values_of
 from .questions import INPUTS, WINDOW, Questions
 from .text_columns import TextColumns, is_text
 
-logger = logging.get_logger(__name__)
+logger = get_logger(__name__)
 _short = partial(short, most=200)
 
 

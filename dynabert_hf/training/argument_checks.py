@@ -11,15 +11,15 @@ from typing import Any
 
 import torch
 from transformers import PreTrainedModel, TrainerCallback
-from transformers.utils import logging
 
 from ..data.labels import are_multi_hot
+from ..messages import get_logger
 from ..task_metrics import problem_type
 from ..tasks import gives_values, is_sentence_encoder, task_of
 from .arguments import DynaBertTrainingArguments
 from .teacher_facts import parameters_of
 
-logger = logging.get_logger(__name__)
+logger = get_logger(__name__)
 
 FEW_STEPS, ENOUGH_STEPS = 200, 400
 """Where more steps gained much, and how many these were (docs/training.md, "Few rows")."""

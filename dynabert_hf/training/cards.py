@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback
-from transformers.utils import logging
 
 from ..hub.card import foreign_page, write_model_card
 from ..hub.facts import ModelCardFacts
+from ..messages import get_logger
 from ..sizes.metrics import told_directions
 from .result import RecipeResult, count_rows
 from .size_evaluation import SizeEvaluation
 
-logger = logging.get_logger(__name__)
+logger = get_logger(__name__)
 
 
 class CardTrainer(SizeEvaluation):

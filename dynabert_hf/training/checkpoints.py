@@ -16,12 +16,12 @@ from accelerate.utils import broadcast_object_list
 from transformers import Trainer, TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, has_length, rotate_checkpoints
-from transformers.utils import logging
 
 from ..files import WRITE_ERRORS, changed, check_writable_folder
+from ..messages import get_logger
 from .arguments import DynaBertTrainingArguments, decisive
 
-logger = logging.get_logger(__name__)
+logger = get_logger(__name__)
 
 SEAL = "dynabert_checkpoint.json"
 """File of a whole checkpoint that names what it belongs to, and the size in bytes of all its files."""

@@ -6,26 +6,25 @@ by `data.columns`.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import datasets
 from transformers import PreTrainedModel
-from transformers.utils import logging
 
 from ..data.class_names import warn_of_other_order
 from ..data.columns import column_names, is_stream, short
 from ..data.inputs import check_inputs
 from ..data.labels import check_labels
 from ..data.pooling import Pooling
+from ..messages import get_logger
 from ..model.elastic_model import ElasticModelMixin
 from ..sizes.metrics import SUMMARIES, can_begin
 from ..tasks import is_sentence_encoder, task_of
 from .argument_checks import check_smoothing, check_taught
 from .arguments import DynaBertTrainingArguments
 
-logger = logging.get_logger(__name__)
+logger = get_logger(__name__)
 
 
 def check_datasets(
@@ -289,11 +288,10 @@ def warn_of_equal_sizes(config: Any) -> None:
         names.setdefault(config.resolve(size), []).append(str(size))
     same = [" and ".join(each) for each in names.values() if len(each) > 1]
     if same:
-        warnings.warn(
+        logger.warning(
             f"Some sizes are the same network under several names: {'; '.join(same)}. With "
             f"{config.num_attention_heads} heads and {config.num_hidden_layers} layers there are {len(names)} different"
-            " ones, and the same ones are trained and measured alike. Give fewer widths or depths to silence this.",
-            stacklevel=4,
+            " ones, and the same ones are trained and measured alike. Give fewer widths or depths to silence this."
         )
 
 

@@ -11,7 +11,6 @@ from numbers import Integral
 from typing import Any
 
 from transformers import PreTrainedModel
-from transformers.utils import logging
 
 from ..data.class_names import warn_of_other_order
 from ..data.columns import column_names, draw, label_column, lacks_labels
@@ -19,6 +18,7 @@ from ..data.fingerprints import fingerprint_of_rows, fingerprint_of_weights
 from ..data.inputs import check_paddable
 from ..data.labels import are_multi_hot, check_labels
 from ..families import elastic_class_of
+from ..messages import get_logger
 from ..model.subnetwork import SubNetwork
 from ..task_metrics import problem_type
 from ..tasks import gives_values, is_sentence_encoder, task_of
@@ -39,7 +39,7 @@ from .teacher import GRID
 from .teacher_checks import check_teachers
 from .teaching import Teacher, fingerprint_of_teacher, fresh_views
 
-logger = logging.get_logger(__name__)
+logger = get_logger(__name__)
 
 EXTRA_OUTPUTS = ("output_hidden_states", "output_attentions")
 """The fields that ask for more outputs, of the teacher, by whoever studied it."""

@@ -22,13 +22,13 @@ from transformers import (
     TrainingArguments,
 )
 from transformers.trainer_callback import ExportableState
-from transformers.utils import logging
 
 from ..data.columns import without_missing_labels
 from ..data.labels import collator_of
 from ..data.questions import Questions
 from ..data.reading import read_datasets
 from ..hub.facts import RECIPE_FIELDS
+from ..messages import get_logger
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import Size
 from ..sizes.metrics import told_directions
@@ -61,7 +61,7 @@ from .teaching import load_teachers
 from .token_types import telling_texts_apart
 from .trainer import DynaBertTrainer
 
-logger = logging.get_logger(__name__)
+logger = get_logger(__name__)
 
 
 def train_dynabert(
@@ -305,8 +305,7 @@ def train_stage(recipe: Recipe, stage: Stage, start: ElasticModelMixin, source: 
         start: What it begins with.
         source: Who teaches, in stages that have a teacher.
     """
-    if PartialState().is_main_process:
-        logger.warning_once(f"Stage {stage.name!r} of the recipe, in {stage.folder}")
+    logger.warning_once(f"Stage {stage.name!r} of the recipe, in {stage.folder}")
     model, teacher = copy.deepcopy(start), None if stage.name == "finetune" else source
     callbacks = [
         copy.deepcopy(each) if isinstance(each, ExportableState) else each  # which counts, such as early stopping

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from accelerate import DistributedType
 from transformers import PreTrainedModel
-from transformers.utils import logging
 
 from ..data.columns import draw, lacks_labels
+from ..messages import get_logger
 from ..sizes.baseline import baseline_metrics, weakness
 from ..sizes.metrics import in_telling_order, plain_metrics
 from ..tasks import task_of
@@ -28,7 +28,7 @@ from .stages import evaluation_arguments, given_arguments
 from .teacher import warn_of_untrained_head
 from .teaching import Teacher
 
-logger = logging.get_logger(__name__)
+logger = get_logger(__name__)
 
 MAX_ROWS = 512
 """Of the evaluation data of a single stage, how many rows are drawn to see what its teacher is worth."""

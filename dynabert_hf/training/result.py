@@ -15,12 +15,12 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from transformers.utils import logging
 
 from ..families import sizes_of
 from ..files import finite, json_text
 from ..hub.card import write_model_card
 from ..hub.facts import FIELDS, ModelCardFacts, references_of
+from ..messages import get_logger
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import SubNetwork, size_name
 from ..sizes.baseline import BASELINE
@@ -31,7 +31,7 @@ from ..sizes.plots import name_of_metric, plot_grid, plot_pareto
 from ..sizes.records import SizeRecord
 from ..sizes.tables import metric_text, quantity, shortened, table_of
 
-logger = logging.get_logger(__name__)
+logger = get_logger(__name__)
 
 
 @dataclass(frozen=True, repr=False)

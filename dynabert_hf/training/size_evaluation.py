@@ -8,11 +8,11 @@ from typing import Any
 
 from transformers.trainer_callback import ProgressCallback
 from transformers.trainer_utils import EvalLoopOutput, PredictionOutput
-from transformers.utils import logging
 
 from ..data.class_names import warn_of_other_order
 from ..data.columns import has_all_rows, is_stream, without_missing_labels
 from ..families import parsed_sizes, sizes_of
+from ..messages import get_logger
 from ..model.subnetwork import AnySize, size_name
 from ..sizes.metrics import check_asked, check_came, full_name, parse_metric_name, told_directions, with_summary
 from .arguments import DynaBertTrainingArguments
@@ -23,7 +23,7 @@ from .checks import check_ignored, check_measured, check_one, evaluated
 from .order import OrderedLoader
 from .ordered_evaluation import OrderedEvaluation
 
-logger = logging.get_logger(__name__)
+logger = get_logger(__name__)
 
 
 class SizeEvaluation(OrderedEvaluation):

@@ -15,13 +15,13 @@ from typing import Any
 
 import torch
 from transformers import PreTrainedConfig, TrainingArguments
-from transformers.utils import logging
 
 from ..data.columns import column_names
+from ..messages import get_logger
 from .arguments import HIDDEN_WEIGHTS, DynaBertTrainingArguments, uses_fsdp
 from .distillation import STAGES
 
-logger = logging.get_logger(__name__)
+logger = get_logger(__name__)
 
 FOLDERS = {"width": "2-width", "depth": "3-depth", "finetune": "4-finetune"}
 """Where in the folder of a run a stage leaves what it makes."""

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from transformers import PreTrainedModel
-from transformers.utils import logging
 
 from ..data.sentence_encoder import SentenceEncoder
 from ..families import (
@@ -22,12 +21,13 @@ from ..families import (
     read_config,
     stock_classes,
 )
+from ..messages import get_logger
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import SubNetworkError
 from ..tasks import TASKS, is_sentence_encoder
 from .teacher_facts import check_whole
 
-logger = logging.get_logger(__name__)
+logger = get_logger(__name__)
 
 GRID = ("widths", "depths", "sizes", "kept_layers")
 """The fields of an elastic configuration that say which sizes there are."""

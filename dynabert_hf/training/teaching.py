@@ -13,12 +13,13 @@ from accelerate.utils import convert_to_fp32
 from torch import nn
 from torch.nn import functional
 from transformers import AutoTokenizer, PreTrainedModel
-from transformers.utils import ModelOutput, logging
+from transformers.utils import ModelOutput
 
 from ..data.fingerprints import fingerprint_of_weights
 from ..data.masking import drawn_by
 from ..data.sentence_encoder import SentenceEncoder
 from ..data.views import FreshViews
+from ..messages import get_logger
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import SubNetwork
 from ..tasks import is_sentence_encoder, task_of
@@ -28,7 +29,7 @@ from .ordered_evaluation import unchanged
 from .stored_outputs import StoredOutputs, is_folder_of_outputs
 from .teacher_facts import TeacherFacts, at_size, parameters_of
 
-logger = logging.get_logger(__name__)
+logger = get_logger(__name__)
 
 Teacher: TypeAlias = PreTrainedModel | StoredOutputs
 PROJECTIONS = "teacher_projections.safetensors"

@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 from transformers import PreTrainedModel
-from transformers.utils import logging
 
+from ..messages import get_logger
 from .teacher_facts import parameters_of
 
-logger = logging.get_logger(__name__)
+logger = get_logger(__name__)
 
 NAME = "token_type_ids"
 

@@ -19,7 +19,6 @@ from safetensors.torch import load_file, save_file
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer
-from transformers.utils import logging
 
 from ..data.labels import collator_of
 from ..families import not_elastic
@@ -52,8 +51,6 @@ from .teaching import (
     teachers_of,
 )
 from .token_types import telling_texts_apart
-
-logger = logging.get_logger(__name__)
 
 FOREIGN_ENGINES = (DistributedType.DEEPSPEED, DistributedType.FSDP, DistributedType.MEGATRON_LM)
 """What holds weights or runs passes in its own way."""

@@ -77,6 +77,10 @@ def test_recomputed_activations_give_the_same_gradients(trained):
         torch.testing.assert_close(recomputed[name], tensor, rtol=0, atol=1e-6, msg=name)
 
 
+def test_the_main_process_alone_says_what_all_of_them_find(printed):
+    assert ["Small sizes learn in hundreds of steps" in text for text in printed[1]] == [True, False]
+
+
 def test_without_the_full_network_last_two_processes_fail(printed):
     assert all("reversed order failed" in text for text in printed[1])
 
