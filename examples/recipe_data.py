@@ -138,12 +138,12 @@ def row_numbers(part):
     return part["row"][:] if "row" in part.column_names else list(range(len(part)))
 
 
-def length_for(model, tokenizer, data_args):
-    """The tokens after which a text is cut, or begins a new window."""
+def length_for(model, tokenizer, data_args, *, pair):
+    """The tokens after which a text or a pair of texts is cut, or begins a new window."""
     possible = longest_input(model.config)
     if data_args.max_seq_length > possible:
         logger.warning(
             f"--max_seq_length {data_args.max_seq_length} is more than the {possible} tokens of the model; texts are "
             "cut to these."
         )
-    return most_tokens(model, tokenizer, data_args.max_seq_length)
+    return most_tokens(model, tokenizer, data_args.max_seq_length, pair=pair)

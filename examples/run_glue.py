@@ -112,7 +112,7 @@ def load_data(data_args, seed, **download):
 
 def tokenised(splits, tokenizer, model, data_args):
     """The splits as the model reads them."""
-    length = length_for(model, tokenizer, data_args)
+    length = length_for(model, tokenizer, data_args, pair="text_pair" in splits["train"].column_names)
     padding = "max_length" if data_args.pad_to_max_length else False
 
     def tokenise(rows):

@@ -69,7 +69,7 @@ def prepare(data_args, model_args, training_args, given):
     texts = {
         split: with_words(split, part, column) for split, part in shortened(data, data_args, training_args.seed).items()
     }
-    length = length_for(model, tokenizer, data_args)
+    length = length_for(model, tokenizer, data_args, pair=False)
     rows = {split: tokenised(split, part, column, model, tokenizer, length) for split, part in texts.items()}
     collator = MaskingCollator(tokenizer)
     for split in (*data.evaluations.values(), *data.tests):

@@ -143,7 +143,7 @@ def tokenised(split, part, columns, model, tokenizer, data_args):
             "the training data have. Give all splits the same columns."
         )
     try:
-        length = length_for(model, tokenizer, data_args)
+        length = length_for(model, tokenizer, data_args, pair=False)
         rows = encoded(part, own, model, tokenizer, max_length=length, needs_labels=split != "train")
     except ValueError as error:
         raise InputError(f"Split {split!r}: {error}") from error

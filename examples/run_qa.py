@@ -103,7 +103,7 @@ def cut(split, part, tokenizer, model, data_args):
         tokenizer,
         columns=data_args.texts,
         answer_column=answers,
-        max_length=length_for(model, tokenizer, data_args),
+        max_length=length_for(model, tokenizer, data_args, pair=True),
         stride=data_args.doc_stride,
         may_lack_answers=split == "test",
         name=f"Split {split!r}",

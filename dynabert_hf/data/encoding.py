@@ -53,7 +53,7 @@ def encoded(
     task = task_of(model)
     config: Any = model.config
     names = dict(config.id2label if label_order is None else enumerate(label_order))
-    limit = most_tokens(model, tokenizer, max_length)
+    limit = most_tokens(model, tokenizer, max_length, pair=len(columns.texts) > 1)
     texts = [values_of(rows, each) for each in columns.texts]
     given = None if columns.labels is None else _named(rows, columns.labels, values_of(rows, columns.labels), names)
     labels: list[Any] | None = None
@@ -368,17 +368,24 @@ def tokenised(columns: Sequence[Sequence[str]], tokenizer: Any, limit: int) -> d
     return _inputs(tokenizer(*map(list, columns), truncation=True, max_length=limit))
 
 
-def most_tokens(model: PreTrainedModel, tokenizer: Any, asked: int | None = None) -> int:
-    """How many tokens of a text fit into a model, or as many as were asked for if these are fewer.
+def most_tokens(model: PreTrainedModel, tokenizer: Any, asked: int | None = None, *, pair: bool = True) -> int:
+    """How many tokens of a row fit into a model, or as many as were asked for if these are fewer.
+
+    Args:
+        model: The model.
+        tokenizer: Its tokenizer.
+        asked: Tokens of a row at most; None: as many as fit.
+        pair: Whether a row is a pair of texts, which has more special tokens.
 
     Raises:
         ValueError: If what was asked for leaves no room for a text beside the special tokens.
     """
     possible = min(longest_input(model.config), tokenizer.model_max_length)
-    special = tokenizer.num_special_tokens_to_add(pair=True)
+    special = tokenizer.num_special_tokens_to_add(pair=pair)
     if asked is not None and asked <= special:
+        what = "pair" if pair else "text"
         raise ValueError(
-            f"max_length={asked} leaves no text: a pair has {special} special tokens. Possible are {special + 1} to "
+            f"max_length={asked} leaves no text: a {what} has {special} special tokens. Possible are {special + 1} to "
             f"{possible} tokens. Give as many as texts need, or leave it out."
         )
     return min(possible, asked or possible)

@@ -99,7 +99,7 @@ def tokenised(
             "There are texts, but no tokenizer. Give that of the sentence encoder as processing_class, or to "
             "train_dynabert the encoder as a SentenceTransformer or its folder, which has one."
         )
-    prompt, limit = prompt_of(model.config), most_tokens(model, tokenizer, max_length)
+    prompt, limit = prompt_of(model.config), most_tokens(model, tokenizer, max_length, pair=False)
     given = [as_encoder_reads(model.config, text, prompt) for text in texts]
     encoded = tokenizer(given, truncation=True, max_length=limit)
     return {key: list(encoded[key]) for key in ("input_ids", "attention_mask") if key in encoded}

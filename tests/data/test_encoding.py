@@ -248,13 +248,16 @@ def test_a_masked_language_model_reads_all_of_a_long_text(tokenizer):
     assert all(set(one) == {"input_ids", "token_type_ids", "attention_mask"} for one in examples)
 
 
-@pytest.mark.parametrize("length", [0, 1, 3])
-def test_a_length_without_room_for_text_is_refused(tokenizer, length):
-    told = rf"max_length={length} leaves no text: a pair has 3 special tokens\. Possible are 4 to 20 tokens\. Give as"
-    with pytest.raises(ValueError, match=told):
-        encoded([{"text": "w1"}], TextColumns(("text",), None), make_model(), tokenizer, max_length=length)
-    [row] = encoded([{"text": "w1"}], TextColumns(("text",), None), make_model(), tokenizer, max_length=4)
-    assert len(row["input_ids"]) == 3
+@pytest.mark.parametrize(("columns", "special"), [(("text",), 2), (("text", "text_pair"), 3)])
+def test_a_length_without_room_for_text_is_refused(tokenizer, columns, special):
+    rows, given = [dict.fromkeys(columns, "w1 w2")], (TextColumns(columns, None), make_model(), tokenizer)
+    what = f"a {'text' if special == 2 else 'pair'} has {special} special tokens"
+    for length in (0, 1, special):
+        told = rf"max_length={length} leaves no text: {what}\. Possible are {special + 1} to 20 tokens\. Give as"
+        with pytest.raises(ValueError, match=told):
+            encoded(rows, *given, max_length=length)
+    [row] = encoded(rows, *given, max_length=4)
+    assert len(row["input_ids"]) == 4
 
 
 def test_masks_are_those_of_the_row_whatever_was_drawn_before(tokenizer, monkeypatch):

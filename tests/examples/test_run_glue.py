@@ -326,8 +326,8 @@ def test_a_folder_that_cannot_be_made_is_refused_before_any_work(tmp_path, revie
         ),
         ([*BEST, "f1", "--stage", "depth"], r"'f1' will not come from an evaluation: metrics of a size are"),
         (
-            ["--max_seq_length", "3"],
-            r"--max_seq_length 3 leaves no text: a pair has 3 special tokens",
+            ["--max_seq_length", "2"],
+            r"--max_seq_length 2 leaves no text: a text has 2 special tokens",
         ),
     ],
 )
