@@ -189,7 +189,7 @@ def with_several_labels(splits, labels, *, column):
         kind = getattr(data.features["label"], "feature", None)
         known = dict(enumerate(kind.names)) if isinstance(kind, ClassLabel) else {}
         rows = [None if row is None else [known.get(label, label) for label in row] for row in data["label"]]
-        for number, row in enumerate(rows, 1):
+        for number, row in enumerate(rows):
             unknown = [None] if row is None else [label for label in row if label not in labels]
             if unknown:
                 raise InputError(

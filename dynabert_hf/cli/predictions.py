@@ -186,7 +186,7 @@ def _fill(model: Any, tokenizer: Any, texts: Sequence[str], batch_size: int) -> 
     """For each text the likeliest word in place of every mask."""
     mask = tokenizer.mask_token
     whole, read = (tokenizer(texts, truncation=cut, verbose=False)["input_ids"] for cut in (False, True))
-    for row, (text, *both) in enumerate(zip(texts, whole, read, strict=True), 1):
+    for row, (text, *both) in enumerate(zip(texts, whole, read, strict=True)):
         asked, found = (tokens.count(tokenizer.mask_token_id) for tokens in both)
         if found and found < asked:
             raise ValueError(

@@ -193,7 +193,7 @@ def _columns_of(rows: Any, asked: Sequence[str] | str) -> Sequence[str]:
 
 def _text(text: Any, column: str, row: int) -> str:
     if not isinstance(text, str) or not text.strip():
-        raise ValueError(f"Row {row + 1} has no text in column {column!r}. Fill it, or leave the row out.")
+        raise ValueError(f"Row {row} (counted from 0) has no text in column {column!r}. Fill it, or leave the row out.")
     return text
 
 

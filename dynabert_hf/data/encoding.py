@@ -152,9 +152,11 @@ def _labels_of_rows(
     """The labels of all rows; of those that have one, where the others may lack it."""
     has_label = [not is_missing(label) and label != "" for label in given]
     if needs_labels and not all(has_label):
-        row = has_label.index(False) + 1
-        raise ValueError(f"Row {row} has no label in column {column!r}. Fill it, or leave the row out.")
-    known = {row: label for row, (label, own) in enumerate(zip(given, has_label, strict=True), 1) if own}
+        row = has_label.index(False)
+        raise ValueError(
+            f"Row {row} (counted from 0) has no label in column {column!r}. Fill it, or leave the row out."
+        )
+    known = {row: label for row, (label, own) in enumerate(zip(given, has_label, strict=True)) if own}
     found = iter(_labels(known, column, model, names))
     return [next(found) if own else None for own in has_label]
 
@@ -162,7 +164,7 @@ def _labels_of_rows(
 def _with_choices(
     texts: list[Any], choices: list[Any], columns: Sequence[str], tokenizer: Any, limit: int
 ) -> dict[str, list]:
-    for row, own in enumerate(choices, 1):
+    for row, own in enumerate(choices):
         if not isinstance(own, list) or not own or len(own) != len(choices[0]):
             raise ValueError(
                 f"Row {row} has the choices {_short(own)} in column {columns[1]!r}, the first row {_short(choices[0])}."
@@ -222,7 +224,7 @@ def _tagged(
     encoded = tokenizer(words, is_split_into_words=True, truncation=True, max_length=limit)
     if tags is None:
         return _inputs(encoded), None
-    flat = [(row, label) for row, own in enumerate(tags, 1) for label in own or () if label != IGNORED]
+    flat = [(row, label) for row, own in enumerate(tags) for label in own or () if label != IGNORED]
     ids = iter(_ids_of([label for _, label in flat], column, names, rows=[row for row, _ in flat]))
     numbers = [None if row is None else [label if label == IGNORED else next(ids) for label in row] for row in tags]
     labels: list[Any] = []
@@ -265,8 +267,8 @@ def check_words(words: list[Any], tags: list[Any] | None, column: str, *, needs_
     Raises:
         ValueError: If one is not.
     """
-    for row, own in enumerate(words, 1):
-        labels = own if tags is None else tags[row - 1]
+    for row, own in enumerate(words):
+        labels = own if tags is None else tags[row]
         may_lack = labels is None and not needs_labels
         is_tagged = may_lack or (isinstance(labels, list) and isinstance(own, list) and len(own) == len(labels))
         if not isinstance(own, list) or not own or not is_tagged:
@@ -352,9 +354,11 @@ def as_texts(texts: list[Any], column: str) -> list[str]:
     Raises:
         ValueError: If one is, or is a list or something else that is no text.
     """
-    for row, text in enumerate(texts, 1):
+    for row, text in enumerate(texts):
         if text is None or text != text or not str(text).strip():
-            raise ValueError(f"Row {row} has no text in column {column!r}. Fill it, or leave the row out.")
+            raise ValueError(
+                f"Row {row} (counted from 0) has no text in column {column!r}. Fill it, or leave the row out."
+            )
         if not isinstance(text, str | int | float):
             raise ValueError(
                 f"Row {row} has the {type(text).__name__} {_short(text)} in column {column!r}. Possible is one text a "

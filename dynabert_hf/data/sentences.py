@@ -133,14 +133,18 @@ def _text_columns(
     for column, texts in columns.items():
         for row, text in enumerate(texts):
             if not isinstance(text, str) or not text.strip():
-                raise ValueError(f"{name} has no text in {column!r} of row {row}. Fill it, or leave the row out.")
+                raise ValueError(
+                    f"{name} has no text in {column!r} of row {row} (counted from 0). Fill it, or leave the row out."
+                )
     return columns
 
 
 def _numbers(name: str, column: str, values: list[Any], *, are_scores: bool) -> list[Any]:
     missing = next((row for row, value in enumerate(values) if is_missing(value)), None)
     if missing is not None:
-        raise ValueError(f"{name} has no label in {column!r} of row {missing}. Give every row one, or leave it out.")
+        raise ValueError(
+            f"{name} has no label in {column!r} of row {missing} (counted from 0). Give every row one, or leave it out."
+        )
     if not are_scores:
         numbers = {value: number for number, value in enumerate(sorted(set(values), key=str))}
         return [numbers[value] for value in values]

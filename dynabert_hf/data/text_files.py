@@ -200,7 +200,7 @@ def _check_head(path: Path, rows: Dataset) -> None:
 def _check_quotes(path: Path, rows: Dataset) -> None:
     """Check that no quote in front of a cell took the lines up to the next quote for one cell."""
     for column in _columns_of_text(rows):
-        for row, cell in enumerate(rows[column], 1):
+        for row, cell in enumerate(rows[column]):
             if cell is not None and "\t" in cell and "\n" in cell:
                 raise ValueError(
                     f"{str(path)!r} has {short(cell)} in column {column!r} of row {row}, with tabs and ends of lines. "

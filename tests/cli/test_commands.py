@@ -597,7 +597,7 @@ def test_predict_chooses_what_a_text_goes_on_with(capsys, folder, tmp_path):
             assert float(shares[one["label"]]) == pytest.approx(float(shares.max()), abs=1e-6)
     write(tmp_path / "c.csv", [{"text": "a", "choices": "good"}])
     told = ("predict", tmp_path / "choice", "--file", tmp_path / "c.csv")
-    assert_refused(capsys, "Row 1 has the choices 'good' in column 'choices'", *told)
+    assert_refused(capsys, "Row 0 has the choices 'good' in column 'choices'", *told)
 
 
 def test_predict_finds_the_word_of_every_mask(capsys, folder, tmp_path):
@@ -626,7 +626,7 @@ def test_predict_finds_the_word_of_every_mask(capsys, folder, tmp_path):
     write(tmp_path / "t.csv", [{"text": texts[0], "text_pair": texts[1]}])
     assert_refused(capsys, "Pairs of texts were given, but words are filled into one text. Name its column", *told)
     write(tmp_path / "t.csv", [{"text": texts[0]}, {"text": f"{'very ' * 40} [MASK]"}])
-    assert_refused(capsys, "Row 2 is 'very very", *told)
+    assert_refused(capsys, "Row 1 is 'very very", *told)
     write(tmp_path / "t.csv", [{"text": f"[MASK] film {'very ' * 40} [MASK]"}])
     assert_refused(capsys, "with 2 times [MASK], but only 1 in the 20 tokens that are read. Shorten", *told)
     write(tmp_path / "t.csv", [{"text": "a good film"}])

@@ -102,7 +102,7 @@ def test_rows_that_hold_no_words_are_named(tmp_path, capsys, words):
     tokenizer.save_pretrained(tmp_path / "model")
     (tmp_path / "t.jsonl").write_text("".join(json.dumps({"tokens": row}) + "\n" for row in (["a"], words)))
     assert main(["predict", str(tmp_path / "model"), "--file", str(tmp_path / "t.jsonl")]) == 1
-    assert "dynabert predict: Row 2 has " in capsys.readouterr().err
+    assert "dynabert predict: Row 1 has " in capsys.readouterr().err
 
 
 def test_the_words_of_a_list_are_those_of_training_and_of_a_text_those_of_the_tokenizer():

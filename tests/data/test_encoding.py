@@ -140,7 +140,7 @@ def test_any_of_four_choices_may_be_right_whatever_classes_the_model_names(token
     assert [one["labels"] for one in partly] == [3, None]
     for label in (4, -1, "w2", 0.5):
         given = [{**rows[0], "label": None}, {**rows[0], "label": label}]
-        with pytest.raises(ValueError, match=rf"Row 2 has the label {label!r} in column 'label', and 4 choices\. Give"):
+        with pytest.raises(ValueError, match=rf"Row 1 has the label {label!r} in column 'label', and 4 choices\. Give"):
             encoded(given, TextColumns(("text", "choices"), "label"), model, tokenizer)
 
 
@@ -148,20 +148,20 @@ def test_any_of_four_choices_may_be_right_whatever_classes_the_model_names(token
     ("head", "rows", "message"),
     [
         ("ForSequenceClassification", {"body": ["w1"]}, r"no 'input_ids', nor a text by a usual name: text and .*Name"),
-        ("ForTokenClassification", {"tokens": [["w1"]], "tags": [["X", "O"]]}, "Row 1 has the words .* Give two lists"),
-        ("ForTokenClassification", {"tokens": [["w1"], ["w1", "w2"]], "tags": [["O"], ["O", "Y"]]}, "'Y' in row 2"),
-        ("ForTokenClassification", {"tokens": [["w1"], ["w1", "w2"]], "tags": [["0"], ["1", "X"]]}, "'0' in row 1"),
+        ("ForTokenClassification", {"tokens": [["w1"]], "tags": [["X", "O"]]}, "Row 0 has the words .* Give two lists"),
+        ("ForTokenClassification", {"tokens": [["w1"], ["w1", "w2"]], "tags": [["O"], ["O", "Y"]]}, "'Y' in row 1"),
+        ("ForTokenClassification", {"tokens": [["w1"], ["w1", "w2"]], "tags": [["0"], ["1", "X"]]}, "'0' in row 0"),
         (
             "ForMultipleChoice",
             {"text": ["w1", "w2"], "choices": [["w1"], ["w1", "w2"]]},
-            "Row 2 has the choices .*Give",
+            "Row 1 has the choices .*Give",
         ),
         (
             "ForMultipleChoice",
             {"text": ["w1", "w2"], "choices": [["w1", "w2"], ["w1", None]]},
-            r"Row 2 has no text in column 'choices'\. Fill it",
+            r"Row 1 .* has no text in column 'choices'\. Fill it",
         ),
-        ("ForSequenceClassification", {"text": ["w1"], "label": [[1]]}, r"label \[1\] in row 1"),
+        ("ForSequenceClassification", {"text": ["w1"], "label": [[1]]}, r"label \[1\] in row 0"),
         (
             "ForQuestionAnswering",
             {"question": ["w1"], "answers": ["w1"]},
@@ -225,10 +225,10 @@ def test_a_row_without_a_label_gets_one_that_no_loss_counts(tokenizer, head, con
 @pytest.mark.parametrize(
     ("config", "labels", "message"),
     [
-        ({}, [None, "yes", None, "ye"], "has the label 'ye' in row 4"),
-        ({}, ["", "ye"], "has the label 'ye' in row 2"),
-        ({"problem_type": "multi_label_classification"}, [None, ["yes"], None, ["ye"]], "has the label 'ye' in row 4"),
-        ({"problem_type": "multi_label_classification"}, [None, ["yes"], "no"], "has 'no' in row 3"),
+        ({}, [None, "yes", None, "ye"], "has the label 'ye' in row 3"),
+        ({}, ["", "ye"], "has the label 'ye' in row 1"),
+        ({"problem_type": "multi_label_classification"}, [None, ["yes"], None, ["ye"]], "has the label 'ye' in row 3"),
+        ({"problem_type": "multi_label_classification"}, [None, ["yes"], "no"], "has 'no' in row 2"),
     ],
 )
 def test_errors_count_all_rows_also_where_some_have_no_label(tokenizer, config, labels, message):
@@ -287,10 +287,10 @@ def test_text_is_masked_alike_in_every_format_of_a_data_set(tokenizer, form):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (["w1", "w2"], r"Row 2 has the list \['w1', 'w2'\] in column 'text'\. Possible is one text a row\. Join"),
+        (["w1", "w2"], r"Row 1 has the list \['w1', 'w2'\] in column 'text'\. Possible is one text a row\. Join"),
         ({"text": "w1"}, "has the dict .* name a column that holds texts"),
         (b"w1", "has the bytes b'w1'"),
-        (float("nan"), "Row 2 has no text in column 'text'"),
+        (float("nan"), "Row 1 .* has no text in column 'text'"),
     ],
 )
 def test_what_is_no_text_is_refused(tokenizer, text, message):
@@ -311,7 +311,7 @@ def test_one_column_of_text_may_be_named_alone(tokenizer):
 
 def test_a_name_that_two_classes_have_names_neither(tokenizer):
     model = make_model(stock={"id2label": {0: "good", 1: "bad", 2: "good"}})
-    with pytest.raises(ValueError, match=r"has the label 'good' in row 1\. The model knows .*the numbers of all"):
+    with pytest.raises(ValueError, match=r"has the label 'good' in row 0\. The model knows .*the numbers of all"):
         encoded([{"text": "w1", "label": "good"}], TextColumns(("text",), "label"), model, tokenizer)
     [row] = encoded([{"text": "w1", "label": 2}], TextColumns(("text",), "label"), model, tokenizer)
     assert row["labels"] == 2

@@ -97,11 +97,11 @@ def test_a_csv_is_read_as_it_is_written(tmp_path, tokenizer):
 @pytest.mark.parametrize(
     ("names", "labels", "message"),
     [
-        ([BAD, GOOD], ["good", "awful", "bad"], r"label 'awful' in row 2. The model knows \{0: 'bad', 1: 'good'\}"),
-        ([BAD, GOOD], [1, 7, 0], r"label '?7'? in row 2"),
-        (["1", "2", "3"], [3, 0], r"label '?0'? in row 2.*names of all labels, or the numbers of all"),
-        ([BAD, GOOD], ["good", ""], "Row 2 has no label in column 'label'"),
-        (["None", "some"], ["some", "None", None], "Row 3 has no label"),
+        ([BAD, GOOD], ["good", "awful", "bad"], r"label 'awful' in row 1. The model knows \{0: 'bad', 1: 'good'\}"),
+        ([BAD, GOOD], [1, 7, 0], r"label '?7'? in row 1"),
+        (["1", "2", "3"], [3, 0], r"label '?0'? in row 1.*names of all labels, or the numbers of all"),
+        ([BAD, GOOD], ["good", ""], "Row 1 .* has no label in column 'label'"),
+        (["None", "some"], ["some", "None", None], "Row 2 .* has no label"),
     ],
 )
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
@@ -112,7 +112,7 @@ def test_the_first_label_that_is_unknown_or_missing_is_named(tmp_path, tokenizer
 
 def test_a_missing_text_is_named(tmp_path, tokenizer):
     path = write(tmp_path, ".jsonl", [BAD, GOOD], ["film", None])
-    with pytest.raises(ValueError, match=r"Row 2 has no text in column 'text'. Fill it, or leave the row out"):
+    with pytest.raises(ValueError, match=r"Row 1 \(counted from 0\) has no text in column 'text'\. Fill it, or"):
         LabelledText.from_file(path, model_of([BAD, GOOD]), tokenizer)
 
 
@@ -138,14 +138,14 @@ def test_a_file_that_cannot_be_read_is_refused_in_one_line(tmp_path, tokenizer, 
 @pytest.mark.parametrize("cell", ["", "  "])
 def test_an_empty_cell_is_no_text(tmp_path, tokenizer, cell):
     path = write(tmp_path, ".csv", ["bad", "good"], ["film", cell])
-    with pytest.raises(ValueError, match=r"Row 2 has no text in column 'text'"):
+    with pytest.raises(ValueError, match=r"Row 1 .* has no text in column 'text'"):
         LabelledText.from_file(path, model_of([BAD, GOOD]), tokenizer)
 
 
 @pytest.mark.parametrize("problem", ["multi_label_classification", "regression"])
 def test_a_label_where_a_text_has_several_is_refused(tmp_path, tokenizer, problem):
     with pytest.raises(
-        ValueError, match=r"has 'a' in row 1\. The model gives a text several labels or values\. Give a l"
+        ValueError, match=r"has 'a' in row 0\. The model gives a text several labels or values\. Give a l"
     ):
         LabelledText.from_file(write(tmp_path, ".csv", ["a"]), model_of(["a", "b"], problem_type=problem), tokenizer)
 
@@ -162,7 +162,7 @@ def test_several_labels_are_names_or_a_no_or_yes_each(tmp_path, tokenizer, label
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ([["a"], ["d"]], r"the label 'd' in row 2\. The model knows .*; give those that a text has"),
+        ([["a"], ["d"]], r"the label 'd' in row 1\. The model knows .*; give those that a text has"),
         ([[1, 0, 0], [1, 0]], r"the label \[1, 0\] in row 1\. .* takes a list of 3 numbers"),
         ([[1, 0, 0], [2, 0, 0]], r"has 2 among the labels of row 1"),
     ],
@@ -209,14 +209,14 @@ def test_words_are_scored_by_their_first_token_as_one_by_one(tmp_path, tokenizer
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([(["film"], ["x"]), (["a", "film"], ["x"])], r"Row 2 has the words \['a', 'film'\] and the labels \['x'\]"),
-        ([(["film"], ["w"])], r"the label 'w' in row 1\. The model knows .*names of all labels, or the numbers of all"),
-        ([("film", "x")], r"Row 1 has the words 'film' and the labels 'x'.* Give two lists of the same length"),
+        ([(["film"], ["x"]), (["a", "film"], ["x"])], r"Row 1 has the words \['a', 'film'\] and the labels \['x'\]"),
+        ([(["film"], ["w"])], r"the label 'w' in row 0\. The model knows .*names of all labels, or the numbers of all"),
+        ([("film", "x")], r"Row 0 has the words 'film' and the labels 'x'.* Give two lists of the same length"),
         (
             [(["a", None], ["x", "x"])],
-            r"Row 1 has None among its words\. Each word is a text\. Write it as one, or leave",
+            r"Row 0 has None among its words\. Each word is a text\. Write it as one, or leave",
         ),
-        ([([], [])], r"Row 1 has the words \[\] .* of at least one word"),
+        ([([], [])], r"Row 0 has the words \[\] .* of at least one word"),
     ],
 )
 def test_words_and_labels_that_do_not_fit_are_refused(tmp_path, tokenizer, rows, message):

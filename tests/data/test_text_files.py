@@ -177,7 +177,7 @@ def test_a_file_without_rows_is_named_as_such(tmp_path, suffix):
         ("latin.conll", b"caf\xe9 O\n", r"cannot be read as text: .*Give a file in UTF-8"),
         ("empty.conll", b"\n", r"has no rows\. Give a file with at least one"),
         ("rows.doc", b"x", r"ends in '\.doc'\. Possible is one of \.csv, .*\.conll.*Give such a file"),
-        ("quote.tsv", b'text\tlabel\n"a film\t1\nb\t0\nc "d"\t1\n', r"in column 'text' of row 1, with tabs and ends"),
+        ("quote.tsv", b'text\tlabel\n"a film\t1\nb\t0\nc "d"\t1\n', r"in column 'text' of row 0, with tabs and ends"),
         ("rows.csv", b"a\n1\n", r"has no column \['text'\], only \['a'\]\. Name the right columns, or give another"),
     ],
 )

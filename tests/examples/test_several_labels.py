@@ -64,9 +64,9 @@ def test_names_of_a_data_set_give_several_labels_in_its_order(tmp_path, model):
         (
             ["lively"],
             [],
-            r"split 'validation' has the label 'lively' in row 13\. Possible is a list of some of \['dull'",
+            r"split 'validation' has the label 'lively' in row 12\. Possible is a list of some of \['dull'",
         ),
-        (None, [], r"has the label None in row 13\. .* where a row has none, give an empty list"),
+        (None, [], r"has the label None in row 12\. .* where a row has none, give an empty list"),
         ([], ["--metric_name", "mrpc"], r"--metric_name mrpc was given, but rows have lists of labels.* Leave it out"),
     ],
 )

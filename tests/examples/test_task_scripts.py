@@ -233,7 +233,7 @@ def test_numbers_among_texts_are_read_as_they_are_written(tmp_path):
 @pytest.mark.parametrize(
     ("script", "head", "rows", "message"),
     [
-        (run_ner, "Model", {"tokens": ["a"], "tags": ["O", "O"]}, r"Split 'train': Row 1 has the words .* Give two"),
+        (run_ner, "Model", {"tokens": ["a"], "tags": ["O", "O"]}, r"Split 'train': Row 0 has the words .* Give two"),
         (run_ner, "Model", {"body": "a"}, r"no tokens or words\. Name the right one by --text_column_name"),
         (run_qa, "Model", {"question": "a", "context": "b", "answers": "z"}, "has the answer 'z' in column 'answers'"),
         (run_qa, "Model", {"question": "a", "body": "b"}, r"has no column \['context'\]"),
