@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from accelerate.utils import broadcast_object_list
+from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, has_length, rotate_checkpoints
@@ -187,6 +188,16 @@ class RecoverableTrainer(Trainer):
             return super().train(str(resume_from_checkpoint) if resume_from_checkpoint else None, *args, **kwargs)
         finally:
             self.is_in_train = False  # also where somebody stopped it
+
+    def get_train_dataloader(self) -> DataLoader:
+        """As transformers makes it; workers that stay draw no seed from what training draws from.
+
+        They draw it once, in the first epoch, and would do so in a later one where training goes on.
+        """
+        loader: Any = super().get_train_dataloader()
+        if self.args.dataloader_persistent_workers:
+            loader.base_dataloader.generator = torch.Generator().manual_seed(self.args.seed)
+        return loader
 
     def _check_resumable(self, checkpoint: Path) -> None:
         """Refuse a checkpoint that is not whole or of another training, and name arguments that have changed since."""

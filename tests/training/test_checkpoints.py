@@ -72,11 +72,17 @@ def folder(trained, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("stage", "order"), [("width", "random"), ("depth", "group_by_length"), ("finetune", "random")]
+    ("stage", "given"),
+    [
+        ("width", {}),
+        ("depth", {"train_sampling_strategy": "group_by_length"}),
+        ("finetune", {}),
+        ("finetune", {"dataloader_num_workers": 1, "dataloader_persistent_workers": True}),
+    ],
 )
-def test_resuming_by_hand_gives_the_weights_of_a_run_that_never_stopped(tmp_path, stage, order):
-    """Step 4 is the end of the first epoch of four batches; steps 2 and 6 are within epochs."""
-    settings = {"strategy": "sandwich", "train_sampling_strategy": order, "max_steps": 7, "save_steps": 3}
+def test_resuming_by_hand_gives_the_weights_of_a_run_that_never_stopped(tmp_path, stage, given):
+    """Step 4 is the end of the first epoch of four batches; steps 3 and 6 are within epochs."""
+    settings = {"strategy": "sandwich", "max_steps": 10, "save_steps": 3, **given}
     whole = stepwise_trainer(tmp_path, stage, **settings)
     whole.train()
     for step in (3, 6):
