@@ -1,9 +1,10 @@
-"""How the package says something: of the processes that a launcher started, by the main one alone."""
+"""What the package says: warnings by the main process alone, and of a wrong count the same words everywhere."""
 
 from __future__ import annotations
 
 import os
 from logging import LogRecord
+from numbers import Integral
 from typing import Any
 
 from transformers.utils import logging
@@ -18,3 +19,14 @@ def get_logger(name: str) -> Any:
 
 def _is_of_main_process(record: LogRecord) -> bool:
     return os.environ.get("RANK", "0") == "0"
+
+
+def check_counts(least: int = 1, **counts: Any) -> None:
+    """Check that arguments, by their names, are whole numbers that are large enough.
+
+    Raises:
+        ValueError: If one is not.
+    """
+    for name, count in counts.items():
+        if not isinstance(count, Integral) or int(count) < least:
+            raise ValueError(f"{name}={count!r} is not possible. Give a whole number of at least {least}.")

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from ..messages import check_counts
 from ..tasks import evaluating
 from .encoding import most_tokens
 from .spans import trimmed
@@ -218,8 +219,6 @@ def _check(model: PreTrainedModel, tokenizer: Any, num_candidates: int, probabil
             "vocabulary is another one. Possible is a tokenizer whose tokens the model has all, and hardly any others. "
             "Give the tokenizer of this very model."
         )
-    if num_candidates < 1 or not 0 < probability <= 1:
-        raise ValueError(
-            f"num_candidates={num_candidates} and probability={probability} were given. Give at least 1 candidate, and "
-            "a probability above 0 and up to 1."
-        )
+    check_counts(num_candidates=num_candidates)
+    if not 0 < probability <= 1:
+        raise ValueError(f"probability={probability} is not possible. Give a number above 0 and up to 1.")

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
 from ..files import KEPT, changed, check_writable_file, json_text, named_on_a_full_disk, write_whole
+from ..messages import check_counts
 from .augmentation import WordReplacement
 from .fingerprints import fingerprint_of_file, fingerprint_of_weights
 from .text_columns import as_names
@@ -68,7 +69,8 @@ def augment_rows(
         TypeError: If the rows are no `datasets.Dataset`.
         ValueError: If a column is missing, a row has no text in one, or `copies` or `seed` is not possible.
     """
-    _check_draws(copies, seed)
+    check_counts(copies=copies)
+    check_counts(0, seed=seed)
     text_columns = _columns_of(rows, text_columns)
     if not len(rows):
         return rows.select([])
@@ -121,7 +123,8 @@ def augment_file(
             lists of a column, or the folder of parts belongs to another augmentation.
     """
     path, output, text_columns = Path(path), Path(output), as_names(text_columns) or ()
-    _check_draws(copies, seed)
+    check_counts(copies=copies)
+    check_counts(0, seed=seed)
     check_output(output)
     rows = read_rows(path, needed=_columns_as_written(path, text_columns), as_text=True)
     flat = (datasets.Value, datasets.ClassLabel)
@@ -170,12 +173,6 @@ def check_output(output: Path) -> None:
     if output.exists():
         raise FileExistsError(f"{str(output)!r} exists, and nothing is overwritten. Give another path, or remove it.")
     check_writable_file(output)
-
-
-def _check_draws(copies: int, seed: int) -> None:
-    for name, number, least in (("copies", copies, 1), ("seed", seed, 0)):
-        if number < least:
-            raise ValueError(f"{name}={number} is not possible. Give at least {least}.")
 
 
 def _columns_of(rows: Any, asked: Sequence[str] | str) -> Sequence[str]:

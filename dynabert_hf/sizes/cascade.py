@@ -18,6 +18,7 @@ import torch
 
 from ..data.labelled_text import LabelledText
 from ..families import check_elastic, elastic_class_name, read_config
+from ..messages import check_counts
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import AnySize, LayerShape, Size, SubNetworkError, as_size, size_name
 from ..onnx.session import OnnxModel, load_onnx
@@ -235,13 +236,14 @@ def measure_cascade(
     Raises:
         SubNetworkError: If the model does not hold a size, or the small one is not the smaller.
         TypeError: If the head does not choose among labels.
-        ValueError: If `costs` lack a size, or are of several settings.
+        ValueError: If `costs` lack a size, or are of several settings, or `num_thresholds` is below three.
 
     Example:
         >>> records = measure_cascade(model, "w0.25-d0.5", "w0.75-d1", dev)  # doctest: +SKIP
         >>> cascade = Cascade.of(model, recommend(records, flops=4e8).choice)  # doctest: +SKIP
     """
     check_elastic(model)
+    check_counts(3, num_thresholds=num_thresholds)
     kind = kind_of_choice(elastic_class_name(model), model.config)
     sizes = ordered_sizes(model.config, small, large)
     both = _costs_of(model, sizes, costs)
@@ -283,7 +285,7 @@ def _costs_of(
 
 def _thresholds(sure: torch.Tensor, most: int) -> list[float]:
     """From 0 to 1, in between where the number of rows that are asked again grows by about the same each time."""
-    shares = torch.linspace(0, 1, max(3, most) - 1).double()[:-1]  # at the surest all are asked again, as at 1
+    shares = torch.linspace(0, 1, most - 1).double()[:-1]  # at the surest all are asked again, as at 1
     between = torch.quantile(sure.double(), shares)
     return sorted({0.0, *between.clamp(0, 1).tolist(), 1.0})
 

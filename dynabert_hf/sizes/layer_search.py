@@ -22,6 +22,7 @@ from tqdm.auto import tqdm
 
 from ..data.labelled_text import NEVER, LabelledText, joined
 from ..families import check_elastic
+from ..messages import check_counts
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import AnySize, LayerShape, SubNetwork, size_name
 from ..task_metrics import IGNORED, correlation, problem_type
@@ -31,7 +32,7 @@ from .choosing import pareto_front
 from .evaluation import measured_fields, with_sizes
 from .layer_costs import LayerCosts, count_costs, measure_costs
 from .metrics import is_number
-from .profiling import check_counts, measure_latency
+from .profiling import measure_latency
 from .records import SizeRecord, as_arguments, format_cost
 from .shapes import ShapeSpace, possible_counts
 

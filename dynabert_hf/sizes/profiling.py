@@ -20,6 +20,7 @@ import torch
 from tqdm.auto import tqdm
 
 from ..families import check_elastic, longest_input, parsed_sizes, sizes_of
+from ..messages import check_counts
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import Size
 from ..tasks import task_of
@@ -64,8 +65,9 @@ def profile(
     Raises:
         TypeError: If the model is not elastic.
         SubNetworkError: If the model does not hold a size.
-        ValueError: If there is no size, a count is below one, a sequence is longer than the model has positions, a
-            runtime or number format is unknown, this machine has no such device, or no runtime runs any number format.
+        ValueError: If there is no size, a count is below one (`warmup` below 0), a sequence is longer than the model
+            has positions, a runtime or number format is unknown, this machine has no such device, or no runtime runs
+            any number format.
         ImportError: If the extra of a runtime is not installed.
 
     Example:
@@ -75,6 +77,7 @@ def profile(
     check_elastic(model)
     chosen = sizes_of(model) if sizes is None else parsed_sizes(sizes, model.config, once=False)
     place = model.device if device is None else present_device(device)
+    check_counts(0, warmup=warmup)
     by_shape = {}
     for batch_size, length in product(_listed(batch_sizes), _listed(sequence_lengths)):
         check_setting(model, batch_size=batch_size, sequence_length=length, rounds=rounds)
@@ -227,17 +230,6 @@ def _measured(
         where = {"device": runner.device, "threads": torch.get_num_threads(), "runs": rounds}
         made.append(replace(one, costs={**one.costs, **costs}, setting={**one.setting, **where}))
     return made
-
-
-def check_counts(**counts: int) -> None:
-    """Check that arguments, by their names, count something.
-
-    Raises:
-        ValueError: If one does not.
-    """
-    for name, count in counts.items():
-        if not isinstance(count, Integral) or int(count) < 1:
-            raise ValueError(f"{name}={count!r} is not possible. Give a whole number of at least 1.")
 
 
 def check_setting(model: ElasticModelMixin, **counts: int) -> None:

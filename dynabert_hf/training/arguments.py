@@ -12,6 +12,7 @@ from transformers import TrainingArguments
 from transformers.training_args import ParallelMode
 
 from ..data.views import VIEWS, check_names
+from ..messages import check_counts
 from ..sizes.metrics import is_lower_better
 from .distillation import HIDDEN_MATCHINGS, STAGES, TEACHER_WIDTHS, check_one_of
 
@@ -275,9 +276,8 @@ def _check_numbers(args: TrainingArguments) -> None:
     """Refuse numbers that transformers takes, and stumbles over in the first step or evaluation."""
     for name, least in COUNTS.items():
         given = getattr(args, name)
-        is_left_out = given is None and name in MAY_BE_NONE
-        if not is_left_out and not (isinstance(given, Integral) and int(given) >= least):
-            raise ValueError(f"{name}={given!r} is not possible. Give a whole number of at least {least}.")
+        if given is not None or name not in MAY_BE_NONE:
+            check_counts(least, **{name: given})
     for name in ("learning_rate", "num_train_epochs", "max_grad_norm"):
         given = getattr(args, name)
         if not isinstance(given, Real):

@@ -101,8 +101,8 @@ def test_a_full_disk_is_told_of_by_the_file_that_was_asked_for(folder, capsys, m
             "mlm",
             "'more.pdf' ends in '.pdf'. Possible is one",
         ),
-        (["--seed", "-1"], "mlm", "--seed -1 is not possible. Give at least 0"),
-        (["--probability", "2"], "mlm", "--candidates 15 and --probability 2.0 were given. Give at least 1 candidate"),
+        (["--seed", "-1"], "mlm", "--seed -1 is not possible. Give a whole number of at least 0"),
+        (["--probability", "2"], "mlm", "--probability 2.0 is not possible. Give a number above 0 and up to 1"),
     ],
 )
 def test_what_cannot_be_is_refused_and_leaves_nothing(folder, capsys, options, model, message):

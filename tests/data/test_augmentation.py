@@ -294,8 +294,9 @@ def test_the_model_is_as_before(model, tokenizer):
             {"model": BertForMaskedLM(BertConfig(**{**TINY, "vocab_size": len(VOCABULARY) + 1000}))},
             r"has 52 tokens, the model vocab_size=1052, so its vocabulary is another one\. .* of this very model",
         ),
-        ({"num_candidates": 0}, "num_candidates=0 .*Give at least 1 candidate"),
-        ({"probability": 1.5}, "probability=1.5 .*a probability above 0"),
+        ({"num_candidates": 0}, "num_candidates=0 is not possible. Give a whole number of at least 1"),
+        ({"num_candidates": 1.5}, "num_candidates=1.5 is not possible. Give a whole number of at least 1"),
+        ({"probability": 1.5}, "probability=1.5 is not possible. Give a number above 0 and up to 1"),
     ],
 )
 def test_what_cannot_be_is_refused(model, tokenizer, change, message):
@@ -308,7 +309,9 @@ def test_what_cannot_be_is_refused(model, tokenizer, change, message):
     [
         ({"output": "more.txt"}, r"ends in '.txt'. Possible is one of .csv"),
         ({"text_columns": ["sentence"]}, r"no column \['sentence'\]"),
-        ({"copies": 0}, "copies=0 is not possible. Give at least 1"),
+        ({"copies": 0}, "copies=0 is not possible. Give a whole number of at least 1"),
+        ({"copies": 2.5}, "copies=2.5 is not possible. Give a whole number of at least 1"),
+        ({"seed": 0.5}, "seed=0.5 is not possible. Give a whole number of at least 0"),
     ],
 )
 def test_what_cannot_be_written_is_refused_before_anything_is(model, tokenizer, tmp_path, settings, message):

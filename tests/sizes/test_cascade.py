@@ -319,6 +319,12 @@ def test_a_threshold_that_is_no_confidence_is_refused(model, threshold):
         Cascade(model, SMALL, LARGE, threshold=threshold)
 
 
+@pytest.mark.parametrize("number", [-5, 2, 2.5])
+def test_too_few_thresholds_are_refused(model, number):
+    with pytest.raises(ValueError, match=f"num_thresholds={number} is not possible. .* at least 3"):
+        measure_cascade(model, SMALL, LARGE, make_text(model), num_thresholds=number)
+
+
 def test_shapes_need_not_nest_in_each_other_but_both_in_the_model(model):
     shapes = ("l0h4n12-l3h1n48", "l1h3n40-l2h1n20-l5h4n48")
     batch, threshold = make_batch(24, 7), 0.6

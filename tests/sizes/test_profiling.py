@@ -253,6 +253,7 @@ def test_one_setting_of_a_table_is_chosen_from():
     ("setting", "message"),
     [
         ({"rounds": 0}, "rounds=0 is not possible"),
+        ({"warmup": -1}, "warmup=-1 is not possible. Give a whole number of at least 0"),
         ({"batch_size": 1.5}, "batch_size=1.5 is not possible. Give a whole number"),
         ({"sequence_length": 21}, "longer than the 20 tokens that fit"),
         ({"runtime": "tpu"}, r"runtime='tpu' is unknown. Possible is one of \['torch', 'torch.compile', 'onnxruntime'"),
