@@ -17,8 +17,13 @@ def get_logger(name: str) -> Any:
     return logger
 
 
-def _is_of_main_process(record: LogRecord) -> bool:
+def is_main_process() -> bool:
+    """Whether this process speaks for those that were launched with it."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def _is_of_main_process(record: LogRecord) -> bool:
+    return is_main_process()
 
 
 def check_counts(least: int = 1, **counts: Any) -> None:

@@ -6,6 +6,7 @@ by `data.columns`.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from ..data.columns import column_names, is_stream, short
 from ..data.inputs import check_inputs
 from ..data.labels import check_labels
 from ..data.pooling import Pooling
-from ..messages import get_logger
+from ..messages import get_logger, is_main_process
 from ..model.elastic_model import ElasticModelMixin
 from ..sizes.metrics import SUMMARIES, can_begin
 from ..tasks import is_sentence_encoder, task_of
@@ -287,11 +288,12 @@ def warn_of_equal_sizes(config: Any) -> None:
     for size in config.subnetworks:
         names.setdefault(config.resolve(size), []).append(str(size))
     same = [" and ".join(each) for each in names.values() if len(each) > 1]
-    if same:
-        logger.warning(
+    if same and is_main_process():
+        warnings.warn(
             f"Some sizes are the same network under several names: {'; '.join(same)}. With "
             f"{config.num_attention_heads} heads and {config.num_hidden_layers} layers there are {len(names)} different"
-            " ones, and the same ones are trained and measured alike. Give fewer widths or depths to silence this."
+            " ones, and the same ones are trained and measured alike. Give fewer widths or depths to silence this.",
+            stacklevel=4,
         )
 
 

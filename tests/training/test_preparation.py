@@ -1,13 +1,13 @@
 """What the recipe needs of models and data: grids of elastic models, labels only where something is learned."""
 
 import json
-import re
+import warnings
 
 import pytest
 import torch
 from datasets import Dataset
 from helpers.recipes import GRID, SHALLOW, make_sentences, make_teacher, run_recipe
-from helpers.tiny import TINY, make_tokenizer
+from helpers.tiny import TINY, make_model, make_tokenizer
 from helpers.trainers import make_trainer
 from transformers import BertConfig, BertForSequenceClassification, BertForTokenClassification, DataCollatorWithPadding
 from transformers import default_data_collator as collate
@@ -21,6 +21,7 @@ from dynabert_hf import (
 from dynabert_hf.data.columns import draw
 from dynabert_hf.training.argument_checks import warn_of_few_steps
 from dynabert_hf.training.arguments import DynaBertTrainingArguments
+from dynabert_hf.training.checks import warn_of_equal_sizes
 from dynabert_hf.training.rewiring import Importance
 
 OWN_GRID = {"widths": [0.5, 1.0], "depths": [0.5, 1.0], "kept_layers": {"0.5": [1]}}
@@ -81,15 +82,25 @@ def test_a_published_checkpoint_that_names_no_head_is_refused_with_the_way_to_lo
     assert_equal_weights(result.model, default_run[0].model)
 
 
-def test_sizes_that_are_the_same_network_are_said(tmp_path, caplog):
+def test_sizes_that_are_the_same_network_are_said(tmp_path):
     small = BertConfig(**{**TINY, "num_attention_heads": 2, "num_hidden_layers": 2})
     torch.manual_seed(0)
     sizes = {"widths": (0.25, 0.5, 0.75, 1.0), "depths": (0.5, 0.75, 1.0)}
-    run_recipe(tmp_path, BertForSequenceClassification(small), eval_dataset=None, **sizes)
     message = (
         r"same network under several names: w0\.25-d0\.5 and w0\.5-d0\.5; w0\.25-d0\.75 and .* 2 heads and 2 layers"
     )
-    assert re.search(message, caplog.text)
+    with pytest.warns(UserWarning, match=message):
+        run_recipe(tmp_path, BertForSequenceClassification(small), eval_dataset=None, **sizes)
+
+
+def test_of_several_processes_one_says_which_sizes_are_the_same(monkeypatch):
+    config = make_model(num_attention_heads=2, widths=(0.25, 0.5, 1.0)).config
+    with pytest.warns(UserWarning, match="same network under several names"):
+        warn_of_equal_sizes(config)
+    monkeypatch.setenv("RANK", "1")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_equal_sizes(config)
 
 
 def test_layers_kept_for_a_depth_that_no_size_has_are_said(tmp_path, caplog):
