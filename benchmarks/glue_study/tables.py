@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -174,17 +175,19 @@ def rivals(view, arm="recipe"):
     for backbone in view.backbones:
         rows = []
         for kind in view.kinds:
-            words = view.plan.rivals[kind].words
-            by_size = {
-                size: [_pair(view, task, backbone, arm, kind, size) for task in view.tasks]
-                for size in view.plan.compared
-            }
-            rows += [[words, size, *_claims(view, pairs)] for size, pairs in by_size.items()]
-            by_task = [list(pairs) for pairs in zip(*by_size.values(), strict=True)]
-            all_ = [pair for pairs in by_task for pair in pairs]
-            rows.append([words, "mean of sizes", *(view.claim(pairs) for pairs in by_task), view.claim(all_)])
+            pairs = partial(_pair, view, backbone=backbone, arm=arm, kind=kind)
+            rows += _compared(view, view.plan.rivals[kind].words, pairs)
         tables.append(f"{backbone}\n\n" + markdown(["rival", "size", *view.tasks, "mean of tasks"], rows))
     return f"{view.plan.arms[arm].words}: points ahead of rivals, [95 % interval]", "\n\n".join(tables)
+
+
+def _compared(view, words, pair):
+    """Rows of claims against one rival: each compared size, then the mean of sizes; `pair` takes a task and a size."""
+    by_size = {size: [pair(task=task, size=size) for task in view.tasks] for size in view.plan.compared}
+    by_task = [list(pairs) for pairs in zip(*by_size.values(), strict=True)]
+    all_ = [pair for pairs in by_task for pair in pairs]
+    rows = [[words, size, *_claims(view, pairs)] for size, pairs in by_size.items()]
+    return [*rows, [words, "mean of sizes", *(view.claim(pairs) for pairs in by_task), view.claim(all_)]]
 
 
 def apart(view):
@@ -274,35 +277,37 @@ def labels_mixed(view):
     return rivals(view, arm="labels-mixed")
 
 
-def specialised(view):
-    """A size distilled on alone, against the same size as it comes from the recipe and against models distilled alone.
+def specialised(view, arm="recipe", kinds=("alone", "alone-long")):
+    """A size distilled on alone, against the same size before and against models distilled alone.
 
     Two specialised sizes share a joint run, which costs what 12 / 2.9 rivals cost: half of that has each long rival.
     """
-    against = {
-        "recipe": "the recipe's size",
-        **{kind: view.plan.rivals[kind].words for kind in ("alone", "alone-long")},
-    }
+    against = {None: "the same size before", **{kind: view.plan.rivals[kind].words for kind in kinds}}
     tables = []
     for backbone in view.backbones:
         rows = []
-        for size in view.plan.compared:
-            for kind, words in against.items():
-                pairs = [_specialised_pair(view, task, backbone, size, kind) for task in view.tasks]
-                rows.append([size, words, *_claims(view, pairs)])
-        tables.append(f"{backbone}\n\n" + markdown(["size", "against", *view.tasks, "mean of tasks"], rows))
-    return "Specialised sizes: points ahead, [95 % interval]", "\n\n".join(tables)
+        for kind, words in against.items():
+            rows += _compared(view, words, partial(_specialised_pair, view, backbone=backbone, arm=arm, kind=kind))
+        tables.append(f"{backbone}\n\n" + markdown(["against", "size", *view.tasks, "mean of tasks"], rows))
+    title = f"Specialised sizes of {view.plan.arms[arm].words}: points ahead, [95 % interval]"
+    return title, "\n\n".join(tables)
 
 
-def _specialised_pair(view, task, backbone, size, kind):
-    recipe = view.arm(task, backbone)
-    if not view.each(task, backbone, recipe):
+def _specialised_pair(view, task, backbone, arm, kind, size):
+    source = view.arm(task, backbone, arm)
+    before = view.each(task, backbone, source)
+    if not before:
         return None
     rate = f"{view.plan.backbones[backbone].rates[0]:g}"  # the lowest: the size is nearly there
-    ours = view.each(task, backbone, f"specialised/{size}/{rate}/{recipe.split('/')[-1]}")
-    theirs = view.each(task, backbone, recipe if kind == "recipe" else view.rival(task, backbone, kind, size))
-    their_size = size if kind == "recipe" else "model"
+    ours = view.each(task, backbone, f"specialised/{size}/{rate}/{source}")
+    theirs = before if kind is None else view.each(task, backbone, view.rival(task, backbone, kind, size))
+    their_size = size if kind is None else "model"
     return view.pair(task, ours, "model", theirs, their_size) if ours and theirs else None
+
+
+def specialised_views(view):
+    """The same for sizes of the long run that reads the text in fresh views."""
+    return specialised(view, arm="long-views", kinds=("alone",))
 
 
 def cost(view):
@@ -357,6 +362,7 @@ TABLES = {
     "labels-mixed": labels_mixed,
     "divergence": apart,
     "specialised": specialised,
+    "specialised-views": specialised_views,
     "cost": cost,
     "int8": int8,
 }

@@ -61,9 +61,9 @@ def distil_alone(case):
 
 
 def train_specialised(case):
-    """A size of the recipe's model, distilled on from its full size and the teacher."""
-    _, size, rate, recipe_rate = case.words
-    source = AutoModelForSequenceClassification.from_pretrained(case.model_of(f"arm/recipe/{recipe_rate}"))
+    """A size of a model of all sizes, distilled on from its full size and the teacher."""
+    _, size, rate, *arm = case.words
+    source = AutoModelForSequenceClassification.from_pretrained(case.model_of("/".join(arm)))
     settings = case.settings(float(rate), case.plan.specialised_share)
     return _specialised(case, source, size, settings, teacher=case.teacher())
 

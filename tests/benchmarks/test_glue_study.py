@@ -286,7 +286,7 @@ def test_the_other_tables_and_the_page_of_all(smoke, capsys):
     assert main(["cost", *options]) == 0
     assert main(["report", *options]) == 0
     page = (folder / "results" / "report.md").read_text()
-    row = next(line for line in page.splitlines() if line.startswith("| w0.5-d0.5 | distilled alone, half the cost"))
+    row = next(line for line in page.splitlines() if line.startswith("| distilled alone, half the cost"))
     assert "[" in row
     cost = next(line for line in page.splitlines() if line.startswith("| tiny | classes | cpu |"))
     results, job = Results(folder / "results"), Job("classes", "tiny", "score", 0, "arm/recipe/0.001")
@@ -345,3 +345,23 @@ def test_a_rival_on_fresh_views_is_specialised_on_them(smoke, tmp_path):
     numbers, _ = case.scored(small, {})
     assert numbers["sizes"]["model"]["divergence"] == own != plain
     assert results.get(named[0].with_name("arm/long-views/0.001"))["steps"] == 6  # 2.9 epochs of two steps
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("table", "arm"), [("specialised", "recipe"), ("specialised-views", "long-views")])
+def test_a_specialised_size_begins_with_that_of_the_arm_of_its_table(smoke, tmp_path, table, arm):
+    options, folder = smoke
+    main([table, *options])
+    job = Job("classes", "tiny", "score", 0, f"specialised/w0.5-d0.5/0.001/arm/{arm}/0.001")
+    case = make_view(parse_arguments(["rivals", *options])).study.at(job)
+    small = specialise(
+        AutoModelForSequenceClassification.from_pretrained(folder / job.with_name(f"arm/{arm}/0.001").stem / "model"),
+        "w0.5-d0.5",
+        teacher=case.teacher(),
+        train_dataset=case.rows.train,
+        processing_class=case.tokenizer,
+        **case.settings(1e-3, 0.5) | {"output_dir": str(tmp_path / "run")},
+    )
+    numbers, _ = case.scored(small, {})
+    own, before = (Results(folder / "results").get(each)["sizes"] for each in (job, job.with_name(f"arm/{arm}/0.001")))
+    assert numbers["sizes"]["model"]["divergence"] == own["model"]["divergence"] != before["w0.5-d0.5"]["divergence"]
