@@ -166,7 +166,7 @@ class Cascade:
             **inputs: What the model takes, by name, each with a row for every text; labels are passed over.
 
         Raises:
-            ValueError: If there is no text.
+            ValueError: If there is no text, or an input has another number of rows.
         """
         rows = {
             name: torch.as_tensor(value, device=self.device)
@@ -176,6 +176,9 @@ class Cascade:
         for name, value in rows.items():
             if not value.numel():
                 raise ValueError(f"{name} has shape {tuple(value.shape)}. Possible is at least one token; give a text.")
+        if len({value.shape[:1] for value in rows.values()}) > 1:
+            shapes = ", ".join(f"{name} has shape {tuple(value.shape)}" for name, value in rows.items())
+            raise ValueError(f"{shapes}. Each input needs a row for every text.")
         small, large = self._runners
         logits = small(rows)
         confidences = confidence(logits, self.temperatures[0], kind=self.kind)

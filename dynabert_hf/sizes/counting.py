@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..families import elastic_classes, longest_input
+from ..messages import check_counts
 from ..model.anatomy import layer_axes, linear_shape
 from ..model.configuration import ElasticConfigMixin
 from ..model.copies import pooler_of
@@ -88,8 +89,10 @@ def count_flops(
     Raises:
         SubNetworkError: If the model does not hold this size.
         TypeError: If it is not elastic.
+        ValueError: If a count is not a whole number of at least one.
     """
     config = _elastic_config(model)
+    check_counts(batch_size=batch_size, sequence_length=sequence_length)
     layers = config.resolve(config.active if size is None else size)
     changes: dict[str, Any] = {}
     if sequence_length > longest_input(config):

@@ -344,6 +344,13 @@ def test_no_text_is_refused_by_name(model, texts):
         Cascade(model, SMALL, LARGE, threshold=0.5)(**nothing)
 
 
+def test_inputs_with_unequal_rows_are_refused_though_the_model_could_run_them(model):
+    inputs = make_batch()
+    mask = torch.ones_like(inputs["input_ids"][:1])
+    with pytest.raises(ValueError, match=r"attention_mask has shape \(1, \d+\)\. Each input needs a row for"):
+        Cascade(model, SMALL, LARGE, threshold=1)(input_ids=inputs["input_ids"], attention_mask=mask)
+
+
 def test_what_cannot_be_a_cascade_is_refused(model):
     with pytest.raises(SubNetworkError, match=r"w0.75-d1 is asked first, but is no smaller than w0.25-d0.5"):
         Cascade(model, LARGE, SMALL, threshold=0.5)

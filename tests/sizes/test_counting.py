@@ -114,3 +114,10 @@ def test_configurations_of_the_same_shapes_are_counted_by_one_model_without_weig
     other = make_model(widths=[1.0], stock={"num_attention_heads": 1})  # of which no part is left at most widths
     assert count_parameters(other).total == sum(parameter.numel() for parameter in other.parameters())
     assert counting._twin.cache_info().currsize == 2
+
+
+@pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"sequence_length": -1}, {"sequence_length": 7.5}])
+def test_a_pass_of_no_tokens_is_refused(wrong):
+    (name, count), *_ = wrong.items()
+    with pytest.raises(ValueError, match=rf"^{name}={count} is not possible\. Give a whole number of at least 1\.$"):
+        count_flops(make_model(), **wrong)
