@@ -114,21 +114,23 @@ def warn_of_few_steps(dataset: Any, args: DynaBertTrainingArguments) -> None:
 
 
 def warn_of_unused_loss(loss: str | None, model: PreTrainedModel, stages: Sequence[DynaBertTrainingArguments]) -> None:
-    """Say so where a loss on labels is given, but no stage learns from labels.
+    """Say so where a loss on labels is given, or smoothed labels, but no stage learns from labels.
 
     Args:
         loss: What it was given as, such as `compute_loss_func`; None: there is none.
         model: The model.
         stages: The arguments of all stages that may use it.
     """
-    if loss is None or any(args.learns_labels for args in stages):
+    is_smoothed = any(args.label_smoothing_factor for args in stages)
+    given = f"{loss} is" if loss else "label_smoothing_factor changes" if is_smoothed else None
+    if given is None or any(args.learns_labels for args in stages):
         return
     reason = "with label_weight=0 training learns from the teacher alone, so that only evaluation calls it"
     advice = "Give a label_weight above 0, such as 0.5, train stage 'finetune', or leave it out"
     if is_sentence_encoder(model):
         reason = "a sentence encoder learns from its teacher alone, so that nothing calls it"
         advice = "Leave it out"
-    logger.warning(f"{loss} is the loss on labels, but {reason}. {advice}.")
+    logger.warning(f"{given} the loss on labels, but {reason}. {advice}.")
 
 
 def check_taught(model: PreTrainedModel, args: DynaBertTrainingArguments) -> None:

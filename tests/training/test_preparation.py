@@ -143,6 +143,14 @@ def test_a_loss_on_labels_that_no_stage_learns_from_is_said_once_before_any_work
     assert "compute_loss_func is" not in after
 
 
+@pytest.mark.parametrize(
+    ("given", "is_said"), [({}, True), ({"label_weight": 0.5}, False), ({"finetune": True}, False)]
+)
+def test_smoothed_labels_that_no_stage_learns_from_are_said(tmp_path, caplog, given, is_said):
+    run_recipe(tmp_path, eval_dataset=None, label_smoothing_factor=0.1, max_steps=1, **given)
+    assert ("label_smoothing_factor changes the loss on labels, but with label_weight=0" in caplog.text) is is_said
+
+
 class WithOwnLoss(DynaBertTrainer):
     calls = 0
 
