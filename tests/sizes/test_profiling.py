@@ -126,7 +126,7 @@ def test_one_value_of_a_setting_may_be_given_alone():
 @pytest.mark.parametrize("dtype", ["float32", "int8"])
 def test_onnx_runtime_is_measured_in_float32_and_int8(dtype, traced_once):
     pytest.importorskip("onnxruntime")
-    model, sizes = make_model(stock={"num_hidden_layers": 2}), ["w0.5-d0.5"]
+    model, sizes = make_model(stock={"num_hidden_layers": 2, "vocab_size": 400_000}), ["w0.5-d0.5"]
     profiles = measure_latency(
         model, sizes, batch_size=2, sequence_length=5, runtime="onnxruntime", dtype=dtype, rounds=2
     )
@@ -134,7 +134,8 @@ def test_onnx_runtime_is_measured_in_float32_and_int8(dtype, traced_once):
     assert {(one.setting["runtime"], one.setting["dtype"]) for one in profiles} == {("onnxruntime", dtype)}
     assert all(one.latency_ms > 0 for one in profiles)
     if sys.platform == "linux":
-        assert all(0.1 < one.memory_mb < 100 for one in profiles)
+        weights = profiles[0].parameters * {"float32": 4, "int8": 1}[dtype] / 2**20
+        assert weights < profiles[0].memory_mb < weights + 50  # also the rows of tokens that the texts do not have
 
 
 def test_runtimes_run_the_sizes_that_they_are_said_to(traced_once):
