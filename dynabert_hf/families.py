@@ -135,8 +135,9 @@ def not_elastic(model_class: type) -> ModelTypeError:
 
 
 def sizes_of(model: ElasticModelMixin) -> tuple[AnySize, ...]:
-    """The sizes that a model was trained for, from small to large; the one in force where extraction left none."""
-    return model.config.subnetworks or (model.active,)
+    """The sizes that a model was trained for, from small to large, and the one that it was extracted at."""
+    config, cut = model.config, model.config.extracted_from
+    return tuple(with_others(config.subnetworks, [cut["size"]] if cut else [], config))
 
 
 def with_others(sizes: Iterable[AnySize], others: Iterable[Size], config: Any) -> list[AnySize]:

@@ -52,6 +52,14 @@ from dynabert_hf.families import (
 from dynabert_hf.training.size_evaluation import SizeEvaluation
 
 
+def test_a_model_that_holds_trained_sizes_is_measured_at_its_own_too():
+    size = "l0h3n40-l1h3n40-l2h3n40-l3h4n40-l4h3n40-l5h3n40"  # the largest: it holds w0.75-d1
+    small = make_model().extract(size).set_active("w0.5-d0.5")
+    *others, own = measure_latency(small, sequence_length=5, rounds=1)
+    assert {one.size for one in others} == set(small.config.subnetworks)
+    assert (others[-1].name, own.name, own.parameters) == ("w0.75-d1", size, small.num_parameters())
+
+
 @pytest.mark.parametrize("size", ["w0.2-d0.4", "l0h2n10-l3h3n20"])
 def test_a_model_that_holds_no_trained_size_is_measured_at_its_own(tmp_path, size):
     small = make_model().extract(size)
