@@ -95,6 +95,8 @@ def specialise(
         student: Any = model.extract(size)
         student.to(torch.promote_types(model.dtype, torch.float32))  # half precision would lose most steps
         student.config.forget_measured()
+        only = {"widths": [1.0], "depths": [1.0], "sizes": [student.config.extracted_from["size"]]}
+        student.config.update(only)  # smaller sizes can be run, too, but nothing trains them
         trainer = OneSizeTrainer(
             student,
             [model] if teacher is None else [model, teacher],

@@ -129,6 +129,9 @@ def test_the_result_is_of_one_size_and_nearer_to_its_teacher(model, tmp_path):
     assert after.config.hidden_dropout_prob == 0.5
     assert {layer.p for layer in after.modules() if isinstance(layer, torch.nn.Dropout)} == {0.5}
     assert not after.training
+    after.save_pretrained(tmp_path / "small")
+    loaded = type(after).from_pretrained(tmp_path / "small")
+    assert loaded.config.subnetworks == after.config.subnetworks == (SIZE,)  # though smaller ones can be run
     assert pickle.loads(pickle.dumps(after)).config.to_dict() == after.config.to_dict()
     assert after.config.metrics is after.config.temperatures is None  # those were of other weights
     assert after.config.extracted_from["metrics"] == model.config.metrics[str(SIZE)]
