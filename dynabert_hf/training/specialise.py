@@ -1,7 +1,7 @@
 """One size for one deployment: extracted, then distilled on alone for a part of an epoch.
 
-In the joint run a size shares its weights with all others. Alone it has them to itself, which adds quality for little
-(AutoTinyBERT, arXiv 2107.13686). What comes out is of one size; the elastic model stays as it is.
+In the joint run a size shares its weights with all others. Alone it has them to itself, which added quality for little
+in AutoTinyBERT (arXiv 2107.13686). What comes out is of one size; the elastic model stays as it is.
 """
 
 from __future__ import annotations
