@@ -11,7 +11,7 @@ from rich.console import Console
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from ..data.augmentation import WordReplacement
-from ..data.augmented_files import augment_file, check_output
+from ..data.augmented_files import augment_file, check_output, rows_to_augment
 from ..data.labelled_text import usual_texts
 from ..data.word_vectors import WordVectors
 from .inputs import config_of, fastest_device, load_with_head
@@ -20,25 +20,17 @@ from .tables import print_json
 
 def augment(arguments: Namespace, console: Console) -> None:
     """A file with changed copies of its texts."""
-    check_output(Path(arguments.output))  # before vectors are read, which takes minutes
+    check_output(Path(arguments.output))  # before the model is loaded
     model = _masked_lm(arguments)
     columns = arguments.text_column or usual_texts(arguments.file, model)
-    vectors = None if arguments.word_vectors is None else WordVectors.from_file(arguments.word_vectors)
-    replacement = WordReplacement(
-        model,
-        AutoTokenizer.from_pretrained(arguments.model),
-        vectors=vectors,
-        num_candidates=arguments.candidates,
-        probability=arguments.probability,
-    )
-    num_rows = augment_file(
-        arguments.file,
-        arguments.output,
-        replacement,
-        text_columns=columns,
-        copies=arguments.copies,
-        seed=arguments.seed,
-    )
+    settings: Any = {"text_columns": columns, "copies": arguments.copies, "seed": arguments.seed}
+    rows_to_augment(Path(arguments.file), Path(arguments.output), **settings)
+    tokenizer = AutoTokenizer.from_pretrained(arguments.model)
+    numbers: Any = {"num_candidates": arguments.candidates, "probability": arguments.probability}
+    replacement = WordReplacement(model, tokenizer, **numbers)
+    if arguments.word_vectors is not None:  # last, since it takes minutes
+        replacement.vectors = WordVectors.from_file(arguments.word_vectors)
+    num_rows = augment_file(arguments.file, arguments.output, replacement, **settings)
     if arguments.json:
         print_json({"file": arguments.output, "rows": num_rows})
         return

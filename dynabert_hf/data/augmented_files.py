@@ -123,20 +123,7 @@ def augment_file(
             lists of a column, or the folder of parts belongs to another augmentation.
     """
     path, output, text_columns = Path(path), Path(output), as_names(text_columns) or ()
-    check_counts(copies=copies)
-    check_counts(0, seed=seed)
-    check_output(output)
-    rows = read_rows(path, needed=_columns_as_written(path, text_columns), as_text=True)
-    flat = (datasets.Value, datasets.ClassLabel)
-    nested = [name for name, kind in rows.features.items() if not isinstance(kind, flat)]
-    if nested and output.suffix in DELIMITERS:
-        raise ValueError(
-            f"{str(path)!r} has lists or the like in column {nested[0]!r}, which {str(output)!r} cannot hold as they "
-            "are. Give a name that ends in .jsonl or .parquet."
-        )
-    for column in text_columns:
-        for row, text in enumerate(rows[column]):
-            _text(text, column, row)
+    rows = rows_to_augment(path, output, text_columns=text_columns, copies=copies, seed=seed)
     parts = output.with_name(f".{output.name}.parts")
     settings = _settings(path, replacement, text_columns=list(text_columns), copies=copies, seed=seed)
     with named_on_a_full_disk(output, KEPT):
@@ -158,6 +145,27 @@ def augment_file(
         write_whole(output, partial(WRITERS[output.suffix], whole))
         shutil.rmtree(parts)
     return len(whole)
+
+
+def rows_to_augment(
+    path: Path, output: Path, *, text_columns: Sequence[str], copies: int, seed: int
+) -> datasets.Dataset:
+    """The rows of a file, if `augment_file` can augment them; raises what that raises."""
+    check_counts(copies=copies)
+    check_counts(0, seed=seed)
+    check_output(output)
+    rows = read_rows(path, needed=_columns_as_written(path, text_columns), as_text=True)
+    flat = (datasets.Value, datasets.ClassLabel)
+    nested = [name for name, kind in rows.features.items() if not isinstance(kind, flat)]
+    if nested and output.suffix in DELIMITERS:
+        raise ValueError(
+            f"{str(path)!r} has lists or the like in column {nested[0]!r}, which {str(output)!r} cannot hold as they "
+            "are. Give a name that ends in .jsonl or .parquet."
+        )
+    for column in text_columns:
+        for row, text in enumerate(rows[column]):
+            _text(text, column, row)
+    return rows
 
 
 def check_output(output: Path) -> None:

@@ -13,6 +13,7 @@ from dynabert_cli import main
 from dynabert_hf.data import augmented_files
 from dynabert_hf.data.augmentation import WordReplacement
 from dynabert_hf.data.augmented_files import augment_file
+from dynabert_hf.data.word_vectors import WordVectors
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad", "film", "plot", "actor", "scene"]
 
@@ -110,3 +111,21 @@ def test_what_cannot_be_is_refused_and_leaves_nothing(folder, capsys, options, m
     assert main(command(folder, *options, model=model)) == 1
     assert message in capsys.readouterr().err
     assert sorted(folder.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--probability", "2"], "--probability 2.0 is not possible"),
+        (["--seed", "-1"], "--seed -1 is not possible"),
+        (["--text-column", "three"], "has no column ['three']"),
+        ([], "Row 0 (counted from 0) has no text in column 'two'"),
+    ],
+)
+def test_all_else_is_checked_before_vectors_are_read(folder, capsys, monkeypatch, options, message):
+    """Reading vectors takes minutes."""
+    monkeypatch.setattr(WordVectors, "from_file", lambda path: pytest.fail("the vectors were read"))
+    if not options:
+        (folder / "pairs.jsonl").write_text(json.dumps({"one": "good film", "two": " "}) + "\n")
+    assert main(command(folder, "--word-vectors", "vectors.txt", *options)) == 1
+    assert message in capsys.readouterr().err
