@@ -85,7 +85,7 @@ def specialise(
     # transformers makes a folder, which nothing is written to by default, and sets the seeds of the whole process
     with TemporaryDirectory() as scratch, same_draws():
         has_own_batches = data_collator is not None
-        train_dataset = _read(model, train_dataset, processing_class, has_own_batches)
+        train_dataset = _read(model, size, train_dataset, processing_class, has_own_batches)
         args = _arguments_of_one_size({**order_of(train_dataset), **arguments}, scratch)
         check_taught(model, args)
         check_datasets(model, args, train_dataset, None, has_own_batches=has_own_batches)
@@ -120,6 +120,7 @@ def specialise(
 
 def _read(
     model: ElasticModelMixin,
+    size: Size,
     train_dataset: Any,
     processing_class: PreTrainedTokenizerBase | None,
     has_own_batches: bool,
@@ -132,6 +133,7 @@ def _read(
             "This model was cut by extraction, so it does not hold its full size, which teaches. Give the elastic "
             "model that it was extracted from."
         )
+    model.config.resolve(size)  # refused before the data are read
     named = {"train_dataset": train_dataset}
     datasets, _ = read_datasets(named, model, processing_class, has_own_batches=has_own_batches)
     return datasets["train_dataset"]
