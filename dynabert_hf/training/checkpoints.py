@@ -224,9 +224,11 @@ class RecoverableTrainer(Trainer):
             )
 
     def _arguments(self) -> dict[str, Any]:
-        """The arguments that decide the weights, as JSON holds them."""
+        """The arguments that decide the weights, and the number of rows, as JSON holds them."""
+        rows: Any = self.train_dataset
+        num_rows = len(rows) if has_length(rows) else None
         arguments: dict[str, Any] = json.loads(json.dumps(decisive(self.args), default=str))
-        return arguments
+        return {**arguments, "num_rows": num_rows}
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         """Train an epoch, but not one step more after a checkpoint that is the last of its training.

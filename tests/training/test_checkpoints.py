@@ -305,6 +305,14 @@ def test_batches_that_leave_other_rows_out_are_named_when_training_goes_on(tmp_p
     assert "was trained with {'examples_in_a_batch': 2}, now {'examples_in_a_batch': 4} is asked" in caplog.text
 
 
+def test_another_number_of_rows_is_named_when_training_goes_on(trained, tmp_path, caplog):
+    logging.getLogger("dynabert_hf").propagate = True
+    before = len(stepwise_trainer(tmp_path).train_dataset)
+    resumed = stepwise_trainer(tmp_path, train_dataset=make_dataset(before + 4))
+    resumed.train(resume_from_checkpoint=trained / "checkpoint-4")
+    assert f"was trained with {{'num_rows': {before}}}, now {{'num_rows': {before + 4}}} is asked" in caplog.text
+
+
 def test_old_checkpoints_leave_only_when_the_new_one_is_whole(tmp_path):
     trainer = stepwise_trainer(tmp_path, "width", save_total_limit=1)
     trainer.train()
