@@ -275,7 +275,7 @@ def test_an_unknown_argument_is_refused_with_the_nearest_one(model, name, advice
 
 def test_a_size_that_cannot_be_and_another_teacher_are_refused_before_training(model, tmp_path):
     with pytest.raises(SubNetworkError, match="width"):  # and before the data are looked at
-        specialise(model, "w7-d1", train_dataset=None, output_dir=tmp_path / "run", use_cpu=True)
+        specialise(model, "w7-d1", train_dataset=[], output_dir=tmp_path / "run", use_cpu=True)
     other = make_model(stock={"num_hidden_layers": 5})
     with pytest.raises(
         ValueError, match=r"has 5 layers of 32 in a .bert., the model 6 layers.*Give the fine-tuned model"
