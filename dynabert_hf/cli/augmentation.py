@@ -24,11 +24,11 @@ def augment(arguments: Namespace, console: Console) -> None:
     model = _masked_lm(arguments)
     columns = arguments.text_column or usual_texts(arguments.file, model)
     settings: Any = {"text_columns": columns, "copies": arguments.copies, "seed": arguments.seed}
-    rows_to_augment(Path(arguments.file), Path(arguments.output), **settings)
     tokenizer = AutoTokenizer.from_pretrained(arguments.model)
     numbers: Any = {"num_candidates": arguments.candidates, "probability": arguments.probability}
     replacement = WordReplacement(model, tokenizer, **numbers)
-    if arguments.word_vectors is not None:  # last, since it takes minutes
+    if arguments.word_vectors is not None:
+        rows_to_augment(Path(arguments.file), Path(arguments.output), **settings)  # before minutes of reading vectors
         replacement.vectors = WordVectors.from_file(arguments.word_vectors)
     num_rows = augment_file(arguments.file, arguments.output, replacement, **settings)
     if arguments.json:
