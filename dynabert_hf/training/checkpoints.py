@@ -254,6 +254,16 @@ class RecoverableTrainer(Trainer):
         self.state.epoch = max(self.state.epoch or 0, kwargs["epoch"])  # else too low after one that ended early
         super()._run_epoch(*args, **kwargs)
 
+    def _evaluate(self, trial: Any, ignore_keys_for_eval: Any, skip_scheduler: bool = False) -> dict[str, float]:
+        """Evaluate while training; at its start (`skip_scheduler`) only where that is no checkpoint.
+
+        What a checkpoint was saved with was measured before, and early stopping would count it twice.
+        """
+        if skip_scheduler and self._resumed:
+            return {}
+        metrics: dict[str, float] = super()._evaluate(trial, ignore_keys_for_eval, skip_scheduler)
+        return metrics
+
     def _get_output_dir(self, trial: Any) -> str:
         folder = super()._get_output_dir(trial)
         return str(Path(folder) / ASIDE) if self._is_saving else folder

@@ -190,8 +190,10 @@ def test_resuming_from_the_end_trains_no_more_unless_asked(folder):
         assert is_same == (max_steps == 6)
 
 
-def test_early_stopping_counts_on_after_resuming(tmp_path):
+@pytest.mark.parametrize("eval_on_start", [False, True])
+def test_early_stopping_counts_on_after_resuming(tmp_path, eval_on_start):
     settings = {
+        "eval_on_start": eval_on_start,
         "max_steps": 40,
         "eval_strategy": "steps",
         "eval_steps": 2,
@@ -203,7 +205,7 @@ def test_early_stopping_counts_on_after_resuming(tmp_path):
     whole.train()
     best, end = whole.state.best_global_step, whole.state.global_step
     assert end == best + 4 < 40  # two evaluations, each two steps after the last, without a better one
-    for step in (best + 2, end):
+    for step in (best, best + 2, end):
         resumed = stepwise_trainer(tmp_path, "width", callbacks=[EarlyStoppingCallback(2)], **settings)
         resumed.train(resume_from_checkpoint=tmp_path / f"checkpoint-{step}")
         assert (resumed.state.best_global_step, resumed.state.global_step) == (best, end)
