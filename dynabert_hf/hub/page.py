@@ -39,7 +39,7 @@ def make_page(model: ElasticModelMixin | str | os.PathLike, tokenizer: Any = Non
     missing = [name for name in ("gradio", "matplotlib") if find_spec(name) is None]
     if missing:
         raise ImportError(
-            f'The page needs {missing}, not installed here. Install with `pip install "dynabert_hf[demo]"`.'
+            f'The page needs {", ".join(missing)}, not installed here. Install with `pip install "dynabert_hf[demo]"`.'
         )
     if isinstance(model, str | os.PathLike):
         name, tokenizer = os.fspath(model), tokenizer or AutoTokenizer.from_pretrained(model)

@@ -247,7 +247,9 @@ def quiet(name: str | None = None) -> Iterator[None]:
 def require(*packages: str) -> None:
     missing = [package for package in packages if find_spec(package) is None]
     if missing:
-        raise ImportError(f'ONNX needs {missing}, not installed here. Install with `pip install "dynabert_hf[onnx]"`.')
+        raise ImportError(
+            f'ONNX needs {", ".join(missing)}, not installed here. Install with `pip install "dynabert_hf[onnx]"`.'
+        )
 
 
 def read_index(folder: Path) -> dict[str, Any]:
