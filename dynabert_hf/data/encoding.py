@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -122,9 +123,26 @@ def encoded_datasets(
             continue
         try:
             result[name] = Dataset.from_list(encoded(dataset, own, model, tokenizer, max_length=max_length))
+            if label_column is None:
+                warn_of_other_labels(dataset, own, model, tokenizer)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
     return result, questions
+
+
+def warn_of_other_labels(rows: Any, columns: TextColumns, model: PreTrainedModel, tokenizer: Any, **told: Any) -> None:
+    """Say so where another column has a usual name of labels and holds others, and nobody said which one counts."""
+    for other in columns.other_labels(column_names(rows), model):
+        both = (columns, replace(columns, labels=other))
+        try:
+            ours, theirs = ([row["labels"] for row in encoded(rows, each, model, tokenizer, **told)] for each in both)
+        except ValueError:
+            continue  # it holds no labels of this model
+        if ours != theirs:
+            logger.warning(
+                f"The columns {columns.labels!r} and {other!r} have different labels, of which those of "
+                f"{columns.labels!r} are read. Name the right column by label_column, or leave the other out."
+            )
 
 
 def _called(rows: Any, column: str | None, names: Mapping[int, str]) -> list[str] | None:

@@ -100,6 +100,11 @@ class TextColumns:
         labels = next((each for each in (self.labels, *of_labels) if each in names and each not in texts), self.labels)
         return TextColumns(texts, None if self.labels is None else labels)
 
+    def other_labels(self, names: Sequence[str], model: PreTrainedModel) -> list[str]:
+        """The columns beside that of the labels which have a usual name of labels, too."""
+        usual = () if self.labels is None else _usual_columns(model)[1]
+        return [each for each in usual if each in names and each not in (self.labels, *self.texts)]
+
     def check(self, name: str, names: Sequence[str], *, found_in: str) -> None:
         """Check that another data set has the columns of the texts, too; it may lack that of the labels.
 

@@ -55,6 +55,25 @@ def test_numbers_of_a_data_set_become_those_of_the_model_by_their_names(tokenize
     assert encoded(rows, TextColumns(("tokens",), "tags"), tagger, tokenizer)[0]["labels"] == [-100, 1, 0, -100]
 
 
+def test_other_labels_in_two_columns_are_told_of_unless_one_is_named(tokenizer, caplog):
+    model, texts = named("no", "yes"), {"text": ["w1", "w2"], "labels": [0, 1]}
+
+    def labels_beside(label, **told):
+        caplog.clear()
+        both = {"train": Dataset.from_dict({**texts, "label": label})}
+        return encoded_datasets(both, model, tokenizer, **told)[0]["train"]["labels"][:]
+
+    assert labels_beside([1, 1]) == [0, 1]
+    assert "The columns 'labels' and 'label' have different labels, of which those of 'labels' are read." in caplog.text
+    for label, told, read in (
+        ([1, 1], {"label_column": "label"}, [1, 1]),
+        (["no", "yes"], {}, [0, 1]),
+        (["a sentence", "another"], {}, [0, 1]),
+    ):
+        assert labels_beside(label, **told) == read
+        assert not caplog.text
+
+
 LISTS = ClassLabel(names=["yes", "no"]), Sequence(Value("string"))
 FORMATTED = {
     "ForSequenceClassification": ({"text": Value("string"), "label": LISTS[0]}, {"text": "w1", "label": 0}),

@@ -321,3 +321,12 @@ def test_texts_of_a_masked_language_model_are_counted_whole(tmp_path):
     )
     assert len(text.labels) == 11  # ten pieces of 6 tokens, and a short text
     assert len(text) == 2
+
+
+def test_other_labels_in_two_columns_of_a_file_are_told_of_unless_one_is_named(tmp_path, tokenizer, caplog):
+    model, path = model_of([BAD, GOOD]), tmp_path / "both.csv"
+    path.write_text("text,label,labels\nfilm,bad,1\nnone,good,1\n")
+    assert LabelledText.from_file(path, model, tokenizer, label_column="labels").labels.tolist() == [1, 1]
+    assert not caplog.text
+    assert LabelledText.from_file(path, model, tokenizer).labels.tolist() == [0, 1]
+    assert "The columns 'label' and 'labels' have different labels, of which those of 'label' are read" in caplog.text
