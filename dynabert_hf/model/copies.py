@@ -52,7 +52,7 @@ def new_model(model_class: type, config: Any, source: Any, positions: Sequence[i
     }
     model.load_state_dict(leading, assign=True)
     _copy_buffers(model, source)
-    model.tie_weights()
+    model.tie_weights(missing_keys=set())  # not where both were there with different values
     return model.train(source.training)
 
 

@@ -185,6 +185,18 @@ def test_tied_weights_stay_tied():
     assert small.cls.predictions.decoder.bias is small.cls.predictions.bias
 
 
+def test_weights_that_are_not_tied_stay_so_also_where_the_configuration_ties_them():
+    """So transformers loads checkpoints that hold both with different values."""
+    model = make_model(head="ForMaskedLM")
+    model.cls.predictions.decoder.weight = torch.nn.Parameter(torch.randn(99, 32))
+    stock = model.to_backbone()
+    with torch.no_grad():
+        expected = model(**make_batch()).logits
+        for copied in (stock, type(model).from_backbone(stock), model.extract()):
+            assert torch.equal(copied(**make_batch()).logits, expected)
+            assert copied.cls.predictions.decoder.bias is copied.cls.predictions.bias
+
+
 def test_extraction_keeps_dtype_mode_and_attention():
     model = make_model().to(torch.bfloat16).train()
     model.set_attn_implementation("eager")
