@@ -86,20 +86,20 @@ def _leading(
 
 
 def _copy_buffers(model: nn.Module, source: nn.Module) -> None:
-    """Give `model`, in place, the buffers that a state dict leaves out, such as position ids."""
+    """Give `model`, in place, the buffers that a state dict leaves out, without what a long text made of them."""
     originals = dict(source.named_buffers())
     for name, buffer in list(model.named_buffers()):
         if buffer.is_meta:
             parent, _, leaf = name.rpartition(".")
-            model.get_submodule(parent).register_buffer(leaf, originals[name].clone(), persistent=False)
+            first = originals.get(f"{name.removesuffix('inv_freq')}original_inv_freq", originals[name])
+            model.get_submodule(parent).register_buffer(leaf, first.clone(), persistent=False)
 
 
 def shared_model(source: Any) -> Any:
     """A new model of modules and configuration of its own, on the same parameters and buffers as `source`.
 
-    The modules' tables of parameters and buffers are the same too, not only what stands in them: whatever puts
-    something else there, such as `to(device)` does with buffers, does it for both models. No public way does that:
-    assigned one by one, parameters would part at the next `load_state_dict(assign=True)`, and buffers at `to(device)`.
+    The tables that hold them are the same, as `to(device)` fills these anew; so are rotary modules, which note lengths.
     """
     tables = [table for module in source.modules() for table in (module._parameters, module._buffers)]
-    return copy.deepcopy(source, {id(table): table for table in tables})
+    rotary = [module for module in source.modules() if hasattr(module, "max_seq_len_cached")]
+    return copy.deepcopy(source, {id(each): each for each in [*tables, *rotary]})

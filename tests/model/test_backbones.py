@@ -189,6 +189,25 @@ def test_extracted_switched_reloaded_and_shared_models_agree(family, tmp_path):
         assert_close(run(type(model).from_pretrained(tmp_path / folder).eval()), expected, 1e-5)
 
 
+def test_a_text_longer_than_the_model_knows_changes_no_copy():
+    """It changes rotary frequencies of type `dynamic`, and the model notes for which length."""
+    rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1000.0}
+    stock = make_stock("ModernBert", rope_parameters={"full_attention": rope})
+    short = make_batch()
+    long = {**short, "position_ids": torch.arange(33, 40).unsqueeze(0)}
+    with torch.no_grad():
+        expected = stock(**short).logits
+        stock(**long)
+        model = dynabert_hf.DynaModernBertForSequenceClassification.from_backbone(stock)
+        assert torch.equal(model(**short).logits, expected)
+        shared = model.share()
+        longer = model(**long).logits
+        for copied in (shared, model.extract(), model.to_backbone()):
+            assert torch.equal(copied(**short).logits, expected)
+            assert torch.equal(copied(**long).logits, longer)
+            assert torch.equal(copied(**short).logits, expected)
+
+
 def test_only_the_active_part_is_loaded(family, tmp_path):
     model = make_backbone(family).set_active("w0.5-d0.75")
     model.save_pretrained(tmp_path)
