@@ -103,12 +103,12 @@ BERT_LINEARS = separate_linears(
 def head_group(config: Any) -> int:
     """How many attention heads share keys and values, and are kept or cut together."""
     heads = config.num_attention_heads
-    return heads // (getattr(config, "num_key_value_heads", None) or heads)
+    return heads // (config.num_key_value_heads or heads) if hasattr(type(config), "num_key_value_heads") else 1
 
 
 def head_size(config: Any) -> int:
-    """Size of one attention head."""
-    own = getattr(config, "head_dim", None) or getattr(config, "attention_head_size", None)
+    """Size of one attention head. Fields that a family does not declare are the user's own, and stock ignores them."""
+    own = config.head_dim if hasattr(type(config), "head_dim") else None
     return own or config.hidden_size // config.num_attention_heads
 
 

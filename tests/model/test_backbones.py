@@ -189,6 +189,16 @@ def test_extracted_switched_reloaded_and_shared_models_agree(family, tmp_path):
         assert_close(run(type(model).from_pretrained(tmp_path / folder).eval()), expected, 1e-5)
 
 
+@pytest.mark.parametrize("own", [{"head_dim": 4}, {"attention_head_size": 4}, {"num_key_value_heads": 2}])
+def test_fields_that_a_family_does_not_declare_cut_nothing(own):
+    stock, plain = make_stock("Bert", **own), make_backbone("Bert")
+    model = type(plain).from_backbone(stock)
+    for size in SOME_SIZES:
+        assert model.config.resolve(size) == plain.config.resolve(size)
+        assert_close(run(model.set_active(size)), run(plain.set_active(size)), 0)
+    assert count_parameters(model, "w1-d1") == count_parameters(plain, "w1-d1")
+
+
 def test_a_text_longer_than_the_model_knows_changes_no_copy():
     """It changes rotary frequencies of type `dynamic`, and the model notes for which length."""
     rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1000.0}
