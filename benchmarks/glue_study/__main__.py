@@ -43,7 +43,7 @@ def parse_arguments(argv=None):
         "--rivals",
         nargs="+",
         metavar="KIND",
-        help="some of alone, labels, first, alone-views; default: the first three",
+        help=f"some of {', '.join(PLAN.rivals)}; default: those of each table",
     )
     parser.add_argument("--seeds", nargs="+", type=int)
     parser.add_argument("--rows", nargs="+", default=[], metavar="[TASK=]N", help="train for choices on so many rows")
@@ -98,8 +98,8 @@ def make_view(arguments):
     tasks, backbones = _some_of(arguments.tasks, plan.tasks), _some_of(arguments.backbones, plan.backbones)
     rows = _rows_of(arguments.rows, plan.tasks)
     study = GlueStudy(replace(plan, trainer={**plan.trainer, **trainer}), work, Results(results), sources, rows)
-    kinds = arguments.rivals and _some_of(arguments.rivals, plan.rivals)
-    return View(study, tasks, backbones, arguments.seeds or list(plan.seeds), kinds or View.kinds)
+    kinds = _some_of(arguments.rivals, plan.rivals) if arguments.rivals else ()
+    return View(study, tasks, backbones, arguments.seeds or list(plan.seeds), kinds)
 
 
 def _rows_of(given, tasks):

@@ -41,7 +41,7 @@ def draw(view, backbone, path):
             if arm == "recipe":
                 axes.annotate(f" depth {depth[1:]}", (cost[sizes[-1]], values[-1]), fontsize=8, va="top")
     places = [cost[size] for size in view.plan.compared]
-    for kind in view.kinds:
+    for kind in [each for each in MARKERS if each in (view.kinds or MARKERS)]:
         values = [mean(jobs_of(view.rival, kind, size), "model") for size in view.plan.compared]
         label = view.plan.rivals[kind].words
         axes.scatter(places, values, marker=MARKERS[kind], color="black", s=28, zorder=3, label=label)

@@ -10,6 +10,9 @@ from .jobs import SCORE, Job
 from .statistics import Pair, bootstrap, mean_and_deviation
 from .study import Study
 
+KINDS = ("alone", "labels", "first")
+"""The kinds of rivals that a joint run is compared with."""
+
 
 @dataclass
 class View:
@@ -20,7 +23,7 @@ class View:
         tasks: Names of tasks.
         backbones: Names of backbones.
         seeds: Seeds.
-        kinds: Kinds of rivals of the tables that compare with them, by their names in the plan.
+        kinds: Kinds of rivals of the tables that compare with them, by their names in the plan; none: those of a table.
         with_claims: Whether intervals are wanted, which take seconds.
         missing: The jobs that were asked for and have no result, and before them what they need.
     """
@@ -29,7 +32,7 @@ class View:
     tasks: Sequence[str]
     backbones: Sequence[str]
     seeds: Sequence[int]
-    kinds: Sequence[str] = ("alone", "labels", "first")
+    kinds: Sequence[str] = ()
     with_claims: bool = True
     missing: list[Job] = field(default_factory=list)
 
@@ -174,7 +177,7 @@ def rivals(view, arm="recipe"):
     tables = []
     for backbone in view.backbones:
         rows = []
-        for kind in view.kinds:
+        for kind in view.kinds or KINDS:
             pairs = partial(_pair, view, backbone=backbone, arm=arm, kind=kind)
             rows += _compared(view, view.plan.rivals[kind].words, pairs)
         tables.append(f"{backbone}\n\n" + markdown(["rival", "size", *view.tasks, "mean of tasks"], rows))
@@ -282,7 +285,7 @@ def specialised(view, arm="recipe", kinds=("alone", "alone-long")):
 
     Two specialised sizes share a joint run, which costs what 12 / 2.9 rivals cost: half of that has each long rival.
     """
-    against = {None: "the same size before", **{kind: view.plan.rivals[kind].words for kind in kinds}}
+    against = {None: "the same size before", **{kind: view.plan.rivals[kind].words for kind in view.kinds or kinds}}
     tables = []
     for backbone in view.backbones:
         rows = []

@@ -282,6 +282,9 @@ def test_a_tiny_study_makes_a_table_stops_when_told_and_goes_on(smoke, capsys):
 @pytest.mark.slow
 def test_the_other_tables_and_the_page_of_all(smoke, capsys):
     options, folder = smoke
+    assert main(["specialised", *options, "--rivals", "alone"]) == 0
+    rows = [line.split("|")[1].strip() for line in capsys.readouterr().out.splitlines() if "| w0.5-d0.5 |" in line]
+    assert rows == ["the same size before", "distilled alone"]
     assert main(["specialised", *options]) == 0
     assert main(["cost", *options]) == 0
     assert main(["report", *options]) == 0
