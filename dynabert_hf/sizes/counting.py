@@ -162,7 +162,7 @@ def _twin_of(model_or_config: Any, config: ElasticConfigMixin, **changes: Any) -
 def _twin(model_class: Any, config_class: Any, described: str, **pooler: bool) -> Any:
     config = config_class.from_dict(json.loads(described), attn_implementation="eager")
     with torch.device("meta"):
-        return model_class(config, **pooler).eval()
+        return model_class(config, **pooler).eval().requires_grad_(False)  # torch's counter hooks what has gradients
 
 
 def _count(parameters: Iterable[nn.Parameter]) -> int:

@@ -89,6 +89,12 @@ def test_counting_a_size_that_is_not_held_is_an_error():
         count_parameters(model, "small")
 
 
+def test_relative_positions_without_a_norm_cost_what_those_with_one_do():
+    """DeBERTa's layers are then given a parameter itself, which has a gradient."""
+    counts = [count_flops(make_backbone("DebertaV2", norm_rel_ebd=norm)) for norm in ("none", "layer_norm")]
+    assert counts[0] == counts[1] > 0
+
+
 @pytest.mark.parametrize("count", [count_flops, count_parameters])
 def test_a_stock_model_is_refused(count):
     with pytest.raises(TypeError, match=r"A BertForMaskedLM has one size only\. .* make one by from_backbone"):
