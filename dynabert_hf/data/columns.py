@@ -87,10 +87,10 @@ def unformatted(dataset: Any) -> Any:
 
 
 def values_of(dataset: Any, name: str) -> list[Any]:
-    """A column of a data set of known length as a list; None where a row of a list has none."""
+    """A column of a data set of known length as a list of plain values; None where a row of a list has none."""
     if isinstance(dataset, datasets.Dataset):
         return list(unformatted(dataset)[name])
-    return [dataset[row].get(name) for row in range(len(dataset))]
+    return [as_plain(dataset[row].get(name)) for row in range(len(dataset))]
 
 
 def drawn_rows(dataset: Any, count: int, seed: int = 0, *, label: str | None = None) -> list[int]:

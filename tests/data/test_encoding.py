@@ -31,6 +31,15 @@ def named(*names, head="ForSequenceClassification", **fields):
     return make_model(head=head, stock={"num_labels": len(names), "id2label": dict(enumerate(names)), **fields})
 
 
+@pytest.mark.parametrize("kind", ["multi_label_classification", "regression"])
+@pytest.mark.parametrize("form", [np.asarray, torch.tensor])
+def test_labels_of_a_list_of_rows_may_be_arrays_of_numpy_and_torch(tokenizer, kind, form):
+    labels = [[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]
+    rows = [{"text": f"w{number}", "label": form(label)} for number, label in enumerate(labels)]
+    found, _ = encoded_datasets({"train": rows}, named("a", "b", problem_type=kind), tokenizer)
+    assert found["train"]["labels"][:] == labels
+
+
 def test_texts_pairs_and_labels_are_found_by_their_usual_names(tokenizer):
     rows = Dataset.from_dict({"sentence1": ["w1", "w2"], "sentence2": ["w3", "w4 w5"], "label": ["no", "yes"]})
     [data], _ = (list(each.values()) for each in encoded_datasets({"train": rows}, named("no", "yes"), tokenizer))
