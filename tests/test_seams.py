@@ -32,6 +32,10 @@ FUNCTIONS = {
     ),
     "torch.nn:Module._apply": (("self", "fn", "recurse"), "torch.nn:Module.to"),
     f"{TRAINER}:Trainer._run_epoch": (("self",), f"{TRAINER}:Trainer._inner_training_loop"),
+    f"{TRAINER}:Trainer._evaluate": (
+        ("self", "trial", "ignore_keys_for_eval", "skip_scheduler"),
+        f"{TRAINER}:Trainer._inner_training_loop",
+    ),
     f"{TRAINER}:Trainer._get_output_dir": (("self", "trial"), f"{TRAINER}:Trainer._save_checkpoint"),
     f"{TRAINER}:Trainer._save_checkpoint": (("self", "model", "trial"), f"{TRAINER}:Trainer._maybe_log_save_evaluate"),
     f"{TRAINER}:Trainer._push_from_checkpoint": (("self", "checkpoint_folder"), f"{TRAINER}:Trainer._save_checkpoint"),
