@@ -1,8 +1,9 @@
-"""What the package says: warnings by the main process alone, and of a wrong count the same words everywhere."""
+"""What the package says: warnings by the main process alone, wrong counts and lacking packages in the same words."""
 
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from logging import LogRecord
 from numbers import Integral
 from typing import Any
@@ -35,3 +36,16 @@ def check_counts(least: int = 1, **counts: Any) -> None:
     for name, count in counts.items():
         if not isinstance(count, Integral) or int(count) < least:
             raise ValueError(f"{name}={count!r} is not possible. Give a whole number of at least {least}.")
+
+
+def require(what: str, *packages: str, extra: str) -> None:
+    """Check that the packages of an extra are installed, which something needs.
+
+    Raises:
+        ImportError: If one is not.
+    """
+    missing = [package for package in packages if find_spec(package) is None]
+    if missing:
+        raise ImportError(
+            f'{what} needs {", ".join(missing)}, not installed here. Install with `pip install "dynabert_hf[{extra}]"`.'
+        )

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from itertools import count, pairwise
 from typing import Any
 
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from ..families import ModelTypeError, check_elastic, elastic_classes
+from ..messages import require
 from ..model.elastic_model import ElasticModelMixin
 from ..sizes.plots import plot_pareto
 from ..sizes.records import SizeRecord
@@ -36,11 +36,7 @@ def make_page(model: ElasticModelMixin | str | os.PathLike, tokenizer: Any = Non
     Example:
         >>> make_page("you/dynabert-reviews").launch()  # doctest: +SKIP
     """
-    missing = [name for name in ("gradio", "matplotlib") if find_spec(name) is None]
-    if missing:
-        raise ImportError(
-            f'The page needs {", ".join(missing)}, not installed here. Install with `pip install "dynabert_hf[demo]"`.'
-        )
+    require("The page", "gradio", "matplotlib", extra="demo")
     if isinstance(model, str | os.PathLike):
         name, tokenizer = os.fspath(model), tokenizer or AutoTokenizer.from_pretrained(model)
         model = _loaded(model)

@@ -22,10 +22,11 @@ from torch import nn
 
 from ..families import elastic_class_name, longest_input, not_elastic, parsed_sizes, sizes_of
 from ..files import new_folder
+from ..messages import require
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import Size, as_size, size_name
 from ..tasks import task_of
-from .session import INDEX, LIMITS, OnnxModel, quiet, require
+from .session import INDEX, LIMITS, OnnxModel, quiet
 from .weights import WeightPool
 
 TOLERANCE = 1e-4
@@ -84,7 +85,7 @@ def export_onnx(
         ValueError: If the model has no weights, or both `size` and `sizes` were given.
         RuntimeError: If ONNX Runtime and torch disagree.
     """
-    require("onnx", "onnxscript", "onnxruntime")
+    require("ONNX", "onnx", "onnxscript", "onnxruntime", extra="onnx")
     if not isinstance(model, ElasticModelMixin):
         raise not_elastic(type(model))
     chosen = _chosen_sizes(model, size, sizes)

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .session import INDEX, OnnxModel, quiet, read_index, require
+from ..messages import require
+from .session import INDEX, OnnxModel, quiet, read_index
 from .weights import turn_stored, write_sharing_equal
 
 WEIGHTS = "weights.int8.bin"
@@ -51,7 +52,7 @@ def quantize_onnx(folder: str | os.PathLike, evaluate: Callable[[OnnxModel], flo
         FileNotFoundError: If the folder holds no export.
         TypeError: If `evaluate` returns no number.
     """
-    require("onnx", "onnxruntime")
+    require("ONNX", "onnx", "onnxruntime", extra="onnx")
     folder = Path(folder)
     index, results = read_index(folder), {}
     before = {name: _accuracy(evaluate, OnnxModel(folder / own["file"])) for name, own in index["sizes"].items()}

@@ -10,13 +10,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from transformers import AutoConfig, AutoTokenizer
 
+from ..messages import require
 from ..model.subnetwork import Size, as_size, size_name
 from ..tasks import answers_of
 
@@ -34,7 +34,7 @@ class OnnxModel:
     """A size in ONNX Runtime on the CPU: call it as the torch model, get arrays by name."""
 
     def __init__(self, path: str | os.PathLike, *, num_threads: int | None = None):
-        require("onnxruntime")
+        require("ONNX", "onnxruntime", extra="onnx")
         import onnxruntime
 
         self.path = Path(path)
@@ -242,14 +242,6 @@ def quiet(name: str | None = None) -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
-
-
-def require(*packages: str) -> None:
-    missing = [package for package in packages if find_spec(package) is None]
-    if missing:
-        raise ImportError(
-            f'ONNX needs {", ".join(missing)}, not installed here. Install with `pip install "dynabert_hf[onnx]"`.'
-        )
 
 
 def read_index(folder: Path) -> dict[str, Any]:

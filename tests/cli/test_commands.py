@@ -1034,7 +1034,7 @@ def test_export_writes_onnx_and_measures_int8(capsys, folder, reviews, tmp_path,
 
 
 def test_a_missing_extra_is_named_with_its_command(capsys, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("dynabert_hf.onnx.session.find_spec", lambda name: None)
+    monkeypatch.setattr("dynabert_hf.messages.find_spec", lambda name: None)
     assert_refused(capsys, 'pip install "dynabert_hf[onnx]"', "export", folder, tmp_path / "onnx")
     assert_refused(capsys, 'pip install "dynabert_hf[onnx]"', "profile", folder, "--runtime", "onnxruntime")
 

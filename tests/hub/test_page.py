@@ -124,7 +124,7 @@ def test_a_value_is_shown_as_it_is_and_not_as_a_percentage(num_values):
 def test_other_heads_and_a_missing_extra_are_refused(monkeypatch):
     with pytest.raises(TypeError, match=r"does not classify texts. The page is for models"):
         Playground(make_model(head="ForTokenClassification"), make_tokenizer(WORDS))
-    monkeypatch.setattr("dynabert_hf.hub.page.find_spec", lambda name: None)
+    monkeypatch.setattr("dynabert_hf.messages.find_spec", lambda name: None)
     with pytest.raises(
         ImportError, match=r'gradio, matplotlib, not installed here\. .*pip install "dynabert_hf\[demo\]"'
     ):
@@ -133,7 +133,7 @@ def test_other_heads_and_a_missing_extra_are_refused(monkeypatch):
 
 def test_a_model_in_memory_has_a_page_named_after_its_class(monkeypatch):
     titles = []
-    monkeypatch.setattr("dynabert_hf.hub.page.find_spec", lambda name: True)
+    monkeypatch.setattr("dynabert_hf.messages.find_spec", lambda name: True)
     monkeypatch.setattr("dynabert_hf.hub.page._Page", lambda playground, title: titles.append(title) or MagicMock())
     make_page(labelled_model(), make_tokenizer(WORDS), rounds=1)
     assert titles == ["DynaBertForSequenceClassification"]

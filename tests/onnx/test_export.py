@@ -13,7 +13,6 @@ from transformers import BertForSequenceClassification
 from dynabert_hf import LayerShape, OnnxModel, SubNetwork, SubNetworkError, export_onnx, load_onnx, quantize_onnx
 from dynabert_hf.model.subnetwork import size_name
 from dynabert_hf.onnx import export as module
-from dynabert_hf.onnx import session
 from dynabert_hf.onnx.quantization import write_int8
 
 pytest.importorskip("onnxruntime")
@@ -196,7 +195,7 @@ def test_bad_targets_and_models_are_refused(tmp_path, monkeypatch):
         export_onnx(model, tmp_path / "out", sizes=[])
     with pytest.raises(FileNotFoundError, match=r"has no index\.json"):
         load_onnx(tmp_path)
-    monkeypatch.setattr(session, "find_spec", lambda name: None)
+    monkeypatch.setattr("dynabert_hf.messages.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r'pip install "dynabert_hf\[onnx\]"'):
         export_onnx(model, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

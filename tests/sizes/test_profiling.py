@@ -293,6 +293,6 @@ def test_every_runtime_and_number_format_either_runs_or_says_why_not():
 
 
 def test_a_missing_extra_is_named_before_anything_is_measured(monkeypatch):
-    monkeypatch.setattr("dynabert_hf.onnx.session.find_spec", lambda name: None)
+    monkeypatch.setattr("dynabert_hf.messages.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r'pip install "dynabert_hf\[onnx\]"'):
         measure_latency(make_model(), SIZES, runtime="onnxruntime", sequence_length=5)
