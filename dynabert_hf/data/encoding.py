@@ -122,23 +122,39 @@ def encoded_datasets(
             result[name] = questions[name].dataset
             continue
         try:
-            result[name] = Dataset.from_list(encoded(dataset, own, model, tokenizer, max_length=max_length))
+            examples = encoded(dataset, own, model, tokenizer, max_length=max_length)
             if label_column is None:
-                warn_of_other_labels(dataset, own, model, tokenizer)
+                warn_of_other_labels(examples, dataset, own, model, tokenizer, max_length=max_length)
+            result[name] = Dataset.from_list(examples)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
     return result, questions
 
 
-def warn_of_other_labels(rows: Any, columns: TextColumns, model: PreTrainedModel, tokenizer: Any, **told: Any) -> None:
-    """Say so where another column has a usual name of labels and holds others, and nobody said which one counts."""
+def warn_of_other_labels(
+    examples: Sequence[Mapping[str, Any]],
+    rows: Any,
+    columns: TextColumns,
+    model: PreTrainedModel,
+    tokenizer: Any,
+    **told: Any,
+) -> None:
+    """Say so where another column has a usual name of labels and holds others, and nobody said which one counts.
+
+    Args:
+        examples: What `encoded` made of the rows with these columns.
+        rows: A data set, or a list of mappings.
+        columns: Where texts and labels are.
+        model: The model, which knows its labels.
+        tokenizer: Its tokenizer.
+        **told: What else `encoded` was told.
+    """
     for other in columns.other_labels(column_names(rows), model):
-        both = (columns, replace(columns, labels=other))
         try:
-            ours, theirs = ([row["labels"] for row in encoded(rows, each, model, tokenizer, **told)] for each in both)
+            others = encoded(rows, replace(columns, labels=other), model, tokenizer, **told)
         except ValueError:
             continue  # it holds no labels of this model
-        if ours != theirs:
+        if [row["labels"] for row in examples] != [row["labels"] for row in others]:
             logger.warning(
                 f"The columns {columns.labels!r} and {other!r} have different labels, of which those of "
                 f"{columns.labels!r} are read. Name the right column by label_column, or leave the other out."

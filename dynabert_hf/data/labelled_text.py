@@ -134,7 +134,7 @@ class LabelledText:
         rows = read_rows(path, needed=needed, as_text=True)
         examples: Any = encoded(rows, columns, model, tokenizer, label_order=label_order, needs_labels=True)
         if label_column is None:
-            warn_of_other_labels(rows, columns, model, tokenizer, label_order=label_order)
+            warn_of_other_labels(examples, rows, columns, model, tokenizer, label_order=label_order)
         if task.head == "ForMaskedLM":
             examples = MaskedOnce(examples, task.collator(tokenizer), seed=SEED).rows()
         check_labels(repr(str(path)), examples, model)
