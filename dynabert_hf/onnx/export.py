@@ -141,11 +141,20 @@ def _write_graphs(model: ElasticModelMixin, sizes: Sequence[Any], folder: Path, 
 
 
 def _extracted(model: ElasticModelMixin, size: Any) -> Any:
-    """A size on its own in float32, without the chunks of feed-forward layers, which only texts of some lengths fit."""
+    """A size on its own in float32, of operations that depend on no value.
+
+    It has no chunks of feed-forward layers, which only texts of some lengths fit. Its rotary frequencies do not grow:
+    those that do (`dynamic`) begin to beyond the longest input.
+    """
     small = model.extract(size).float().cpu().eval()
     for module in small.modules():
         if hasattr(module, "chunk_size_feed_forward"):
             module.chunk_size_feed_forward = 0
+        match getattr(module, "rope_type", None):
+            case "dynamic":
+                module.rope_type = "default"
+            case dict() as kinds:  # one for each kind of layer
+                module.rope_type = {layer: "default" if kind == "dynamic" else kind for layer, kind in kinds.items()}
     return small
 
 

@@ -61,6 +61,32 @@ def test_a_model_without_a_head_is_exported_with_its_pooled_output(tmp_path, tra
     np.testing.assert_allclose(given["pooler_output"], pooled.numpy(), rtol=0, atol=1e-4)
 
 
+GROWING = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10_000.0}
+
+
+@pytest.mark.parametrize(
+    ("family", "settings"),
+    [
+        ("NomicBert", {"rope_parameters": GROWING}),
+        pytest.param(
+            "ModernBert",
+            {"rope_parameters": {"full_attention": GROWING, "sliding_attention": GROWING}},
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_rotary_frequencies_that_grow_beyond_the_longest_input_are_exported(family, settings, tmp_path, traced_once):
+    model = make_backbone(family, "ForMaskedLM", **of_layers(family, 1), depths=[1.0], **settings)
+    model.set_active("w0.5-d1")
+    inputs = make_batch(length=model.config.max_position_embeddings)
+    with torch.no_grad():
+        said = model(**inputs)[0]
+    export_onnx(model, tmp_path / "out")
+    (given,) = load_onnx(tmp_path / "out")(**inputs).values()
+    counts = inputs["attention_mask"].bool().numpy()
+    np.testing.assert_allclose(given[counts], said.numpy()[counts], rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("family", "sizes"),
     [("ModernBert", SIZES[:1]), *(pytest.param(name, SIZES, marks=pytest.mark.slow) for name in CONFIGS)],
