@@ -143,8 +143,8 @@ def _write_graphs(model: ElasticModelMixin, sizes: Sequence[Any], folder: Path, 
 def _extracted(model: ElasticModelMixin, size: Any) -> Any:
     """A size on its own in float32, of operations that depend on no value.
 
-    It has no chunks of feed-forward layers, which only texts of some lengths fit. Its rotary frequencies do not grow:
-    those that do (`dynamic`) begin to beyond the longest input.
+    It has no chunks of feed-forward layers, which only texts of some lengths fit. Its rotary frequencies are fixed, as
+    growing ones (`dynamic`) change only for inputs that are longer than an export takes.
     """
     small = model.extract(size).float().cpu().eval()
     for module in small.modules():
