@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from ..files import check_writable_file
+from ..messages import require
 from ..model.configuration import REFERENCES
 from ..model.elastic_model import ElasticModelMixin
 from ..sizes.choosing import (
@@ -116,12 +117,9 @@ def _reference(config: Any, metric: str, name: str) -> tuple[float | None, str]:
 
 def _check_picture(path: str) -> None:
     """Whether a picture can be written there, to be known before anything is measured for it."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(
-            '--plot needs matplotlib, which is not installed. Install it with `pip install "dynabert_hf[plots]"`.'
-        ) from error
+    require("--plot", "matplotlib", extra="plots")
+    from matplotlib.figure import Figure
+
     possible = [f".{suffix}" for suffix in Figure().canvas.get_supported_filetypes()]
     if Path(path).suffix.lower() not in possible:
         raise ValueError(f"{path!r} is no name for a picture. Possible suffixes are {possible}; give one.")

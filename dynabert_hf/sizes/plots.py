@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..files import write_whole
+from ..messages import require
 from ..model.subnetwork import SubNetwork, as_size
 from .cascade import CascadeRecord
 from .choosing import pareto_front
@@ -330,13 +331,10 @@ def _scale_cost_axis(axes: Axes, cost: str, largest: float) -> str:
 
 
 def _figure(size: tuple[float, float]) -> tuple[Figure, Any]:
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(
-            'Pictures need matplotlib, which is not installed. Install it with `pip install "dynabert_hf[plots]"`.'
-        ) from error
+    require("A picture", "matplotlib", extra="plots")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=size, layout="constrained", dpi=150)
     FigureCanvasAgg(figure)
     return figure, figure.subplots()

@@ -928,7 +928,7 @@ def test_outputs_that_cannot_be_written_are_refused_before_anything_runs(capsys,
     assert_refused(capsys, "sizes.txt' is no name for a picture. Possible suffixes are", *plot, tmp_path / "sizes.txt")
     (tmp_path / "taken.json").mkdir()
     assert_refused(capsys, "where you may write", "profile", folder, "--output", tmp_path / "taken.json")
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.setattr("dynabert_hf.messages.find_spec", lambda name: None)
     assert_refused(capsys, 'pip install "dynabert_hf[plots]"', *plot, tmp_path / "sizes.png")
 
 

@@ -219,6 +219,6 @@ def test_a_cost_that_was_not_measured_is_refused():
 
 
 def test_without_matplotlib_the_extra_is_named(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
+    monkeypatch.setattr("dynabert_hf.messages.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r'pip install "dynabert_hf\[plots\]"'):
         plot_grid(RECORDS)
