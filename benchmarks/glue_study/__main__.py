@@ -45,7 +45,13 @@ def parse_arguments(argv=None):
         metavar="KIND",
         help=f"some of {', '.join(PLAN.rivals)}; default: those of each table",
     )
-    parser.add_argument("--seeds", nargs="+", type=int)
+    parser.add_argument(
+        "--seeds",
+        nargs="+",
+        default=[],
+        metavar="[TASK=]N",
+        help=f"default: {' '.join(map(str, PLAN.seeds))}; with a task, one more for it",
+    )
     parser.add_argument("--rows", nargs="+", default=[], metavar="[TASK=]N", help="train for choices on so many rows")
     parser.add_argument("--epochs", type=float, help="train for so many, in folders of --work and --results of its own")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
@@ -97,20 +103,38 @@ def make_view(arguments):
     trainer = {"use_cpu": is_cpu, "bf16": arguments.bf16, **({} if is_cpu or arguments.bf16 else {"tf32": True})}
     tasks, backbones = _some_of(arguments.tasks, plan.tasks), _some_of(arguments.backbones, plan.backbones)
     rows = _rows_of(arguments.rows, plan.tasks)
+    seeds, more_seeds = _seeds_of(arguments.seeds, plan.tasks)
     study = GlueStudy(replace(plan, trainer={**plan.trainer, **trainer}), work, Results(results), sources, rows)
     kinds = _some_of(arguments.rivals, plan.rivals) if arguments.rivals else ()
-    return View(study, tasks, backbones, arguments.seeds or list(plan.seeds), kinds)
+    return View(study, tasks, backbones, seeds or list(plan.seeds), kinds, more_seeds)
 
 
 def _rows_of(given, tasks):
     """The rows for choices by task, of `2000 banking77=1500`."""
     rows = {}
+    for task, number in _numbers_of("--rows", given, tasks, least=1):
+        rows |= dict.fromkeys([task] if task else tasks, number)
+    return rows
+
+
+def _seeds_of(given, tasks):
+    """The seeds of all tasks, and those that a task has beside them, of `0 1 2 cola=3 cola=4`."""
+    numbers = _numbers_of("--seeds", given, tasks)
+    more = {task: [seed for own, seed in numbers if own == task] for task, _ in numbers if task}
+    return [seed for task, seed in numbers if not task], more
+
+
+def _numbers_of(option, given, tasks, least=0):
+    """Pairs of a task, empty for all, and its number, of words such as `3` and `cola=3`."""
+    pairs = []
     for each in given:
         task, _, number = each.rpartition("=")
-        if not number.isdecimal() or int(number) < 1:
-            sys.exit(f"--rows {each} is no number of rows. Give such as --rows 2000, or --rows 2000 banking77=1500.")
-        rows |= dict.fromkeys(_some_of([task] if task else None, tasks), int(number))
-    return rows
+        if not number.isdecimal() or int(number) < least:
+            sys.exit(f"{option} takes numbers from {least} on, such as 3, or cola=3 for one task. It was given {each}.")
+        if task:
+            _some_of([task], tasks)
+        pairs.append((task, int(number)))
+    return pairs
 
 
 def _some_of(given, known):

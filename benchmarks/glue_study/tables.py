@@ -1,6 +1,6 @@
 """The tables of the report. What a table asks for and is not there yet is what has to be trained for it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -24,6 +24,7 @@ class View:
         backbones: Names of backbones.
         seeds: Seeds.
         kinds: Kinds of rivals of the tables that compare with them, by their names in the plan; none: those of a table.
+        more_seeds: By task, seeds beside those.
         with_claims: Whether intervals are wanted, which take seconds.
         missing: The jobs that were asked for and have no result, and before them what they need.
     """
@@ -33,6 +34,7 @@ class View:
     backbones: Sequence[str]
     seeds: Sequence[int]
     kinds: Sequence[str] = ()
+    more_seeds: Mapping[str, Sequence[int]] = field(default_factory=dict)
     with_claims: bool = True
     missing: list[Job] = field(default_factory=list)
 
@@ -55,7 +57,8 @@ class View:
         """The jobs of a name, one a seed; None if one has to be run first, or the name is not known yet."""
         if name is None:
             return None
-        jobs = [Job(task, backbone, part, seed, name) for seed in self.seeds]
+        seeds = dict.fromkeys((*self.seeds, *self.more_seeds.get(task, ())))
+        jobs = [Job(task, backbone, part, seed, name) for seed in seeds]
         known = [self.numbers(job) for job in jobs]  # a list, so that every missing one is noted
         return jobs if all(known) else None
 

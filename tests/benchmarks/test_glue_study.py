@@ -236,9 +236,21 @@ def test_rows_for_choices_are_given_for_all_tasks_and_for_one(tmp_path):
     study = make_view(parse_arguments(["rivals", "--rows", "2000", "banking77=1500", "--work", str(tmp_path)])).study
     assert [study.choice(task) for task in ("stsb", "banking77")] == ["choice-2000", "choice-1500"]
     assert make_view(parse_arguments(["rivals"])).study.choice("stsb") == "choice"
-    for given, match in (("many", "--rows many is no number of rows"), ("mnli=9", "mnli is not in the plan")):
+    refused = [("--rows", "0", "--rows takes numbers from 1 on"), ("--seeds", "cola=x", "It was given cola=x")]
+    for option, given, match in (*refused, ("--rows", "mnli=9", "mnli is not in the plan")):
         with pytest.raises(SystemExit, match=match):
-            make_view(parse_arguments(["rivals", "--rows", given]))
+            make_view(parse_arguments(["rivals", option, given]))
+
+
+def test_a_task_may_have_more_seeds_than_the_others(tmp_path):
+    words = ["rivals", "--results", str(tmp_path), "--seeds", "0", "1", "cola=3", "cola=1", "cola=4"]
+    view = make_view(parse_arguments(words))
+    for task, seeds in (("rte", [0, 1]), ("cola", [0, 1, 3, 4])):
+        view.missing.clear()
+        view.each(task, "minilm", "teacher")
+        scored = [job for job in view.missing if job.part == "score"]
+        assert [job.seed for job in scored] == seeds
+    assert make_view(parse_arguments(["rivals", "--seeds", "cola=4"])).seeds == [0, 1, 2]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
