@@ -304,10 +304,10 @@ class ElasticLayers(nn.ModuleList):
             if not (is_stock or is_own) or module in gone:
                 position, path = divmod(number, len(self.paths))
                 raise SubNetworkError(
-                    "A smaller width was asked for, but an adapter, a quantised layer or a part of your own stands in "
-                    f"layer {position}.{self.paths[path]}, and it has one width only. Possible are all depths at full "
-                    "width. For other widths merge adapters first (merge_and_unload), load weights into a part instead "
-                    "of replacing it, or extract the size and adapt that."
+                    "A smaller width or another order was asked for, but an adapter, a quantised layer or a part of "
+                    f"your own stands in layer {position}.{self.paths[path]}, and it has one width only. Possible are "
+                    "all depths at full width. For other widths merge adapters first (merge_and_unload), load weights "
+                    "into a part instead of replacing it, or extract the size and adapt that."
                 )
             if is_stock:
                 stock.append((module, number))

@@ -163,8 +163,8 @@ class ElasticModelMixin(_Model):
         each size, and a forward pass changes none of them. In common they have what belongs to the weights: values,
         gradients, `requires_grad`, device and number format. Each has its own active size, configuration, attention
         implementation, `train()` or `eval()` mode, hooks, and modules that replace others, such as adapters. A copy or
-        pickle of one has weights of its own. Call `resize_token_embeddings` before: it would change the configuration
-        of one only. So does training: the others still tell metrics and temperatures of the weights before.
+        pickle of one has weights of its own. Call `resize_token_embeddings` and `rewire` before: they change only one
+        configuration. So does training: the others still tell metrics and temperatures of the weights before.
 
         Takes the arguments of `set_active` and raises what it raises.
         """

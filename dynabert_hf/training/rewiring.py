@@ -143,20 +143,32 @@ def _full_layers(model: PreTrainedModel) -> list[Layer]:
     anatomy, layers = anatomy_of(model), []
     for number, layer in enumerate(anatomy.stored_layers(model.base_model)):
         linears = list(anatomy.linears_of(layer))
-        for path, _, linear in linears:
-            if not isinstance(linear, nn.Linear) or not linear.weight.is_floating_point():
-                raise ValueError(
-                    f"In layer {number} a {type(linear).__name__} stands for {path}. Importance and rewiring are of "
-                    "plain weights: merge adapters first (merge_and_unload), and quantise afterwards."
-                )
-            if not isinstance(linear._parameters.get("weight"), nn.Parameter):
-                raise ValueError(
-                    f"In layer {number} the weight of {path} is computed from other tensors, by pruning or another "
-                    "parametrisation, which would not be reordered with it. Importance and rewiring are of plain "
-                    "weights: make it one first (torch.nn.utils.prune.remove, parametrize.remove_parametrizations)."
-                )
+        for path, _, _ in linears:
+            _check_plain(layer, path, nn.Linear, where=f"In layer {number}")
         layers.append([(role, linear) for _, role, linear in linears])
+    if isinstance(model, ElasticModelMixin):  # a copy of a part runs by a configuration of its own
+        elastic, positions = model.elastic_layers, range(len(layers))
+        elastic.check_place(model.base_model.get_submodule(anatomy.layers), positions)
+        elastic.elastic_linears(positions)
     return layers
+
+
+def _check_plain(whole: nn.Module, path: str, kind: type[nn.Linear] | type[nn.Embedding], *, where: str) -> None:
+    """Check that what stands at a path in a module, and not in a wrapper on the way, has weights of its own."""
+    parent, _, name = path.rpartition(".")
+    place = whole.get_submodule(parent)
+    found: Any = place._modules.get(name, place)
+    if not isinstance(found, kind) or not found.weight.is_floating_point():
+        raise ValueError(
+            f"{where} a {type(found).__module__}.{type(found).__name__} stands for {path}. Importance and rewiring are "
+            "of plain weights: merge adapters first (merge_and_unload), and quantise afterwards."
+        )
+    if not isinstance(found._parameters.get("weight"), nn.Parameter):
+        raise ValueError(
+            f"{where} the weight of {path} is computed from other tensors, by pruning or another parametrisation, "
+            "which would not be reordered with it. Importance and rewiring are of plain weights: make it one first "
+            "(torch.nn.utils.prune.remove, parametrize.remove_parametrizations)."
+        )
 
 
 def _neuron_weights(layer: Layer) -> list[tuple[Role, torch.Tensor]]:
@@ -249,6 +261,7 @@ def rewire(model: PreTrainedModel, importance: Importance) -> PreTrainedModel:
             [columns[head] for head in order] for columns, order in zip(before, head_orders.tolist(), strict=True)
         ]
     elif table:
+        _check_plain(model.base_model, table, nn.Embedding, where="In the model")
         _permute_inputs(model.base_model.get_submodule(table), head_orders[0])
     for layer, order, neurons in zip(layers, head_orders, importance.neurons, strict=True):
         orders = {

@@ -183,6 +183,37 @@ def test_lora_is_merged_before_weights_are_copied_or_reordered(with_lora):
         rewire(with_lora, importance)
 
 
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # said to peft
+@pytest.mark.parametrize(
+    ("make", "part", "message"),
+    [
+        (make_stock, "output", r"layer 0 a peft\..*Wrapper stands for output\.dense\. .* merge adapters first"),
+        (make_stock, "relative_attention_bias", r"model a peft\..*Wrapper stands for encoder\.relative_attention_bias"),
+        (make_backbone, "attention", r"another order was asked for.* in layer 0\.attention\.attn\.q"),
+        (make_backbone, "encoder", r"cannot skip layers"),
+    ],
+)
+def test_parts_with_copies_that_may_run_in_their_stead_are_not_reordered(make, part, message):
+    """One of the two would be, and so would what the other one reads: outputs were wrong without a word."""
+    peft = pytest.importorskip("peft")
+    model = make("MPNet")
+    config = peft.LoraConfig(r=2, target_modules=["word_embeddings"], modules_to_save=[part], task_type="SEQ_CLS")
+    adapted = peft.get_peft_model(model, config).eval()
+    full = run(adapted)
+    with pytest.raises(ValueError, match=message):
+        rewire(model, Importance(torch.rand(6, 4), torch.rand(6, 48)))
+    assert torch.equal(run(adapted), full)
+
+
+def test_a_table_of_all_layers_with_an_adapter_is_not_reordered():
+    model = make_stock("MPNet")
+    add_adapter(model, target_modules=["relative_attention_bias"], init_lora_weights=False)
+    full = run(model)
+    with pytest.raises(ValueError, match=r"Embedding stands for encoder\.relative_attention_bias\. .* merge adapters"):
+        rewire(model, Importance(torch.rand(6, 4), torch.rand(6, 48)))
+    assert torch.equal(run(model), full)
+
+
 def test_merged_lora_switches_again(with_lora):
     full = run(with_lora)
     merged = with_lora.merge_and_unload()
