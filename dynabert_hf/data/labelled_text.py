@@ -285,15 +285,14 @@ def usual_texts(path: str | PathLike, model: Any) -> tuple[str, ...]:
 
 
 def read_texts(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
-    """The texts of a csv, json, jsonl or parquet file, a row each, from these columns; words are joined by blanks.
+    """The texts of a csv, json, jsonl or parquet file, a row each, from these columns.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file cannot be read, has no rows, not these columns, or a row without text.
+        ValueError: If the file cannot be read, has no rows, not these columns, or a row without text or with several.
     """
     rows = read_rows(path, needed=list(columns), as_text=True)
-    cells = {column: [" ".join(c) if isinstance(c, list) else c for c in rows[column]] for column in columns}
-    return list(zip(*(as_texts(texts, column) for column, texts in cells.items()), strict=True))
+    return list(zip(*(as_texts(list(rows[column]), column) for column in columns), strict=True))
 
 
 def read_words(path: Path, column: str) -> list[str] | list[list[str]]:

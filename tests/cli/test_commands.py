@@ -504,6 +504,14 @@ def test_predict_says_what_a_size_predicts_for_each_text(capsys, folder, reviews
     )
 
 
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_a_file_with_all_texts_in_one_list_is_no_row_of_one_text(capsys, folder, tmp_path, command):
+    """As a table in JSON has them, whose texts were predicted as one; words of a list are for tags."""
+    (tmp_path / "table.json").write_text(json.dumps({"text": ["good", "bad film"], "label": ["good", "bad"]}))
+    message = "Row 0 has the list ['good', 'bad film'] in column 'text'. Possible is one text a row."
+    assert_refused(capsys, message, command, folder, "--file", tmp_path / "table.json")
+
+
 def test_predict_keeps_texts_whose_columns_have_names_of_predictions(capsys, folder, tmp_path):
     (tmp_path / "t.csv").write_text("label,score\na good film,it was\nbad,a film\n")
     told = ("--file", tmp_path / "t.csv", "--text-column", "label", "score")
