@@ -41,7 +41,7 @@ def table_of(
     while sum(widths[name] + _GAP for name in names) - _GAP > width and len(gone) < len(may_go):
         gone.insert(0, may_go[-1 - len(gone)])
         names.remove(gone[0])
-    headings = _broken({name: _heading(name) for name in names}, widths, width)
+    headings = _broken({name: name.replace("_", " ") for name in names}, widths, width)
     over = sum(widths[name] + _GAP for name in names) - _GAP - width
     if over > 0:  # else the last column would be lost
         longest = max(len(word) for row in [*rows, *last] for word in str(row.get(names[0], "")).split())
@@ -66,7 +66,7 @@ def table_of(
 
 
 def _broken(headings: dict[str, str], widths: Mapping[str, int], width: int) -> dict[str, str]:
-    """Headings, those of several words in as many lines as are needed for a table to fit.
+    """Headings, the widest of them in lines where a table would not fit otherwise.
 
     Args:
         headings: The headings by column.
@@ -77,7 +77,7 @@ def _broken(headings: dict[str, str], widths: Mapping[str, int], width: int) -> 
     for name in sorted(wide, key=lambda name: widths[name] - wide[name]):
         if sum(wide.values()) + _GAP * (len(wide) - 1) <= width:
             break
-        wide[name], headings[name] = widths[name], headings[name].replace(" ", "\n")
+        wide[name], headings[name] = widths[name], "\n".join(_lines(name))
     return headings
 
 
@@ -108,11 +108,12 @@ def _form(values: Sequence[float]) -> str:
 
 
 def _least_width(name: str, values: Iterable[Any]) -> int:
-    return max([*map(len, map(str, values)), *map(len, _heading(name).split())])
+    return max([*map(len, map(str, values)), *map(len, _lines(name))])
 
 
-def _heading(name: str) -> str:
-    return " ".join(map(_in_parts, name.split("_")))
+def _lines(name: str) -> list[str]:
+    """A heading in as many lines as it has parts."""
+    return " ".join(map(_in_parts, name.split("_"))).split()
 
 
 def shortened(number: float, digits: int = 3) -> str:

@@ -265,6 +265,13 @@ def test_headings_break_where_a_table_would_lose_its_last_column():
     assert " ".join(lines[:2]).split().count("neurons") == 1
 
 
+def test_headings_stay_whole_where_a_table_has_room():
+    """Of scikit-learn's names one was printed as "matthews correla- tion", in one line."""
+    console = Console(width=80, file=io.StringIO())
+    console.print(tables.table_of([{"size": "w1-d1", "macro_f1": 0.5, "matthews_correlation": 0.25}]))
+    assert console.file.getvalue().splitlines()[0].split() == ["size", "macro", "f1", "matthews", "correlation"]
+
+
 def test_what_rounding_left_of_zero_takes_no_digits_from_a_column():
     def lines(*values):
         console = Console(width=80, file=io.StringIO())
