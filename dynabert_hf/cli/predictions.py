@@ -12,7 +12,7 @@ import transformers
 from rich.console import Console
 
 from ..data.columns import short
-from ..data.encoding import as_texts, encoded, most_tokens, tokenised
+from ..data.encoding import encoded, most_tokens, rows_of_texts, tokenised
 from ..data.labelled_text import joined, read_texts, read_words, usual_texts
 from ..data.questions import COLUMNS as QUESTION_COLUMNS
 from ..data.questions import WINDOW, Questions, read_questions
@@ -80,8 +80,7 @@ def _read(arguments: Namespace, model: Any) -> tuple[list[tuple[Any, ...]], list
         columns = named or list(usual_texts(arguments.file, model))
         return read_texts(Path(arguments.file), columns), columns
     columns = named or list(QUESTION_COLUMNS)
-    rows = read_questions(arguments.file, columns=columns)
-    return list(zip(*(as_texts(list(rows[each]), each) for each in columns), strict=True)), columns
+    return rows_of_texts(read_questions(arguments.file, columns=columns), columns), columns
 
 
 def _shown(records: Sequence[Mapping[str, Any]], width: int) -> list[dict[str, Any]]:

@@ -401,6 +401,15 @@ def as_texts(texts: list[Any], column: str) -> list[str]:
     return [str(text) for text in texts]
 
 
+def rows_of_texts(table: Dataset, columns: Sequence[str]) -> list[tuple[str, ...]]:
+    """The texts of a table, a row each, from these columns.
+
+    Raises:
+        ValueError: As `as_texts` does.
+    """
+    return list(zip(*(as_texts(list(table[column]), column) for column in columns), strict=True))
+
+
 def tokenised(columns: Sequence[Sequence[str]], tokenizer: Any, limit: int) -> dict[str, list]:
     """Texts, or pairs of them, as inputs of a model, cut after so many tokens."""
     return _inputs(tokenizer(*map(list, columns), truncation=True, max_length=limit))

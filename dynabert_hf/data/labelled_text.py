@@ -19,7 +19,7 @@ from ..model.elastic_model import ElasticModelMixin
 from ..task_metrics import IGNORED
 from ..tasks import evaluating, is_sentence_encoder, on_device, task_of
 from .class_names import check_label_order
-from .encoding import as_texts, check_words, encoded, most_tokens, tokenised, warn_of_other_labels
+from .encoding import as_texts, check_words, encoded, most_tokens, rows_of_texts, tokenised, warn_of_other_labels
 from .labels import SPAN, check_labels, collator_of
 from .masking import SEED, MaskedOnce
 from .questions import ANSWERS, WINDOW, Questions, read_questions
@@ -291,8 +291,7 @@ def read_texts(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
         FileNotFoundError: If there is no such file.
         ValueError: If the file cannot be read, has no rows, not these columns, or a row without text or with several.
     """
-    rows = read_rows(path, needed=list(columns), as_text=True)
-    return list(zip(*(as_texts(list(rows[column]), column) for column in columns), strict=True))
+    return rows_of_texts(read_rows(path, needed=list(columns), as_text=True), columns)
 
 
 def read_words(path: Path, column: str) -> list[str] | list[list[str]]:
