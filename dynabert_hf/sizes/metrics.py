@@ -247,6 +247,27 @@ def told_directions(args: Any, sets: Iterable[str] = ()) -> dict[str, str]:
     return {name: direction for name in bare if direction_of(name) != direction}
 
 
+def directions_by_name(names: Iterable[str], told: Mapping[str, str], sets: Iterable[str] = ()) -> dict[str, str]:
+    """The directions of metrics where their names do not say them; of an evaluation set that of the metric alone.
+
+    Args:
+        names: The metrics; of one of several evaluation sets with its name before them.
+        told: What was told of metrics.
+        sets: Names of the evaluation sets, if there are several.
+
+    Example:
+        >>> directions_by_name(["pos_loss", "neg_loss"], {}, ["pos", "neg"])  # no negative loss, as `neg_log_loss` is
+        {'neg_loss': 'lower'}
+    """
+    directions, longest_first = {}, sorted(sets, key=len, reverse=True)
+    for name in names:
+        begins = next((f"{each}_" for each in longest_first if name.startswith(f"{each}_")), "")
+        direction = direction_of(name.removeprefix(begins), told)
+        if direction is not None and direction != direction_of(name):
+            directions[name] = direction
+    return directions
+
+
 def check_asked(asked: str | None, *, sets: Sequence[str], sizes: Sequence[str], known: Sequence[str] | None) -> None:
     """Whether the metric to choose the best checkpoint by can come, as far as that is known before it is measured.
 

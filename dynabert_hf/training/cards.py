@@ -6,6 +6,7 @@ How a card looks is up to `hub.card`; here is only what a trainer knows.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from transformers import TrainerCallback
 from ..hub.card import foreign_page, write_model_card
 from ..hub.facts import ModelCardFacts
 from ..messages import get_logger
-from ..sizes.metrics import told_directions
+from ..sizes.metrics import directions_by_name, told_directions
 from .result import RecipeResult, count_rows
 from .size_evaluation import SizeEvaluation
 
@@ -27,11 +28,16 @@ class CardTrainer(SizeEvaluation):
     def remember_metrics(self) -> None:
         """Store what was measured of the weights as they are in the configuration of the model, in place."""
         model: Any = self.accelerator.unwrap_model(self.model)
-        facts = ModelCardFacts.from_training(model, self.args, self.state)
+        facts = self._facts(model)
         rows = tuple(record for record in facts.sizes if record.metrics)
         if rows:
-            told = told_directions(self.args, self.evaluation_sets)
-            RecipeResult(model, rows, {}, directions=told, eval_rows=self.eval_rows).record()
+            RecipeResult(model, rows, {}, directions=dict(facts.directions), eval_rows=self.eval_rows).record()
+
+    def _facts(self, model: Any, **given: Any) -> ModelCardFacts:
+        """What is known of this training and its last evaluation, and what is given."""
+        facts, sets = ModelCardFacts.from_training(model, self.args, self.state, **given), self.evaluation_sets
+        known = directions_by_name(facts.metrics, told_directions(self.args, sets), sets)
+        return replace(facts, directions=given.get("directions", known))
 
     @property
     def eval_rows(self) -> int | Mapping[str, int] | None:
@@ -85,13 +91,12 @@ class CardTrainer(SizeEvaluation):
             "model_id": self.hub_model_id,
             "train_rows": count_rows(self.train_dataset),
             "eval_rows": self.eval_rows,
-            "directions": told_directions(self.args, self.evaluation_sets),
             "base_model": finetuned_from or model.config.name_or_path,
             "dataset_id": next(iter(_as_list(dataset_tags)), None),
             "dataset_name": next(iter(_as_list(dataset)), None),
             **{name: value for name, value in facts.items() if name not in ("tasks", "dataset_args")},
         }
-        write_model_card(folder, ModelCardFacts.from_training(model, self.args, self.state, **given))
+        write_model_card(folder, self._facts(model, **given))
         if (folder / "config.json").exists():
             model.save_code(folder)
 

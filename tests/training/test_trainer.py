@@ -795,6 +795,23 @@ def test_a_model_whose_training_was_stopped_is_saved_with_what_is_measured_then(
     }
 
 
+@pytest.mark.parametrize("asked", ["pos_hurt", "pos_mean_hurt", "eval_neg_worst_hurt", "neg_w1-d1_hurt"])
+def test_a_metric_of_an_evaluation_set_is_better_in_the_direction_of_the_metric(tmp_path, asked):
+    """Of a set called `neg` the loss was taken for a negative loss, and what was told held for no set or for one."""
+    settings = {"metric_for_best_model": asked, "greater_is_better": False, "eval_strategy": "epoch"}
+    sets = {"pos": make_dataset(4), "neg": make_dataset(6)}
+    hurt = {"compute_metrics": lambda found: {"hurt": float(found.predictions.max())}}
+    trainer = make_trainer(tmp_path, "finetune", eval_dataset=sets, **settings, **hurt)
+    trainer.train()
+    trainer.save_model()
+    stored = json.loads((tmp_path / "config.json").read_text())
+    assert stored["metric_directions"] == dict.fromkeys(("pos_hurt", "neg_hurt", "neg_loss"), "lower")
+    card = tmp_path / "README.md"
+    assert "Lower is better for pos_hurt and neg_hurt and pos_loss and neg_loss." in card.read_text()
+    trainer.create_model_card(directions={"pos_hurt": "lower"})
+    assert "Lower is better for pos_hurt and pos_loss." in card.read_text()
+
+
 def test_a_card_counts_the_rows_that_were_measured_last(tmp_path):
     card = tmp_path / "README.md"
     trainer = make_trainer(tmp_path, eval_strategy="epoch")
