@@ -445,6 +445,16 @@ def test_metrics_of_ones_own_are_asked_of_the_sizes_first_and_a_weak_teacher_is_
     assert all(calls)
 
 
+def test_a_direction_that_was_told_to_one_stage_holds_for_the_result(tmp_path):
+    """That of the last stage alone counted, so the best of an error stood as its worst."""
+    own = {"metric_for_best_model": "hurt", "greater_is_better": False}
+    hurt = {"compute_metrics": lambda found: {"hurt": float(found.predictions.max())}}
+    result = run_recipe(tmp_path, finetune=True, stage_arguments={"depth": own}, **hurt)
+    assert result.summary["worst"]["hurt"] == max(row.metrics["hurt"] for row in result.rows)
+    assert len({row.metrics["hurt"] for row in result.rows}) > 1
+    assert result.model.config.metric_directions == {"hurt": "lower"}
+
+
 def test_smoothing_of_labels_that_are_no_classes_is_refused(tmp_path):
     message = r"label_smoothing_factor=0\.1 was given, but .* BertForSequenceClassification of values are no classes"
     data = make_sentences(regression=True)
