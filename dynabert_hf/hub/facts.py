@@ -18,7 +18,7 @@ from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import AnySize, SubNetwork, size_name
 from ..sizes.evaluation import stored_metrics
 from ..sizes.measured_rows import rows_in_words, rows_of
-from ..sizes.metrics import in_telling_order, metrics_by_size
+from ..sizes.metrics import in_telling_order, metrics_by_size, parse_metric_name
 from ..sizes.records import SizeRecord
 from ..tasks import SENTENCE_ENCODER, Task, is_sentence_encoder, task_of
 
@@ -155,16 +155,26 @@ class ModelCardFacts:
         return cls.from_records(model, records, **{**told, "metric_rows": model.config.metric_rows or {}, **facts})
 
     @classmethod
-    def from_training(cls, model: ElasticModelMixin, args: Any, state: Any, **facts: Any) -> ModelCardFacts:
+    def from_training(
+        cls,
+        model: ElasticModelMixin,
+        args: Any,
+        state: Any,
+        *,
+        same_rows_since: Mapping[str, int] | None = None,
+        **facts: Any,
+    ) -> ModelCardFacts:
         """Facts of a model as its training left it; metrics are of the last evaluation of these very weights.
 
         Args:
             model: The elastic model that was trained.
             args: The training arguments.
             state: The `TrainerState` after training.
+            same_rows_since: For what the names of metrics begin with, such as `eval`, the number of the first entry of
+                the log that is of the rows that were measured last; None: all are.
             **facts: The other fields of this class.
         """
-        metrics = _last_evaluation(state, is_best_loaded=args.load_best_model_at_end)
+        metrics = _last_evaluation(state, same_rows_since or {}, is_best_loaded=args.load_best_model_at_end)
         by_size = metrics_by_size(metrics)
         records = [SizeRecord.counted(model, size, by_size.get(size_name(size), {})) for size in sizes_of(model)]
         stages = {args.stage: {name: getattr(args, name) for name in RECIPE_FIELDS}}
@@ -227,7 +237,7 @@ class ModelCardFacts:
         return SENTENCE_ENCODER if self.is_sentence_encoder else task_of(self.model_class)
 
 
-def _last_evaluation(state: Any, *, is_best_loaded: bool) -> Mapping[str, Any]:
+def _last_evaluation(state: Any, same_rows_since: Mapping[str, int], *, is_best_loaded: bool) -> Mapping[str, Any]:
     """The metrics in the log of a training that were measured on the weights it ended with; empty if none were.
 
     After training an evaluation is logged with the number of the last step, whichever weights were loaded as the best.
@@ -239,8 +249,10 @@ def _last_evaluation(state: Any, *, is_best_loaded: bool) -> Mapping[str, Any]:
     found: dict[str, Any] = {}
     for number, entry in reversed(list(enumerate(history))):
         step = state.global_step if number >= begins_after else while_training
-        if entry["step"] == step and metrics_by_size(entry):  # several evaluation sets have an entry each
-            found = {**entry, **found}
+        if entry["step"] == step:  # several evaluation sets have an entry each, and some sizes may
+            splits = {name: parsed.split for name in entry if (parsed := parse_metric_name(name))}
+            own = [name for name, split in splits.items() if number >= same_rows_since.get(split, 0)]
+            found = {**{name: entry[name] for name in own}, **found}
     return found
 
 

@@ -35,7 +35,8 @@ class CardTrainer(SizeEvaluation):
 
     def _facts(self, model: Any, **given: Any) -> ModelCardFacts:
         """What is known of this training and its last evaluation, and what is given."""
-        facts, sets = ModelCardFacts.from_training(model, self.args, self.state, **given), self.evaluation_sets
+        given, sets = {"same_rows_since": self._same_rows_since, **given}, self.evaluation_sets
+        facts = ModelCardFacts.from_training(model, self.args, self.state, **given)
         known = directions_by_name(facts.metrics, told_directions(self.args, sets), sets)
         return replace(facts, directions=given.get("directions", known))
 

@@ -36,6 +36,8 @@ class SizeEvaluation(OrderedEvaluation):
     _sizes: tuple[AnySize, ...] | None = None
     _keeps_predictions = False
     _measured_rows: Mapping[str, int] = {}
+    _measured_data: Mapping[str, Any] = {}
+    _same_rows_since: Mapping[str, int] = {}
     has_own_batches = False
     """Whether a collator of the user's own makes the batches, and may make columns."""
 
@@ -67,6 +69,7 @@ class SizeEvaluation(OrderedEvaluation):
             warn_of_other_order(named, self.model)
             for name, dataset in named.items():
                 check_measured(name, dataset, self.model, has_own_batches=self.has_own_batches)
+        self._note_data(metric_key_prefix, self.eval_dataset if eval_dataset is None else eval_dataset)
         with self._at(self._sizes if sizes is None else sizes, keeps_predictions=False):
             metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
         if self.label_names and not any(map(parse_metric_name, metrics)):
@@ -79,6 +82,16 @@ class SizeEvaluation(OrderedEvaluation):
             self._save_checkpoint(self.model, trial=None)
             check_came(asked, metrics, saved=str(last_whole_checkpoint(str(self.args.output_dir))))
         return metrics
+
+    def _note_data(self, prefix: str, data: Any) -> None:
+        """Note from where on the log is of these data, so that sizes of others do not stand beside those of them."""
+        if not isinstance(data, dict) and self._measured_data.get(prefix) is not data:  # of several each comes here
+            self._measured_data = {**self._measured_data, prefix: data}
+            self._same_rows_since = {**self._same_rows_since, prefix: len(self.state.log_history)}
+
+    def _forget_data(self) -> None:
+        """A training begins, whose log is a new one."""
+        self._measured_data = self._same_rows_since = {}
 
     def predict(
         self,

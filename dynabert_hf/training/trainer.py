@@ -208,6 +208,7 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer, TaughtTrainer):
                 look_at_teachers(self, self._teachers)
                 warn_of_unused_loss(self._own_loss, self.model, [self.args])
             self.model.config.forget_measured()
+            self._forget_data()
             return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def hyperparameter_search(self, *args: Any, **kwargs: Any) -> NoReturn:

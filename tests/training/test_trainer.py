@@ -812,6 +812,39 @@ def test_a_metric_of_an_evaluation_set_is_better_in_the_direction_of_the_metric(
     assert "Lower is better for pos_hurt and pos_loss." in card.read_text()
 
 
+@pytest.mark.parametrize("is_one_of_several", [False, True])
+def test_sizes_that_were_measured_on_other_rows_before_are_left_out(tmp_path, is_one_of_several):
+    """They stood beside the one that was measured last, as if they were of its rows."""
+    near = "near_" if is_one_of_several else ""
+    sets = {"near": make_dataset(4), "far": make_dataset(6)} if near else make_dataset(4)
+    trainer = make_trainer(tmp_path, "finetune", eval_strategy="epoch", eval_dataset=sets)
+
+    def stored(kind="metrics"):
+        trainer.save_model()
+        by_size = json.loads((tmp_path / "config.json").read_text())[kind]
+        return {size: own[f"{near}loss"] for size, own in by_size.items() if f"{near}loss" in own}
+
+    def measured(data, *sizes):
+        found = trainer.evaluate({"near": data} if near and data is not None else data, sizes=sizes)
+        return {size: found[f"eval_{near}{size}_loss"] for size in sizes}
+
+    trainer.train()
+    in_training = stored()
+    assert stored() == measured(None, *in_training)
+    assert {**in_training, **measured(None, "w1-d0.5")} == stored()  # once more, on the same rows
+    other = make_dataset(5)
+    found = measured(other, "w1-d0.5")
+    assert found != {"w1-d0.5": in_training["w1-d0.5"]}
+    assert stored() == found
+    found |= measured(other, "w0.5-d1")
+    trainer.log({"eval_w1-d1_own": 0.25})  # of a callback, say
+    assert stored() == found
+    rows = "5 rows (near) and 6 rows (far)" if near else "5 rows"
+    assert stored("metric_rows") == dict.fromkeys(found, f"{rows} of the evaluation data")
+    trainer.train()
+    assert len(stored()) == len(in_training)
+
+
 def test_a_card_counts_the_rows_that_were_measured_last(tmp_path):
     card = tmp_path / "README.md"
     trainer = make_trainer(tmp_path, eval_strategy="epoch")
