@@ -132,18 +132,18 @@ class OrderedEvaluation(Trainer):
         return batches
 
     def _check_inputs_for_metrics(self, batches: CollatedBatches) -> None:
-        """Refuse choices of several lengths where metrics want the inputs, of which transformers pads another axis."""
-        args = self.args
-        if "inputs" not in args.include_for_metrics or task_of(self.model).predicts != "choice":
+        """Refuse choices and pairs of several lengths where metrics want the inputs: transformers pads another axis."""
+        args, several = self.args, {"choice": "choices", "vector": "pairs"}.get(task_of(self.model).predicts)
+        if "inputs" not in args.include_for_metrics or several is None:
             return
         held: Any = batches.loader.dataset
-        own = [batch["input_ids"].shape[-1] for batch in held]
+        own = [batch["input_ids"].shape[-1] for batch in held if batch["input_ids"].ndim > 2]  # else single texts
         lengths = set(gather_object(own) if args.world_size > 1 else own)
         if len(lengths) > 1 and (args.eval_do_concat_batches or args.world_size > 1):
             raise ValueError(
-                f"include_for_metrics={args.include_for_metrics} was given, but batches have choices of {min(lengths)} "
-                f"to {max(lengths)} tokens, which transformers does not join. Pad all rows to one length when "
-                "tokenising, leave 'inputs' out, or on one process give eval_do_concat_batches=False."
+                f"include_for_metrics={args.include_for_metrics} was given, but batches have {several} of "
+                f"{min(lengths)} to {max(lengths)} tokens, which transformers does not join. Pad all rows to one "
+                "length when tokenising, leave 'inputs' out, or on one process give eval_do_concat_batches=False."
             )
 
     def run_loop(self, batches: CollatedBatches, *args: Any) -> EvalLoopOutput:

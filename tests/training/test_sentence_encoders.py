@@ -217,6 +217,30 @@ def test_the_order_of_rows_and_their_padding_change_no_metric(run, tmp_path):
             np.testing.assert_allclose(found[0][name], found[1][name], rtol=0, atol=1e-5)
 
 
+def test_pairs_of_several_lengths_are_refused_where_metrics_want_the_inputs(run, tmp_path):
+    """torch said after the whole training that sizes of tensors must match."""
+    model, tokenizer = run[1].model, SentenceEncoder.of(str(run[0] / "model")).tokenizer
+    settings = {"stage": "finetune", "include_for_metrics": ["inputs"], "use_cpu": True, "disable_tqdm": True}
+    count = {"compute_metrics": lambda found: {"ids": sum(int((each > 0).sum()) for each in found.inputs)}}
+
+    def tokens(rows, **given):
+        args = DynaBertTrainingArguments(str(tmp_path), **settings, **given)
+        data = texts_to_measure("eval", rows, model, tokenizer)
+        trainer = DynaBertTrainer(model, None, args, eval_dataset=data, processing_class=tokenizer, **count)
+        return trainer.evaluate()["eval_w1-d1_ids"]
+
+    def total(*texts):
+        return sum(len(tokenizer(text, truncation=True, max_length=12)["input_ids"]) for text in texts)
+
+    with pytest.raises(ValueError, match=r"batches have pairs of \d+ to \d+ tokens, .* Pad all rows .*concat_batches"):
+        tokens(PAIRS, per_device_eval_batch_size=1)
+    expected = total(*(row[name] for row in PAIRS for name in ("sentence1", "sentence2")))
+    assert tokens(PAIRS, per_device_eval_batch_size=1, eval_do_concat_batches=False) == expected
+    assert tokens(PAIRS, per_device_eval_batch_size=len(PAIRS)) == expected
+    single = [{"text": text, "label": row % 3} for row, text in enumerate(TEXTS)]
+    assert tokens(single, per_device_eval_batch_size=1) == total(*TEXTS)
+
+
 def test_the_result_tells_what_it_is(run):
     path, result = run
     card = (path / "model" / "README.md").read_text()
