@@ -69,9 +69,10 @@ class SizeEvaluation(OrderedEvaluation):
             warn_of_other_order(named, self.model)
             for name, dataset in named.items():
                 check_measured(name, dataset, self.model, has_own_batches=self.has_own_batches)
-        self._note_data(metric_key_prefix, self.eval_dataset if eval_dataset is None else eval_dataset)
+        began = len(self.state.log_history)
         with self._at(self._sizes if sizes is None else sizes, keeps_predictions=False):
             metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+        self._note_data(metric_key_prefix, self.eval_dataset if eval_dataset is None else eval_dataset, began)
         if self.label_names and not any(map(parse_metric_name, metrics)):
             logger.warning_once(
                 "Nothing was measured: losses and metrics need labels in the batches, called "
@@ -83,11 +84,11 @@ class SizeEvaluation(OrderedEvaluation):
             check_came(asked, metrics, saved=str(last_whole_checkpoint(str(self.args.output_dir))))
         return metrics
 
-    def _note_data(self, prefix: str, data: Any) -> None:
-        """Note from where on the log is of these data, so that sizes of others do not stand beside those of them."""
+    def _note_data(self, prefix: str, data: Any, began: int) -> None:
+        """Note from which entry on the log is of these data, so that sizes of others do not stand beside theirs."""
         if not isinstance(data, dict) and self._measured_data.get(prefix) is not data:  # of several each comes here
             self._measured_data = {**self._measured_data, prefix: data}
-            self._same_rows_since = {**self._same_rows_since, prefix: len(self.state.log_history)}
+            self._same_rows_since = {**self._same_rows_since, prefix: began}
 
     def _forget_data(self) -> None:
         """A training begins, whose log is a new one."""

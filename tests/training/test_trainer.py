@@ -833,6 +833,11 @@ def test_sizes_that_were_measured_on_other_rows_before_are_left_out(tmp_path, is
     assert stored() == measured(None, *in_training)
     assert {**in_training, **measured(None, "w1-d0.5")} == stored()  # once more, on the same rows
     other = make_dataset(5)
+    trainer.compute_metrics = lambda found: found["nothing"]
+    with pytest.raises(TypeError):
+        measured(other, "w1-d0.5")
+    trainer.compute_metrics = None
+    assert stored() == in_training  # nothing was measured on the others
     found = measured(other, "w1-d0.5")
     assert found != {"w1-d0.5": in_training["w1-d0.5"]}
     assert stored() == found
