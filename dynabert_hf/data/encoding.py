@@ -331,6 +331,12 @@ def _ids_of(labels: list[Any], column: str, names: Mapping[int, str], *, rows: S
             return found
     unknown = [place for place, ids in enumerate(zip(*both, strict=True)) if ids == (None, None)]
     place = unknown[0] if unknown else both[0].index(None)
+    if isinstance(labels[place], list):
+        raise ValueError(
+            f"Column {column!r} has the list {_short(labels[place])} in row {rows[place]}, where the model gives one "
+            "label. Give one label, or set problem_type of its configuration to 'multi_label_classification' for "
+            "several labels a row, and to 'regression' for several values."
+        )
     raise ValueError(
         f"Column {column!r} has the label {labels[place]!r} in row {rows[place]}. The model knows {_short(names)}; "
         "give the names of all labels, or the numbers of all."

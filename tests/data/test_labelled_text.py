@@ -150,6 +150,13 @@ def test_a_label_where_a_text_has_several_is_refused(tmp_path, tokenizer, proble
         LabelledText.from_file(write(tmp_path, ".csv", ["a"]), model_of(["a", "b"], problem_type=problem), tokenizer)
 
 
+@pytest.mark.parametrize("labels", [["a", ["c", "a"]], [1, [1, 0]]])
+def test_a_list_where_a_text_has_one_label_is_refused_with_what_to_set(tmp_path, tokenizer, labels):
+    message = r"has the list \[.*\] in row 1, where the model gives one label\. .* problem_type .*'multi_label_class"
+    with pytest.raises(ValueError, match=message):
+        LabelledText.from_file(write(tmp_path, ".jsonl", labels), model_of(["a", "b", "c"]), tokenizer)
+
+
 @pytest.mark.parametrize("labels", [[["a"], ["c", "a"], []], [[1, 0, 0], [1, 0, 1], [0, 0, 0]]])
 def test_several_labels_are_names_or_a_no_or_yes_each(tmp_path, tokenizer, labels):
     model = model_of(["a", "b", "c"], problem_type="multi_label_classification")
