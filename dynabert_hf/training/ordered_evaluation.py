@@ -109,9 +109,11 @@ class OrderedEvaluation(Trainer):
     def measuring(self) -> Iterator[None]:
         """Inside, loops measure the model; at the end it is as before, and the next to measure it prepare it anew."""
         prepared = list(self.accelerator._models)
-        with unchanged(self.model):
-            yield
-        self.accelerator._models[:] = prepared
+        try:
+            with unchanged(self.model):
+                yield
+        finally:
+            self.accelerator._models[:] = prepared
 
     def collate(self, dataloader: Any) -> CollatedBatches:
         """All batches of this process, and what is known of those of the others.

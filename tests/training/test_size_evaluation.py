@@ -293,6 +293,11 @@ def test_mixed_precision_is_measured_however_often_and_on_every_set(tmp_path):
     first, second, exact = (each.evaluate() for each in (mixed, mixed, whole))
     assert first["eval_a_mean_loss"] == first["eval_b_mean_loss"] == second["eval_a_mean_loss"]
     assert first["eval_a_mean_loss"] != exact["eval_a_mean_loss"]
+    mixed.compute_metrics = lambda found: found["nothing"]
+    with pytest.raises(TypeError):
+        mixed.evaluate()
+    mixed.compute_metrics = None
+    assert mixed.evaluate()["eval_a_mean_loss"] == first["eval_a_mean_loss"]
     assert not hasattr(model, "_original_forward")
 
 
