@@ -35,7 +35,7 @@ class CardTrainer(SizeEvaluation):
 
     def _facts(self, model: Any, **given: Any) -> ModelCardFacts:
         """What is known of this training and its last evaluation, and what is given."""
-        given, sets = {"same_rows_since": self._same_rows_since, **given}, self.evaluation_sets
+        given, sets = {"same_rows_since": self.measured.since, **given}, self.evaluation_sets
         facts = ModelCardFacts.from_training(model, self.args, self.state, **given)
         known = directions_by_name(facts.metrics, told_directions(self.args, sets), sets)
         return replace(facts, directions=given.get("directions", known))
@@ -43,7 +43,7 @@ class CardTrainer(SizeEvaluation):
     @property
     def eval_rows(self) -> int | Mapping[str, int] | None:
         """On how many rows `evaluate()` measured last, of several sets on each; before, how many there are."""
-        named = {name.removeprefix("eval"): count for name, count in self._measured_rows.items()}
+        named = {name.removeprefix("eval"): count for name, count in self.measured.rows.items()}
         counts = {name[1:]: count for name, count in named.items() if name[:1] in ("", "_")}
         return counts[""] if list(counts) == [""] else counts or count_rows(self.eval_dataset)
 

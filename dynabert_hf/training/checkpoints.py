@@ -156,6 +156,9 @@ class RecoverableTrainer(Trainer):
     def load_beside(self, checkpoint: Path) -> None:
         """Take that from a whole checkpoint that training goes on from."""
 
+    def before_weights_change(self) -> None:
+        """Do what has to come before training, once nothing was refused."""
+
     def train(self, resume_from_checkpoint: str | Path | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """Train as transformers does, resuming only from a whole checkpoint of this very training.
 
@@ -184,6 +187,7 @@ class RecoverableTrainer(Trainer):
         if self.args.should_save and self.args.save_strategy != "no":
             check_writable_folder(folder)
             shutil.rmtree(folder / ASIDE, ignore_errors=True)
+        self.before_weights_change()
         try:
             return super().train(str(resume_from_checkpoint) if resume_from_checkpoint else None, *args, **kwargs)
         finally:

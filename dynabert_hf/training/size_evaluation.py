@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 from transformers.trainer_callback import ProgressCallback
@@ -26,6 +27,30 @@ from .ordered_evaluation import OrderedEvaluation
 logger = get_logger(__name__)
 
 
+@dataclass
+class MeasuredLog:
+    """Of which data the metrics in a log are, by what their names begin with, such as `eval`.
+
+    Args:
+        log: What was logged since training began, or before it.
+        data: The data that were measured last.
+        rows: How many rows they have.
+        since: From which entry on the log is of them, so that sizes of others do not stand beside theirs.
+    """
+
+    log: list[dict[str, Any]]
+    data: dict[str, Any] = field(default_factory=dict)
+    rows: dict[str, int] = field(default_factory=dict)
+    since: dict[str, int] = field(default_factory=dict)
+
+    def note(self, prefix: str, data: Any, *, since: int, rows: int) -> None:
+        """Note of which data the entries since this one are, if they are of an evaluation of one set."""
+        if any(f"{prefix}_runtime" in entry for entry in self.log[since:]):
+            self.rows[prefix] = rows
+            if self.data.get(prefix) is not data:
+                self.data[prefix], self.since[prefix] = data, since
+
+
 class SizeEvaluation(OrderedEvaluation):
     """Evaluates and predicts with every size of an elastic model, or with those that are asked for.
 
@@ -35,9 +60,8 @@ class SizeEvaluation(OrderedEvaluation):
     args: DynaBertTrainingArguments
     _sizes: tuple[AnySize, ...] | None = None
     _keeps_predictions = False
-    _measured_rows: Mapping[str, int] = {}
-    _measured_data: Mapping[str, Any] = {}
-    _same_rows_since: Mapping[str, int] = {}
+    _measured: MeasuredLog | None = None
+    _num_rows = 0
     has_own_batches = False
     """Whether a collator of the user's own makes the batches, and may make columns."""
 
@@ -70,9 +94,12 @@ class SizeEvaluation(OrderedEvaluation):
             for name, dataset in named.items():
                 check_measured(name, dataset, self.model, has_own_batches=self.has_own_batches)
         began = len(self.state.log_history)
-        with self._at(self._sizes if sizes is None else sizes, keeps_predictions=False):
-            metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
-        self._note_data(metric_key_prefix, self.eval_dataset if eval_dataset is None else eval_dataset, began)
+        try:
+            with self._at(self._sizes if sizes is None else sizes, keeps_predictions=False):
+                metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+        finally:  # a callback may raise once it was logged
+            data = self.eval_dataset if eval_dataset is None else eval_dataset
+            self.measured.note(metric_key_prefix, data, since=began, rows=self._num_rows)
         if self.label_names and not any(map(parse_metric_name, metrics)):
             logger.warning_once(
                 "Nothing was measured: losses and metrics need labels in the batches, called "
@@ -84,15 +111,12 @@ class SizeEvaluation(OrderedEvaluation):
             check_came(asked, metrics, saved=str(last_whole_checkpoint(str(self.args.output_dir))))
         return metrics
 
-    def _note_data(self, prefix: str, data: Any, began: int) -> None:
-        """Note from which entry on the log is of these data, so that sizes of others do not stand beside theirs."""
-        if not isinstance(data, dict) and self._measured_data.get(prefix) is not data:  # of several each comes here
-            self._measured_data = {**self._measured_data, prefix: data}
-            self._same_rows_since = {**self._same_rows_since, prefix: began}
-
-    def _forget_data(self) -> None:
-        """A training begins, whose log is a new one."""
-        self._measured_data = self._same_rows_since = {}
+    @property
+    def measured(self) -> MeasuredLog:
+        """What is known of the log as it is now; a training begins a new one."""
+        if self._measured is None or self._measured.log is not self.state.log_history:
+            self._measured = MeasuredLog(self.state.log_history)
+        return self._measured
 
     def predict(
         self,
@@ -168,7 +192,7 @@ class SizeEvaluation(OrderedEvaluation):
                 for bar in bars:
                     if not isinstance(bar, SizeProgressCallback):  # a bar a size; else the first would pass its end
                         bar.on_predict(self.args, self.state, self.control)
-        self._measured_rows = {**self._measured_rows, metric_key_prefix: sum(batches.rows)}
+        self._num_rows = sum(batches.rows)
         told = told_directions(self.args, self.evaluation_sets)
         merged = with_summary(metrics, metric_key_prefix, asked=self.args.metric_for_best_model, directions=told)
         return output._replace(metrics=merged)

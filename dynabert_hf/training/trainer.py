@@ -167,6 +167,10 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer, TaughtTrainer):
         if self._projections is not None:
             self._projections.load_state_dict(load_file(checkpoint / PROJECTIONS))
 
+    def before_weights_change(self) -> None:
+        """Forget what the configuration holds of measurements; the trainer's own are of its log."""
+        self.model.config.forget_measured()
+
     def pairs_of_step(self) -> tuple[DistillationPair, ...]:
         """The part of the plan that the coming step trains, from small to large, the full network last.
 
@@ -207,8 +211,6 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer, TaughtTrainer):
             if self.looks_at_teachers and self.args.stage != "finetune" and not resume_from_checkpoint:
                 look_at_teachers(self, self._teachers)
                 warn_of_unused_loss(self._own_loss, self.model, [self.args])
-            self.model.config.forget_measured()
-            self._forget_data()
             return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def hyperparameter_search(self, *args: Any, **kwargs: Any) -> NoReturn:

@@ -1,5 +1,6 @@
 """One step over many sizes, evaluation over all of them, and what is refused before any work."""
 
+import contextlib
 import copy
 import json
 import pickle
@@ -848,6 +849,55 @@ def test_sizes_that_were_measured_on_other_rows_before_are_left_out(tmp_path, is
     assert stored("metric_rows") == dict.fromkeys(found, f"{rows} of the evaluation data")
     trainer.train()
     assert len(stored()) == len(in_training)
+
+
+class Interrupted(TrainerCallback):
+    """Stops what is going on as soon as an evaluation was logged, once it is told to."""
+
+    is_on = False
+
+    def on_evaluate(self, args, state, control, **kwargs):
+        if self.is_on:
+            raise KeyboardInterrupt
+
+
+def losses_and_rows(trainer, folder):
+    trainer.save_model()
+    config = json.loads((folder / "config.json").read_text())
+    losses = {size: own["loss"] for size, own in config["metrics"].items()}
+    return losses, {own["loss"] for own in config["metric_rows"].values()}
+
+
+@pytest.mark.parametrize("what", ["callback", "resuming"])
+def test_metrics_of_other_rows_stay_apart_where_something_failed_after_they_were_logged(tmp_path, what):
+    stop = Interrupted()
+    trainer = make_trainer(tmp_path, "finetune", eval_strategy="epoch", callbacks=[stop])
+    trainer.train()
+    stop.is_on = what == "callback"
+    with pytest.raises(KeyboardInterrupt) if stop.is_on else contextlib.nullcontext():
+        trainer.evaluate(make_dataset(5), sizes=["w1-d0.5"])
+    stop.is_on = False
+    if what == "resuming":
+        trainer.model.config.temperatures = {"w1-d1": 2.0}
+        with pytest.raises(ValueError, match="Training cannot go on"):
+            trainer.train(resume_from_checkpoint=tmp_path / "none")
+        assert trainer.model.config.temperatures == {"w1-d1": 2.0}  # the weights are as before
+    found = losses_and_rows(trainer, tmp_path)
+    loss = trainer.evaluate(make_dataset(5), sizes=["w1-d0.5"])["eval_w1-d0.5_loss"]
+    assert found == ({"w1-d0.5": loss}, {"5 rows of the evaluation data"})
+
+
+@pytest.mark.parametrize("what", ["evaluate", "predict"])
+def test_rows_are_counted_of_what_was_logged_since_training_began(tmp_path, what):
+    trainer = make_trainer(tmp_path, "finetune", eval_strategy="epoch")
+    if what == "evaluate":
+        trainer.evaluate({"a": make_dataset(5), "b": make_dataset(4)})
+    trainer.train()
+    if what == "predict":
+        trainer.predict(make_dataset(5), metric_key_prefix="eval")
+    losses, rows = losses_and_rows(trainer, tmp_path)
+    assert rows == {"8 rows of the evaluation data"}
+    assert losses["w1-d1"] == trainer.evaluate()["eval_w1-d1_loss"]
 
 
 def test_a_card_counts_the_rows_that_were_measured_last(tmp_path):
