@@ -383,7 +383,8 @@ class ElasticConfigMixin(_Config):
         if isinstance(size, SubNetwork):
             self.__dict__.update(active_width=size.width, active_depth=size.depth, active_layers=None)
         else:
-            self.__dict__["active_layers"] = [dict(vars(layer)) for layer in size]
+            shapes = [dict(vars(layer)) for layer in size]
+            self.__dict__.update(active_width=1.0, active_depth=1.0, active_layers=shapes)
 
 
 def take_fields(arguments: dict[str, Any]) -> dict[str, Any]:

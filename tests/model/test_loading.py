@@ -401,3 +401,14 @@ def test_good_checkpoints_are_loaded_without_a_warning(saved):
         warnings.simplefilter("error")
         DynaBertForSequenceClassification.from_pretrained(saved)
         DynaBertModel.from_pretrained(saved)
+
+
+@pytest.mark.parametrize("before", ["w0.5-d0.5", "w1-d1"])
+def test_a_depth_after_layer_shapes_is_at_full_width_whatever_was_in_force_before(tmp_path, before):
+    model = make_model().set_active(before).set_active("l0h2n20-l3h4n48")
+    with model.subnetwork(before):
+        pass
+    model.save_pretrained(tmp_path)
+    loaded = DynaBertForSequenceClassification.from_pretrained(tmp_path, active_depth=0.5)
+    assert str(loaded.active) == str(model.set_active(depth=0.5).active) == "w1-d0.5"
+    assert torch.equal(logits(loaded), logits(model))
