@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-from accelerate import DistributedType
 from transformers.trainer_callback import ProgressCallback
 from transformers.trainer_utils import EvalLoopOutput, PredictionOutput
 
@@ -28,37 +26,22 @@ from .ordered_evaluation import OrderedEvaluation
 
 logger = get_logger(__name__)
 
-FOREIGN_ENGINES = (DistributedType.DEEPSPEED, DistributedType.FSDP, DistributedType.MEGATRON_LM)
-"""What holds weights or runs passes in its own way."""
-_NUM_SAMPLED = 1000
-"""How many numbers of a weight are looked at, at most, to know whether it has changed."""
-
 
 @dataclass
 class MeasuredLog:
-    """Of which data the metrics in a log are, by what their names begin with, such as `eval`, and of which weights.
+    """Of which data the metrics in a log are, by what their names begin with, such as `eval`.
 
     Args:
         log: What was logged since training began, or before it.
-        weights: Numbers of the weights that were measured; None: none were.
         data: The data that were measured last.
         rows: How many rows they have.
         since: From which entry on the log is of them, so that sizes of others do not stand beside theirs.
     """
 
     log: list[dict[str, Any]]
-    weights: bytes | None = None
     data: dict[str, Any] = field(default_factory=dict)
     rows: dict[str, int] = field(default_factory=dict)
     since: dict[str, int] = field(default_factory=dict)
-
-    def expect(self, weights: bytes) -> None:
-        """Forget what is of other weights than these, such as those before heads and neurons were reordered."""
-        if self.weights not in (None, weights):
-            parsed = map(parse_metric_name, {name for entry in self.log for name in entry})
-            self.since = {each.split: len(self.log) for each in parsed if each}
-            self.data, self.rows = {}, {}
-        self.weights = weights
 
     def note(self, prefix: str, data: Any, *, since: int, rows: int) -> None:
         """Note of which data the entries since this one are, if they are of an evaluation of one set."""
@@ -130,22 +113,10 @@ class SizeEvaluation(OrderedEvaluation):
 
     @property
     def measured(self) -> MeasuredLog:
-        """What is known of the log as it is now; a training begins a new one, in which every entry has its step."""
+        """What is known of the log as it is now; a training begins a new one."""
         if self._measured is None or self._measured.log is not self.state.log_history:
             self._measured = MeasuredLog(self.state.log_history)
-        if self.is_in_train:
-            self._measured.weights = self._sample_of_weights()
-        else:
-            self._measured.expect(self._sample_of_weights())
         return self._measured
-
-    def _sample_of_weights(self) -> bytes:
-        """Numbers of every weight, which training and another order change; none where an engine holds the weights."""
-        if self.accelerator.distributed_type in FOREIGN_ENGINES:
-            return b""
-        flat = [weight.detach().flatten() for weight in self.model.parameters()]
-        some = [numbers[:: len(numbers) // _NUM_SAMPLED + 1].float().cpu() for numbers in flat]
-        return torch.cat(some).numpy().tobytes()
 
     def predict(
         self,

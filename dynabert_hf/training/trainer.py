@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
+from accelerate import DistributedType
 from accelerate.utils import has_compiled_regions
 from safetensors.torch import load_file, save_file
 from torch.nn.parallel import DistributedDataParallel
@@ -36,7 +37,6 @@ from .distillation import DistillationPair, plan_stage, taught_losses
 from .ordered_evaluation import without_recording
 from .references import look_at_teachers
 from .shared_prefixes import share_prefixes
-from .size_evaluation import FOREIGN_ENGINES
 from .taught_trainer import TaughtTrainer
 from .teacher_checks import check_teachers
 from .teaching import (
@@ -51,6 +51,9 @@ from .teaching import (
     teachers_of,
 )
 from .token_types import telling_texts_apart
+
+FOREIGN_ENGINES = (DistributedType.DEEPSPEED, DistributedType.FSDP, DistributedType.MEGATRON_LM)
+"""What holds weights or runs passes in its own way."""
 
 
 class DynaBertTrainer(CardTrainer, RecoverableTrainer, TaughtTrainer):

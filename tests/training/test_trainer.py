@@ -23,7 +23,7 @@ from transformers import (
     default_data_collator,
 )
 
-from dynabert_hf import DynaBertTrainer, DynaBertTrainingArguments, measure_importance, rewire, specialise
+from dynabert_hf import DynaBertTrainer, DynaBertTrainingArguments, specialise
 from dynabert_hf.training.arguments import RECOMPUTE
 
 MASKED = ("input_ids", "attention_mask")
@@ -898,38 +898,6 @@ def test_rows_are_counted_of_what_was_logged_since_training_began(tmp_path, what
     losses, rows = losses_and_rows(trainer, tmp_path)
     assert rows == {"8 rows of the evaluation data"}
     assert losses["w1-d1"] == trainer.evaluate()["eval_w1-d1_loss"]
-
-
-@pytest.mark.parametrize("settings", [{}, {"bf16_full_eval": True}])
-@pytest.mark.parametrize("change", ["rewire", "other trainer", "plain loop"])
-def test_what_was_measured_of_other_weights_is_neither_stored_nor_on_the_card(tmp_path, change, settings):
-    trainer = make_trainer(tmp_path, "finetune", **settings)
-    trainer.train()
-    found = {}
-    for size in ("w0.5-d1", "w0.5-d0.5"):  # one by one, as if the model had not been used in between
-        found[size] = trainer.evaluate(sizes=[size])[f"eval_{size}_loss"]
-        trainer.predict(make_dataset(3))
-        trainer.model.share().set_active(width=0.5).extract("w0.5-d0.5")
-        trainer.model.set_active(depth=0.5)
-        losses, _ = losses_and_rows(trainer, tmp_path)
-        assert losses == found
-    batch = {name: torch.tensor(column) for name, column in make_dataset()[:].items()}
-    if change == "rewire":
-        rewire(trainer.model, measure_importance(trainer.model, [batch]))
-    elif change == "other trainer":
-        make_trainer(tmp_path / "other", "finetune", trainer.model, learning_rate=0.1).train()
-    else:
-        optimizer = torch.optim.SGD(trainer.model.parameters(), lr=0.1)
-        trainer.model.train()(**batch).loss.backward()
-        optimizer.step()
-    trainer.save_model()
-    trainer.create_model_card()
-    stored = json.loads((tmp_path / "config.json").read_text())
-    assert stored["metrics"] is stored["metric_rows"] is None
-    assert "loss" not in (tmp_path / "README.md").read_text().split("## Sizes")[-1].split("## ")[0]
-    now = trainer.evaluate(sizes=["w0.5-d0.5"])["eval_w0.5-d0.5_loss"]
-    assert now != found["w0.5-d0.5"]
-    assert losses_and_rows(trainer, tmp_path) == ({"w0.5-d0.5": now}, {"8 rows of the evaluation data"})
 
 
 def test_a_card_counts_the_rows_that_were_measured_last(tmp_path):
