@@ -380,11 +380,9 @@ class ElasticConfigMixin(_Config):
 
     def _record_active(self, size: AnySize) -> None:
         """Remember the size in force, already checked; past the validation of every assignment, for speed."""
-        if isinstance(size, SubNetwork):
-            self.__dict__.update(active_width=size.width, active_depth=size.depth, active_layers=None)
-        else:
-            shapes = [dict(vars(layer)) for layer in size]
-            self.__dict__.update(active_width=1.0, active_depth=1.0, active_layers=shapes)
+        shapes = None if isinstance(size, SubNetwork) else [dict(vars(layer)) for layer in size]
+        width, depth = (size.width, size.depth) if isinstance(size, SubNetwork) else (1.0, 1.0)
+        self.__dict__.update(active_width=width, active_depth=depth, active_layers=shapes)
 
 
 def take_fields(arguments: dict[str, Any]) -> dict[str, Any]:
