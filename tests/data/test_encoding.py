@@ -189,7 +189,7 @@ def test_any_of_four_choices_may_be_right_whatever_classes_the_model_names(token
             {"text": ["w1", "w2"], "choices": [["w1", "w2"], ["w1", None]]},
             r"Row 1 .* has no text in column 'choices'\. Fill it",
         ),
-        ("ForSequenceClassification", {"text": ["w1"], "label": [[1]]}, r"label \[1\] in row 0"),
+        ("ForSequenceClassification", {"text": ["w1"], "label": [[1]]}, r"list \[1\] in row 0"),
         (
             "ForQuestionAnswering",
             {"question": ["w1"], "answers": ["w1"]},
