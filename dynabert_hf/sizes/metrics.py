@@ -154,10 +154,8 @@ def with_summary(
     merged: dict[str, Any] = {}
     values: dict[str, list[float]] = defaultdict(list)
     for size, own in by_size.items():
-        plain = {name.removeprefix(f"{split}_{size}_"): value for name, value in own.items()}
-        for name in [each for each in plain if each.startswith(f"{split}_")]:  # which transformers takes as it is
-            plain.setdefault(name.removeprefix(f"{split}_"), plain.pop(name))
-        for metric, value in plain.items():
+        for name, value in own.items():
+            metric = name.removeprefix(f"{split}_{size}_")
             if metric in TIMING:
                 merged[f"{split}_{metric}"] = value
                 continue
@@ -168,8 +166,10 @@ def with_summary(
         merged[str(MetricName(split, "mean", metric))] = float(np.mean(numbers))
         merged[str(MetricName(split, "worst", metric))] = worst_of(metric, numbers, directions)
     if asked is not None and full_name(asked).startswith(f"{split}_"):
-        mean = str(MetricName(split, "mean", full_name(asked).removeprefix(f"{split}_")))
-        if mean in merged:
+        named = full_name(asked)  # also of functions that return it as `eval_accuracy`, as transformers takes it
+        means = (str(MetricName(split, "mean", own)) for own in (named.removeprefix(f"{split}_"), named))
+        mean = next((mean for mean in means if mean in merged), None)
+        if mean is not None:
             merged.setdefault(full_name(asked), merged[mean])
     return merged
 

@@ -88,8 +88,7 @@ def _baseline(recipe: Recipe, kwargs: Mapping[str, Any]) -> dict[str, float]:
     if is_shaped or not args.eval_do_concat_batches or args.batch_eval_metrics or args.include_for_metrics:
         return {}
     try:
-        found = plain_metrics(baseline_metrics(recipe.teacher, recipe.trainer_kwargs["eval_dataset"], own))
-        return {name.removeprefix("eval_"): value for name, value in found.items()}  # as evaluations call them
+        return plain_metrics(baseline_metrics(recipe.teacher, recipe.trainer_kwargs["eval_dataset"], own))
     except Exception as error:  # a function of the user's own, which need not take what no model predicts
         logger.warning_once(
             f"There is no baseline in the table: compute_metrics fails for predictions that are always the same "

@@ -455,24 +455,6 @@ def test_a_direction_that_was_told_to_one_stage_holds_for_the_result(tmp_path):
     assert result.model.config.metric_directions == {"hurt": "lower"}
 
 
-def test_metrics_with_their_full_names_are_of_teacher_baseline_and_sizes_under_one_name(tmp_path):
-    """The teacher had `f1` where sizes and baseline had `eval_f1`, so that its row of the table was empty."""
-
-    def metrics(prediction):
-        return {"eval_share": float((prediction.predictions.argmax(-1) == prediction.label_ids).mean())}
-
-    told = {"metric_for_best_model": "eval_share", "load_best_model_at_end": True, "eval_strategy": "steps"}
-    result = run_recipe(tmp_path, compute_metrics=metrics, **told, eval_steps=1, save_strategy="steps", save_steps=1)
-    assert {frozenset(own) for own in (result.teacher_metrics, *(row.metrics for row in result.rows))} == {
-        frozenset(("share", "loss"))
-    }
-    assert result.baseline_metrics == {"share": 0.5}
-    plain = run_recipe(tmp_path / "plain")
-    assert result.teacher_metrics["share"] == plain.teacher_metrics["accuracy"]
-    [line] = [line.split() for line in repr(result).splitlines() if line.startswith("teacher")]
-    assert line[1] == f"{result.teacher_metrics['share']:.4f}"
-
-
 def test_smoothing_of_labels_that_are_no_classes_is_refused(tmp_path):
     message = r"label_smoothing_factor=0\.1 was given, but .* BertForSequenceClassification of values are no classes"
     data = make_sentences(regression=True)
