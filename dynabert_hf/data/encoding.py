@@ -331,12 +331,6 @@ def _ids_of(labels: list[Any], column: str, names: Mapping[int, str], *, rows: S
             return found
     unknown = [place for place, ids in enumerate(zip(*both, strict=True)) if ids == (None, None)]
     place = unknown[0] if unknown else both[0].index(None)
-    if isinstance(labels[place], list):
-        raise ValueError(
-            f"Column {column!r} has the list {_short(labels[place])} in row {rows[place]}, where the model gives one "
-            "label. Give one label, or set problem_type of its configuration to 'multi_label_classification' for "
-            "several labels a row, and to 'regression' for several values."
-        )
     raise ValueError(
         f"Column {column!r} has the label {labels[place]!r} in row {rows[place]}. The model knows {_short(names)}; "
         "give the names of all labels, or the numbers of all."
@@ -363,6 +357,13 @@ def _label_ids(labels: Mapping[int, Any], column: str, config: Any, known: Mappi
             raise ValueError(
                 f"Column {column!r} holds values that are no numbers ({error}); the model is one of regression."
             ) from error
+    for row, label in labels.items():
+        if isinstance(label, list):
+            raise ValueError(
+                f"Column {column!r} has the list {_short(label)} in row {row}, where the model gives one label. Give "
+                "one label, or set problem_type of its configuration to 'multi_label_classification' for several "
+                "labels a row, and to 'regression' for several values."
+            )
     return _ids_of(list(labels.values()), column, known, rows=list(labels))
 
 
