@@ -331,13 +331,12 @@ def measure(recipe: Recipe, model: ElasticModelMixin, references: Mapping[str, A
     if dataset is not None and recipe.has_labels(dataset):
         trainer = DynaBertTrainer(model, None, copy.deepcopy(recipe.evaluation), **recipe.measuring_kwargs)
         metrics = trainer.evaluate(sizes=model.config.subnetworks)
-    directions = [told_directions(stage.arguments) for stage in recipe.stages]  # a stage may have its own
     result = RecipeResult.from_metrics(
         model,
         metrics,
         **(measure_references(recipe) if references is None else references),
         stages={each.name: {name: getattr(each.arguments, name) for name in RECIPE_FIELDS} for each in recipe.stages},
-        directions={name: way for told in directions for name, way in told.items()},
+        directions={name: way for stage in recipe.stages for name, way in told_directions(stage.arguments).items()},
         train_rows=recipe.num_rows["train_dataset"],
         eval_rows=recipe.num_rows["eval_dataset"],
     )
