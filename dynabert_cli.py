@@ -16,6 +16,9 @@ from collections.abc import Sequence
 from threading import Timer
 from typing import Any
 
+_SEVERAL: dict[str, Any] = {"nargs": "+", "action": "extend"}
+"""An option that takes one value or more; given again, it adds to them, so that none is lost without a word."""
+
 _EXIT_CODES = "exit codes: 0 done, 1 an error, 2 a wrong command line, 3 no size is within the budgets"
 
 
@@ -189,9 +192,9 @@ def _add_search(commands: Any) -> None:
         """,
     )
     budgets = parser.add_argument_group("budgets, one or more of one kind")
-    budgets.add_argument("--latency-ms", type=float, nargs="+", metavar="MS", help="largest time of a forward pass")
-    budgets.add_argument("--flops", type=float, nargs="+", metavar="N", help="most floating-point operations")
-    budgets.add_argument("--parameters", type=float, nargs="+", metavar="N", help="most parameters")
+    budgets.add_argument("--latency-ms", type=float, **_SEVERAL, metavar="MS", help="largest time of a forward pass")
+    budgets.add_argument("--flops", type=float, **_SEVERAL, metavar="N", help="most floating-point operations")
+    budgets.add_argument("--parameters", type=float, **_SEVERAL, metavar="N", help="most parameters")
     parser.add_argument("--evaluations", type=count, default=200, metavar="N", help="shapes per budget (default 200)")
     parser.add_argument("--minutes", type=minutes, default=15, metavar="M", help="time limit for them (default 15)")
     parser.add_argument("--max-rows", type=count, default=512, metavar="N", help="rows to compare on (default 512)")
@@ -328,7 +331,7 @@ def _add_trim(commands: Any) -> None:
     parser.add_argument("output", metavar="OUTPUT", help="folder to create")
     parser.add_argument(
         "--file",
-        nargs="+",
+        **_SEVERAL,
         required=True,
         help="all texts that the model is for: csv, tsv, json, jsonl, parquet or txt",
     )
@@ -390,11 +393,11 @@ def _add_demo(commands: Any) -> None:
 
 def _add_text_columns(parser: Any, what: str = "one column, or two for pairs or a text and its choices") -> None:
     what = f"{what} (default: the usual names, as in evaluate)"
-    parser.add_argument("--text-column", nargs="+", metavar="COLUMN", help=what)
+    parser.add_argument("--text-column", **_SEVERAL, metavar="COLUMN", help=what)
 
 
 def _add_sizes(parser: Any, what: str = "one or more, such as w0.5-d0.75 w1-d1 (default: all)") -> None:
-    parser.add_argument("--size", dest="sizes", nargs="+", action="extend", metavar="SIZE", help=what)
+    parser.add_argument("--size", dest="sizes", **_SEVERAL, metavar="SIZE", help=what)
 
 
 def _add_data(parser: Any, *, required: bool) -> None:
@@ -407,12 +410,12 @@ def _add_data(parser: Any, *, required: bool) -> None:
     group.add_argument(
         "--metric",
         dest="metrics",
-        nargs="+",
+        **_SEVERAL,
         metavar="NAME",
         help="metrics instead of the default ones; for labels and values also macro_f1, spearman and others",
     )
     group.add_argument(
-        "--label-order", nargs="+", metavar="NAME", help="classes in the order of the model, if it does not name them"
+        "--label-order", **_SEVERAL, metavar="NAME", help="classes in the order of the model, if it does not name them"
     )
 
 
@@ -421,7 +424,7 @@ def _add_text(parser: Any, *, required: bool) -> Any:
     group.add_argument("--file", required=required, help="csv, tsv, json, jsonl, parquet or txt")
     group.add_argument(
         "--text-column",
-        nargs="+",
+        **_SEVERAL,
         metavar="COLUMN",
         help="one column, or two for pairs (default: text, or as GLUE names them: sentence, sentence1 sentence2, ...; "
         "for words: tokens; for questions: question context; for multiple choice: text choices)",
@@ -433,10 +436,10 @@ def _add_text(parser: Any, *, required: bool) -> Any:
 def _add_setting(parser: Any) -> None:
     """What is run and how; not given, it is None, which a saved profile takes as: any."""
     group = parser.add_argument_group("setting to measure")
-    group.add_argument("--batch-size", nargs="+", type=count, metavar="N", help="default 1")
-    group.add_argument("--sequence-length", nargs="+", type=count, metavar="N", help="tokens (default 128)")
-    group.add_argument("--runtime", nargs="+", metavar="NAME", help="torch (default), torch.compile, onnxruntime")
-    group.add_argument("--dtype", nargs="+", metavar="NAME", help="float32 (default), bfloat16, float16, int8")
+    group.add_argument("--batch-size", **_SEVERAL, type=count, metavar="N", help="default 1")
+    group.add_argument("--sequence-length", **_SEVERAL, type=count, metavar="N", help="tokens (default 128)")
+    group.add_argument("--runtime", **_SEVERAL, metavar="NAME", help="torch (default), torch.compile, onnxruntime")
+    group.add_argument("--dtype", **_SEVERAL, metavar="NAME", help="float32 (default), bfloat16, float16, int8")
     group.add_argument("--rounds", type=count, metavar="N", help="timed passes of each size (default 30)")
     group.add_argument("--device", metavar="NAME", help="where torch runs: cpu (default) or cuda")
     group.add_argument("--threads", type=count, metavar="N", help="threads within one operation")

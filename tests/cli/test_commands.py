@@ -123,6 +123,32 @@ def test_help_of_every_command_has_examples_and_loads_no_torch():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=place, env={**os.environ, "COLUMNS": "80"})
 
 
+@pytest.mark.parametrize(
+    ("command", "option", "values"),
+    [
+        ("trim MODEL small", "--file", ["train.csv", "test.csv"]),
+        ("predict MODEL --file pairs.csv", "--text-column", ["premise", "hypothesis"]),
+        ("evaluate MODEL --file test.csv", "--metric", ["accuracy", "macro_f1"]),
+        ("evaluate MODEL --file test.csv", "--label-order", ["neg", "pos"]),
+        ("search MODEL --file dev.csv", "--flops", [5e8, 1e9]),
+        ("search MODEL --file dev.csv", "--latency-ms", [2.0, 5.0]),
+        ("search MODEL --file dev.csv", "--parameters", [14e6, 15e6]),
+        ("profile MODEL", "--batch-size", [1, 8]),
+        ("profile MODEL", "--sequence-length", [32, 128]),
+        ("profile MODEL", "--runtime", ["torch", "onnxruntime"]),
+        ("profile MODEL", "--dtype", ["float32", "int8"]),
+        ("push MODEL you/name", "--size", ["w0.5-d0.5", "w1-d1"]),
+    ],
+)
+def test_an_option_of_several_values_takes_them_one_by_one_too(command, option, values):
+    """All but the last were lost without a word."""
+    one_by_one = [word for value in values for word in (option, str(value))]
+    parser = dynabert_cli.build_parser()
+    found = parser.parse_args([*command.split(), *one_by_one])
+    assert found == parser.parse_args([*command.split(), option, *map(str, values)])
+    assert values in vars(found).values()
+
+
 def test_the_installed_command_runs():
     script = Path(sysconfig.get_path("scripts")) / "dynabert"
     done = subprocess.run([script, "show", "--help"], capture_output=True, text=True, check=True)

@@ -88,3 +88,14 @@ def test_a_file_without_texts_leaves_nothing(folder, capsys):
     assert main(command(folder)) == 1
     assert "The texts hold no token" in capsys.readouterr().err
     assert not (folder / "small").exists()
+
+
+def test_files_that_are_named_one_by_one_all_count(folder, capsys):
+    """The last one alone did, and the tokens of the first were gone."""
+    lines = (folder / "texts.jsonl").read_text().splitlines(keepends=True)
+    (folder / "texts.jsonl").write_text("".join(lines[:1]))
+    (folder / "more.jsonl").write_text("".join(lines[1:]))
+    assert main(command(folder, "--file", str(folder / "more.jsonl"), "--text-column", "text", "--json")) == 0
+    assert json.loads(capsys.readouterr().out)["texts"] == len(TEXTS)
+    kept = AutoTokenizer.from_pretrained(folder / "small").get_vocab()
+    assert {word for text in TEXTS for word in text.split()} <= kept.keys()
