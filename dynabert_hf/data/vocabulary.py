@@ -19,6 +19,9 @@ from ..tasks import is_sentence_encoder
 from .sentence_encoder import behind_all_prompts
 from .tokens import Text, check_same_tokens, check_tokenizer, needed_tokens, trimmed_tokenizer
 
+BEFORE_THE_CUT = ", before the vocabulary was cut"
+"""What is said of metrics that a model had before: of other texts, and of masked words, it would have others now."""
+
 
 @dataclass(frozen=True)
 class TrimmedVocabulary:
@@ -91,7 +94,18 @@ def trim_vocabulary(
     small = _with_tokens(model, kept)
     before, after = _costs(model, tokenizer), _costs(small, trimmed)
     small.config.trimmed_vocabulary = {"before": before, "after": after}
+    _tell_of_metrics(small.config)
     return TrimmedVocabulary(small, trimmed, tuple(kept), before, after)
+
+
+def _tell_of_metrics(config: Any) -> None:
+    """Note, in place, that what was measured was measured before."""
+    noted = getattr(config, "metric_rows", None)
+    if noted:
+        config.metric_rows = {
+            name: {metric: rows.removesuffix(BEFORE_THE_CUT) + BEFORE_THE_CUT for metric, rows in own.items()}
+            for name, own in noted.items()
+        }
 
 
 def _with_tokens(model: PreTrainedModel, kept: Sequence[int]) -> Any:

@@ -21,6 +21,7 @@ def folder(tmp_path):
     """A saved elastic model with its tokenizer and a metric, and texts."""
     model = make_model(stock={"num_labels": 2})
     model.config.metrics = {"w0.5-d0.5": {"accuracy": 0.75}}
+    model.config.metric_rows = {"w0.5-d0.5": {"accuracy": "9 rows of dev.csv"}}
     model.save_pretrained(tmp_path / "model")
     make_tokenizer(WORDS).save_pretrained(tmp_path / "model")
     rows = [{"text": text, "words": text.split()} for text in TEXTS]
@@ -70,8 +71,12 @@ def test_the_card_and_show_tell_what_was_cut(folder, capsys):
     card = ModelCard.load(folder / "small" / "README.md")
     assert "cut from 99 tokens to the 10 that a corpus needs: 0.1 M parameters became" in card.text
     assert "| `w0.5-d0.5` | 0.5 | 0.5 | 0.7500 |" in card.text
+    told = "Metrics were measured on 9 rows of dev.csv, before the vocabulary was cut."
+    assert told in card.text
     assert main(["show", str(folder / "small")]) == 0
-    assert "vocabulary trimmed to 10 of 99 tokens" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "vocabulary trimmed to 10 of 99 tokens" in shown
+    assert told in shown
 
 
 def test_the_card_of_a_trimmed_model_of_the_hub_does_not_call_it_extracted(folder, monkeypatch):

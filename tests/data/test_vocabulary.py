@@ -249,6 +249,20 @@ def test_a_sentence_encoder_reads_texts_behind_its_prompts_as_before(family):
                 assert torch.equal(small(**after).last_hidden_state, model(**before).last_hidden_state)
 
 
+def test_stored_metrics_are_told_to_be_of_before_the_cut():
+    """On texts of other tokens the model would have other ones now."""
+    tokenizer, others = word_pieces(), ["pack my five liquor jugs"]
+    model, rows = make_backbone("Bert", **with_tokens(tokenizer)), {"w1-d1": {"accuracy": "4 rows of dev.csv"}}
+    model.config.update({"metrics": {"w1-d1": {"accuracy": 0.5}}, "metric_rows": rows})
+    small, trimmed = trim_vocabulary(model, tokenizer, TEXTS)
+    before, after = outputs(model, tokenizer, others).logits, outputs(small, trimmed, others).logits
+    assert (before - after).abs().max() > 1e-3
+    again = trim_vocabulary(small, trimmed, TEXTS[:2]).model
+    told = {"w1-d1": {"accuracy": "4 rows of dev.csv, before the vocabulary was cut"}}
+    assert [each.config.metric_rows for each in (model, small, again)] == [rows, told, told]
+    assert small.config.metrics == model.config.metrics
+
+
 def test_words_of_one_s_own_stay():
     tokenizer = word_pieces()
     tokenizer.add_tokens(["dynabert"])
