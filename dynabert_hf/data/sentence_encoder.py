@@ -26,6 +26,15 @@ from .pooling import POOLING_FILE, POOLINGS, module_kind, pooling_mode
 MODULES = (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"])
 """The chains of modules that sizes keep."""
 
+SETTINGS = [
+    f"sentence_{kind}_config.json"
+    for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+]
+"""What the file of an encoder that says how it reads may be called; all but the first are of old releases."""
+
+OWN_READING = ("processing_kwargs", "query_length", "document_length", "query_expansion")
+"""Settings by which an encoder reads texts in a way of its own."""
+
 
 @dataclass(frozen=True)
 class SentenceEncoder:
@@ -70,7 +79,8 @@ class SentenceEncoder:
                 f"{name!r} has no {modules[1]['path']}/config.json, which says how it pools. Save it again."
             )
         config = read_config(name, subfolder=place, **download)
-        settings = _read_json(name, f"{place}/sentence_bert_config.json".lstrip("/"), **download) or {}
+        read = (_read_json(name, f"{place}/{file}".lstrip("/"), **download) for file in SETTINGS)
+        settings = next(filter(None, read), {})
         about = _read_json(name, "config_sentence_transformers.json", **download) or {}
         files = _files(name, kinds, pooling, settings, about, hidden_size=config.hidden_size)
         model_class = _encoder_class(config)
@@ -89,7 +99,7 @@ class SentenceEncoder:
         name = f"The {type(given).__name__}"
         _check_modules(name, kinds)
         encoder, lowers = modules[0].auto_model, getattr(modules[0], "do_lower_case", False)
-        settings = {"max_seq_length": given.max_seq_length, "do_lower_case": lowers}
+        settings = {**modules[0].get_config_dict(), "max_seq_length": given.max_seq_length, "do_lower_case": lowers}
         _encoder_class(encoder.config)
         about = {
             "prompts": dict(given.prompts or {}),
@@ -167,6 +177,7 @@ def _files(
             f"{name} leaves prompts out of its pooling (include_prompt=False). The sizes pool all tokens of a text. "
             "Give an encoder that does so, too."
         )
+    _check_settings(name, settings)
     mode = pooling_mode(pooling)
     if mode not in POOLINGS:
         raise ValueError(
@@ -189,6 +200,19 @@ def _files(
         },
         "config_sentence_transformers.json": {key: value for key, value in about.items() if key != "__version__"},
     }
+
+
+def _check_settings(name: str, settings: Mapping[str, Any]) -> None:
+    """Refuse what no size keeps: all read every text alike, as their tokenizer does, and pool their last states."""
+    own = [each for each in OWN_READING if settings.get(each)]
+    text = (settings.get("modality_config") or {}).get("text") or {}
+    if text.get("method_output_name", "last_hidden_state") != "last_hidden_state":
+        own.append("modality_config")
+    if own:
+        raise ValueError(
+            f"{name} has {' and '.join(own)} of its own. The sizes read all texts alike, as the tokenizer does up to "
+            "max_seq_length, and pool the last hidden states. Give an encoder that was loaded without these."
+        )
 
 
 def _encoder_class(config: Any) -> Any:

@@ -135,6 +135,47 @@ def test_what_sizes_cannot_keep_is_refused(tmp_path, change, error):
         SentenceEncoder.of(save_encoder(tmp_path / "encoder", **change))
 
 
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"processing_kwargs": {"text": {"max_length": 5}}}, "processing_kwargs"),
+        ({"query_length": 5, "document_length": 7}, "query_length and document_length"),
+        (
+            {
+                "modality_config": {"text": {"method": "forward", "method_output_name": ("hidden_states", 1)}},
+                "module_output_name": "token_embeddings",
+            },
+            "modality_config",
+        ),
+    ],
+)
+def test_an_encoder_that_reads_or_pools_otherwise_is_refused(tmp_path, settings, named):
+    """In memory and in its folder."""
+    library = pytest.importorskip("sentence_transformers", minversion="6")
+    from sentence_transformers.sentence_transformer.modules import Pooling as OfLibrary
+    from sentence_transformers.sentence_transformer.modules import Transformer
+
+    modules = [Transformer(save_encoder(tmp_path / "encoder"), **settings), OfLibrary(32)]
+    given = library.SentenceTransformer(modules=modules, device="cpu")
+    given.save(str(tmp_path / "own"))
+    for each in (given, str(tmp_path / "own")):
+        with pytest.raises(ValueError, match=f"has {named} of its own.*read all texts alike"):
+            SentenceEncoder.of(each)
+
+
+@pytest.mark.parametrize("kind", ["roberta", "xlm-roberta"])
+def test_settings_are_read_under_their_former_names(tmp_path, kind):
+    library = pytest.importorskip("sentence_transformers")
+    folder, texts = save_encoder(tmp_path / "encoder"), make_texts(9, longest=15)
+    (tmp_path / "encoder" / "sentence_bert_config.json").rename(tmp_path / "encoder" / f"sentence_{kind}_config.json")
+    expected = library.SentenceTransformer(folder, device="cpu").encode(texts, convert_to_tensor=True)
+    encoder = SentenceEncoder.of(folder)
+    batch = encoder.tokenizer.pad(tokenised(texts, encoder.model, encoder.tokenizer), return_tensors="pt")
+    assert batch["input_ids"].shape[1] == 12
+    with torch.no_grad():
+        torch.testing.assert_close(sentence_vectors(encoder.model, dict(batch)), expected, rtol=0, atol=1e-5)
+
+
 def test_other_models_are_no_sentence_encoders(tmp_path):
     make_encoder().save_pretrained(tmp_path)
     assert SentenceEncoder.of(str(tmp_path)) is None
