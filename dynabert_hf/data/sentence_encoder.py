@@ -80,7 +80,7 @@ class SentenceEncoder:
             )
         config = read_config(name, subfolder=place, **download)
         read = (_read_json(name, f"{place}/{file}".lstrip("/"), **download) for file in SETTINGS)
-        settings = next(filter(None, read), {})
+        settings: dict[str, Any] = next(filter(None, read), {})
         about = _read_json(name, "config_sentence_transformers.json", **download) or {}
         files = _files(name, kinds, pooling, settings, about, hidden_size=config.hidden_size)
         model_class = _encoder_class(config)
