@@ -15,6 +15,7 @@ from transformers import AutoTokenizer
 from ..data.class_names import check_label_order
 from ..data.labelled_sentences import LabelledSentences
 from ..data.labelled_text import LabelledText
+from ..data.sentence_encoder import heed_files
 from ..families import elastic_classes, parsed_sizes, read_config, sizes_of, supported_types
 from ..files import check_writable_file
 from ..hub.push import has_weights
@@ -78,7 +79,9 @@ def load_model(name: str) -> Any:
             f"{name!r} is an ONNX export, which has no weights for torch. Give the model that it was made of; the "
             "export itself runs by load_onnx in Python."
         )
-    return model_class.from_pretrained(name).eval()
+    model = model_class.from_pretrained(name).eval()
+    heed_files(model, name)
+    return model
 
 
 def load_with_head(auto_class: Any, name: str, wanted: str, **kwargs: Any) -> Any:

@@ -20,6 +20,7 @@ from transformers import AutoTokenizer, PreTrainedModel
 
 from ..families import ModelTypeError, elastic_classes, read_config, supported_types
 from ..task_metrics import encoder_file
+from ..tasks import is_sentence_encoder
 from .masking import drawn_by
 from .pooling import POOLING_FILE, POOLINGS, module_kind, pooling_mode
 
@@ -71,24 +72,16 @@ class SentenceEncoder:
 
     @classmethod
     def _of_folder(cls, name: str, modules: list[dict[str, Any]], **download: Any) -> SentenceEncoder:
-        kinds = list(map(module_kind, modules))
-        _check_modules(name, kinds)
-        place, pooling = modules[0]["path"], _read_json(name, f"{modules[1]['path']}/config.json", **download)
-        if pooling is None:
-            raise ValueError(
-                f"{name!r} has no {modules[1]['path']}/config.json, which says how it pools. Save it again."
-            )
+        _check_modules(name, list(map(module_kind, modules)))
+        place = modules[0]["path"]
         config = read_config(name, subfolder=place, **download)
-        read = (_read_json(name, f"{place}/{file}".lstrip("/"), **download) for file in SETTINGS)
-        settings: dict[str, Any] = next(filter(None, read), {})
-        about = _read_json(name, "config_sentence_transformers.json", **download) or {}
-        files = _files(name, kinds, pooling, settings, about, hidden_size=config.hidden_size)
+        files = _files_of_folder(name, modules, config, **download)
         model_class = _encoder_class(config)
         with drawn_by(0):  # a pooler that is not in the file has weights that nobody asks for
             model = model_class.from_pretrained(name, subfolder=place, dtype=torch.float32, **download)
         tokenizer = AutoTokenizer.from_pretrained(name, subfolder=place, **download)
-        if settings.get("max_seq_length"):
-            tokenizer.model_max_length = settings["max_seq_length"]
+        if longest := files["sentence_bert_config.json"]["max_seq_length"]:
+            tokenizer.model_max_length = longest
         model.config.sentence_encoder = files
         return cls(model.eval(), tokenizer)
 
@@ -112,6 +105,34 @@ class SentenceEncoder:
         model = copy.deepcopy(encoder).cpu()
         model.config.sentence_encoder = files
         return cls(model.eval(), copy.deepcopy(given.tokenizer))
+
+
+def heed_files(model: PreTrainedModel, name: str | Path) -> None:
+    """Let a sentence encoder, in place, pool and read as the files beside it say, which others may have written.
+
+    Args:
+        model: The model, with any head.
+        name: The folder or Hub id that it was loaded from.
+
+    Raises:
+        ValueError: If its modules, its pooling or its dimensions are none that the sizes keep.
+    """
+    modules = (_read_json(name, "modules.json") or []) if is_sentence_encoder(model) else []
+    if len(modules) > 1:
+        _check_modules(str(name), list(map(module_kind, modules)))
+        model.config.sentence_encoder = _files_of_folder(str(name), modules, model.config)
+
+
+def _files_of_folder(name: str, modules: list[dict[str, Any]], config: Any, **download: Any) -> dict[str, Any]:
+    """What the files of a folder or Hub id say of a sentence encoder with this configuration."""
+    place, pooling = modules[0]["path"], _read_json(name, f"{modules[1]['path']}/config.json", **download)
+    if pooling is None:
+        raise ValueError(f"{name!r} has no {modules[1]['path']}/config.json, which says how it pools. Save it again.")
+    read = (_read_json(name, f"{place}/{file}".lstrip("/"), **download) for file in SETTINGS)
+    settings: dict[str, Any] = next(filter(None, read), {})
+    about = _read_json(name, "config_sentence_transformers.json", **download) or {}
+    kinds = list(map(module_kind, modules))
+    return _files(name, kinds, pooling, settings, about, hidden_size=config.hidden_size)
 
 
 def prompt_of(config: Any) -> str:

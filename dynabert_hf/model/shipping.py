@@ -66,8 +66,9 @@ def save_sentence_encoder(model: Any, folder: str | Path) -> None:
                 "published."
             )
         path = Path(folder) / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        if not path.exists() or '"__version__"' not in path.read_text("utf-8"):  # else of a SentenceTransformer's save
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def prepare_upload(base_class: type, folder: str | Path) -> None:

@@ -58,6 +58,18 @@ def test_pairs_are_measured_stored_and_chosen_by(folder, capsys):
     assert answer["choice"]["spearman"] == found[best]["spearman"]
 
 
+def test_a_size_is_extracted_as_a_sentence_transformer_saved_the_whole(folder, capsys):
+    """With another pooling, and prompts, than the encoder was made with."""
+    library = pytest.importorskip("sentence_transformers")
+    given, texts = library.SentenceTransformer(str(folder / "model"), device="cpu"), make_texts(5)
+    given[1].pooling_mode, given.prompts, given.default_prompt_name = "cls", {"query": "w1 w2 "}, "query"
+    given.save(str(folder / "saved"))
+    run(capsys, "extract", folder / "saved", folder / "small", "--size", "w0.5-d0.5")
+    given[0].auto_model.set_active("w0.5-d0.5")
+    small = library.SentenceTransformer(str(folder / "small"), device="cpu")
+    np.testing.assert_allclose(small.encode(texts), given.encode(texts), rtol=0, atol=1e-5)
+
+
 def test_retrieval_is_measured_on_texts_with_labels(folder, capsys):
     options = ["--file", folder / "labelled.jsonl", "--text-column", "text", "--size", "w1-d1"]
     assert set(run(capsys, "evaluate", folder / "model", *options)["w1-d1"]) == {"accuracy_at_1", "mrr"}

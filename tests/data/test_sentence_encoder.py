@@ -72,6 +72,25 @@ def test_an_encoder_whose_vectors_are_cut_keeps_that_at_every_size(tmp_path):
             torch.testing.assert_close(sentence_vectors(elastic, dict(batch)), expected, rtol=0, atol=1e-5)
 
 
+def test_what_is_set_in_a_sentence_transformer_is_in_what_it_saves(tmp_path):
+    library = pytest.importorskip("sentence_transformers")
+    encoder, texts = SentenceEncoder.of(save_encoder(tmp_path / "encoder")), make_texts(5)
+    DynaBertModel.from_backbone(encoder.model).save_pretrained(tmp_path / "model")
+    encoder.tokenizer.save_pretrained(tmp_path / "model")
+    given = library.SentenceTransformer(str(tmp_path / "model"), device="cpu")
+    given.prompts, given.default_prompt_name, given.truncate_dim = {"query": "w1 w2 "}, "query", 8
+    expected = given.encode(texts, convert_to_tensor=True)
+    for _ in range(2):  # into a new folder, and into one that is there
+        given.save(str(tmp_path / "saved"))
+    saved = library.SentenceTransformer(str(tmp_path / "saved"), device="cpu")
+    assert torch.equal(saved.encode(texts, convert_to_tensor=True), expected)
+    again = SentenceEncoder.of(str(tmp_path / "saved"))
+    batch = again.tokenizer.pad(tokenised(texts, again.model, again.tokenizer), return_tensors="pt")
+    with torch.no_grad():
+        vectors = sentence_vectors(again.model, dict(batch))
+    torch.testing.assert_close(vectors, expected, rtol=0, atol=1e-5)
+
+
 def test_blanks_around_a_text_are_read_as_sentence_transformers_reads_them(tmp_path):
     """They are tokens to a byte-level tokenizer."""
     library = pytest.importorskip("sentence_transformers")
