@@ -10,6 +10,15 @@ TESTS ?= tests/test_seams.py tests/hub/test_strangers.py $(addprefix tests/model
 	$(addprefix tests/training/test_,$(addsuffix .py,documented_trainer every_family) \
 	checkpoints.py::test_resuming_by_hand_gives_the_weights_of_a_run_that_never_stopped)
 
+define ENOUGH
+import sys
+if sys.version_info < (3, 11):
+    version = ".".join(map(str, sys.version_info[:2]))
+    sys.exit(f"The versions in constraints.txt need Python 3.11 or newer, and {sys.argv[1]} is {version}. "
+             "Name another one, such as: make test PYTHON=python3.12")
+endef
+export ENOUGH
+
 define BORROW
 import sys, sysconfig
 from pathlib import Path
@@ -27,6 +36,7 @@ help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
+	@$(PYTHON) -c "$$ENOUGH" "$(PYTHON)"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --use-pep517 -c constraints.txt -e ".[dev,onnx,plots]"  # older pip fails on seqeval else
 	touch $@

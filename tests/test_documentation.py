@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import re
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -125,6 +126,20 @@ def test_python_in_a_page_parses_and_imports_what_exists(code):
     for module, name in imports_of(code):
         imported = importlib.import_module(module)
         assert name is None or hasattr(imported, name), f"{module} has no {name}"
+
+
+def test_make_says_which_python_it_needs_before_it_makes_anything(tmp_path):
+    """pip told of a conflict of versions that say nothing of Python."""
+    old = tmp_path / "python"
+    told = "import sys; sys.version_info = (3, 10, 13); del sys.argv[0]; exec(sys.argv.pop(1))"
+    old.write_text(f"#!/bin/sh\nexec {sys.executable} -c '{told}' \"$@\"\n")
+    old.chmod(0o755)
+    made = tmp_path / "environment"
+    command = ["make", "test", f"PYTHON={old}", f"VENV={made}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"need Python 3.11 or newer, and {old} is 3.10. Name another one, such as: make test PYTHON=" in done.stderr
+    assert not made.exists()
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
