@@ -119,6 +119,10 @@ def turn_stored(graph: Any) -> None:
         array = np.ascontiguousarray(numpy_helper.to_array(tensor).T)
         tensor.CopyFrom(numpy_helper.from_array(array, node.output[0]))
         graph.graph.node.remove(node)
+    own = {tensor.name for tensor in graph.graph.initializer}  # onnxruntime turns some, and keeps what is told of them
+    told = [each for each in graph.graph.value_info if each.name not in own]
+    del graph.graph.value_info[:]
+    graph.graph.value_info.extend(told)
 
 
 def write_sharing_equal(folder: Path, graphs: Mapping[str, Any], weights: str) -> dict[str, int]:
