@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import os
 import re
 import shlex
 import subprocess
@@ -136,7 +137,8 @@ def test_make_says_which_python_it_needs_before_it_makes_anything(tmp_path):
     old.chmod(0o755)
     made = tmp_path / "environment"
     command = ["make", "test", f"PYTHON={old}", f"VENV={made}"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    alone = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    done = subprocess.run(command, cwd=ROOT, env=alone, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert f"need Python 3.11 or newer, and {old} is 3.10. Name another one, such as: make test PYTHON=" in done.stderr
     assert not made.exists()
