@@ -66,13 +66,12 @@ class SentenceEncoder:
         if _is_sentence_transformer(given):
             return cls._of_instance(given)
         if isinstance(given, str | Path):
-            modules = _read_json(given, "modules.json", **download) or []
-            return cls._of_folder(str(given), modules, **download) if len(modules) > 1 else None
+            modules = _modules_of_folder(str(given), **download)
+            return cls._of_folder(str(given), modules, **download) if modules else None
         return None
 
     @classmethod
     def _of_folder(cls, name: str, modules: list[dict[str, Any]], **download: Any) -> SentenceEncoder:
-        _check_modules(name, list(map(module_kind, modules)))
         place = modules[0]["path"]
         config = read_config(name, subfolder=place, **download)
         files = _files_of_folder(name, modules, config, **download)
@@ -101,7 +100,7 @@ class SentenceEncoder:
             "truncate_dim": given.truncate_dim,
         }
         pooling = modules[1].get_config_dict()
-        files = _files(name, kinds, pooling, settings, about, hidden_size=encoder.config.hidden_size)
+        files = _files(name, pooling, settings, about, num_modules=len(modules), hidden_size=encoder.config.hidden_size)
         model = copy.deepcopy(encoder).cpu()
         model.config.sentence_encoder = files
         return cls(model.eval(), copy.deepcopy(given.tokenizer))
@@ -117,10 +116,18 @@ def heed_files(model: PreTrainedModel, name: str | Path) -> None:
     Raises:
         ValueError: If its modules, its pooling or its dimensions are none that the sizes keep.
     """
-    modules = (_read_json(name, "modules.json") or []) if is_sentence_encoder(model) else []
-    if len(modules) > 1:
-        _check_modules(str(name), list(map(module_kind, modules)))
+    modules = _modules_of_folder(str(name)) if is_sentence_encoder(model) else []
+    if modules:
         model.config.sentence_encoder = _files_of_folder(str(name), modules, model.config)
+
+
+def _modules_of_folder(name: str, **download: Any) -> list[dict[str, Any]]:
+    """The modules of the sentence encoder in a folder or on the Hub, if they are possible; none of another model."""
+    modules = _read_json(name, "modules.json", **download) or []
+    if len(modules) < 2:  # without one that pools
+        return []
+    _check_modules(name, list(map(module_kind, modules)))
+    return modules
 
 
 def _files_of_folder(name: str, modules: list[dict[str, Any]], config: Any, **download: Any) -> dict[str, Any]:
@@ -131,8 +138,7 @@ def _files_of_folder(name: str, modules: list[dict[str, Any]], config: Any, **do
     read = (_read_json(name, f"{place}/{file}".lstrip("/"), **download) for file in SETTINGS)
     settings: dict[str, Any] = next(filter(None, read), {})
     about = _read_json(name, "config_sentence_transformers.json", **download) or {}
-    kinds = list(map(module_kind, modules))
-    return _files(name, kinds, pooling, settings, about, hidden_size=config.hidden_size)
+    return _files(name, pooling, settings, about, num_modules=len(modules), hidden_size=config.hidden_size)
 
 
 def prompt_of(config: Any) -> str:
@@ -179,11 +185,11 @@ def _check_modules(name: str, kinds: list[str]) -> None:
 
 def _files(
     name: str,
-    kinds: list[str],
     pooling: Mapping[str, Any],
     settings: Mapping[str, Any],
     about: Mapping[str, Any],
     *,
+    num_modules: int,
     hidden_size: int,
 ) -> dict[str, Any]:
     """The files that every release of sentence-transformers reads, once what they say is possible."""
@@ -205,7 +211,7 @@ def _files(
             f"{name} pools by {mode!r}. Possible is one of {', '.join(POOLINGS)}, which the sizes keep. Give an "
             "encoder with one of these."
         )
-    chain = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")][: len(kinds)]
+    chain = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")][:num_modules]
     return {
         "modules.json": [
             {"idx": number, "name": str(number), "path": path, "type": f"sentence_transformers.models.{kind}"}
