@@ -267,12 +267,15 @@ def held_out_views(view):
 
 
 def _trained_for_choices(view, task, backbone):
-    """By how they were trained: the jobs and the name of each compared size, on the rows for choices."""
+    """By how they were trained: the jobs and the name of each compared size, on the rows for choices.
+
+    The arms are those among the ideas of the view. A view with kinds, but without `"alone-views"`, leaves these out.
+    """
     part, trained = view.study.choice(task), {}
-    for arm in ("long", "long-views"):
+    for arm in (name for name in ("long", "long-views") if name in view.plan.ideas):
         jobs = view.each(task, backbone, f"arm/{arm}/{view.middle_rate(backbone)}", part)
         trained[view.plan.arms[arm].words] = [(jobs, size) for size in view.plan.compared]
-    for kind in ("alone", "alone-views"):
+    for kind in ("alone", "alone-views") if "alone-views" in (view.kinds or ["alone-views"]) else ("alone",):
         names = [view.rival(task, backbone, kind, size) for size in view.plan.compared]
         trained[view.plan.rivals[kind].words] = [(view.each(task, backbone, name, part), "model") for name in names]
     return trained

@@ -23,7 +23,7 @@ from benchmarks.glue_study.data import load_rows
 from benchmarks.glue_study.jobs import Job, Results
 from benchmarks.glue_study.metrics import METRICS, divergence
 from benchmarks.glue_study.plan import PLAN, Task
-from benchmarks.glue_study.running import complete, rank
+from benchmarks.glue_study.running import complete, lacking, rank
 from benchmarks.glue_study.smoke import smoke_plan
 from benchmarks.glue_study.statistics import Pair, bootstrap
 from benchmarks.glue_study.study import Study
@@ -155,6 +155,22 @@ def test_the_rate_of_a_teacher_is_chosen_by_its_metric_before_it_is_trained(tmp_
     for job, metric in zip(view.missing[:4], (0.6, 0.8, 0.9, 0.7), strict=True):
         view.study.results.record(job, {"sizes": {"model": {"divergence": 0, "metric": metric}}}, {})
     assert view.study.at(view.missing[-1]).teacher_rate() == "0.0002"
+
+
+def test_the_table_of_held_out_rows_asks_for_the_arms_and_rivals_that_are_named(tmp_path):
+    def asked_for(*options):
+        options = ["held-out-views", *options, "--results", str(tmp_path), "--backbones", "minilm", "--tasks", "rte"]
+        view = make_view(parse_arguments(options))
+        found = {"sizes": {"model": {"divergence": 0.1, "metric": 0.5}}}
+        trials = [f"alone/{size}/{rate}" for size in PLAN.compared for rate in ("0.0002", "0.0004", "0.0008")]
+        for name in ("teacher", *trials):
+            view.study.results.record(Job("rte", "minilm", "choice", 0, name), found, {})
+        return {job.name for job in lacking(view, ["held-out-views"]) if job.seed == 0}
+
+    views = {f"alone-views/{size}/0.0002" for size in PLAN.compared}
+    assert asked_for() == {"arm/long/0.0004", "arm/long-views/0.0004", *views}
+    assert asked_for("--ideas", "long-views", "--rivals", "alone") == {"arm/long-views/0.0004"}
+    assert asked_for("--ideas", "own", "--rivals", "alone-views") == views
 
 
 class Noted(Study):
