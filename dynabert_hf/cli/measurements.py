@@ -6,7 +6,7 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,6 @@ from tqdm.auto import tqdm
 
 from ..families import longest_input, with_others
 from ..files import check_writable_file, finite
-from ..hub.card import refresh_sizes, with_shown_latencies
-from ..hub.facts import ModelCardFacts, public_name
 from ..model.configuration import REFERENCES
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import size_name
@@ -32,7 +30,7 @@ from ..sizes.profiling import check_setting, profile
 from ..sizes.records import SETTING
 from ..sizes.tables import table_of
 from ..tasks import task_of
-from ..training.result import draw_pictures
+from ..training.result import refresh_card
 from .inputs import labelled_text, load_model, load_shell, named_sizes, stored_config
 from .tables import print_json, print_sizes, print_table, then
 
@@ -97,7 +95,7 @@ def evaluate(arguments: Namespace, console: Console) -> None:
     if config_file is not None:
         found = {**metrics, **({"baseline": baseline} if baseline else {})}
         keeps_others = store_metrics(config_file, found, rows_in_words(len(text), Path(arguments.file).name))
-        refresh_card(Path(arguments.model), model)
+        refresh_stored(Path(arguments.model), model)
         left_out = [f"{name} of {size}" for size, own in found.items() for name in own if finite(own[name]) is None]
         if left_out:
             print(f"Not finite, and so not stored: {', '.join(left_out)}.", file=sys.stderr)
@@ -120,7 +118,7 @@ def unit_of(model: ElasticModelMixin) -> str:
     return "questions" if task_of(model).predicts == "span" else "texts"
 
 
-def refresh_card(folder: Path, model: Any) -> None:
+def refresh_stored(folder: Path, model: Any) -> None:
     """Show on the card in a folder what the configuration there holds now, and on which rows each was measured.
 
     Args:
@@ -130,10 +128,7 @@ def refresh_card(folder: Path, model: Any) -> None:
     stored = type(model.config).from_pretrained(folder)
     for name in ("metrics", "metric_rows", "metric_order"):
         setattr(model.config, name, getattr(stored, name))
-    facts = ModelCardFacts.from_stored(model, base_model=public_name(str(folder)))
-    facts = with_shown_latencies(facts, folder)
-    if refresh_sizes(folder, facts):
-        refresh_sizes(folder, replace(facts, pictures=draw_pictures(facts, folder)))
+    refresh_card(folder, model)
 
 
 def profile_sizes(arguments: Namespace, console: Console) -> None:

@@ -17,7 +17,7 @@ from ..sizes.records import SizeRecord, format_cost, size_label
 from ..sizes.tables import quantity, table_of
 from ..training.rewiring import measure_importance
 from .inputs import labelled_text, load_model, stored_config
-from .measurements import one_setting, refresh_card, shape_of, unit_of, use_threads
+from .measurements import one_setting, refresh_stored, shape_of, unit_of, use_threads
 from .tables import print_json
 
 
@@ -47,7 +47,7 @@ def search(arguments: Namespace, console: Console) -> None:
     if config_file is not None:
         store_sizes(config_file, [one.name for one in result.found])
         store_metrics(config_file, result.metrics, rows_in_words(len(text), Path(arguments.file).name))
-        refresh_card(Path(arguments.model), model)
+        refresh_stored(Path(arguments.model), model)
     if arguments.json:
         parts = {part: [_row(one, result) for one in getattr(result, part)] for part in ("found", "grid")}
         told = {name: getattr(result, name) for name in ("cost", "budgets", "missed", "seconds")}

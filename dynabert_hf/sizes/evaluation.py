@@ -58,6 +58,19 @@ def measured_fields(config: Mapping[str, Any], metrics: Metrics, rows: str) -> d
     }
 
 
+def keep_measured(config: Any, before: Any) -> None:
+    """Let a configuration, in place, also tell of other sizes and metrics what one before it told of the same weights.
+
+    Args:
+        config: The configuration, which tells what was measured last.
+        before: The one before it.
+    """
+    for name in ("metrics", "metric_rows"):
+        setattr(config, name, with_metrics(getattr(before, name), getattr(config, name) or {}) or None)
+    config.metric_order = in_telling_order([*(config.metric_order or ()), *(before.metric_order or ())]) or None
+    config.metric_directions = {**(before.metric_directions or {}), **(config.metric_directions or {})} or None
+
+
 def with_sizes(before: Iterable[str] | None, sizes: Iterable[str]) -> list[str]:
     """Sizes that were named, and others after them, each once."""
     return list(dict.fromkeys([*(before or []), *sizes]))

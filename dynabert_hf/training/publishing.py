@@ -12,7 +12,7 @@ from ..files import write_whole
 from ..hub.push import push_folder
 from ..sizes.evaluation import edited_config
 from .preparation import Recipe
-from .result import RecipeResult
+from .result import RecipeResult, refresh_card
 
 
 def publish(recipe: Recipe, result: RecipeResult) -> None:
@@ -85,23 +85,20 @@ def _write_result(recipe: Recipe, result: RecipeResult, folder: Path) -> None:
     tokenizer = recipe.trainer_kwargs["processing_class"]
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
-    _write_tables(recipe, result, folder)
+    result.save(folder)
+    result.write_card(folder, base_model=recipe.teacher.name_or_path, rewired=True)
 
 
 def _write_anew(recipe: Recipe, result: RecipeResult) -> None:
     """Let the folder of a finished run say what was measured now and what labels are called; its weights stay."""
     now, was = result.model.config, recipe.elastic_class.config_class.from_pretrained(recipe.folder.model)
     names: list[str] = []
-    if now.metrics and now.metrics != was.metrics:
+    if (now.metrics, now.metric_rows) != (was.metrics, was.metric_rows):
         names += ["metrics", "metric_rows", "metric_order", "metric_directions"]
     if now.id2label != was.id2label:
         names += ["id2label", "label2id"]
     if names:
-        _write_tables(recipe, result, recipe.folder.model)
+        result.save(recipe.folder.model)
+        refresh_card(recipe.folder.model, result.model)
         with edited_config(recipe.folder.model / "config.json") as config:  # last: it tells the next call what is new
             config |= {name: getattr(now, name) for name in names}
-
-
-def _write_tables(recipe: Recipe, result: RecipeResult, folder: Path) -> None:
-    result.save(folder)
-    result.write_card(folder, base_model=recipe.teacher.name_or_path, rewired=True)

@@ -31,6 +31,7 @@ from ..hub.facts import RECIPE_FIELDS
 from ..messages import get_logger
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import Size
+from ..sizes.evaluation import keep_measured
 from ..sizes.metrics import told_directions
 from ..tasks import task_of
 from .argument_checks import check_callables, check_callbacks
@@ -321,12 +322,15 @@ def train_stage(recipe: Recipe, stage: Stage, start: ElasticModelMixin, source: 
 def measure(recipe: Recipe, model: ElasticModelMixin, references: Mapping[str, Any] | None) -> RecipeResult:
     """Every size of the trained model, on the evaluation data if there are any with labels, beside the references.
 
+    A finished one keeps the metrics that were stored since under other names.
+
     Args:
         recipe: The recipe.
         model: The trained model.
         references: What `measure_references` returned; None: it is asked after the sizes.
     """
     metrics: dict[str, float] = {}
+    before = copy.copy(model.config)
     dataset = recipe.trainer_kwargs["eval_dataset"]
     if dataset is not None and recipe.has_labels(dataset):
         trainer = DynaBertTrainer(model, None, copy.deepcopy(recipe.evaluation), **recipe.measuring_kwargs)
@@ -341,4 +345,6 @@ def measure(recipe: Recipe, model: ElasticModelMixin, references: Mapping[str, A
         eval_rows=recipe.num_rows["eval_dataset"],
     )
     result.record()
+    if recipe.folder.is_finished():
+        keep_measured(model.config, before)
     return result

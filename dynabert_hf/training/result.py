@@ -18,8 +18,8 @@ from rich.table import Table
 
 from ..families import sizes_of
 from ..files import finite, json_text
-from ..hub.card import write_model_card
-from ..hub.facts import FIELDS, ModelCardFacts, references_of
+from ..hub.card import refresh_sizes, with_shown_latencies, write_model_card
+from ..hub.facts import FIELDS, ModelCardFacts, public_name, references_of
 from ..messages import get_logger
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import SubNetwork, size_name
@@ -237,6 +237,18 @@ def count_rows(dataset: Any) -> int | dict[str, int] | None:
         counts = {name: count_rows(each) for name, each in dataset.items()}
         return {name: count for name, count in counts.items() if isinstance(count, int)} or None
     return len(dataset) if hasattr(dataset, "__len__") else None
+
+
+def refresh_card(folder: Path, model: ElasticModelMixin) -> None:
+    """Show on the card in a folder what a model stores of its sizes; without a card nothing is written.
+
+    Args:
+        folder: The folder of the model.
+        model: The model, whose configuration tells what was measured, and on which rows.
+    """
+    facts = with_shown_latencies(ModelCardFacts.from_stored(model, base_model=public_name(str(folder))), folder)
+    if refresh_sizes(folder, facts):
+        refresh_sizes(folder, replace(facts, pictures=draw_pictures(facts, folder)))
 
 
 def draw_pictures(card: ModelCardFacts, folder: Path) -> dict[str, str]:

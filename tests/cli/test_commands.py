@@ -713,7 +713,7 @@ def test_a_stored_metric_is_among_those_that_the_hub_is_told(capsys, folder, rev
 
 def test_a_card_keeps_its_latencies_when_metrics_are_stored(capsys, folder, reviews, monkeypatch):
     drawn = []
-    monkeypatch.setattr(measurements, "draw_pictures", lambda facts, folder: drawn.append(facts) or {})
+    monkeypatch.setattr("dynabert_hf.training.result.draw_pictures", lambda facts, folder: drawn.append(facts) or {})
     model = AutoModelForSequenceClassification.from_pretrained(folder)
     facts = make_facts(model, latency_setting="median of 0.5 s, batch 1", teacher_metrics={"accuracy": 0.9})
     card = write_model_card(folder, facts)
@@ -749,7 +749,8 @@ def test_stored_metrics_are_added_to_those_that_stay(capsys, folder, reviews):
 def test_a_card_keeps_the_numbers_of_sizes_that_were_not_measured_again_and_says_their_rows(
     capsys, folder, reviews, monkeypatch
 ):
-    monkeypatch.setattr(measurements, "draw_pictures", lambda facts, folder: {})  # which takes longer than all else
+    # to draw takes longer than all else
+    monkeypatch.setattr("dynabert_hf.training.result.draw_pictures", lambda facts, folder: {})
     model = AutoModelForSequenceClassification.from_pretrained(folder)
     facts = make_facts(model, eval_rows=300, teacher_metrics={"accuracy": 0.9})
     result = RecipeResult(model, facts.sizes, {"accuracy": 0.9}, eval_rows=300)
@@ -784,7 +785,7 @@ def test_a_card_keeps_the_numbers_of_sizes_that_were_not_measured_again_and_says
 
 
 def test_a_measured_size_off_the_grid_stands_where_it_belongs(capsys, folder, reviews, monkeypatch):
-    monkeypatch.setattr(measurements, "draw_pictures", lambda facts, folder: {})
+    monkeypatch.setattr("dynabert_hf.training.result.draw_pictures", lambda facts, folder: {})
     card = write_model_card(folder, make_facts(AutoModelForSequenceClassification.from_pretrained(folder)))
     run_json(capsys, "evaluate", folder, "--file", reviews, "--store")
     found = run_json(capsys, "evaluate", folder, "--file", reviews, "--store", "--size", "w0.5-d0.3")["w0.5-d0.3"]

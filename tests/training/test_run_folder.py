@@ -9,7 +9,8 @@ from helpers.recipes import make_sentences, make_teacher, run_recipe
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
-from dynabert_hf import DynaBertConfig, DynaBertTrainer, RecipeResult
+from dynabert_hf import DynaBertConfig, DynaBertTrainer
+from dynabert_hf.sizes.evaluation import store_metrics
 
 EPOCHS = {"max_steps": -1, "num_train_epochs": 3, "learning_rate": 1e-2}
 
@@ -142,16 +143,39 @@ def test_a_finished_run_is_measured_on_other_data_without_touching_its_weights(t
     again = run_recipe(tmp_path / "other", eval_dataset=make_sentences(10))
     assert [row.metrics for row in result.rows] == [row.metrics for row in again.rows]
     folders = [tmp_path / "run" / "model", tmp_path / "other" / "run" / "model"]
+    one, two = ((folder / "README.md").read_text().partition("\n# ")[2] for folder in folders)
+    assert one
+    assert one == two
     for name in ("results.json", "config.json"):
         one, two = (json.loads((folder / name).read_text()) for folder in folders)
         assert one == two, name
     assert path.stat().st_mtime_ns == before
 
 
+def test_a_second_call_keeps_other_metrics_that_were_stored_since_and_what_the_card_says_beside(finished):
+    folder = finished / "run" / "model"
+    store_metrics(folder / "config.json", {"w1-d1": {"loss": 9.0, "macro_f1": 0.125}}, "7 rows of test.csv")
+    card = folder / "README.md"
+    card.write_text(card.read_text() + "\nA word of mine.\n")
+    result = run_recipe(finished)
+    config = DynaBertConfig.from_pretrained(folder)
+    assert config.metrics["w1-d1"] == {**result.rows[-1].metrics, "macro_f1": 0.125}
+    rows = dict.fromkeys(result.rows[-1].metrics, "8 rows of the evaluation data")
+    assert config.metric_rows["w1-d1"] == {**rows, "macro_f1": "7 rows of test.csv"}
+    assert result.model.config.metrics == config.metrics
+    shown = card.read_text()
+    assert "| 0.1250 |" in shown
+    assert f"{result.rows[-1].metrics['loss']:.4f}" in shown
+    assert shown.endswith("A word of mine.\n")
+    before = card.read_bytes(), (folder / "config.json").read_bytes()
+    assert run_recipe(finished, eval_dataset=None).model.config.metrics == config.metrics
+    assert (card.read_bytes(), (folder / "config.json").read_bytes()) == before
+
+
 def test_a_measurement_that_was_interrupted_is_written_by_the_next_call(tmp_path, monkeypatch):
     run_recipe(tmp_path, eval_dataset=None)
     with monkeypatch.context() as patch:
-        patch.setattr(RecipeResult, "write_card", interrupted)
+        patch.setattr("dynabert_hf.training.publishing.refresh_card", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run_recipe(tmp_path, eval_dataset=make_sentences(10))
     folder = tmp_path / "run" / "model"
