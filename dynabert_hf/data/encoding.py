@@ -109,6 +109,8 @@ def encoded_datasets(
     config: Any = model.config
     by_number = [each for each in names_of if _called(named[each], columns.labels, config.id2label) is None]
     warn_of_other_order({each: named[each] for each in by_number}, model, column=columns.labels)
+    labelled = [each for each in by_number if columns.labels in names_of[each]]
+    numbered = _numbered({each: values_of(named[each], str(columns.labels)) for each in labelled}, model)
     for name, names in names_of.items():
         dataset = named[name]
         columns.check(name, names, found_in=next(iter(names_of)))
@@ -121,14 +123,42 @@ def encoded_datasets(
             questions[name] = Questions.from_rows(dataset, tokenizer, name=name, **asked)
             result[name] = questions[name].dataset
             continue
+        order = list(map(str, sorted(config.id2label))) if name in numbered else None
+        told: dict[str, Any] = {"label_order": order, "max_length": max_length}
         try:
-            examples = encoded(dataset, own, model, tokenizer, max_length=max_length)
+            examples = encoded(dataset, own, model, tokenizer, **told)
             if label_column is None:
-                warn_of_other_labels(examples, dataset, own, model, tokenizer, max_length=max_length)
+                warn_of_other_labels(examples, dataset, own, model, tokenizer, **told)
             result[name] = Dataset.from_list(examples)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
     return result, questions
+
+
+def _numbered(given: Mapping[str, list[Any]], model: PreTrainedModel) -> set[str]:
+    """The data sets whose labels are numbers since those of one of them can be nothing else, though `1` is a name, too.
+
+    Args:
+        given: The column of labels of each data set.
+        model: The model, which has a name for each class.
+    """
+    task, config = task_of(model), model.config
+    of_classes = task.predicts == "text" and problem_type(config) == "single_label_classification"
+    if not of_classes and not (task.predicts == "token" and task.head != "ForMaskedLM"):
+        return set()
+    names: Any = config.id2label
+    by_name, by_number = _numbers_of(names), {str(number): number for number in names}
+    named, numbered = (
+        {name for name, labels in given.items() if all(_look_up(each, ids) is not None for each in _each_of(labels))}
+        for ids in (by_name, by_number)
+    )
+    return numbered if numbered - named else set()
+
+
+def _each_of(labels: list[Any]) -> list[Any]:
+    """Every label that counts, of a text or of each of its words, once."""
+    flat = (each for label in labels for each in (label if isinstance(label, list) else [label]))
+    return list({str(each): each for each in flat if not is_missing(each) and each not in ("", IGNORED)}.values())
 
 
 def warn_of_other_labels(

@@ -107,6 +107,27 @@ def test_text_is_read_alike_in_every_format_of_a_data_set(tokenizer, head, form)
 MNLI = ["entailment", "neutral", "contradiction"]
 
 
+@pytest.mark.parametrize(
+    ("train", "evaluation", "read"),
+    [
+        ([0, 1, 2], [1, 2], [1, 2]),  # 0 is no name, so 1 and 2 are none either
+        ([1, 2, 3], [1, 2], [0, 1]),
+        ([1, 2], [2.0, 0.0], [2, 0]),
+        (["1", "2"], [1, 2, 3], [0, 1, 2]),
+        ([None, 0], [1, 2], [1, 2]),
+    ],
+)
+def test_numbers_that_are_names_too_are_read_alike_in_all_data_sets(tokenizer, train, evaluation, read):
+    given = {"train": train, "eval": evaluation}
+    rows = {name: [{"text": "w1", "label": label} for label in own] for name, own in given.items()}
+    found, _ = encoded_datasets(rows, named("1", "2", "3"), tokenizer)
+    assert found["eval"]["labels"][:] == read
+    rows = {name: [{"tokens": ["w1"] * len(own), "tags": own}] for name, own in given.items() if None not in own}
+    if len(rows) == 2:
+        found, _ = encoded_datasets(rows, named("1", "2", "3", head="ForTokenClassification"), tokenizer)
+        assert found["eval"]["labels"][0] == [-100, *read, -100]
+
+
 def rows_of_classes(names):
     features = Features({"text": Value("string"), "label": ClassLabel(names=names)})
     return Dataset.from_dict({"text": ["w1", "w2", "w3"], "label": [0, 1, 2]}, features=features)
