@@ -59,14 +59,18 @@ def measured_fields(config: Mapping[str, Any], metrics: Metrics, rows: str) -> d
 
 
 def keep_measured(config: Any, before: Any) -> None:
-    """Let a configuration, in place, also tell of other sizes and metrics what one before it told of the same weights.
+    """Let a configuration, in place, also tell what one before it told of the same weights under other names.
 
     Args:
         config: The configuration, which tells what was measured last.
         before: The one before it.
     """
-    for name in ("metrics", "metric_rows"):
-        setattr(config, name, with_metrics(getattr(before, name), getattr(config, name) or {}) or None)
+    own = {name for told in (config.metrics or {}).values() for name in told}
+    for field in ("metrics", "metric_rows"):
+        told = (getattr(before, field) or {}).items()
+        others = {size: {name: value for name, value in all_of.items() if name not in own} for size, all_of in told}
+        kept = with_metrics({size: left for size, left in others.items() if left}, getattr(config, field) or {})
+        setattr(config, field, kept or None)
     config.metric_order = in_telling_order([*(config.metric_order or ()), *(before.metric_order or ())]) or None
     config.metric_directions = {**(before.metric_directions or {}), **(config.metric_directions or {})} or None
 

@@ -5,6 +5,7 @@ How a card looks is up to `hub.card`; here is only what a trainer knows.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from transformers import TrainerCallback
 from ..hub.card import foreign_page, write_model_card
 from ..hub.facts import ModelCardFacts
 from ..messages import get_logger
+from ..sizes.evaluation import keep_measured
 from ..sizes.metrics import directions_by_name, told_directions
 from .result import RecipeResult, count_rows
 from .size_evaluation import SizeEvaluation
@@ -26,12 +28,17 @@ class CardTrainer(SizeEvaluation):
     """A trainer of an elastic model that writes the model card."""
 
     def remember_metrics(self) -> None:
-        """Store what was measured of the weights as they are in the configuration of the model, in place."""
+        """Store what was measured of the weights as they are in the configuration of the model, in place.
+
+        Metrics of other names stay, which training would have cleared.
+        """
         model: Any = self.accelerator.unwrap_model(self.model)
+        before = copy.copy(model.config)
         facts = self._facts(model)
         rows = tuple(record for record in facts.sizes if record.metrics)
         if rows:
             RecipeResult(model, rows, {}, directions=dict(facts.directions), eval_rows=self.eval_rows).record()
+            keep_measured(model.config, before)
 
     def _facts(self, model: Any, **given: Any) -> ModelCardFacts:
         """What is known of this training and its last evaluation, and what is given."""

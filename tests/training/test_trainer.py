@@ -813,6 +813,22 @@ def test_a_metric_of_an_evaluation_set_is_better_in_the_direction_of_the_metric(
     assert "Lower is better for pos_hurt and pos_loss." in card.read_text()
 
 
+def test_metrics_of_other_names_stay_where_a_model_is_measured_and_saved_until_it_is_trained(tmp_path):
+    trainer = make_trainer(tmp_path, "finetune", eval_dataset=make_dataset(4))
+    config, rows = trainer.model.config, "7 rows of test.csv"
+    config.metrics = {"w1-d1": {"loss": 9.0, "macro_f1": 0.5}, "teacher": {"loss": 8.0}}
+    config.metric_rows = {"w1-d1": {"loss": rows, "macro_f1": rows}, "teacher": {"loss": rows}}
+    found = trainer.evaluate(sizes=["w1-d1", "w0.5-d1"])
+    trainer.save_model()
+    saved = json.loads((tmp_path / "config.json").read_text())
+    of_size, of_full = ({"loss": found[f"eval_{size}_loss"]} for size in ("w0.5-d1", "w1-d1"))
+    assert saved["metrics"] == {"w0.5-d1": of_size, "w1-d1": {**of_full, "macro_f1": 0.5}}
+    assert saved["metric_rows"]["w1-d1"] == {"loss": "4 rows of the evaluation data", "macro_f1": rows}
+    trainer.train()
+    trainer.save_model()
+    assert "macro_f1" not in (tmp_path / "config.json").read_text()
+
+
 @pytest.mark.parametrize("is_one_of_several", [False, True])
 def test_sizes_that_were_measured_on_other_rows_before_are_left_out(tmp_path, is_one_of_several):
     """They stood beside the one that was measured last, as if they were of its rows."""
