@@ -16,5 +16,5 @@ def outputs_of(model: Any, tokenizer: Any, rows: Sequence[Mapping[str, Any]], *,
     for at in range(0, len(rows), batch_size):
         batch = collate([dict(row) for row in rows[at : at + batch_size]])
         with torch.inference_mode():
-            outputs = model(**on_device(batch, model.device))
+            outputs = model(**on_device(batch, model.device), return_dict=True)
         yield outputs

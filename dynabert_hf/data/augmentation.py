@@ -189,7 +189,7 @@ def _logits_at_masks(model: PreTrainedModel) -> Iterator[Any]:
         nonlocal places
         places = at
         with torch.inference_mode():
-            return model(**inputs).logits[:, 0].float()
+            return model(**inputs, return_dict=True).logits[:, 0].float()
 
     hook = output.register_forward_pre_hook(at_places)
     try:

@@ -181,7 +181,7 @@ class LabelledText:
     def predict(self, model: ElasticModelMixin) -> Arrays:
         """The logits of the active size of a model, in the order of the data; the mode of the model does not change."""
         with evaluating(model), torch.inference_mode():
-            return self._of_all(lambda **batch: model(**on_device(batch, model.device)))
+            return self._of_all(lambda **batch: model(**on_device(batch, model.device), return_dict=True))
 
     def _of_all(self, run: Callable[..., Any]) -> Arrays:
         """What metrics need of the outputs of something that runs a batch, in the order of the data."""

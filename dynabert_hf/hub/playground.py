@@ -138,7 +138,7 @@ class Playground:
         inputs = on_device(inputs, model.device)
         with torch.inference_mode():
             started = time.perf_counter()
-            logits = model(**inputs).logits[0].float().cpu()
+            logits = model(**inputs, return_dict=True).logits[0].float().cpu()
             took = 1e3 * (time.perf_counter() - started)
         return Answer(self._scores(logits), took, record, reason or self.describe(record))
 

@@ -352,7 +352,7 @@ def _runners(
 
 
 def _logits_in_torch(model: Any, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    return model(**inputs).logits
+    return model(**inputs, return_dict=True).logits
 
 
 def _logits_in_onnx(session: OnnxModel, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:

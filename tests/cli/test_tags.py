@@ -124,6 +124,13 @@ def test_tags_are_those_of_each_text_alone_wherever_the_tokenizer_pads():
         assert ours == [{**each, "score": pytest.approx(each["score"], abs=1e-5)} for each in theirs]
 
 
+def test_tags_are_told_of_a_model_that_is_configured_to_give_tuples():
+    model, tokenizer = make_tagger(["p", "q", "r"])
+    expected = tag_texts(model, tokenizer, WORDS, batch_size=2)
+    model.config.return_dict = False
+    assert tag_texts(model, tokenizer, WORDS, batch_size=2) == expected
+
+
 def test_a_word_of_a_text_keeps_the_accents_that_the_tokenizer_drops():
     model, tokenizer = make_tagger(["p", "q", "r"])
     text = "a fade\u0301 de\u0301cade\u0301"

@@ -82,6 +82,12 @@ def test_the_candidates_are_those_of_a_pass_a_word(model, tokenizer):
         assert [text[word.start : word.end] for word in words] == [split[number] for number in expected]
 
 
+def test_a_model_that_is_configured_to_give_tuples_finds_the_same_candidates(model, tokenizer, monkeypatch):
+    expected = WordReplacement(model, tokenizer).words(TEXTS)
+    monkeypatch.setattr(model.config, "return_dict", False)
+    assert WordReplacement(model, tokenizer).words(TEXTS) == expected
+
+
 def test_a_golden_sample(model, tokenizer):
     rows = datasets.Dataset.from_dict({"text": TEXTS[:2], "label": [1, 0]})
     made = augment_rows(rows, WordReplacement(model, tokenizer), copies=3, seed=5)

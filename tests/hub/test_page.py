@@ -66,6 +66,14 @@ def test_an_answer_is_that_of_the_size_with_its_confidence(playground, size, tex
     assert answer.latency_ms > 0
 
 
+def test_a_model_that_is_configured_to_give_tuples_answers_too():
+    model = labelled_model()
+    model.config.return_dict = False
+    own = Playground(model, make_tokenizer(WORDS), rounds=1)
+    bad, good = scores_by_hand("w1-d1", TEXT)
+    assert own.ask(TEXT, "", own.nearest(1.0, 1.0)).scores == pytest.approx({"bad": bad, "good": good}, rel=1e-5)
+
+
 def test_sliders_find_the_nearest_trained_size_and_budgets_the_best_one(playground):
     assert playground.nearest(0.3, 0.9).size == SubNetwork(0.25, 1.0)
     assert playground.nearest(0.6, 0.5).size == SubNetwork(0.5, 0.5)

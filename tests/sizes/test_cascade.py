@@ -195,6 +195,18 @@ def test_calibrated_temperatures_travel_with_the_checkpoint(model, tmp_path):
     model.config.temperatures = None
 
 
+def test_a_configuration_that_asks_for_tuples_changes_no_answer():
+    answers = []
+    for is_named in (True, False):
+        model = make_model(stock={"return_dict": is_named})
+        assert isinstance(model(**make_batch()), tuple) is not is_named
+        fitted = calibrate(model, make_text(model), [SMALL, LARGE])
+        answers.append((fitted, Cascade(model, SMALL, LARGE, threshold=0.5)(**make_batch(8, 7))))
+    (named, expected), (of_tuples, answer) = answers
+    assert of_tuples == named
+    assert torch.equal(answer.logits, expected.logits)
+
+
 def test_what_a_threshold_costs_and_achieves_is_that_of_a_loop(model):
     text = make_text(model)
     costs = [
