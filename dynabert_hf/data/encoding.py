@@ -114,6 +114,8 @@ def encoded_datasets(
     for name, names in names_of.items():
         dataset = named[name]
         columns.check(name, names, found_in=next(iter(names_of)))
+        if label_column is None:
+            columns.check_labels(name, names, model)
         own = TextColumns(columns.texts, columns.labels if columns.labels in names else None)
         if task_of(model).predicts == "span":
             window = most_tokens(model, tokenizer, WINDOW if max_length is None else max_length)

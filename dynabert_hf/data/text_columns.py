@@ -105,6 +105,19 @@ class TextColumns:
         usual = () if self.labels is None else _usual_columns(model)[1]
         return [each for each in usual if each in names and each not in (self.labels, *self.texts)]
 
+    def check_labels(self, name: str, names: Sequence[str], model: PreTrainedModel) -> None:
+        """Check that another data set calls its labels by no other usual name; it may lack them.
+
+        Raises:
+            ValueError: If it does.
+        """
+        others = self.other_labels(names, model)
+        if others and self.labels not in names:
+            raise ValueError(
+                f"{name} has labels in {others[0]!r}, but another data set has them in {self.labels!r}. Give all data "
+                "sets the same columns, or name the column that counts by label_column."
+            )
+
     def check(self, name: str, names: Sequence[str], *, found_in: str) -> None:
         """Check that another data set has the columns of the texts, too; it may lack that of the labels.
 

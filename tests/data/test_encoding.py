@@ -231,6 +231,24 @@ def test_a_column_that_one_split_lacks_is_named(tokenizer):
         encoded_datasets(named_sets, make_model(), tokenizer)
 
 
+@pytest.mark.parametrize(("first", "second"), [("label", "labels"), ("labels", "label"), ("tags", "ner_tags")])
+def test_labels_under_two_usual_names_are_refused_unless_one_is_named(tokenizer, first, second):
+    """Those of one data set were left out without a word."""
+    of_tokens = "tags" in (first, second)
+    text, labels = ("tokens", [[0], [1]]) if of_tokens else ("text", [0, 1])
+    words = [["w1"], ["w2"]] if of_tokens else ["w1", "w2"]
+    names = {"train_dataset": first, "eval_dataset": second}
+    named_sets = {name: Dataset.from_dict({text: words, column: labels}) for name, column in names.items()}
+    model = make_model(head="ForTokenClassification") if of_tokens else make_model()
+    with pytest.raises(
+        ValueError, match=r"_dataset has labels in '\w+', but another data set has them in '\w+'\. Give"
+    ):
+        encoded_datasets(named_sets, model, tokenizer)
+    data, _ = encoded_datasets(named_sets, model, tokenizer, label_column=second)
+    assert data["eval_dataset"]["labels"][1] == ([-100, 1, -100] if of_tokens else 1)
+    assert "labels" not in data["train_dataset"].column_names
+
+
 def test_labels_to_measure_on_are_found_beside_text_without_labels(tokenizer):
     texts, model = Dataset.from_dict({"text": ["w1", "w2"]}), make_model()
     for name, chosen in (("label", None), ("verdict", "verdict")):
