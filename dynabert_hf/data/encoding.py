@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -16,7 +15,8 @@ from ..messages import get_logger
 from ..task_metrics import IGNORED, problem_type
 from ..tasks import task_of
 from .class_names import class_names, model_names_of, warn_of_other_order
-from .columns import column_names, is_missing, short, values_of
+from .columns import column_names, short, values_of
+from .label_numbers import ids_of, is_given, number_of, numbered, numbers_by_name
 from .questions import INPUTS, WINDOW, Questions
 from .text_columns import TextColumns, is_text
 
@@ -109,8 +109,8 @@ def encoded_datasets(
     config: Any = model.config
     by_number = [each for each in names_of if _called(named[each], columns.labels, config.id2label) is None]
     warn_of_other_order({each: named[each] for each in by_number}, model, column=columns.labels)
-    labelled = [each for each in by_number if columns.labels in names_of[each]]
-    numbered = _numbered({each: values_of(named[each], str(columns.labels)) for each in labelled}, model)
+    labelled = {each: named[each] for each in by_number if columns.labels in names_of[each]}
+    of_numbers = _numbered(labelled, str(columns.labels), model)
     for name, names in names_of.items():
         dataset = named[name]
         columns.check(name, names, found_in=next(iter(names_of)))
@@ -125,7 +125,7 @@ def encoded_datasets(
             questions[name] = Questions.from_rows(dataset, tokenizer, name=name, **asked)
             result[name] = questions[name].dataset
             continue
-        order = list(map(str, sorted(config.id2label))) if name in numbered else None
+        order = list(map(str, sorted(config.id2label))) if name in of_numbers else None
         told: dict[str, Any] = {"label_order": order, "max_length": max_length}
         try:
             examples = encoded(dataset, own, model, tokenizer, **told)
@@ -137,30 +137,14 @@ def encoded_datasets(
     return result, questions
 
 
-def _numbered(given: Mapping[str, list[Any]], model: PreTrainedModel) -> set[str]:
-    """The data sets whose labels are numbers since those of one of them can be nothing else, though `1` is a name, too.
-
-    Args:
-        given: The column of labels of each data set.
-        model: The model, which has a name for each class.
-    """
-    task, config = task_of(model), model.config
-    of_classes = task.predicts == "text" and problem_type(config) == "single_label_classification"
-    if not of_classes and not (task.predicts == "token" and task.head != "ForMaskedLM"):
+def _numbered(named: Mapping[str, Any], column: str, model: PreTrainedModel) -> set[str]:
+    """The data sets of these whose column of labels holds numbers although they may be names of classes, too."""
+    task = task_of(model)
+    of_texts = task.predicts == "text" and problem_type(model.config) == "single_label_classification"
+    if not of_texts and not (task.predicts == "token" and task.head != "ForMaskedLM"):
         return set()
-    names: Any = config.id2label
-    by_name, by_number = _numbers_of(names), {str(number): number for number in names}
-    named, numbered = (
-        {name for name, labels in given.items() if all(_look_up(each, ids) is not None for each in _each_of(labels))}
-        for ids in (by_name, by_number)
-    )
-    return numbered if numbered - named else set()
-
-
-def _each_of(labels: list[Any]) -> list[Any]:
-    """Every label that counts, of a text or of each of its words, once."""
-    flat = (each for label in labels for each in (label if isinstance(label, list) else [label]))
-    return list({str(each): each for each in flat if not is_missing(each) and each not in ("", IGNORED)}.values())
+    names: Any = model.config.id2label
+    return numbered({name: values_of(rows, column) for name, rows in named.items()}, names)
 
 
 def warn_of_other_labels(
@@ -216,7 +200,7 @@ def _labels_of_rows(
     given: list[Any], column: str, model: Any, names: Mapping[int, str], *, needs_labels: bool
 ) -> list[Any]:
     """The labels of all rows; of those that have one, where the others may lack it."""
-    has_label = [not is_missing(label) and label != "" for label in given]
+    has_label = [is_given(label) for label in given]
     if needs_labels and not all(has_label):
         row = has_label.index(False)
         raise ValueError(
@@ -291,7 +275,7 @@ def _tagged(
     if tags is None:
         return _inputs(encoded), None
     flat = [(row, label) for row, own in enumerate(tags) for label in own or () if label != IGNORED]
-    ids = iter(_ids_of([label for _, label in flat], column, names, rows=[row for row, _ in flat]))
+    ids = iter(ids_of([label for _, label in flat], column, names, rows=[row for row, _ in flat]))
     numbers = [None if row is None else [label if label == IGNORED else next(ids) for label in row] for row in tags]
     labels: list[Any] = []
     cut = without_token = 0
@@ -350,28 +334,9 @@ def check_words(words: list[Any], tags: list[Any] | None, column: str, *, needs_
             )
 
 
-def _ids_of(labels: list[Any], column: str, names: Mapping[int, str], *, rows: Sequence[int]) -> list[int | None]:
-    """The number of every label, which stand in these rows: by names if all of them are names, else by numbers.
-
-    Raises:
-        ValueError: If one is neither, or some are names and others numbers.
-    """
-    by_number = {str(number): number for number in names}
-    both = [[_look_up(label, ids) for label in labels] for ids in (_numbers_of(names), by_number)]
-    for found in both:
-        if None not in found:
-            return found
-    unknown = [place for place, ids in enumerate(zip(*both, strict=True)) if ids == (None, None)]
-    place = unknown[0] if unknown else both[0].index(None)
-    raise ValueError(
-        f"Column {column!r} has the label {labels[place]!r} in row {rows[place]}. The model knows {_short(names)}; "
-        "give the names of all labels, or the numbers of all."
-    )
-
-
 def _right_choices(labels: Mapping[int, Any], column: str, numbers: Mapping[int, str]) -> list[Any]:
     """The number of the right choice of every text, of as many as there are, whatever classes the model names."""
-    found = {row: _look_up(label, _numbers_of(numbers)) for row, label in labels.items()}
+    found = {row: number_of(label, numbers_by_name(numbers)) for row, label in labels.items()}
     for row, choice in found.items():
         if choice is None:
             raise ValueError(
@@ -396,29 +361,7 @@ def _label_ids(labels: Mapping[int, Any], column: str, config: Any, known: Mappi
                 "one label, or set problem_type of its configuration to 'multi_label_classification' for several "
                 "labels a row, and to 'regression' for several values."
             )
-    return _ids_of(list(labels.values()), column, known, rows=list(labels))
-
-
-def _numbers_of(names: Mapping[int, str]) -> dict[str, int]:
-    """The number of each name that stands for one class alone."""
-    given = Counter(map(str, names.values()))
-    return {str(name): number for number, name in names.items() if given[str(name)] == 1}
-
-
-def _look_up(label: Any, ids: Mapping[str, int]) -> int | None:
-    return next((ids[text] for text in _spellings(label) if text in ids), None)
-
-
-def _spellings(label: Any) -> list[str]:
-    """What a label may be called: itself as text, but 1.0 also 1, and true, as JSON and csv have it, also True or 1."""
-    text = str(label)
-    if text.lower() in ("true", "false"):
-        return [text, text.lower(), text.title(), str(int(text.lower() == "true"))]
-    try:
-        number = float(text)
-    except ValueError:
-        return [text]
-    return [text, str(int(number))] if number.is_integer() else [text]
+    return ids_of(list(labels.values()), column, known, rows=list(labels))
 
 
 def as_texts(texts: list[Any], column: str) -> list[str]:
