@@ -23,6 +23,7 @@ from transformers import (
     default_data_collator,
 )
 
+from .families import ModelTypeError
 from .task_metrics import (
     Metrics,
     choice_metrics,
@@ -73,7 +74,7 @@ def task_of(model: Any) -> Task:
     A model without a head is a sentence encoder if its configuration holds `sentence_encoder`.
 
     Raises:
-        TypeError: If it has a head that has no task here.
+        ModelTypeError: If it has a head that has no task here.
     """
     if isinstance(model, str):
         names = [model]
@@ -83,7 +84,7 @@ def task_of(model: Any) -> Task:
         for head, task in TASKS.items():
             if name.endswith(head) and not name.endswith("PreTrainedModel"):
                 return SENTENCE_ENCODER if task.predicts == "state" and _makes_vectors(model) else task
-    raise TypeError(
+    raise ModelTypeError(
         f"{names[0]} is no class with a head that is known here. Possible are names that end in "
         f"{', '.join(TASKS)}. Give a model of such a class."
     )

@@ -11,6 +11,7 @@ from sklearn.metrics import f1_score
 from transformers import BertForNextSentencePrediction, BertForTokenClassification, BertTokenizer, EvalPrediction
 
 from dynabert_hf import DynaElectraForPreTraining, task_metrics
+from dynabert_hf.families import ModelTypeError
 from dynabert_hf.task_metrics import has_entities, scores_of_words
 from dynabert_hf.tasks import SENTENCE_ENCODER, TASKS, task_of
 
@@ -51,8 +52,8 @@ def test_a_class_of_the_users_own_has_the_task_of_the_class_that_it_extends():
 
 @pytest.mark.parametrize("model_class", [BertForNextSentencePrediction, DynaElectraForPreTraining])
 def test_a_head_without_a_task_is_refused(model_class):
-    name = model_class.__name__
-    with pytest.raises(TypeError, match=rf"{name} is no class .* Possible are .*ForMaskedLM.*Give"):
+    name = model_class.__name__  # a caller's choice, which the command line tells in one line
+    with pytest.raises(ModelTypeError, match=rf"{name} is no class .* Possible are .*ForMaskedLM.*Give"):
         task_of(model_class)
 
 
