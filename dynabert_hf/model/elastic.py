@@ -29,7 +29,7 @@ Window = tuple[int, int]
 Parts = list[tuple[torch.Tensor, torch.Tensor | None]] | torch.Tensor
 """The leading part of weight and bias of each block of a linear, or `(blocks, inputs, outputs)` of all weights."""
 
-_MOST_PREPARED = 256  # sizes, the trained ones included
+_MOST_PREPARED = 256  # sizes, the trained ones included, which all stay
 _MOST_KEPT = 16  # sizes
 
 
@@ -74,9 +74,9 @@ class ActiveSizes:
         self._kept: dict[PreparedSize, _KeptParts] = {}
         self.prepared: dict[Hashable, PreparedSize] = {}
         self.sharing: Any = None
+        self._num_trained = len(config.subnetworks)
         for size in config.subnetworks:  # so that switching to one takes as little the first time
             self.prepare(size, config.resolve(size))
-        self._num_trained = len(self.prepared)
         self.switch(self.prepare(None, self.stored))
 
     def prepare(self, name: Hashable, layers: Sequence[LayerShape]) -> PreparedSize:

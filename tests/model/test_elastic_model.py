@@ -457,6 +457,15 @@ def test_sizes_that_were_once_asked_for_are_not_kept_for_ever():
     assert model.set_active([LayerShape(0, 1, 1)]).active == (LayerShape(0, 1, 1),)
 
 
+def test_more_sizes_may_be_trained_than_others_are_kept():
+    model = make_model(widths=[number / 200 for number in range(25, 201)], depths=[0.5, 1.0])
+    assert len(model.config.subnetworks) == 352
+    for size in ("w0.133-d1", "w0.5-d0.5"):  # the first belongs to none of them
+        both = [outputs(each.set_active(size), make_batch()) for each in (model, make_model())]
+        assert all(map(torch.equal, *both))
+    assert all(size in model.base_model.active_sizes.prepared for size in model.config.subnetworks)
+
+
 def test_layer_shapes_are_trained_with_the_grid():
     layers = (LayerShape(1, 3, 20), LayerShape(4, 1, 7))
     model = make_model(widths=[0.5, 1.0], depths=[1.0], sizes=[layers])
