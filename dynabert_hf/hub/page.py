@@ -10,13 +10,13 @@ from typing import Any
 
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from ..families import ModelTypeError, check_elastic, elastic_classes
+from ..families import ModelTypeError, check_elastic, elastic_classes, read_config
 from ..messages import require
 from ..model.elastic_model import ElasticModelMixin
 from ..sizes.plots import plot_pareto
 from ..sizes.records import SizeRecord
 from ..tasks import gives_values
-from .playground import Playground
+from .playground import Playground, check_classifies
 
 BY_SIZE, BY_LATENCY = "width and depth", "a latency budget"
 
@@ -48,6 +48,7 @@ def make_page(model: ElasticModelMixin | str | os.PathLike, tokenizer: Any = Non
 
 def _loaded(name: str | os.PathLike) -> ElasticModelMixin:
     assert list(elastic_classes())  # known to the Auto classes from their import on
+    check_classifies((read_config(name).architectures or ["Model"])[0])  # else its head would be random
     model = AutoModelForSequenceClassification.from_pretrained(name)
     if not isinstance(model, ElasticModelMixin):
         raise ModelTypeError(

@@ -151,6 +151,15 @@ def test_a_model_in_memory_has_a_page_named_after_its_class(monkeypatch):
         make_page(labelled_model().to_backbone())
 
 
+def test_a_saved_model_of_another_head_is_refused_and_gets_no_random_one(monkeypatch, tmp_path):
+    monkeypatch.setattr("dynabert_hf.messages.find_spec", lambda name: True)
+    for model in (make_model(head="ForMaskedLM"), make_model(head="ForMaskedLM").bert):
+        model.save_pretrained(tmp_path)
+        make_tokenizer(WORDS).save_pretrained(tmp_path)
+        with pytest.raises(TypeError, match=rf"A {type(model).__name__} does not classify texts"):
+            make_page(tmp_path)
+
+
 def test_a_space_is_published_beside_the_model(hub, folder):
     address = push_folder(folder, "me/reviews", space=True)
     assert "/me/reviews/commit/" in address
