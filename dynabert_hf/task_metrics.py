@@ -171,7 +171,7 @@ def encoder_file(config: Any, name: str) -> Any:
 
 
 def vector_metrics(model: PreTrainedModel) -> Metrics:
-    dims = [dim for dim in getattr(model.config, "matryoshka_dims", None) or () if dim < model.config.hidden_size]
+    dims = getattr(model.config, "matryoshka_dims", None) or ()
     compares_by = encoder_file(model.config, "config_sentence_transformers.json").get("similarity_fn_name")
     similarity = _SIMILARITIES.get(compares_by, _SIMILARITIES["cosine"])
     return partial(_similarity_metrics, tuple(dims), similarity)
@@ -190,7 +190,7 @@ def _similarity_metrics(
     vectors, labels = _first(prediction).astype(np.float64), np.asarray(prediction.label_ids).reshape(-1)
     score = _pair_scores if vectors.ndim == 3 else _neighbour_scores
     found = score(vectors, labels, similarity)
-    for dim in dims:
+    for dim in (each for each in dims if each < vectors.shape[-1]):
         found |= {f"{name}_{dim}": value for name, value in score(vectors[..., :dim], labels, similarity).items()}
     return found
 

@@ -10,7 +10,7 @@ from dynabert_hf.tasks import SENTENCE_ENCODER
 
 
 def metrics_of(vectors, labels, **config):
-    model = SimpleNamespace(config=SimpleNamespace(hidden_size=vectors.shape[-1], **config))
+    model = SimpleNamespace(config=SimpleNamespace(**config))
     return SENTENCE_ENCODER.metrics(model)(EvalPrediction(vectors, labels))
 
 
@@ -28,6 +28,9 @@ def test_pairs_are_measured_by_the_correlation_of_their_cosines():
         found = metrics_of(vectors, scores, matryoshka_dims=[3, 8])
         assert found[f"spearman{suffix}"] == pytest.approx(stats.spearmanr(cosines, scores).statistic, abs=1e-6)
     assert list(found) == ["spearman", "spearman_3"]
+    cut = metrics_of(vectors[..., :4], scores, matryoshka_dims=[3, 6], hidden_size=8)
+    assert list(cut) == ["spearman", "spearman_3"]  # of vectors of 4 numbers the first 6 are no part
+    assert cut["spearman_3"] == found["spearman_3"]
 
 
 def test_retrieval_is_that_of_a_loop_over_texts():

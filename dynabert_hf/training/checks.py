@@ -147,7 +147,7 @@ def check_sentence_encoder(config: Any, args: DynaBertTrainingArguments) -> None
     Raises:
         ValueError: If they ask for labels, or its pooling or its Matryoshka dimensions are not possible.
     """
-    Pooling.of(config)
+    length = min(config.hidden_size, Pooling.of(config).truncate_dim or config.hidden_size)
     if args.label_weight > 0:
         raise ValueError(
             f"label_weight={args.label_weight} was given, but a sentence encoder learns from its teacher alone, and "
@@ -155,7 +155,7 @@ def check_sentence_encoder(config: Any, args: DynaBertTrainingArguments) -> None
         )
     dims = getattr(config, "matryoshka_dims", None)
     if dims is not None:
-        check_matryoshka_dims(dims, config.hidden_size)
+        check_matryoshka_dims(dims, length)
         if args.stage != "finetune" and args.similarity_weight == 0:
             raise ValueError(
                 f"matryoshka_dims={list(dims)} was given with similarity_weight=0, but the first parts of vectors "
@@ -163,16 +163,16 @@ def check_sentence_encoder(config: Any, args: DynaBertTrainingArguments) -> None
             )
 
 
-def check_matryoshka_dims(dims: Any, hidden_size: int) -> None:
-    """Check how many leading numbers of vectors are to be of use alone.
+def check_matryoshka_dims(dims: Any, length: int) -> None:
+    """Check how many leading numbers of vectors of this length are to be of use alone.
 
     Raises:
         ValueError: If one of them is not possible.
     """
-    if not dims or any(not isinstance(dim, int) or not 1 <= dim <= hidden_size for dim in dims):
+    if not dims or any(not isinstance(dim, int) or not 1 <= dim <= length for dim in dims):
         raise ValueError(
-            f"matryoshka_dims={dims!r} is not possible. Vectors have {hidden_size} numbers. Give a list of lengths to "
-            f"which they may be cut, such as [{hidden_size // 2}, {hidden_size // 4}]."
+            f"matryoshka_dims={dims!r} is not possible. Vectors have {length} numbers. Give a list of lengths to "
+            f"which they may be cut, such as [{length // 2}, {length // 4}]."
         )
 
 

@@ -11,7 +11,7 @@ import torch
 from datasets import Dataset, DatasetDict
 from helpers import ROOT
 from helpers.recipes import SETTINGS, run_recipe
-from helpers.sentences import make_encoder, make_pairs, make_texts, save_encoder
+from helpers.sentences import make_encoder, make_pairs, make_texts, save_encoder, write_json
 from helpers.tiny import make_model
 from safetensors.torch import load_file
 from torch.nn.functional import normalize
@@ -293,6 +293,14 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(folder, run, tmp_path):
 def test_what_no_encoder_can_learn_is_refused_before_any_work(folder, tmp_path, change, error):
     with pytest.raises(ValueError, match=error):
         run_recipe(tmp_path, folder, **{"train_dataset": TEXTS, "eval_dataset": PAIRS, **change})
+    assert not (tmp_path / "run").exists()
+
+
+def test_leading_parts_are_no_longer_than_the_vectors_that_an_encoder_cuts(tmp_path):
+    folder = save_encoder(tmp_path / "encoder")
+    write_json(tmp_path / "encoder" / "config_sentence_transformers.json", {"truncate_dim": 12})
+    with pytest.raises(ValueError, match=r"matryoshka_dims=\[16\] is not possible. Vectors have 12 numbers"):
+        run_recipe(tmp_path, folder, train_dataset=TEXTS, matryoshka_dims=[16])
     assert not (tmp_path / "run").exists()
 
 
