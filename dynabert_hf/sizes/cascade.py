@@ -69,12 +69,16 @@ class CascadeRecord(SizeRecord):
     __hash__ = SizeRecord.__hash__
 
     def __str__(self) -> str:
-        return self.name
+        return f"{self._sizes}@{self.threshold:.4g}"
 
     @property
     def name(self) -> str:
-        """Both sizes and the threshold, as in `w0.25-d0.5>w0.75-d1@0.9`."""
-        return f"{size_name(as_size(self.small))}>{size_name(self.size)}@{self.threshold:.4g}"
+        """Both sizes and the threshold in all its digits, as in `w0.25-d0.5>w0.75-d1@0.9`."""
+        return f"{self._sizes}@{self.threshold}"
+
+    @property
+    def _sizes(self) -> str:
+        return f"{size_name(as_size(self.small))}>{size_name(self.size)}"
 
     @property
     def outcomes(self) -> tuple[tuple[float, float], ...]:

@@ -17,6 +17,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from dynabert_hf import CascadeRecord, LatencyController, ServingTarget, SizeRecord, SubNetwork
 from dynabert_hf import measure_cascade as measure
+from dynabert_hf.sizes.serving import ServingReport
 
 spec = importlib.util.spec_from_file_location("serving_example", Path(__file__).parents[2] / "examples" / "serving.py")
 example = sys.modules["serving_example"] = importlib.util.module_from_spec(spec)
@@ -67,6 +68,19 @@ def test_the_example_serves_by_two_sizes_too(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         example.main([str(tmp_path), "--port", "0", *cascade[:3]])
     assert "--cascade and --file go together" in capsys.readouterr().err
+
+
+def test_cascades_of_nearly_the_same_threshold_are_told_apart_and_none_of_their_requests_is_lost():
+    near = [
+        CascadeRecord("w1-d1", {"accuracy": 0.9}, {}, small="w0.25-d0.5", threshold=threshold)
+        for threshold in (0.99996171, 0.99998, 1.0)
+    ]
+    report = ServingReport(
+        near[0], None, None, served=dict(zip(near, (7, 2, 1), strict=True)), changes=0, mean_metric=0.9
+    )
+    told = example.describe(report)
+    assert told["active"] == "w0.25-d0.5>w1-d1@0.99996171"
+    assert list(told["served"].values()) == [7, 2, 1]
 
 
 def test_an_answer_of_a_cascade_names_the_size_that_gave_it(tmp_path):
