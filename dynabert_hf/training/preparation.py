@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from numbers import Integral
 from typing import Any
@@ -17,6 +17,7 @@ from ..data.columns import column_names, draw, label_column, lacks_labels
 from ..data.fingerprints import fingerprint_of_rows, fingerprint_of_weights
 from ..data.inputs import check_paddable
 from ..data.labels import are_multi_hot, check_labels
+from ..data.pooling import Pooling
 from ..families import elastic_class_of
 from ..messages import get_logger
 from ..model.subnetwork import SubNetwork
@@ -173,6 +174,7 @@ class Recipe:
                 **{name: getattr(self.config, name) for name in (*GRID, *self.dropout_of_teacher)},
                 "problem_type": problem_type(self.config),  # stock's forward pass notes it once it sees labels
                 "matryoshka_dims": getattr(self.config, "matryoshka_dims", None),
+                "pooling": asdict(Pooling.of(self.config)) if is_sentence_encoder(self.teacher) else None,
                 self.importance.name: fingerprint_of_rows(self.importance.dataset),
                 "max_importance_samples": self.importance.max_samples,
                 "importance_labels": self.importance.labels,

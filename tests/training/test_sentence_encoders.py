@@ -37,16 +37,20 @@ def folder(tmp_path_factory):
 def run(folder, tmp_path_factory):
     """A run with Matryoshka dimensions, in its folder, with its result."""
     path = tmp_path_factory.mktemp("runs")
-    result = train_dynabert(
-        folder,
+    return path, call(folder, path)
+
+
+def call(encoder, output_dir):
+    """The recipe on an encoder, with Matryoshka dimensions."""
+    return train_dynabert(
+        encoder,
         train_dataset=TEXTS,
         eval_dataset=PAIRS,
         matryoshka_dims=[8],
-        output_dir=path,
+        output_dir=output_dir,
         **SIX_SIZES,
         **{**SETTINGS, "learning_rate": 1e-3, "max_steps": 4},
     )
-    return path, result
 
 
 def cosine(one, other):
@@ -275,6 +279,12 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(folder, run, tmp_path):
     assert all(torch.equal(one[name], other[name]) for name in one)
     tables = [json.loads((Path(path) / "model" / "results.json").read_text()) for path in (run[0], tmp_path)]
     assert tables[0]["sub_networks"] == tables[1]["sub_networks"]
+
+
+@pytest.mark.parametrize("change", [{"mode": "cls"}, {"normalize": False}])
+def test_the_folder_of_a_run_is_refused_to_an_encoder_that_pools_its_states_otherwise(run, tmp_path, change):
+    with pytest.raises(ValueError, match=r"holds a run with \{'pooling': "):
+        call(save_encoder(tmp_path / "other", **change), run[0])
 
 
 @pytest.mark.parametrize(
