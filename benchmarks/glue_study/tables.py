@@ -341,16 +341,33 @@ def cost(view):
     return "What training costs", markdown([*headings, "a rival for every size, s", "ratio"], rows)
 
 
+def teachers(view):
+    """The teachers of each backbone against those of the first, such as `minilm minilm-tuned`."""
+    first, *others = view.backbones
+    rows = []
+    for backbone in others:
+        rows += _full_models(view, backbone, [(backbone, "teacher"), (first, "teacher")])
+    return "Teachers", markdown(["model", "task", f"teacher of {first}", "its own teacher", "its own ahead by"], rows)
+
+
 def int8(view):
     """The full model, and what int8 does to it."""
     rows = []
     for backbone in view.backbones:
-        for task in view.tasks:
-            teacher, small = (view.each(task, backbone, name) for name in ("teacher", "int8"))
-            if teacher and small:
-                both = [mean_and_deviation(100 * np.array(view.values(jobs, "model"))) for jobs in (teacher, small)]
-                rows.append([backbone, task, *both, view.claim([view.pair(task, small, "model", teacher, "model")])])
+        rows += _full_models(view, backbone, [(backbone, "int8"), (backbone, "teacher")])
     return "The full model in int8", markdown(["model", "task", "float32", "int8", "int8 ahead by"], rows)
+
+
+def _full_models(view, name, kinds):
+    """How far full models of the first of two kinds, of a backbone and a name, are ahead: by task, and in the mean."""
+    rows, pairs = [], []
+    for task in view.tasks:
+        ours, theirs = (view.each(task, *kind) for kind in kinds)
+        if ours and theirs:
+            both = [mean_and_deviation(100 * np.array(view.values(jobs, "model"))) for jobs in (theirs, ours)]
+            pairs.append(view.pair(task, ours, "model", theirs, "model"))
+            rows.append([name, task, *both, view.claim(pairs[-1:])])
+    return [*rows, [name, "mean of tasks", "", "", view.claim(pairs)]] if len(pairs) > 1 else rows
 
 
 def markdown(headings, rows):
@@ -373,5 +390,6 @@ TABLES = {
     "specialised": specialised,
     "specialised-views": specialised_views,
     "cost": cost,
+    "teachers": teachers,
     "int8": int8,
 }

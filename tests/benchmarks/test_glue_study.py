@@ -3,6 +3,7 @@
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from benchmarks.glue_study.running import complete, lacking, rank
 from benchmarks.glue_study.smoke import smoke_plan
 from benchmarks.glue_study.statistics import Pair, bootstrap
 from benchmarks.glue_study.study import Study
-from benchmarks.glue_study.tables import View
+from benchmarks.glue_study.tables import TABLES, View
 
 RANDOM = np.random.default_rng(0)
 
@@ -171,6 +172,37 @@ def test_the_table_of_held_out_rows_asks_for_the_arms_and_rivals_that_are_named(
     assert asked_for() == {"arm/long/0.0004", "arm/long-views/0.0004", *views}
     assert asked_for("--ideas", "long-views", "--rivals", "alone") == {"arm/long-views/0.0004"}
     assert asked_for("--ideas", "own", "--rivals", "alone-views") == views
+
+
+def test_full_models_are_compared_by_task_and_in_the_mean(tmp_path):
+    results = Results(tmp_path)
+    study, labels = Study(PLAN, tmp_path, results, {}, dict.fromkeys(PLAN.tasks, 9)), np.arange(8) % 2
+
+    def record(task, backbone, name, wrong):
+        for seed in (0, 1):
+            answers = {"labels": labels, "model.prediction": np.where(np.arange(8) < wrong, 1 - labels, labels)}
+            numbers = {"sizes": {"model": {"divergence": 0, "metric": 1 - wrong / 8}}}
+            results.record(Job(task, backbone, "score", seed, name), numbers, answers)
+
+    wrong = {"sst2": (4, 2, 3), "rte": (3, 3, 1)}
+    for task, (first, own, quantised) in wrong.items():
+        record(task, "minilm", "teacher", first)
+        record(task, "minilm-tuned", "teacher", own)
+        record(task, "minilm-tuned", "int8", quantised)
+    view = View(study, ["sst2", "rte"], ["minilm", "minilm-tuned"], [0, 1])
+    lines = [line.split(" | ")[1:] for line in TABLES["teachers"](view)[1].splitlines()[2:]]
+    assert [[each.split(" ")[0] for each in line] for line in lines] == [
+        ["sst2", "50.0", "75.0", "+25.0"],
+        ["rte", "62.5", "62.5", "+0.0"],
+        ["mean", "", "", "+12.5"],
+    ]
+    view = replace(view, backbones=["minilm-tuned"])
+    lines = [line.split(" | ")[1:] for line in TABLES["int8"](view)[1].splitlines()[2:]]
+    assert [[each.split(" ")[0] for each in line] for line in lines] == [
+        ["sst2", "75.0", "62.5", "-12.5"],
+        ["rte", "62.5", "87.5", "+25.0"],
+        ["mean", "", "", "+6.2"],
+    ]
 
 
 class Noted(Study):
