@@ -96,14 +96,14 @@ class TorchRunner:
         self._run = torch.compile(model, dynamic=False) if compiled else model
 
     def __call__(self, input_ids: torch.Tensor) -> Any:
+        mask = {"attention_mask": torch.ones_like(input_ids)} if input_ids.ndim == 3 else {}  # for ModernBERT's choices
         with torch.inference_mode():
-            return self._run(input_ids=input_ids)
+            return self._run(input_ids=input_ids, **mask)
 
     def peak_memory_mb(self, input_ids: torch.Tensor) -> float:
         """Weights and buffers, and the most that one forward pass holds besides at any moment."""
         tensors = {tensor.data_ptr(): tensor.nbytes for tensor in (*self.model.parameters(), *self.model.buffers())}
-        with torch.inference_mode():
-            peak = peak_allocation(lambda: self._run(input_ids=input_ids), input_ids.device)
+        peak = peak_allocation(lambda: self(input_ids), input_ids.device)
         return (sum(tensors.values()) + peak) / 2**20
 
 

@@ -10,7 +10,8 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from helpers.tiny import make_model
+from helpers.backbones import make_backbone
+from helpers.tiny import make_batch, make_model
 from torch.utils.flop_counter import FlopCounterMode
 
 from dynabert_hf import (
@@ -79,6 +80,18 @@ def test_latency_is_measured_for_every_head(family, head):
     assert counter.get_total_flops() == count_flops(model, batch_size=3, sequence_length=5)
     (profile,) = measure_latency(model, ["w0.5-d0.5"], sequence_length=5, rounds=1, dtype="bfloat16")
     assert profile.setting["dtype"] == "bfloat16"
+
+
+def test_a_head_that_takes_the_mean_of_choices_by_their_mask_is_measured():
+    model = make_backbone("ModernBert", "ForMultipleChoice", classifier_pooling="mean")
+    choices = make_batch(choices=1)["input_ids"]
+    with prepared(model, ["w0.5-d0.5"], runtime="torch", dtype="float32") as [runner]:
+        measured = runner(choices).logits
+    with torch.no_grad(), model.subnetwork("w0.5-d0.5"):
+        expected = model(input_ids=choices, attention_mask=torch.ones_like(choices)).logits
+    torch.testing.assert_close(measured, expected, rtol=0, atol=1e-4)  # the rounding of a large residual
+    [record] = measure_latency(model, ["w0.5-d0.5"], sequence_length=9, rounds=1)
+    assert record.latency_ms > 0
 
 
 def test_memory_holds_the_weights_and_the_states_of_a_pass():
