@@ -130,8 +130,7 @@ def tokenised(splits, encoder, data_args):
     for split, rows in splits.items():
         given = {"model": encoder.model, "tokenizer": encoder.tokenizer, "max_length": data_args.max_seq_length}
         if split == "train":
-            rows = rows.remove_columns([each for each in rows.column_names if each == label])
-            encoded[split] = texts_to_learn(split, rows, **given, text_columns=texts)
+            encoded[split] = texts_to_learn(split, rows, **given, text_columns=texts, label_column=label)
         else:
             own = texts if texts and set(texts) <= set(rows.column_names) else None
             encoded[split] = texts_to_measure(split, rows, **given, text_columns=own, label_column=label)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from transformers import PreTrainedModel
@@ -37,14 +36,14 @@ def read_datasets(
     Raises:
         ValueError: If a row cannot be read, or a sentence encoder has no texts or no tokenizer.
     """
-    how: dict[str, Any] = {"text_columns": text_columns, "max_length": max_length}
+    how: dict[str, Any] = {"text_columns": text_columns, "label_column": label_column, "max_length": max_length}
     if is_sentence_encoder(model):
-        read = {"eval_dataset": partial(texts_to_measure, label_column=label_column)}
+        read = {"eval_dataset": texts_to_measure}
         return {
             name: read.get(name, texts_to_learn)(name, dataset, model, tokenizer, **how)
             for name, dataset in named.items()
         }, None
     if tokenizer is None or has_own_batches or not task_of(model).label_names:
         return dict(named), None
-    datasets, questions = encoded_datasets(named, model, tokenizer, label_column=label_column, **how)
+    datasets, questions = encoded_datasets(named, model, tokenizer, **how)
     return datasets, questions["eval_dataset"].metrics if "eval_dataset" in questions else None

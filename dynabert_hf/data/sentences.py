@@ -24,6 +24,7 @@ def texts_to_learn(
     tokenizer: PreTrainedTokenizerBase | None,
     *,
     text_columns: Sequence[str] | None = None,
+    label_column: str | None = None,
     max_length: int | None = None,
 ) -> Any:
     """Tokenised texts of a data set, each once; data that are tokenised stay as they are.
@@ -34,6 +35,7 @@ def texts_to_learn(
         model: The sentence encoder.
         tokenizer: Its tokenizer.
         text_columns: The columns of text; None: all that hold text.
+        label_column: A column that holds no texts to learn; None: those of `SCORE_COLUMNS`.
         max_length: Tokens of a text at most; None: as many as the encoder takes.
 
     Raises:
@@ -41,7 +43,8 @@ def texts_to_learn(
     """
     if dataset is None or "input_ids" in column_names(dataset):
         return dataset
-    texts = [text for own in _text_columns(name, dataset, wanted=text_columns).values() for text in own]
+    columns = _text_columns(name, dataset, label=label_column, wanted=text_columns)
+    texts = [text for own in columns.values() for text in own]
     return datasets.Dataset.from_dict(tokenised(list(dict.fromkeys(texts)), model, tokenizer, max_length=max_length))
 
 

@@ -15,6 +15,7 @@ from transformers import BertModel, GPT2Config, RobertaConfig, RobertaModel, Rob
 
 from dynabert_hf import DynaBertModel
 from dynabert_hf.data.pooling import Pooling, sentence_vectors
+from dynabert_hf.data.reading import read_datasets
 from dynabert_hf.data.sentence_encoder import SentenceEncoder
 from dynabert_hf.data.sentences import texts_to_learn, texts_to_measure, tokenised
 
@@ -312,6 +313,14 @@ def test_what_a_row_or_its_class_is_called_is_no_text(encoder, other):
     assert measured["input_ids"] == [[2, 6, 7, 8, 3], [2, 6, 7, 9, 3]]
     assert measured["labels"] == [0, 1]
     assert texts_to_learn("train", rows, encoder.model, encoder.tokenizer)["input_ids"] == measured["input_ids"]
+
+
+def test_a_named_column_of_labels_is_no_text_to_learn(encoder):
+    rows = [{"text": f"w{number}", "intent": "w9"} for number in (3, 4)]
+    named = {"train_dataset": rows, "eval_dataset": rows}
+    read, _ = read_datasets(named, encoder.model, encoder.tokenizer, label_column="intent")
+    assert list(read["train_dataset"]["input_ids"]) == [[2, 6, 7, 8, 3], [2, 6, 7, 9, 3]]
+    assert list(read["eval_dataset"]["labels"]) == [0, 0]
 
 
 def test_named_columns_alone_are_read_and_cut(encoder):
