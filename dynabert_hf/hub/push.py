@@ -28,6 +28,8 @@ from .card_example import place_in_code
 from .facts import ModelCardFacts
 from .space import check_space, push_space
 
+UNCHANGED = "Nothing on this machine was changed."
+
 
 def push_subnetworks(
     model: ElasticModelMixin,
@@ -86,11 +88,12 @@ def push_subnetworks(
                 if branch:
                     api.create_branch(place, branch=branch, exist_ok=True)
                 message = f"Add size {name}"
-                done[name] = str(
-                    api.upload_folder(repo_id=place, folder_path=folder, revision=branch, commit_message=message)
-                )
+                to: dict[str, Any] = {"repo_id": place, "revision": branch}
+                done[name] = str(api.upload_folder(folder_path=folder, commit_message=message, **to))
             except NETWORK_ERRORS as error:
-                raise _push_error(place, error, done=list(done), left=list(wanted)[len(done) :]) from error
+                before, left = (", ".join(names) or "none" for names in (done, list(wanted)[len(done) :]))
+                state = f"Pushed before: {before}; not pushed: {left}. {UNCHANGED}"
+                raise push_error(place, error, state=state) from error
     return done
 
 
@@ -156,7 +159,7 @@ def push_folder(
             if file.is_file() and not _stays_at_home(name):
                 files.setdefault(name, file)
         card = files.pop(Path("README.md"), None)
-        operations = [
+        operations: list[Any] = [
             huggingface_hub.CommitOperationAdd(name.as_posix(), str(file)) for name, file in sorted(files.items())
         ]
         try:
@@ -170,7 +173,7 @@ def push_folder(
             if space:
                 push_space(api, repo_id, private=private)
         except NETWORK_ERRORS as error:
-            raise _push_error(repo_id, error) from error
+            raise push_error(repo_id, error, state=UNCHANGED) from error
     return done.commit_url
 
 
@@ -198,11 +201,17 @@ def _shell_of(folder: Path) -> ElasticModelMixin:
     return model
 
 
-def _push_error(repo_id: str, error: Exception, *, done: Iterable = (), left: Iterable = ()) -> ConnectionError:
-    done, left = ", ".join(map(str, done)), ", ".join(map(str, left))
-    state = f" Pushed before: {done or 'none'}; not pushed: {left}." if left else ""
+def push_error(repo_id: str | None, error: Exception, *, state: str) -> ConnectionError:
+    """What to say of a push that failed.
+
+    Args:
+        repo_id: Where to; None: nobody knows yet.
+        error: What huggingface_hub raised.
+        state: What is true of this machine and of the Hub now, in sentences.
+    """
+    where = f"to {repo_id!r}" if repo_id else "to the Hub"
     return ConnectionError(
-        f"Pushing to {repo_id!r} failed: {str(error).rstrip('.')}.{state} Nothing on this machine was changed. See "
-        "whether the network, the token (`hf auth login`) and your rights to the repository are in order, and call "
-        "again: what the Hub has already is not sent twice."
+        f"Pushing {where} failed: {str(error).rstrip('.')}. {state} See whether the network, the token (`hf auth "
+        "login`) and your rights to the repository are in order, and call again: what the Hub has already is not sent "
+        "twice."
     )

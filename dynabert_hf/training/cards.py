@@ -11,11 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import create_branch
 from transformers import TrainerCallback
 
 from ..hub.card import foreign_page, write_model_card
 from ..hub.facts import ModelCardFacts
+from ..hub.push import push_error
 from ..messages import get_logger
+from ..model.shipping import NETWORK_ERRORS
 from ..sizes.evaluation import keep_measured
 from ..sizes.metrics import directions_by_name, told_directions
 from .result import RecipeResult, count_rows
@@ -26,6 +29,9 @@ logger = get_logger(__name__)
 
 class CardTrainer(SizeEvaluation):
     """A trainer of an elastic model that writes the model card."""
+
+    _revision: str | None = None
+    """The branch of the last push."""
 
     def remember_metrics(self) -> None:
         """Store what was measured of the weights as they are in the configuration of the model, in place.
@@ -59,6 +65,39 @@ class CardTrainer(SizeEvaluation):
         if not self.is_in_train:
             self.remember_metrics()
         super().save_model(output_dir, _internal_call)
+
+    def push_to_hub(
+        self,
+        commit_message: str | None = "End of training",
+        blocking: bool = True,
+        token: str | None = None,
+        revision: str | None = None,
+        private: bool | None = None,
+        **card: Any,
+    ) -> Any:
+        """Push as transformers does, with the card and the code, to a branch that is made if it does not exist.
+
+        Args:
+            commit_message: Title of the commit.
+            blocking: Whether to wait until it is done.
+            token: Access token; None: that of the arguments, or the one that `hf auth login` stored.
+            revision: The branch; None: that of the arguments.
+            private: Whether a repository that does not exist yet is made private.
+            **card: What `create_model_card` takes.
+
+        Raises:
+            ConnectionError: If the Hub cannot be reached or refuses.
+        """
+        self._revision, token = revision or self.args.hub_revision, token or self.args.hub_token
+        try:
+            if self.hub_model_id is None:
+                self.init_hf_repo(token=token, private=private)
+            if self._revision and self.is_world_process_zero():
+                create_branch(str(self.hub_model_id), branch=self._revision, token=token, exist_ok=True)
+            return super().push_to_hub(commit_message, blocking, token, self._revision, private, **card)
+        except NETWORK_ERRORS as error:
+            state = f"What was saved lies in {str(self.args.output_dir)!r}."
+            raise push_error(self.hub_model_id or self.args.hub_model_id, error, state=state) from error
 
     def create_model_card(  # type: ignore[override]
         self,
@@ -97,6 +136,7 @@ class CardTrainer(SizeEvaluation):
             "tags": tuple(_as_list(tags)),
             "title": model_name,
             "model_id": self.hub_model_id,
+            "revision": (self._revision or self.args.hub_revision) if self.hub_model_id else None,
             "train_rows": count_rows(self.train_dataset),
             "eval_rows": self.eval_rows,
             "base_model": finetuned_from or model.config.name_or_path,

@@ -273,8 +273,13 @@ class RecoverableTrainer(Trainer):
         return str(Path(folder) / ASIDE) if self._is_saving else folder
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        if not self._is_saving:
-            super()._push_from_checkpoint(checkpoint_folder)
+        """Push a whole checkpoint as transformers does, with the code that lies in it."""
+        if self._is_saving:
+            return
+        if self.args.should_save:
+            for file in Path(checkpoint_folder).glob("*.py"):
+                shutil.copyfile(file, Path(str(self.args.output_dir)) / file.name)
+        super()._push_from_checkpoint(checkpoint_folder)
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         """Write a checkpoint aside, and give it its name when it is whole; only then are older ones removed.

@@ -158,9 +158,11 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer, TaughtTrainer):
         return {**{name: getattr(args, name) for name in named}, **grid, **of_teacher}
 
     def save_beside(self, checkpoint: Path) -> None:
-        """Put the projections of this training into a checkpoint, if it has some."""
+        """Put the projections of this training into a checkpoint, if it has some, and the code if it is pushed."""
         if self._projections is not None:
             save_file(self._projections.state_dict(), checkpoint / PROJECTIONS)
+        if self.args.push_to_hub and (checkpoint / "config.json").exists():
+            self.model.save_code(checkpoint)
 
     def load_beside(self, checkpoint: Path) -> None:
         """Take the projections from a checkpoint that training goes on from."""

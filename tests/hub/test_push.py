@@ -30,6 +30,7 @@ from dynabert_hf import (
 )
 from dynabert_hf.hub.card import write_model_card
 from dynabert_hf.hub.push import push_folder, push_subnetworks
+from dynabert_hf.training.checkpoints import broken_part
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.filterwarnings(
@@ -353,32 +354,62 @@ def test_failure_between_sizes_names_what_is_done(hub, monkeypatch):
         push_subnetworks(make_model(), "me/model", ["w0.25-d0.5", "w0.5-d0.5", "w1-d0.5"])
 
 
-def test_trainer_pushes_code_and_no_token(hub, tmp_path, caplog):
-    caplog.set_level(logging.DEBUG)
+def make_trainer(folder, model=None, **given):
     batch = make_batch(batch=4)
     rows = [
         {"input_ids": ids, "attention_mask": mask, "labels": torch.tensor(number % 3)}
         for number, (ids, mask) in enumerate(zip(batch["input_ids"], batch["attention_mask"], strict=True))
     ]
-    args = DynaBertTrainingArguments(
-        str(tmp_path / "run"),
-        stage="finetune",
-        max_steps=1,
-        use_cpu=True,
-        report_to="none",
-        disable_tqdm=True,
-        hub_model_id="me/trained",
-        hub_token=TOKEN,
-    )
-    trainer = DynaBertTrainer(make_model(), None, args, train_dataset=rows, processing_class=make_tokenizer())
+    settings = {"stage": "finetune", "max_steps": 1, "use_cpu": True, "report_to": "none", "disable_tqdm": True}
+    args = DynaBertTrainingArguments(str(folder), **settings, hub_model_id="me/trained", hub_token=TOKEN, **given)
+    return DynaBertTrainer(model or make_model(), None, args, train_dataset=rows, processing_class=make_tokenizer())
+
+
+def test_trainer_pushes_code_and_no_token(hub, tmp_path, caplog):
+    caplog.set_level(logging.DEBUG)
+    trainer = make_trainer(tmp_path / "run")
     trainer.train()
     trainer.push_to_hub()
     files = hub.files("me/trained")
     assert {"README.md", "config.json", "model.safetensors", "tokenizer.json", "elastic_model.py"} <= set(files)
     assert json.loads(files["config.json"])["auto_map"]["AutoModel"] == "modeling_dynabert.DynaBertModel"
-    assert args.hub_token == TOKEN
+    assert trainer.args.hub_token == TOKEN
     for name, content in files.items():
         assert TOKEN.encode() not in content, name
     assert TOKEN not in caplog.text
     loaded = DynaBertForSequenceClassification.from_pretrained("me/trained")
     assert torch.equal(loaded.classifier.weight, trainer.model.classifier.weight)
+
+
+def test_what_a_trainer_pushes_while_training_has_its_code(hub, tmp_path):
+    saves = {"save_strategy": "steps", "save_steps": 1, "hub_strategy": "checkpoint"}
+    trainer = make_trainer(tmp_path / "run", push_to_hub=True, **saves)
+    trainer.train()
+    files, code = hub.files("me/trained"), {"elastic_model.py", "modeling_dynabert.py"}
+    assert code <= set(files)
+    assert {f"last-checkpoint/{name}" for name in code} <= set(files)
+    for config in ("config.json", "last-checkpoint/config.json"):
+        assert json.loads(files[config])["auto_map"]["AutoModel"] == "modeling_dynabert.DynaBertModel"
+    assert broken_part(tmp_path / "run" / "checkpoint-1") is None
+
+
+@pytest.mark.parametrize("given", [{"hub_revision": "draft"}, {}], ids=["by the arguments", "by the call"])
+def test_a_trainer_makes_the_branch_that_it_pushes_to_and_its_card_names_it(hub, tmp_path, given):
+    trainer = make_trainer(tmp_path / "run", **given)
+    trainer.train()
+    trainer.push_to_hub(revision=None if given else "draft")
+    assert set(hub.repositories["me/trained"].refs) == {"main", "draft"}
+    assert not hub.files("me/trained")
+    card = hub.files("me/trained", "draft")["README.md"].decode()
+    assert card.count('"me/trained", revision="draft"') == 2
+
+
+@pytest.mark.parametrize("kind", ["create", "commit"])
+def test_network_failure_of_a_trainer_is_explained_and_the_retry_works(hub, tmp_path, kind):
+    trainer = make_trainer(tmp_path / "run")
+    hub.failures[kind] = 1000
+    with pytest.raises(ConnectionError, match=r"'me/trained' failed: .*What was saved lies in .*run'\. See whether"):
+        trainer.push_to_hub()
+    hub.failures[kind] = 0
+    trainer.push_to_hub()
+    assert "model.safetensors" in hub.files("me/trained")
