@@ -15,11 +15,11 @@ import huggingface_hub
 import torch
 import transformers
 from huggingface_hub import HfApi
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.utils import filter_repo_objects, validate_repo_id
 
 from ..families import check_elastic, check_model_folder, parsed_sizes
 from ..model.elastic_model import ElasticModelMixin
-from ..model.shipping import NETWORK_ERRORS
+from ..model.shipping import NETWORK_ERRORS, WEIGHT_FILES
 from ..model.subnetwork import Size, size_name
 from ..sizes.evaluation import stored_metrics
 from ..sizes.records import SizeRecord
@@ -88,7 +88,7 @@ def push_subnetworks(
                 if branch:
                     api.create_branch(place, branch=branch, exist_ok=True)
                 message = f"Add size {name}"
-                to: dict[str, Any] = {"repo_id": place, "revision": branch}
+                to: dict[str, Any] = {"repo_id": place, "revision": branch, "delete_patterns": WEIGHT_FILES}
                 done[name] = str(api.upload_folder(folder_path=folder, commit_message=message, **to))
             except NETWORK_ERRORS as error:
                 before, left = (", ".join(names) or "none" for names in (done, list(wanted)[len(done) :]))
@@ -169,6 +169,9 @@ def push_folder(
                 operations.append(huggingface_hub.CommitOperationAdd(card.name, text))
             if revision:
                 api.create_branch(repo_id, branch=revision, exist_ok=True)
+            known = filter_repo_objects(api.list_repo_files(repo_id, revision=revision), allow_patterns=WEIGHT_FILES)
+            stale = [name for name in known if Path(name) not in files]
+            operations += map(huggingface_hub.CommitOperationDelete, stale)
             done = api.create_commit(repo_id, operations, commit_message=commit_message, revision=revision)
             if space:
                 push_space(api, repo_id, private=private)

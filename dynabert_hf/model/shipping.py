@@ -30,6 +30,9 @@ SENTENCE_ENCODER_FILES = (
 )
 """The files of sentence-transformers beside a model, which its configuration may hold."""
 
+WEIGHT_FILES = ["model.safetensors", "model.safetensors.index.json", "model-?????-of-?????.safetensors"]
+"""Weights, whole or in shards: whole ones of an earlier push would be loaded in the place of new shards."""
+
 NETWORK_ERRORS: Any = (OSError, RuntimeError, HfHubHTTPError.__bases__[0])
 """What huggingface_hub raises when a push fails; the last is the base of all errors of its HTTP library."""
 
@@ -102,21 +105,15 @@ def push(
         repo_id = create_repo(repo_id, private=private, token=token, exist_ok=True).repo_id
         if revision and not revision.startswith("refs/pr"):  # as transformers does
             create_branch(repo_id, branch=revision, token=token, exist_ok=True)
+        place: dict[str, Any] = {"repo_id": repo_id, "revision": revision, "token": token}
         if tags:  # in the same commit, on the card of this branch, which need not be that of main
-            file: dict[str, Any] = {"filename": "README.md", "revision": revision, "token": token}
-            known = file_exists(repo_id, **file)
-            card: Any = ModelCard.load(hf_hub_download(repo_id, **file)) if known else ModelCard("---\n\n---\n")
+            file = {"filename": "README.md", **place}
+            card: Any = ModelCard.load(hf_hub_download(**file)) if file_exists(**file) else ModelCard("---\n\n---\n")
             card.data.tags = list(dict.fromkeys([*(card.data.tags or ()), *tags]))
             card.save(Path(folder) / "README.md")
-        return upload_folder(
-            repo_id=repo_id,
-            folder_path=folder,
-            token=token,
-            revision=revision,
-            create_pr=create_pr,
-            commit_message=commit_message,
-            commit_description=commit_description,
-        )
+        stale = WEIGHT_FILES if (Path(folder) / "config.json").exists() else None  # beside an adapter they stay
+        told: dict[str, Any] = {"commit_message": commit_message, "commit_description": commit_description}
+        return upload_folder(folder_path=folder, create_pr=create_pr, delete_patterns=stale, **told, **place)
     except NETWORK_ERRORS as error:
         raise ConnectionError(
             f"Pushing to {repo_id!r} failed: {str(error).rstrip('.')}. The model is as it was. See whether the "

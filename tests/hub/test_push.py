@@ -30,6 +30,7 @@ from dynabert_hf import (
 )
 from dynabert_hf.hub.card import write_model_card
 from dynabert_hf.hub.push import push_folder, push_subnetworks
+from dynabert_hf.model.shipping import push
 from dynabert_hf.training.checkpoints import broken_part
 
 ROOT = Path(__file__).parents[2]
@@ -413,3 +414,38 @@ def test_network_failure_of_a_trainer_is_explained_and_the_retry_works(hub, tmp_
     hub.failures[kind] = 0
     trainer.push_to_hub()
     assert "model.safetensors" in hub.files("me/trained")
+
+
+@pytest.mark.parametrize("first", [None, "50KB"], ids=["whole", "sharded"])
+@pytest.mark.parametrize("by", ["model", "folder"])
+def test_weights_of_an_earlier_push_are_not_loaded_in_the_place_of_new_ones(hub, tmp_path, by, first):
+    model, sizes = make_model(), {None: {}, "50KB": {"max_shard_size": "50KB"}}
+    second = "50KB" if first is None else None
+    model.push_to_hub("me/model", **sizes[first])
+    with torch.no_grad():
+        model.classifier.weight += 1
+    if by == "model":
+        model.push_to_hub("me/model", **sizes[second])
+    else:
+        model.save_pretrained(tmp_path / "model", **sizes[second])
+        push_folder(tmp_path / "model", "me/model")
+    model.save_pretrained(tmp_path / "alone", **sizes[second])
+    weights = {path.name for path in (tmp_path / "alone").glob("model*")}
+    assert {name for name in hub.files("me/model") if name.startswith("model") and ".safetensors" in name} == weights
+    loaded = DynaBertForSequenceClassification.from_pretrained("me/model")
+    assert torch.equal(loaded.classifier.weight, model.classifier.weight)
+
+
+def test_a_size_takes_the_place_of_the_weights_of_all_sizes_on_its_branch(hub):
+    model = make_model()
+    model.push_to_hub("me/model", max_shard_size="50KB")
+    push_subnetworks(model, "me/model", ["w0.5-d0.5"])
+    assert [name for name in hub.files("me/model", "w0.5-d0.5") if ".safetensors" in name] == ["model.safetensors"]
+    assert len([name for name in hub.files("me/model") if ".safetensors" in name]) > 2
+
+
+def test_a_pushed_adapter_leaves_the_weights_of_the_model(hub, tmp_path):
+    make_model().push_to_hub("me/model")
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"an adapter")
+    push(tmp_path, "me/model")
+    assert {"adapter_model.safetensors", "model.safetensors"} <= set(hub.files("me/model"))
