@@ -43,12 +43,16 @@ class MeasuredLog:
     rows: dict[str, int] = field(default_factory=dict)
     since: dict[str, int] = field(default_factory=dict)
 
-    def note(self, prefix: str, data: Any, *, since: int, rows: int) -> None:
-        """Note of which data the entries since this one are, if they are of an evaluation of one set."""
+    def note(self, prefix: str, data: Any, *, since: int, rows: int, is_own: bool) -> None:
+        """Note of which data the entries since this one are, if they are of an evaluation of one set.
+
+        What a log holds before the first of them it has from a checkpoint, measured on the trainer's `own` data.
+        """
         if any(f"{prefix}_runtime" in entry for entry in self.log[since:]):
             self.rows[prefix] = rows
             if self.data.get(prefix) is not data:
-                self.data[prefix], self.since[prefix] = data, since
+                self.since[prefix] = 0 if is_own and prefix not in self.data else since
+                self.data[prefix] = data
 
 
 class SizeEvaluation(OrderedEvaluation):
@@ -98,8 +102,9 @@ class SizeEvaluation(OrderedEvaluation):
             with self._at(self._sizes if sizes is None else sizes, keeps_predictions=False):
                 metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
         finally:  # a callback may raise once it was logged
+            is_own = eval_dataset is None or isinstance(eval_dataset, str)
             data = self.eval_dataset if eval_dataset is None else eval_dataset
-            self.measured.note(metric_key_prefix, data, since=began, rows=self._num_rows)
+            self.measured.note(metric_key_prefix, data, since=began, rows=self._num_rows, is_own=is_own)
         if self.label_names and not any(map(parse_metric_name, metrics)):
             logger.warning_once(
                 "Nothing was measured: losses and metrics need labels in the batches, called "

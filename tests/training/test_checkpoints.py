@@ -383,6 +383,25 @@ def test_the_best_checkpoint_is_found_where_the_run_lies_now(tmp_path, monkeypat
     assert all(torch.equal(trainer.model.state_dict()[name], weight) for name, weight in expected.items())
 
 
+@pytest.mark.parametrize("is_measured_on_others", [False, True])
+def test_what_was_measured_of_the_best_checkpoint_is_known_after_resuming(tmp_path, is_measured_on_others):
+    stop_in_the_sixth_step(tmp_path)
+    trainer = trainer_whose_best_is_step_2(tmp_path)
+    others = make_dataset(3)
+    if is_measured_on_others:
+        trainer.add_callback(on_step_begin(lambda state: trainer.evaluate(others) if state.global_step == 5 else None))
+    trainer.train(resume_from_checkpoint=True)
+    metrics, card = trainer.model.config.metrics, (tmp_path / "README.md").read_text()
+    if is_measured_on_others:
+        assert metrics is None
+        return
+    [logged] = (entry for entry in trainer.state.log_history if entry["step"] == 2 and "eval_mean_score" in entry)
+    assert set(metrics) == {"w0.5-d0.5", "w0.5-d1", "w1-d0.5", "w1-d1"}
+    for size, own in metrics.items():
+        assert own == {name: logged[f"eval_{size}_{name}"] for name in ("score", "loss")}
+    assert card.count("| -2.0000 |") == 5  # the mean is another row
+
+
 def test_a_run_killed_while_an_old_checkpoint_is_removed_goes_on_from_the_new_one(trained, tmp_path):
     folder = shutil.copytree(trained, tmp_path / "run")
     shutil.rmtree(folder / "checkpoint-6")
