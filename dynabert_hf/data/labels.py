@@ -265,13 +265,36 @@ def _check_choices(name: str, values: pa.Array, dataset: Any) -> None:
         _check_classes(name, values, pc.list_value_length(ids)[0].as_py(), since="choices")
 
 
-def _check_tokens(name: str, of: str, values: pa.Array, dataset: Any, model: PreTrainedModel, *, is_part: bool) -> None:
+def check_counted(name: str, dataset: Any, model: PreTrainedModel) -> None:
+    """Check that labels of tokens are as many as the tokens: what is not -100 counts for a teacher, whatever it is.
+
+    Args:
+        name: What to call the data set in errors.
+        dataset: Data from which a model learns no labels.
+        model: The model.
+
+    Raises:
+        ValueError: If a row has more or fewer.
+    """
+    for of in ("labels", "label", "label_ids") if task_of(model).predicts == "token" else ():
+        values = read_column(name, dataset, of)
+        if values is not None and values.null_count:
+            values = _without_missing(name, dataset, values, model)
+        if values is not None and len(values):
+            _check_as_many(name, of, values, dataset)
+
+
+def _check_as_many(name: str, of: str, values: pa.Array, dataset: Any) -> None:
     ids = read_column(name, dataset, "input_ids")
     if ids is not None:
         hint = (
             "Give one for every token, -100 where it does not count; word_ids() of the encoded words tells whose it is"
         )
         check_equal_lengths(name, of, values, ids, hint=hint)
+
+
+def _check_tokens(name: str, of: str, values: pa.Array, dataset: Any, model: PreTrainedModel, *, is_part: bool) -> None:
+    _check_as_many(name, of, values, dataset)
     leaves = pc.cast(innermost(values).flatten(), pa.float64(), safe=False)
     if not is_part and len(values) and not pc.any(pc.not_equal(leaves, float(IGNORED))).as_py():
         raise ValueError(

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..data.columns import has_all_rows
 from ..data.inputs import check_inputs
-from ..data.labels import check_labels
+from ..data.labels import check_counted, check_labels
 from ..tasks import Collator
 from .checks import check_tokenised
 
@@ -20,7 +20,7 @@ class CheckedBatches:
         name: What to call the data set in errors.
         collator: What makes a batch of rows.
         model: The model that is to read them.
-        uses_labels: Whether labels are learned or measured on; else nothing looks at them.
+        uses_labels: Whether labels are learned or measured on; else they tell at most which tokens count.
         may_lack_labels: Whether rows may have none.
         has_own_batches: Whether the collator is a user's own, which may make columns.
     """
@@ -50,6 +50,8 @@ class CheckedBatches:
         check_inputs(self.name, examples, self.model)
         if self.uses_labels:
             check_labels(self.name, examples, self.model, may_be_missing=self.may_lack_labels, is_part=True)
+        elif not self.has_own_batches:
+            check_counted(self.name, examples, self.model)
         return self.collator(examples)
 
 

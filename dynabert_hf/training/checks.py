@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from ..data.class_names import warn_of_other_order
 from ..data.columns import column_names, is_stream, short
 from ..data.inputs import check_inputs
-from ..data.labels import check_labels
+from ..data.labels import check_counted, check_labels
 from ..data.pooling import Pooling
 from ..messages import get_logger, is_main_process
 from ..model.elastic_model import ElasticModelMixin
@@ -53,6 +53,8 @@ def check_datasets(
             check_inputs(name, dataset, model)
             if args.learns_labels:
                 check_labels(name, dataset, model, may_be_missing=args.stage != "finetune")
+            elif not has_own_batches:
+                check_counted(name, dataset, model)
     check_smoothing(model, args, named.values())
     if is_stream(train_dataset):
         _warn_of_unheeded(args)

@@ -16,7 +16,7 @@ from ..data.class_names import warn_of_other_order
 from ..data.columns import column_names, draw, label_column, lacks_labels
 from ..data.fingerprints import fingerprint_of_rows, fingerprint_of_weights
 from ..data.inputs import check_paddable
-from ..data.labels import are_multi_hot, check_labels
+from ..data.labels import are_multi_hot, check_counted, check_labels
 from ..data.pooling import Pooling
 from ..families import elastic_class_of
 from ..messages import get_logger
@@ -286,6 +286,8 @@ def _check_data(recipe: Recipe, config: Any) -> None:
                     f"without. {how_to_label(recipe.teacher)}, or leave that out."
                 )
             check_labels("train_dataset", train, recipe.teacher, may_be_missing=stage.name != "finetune")
+        elif not recipe.has_own_batches:
+            check_counted("train_dataset", train, recipe.teacher)
     if evaluation is not None:
         if recipe.has_labels(evaluation):
             check_labels("eval_dataset", evaluation, recipe.teacher)

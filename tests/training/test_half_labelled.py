@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from helpers.recipes import make_teacher, run_recipe
-from helpers.tiny import make_model
+from helpers.recipes import SHALLOW, make_teacher, run_recipe
+from helpers.tiny import make_model, make_tokenizer
 from helpers.trainers import make_trainer
 from torch.nn import functional
+from transformers import BertConfig, BertForTokenClassification
 
 from dynabert_hf import DynaBertTrainer, DynaBertTrainingArguments
 
@@ -123,3 +124,50 @@ def test_where_every_row_needs_a_label_the_first_without_is_named(tmp_path, give
     with pytest.raises(ValueError, match=message):
         run_recipe(tmp_path, make_teacher(), train_dataset=rows, eval_dataset=None, **given)
     assert not (tmp_path / "run").exists()
+
+
+TOKENIZER = make_tokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{number}" for number in range(5, 99))])
+OF_WORDS = [[0, 1, 2], None, [2, 1, 0], [1, 0, 2]]
+"""Tags of the words of `IDS`, which have one token more."""
+
+
+@pytest.mark.parametrize("door", ["trainer", "stream", "recipe"])
+def test_tags_of_words_that_would_tell_wrongly_which_tokens_teach_are_refused(tmp_path, door):
+    rows = Dataset.from_dict({"input_ids": IDS, "labels": OF_WORDS})
+    told = r"3 values of 'labels' for 4 tokens in row 0\. Give one for every token, -100 where it does not count"
+    own = {"processing_class": TOKENIZER, "eval_dataset": None}
+
+    def train():
+        if door == "recipe":
+            teacher = BertForTokenClassification(BertConfig(**SHALLOW))
+            run_recipe(tmp_path, teacher, train_dataset=rows, importance_labels="predictions", **own)
+        else:
+            data = rows.to_iterable_dataset() if door == "stream" else rows
+            model = make_model(head="ForTokenClassification")
+            make_trainer(tmp_path, model=model, train_dataset=data, **own).train()
+
+    with pytest.raises(ValueError, match=told):
+        train()
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("labels", [[[9, -100, -100, 9], None, [5] * 4, [-100] * 4], [None] * 4])
+def test_numbers_that_no_class_has_may_tell_which_tokens_teach(tmp_path, labels):
+    rows = [{"input_ids": ids, "labels": label} for ids, label in zip(IDS, labels, strict=True)]
+    model = make_model(head="ForTokenClassification")
+    teacher = copy.deepcopy(model)
+    with torch.no_grad():
+        teacher.classifier.weight.mul_(1.5)
+    wanted = []
+    for row in rows:
+        ids = torch.tensor([row["input_ids"]])
+        with torch.no_grad():
+            ours, theirs = model.eval()(input_ids=ids).logits[0], teacher.eval()(input_ids=ids).logits[0]
+        counts = [label != -100 for label in row["labels"] or [0] * 4]
+        counts = counts if any(counts) else [True] * 4
+        wanted.append(-(theirs.softmax(-1) * ours.log_softmax(-1)).sum(-1)[torch.tensor(counts)].mean().item())
+    data = {"train_dataset": rows, "eval_dataset": None, "processing_class": TOKENIZER}
+    trainer = make_trainer(tmp_path, model=model, teacher=teacher, max_steps=1, **data)
+    trainer.train()
+    logged = next(entry for entry in trainer.state.log_history if "w1-d1_logit_loss" in entry)
+    assert logged["w1-d1_logit_loss"] == pytest.approx(np.mean(wanted), rel=1e-5)
