@@ -153,7 +153,8 @@ def plot_grid(
     is_lower = metric in COSTS or is_lower_better(metric, greater_is_better)
     image = _heat_map(axes, rows, colours="viridis_r" if is_lower else "viridis", text=_cell_text(metric))
     name = _COST_NAMES[metric] if metric in COSTS else _metric_name(metric, is_lower)
-    figure.colorbar(image, ax=axes, label=name, pad=0.02, format=lambda value, _: _cell_text(metric)(value))
+    tick = _cell_text(metric) if metric in ("flops", "parameters") else "{:g}".format  # no two that read alike
+    figure.colorbar(image, ax=axes, label=name, pad=0.02, format=lambda value, _: tick(value))
     axes.set_xticks(range(len(widths)), [f"{width:g}" for width in widths])
     axes.set_yticks(range(len(rows)), names)
     _frame(axes, x="Width", y="Depth", title=title)

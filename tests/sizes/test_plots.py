@@ -208,6 +208,16 @@ def test_a_grid_picture_of_seconds_and_gigabytes_shows_whole_numbers():
     assert shown == ["1234", "20480"]
 
 
+@pytest.mark.parametrize("least", [0.0274, 0.01, 99.6])
+def test_ticks_of_the_colour_bar_say_where_they_are(least):
+    records = [SizeRecord(one.size, {"f1": least * (1 + 0.03 * number)}) for number, one in enumerate(RECORDS)]
+    figure = plot_grid(records, metric="f1")
+    figure.draw_without_rendering()
+    ticks = figure.axes[1].yaxis
+    shown = [float(label.get_text()) for label in ticks.get_ticklabels()]
+    np.testing.assert_allclose(shown, ticks.get_ticklocs(), rtol=1e-9)  # not 0.028 at 0.0275 and 0.028
+
+
 def test_an_unknown_metric_is_refused():
     with pytest.raises(ValueError, match=r"has a value for speed. They have \['accuracy', 'mse'\]; give metric="):
         plot_grid(RECORDS, metric="speed")
