@@ -130,7 +130,7 @@ def augment_file(
         _open_parts(parts, settings)
         starts = range(0, len(rows), ROWS_A_PART)
         files = [parts / f"{start:09}.parquet" for start in starts]
-        with tqdm(total=len(rows), desc="Augmenting", unit="row", disable=not progress) as bar:
+        with tqdm(total=len(rows), desc="Augmenting", unit="row", disable=None if progress else True) as bar:
             for start, file in zip(starts, files, strict=True):
                 part = rows.select(range(start, min(start + ROWS_A_PART, len(rows))))
                 if not file.exists():

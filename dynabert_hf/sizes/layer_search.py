@@ -307,7 +307,7 @@ def _finalists(
     Each budget has an equal share of the time that the ones before left.
     """
     found: list[list[tuple[LayerShape, ...]]] = []
-    with tqdm(total=evaluations * len(budgets), desc="Searching shapes", disable=not progress) as bar:
+    with tqdm(total=evaluations * len(budgets), desc="Searching shapes", disable=None if progress else True) as bar:
         for number, budget in enumerate(budgets):
             now = time.perf_counter()
             share = now + max(0.0, until - now) / (len(budgets) - number)

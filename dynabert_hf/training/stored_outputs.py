@@ -100,7 +100,7 @@ def store_teacher_outputs(
     with (
         unchanged(teacher),
         telling_apart_for(teacher, processing_class),
-        tqdm(total=len(dataset), desc="Asking the teacher", unit="row", disable=not progress) as bar,
+        tqdm(total=len(dataset), desc="Asking the teacher", unit="row", disable=None if progress else True) as bar,
     ):
         teacher.eval()
         for start, file in _parts(folder, about):

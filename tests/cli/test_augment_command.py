@@ -40,7 +40,9 @@ def command(folder, *more, model="mlm"):
 def test_the_command_is_the_call(folder, capsys):
     options = ["--copies", "9", "--probability", "0.5", "--candidates", "3", "--seed", "4", "--json"]
     assert main(command(folder, *options)) == 0
-    told = json.loads(capsys.readouterr().out)
+    printed = capsys.readouterr()
+    assert "Augmenting" not in printed.err  # a bar would fill a file
+    told = json.loads(printed.out)
     tokenizer, model = AutoTokenizer.from_pretrained(folder / "mlm"), BertForMaskedLM.from_pretrained(folder / "mlm")
     replacement = WordReplacement(model, tokenizer, num_candidates=3, probability=0.5)
     expected = folder / "expected.jsonl"

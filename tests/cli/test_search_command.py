@@ -27,10 +27,12 @@ def test_what_is_found_is_what_the_package_finds_and_is_kept(folder, capsys):
     text = LabelledText.from_file(folder / "dev.csv", model, make_tokenizer(REVIEW_WORDS))
     budget = count_flops(model, "w0.5-d1", sequence_length=8)
     importance = measure_importance(model, text.labelled_batches(), progress=False)
-    told = {"evaluations": 8, "sequence_length": 8, "progress": False}
-    expected = search_layers(model, text, importance, flops=[budget], **told)
+    setting = {"evaluations": 8, "sequence_length": 8, "progress": False}
+    expected = search_layers(model, text, importance, flops=[budget], **setting)
     assert run(folder, "--flops", str(budget), *FEW, "--store", "--json") == 0
-    found = json.loads(capsys.readouterr().out)["found"]
+    told = capsys.readouterr()
+    assert "Searching" not in told.err  # a bar would fill a file
+    found = json.loads(told.out)["found"]
     assert [row["size"] for row in found] == [one.name for one in expected.found]
     assert found[0]["accuracy"] == expected.found[0].metrics["accuracy"]
     assert found[0]["flops"] == expected.found[0].flops <= budget  # a number, as it was counted
