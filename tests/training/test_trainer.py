@@ -387,6 +387,7 @@ def test_arguments_without_a_stage_are_refused():
     ("given", "message"),
     [
         ({"stage": "both"}, "stage='both' is unknown. Possible is one of 'width', 'depth', 'finetune'"),
+        ({"train_sampling_strategy": "by_length"}, "train_sampling_strategy='by_length' is unknown. Possible"),
         ({"strategy": "all"}, "strategy='all' is unknown"),
         ({"hidden_weight": -1.0}, "hidden_weight=-1.0 is not possible"),
         ({"label_weight": -1.0}, "label_weight=-1.0 is not possible"),
