@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -69,20 +70,18 @@ def specialise_size(arguments: Namespace, console: Console) -> None:
         rows = tokenised_texts(arguments.file, model, tokenizer, text_columns=arguments.text_column)
         named = arguments.teacher
         teacher = None if named is None else load_with_head(type(model), named, "fine-tuned model of this task")
+        settings = {
+            "num_train_epochs": arguments.epochs,
+            "learning_rate": arguments.learning_rate,
+            "per_device_train_batch_size": arguments.train_batch_size,
+        }
+        data = {"train_dataset": rows, "processing_class": tokenizer}
         with redirect_stdout(sys.stderr):  # where the trainer's bar and logs belong
-            small = specialise(
-                model,
-                arguments.size,
-                teacher=teacher,
-                train_dataset=rows,
-                processing_class=tokenizer,
-                num_train_epochs=arguments.epochs,
-                learning_rate=arguments.learning_rate,
-                per_device_train_batch_size=arguments.train_batch_size,
-            )
+            small = specialise(model, arguments.size, teacher=teacher, **data, **settings)
         small.save_pretrained(folder, with_code=True)
         tokenizer.save_pretrained(folder)
-        write_model_card(folder, _facts(arguments.model, small))
+        facts = replace(_facts(arguments.model, small), stages={"alone": settings}, train_rows=len(rows))
+        write_model_card(folder, replace(facts, title=f"{facts.heading}, {facts.sizes[0].name}"))
     about = {"folder": arguments.output, "size": arguments.size, "parameters": small.num_parameters()}
     if arguments.json:
         print_json({**about, "texts": len(rows), "epochs": arguments.epochs})

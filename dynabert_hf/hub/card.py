@@ -35,6 +35,7 @@ STAGES = {
     "width": "Stage `width` distilled the fine-tuned model into all widths at full depth.",
     "depth": "Stage `depth` distilled a teacher of full depth into all widths and depths.",
     "finetune": "Stage `finetune` trained all sizes on the labels.",
+    "alone": "Stage `alone` distilled this size further, from the full size of the model that it was extracted from.",
 }
 """For each stage of training what it did, in words."""
 

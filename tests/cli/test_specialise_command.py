@@ -57,7 +57,12 @@ def test_the_command_is_the_call(folder, capsys, with_teacher):
     assert all(torch.equal(found.state_dict()[name], weight) for name, weight in expected.state_dict().items())
     assert not torch.equal(found.classifier.weight, model.classifier.weight)
     assert AutoTokenizer.from_pretrained(folder / "small")("good film").input_ids == tokenizer("good film").input_ids
-    assert "| `w0.5-d0.5` | 0.5 | 0.5 |" in (folder / "small" / "README.md").read_text()
+    card = (folder / "small" / "README.md").read_text()
+    assert "# DynaBERT, w0.5-d0.5\n" in card
+    assert "| `w0.5-d0.5` | 0.5 | 0.5 |" in card
+    assert "Training used 6 rows. Stage `alone` distilled this size further, from the full size of the model" in card
+    for name, value in {"num_train_epochs": 2.0, "learning_rate": 0.001, "per_device_train_batch_size": 2}.items():
+        assert f"| `{name}` | {value} |" in card
 
 
 @pytest.mark.parametrize(
