@@ -23,7 +23,7 @@ from ..model.configuration import ElasticConfigMixin
 from ..model.elastic_model import ElasticModelMixin
 from ..onnx.session import INDEX
 from ..sizes.named_metrics import named_metrics
-from ..tasks import is_sentence_encoder
+from ..tasks import is_sentence_encoder, task_of
 
 
 @contextmanager
@@ -107,6 +107,12 @@ def needed_tokenizer(name: str) -> Any:
     if tokenizer is None:
         raise ValueError(f"{name!r} has no tokenizer. Save the one that it was trained with beside it.")
     return tokenizer
+
+
+def read_at_once(model: Any) -> str:
+    """What the rows of `tokenised_texts` are: of questions and of masked words a long text makes several."""
+    task = task_of(model)
+    return "windows" if task.predicts == "span" else "parts" if task.head == "ForMaskedLM" else "texts"
 
 
 def fastest_device() -> Any:

@@ -10,7 +10,7 @@ from rich.console import Console
 from ..data.labelled_text import tokenised_texts
 from ..training.stored_outputs import store_teacher_outputs
 from ..training.teacher import load_teacher
-from .inputs import fastest_device, needed_tokenizer, refused_by_name
+from .inputs import fastest_device, needed_tokenizer, read_at_once, refused_by_name
 from .tables import print_json
 
 
@@ -30,6 +30,6 @@ def store_outputs(arguments: Namespace, console: Console) -> None:
         batch_size=arguments.eval_batch_size,
     )
     if arguments.json:
-        print_json({"folder": arguments.output, "texts": len(rows)})
+        print_json({"folder": arguments.output, read_at_once(teacher): len(rows)})
         return
-    console.print(f"{arguments.output}: outputs of {len(rows)} texts", soft_wrap=True)
+    console.print(f"{arguments.output}: outputs of {len(rows)} {read_at_once(teacher)}", soft_wrap=True)

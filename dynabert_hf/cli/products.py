@@ -24,7 +24,15 @@ from ..onnx.export import export_onnx
 from ..onnx.quantization import quantize_onnx
 from ..sizes.tables import quantity, table_of
 from ..training.specialise import specialise
-from .inputs import labelled_text, load_model, load_tokenizer, load_with_head, named_sizes, needed_tokenizer
+from .inputs import (
+    labelled_text,
+    load_model,
+    load_tokenizer,
+    load_with_head,
+    named_sizes,
+    needed_tokenizer,
+    read_at_once,
+)
 from .tables import print_json
 
 
@@ -80,13 +88,14 @@ def specialise_size(arguments: Namespace, console: Console) -> None:
             small = specialise(model, arguments.size, teacher=teacher, **data, **settings)
         small.save_pretrained(folder, with_code=True)
         tokenizer.save_pretrained(folder)
-        facts = replace(_facts(arguments.model, small), stages={"alone": settings}, train_rows=len(rows))
+        given = len(rows) if read_at_once(small) == "texts" else None  # else nobody counted the rows of the file
+        facts = replace(_facts(arguments.model, small), stages={"alone": settings}, train_rows=given)
         write_model_card(folder, replace(facts, title=f"{facts.heading}, {facts.sizes[0].name}"))
     about = {"folder": arguments.output, "size": arguments.size, "parameters": small.num_parameters()}
     if arguments.json:
-        print_json({**about, "texts": len(rows), "epochs": arguments.epochs})
+        print_json({**about, read_at_once(small): len(rows), "epochs": arguments.epochs})
         return
-    learned = f"distilled on {len(rows)} texts for {arguments.epochs:g} epochs"
+    learned = f"distilled on {len(rows)} {read_at_once(small)} for {arguments.epochs:g} epochs"
     console.print(
         f"{arguments.output}: {arguments.size}, {quantity(small.num_parameters())} parameters, {learned}",
         soft_wrap=True,

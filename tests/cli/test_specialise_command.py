@@ -83,3 +83,14 @@ def test_what_cannot_be_is_refused_and_leaves_nothing(folder, capsys, monkeypatc
     assert main(command(folder, *options)) == 1
     assert message in capsys.readouterr().err
     assert not (folder / "small").exists()
+
+
+def test_of_long_questions_it_is_said_how_many_windows_were_read(tmp_path, capsys):
+    stock = {"num_labels": 2, "max_position_embeddings": 12}
+    make_model(head="ForQuestionAnswering", stock=stock).save_pretrained(tmp_path / "model")
+    make_tokenizer(WORDS).save_pretrained(tmp_path / "model")
+    rows = [{"question": "very good", "context": "good bad film a very " * 3}, {"question": "bad", "context": "a film"}]
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(command(tmp_path, "--size", "w0.5-d0.5")) == 0
+    assert "distilled on 5 windows for 0.5 epochs" in capsys.readouterr().out  # of two texts
+    assert "Training used" not in (tmp_path / "small" / "README.md").read_text()

@@ -126,7 +126,7 @@ def test_long_questions_are_the_windows_that_training_reads(tmp_path, capsys):
     rows = [{"question": "very good", "context": long[:60]}, {"question": "bad", "context": "a film"}]
     (tmp_path / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert main(command(tmp_path, "--json")) == 0, capsys.readouterr().err
-    assert json.loads(capsys.readouterr().out)["texts"] == 5
+    assert json.loads(capsys.readouterr().out)["windows"] == 5
     loaded = AutoTokenizer.from_pretrained(tmp_path / "teacher")
     given = {"processing_class": loaded, "progress": False}
     called = store_teacher_outputs(teacher, Dataset.from_list(rows), tmp_path / "called", **given)
