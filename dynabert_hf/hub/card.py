@@ -35,7 +35,7 @@ STAGES = {
     "width": "Stage `width` distilled the fine-tuned model into all widths at full depth.",
     "depth": "Stage `depth` distilled a teacher of full depth into all widths and depths.",
     "finetune": "Stage `finetune` trained all sizes on the labels.",
-    "alone": "Stage `alone` distilled this size further, from the full size of the model that it was extracted from.",
+    "alone": "Stage `alone` distilled this size further. A teacher was the full size of the model that it is from.",
 }
 """For each stage of training what it did, in words."""
 

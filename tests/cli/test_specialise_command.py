@@ -60,7 +60,7 @@ def test_the_command_is_the_call(folder, capsys, with_teacher):
     card = (folder / "small" / "README.md").read_text()
     assert "# DynaBERT, w0.5-d0.5\n" in card
     assert "| `w0.5-d0.5` | 0.5 | 0.5 |" in card
-    assert "Training used 6 rows. Stage `alone` distilled this size further, from the full size of the model" in card
+    assert "Training used 6 rows. Stage `alone` distilled this size further. A teacher was the full size" in card
     for name, value in {"num_train_epochs": 2.0, "learning_rate": 0.001, "per_device_train_batch_size": 2}.items():
         assert f"| `{name}` | {value} |" in card
 
