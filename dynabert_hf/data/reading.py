@@ -8,6 +8,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from ..tasks import is_sentence_encoder, task_of
+from .columns import column_names
 from .encoding import encoded_datasets
 from .sentences import texts_to_learn, texts_to_measure
 
@@ -34,10 +35,12 @@ def read_datasets(
         has_own_batches: Whether the collator is the user's own, who then prepared the rows for it.
 
     Raises:
-        ValueError: If a row cannot be read, or a sentence encoder has no texts or no tokenizer.
+        ValueError: If a row cannot be read, a column was named that is not there, or a sentence encoder has no texts
+            or no tokenizer.
     """
     how: dict[str, Any] = {"text_columns": text_columns, "label_column": label_column, "max_length": max_length}
     if is_sentence_encoder(model):
+        _check_label_column(named, label_column)
         read = {"eval_dataset": texts_to_measure}
         return {
             name: read.get(name, texts_to_learn)(name, dataset, model, tokenizer, **how)
@@ -47,3 +50,11 @@ def read_datasets(
         return dict(named), None
     datasets, questions = encoded_datasets(named, model, tokenizer, **how)
     return datasets, questions["eval_dataset"].metrics if "eval_dataset" in questions else None
+
+
+def _check_label_column(named: Mapping[str, Any], label_column: str | None) -> None:
+    names_of = {name: column_names(dataset) for name, dataset in named.items() if dataset is not None}
+    names_of = {name: names for name, names in names_of.items() if "input_ids" not in names}
+    if label_column is not None and names_of and not any(label_column in names for names in names_of.values()):
+        found = "; ".join(f"{name} has the columns {names}" for name, names in names_of.items())
+        raise ValueError(f"{found}, but none is {label_column!r}, the label_column. Name one that is there.")

@@ -321,6 +321,12 @@ def test_a_named_column_of_labels_is_no_text_to_learn(encoder):
     read, _ = read_datasets(named, encoder.model, encoder.tokenizer, label_column="intent")
     assert list(read["train_dataset"]["input_ids"]) == [[2, 6, 7, 8, 3], [2, 6, 7, 9, 3]]
     assert list(read["eval_dataset"]["labels"]) == [0, 0]
+    named["train_dataset"] = ["w3", "w4"]  # one of the data sets may lack it
+    read, _ = read_datasets(named, encoder.model, encoder.tokenizer, label_column="intent")
+    assert list(read["eval_dataset"]["labels"]) == [0, 0]
+    message = r"eval_dataset has the columns \['text', 'intent'\], but none is 'intend', the label_column. Name one"
+    with pytest.raises(ValueError, match=message):
+        read_datasets(named, encoder.model, encoder.tokenizer, label_column="intend")
 
 
 def test_named_columns_alone_are_read_and_cut(encoder):
