@@ -7,10 +7,13 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from ..messages import get_logger
 from ..tasks import is_sentence_encoder, task_of
 from .columns import column_names
 from .encoding import encoded_datasets
 from .sentences import texts_to_learn, texts_to_measure
+
+logger = get_logger(__name__)
 
 
 def read_datasets(
@@ -39,8 +42,12 @@ def read_datasets(
             or no tokenizer.
     """
     how: dict[str, Any] = {"text_columns": text_columns, "label_column": label_column, "max_length": max_length}
+    texts = {name: each for name, each in named.items() if each is not None and "input_ids" not in column_names(each)}
+    given = [name for name, value in how.items() if value is not None]
+    if given and not texts:
+        logger.warning(f"All rows are tokenised, so {', '.join(given)} changed nothing. Give rows of text instead.")
     if is_sentence_encoder(model):
-        _check_label_column(named, label_column)
+        _check_label_column(texts, label_column)
         read = {"eval_dataset": texts_to_measure}
         return {
             name: read.get(name, texts_to_learn)(name, dataset, model, tokenizer, **how)
@@ -53,8 +60,7 @@ def read_datasets(
 
 
 def _check_label_column(named: Mapping[str, Any], label_column: str | None) -> None:
-    names_of = {name: column_names(dataset) for name, dataset in named.items() if dataset is not None}
-    names_of = {name: names for name, names in names_of.items() if "input_ids" not in names}
+    names_of = {name: column_names(dataset) for name, dataset in named.items()}
     if label_column is not None and names_of and not any(label_column in names for names in names_of.values()):
         found = "; ".join(f"{name} has the columns {names}" for name, names in names_of.items())
         raise ValueError(f"{found}, but none is {label_column!r}, the label_column. Name one that is there.")

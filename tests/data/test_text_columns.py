@@ -49,3 +49,17 @@ def test_columns_that_a_head_would_pass_over_are_refused(tmp_path, head, named, 
         tokenised_texts(path, model, tokenizer, text_columns=named)
     with pytest.raises(ValueError, match=re.escape(message)):
         read_datasets({"train_dataset": [ROW]}, model, tokenizer, text_columns=named)
+
+
+def test_what_reads_text_is_told_where_all_rows_are_tokenised(monkeypatch):
+    said = []
+    monkeypatch.setattr("dynabert_hf.data.reading.logger.warning", said.append)
+    model, tokenizer = make_small(), make_tokenizer(REVIEW_WORDS)
+    row = {"input_ids": [2, 5, 6, 3], "labels": 0}
+    named = {"train_dataset": [row], "eval_dataset": None}
+    assert read_datasets(named, model, tokenizer, max_length=3, text_columns=["text"])[0] == named
+    assert said == ["All rows are tokenised, so text_columns, max_length changed nothing. Give rows of text instead."]
+    named["eval_dataset"] = [{"text": "good film", "label": 0}]
+    assert len(read_datasets(named, model, tokenizer, max_length=3)[0]["eval_dataset"][0]["input_ids"]) == 3
+    read_datasets({"train_dataset": [row]}, model, tokenizer)
+    assert len(said) == 1
