@@ -64,8 +64,8 @@ def load_teacher(name, data, model_args):
     if has_generic_names(teacher.config):
         align_labels(data, teacher.config, logger.warning)
     elif data.labels is not None:
-        order = [teacher.config.id2label[index].lower() for index in range(teacher.config.num_labels)]
-        if order != [label.lower() for label in data.labels]:
+        order = [teacher.config.id2label[index] for index in range(teacher.config.num_labels)]
+        if in_order_of(data.labels, order) != tuple(data.labels):
             raise InputError(
                 f"The teacher {name!r} has the labels {order}, the model {list(data.labels)}. Give one that was "
                 "trained on the same labels in the same order."
@@ -102,14 +102,21 @@ def align_labels(data, config, warn):
                 "its accuracy is meaningless: give the right one by --label_order."
             )
         return data
-    ours = [name.lower() for name in data.labels]
-    theirs = [config.id2label[index].lower() for index in range(config.num_labels)]
-    if ours == theirs:
+    order = in_order_of(data.labels, [config.id2label[index] for index in range(config.num_labels)])
+    if order is None:
+        warn(
+            f"The labels of the data are {list(data.labels)}, those of the model {list(config.id2label.values())}. "
+            "They are taken in this order."
+        )
         return data
-    if sorted(ours) == sorted(theirs):
-        return relabel(data, [data.labels[ours.index(name)] for name in theirs])
-    warn(
-        f"The labels of the data are {list(data.labels)}, those of the model {list(config.id2label.values())}. They "
-        "are taken in this order."
-    )
-    return data
+    return data if order == tuple(data.labels) else relabel(data, order)
+
+
+def in_order_of(labels, names):
+    """The labels in the order of a model's names, in which case counts where it must; None: they are others."""
+    for spelled in (str, str.lower):
+        own = {spelled(label): label for label in labels}
+        order = [spelled(name) for name in names]
+        if len(own) == len(labels) and sorted(own) == sorted(order):
+            return tuple(own[name] for name in order)
+    return None

@@ -10,10 +10,10 @@ import pytest
 from datasets import Dataset, DatasetDict
 from glue_arguments import GlueArguments
 from glue_data import label_names
-from glue_labels import align_labels, load_classifier
+from glue_labels import align_labels, load_classifier, load_teacher
 from helpers.backbones import CONFIGS
 from helpers.glue_tasks import glue, save_model, sentiment_rows, write_csv
-from recipe_data import InputError, Splits, shortened
+from recipe_data import InputError, Splits, row_numbers, shortened
 from run_glue import load_data
 from transformers import DistilBertConfig, DistilBertForSequenceClassification, DistilBertModel
 
@@ -44,6 +44,31 @@ def test_numbers_as_labels_have_an_order_of_their_own(tmp_path):
     said = []
     align_labels(make_data(("0", "1")), load(tmp_path, ("0", "1")).config, said.append)
     assert not said
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "order"),
+    [
+        (("Polish", "polish"), ("polish", "Polish"), ("polish", "Polish")),
+        (("Polish", "polish", "x"), ("x", "Polish", "polish"), ("x", "Polish", "polish")),
+        (("bad", "good"), ("GOOD", "BAD"), ("good", "bad")),
+        (("US", "us"), ("Us", "uS"), None),
+    ],
+)
+def test_names_that_only_case_tells_apart_are_told_apart_by_it(tmp_path, labels, names, order):
+    named = {"id2label": dict(enumerate(names)), "label2id": {name: number for number, name in enumerate(names)}}
+    model, data, said = load(tmp_path, labels, **named), make_data(labels), []
+    written = [data.labels[label] for label in data.splits["train"]["label"]]
+    data = align_labels(data, model.config, said.append)
+    assert (data.labels, bool(said)) == (order or labels, order is None)
+    assert [data.labels[label] for label in data.splits["train"]["label"]] == written
+
+
+def test_a_teacher_whose_names_stand_in_another_order_is_refused_though_they_differ_by_case_alone(tmp_path):
+    labels, names = ("Polish", "polish"), {"id2label": {0: "polish", 1: "Polish"}}
+    folder = save_model(tmp_path, **names, label2id={"polish": 0, "Polish": 1})
+    with pytest.raises(InputError, match=r"has the labels \['polish', 'Polish'\], the model \['Polish', 'polish'\]"):
+        load_teacher(folder, make_data(labels), SimpleNamespace(download={}, label_order=None))
 
 
 def test_the_order_that_was_given_names_the_classes_and_moves_the_labels(tmp_path):
@@ -88,8 +113,8 @@ def test_samples_are_drawn_over_all_labels_and_those_of_a_test_keep_their_number
     splits = shortened(data, arguments, seed=1)
     assert {split: len(part) for split, part in splits.items()} == {"train": 6, "validation": 9, "test": 12}
     assert sorted(splits["train"]["label"]) == [0, 0, 1, 1, 2, 2]
-    assert splits["test"]["row"] == sorted(splits["test"]["row"])
-    assert [int(text) for text in splits["test"]["text"]] == splits["test"]["row"][:]
+    assert row_numbers(splits["test"]) == sorted(row_numbers(splits["test"]))
+    assert [int(text) for text in splits["test"]["text"]] == row_numbers(splits["test"])
 
 
 def test_rows_that_are_held_back_have_their_share_of_every_class(tmp_path):
