@@ -15,6 +15,9 @@ from dynabert_hf.messages import get_logger
 
 logger = get_logger("recipe_data")
 
+ROW = "__row_of_the_split__"
+"""The column with the number of a drawn row: no column of a file, which may have one called `row`, is called so."""
+
 
 class InputError(ValueError):
     """What was given cannot be worked with; the message says why and what to do."""
@@ -129,13 +132,13 @@ def shortened(data, data_args, seed):
 
 
 def numbered(part, rows):
-    """These rows of a test split, and in a column `row` which ones they are."""
-    return part.select(rows).add_column("row", rows)
+    """These rows of a test split, and in a column which ones they are."""
+    return part.select(rows).add_column(ROW, rows)
 
 
 def row_numbers(part):
     """Which rows of its test split these are, also where some were drawn."""
-    return part["row"][:] if "row" in part.column_names else list(range(len(part)))
+    return part[ROW][:] if ROW in part.column_names else list(range(len(part)))
 
 
 def length_for(model, tokenizer, data_args, *, pair):

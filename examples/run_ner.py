@@ -17,6 +17,7 @@ word has several tokens, only the first one counts. docs/tasks.md tells more.
 import json
 import sys
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from datasets import ClassLabel, Dataset, DatasetDict
@@ -30,7 +31,7 @@ from transformers import AutoModelForTokenClassification
 from dynabert_hf.cli.tags import OUTSIDE
 from dynabert_hf.data.encoding import encoded
 from dynabert_hf.data.text_columns import TAGS, WORDS, TextColumns
-from dynabert_hf.data.text_files import read_tagged_words
+from dynabert_hf.data.text_files import read_rows, read_tagged_words
 from dynabert_hf.task_metrics import IGNORED
 from dynabert_hf.tasks import TagCollator, task_of
 
@@ -58,9 +59,7 @@ def main(argv=None):
 def prepare(data_args, model_args, training_args, given):
     """Load and check data and model, and tokenise; returns the job and the model."""
     with training_args.main_process_first(desc="reading the data"):
-        read = (
-            read_tagged_words if any(Path(path).suffix == ".txt" for path in data_args.files.values() if path) else None
-        )
+        read = partial(read_words, cache_dir=model_args.cache_dir)
         raw = load_splits(data_args, seed=training_args.seed, read=read, **model_args.download)
     columns = columns_of(raw["train"], data_args)
     labels = tags_of(raw["train"], columns.labels)
@@ -94,6 +93,11 @@ def prepare(data_args, model_args, training_args, given):
     data = Splits.by_name(DatasetDict(rows), labels)
     job = Job(model_args, data_args, training_args, given, data, trainer_kwargs, load_tagger, predict)
     return job, model
+
+
+def read_words(path, *, cache_dir):
+    """The rows of a file, of which a `.txt` has a word and its tag a line."""
+    return read_tagged_words(path) if Path(path).suffix == ".txt" else read_rows(path, cache_dir=cache_dir)
 
 
 def columns_of(train, data_args):

@@ -109,6 +109,17 @@ def test_words_that_do_not_count_make_no_tag(tmp_path):
     assert job.data.splits["train"]["labels"][0] == [-100, 0, -100, 1, -100]
 
 
+def test_each_file_of_tagged_words_is_read_by_its_own_form(tmp_path):
+    (tmp_path / "train.jsonl").write_text(json.dumps({"tokens": ["a", "film"], "tags": ["O", "B-X"]}))
+    (tmp_path / "test.txt").write_text("of B-X\nthe O\n")
+    files = ["--train_file", str(tmp_path / "train.jsonl"), "--test_file", str(tmp_path / "test.txt")]
+    command = [*files, "--do_train", "--do_predict", "--output_dir", str(tmp_path / "out"), "--finetune_teacher"]
+    command += ["--model_name_or_path", save_model(tmp_path / "model", "Model")]
+    job, model = run_ner.prepare(*run_ner.parse_arguments(command, run_ner.TaggingArguments, usage="", description=""))
+    assert model.config.id2label == {0: "O", 1: "B-X"}
+    assert [job.data.splits[split][0]["labels"][1:-1] for split in ("train", "test")] == [[0, 1], [1, 0]]
+
+
 @pytest.mark.parametrize(("side", "places"), [("right", [1, 2, 3, 4, 5]), ("left", [None, None, 1, 2, 3, 4, 5])])
 def test_every_word_has_the_place_of_its_first_piece_or_none(side, places):
     names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b", "##b"]
@@ -147,6 +158,9 @@ def test_questions_are_called_by_their_ids_or_else_by_their_rows():
     part = Dataset.from_dict({"question": list("abcd")})
     assert run_qa.ids_of(numbered(part, [1, 3])) == ["1", "3"]
     assert run_qa.ids_of(part.add_column("id", [7, 8, 9, 10])) == ["7", "8", "9", "10"]
+    own = part.add_column("row", ["a", "a", "b", "c"])
+    assert run_qa.ids_of(own) == ["0", "1", "2", "3"]
+    assert run_qa.ids_of(numbered(own, [1, 3])) == ["1", "3"]
     with pytest.raises(InputError, match="The id 'x' is that of several test questions"):
         run_qa.ids_of(part.add_column("id", ["x", "y", "x", "z"]))
 
