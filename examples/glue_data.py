@@ -247,6 +247,7 @@ def with_labels(splits, labels, *, column):
         labels: Names of the labels in their order; None: the labels are values.
         column: What the column was called where it came from.
     """
+    has_names = labels is not None and _is_text(splits["train"].features["label"])
     for split, data in splits.items():
         if "label" not in data.column_names:
             continue
@@ -255,6 +256,11 @@ def with_labels(splits, labels, *, column):
         if split.startswith("test") and set(found) <= {None, -1}:
             splits[split] = data.remove_columns("label")
             continue
+        if has_names and _are_places(data.features["label"], labels):
+            logger.warning(
+                f"Column {column!r} holds numbers in split {split!r} and names in the training data. The numbers are "
+                f"taken to count {list(labels)}, from 0. If they mean others, give the names there, too."
+            )
         for label in found:
             if convert(label) is None:
                 raise InputError(
@@ -278,12 +284,18 @@ def _value_of(label):
     return float(label) if is_value else None
 
 
+def _are_places(kind, labels):
+    """Whether a column holds whole numbers where the labels are names, which these numbers count from 0."""
+    is_number = not isinstance(kind, ClassLabel) and kind.dtype.startswith("int")
+    return is_number and not all(name.lstrip("-").isdigit() for name in labels)
+
+
 def _index_of(kind, labels):
     """What turns a label of a column into its index; None for one that is not among `labels`."""
     if isinstance(kind, ClassLabel):
         names = kind.names
         known = {index: labels.index(name) for index, name in enumerate(names) if name in labels}
         return known.get
-    if kind.dtype.startswith("int") and not all(name.lstrip("-").isdigit() for name in labels):
+    if _are_places(kind, labels):
         return lambda label: label if label is not None and 0 <= label < len(labels) else None
     return lambda label: labels.index(_name(label)) if label is not None and _name(label) in labels else None

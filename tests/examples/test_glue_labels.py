@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, DatasetDict
 from glue_arguments import GlueArguments
-from glue_data import label_names
+from glue_data import label_names, load_free_form
 from glue_labels import align_labels, load_classifier, load_teacher
 from helpers.backbones import CONFIGS
 from helpers.glue_tasks import glue, save_model, sentiment_rows, write_csv
@@ -130,6 +130,17 @@ def test_rows_that_are_held_back_have_their_share_of_every_class(tmp_path):
         data = load_data(arguments, seed, cache_dir=str(tmp_path / "cache"))
         assert data.labels == ("pay", "refund")
         assert {split: sum(part["label"]) for split, part in data.splits.items()} == {"train": 18, "validation": 2}
+
+
+@pytest.mark.parametrize(("train", "is_said"), [(["good", "bad"], True), ([1, 0], False)])
+def test_numbers_where_training_data_have_names_are_said_to_count_these(caplog, train, is_said):
+    labels = {"train": train, "validation": [0, 1], "test": [-1, -1]}
+    raw = DatasetDict({split: Dataset.from_dict({"text": ["a", "b"], "label": own}) for split, own in labels.items()})
+    data = load_free_form(raw, text_columns=None, label_column="label", regression=None)
+    assert [data.splits[split]["label"][:] for split in ("train", "validation")] == [[1, 0], [0, 1]]
+    said = [each.getMessage() for each in caplog.records if "holds numbers in split" in each.getMessage()]
+    assert len(said) == is_said
+    assert all("split 'validation'" in each and "count ['bad', 'good'], from 0" in each for each in said)
 
 
 def test_many_intents_of_few_rows_are_labels_and_as_many_numbers_are_values():
