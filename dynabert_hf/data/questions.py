@@ -246,12 +246,12 @@ def _flat(content: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             for asked in paragraph["qas"]:
                 given = asked.get("answers")
                 yield {
-                    "id": str(asked.get("id", "")),
+                    **({"id": str(asked["id"])} if "id" in asked else {}),
                     "question": asked["question"],
                     "context": paragraph["context"],
                     "answers": given
                     if given is None
-                    else {name: [each[name] for each in given] for name in ("text", "answer_start")},
+                    else {name: [each.get(name) for each in given] for name in ("text", "answer_start")},
                 }
 
 

@@ -17,9 +17,9 @@ from datasets import Dataset
 from helpers.glue_tasks import WORDS
 from helpers.tiny import BACKBONE_CONFIGS, TINY
 from recipe_data import InputError, numbered
-from transformers import BertTokenizer
+from transformers import AutoTokenizer, BertTokenizer
 
-from dynabert_hf.data.questions import Questions
+from dynabert_hf.data.questions import Questions, read_questions
 from dynabert_hf.sizes.tables import metric_text
 
 QUICK = [
@@ -163,6 +163,17 @@ def test_questions_are_called_by_their_ids_or_else_by_their_rows():
     assert run_qa.ids_of(numbered(own, [1, 3])) == ["1", "3"]
     with pytest.raises(InputError, match="The id 'x' is that of several test questions"):
         run_qa.ids_of(part.add_column("id", ["x", "y", "x", "z"]))
+
+
+def test_questions_of_squads_json_may_lack_ids_and_places_of_their_answers(tmp_path):
+    asked = [{"question": each, "answers": [{"text": "film"}]} for each in ("is it", "was it")]
+    content = {"data": [{"paragraphs": [{"context": "a good film", "qas": asked}]}]}
+    (tmp_path / "test.json").write_text(json.dumps(content))
+    part = read_questions(tmp_path / "test.json")
+    assert run_qa.ids_of(part) == ["0", "1"]
+    tokenizer = AutoTokenizer.from_pretrained(save_model(tmp_path / "model", "Model"))
+    windows = Questions.from_rows(part, tokenizer, max_length=16).dataset
+    assert [tokenizer.decode(row["input_ids"][row["start_positions"]]) for row in windows] == ["film", "film"]
 
 
 @pytest.mark.parametrize("hidden", [False, True])
