@@ -180,7 +180,7 @@ def load_given(arguments):
     if arguments.dataset:
         data = load_named(arguments.dataset, None, option="--dataset")
         test = next((split for split in ("test", "validation") if split in data), None)
-        if test is None:
+        if test is None or "train" not in data:
             raise InputError(
                 f"{arguments.dataset} has the splits {sorted(data)}; needed are train and test or validation."
             )

@@ -84,6 +84,13 @@ def test_a_model_that_cannot_be_made_elastic_is_refused_before_fine_tuning(tmp_p
         quickstart.main()
 
 
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_data_set_without_a_part_to_train_or_measure_on_is_refused(tmp_path, split):
+    DatasetDict({split: Dataset.from_dict({"text": ["a"], "label": ["good"]})}).save_to_disk(tmp_path)
+    with pytest.raises(InputError, match=rf"has the splits \['{split}'\]; needed are train and test or validation"):
+        quickstart.load_given(SimpleNamespace(dataset=str(tmp_path)))
+
+
 def test_a_missing_column_is_named_with_those_that_are_there(tmp_path):
     with pytest.raises(InputError, match=r"train data has no column 'text', only \['review', 'verdict'\]"):
         quickstart.load_given(arguments(tmp_path, text_column="text"))
