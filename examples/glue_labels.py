@@ -5,6 +5,7 @@ from recipe_data import InputError
 from recipe_training import config_of, load_model
 from transformers import AutoModelForSequenceClassification
 
+from dynabert_hf.data.class_names import model_names_of
 from dynabert_hf.messages import get_logger
 from dynabert_hf.task_metrics import has_generic_names
 
@@ -114,9 +115,7 @@ def align_labels(data, config, warn):
 
 def in_order_of(labels, names):
     """The labels in the order of a model's names, in which case counts where it must; None: they are others."""
-    for spelled in (str, str.lower):
-        own = {spelled(label): label for label in labels}
-        order = [spelled(name) for name in names]
-        if len(own) == len(labels) and sorted(own) == sorted(order):
-            return tuple(own[name] for name in order)
-    return None
+    called = model_names_of(labels, dict(enumerate(names)))
+    if called is None or sorted(called) != sorted(names):
+        return None
+    return tuple(labels[called.index(name)] for name in names)

@@ -79,7 +79,7 @@ def warn_of_other_order(named: Mapping[str, Any], model: PreTrainedModel, *, col
             continue
         if known is None:
             known, whose = own, name
-        if [each.lower() for each in own] != [each.lower() for each in known]:
+        if model_names_of(own, dict(enumerate(known))) != known:
             logger.warning_once(
                 f"{name} calls its classes {own}, in this order, and {whose} {known}. Their numbers are taken as they "
                 "are. If a number means another class there, call "

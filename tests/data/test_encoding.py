@@ -165,6 +165,9 @@ def test_of_tokenised_rows_another_order_than_the_models_is_said(caplog):
     assert not caplog.records
     warn_of_other_order({"eval_dataset": rows}, named("Contradiction", "Neutral", "Entailment"))
     assert "eval_dataset calls its classes ['entailment', 'neutral', 'contradiction']" in caplog.text
+    caplog.clear()
+    warn_of_other_order({"eval_dataset": rows_of_classes(["Polish", "polish", "x"])}, named("polish", "Polish", "x"))
+    assert "eval_dataset calls its classes ['Polish', 'polish', 'x'], in this order" in caplog.text
     aligned = rows.align_labels_with_mapping({"Contradiction": 0, "Neutral": 1, "Entailment": 2}, "label")
     assert aligned["label"][:] == [2, 1, 0]
 
