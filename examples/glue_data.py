@@ -213,6 +213,11 @@ def named_alike(raw, text_columns, label_column, *, tests):
         raise InputError(
             f"--text_column_names names {len(text_columns)} columns, {list(text_columns)}. Name one or two."
         )
+    if len({*text_columns, label_column}) <= len(text_columns):
+        raise InputError(
+            f"Texts are to be read from {list(text_columns)}, labels from {label_column!r}. Name a column of its own "
+            "for each."
+        )
     names = dict(zip(text_columns, ("text", "text_pair"), strict=False))
     splits = DatasetDict()
     for split, data in raw.items():

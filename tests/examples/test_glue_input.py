@@ -7,6 +7,7 @@ import run_glue
 from datasets import Dataset, DatasetDict, Value
 from glue_data import load_free_form
 from helpers.glue_tasks import glue, make_task, save_model, write_csv
+from recipe_data import InputError
 from transformers import GPT2Config
 
 import dynabert_hf
@@ -86,6 +87,13 @@ def test_a_pair_that_was_guessed_is_said(columns, count, caplog):
     for named in (None, columns[:1]):
         load_free_form(rows, text_columns=named, label_column="label", regression=None)
     assert caplog.text.count("The columns 'message' and 'date' are read as a pair of texts. Name other") == count
+
+
+@pytest.mark.parametrize(("texts", "label"), [(["a", "a"], "label"), (["a", "label"], "label")])
+def test_a_column_that_was_named_twice_is_refused(texts, label):
+    rows = DatasetDict(train=Dataset.from_dict({"a": ["x", "y"], "label": ["good", "bad"]}))
+    with pytest.raises(InputError, match=r"labels from 'label'\. Name a column of its own for each"):
+        load_free_form(rows, text_columns=texts, label_column=label, regression=None)
 
 
 def test_a_json_file_with_an_unknown_argument_is_refused(tmp_path, capsys):
