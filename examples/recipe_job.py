@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -313,6 +314,13 @@ def write_predictions(path, header, rows):
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)
+
+
+def in_a_cell(names, delimiter):
+    """Names in one cell, parted by a sign and, where they hold it, in quotes, as the cells of a csv are."""
+    cell = StringIO()
+    csv.writer(cell, delimiter=delimiter, lineterminator="").writerow(names)
+    return cell.getvalue()
 
 
 def measure_tests(job, model):

@@ -27,7 +27,7 @@ from glue_data import load_free_form, load_task
 from glue_labels import align_labels, load_classifier, load_teacher
 from recipe_arguments import parse_arguments
 from recipe_data import InputError, length_for, load_splits, row_numbers, shortened
-from recipe_job import Job, run_script, write_predictions
+from recipe_job import Job, in_a_cell, run_script, write_predictions
 from recipe_training import load_tokenizer
 from transformers import DataCollatorWithPadding, default_data_collator
 
@@ -178,7 +178,8 @@ def written(values, data, task):
         values = values.reshape(-1)
         return [f"{value:.3f}" for value in values.clip(0, 5)] if task else [f"{value:.6g}" for value in values]
     if data.has_several:
-        return [",".join(label for label, value in zip(labels, row, strict=True) if value > 0) for row in values]
+        own = ([label for label, value in zip(labels, row, strict=True) if value > 0] for row in values)
+        return [in_a_cell(names, ",") for names in own]
     indices = values.argmax(-1)
     if task and task not in NAMED_IN_SUBMISSION:
         return own_numbers(indices, data).tolist()

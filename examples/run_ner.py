@@ -24,7 +24,7 @@ from datasets import ClassLabel, Dataset, DatasetDict
 from glue_labels import told_names
 from recipe_arguments import SourceArguments, parse_arguments
 from recipe_data import InputError, Splits, length_for, load_splits, row_numbers, shortened
-from recipe_job import Job, run_script, write_predictions
+from recipe_job import Job, in_a_cell, run_script, write_predictions
 from recipe_training import load_model, load_tokenizer
 from transformers import AutoModelForTokenClassification
 
@@ -178,7 +178,7 @@ def write_tags(job, model, words, numbers):
                 [OUTSIDE if at is None else names[int(row[at].argmax())] for at in own]
                 for row, own in zip(logits, firsts, strict=True)
             ]
-            tags = list(map(" ".join, best))
+            tags = [in_a_cell(own, " ") for own in best]
             path = job.output_dir / "predictions" / size / f"{split}.tsv"
             write_predictions(path, ["index", "tags"], zip(numbers[split], tags, strict=True))
         if "labels" in rows.column_names:

@@ -210,6 +210,14 @@ def test_predicted_values_have_the_digits_of_their_scale_and_those_for_glue_thre
     assert run_glue.written(values, data, "stsb") == ["0.000", "5.000", "4.250"]
 
 
+def test_several_labels_that_hold_commas_are_told_apart_in_their_cell():
+    data = Splits(DatasetDict(), ("a,b", "a", "b"), has_several=True)
+    values = np.array([[1, -1, -1], [-1, 1, 1], [1, 1, -1], [-1, -1, -1]])
+    cells = run_glue.written(values, data, None)
+    assert cells == ['"a,b"', "a,b", '"a,b",a', ""]
+    assert [next(csv.reader([cell]), []) for cell in cells] == [["a,b"], ["a", "b"], ["a,b", "a"], []]
+
+
 def test_the_whole_recipe_keeps_the_sizes_of_an_elastic_model_unless_others_are_given(tmp_path, reviews):
     """As train_dynabert and --stage do."""
     elastic = dynabert_hf.DynaBertForSequenceClassification

@@ -17,7 +17,7 @@ from datasets import Dataset
 from helpers.glue_tasks import WORDS
 from helpers.tiny import BACKBONE_CONFIGS, TINY
 from recipe_data import InputError, numbered
-from transformers import AutoTokenizer, BertTokenizer
+from transformers import AutoModelForTokenClassification, AutoTokenizer, BertTokenizer
 
 from dynabert_hf.data.questions import Questions, read_questions
 from dynabert_hf.sizes.tables import metric_text
@@ -144,6 +144,23 @@ def test_predictions_of_drawn_rows_are_named_by_the_rows_that_they_are_of(tmp_pa
         rows = [(int(row["index"]), len(row["tags"].split())) for row in csv.DictReader(file, delimiter="\t")]
     assert [lengths[index] for index, _ in rows] == [length for _, length in rows]
     assert [index for index, _ in rows] != [0, 1, 2]
+
+
+def test_tags_that_hold_blanks_are_told_apart_in_their_cell(tmp_path):
+    names = {0: "B-work of art", 1: "I-work of art"}
+    row = {"tokens": ["a", "film", "of"], "tags": [names[0], names[1], names[0]]}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row))
+    named = {"id2label": names, "label2id": {name: number for number, name in names.items()}}
+    model = save_model(tmp_path / "model", "ForTokenClassification", **named)
+    files = [word for name in ("train", "test") for word in (f"--{name}_file", str(tmp_path / "rows.jsonl"))]
+    command = [*files, "--model_name_or_path", model, "--output_dir", str(tmp_path / "out"), "--do_predict"]
+    with redirect_stdout(StringIO()):
+        run_ner.main([*command, *(each for each in QUICK if each[:5] not in ("--do_", "--fin"))])
+    with (tmp_path / "out" / "predictions" / "w1-d1" / "test.tsv").open() as file:
+        [told] = [row["tags"] for row in csv.DictReader(file, delimiter="\t")]
+    inputs = AutoTokenizer.from_pretrained(model)(row["tokens"], is_split_into_words=True, return_tensors="pt")
+    best = AutoModelForTokenClassification.from_pretrained(model)(**inputs).logits[0, 1:-1].argmax(-1)
+    assert next(csv.reader([told], delimiter=" ")) == [names[int(at)] for at in best]
 
 
 @pytest.mark.parametrize(("script", "kind"), [(run_qa, run_qa.QuestionArguments), (run_mlm, run_mlm.TextArguments)])
