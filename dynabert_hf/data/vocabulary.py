@@ -125,8 +125,8 @@ def _with_tokens(model: PreTrainedModel, kept: Sequence[int]) -> Any:
         embeddings.padding_idx = new_ids.get(embeddings.padding_idx)
     small.config.vocab_size = len(kept)
     for name, old in _token_ids(model.config).items():
-        if old in new_ids:
-            setattr(small.config, name, new_ids[old])
+        if old in new_ids or name == "pad_token_id":  # embeddings cannot be made again with one beyond their end
+            setattr(small.config, name, new_ids.get(old))
     return small
 
 

@@ -228,6 +228,23 @@ def test_words_of_a_text_are_tokenised_one_by_one():
         assert before == after
 
 
+@pytest.mark.parametrize("family", ["Bert", "ModernBert"])
+def test_a_padding_token_that_the_tokenizer_lacks_does_not_keep_a_model_from_loading(family, tmp_path):
+    """As the default one of ModernBERT, beside a smaller tokenizer of one's own."""
+    tokenizer = word_pieces()
+    own = {"vocab_size": len(tokenizer) + 20, "pad_token_id": len(tokenizer) + 10}
+    model = make_backbone(family, **with_tokens(tokenizer, **own), **of_layers(family, 2))
+    small, trimmed = trim_vocabulary(model, tokenizer, TEXTS)
+    assert small.config.pad_token_id is None
+    small.save_pretrained(tmp_path)
+    loaded = type(small).from_pretrained(tmp_path).eval()
+    text = {name: trimmed(TEXTS[0], return_tensors="pt")[name] for name in ("input_ids", "attention_mask")}
+    before = {name: tokenizer(TEXTS[0], return_tensors="pt")[name] for name in text}
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(**text).logits, small(**text).logits, atol=1e-6, rtol=0)
+        assert torch.equal(small(**text).logits, model(**before).logits)
+
+
 @pytest.mark.parametrize("family", TOKENIZERS)
 def test_a_sentence_encoder_reads_texts_behind_its_prompts_as_before(family):
     """And in lower case where it reads so, whatever its tokenizer does; the texts have no letter of a prompt."""
