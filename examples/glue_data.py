@@ -5,6 +5,7 @@ Whatever the source, a data set ends as splits with the columns `text`, for pair
 
 import math
 from dataclasses import replace
+from decimal import Decimal
 
 from datasets import ClassLabel, DatasetDict, Features, Sequence, Value
 from recipe_data import InputError, Splits, load_named
@@ -126,7 +127,8 @@ def _is_text(kind):
 def _is_regression(train, column, regression):
     kind = train.features[column]
     if regression is None:
-        return getattr(kind, "dtype", "").startswith(("float", "double"))
+        dtype = getattr(kind, "dtype", "")
+        return dtype.startswith(("float", "double")) or (dtype.startswith("decimal") and not dtype.endswith(" 0)"))
     if regression and (_is_text(kind) or isinstance(kind, ClassLabel)):
         raise InputError(
             f"Column {column!r} holds names, not values. Leave out --do_regression, or name another column."
@@ -285,7 +287,7 @@ def with_labels(splits, labels, *, column):
 
 
 def _value_of(label):
-    is_value = isinstance(label, (int, float)) and not isinstance(label, bool) and math.isfinite(label)
+    is_value = isinstance(label, (int, float, Decimal)) and not isinstance(label, bool) and math.isfinite(label)
     return float(label) if is_value else None
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from decimal import Decimal
 from types import SimpleNamespace
 
 import pyarrow as pa
@@ -16,6 +17,8 @@ from helpers.glue_tasks import glue, save_model, sentiment_rows, write_csv
 from recipe_data import InputError, Splits, row_numbers, shortened
 from run_glue import load_data
 from transformers import DistilBertConfig, DistilBertForSequenceClassification, DistilBertModel
+
+from dynabert_hf.data.text_files import read_rows
 
 NAMES = ("entailment", "neutral", "contradiction")
 
@@ -141,6 +144,16 @@ def test_numbers_where_training_data_have_names_are_said_to_count_these(caplog, 
     said = [each.getMessage() for each in caplog.records if "holds numbers in split" in each.getMessage()]
     assert len(said) == is_said
     assert all("split 'validation'" in each and "count ['bad', 'good'], from 0" in each for each in said)
+
+
+@pytest.mark.parametrize(("scale", "labels", "own"), [(2, None, [4.25, 1.5, 0.0]), (0, ("0", "2", "4"), [2, 1, 0])])
+def test_decimals_of_a_database_are_values_if_they_have_a_decimal_point(tmp_path, scale, labels, own):
+    values = [Decimal("4.25"), Decimal("1.50"), Decimal("0.00")]
+    column = pa.array([each.quantize(Decimal(10) ** -scale) for each in values], pa.decimal128(5, scale))
+    pq.write_table(pa.table({"text": ["a", "b", "c"], "label": column}), tmp_path / "train.parquet")
+    raw = DatasetDict(train=read_rows(tmp_path / "train.parquet"))
+    data = load_free_form(raw, text_columns=None, label_column="label", regression=None)
+    assert (data.labels, data.splits["train"]["label"][:]) == (labels, own)
 
 
 def test_many_intents_of_few_rows_are_labels_and_as_many_numbers_are_values():
