@@ -13,7 +13,7 @@ from ..model.subnetwork import parse_size
 from ..sizes.choosing import Recommendation
 from ..sizes.metrics import in_telling_order
 from ..sizes.profile_table import ProfileTable
-from ..sizes.records import COSTS, SizeRecord, size_label
+from ..sizes.records import COSTS, COUNTS, SizeRecord, size_label
 from ..sizes.tables import quantity, table_of
 
 
@@ -131,7 +131,7 @@ def _record(one: SizeRecord, metric: str) -> dict[str, Any]:
 
 
 def _amount(cost: str, amount: float) -> Any:
-    return quantity(amount) if cost in ("flops", "parameters") else amount
+    return quantity(amount) if cost in COUNTS else amount
 
 
 def _one_or_range(counts: Iterable[int]) -> str:

@@ -15,7 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-LABEL_COLUMNS = ("labels", "label", "label_ids", "start_positions")
+LABELS = ("labels", "label", "label_ids")
+"""What a column of labels may be called, except that of answers."""
+
+LABEL_COLUMNS = (*LABELS, "start_positions")
 """What a column of labels may be called, as transformers' collators and heads read it."""
 
 

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from ..task_metrics import IGNORED, problem_type
 from ..tasks import Collator, task_of
-from .columns import LABEL_COLUMNS, column, column_names, has_all_rows, is_missing, label_column, short
+from .columns import LABEL_COLUMNS, LABELS, column, column_names, has_all_rows, is_missing, label_column, short
 from .inputs import check_equal_lengths, depth_of, first_outside, first_where, innermost, read_column
 
 SPAN = ("start_positions", "end_positions")
@@ -46,7 +46,7 @@ def check_labels(
         return
     check_class_names(model)
     columns: dict[str, pa.Array] = {}
-    for of in ("labels", "label", "label_ids"):
+    for of in LABELS:
         values = read_column(name, dataset, of) if of in column_names(dataset) else None
         if values is None or predicts == "state":
             continue
@@ -276,7 +276,7 @@ def check_counted(name: str, dataset: Any, model: PreTrainedModel) -> None:
     Raises:
         ValueError: If a row has more or fewer.
     """
-    for of in ("labels", "label", "label_ids") if task_of(model).predicts == "token" else ():
+    for of in LABELS if task_of(model).predicts == "token" else ():
         values = read_column(name, dataset, of)
         if values is not None and values.null_count:
             values = _without_missing(name, dataset, values, model)

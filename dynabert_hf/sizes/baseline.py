@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from transformers import EvalPrediction, PreTrainedModel
 
-from ..data.columns import column, column_names
+from ..data.columns import LABELS, column, column_names
 from ..task_metrics import IGNORED, Metrics
 from ..tasks import gives_values, task_of
 from .metrics import is_lower_better
@@ -77,7 +77,7 @@ def _labels(model: PreTrainedModel, dataset: Any) -> tuple[np.ndarray, ...] | No
     """The labels of all rows, -100 where a row is shorter than others; None if they cannot be read."""
     names = task_of(model).label_names
     if names == ("labels",):
-        names = tuple(name for name in ("labels", "label", "label_ids") if name in column_names(dataset))[:1]
+        names = tuple(name for name in LABELS if name in column_names(dataset))[:1]
     columns = [column(dataset, name) for name in names]
     if not columns or any(values is None or len(values) != len(dataset) for values in columns):
         return None

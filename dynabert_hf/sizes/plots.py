@@ -19,7 +19,7 @@ from ..model.subnetwork import SubNetwork, as_size
 from .cascade import CascadeRecord
 from .choosing import pareto_front
 from .metrics import is_lower_better
-from .records import COSTS, SizeRecord, cost_of, format_cost, metric_of, of_one_setting, size_label
+from .records import COSTS, COUNTS, SizeRecord, cost_of, format_cost, metric_of, of_one_setting, size_label
 from .tables import metric_text, shortened
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def plot_grid(
     is_lower = metric in COSTS or is_lower_better(metric, greater_is_better)
     image = _heat_map(axes, rows, colours="viridis_r" if is_lower else "viridis", text=_cell_text(metric))
     name = _COST_NAMES[metric] if metric in COSTS else _metric_name(metric, is_lower)
-    tick = _cell_text(metric) if metric in ("flops", "parameters") else "{:g}".format  # no two that read alike
+    tick = _cell_text(metric) if metric in COUNTS else "{:g}".format  # no two that read alike
     figure.colorbar(image, ax=axes, label=name, pad=0.02, format=lambda value, _: tick(value))
     axes.set_xticks(range(len(widths)), [f"{width:g}" for width in widths])
     axes.set_yticks(range(len(rows)), names)
@@ -290,7 +290,7 @@ def _heat_map(axes: Axes, rows: list[list[float]], *, colours: str, text: Callab
 
 
 def _cell_text(name: str) -> Callable[[float], str]:
-    if name in ("flops", "parameters"):
+    if name in COUNTS:
         from matplotlib.ticker import EngFormatter
 
         return EngFormatter(places=2, sep=" ")
@@ -316,7 +316,7 @@ def _metric_name(metric: str, is_lower: bool) -> str:
 def _scale_cost_axis(axes: Axes, cost: str, largest: float) -> str:
     """Give the axis of a cost one unit for all its ticks, and return its name with that unit."""
     axes.locator_params(axis="x", steps=[1, 2, 5, 10])
-    if cost not in ("flops", "parameters"):
+    if cost not in COUNTS:
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         return _COST_NAMES[cost]
     factor, unit = next(

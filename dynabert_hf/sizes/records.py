@@ -17,6 +17,9 @@ from .tables import quantity, shortened
 COSTS = {"latency_ms": "ms", "flops": "FLOPs", "parameters": "parameters", "memory_mb": "MB"}
 """The costs that can have a budget, with units, in the order in which one is preferred to tell the cheaper of two."""
 
+COUNTS = ("flops", "parameters")
+"""Those of them that are counted, not measured."""
+
 SETTING = ("runtime", "dtype", "batch_size", "sequence_length", "device", "threads")
 """What tells one setting from another."""
 
