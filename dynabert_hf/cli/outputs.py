@@ -29,7 +29,8 @@ def store_outputs(arguments: Namespace, console: Console) -> None:
         dtype=arguments.dtype,
         batch_size=arguments.eval_batch_size,
     )
+    unit = read_at_once(teacher)
     if arguments.json:
-        print_json({"folder": arguments.output, read_at_once(teacher): len(rows)})
+        print_json({"folder": arguments.output, unit: len(rows)})
         return
-    console.print(f"{arguments.output}: outputs of {len(rows)} {read_at_once(teacher)}", soft_wrap=True)
+    console.print(f"{arguments.output}: outputs of {len(rows)} {unit}", soft_wrap=True)

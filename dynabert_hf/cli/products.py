@@ -88,14 +88,15 @@ def specialise_size(arguments: Namespace, console: Console) -> None:
             small = specialise(model, arguments.size, teacher=teacher, **data, **settings)
         small.save_pretrained(folder, with_code=True)
         tokenizer.save_pretrained(folder)
-        given = len(rows) if read_at_once(small) == "texts" else None  # else nobody counted the rows of the file
+        unit = read_at_once(small)
+        given = len(rows) if unit == "texts" else None  # else nobody counted the rows of the file
         facts = replace(_facts(arguments.model, small), stages={"alone": settings}, train_rows=given)
         write_model_card(folder, replace(facts, title=f"{facts.heading}, {facts.sizes[0].name}"))
     about = {"folder": arguments.output, "size": arguments.size, "parameters": small.num_parameters()}
     if arguments.json:
-        print_json({**about, read_at_once(small): len(rows), "epochs": arguments.epochs})
+        print_json({**about, unit: len(rows), "epochs": arguments.epochs})
         return
-    learned = f"distilled on {len(rows)} {read_at_once(small)} for {arguments.epochs:g} epochs"
+    learned = f"distilled on {len(rows)} {unit} for {arguments.epochs:g} epochs"
     console.print(
         f"{arguments.output}: {arguments.size}, {quantity(small.num_parameters())} parameters, {learned}",
         soft_wrap=True,

@@ -42,12 +42,14 @@ def read_datasets(
             or no tokenizer.
     """
     how: dict[str, Any] = {"text_columns": text_columns, "label_column": label_column, "max_length": max_length}
-    texts = {name: each for name, each in named.items() if each is not None and "input_ids" not in column_names(each)}
-    given = [name for name, value in how.items() if value is not None]
-    if given and not texts:
-        logger.warning(f"All rows are tokenised, so {', '.join(given)} changed nothing. Give rows of text instead.")
+    if given := [name for name, value in how.items() if value is not None]:
+        names_of = {name: column_names(dataset) for name, dataset in named.items() if dataset is not None}
+        names_of = {name: names for name, names in names_of.items() if "input_ids" not in names}
+        if not names_of:
+            logger.warning(f"All rows are tokenised, so {', '.join(given)} changed nothing. Give rows of text instead.")
+        elif label_column is not None and is_sentence_encoder(model):
+            _check_label_column(names_of, label_column)
     if is_sentence_encoder(model):
-        _check_label_column(texts, label_column)
         read = {"eval_dataset": texts_to_measure}
         return {
             name: read.get(name, texts_to_learn)(name, dataset, model, tokenizer, **how)
@@ -59,8 +61,7 @@ def read_datasets(
     return datasets, questions["eval_dataset"].metrics if "eval_dataset" in questions else None
 
 
-def _check_label_column(named: Mapping[str, Any], label_column: str | None) -> None:
-    names_of = {name: column_names(dataset) for name, dataset in named.items()}
-    if label_column is not None and names_of and not any(label_column in names for names in names_of.values()):
+def _check_label_column(names_of: Mapping[str, list[str]], label_column: str) -> None:
+    if not any(label_column in names for names in names_of.values()):
         found = "; ".join(f"{name} has the columns {names}" for name, names in names_of.items())
         raise ValueError(f"{found}, but none is {label_column!r}, the label_column. Name one that is there.")

@@ -74,8 +74,8 @@ class ActiveSizes:
         self._kept: dict[PreparedSize, _KeptParts] = {}
         self.prepared: dict[Hashable, PreparedSize] = {}
         self.sharing: Any = None
-        self._num_trained = len(config.subnetworks)
-        for size in config.subnetworks:  # so that switching to one takes as little the first time
+        self._num_trained = len(trained := config.subnetworks)
+        for size in trained:  # so that switching to one takes as little the first time
             self.prepare(size, config.resolve(size))
         self.switch(self.prepare(None, self.stored))
 
