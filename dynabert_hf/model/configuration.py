@@ -37,6 +37,7 @@ _LARGEST = {
 REFERENCES = ("teacher", "fine-tuned", "baseline")
 """What metrics tell of beside sizes: the teacher, the model that training began with, the same answer for every row."""
 
+_MEASURED = ("metrics", "metric_rows", "metric_order", "temperatures")
 _SUPPORTED = (
     "Supported encoders are BERT and its kin RoBERTa, XLM-RoBERTa, CamemBERT, ELECTRA, DistilBERT, MPNet, DeBERTa-v2, "
     "ModernBERT, NomicBERT and EuroBERT; use the Dyna... class of the family that fits."
@@ -156,7 +157,9 @@ class ElasticConfigMixin(_Config):
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
         """As in transformers; elastic fields given besides the dictionary are checked as if they stood in it."""
-        return super().from_dict({**config_dict, **take_fields(kwargs)}, **kwargs)
+        given, kept = take_fields(kwargs), config_dict.get("kept_layers")
+        has_others = by_depth(given.get("kept_layers", kept)) != by_depth(kept)  # of which nothing was measured
+        return super().from_dict({**config_dict, **(dict.fromkeys(_MEASURED) if has_others else {}), **given}, **kwargs)
 
     @classmethod
     def get_config_dict(cls, *args: Any, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -376,7 +379,7 @@ class ElasticConfigMixin(_Config):
 
     def forget_measured(self) -> None:
         """Forget, in place, what was measured of weights that are about to change; quickly, as every pass asks."""
-        vars(self).update(metrics=None, metric_rows=None, metric_order=None, temperatures=None)
+        vars(self).update(dict.fromkeys(_MEASURED))
 
     def _record_active(self, size: AnySize) -> None:
         """Remember the size in force, already checked; past the validation of every assignment, for speed."""

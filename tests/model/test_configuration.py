@@ -44,6 +44,19 @@ def test_the_grid_of_sizes_and_the_layers_that_run():
     assert config.num_active_layers == 3
 
 
+def test_other_layers_to_keep_take_no_metrics_of_those_before(tmp_path):
+    metrics, temperatures = {"w1-d0.5": {"accuracy": 0.8}, "teacher": {"accuracy": 0.9}}, {"w1-d0.5": 2.0}
+    config = make_config(kept_layers={"0.5": [1, 3, 5]}, metrics=metrics, temperatures=temperatures)
+    config.save_pretrained(tmp_path)
+    for given in ({}, {"kept_layers": {0.5: [1, 3, 5]}}, {"active_depth": 0.5}):
+        same = AutoConfig.from_pretrained(tmp_path, **given)
+        assert (same.metrics, same.temperatures) == (metrics, temperatures)
+    for given, layers in (({"0.5": [0, 1, 5]}, [0, 1, 5]), (None, [0, 2, 4])):
+        other = AutoConfig.from_pretrained(tmp_path, kept_layers=given)
+        assert (other.metrics, other.temperatures) == (None, None)
+        assert [layer.index for layer in other.resolve(SubNetwork(depth=0.5))] == layers
+
+
 @pytest.mark.parametrize("key", [str(1 / 3), 1 / 3])
 def test_layers_to_keep_are_found_for_every_depth(key, tmp_path):
     config = make_config(depths=[1 / 3, 1.0], kept_layers={key: [1, 5]})
