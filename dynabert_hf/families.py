@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -251,7 +252,12 @@ def anatomy_of(model: PreTrainedModel | PreTrainedConfig) -> Anatomy:
     )
 
 
-def longest_input(config: Any) -> int:
-    """The most tokens that fit into an elastic or stock model with this configuration."""
+def longest_input(config: Any) -> float:
+    """The most tokens that fit into an elastic or stock model with this configuration; infinity where any number does.
+
+    DeBERTa-v3 knows relative positions alone, and takes all beyond a distance for the same one.
+    """
+    if not getattr(config, "position_biased_input", True):
+        return math.inf
     unused = (config.pad_token_id or 0) + 1 if anatomy_of(config).skips_padding_positions else 0
     return config.max_position_embeddings - unused

@@ -9,6 +9,7 @@ from typing import Any
 
 from datasets import Dataset
 from transformers import PreTrainedModel
+from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
 from ..families import longest_input
 from ..messages import get_logger
@@ -403,21 +404,23 @@ def most_tokens(model: PreTrainedModel, tokenizer: Any, asked: int | None = None
     Args:
         model: The model.
         tokenizer: Its tokenizer.
-        asked: Tokens of a row at most; None: as many as fit.
+        asked: Tokens of a row at most; None: as many as fit, or `max_position_embeddings` where any
+            number fits and the tokenizer knows no limit.
         pair: Whether a row is a pair of texts, which has more special tokens.
 
     Raises:
         ValueError: If what was asked for leaves no room for a text beside the special tokens.
     """
-    possible = min(longest_input(model.config), tokenizer.model_max_length)
+    longest = min(longest_input(model.config), tokenizer.model_max_length)
+    usual = int(longest) if longest < VERY_LARGE_INTEGER else model.config.max_position_embeddings
     special = tokenizer.num_special_tokens_to_add(pair=pair)
     if asked is not None and asked <= special:
         what = "pair" if pair else "text"
         raise ValueError(
             f"max_length={asked} leaves no text: a {what} has {special} special tokens. Possible are {special + 1} to "
-            f"{possible} tokens. Give as many as texts need, or leave it out."
+            f"{usual} tokens. Give as many as texts need, or leave it out."
         )
-    return min(possible, asked or possible)
+    return usual if asked is None else int(min(longest, asked))
 
 
 def _inputs(encoded: Mapping[str, list]) -> dict[str, list]:

@@ -150,7 +150,7 @@ class OnnxModel:
             )
 
     def _check_names(self, given: dict[str, Any]) -> None:
-        has_no_types = "longest_input" in self._limits and not self._limits.get("type_vocab_size")
+        has_no_types = "vocab_size" in self._limits and not self._limits.get("type_vocab_size")
         for name in given.keys() - set(self.input_names):
             if name == "token_type_ids" and (has_no_types or not _whole_numbers(name, given[name]).any()):
                 continue  # some tokenizers make them for a model that has one type of token, or none

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, Sequence, Value
+from helpers.backbones import make_backbone
 from helpers.tiny import make_model, make_tokenizer
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
@@ -328,6 +329,14 @@ def test_a_length_without_room_for_text_is_refused(tokenizer, columns, special):
             encoded(rows, *given, max_length=length)
     [row] = encoded(rows, *given, max_length=4)
     assert len(row["input_ids"]) == 4
+
+
+@pytest.mark.parametrize(("known", "asked", "read"), [(None, None, 20), (None, 30, 30), (25, None, 25), (25, 30, 25)])
+def test_texts_for_relative_positions_are_cut_where_one_asks_or_the_tokenizer_ends(tokenizer, known, asked, read):
+    tokenizer.model_max_length = known or tokenizer.model_max_length
+    model = make_backbone("DebertaV2", position_biased_input=False)
+    [row] = encoded([{"text": "w1 " * 40}], TextColumns(("text",), None), model, tokenizer, max_length=asked)
+    assert len(row["input_ids"]) == read
 
 
 def test_masks_are_those_of_the_row_whatever_was_drawn_before(tokenizer, monkeypatch):

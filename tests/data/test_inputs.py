@@ -1,8 +1,9 @@
 """Tokenised rows that a model cannot read are refused by row, value and limit."""
 
 import pytest
+import torch
 from datasets import Dataset
-from helpers.backbones import make_stock
+from helpers.backbones import make_backbone, make_stock
 from helpers.tiny import make_model
 
 from dynabert_hf.data.inputs import check_inputs, check_paddable
@@ -60,6 +61,16 @@ def test_a_roberta_has_positions_for_fewer_tokens():
     check_inputs("data", sentences([5] * 18), model)
     with pytest.raises(ValueError, match=r"data has 19 tokens in row 0\. The model has positions for 18"):
         check_inputs("data", sentences([5] * 19), model)
+
+
+def test_relative_positions_take_texts_of_any_length():
+    model = make_backbone("DebertaV2", position_biased_input=False)
+    check_inputs("data", sentences([5] * 50), model)
+    batch = {"input_ids": torch.arange(50).view(1, -1)}
+    with torch.no_grad():
+        assert torch.equal(model(**batch).logits, make_stock("DebertaV2", position_biased_input=False)(**batch).logits)
+    with pytest.raises(ValueError, match=r"data has 50 tokens in row 0\. The model has positions for 20"):
+        check_inputs("data", sentences([5] * 50), make_backbone("DebertaV2"))
 
 
 @pytest.mark.parametrize(

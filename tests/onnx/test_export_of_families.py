@@ -87,6 +87,16 @@ def test_rotary_frequencies_that_grow_beyond_the_longest_input_are_exported(fami
     np.testing.assert_allclose(given[counts], said.numpy()[counts], rtol=0, atol=1e-4)
 
 
+def test_a_graph_with_relative_positions_takes_texts_of_any_length(tmp_path, traced_once):
+    model = make_backbone("DebertaV2", **of_layers("DebertaV2", 1), depths=[1.0], position_biased_input=False)
+    model.set_active("w0.5-d1")
+    inputs = make_batch(length=3 * model.config.max_position_embeddings)
+    with torch.no_grad():
+        said = model(**inputs).logits
+    export_onnx(model, tmp_path / "out")
+    np.testing.assert_allclose(load_onnx(tmp_path / "out")(**inputs)["logits"], said.numpy(), rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("family", "sizes"),
     [("ModernBert", SIZES[:1]), *(pytest.param(name, SIZES, marks=pytest.mark.slow) for name in CONFIGS)],
