@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,9 @@ from .model.subnetwork import AnySize, LayerShape, Size, SubNetwork, SubNetworkE
 class ModelTypeError(TypeError):
     """A model of a kind that cannot do what was asked: that is a caller's choice, also where a file holds it."""
 
+
+ANY_LENGTH = sys.maxsize
+"""More tokens than any text has."""
 
 FAMILIES = {
     "BERT": modeling_dynabert,
@@ -252,12 +255,18 @@ def anatomy_of(model: PreTrainedModel | PreTrainedConfig) -> Anatomy:
     )
 
 
-def longest_input(config: Any) -> float:
-    """The most tokens that fit into an elastic or stock model with this configuration; infinity where any number does.
+def longest_input(config: Any) -> int:
+    """The most tokens that fit into an elastic or stock model with this configuration; `ANY_LENGTH` where all do.
 
     DeBERTa-v3 knows relative positions alone, and takes all beyond a distance for the same one.
     """
     if not getattr(config, "position_biased_input", True):
-        return math.inf
+        return ANY_LENGTH
     unused = (config.pad_token_id or 0) + 1 if anatomy_of(config).skips_padding_positions else 0
     return config.max_position_embeddings - unused
+
+
+def usual_input(config: Any, tokenizer: Any) -> int:
+    """As many tokens of a text as such a model and its tokenizer take, or the model was made for if both take all."""
+    longest = min(longest_input(config), tokenizer.model_max_length)
+    return longest if longest < ANY_LENGTH else config.max_position_embeddings

@@ -9,9 +9,8 @@ from typing import Any
 
 from datasets import Dataset
 from transformers import PreTrainedModel
-from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
-from ..families import longest_input
+from ..families import longest_input, usual_input
 from ..messages import get_logger
 from ..task_metrics import IGNORED, problem_type
 from ..tasks import task_of
@@ -404,15 +403,13 @@ def most_tokens(model: PreTrainedModel, tokenizer: Any, asked: int | None = None
     Args:
         model: The model.
         tokenizer: Its tokenizer.
-        asked: Tokens of a row at most; None: as many as fit, or `max_position_embeddings` where any
-            number fits and the tokenizer knows no limit.
+        asked: Tokens of a row at most; None: as many as is usual.
         pair: Whether a row is a pair of texts, which has more special tokens.
 
     Raises:
         ValueError: If what was asked for leaves no room for a text beside the special tokens.
     """
-    longest = min(longest_input(model.config), tokenizer.model_max_length)
-    usual = int(longest) if longest < VERY_LARGE_INTEGER else model.config.max_position_embeddings
+    usual = usual_input(model.config, tokenizer)
     special = tokenizer.num_special_tokens_to_add(pair=pair)
     if asked is not None and asked <= special:
         what = "pair" if pair else "text"
@@ -420,7 +417,7 @@ def most_tokens(model: PreTrainedModel, tokenizer: Any, asked: int | None = None
             f"max_length={asked} leaves no text: a {what} has {special} special tokens. Possible are {special + 1} to "
             f"{usual} tokens. Give as many as texts need, or leave it out."
         )
-    return usual if asked is None else int(min(longest, asked))
+    return usual if asked is None else min(asked, longest_input(model.config), tokenizer.model_max_length)
 
 
 def _inputs(encoded: Mapping[str, list]) -> dict[str, list]:

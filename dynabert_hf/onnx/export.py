@@ -167,7 +167,7 @@ def graph_file(name: str) -> str:
 
 def _limits(config: Any) -> dict[str, str]:
     values = {"longest_input": longest_input(config), **{name: getattr(config, name, None) for name in LIMITS[1:]}}
-    return {name: str(value) for name, value in values.items() if value not in (None, math.inf)}
+    return {name: str(value) for name, value in values.items() if value is not None}
 
 
 class _Positional(nn.Module):

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from transformers import AutoConfig, AutoTokenizer
 
+from ..families import usual_input
 from ..messages import require
 from ..model.subnetwork import Size, as_size, size_name
 from ..tasks import answers_of
@@ -111,8 +112,7 @@ class OnnxModel:
         """
         self._check_beside("tokenizer_config.json", "tokenizer")
         tokenizer: Any = AutoTokenizer.from_pretrained(self.path.parent)
-        longest = self._limits.get("longest_input", tokenizer.model_max_length)
-        tokenizer.model_max_length = min(longest, tokenizer.model_max_length)
+        tokenizer.model_max_length = usual_input(self.config, tokenizer)
         return tokenizer
 
     def predict(self, texts: Iterable[str], pairs: Iterable[str] | None = None) -> list[dict[str, Any]]:
@@ -150,7 +150,7 @@ class OnnxModel:
             )
 
     def _check_names(self, given: dict[str, Any]) -> None:
-        has_no_types = "vocab_size" in self._limits and not self._limits.get("type_vocab_size")
+        has_no_types = "longest_input" in self._limits and not self._limits.get("type_vocab_size")
         for name in given.keys() - set(self.input_names):
             if name == "token_type_ids" and (has_no_types or not _whole_numbers(name, given[name]).any()):
                 continue  # some tokenizers make them for a model that has one type of token, or none
