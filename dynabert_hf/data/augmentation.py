@@ -7,6 +7,7 @@ letters alone, stay. TinyBERT's published script makes a pass for each word; her
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -139,12 +140,15 @@ class WordReplacement:
     def _replaceable(self, text: str, encoding: Any) -> Iterator[tuple[int, int, list[int]]]:
         """Where the words of a text begin and end that may be replaced, and where their tokens stand."""
         first = [place for place, number in enumerate(encoding.sequence_ids) if number == 0]
-        for _, group in groupby(first, key=lambda place: encoding.word_ids[place]):
+        for _, group in groupby(
+            first, key=lambda place: (encoding.word_ids[place], _is_sign(text, *encoding.offsets[place]))
+        ):
             tokens = list(group)
             start, end = trimmed(text, encoding.offsets[tokens[0]][0], encoding.offsets[tokens[-1]][1])
             word = text[start:end]
             is_cut = tokens[-1] == first[-1] and text[end : end + 1].isalnum()
-            if word.isalpha() and word.lower() not in self.stop_words and not is_cut:
+            is_part = text[max(start - 1, 0) : start].isdigit() or text[end : end + 1].isdigit()  # such as th of 12th
+            if word.isalpha() and word.lower() not in self.stop_words and not (is_cut or is_part):
                 yield start, end, tokens
 
     def _likely(self, masks: Sequence[tuple[Any, int]]) -> list[tuple[str, ...]]:
@@ -175,6 +179,12 @@ class WordReplacement:
         }
         inputs["input_ids"][torch.arange(len(masks)), places] = self.tokenizer.mask_token_id
         return inputs, places
+
+
+def _is_sign(text: str, start: int, end: int) -> bool:
+    """Whether a token is punctuation, which some tokenizers count to the word that it stands at."""
+    start, end = trimmed(text, start, end)
+    return start < end and all(unicodedata.category(letter)[0] in "PS" for letter in text[start:end])
 
 
 @contextmanager

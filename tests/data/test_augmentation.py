@@ -190,6 +190,17 @@ def test_words_are_found_whose_tokens_take_in_the_blank_before_them(model):
     assert all(word.candidates and set(word.candidates) <= set(WORDS) for word in words)
 
 
+def test_words_beside_punctuation_are_found_though_a_tokenizer_counts_both_to_one_word(model):
+    """Those of DeBERTa and XLM-RoBERTa do: no word before a comma or a full stop was replaced."""
+    pieces = [*SPECIAL, *(f"\u2581{word}" for word in WORDS), *"\u2581(),.!-", "film"]
+    tokenizer = DebertaV2Tokenizer(vocab=[(piece, -1.0) for piece in pieces])
+    model = copy.deepcopy(model)
+    model.resize_token_embeddings(len(tokenizer))
+    text = "(film), the plot - is good-bad.  not  love !"
+    [words] = WordReplacement(model, tokenizer).words([text])
+    assert [text[word.start : word.end] for word in words] == ["film", "plot", "good", "bad", "love"]
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".json", ".parquet"])
 def test_a_file_becomes_a_file_of_the_same_columns(model, tokenizer, tmp_path, suffix):
     rows = datasets.Dataset.from_dict({"text": TEXTS[:3], "label": ["007", "n/a", "1"]})
