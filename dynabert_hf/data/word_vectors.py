@@ -119,16 +119,20 @@ class WordVectors:
 
 
 def whole_words(tokenizer: Any) -> dict[int, str]:
-    """The tokens that are whole words, or begin one, by their numbers: no later pieces, and no special tokens."""
+    """The tokens that are whole words, or begin one, by their numbers.
+
+    Left out are later pieces, special tokens, and tokens that are no text alone: a blank, or a part of a letter.
+    """
     tokens = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
     mark = max(("##", "\u0120", "\u2581"), key=lambda mark: sum(token.startswith(mark) for token in tokens))
     begins = "" if mark == "##" else mark  # the usual one: XLM-RoBERTa has \u0120 as a letter, too
     special = set(tokenizer.all_special_ids)
-    return {
+    words = {
         number: tokenizer.convert_tokens_to_string([token]).strip() if begins else token
         for number, token in enumerate(tokens)
         if number not in special and token.startswith(begins) and not token.startswith("##")
     }
+    return {number: word for number, word in words.items() if word and "\ufffd" not in word}
 
 
 def _numbers(items: Sequence[str]) -> list[float] | None:

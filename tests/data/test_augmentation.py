@@ -15,6 +15,7 @@ from transformers import (
     BertForMaskedLM,
     BertForSequenceClassification,
     DebertaV2Tokenizer,
+    RobertaTokenizer,
     XLMRobertaTokenizer,
 )
 
@@ -26,6 +27,7 @@ from dynabert_hf.data.word_vectors import WordVectors, whole_words
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = ["film", "story", "good", "bad", "love", "hate", "plot", "actor", "scene", "very", "the", "is", "not", ",", "."]
 PIECES = ["act", "un", "##ly", "##ed", "##ing", "##s"]
+ROBERTA = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 VOCABULARY = [*SPECIAL, *WORDS, *PIECES, *"abcdefghijklmnopqrstuvwxyz"]
 TEXTS = ["The film is not good .", "a lovely plot, badly acted", "scene scene", "the is not"]
 MASK = 4
@@ -199,6 +201,18 @@ def test_words_beside_punctuation_are_found_though_a_tokenizer_counts_both_to_on
     text = "(film), the plot - is good-bad.  not  love !"
     [words] = WordReplacement(model, tokenizer).words([text])
     assert [text[word.start : word.end] for word in words] == ["film", "plot", "good", "bad", "love"]
+
+
+def test_a_word_is_not_replaced_by_a_blank_or_a_part_of_a_letter(model):
+    """Vocabularies of bytes and of sentence pieces have such tokens, and a text of one word became an empty one."""
+    letters = [*"abcdefghijklmnopqrstuvwxyz0123456789", "\u0120", "\u0120\u00e2", "\u0120film", "\u0120plot"]
+    tokenizer = RobertaTokenizer(vocab={token: number for number, token in enumerate([*ROBERTA, *letters])}, merges=[])
+    model = copy.deepcopy(model)
+    model.resize_token_embeddings(len(tokenizer))
+    text = "a b 12th c3"
+    [words] = WordReplacement(model, tokenizer, num_candidates=len(tokenizer), stop_words=frozenset()).words([text])
+    assert {token for word in words for token in word.candidates} == {"film", "plot"}
+    assert [(word.start, word.end) for word in words] == [(0, 1), (2, 3)]  # "th" and "c" are parts of words
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".json", ".parquet"])
