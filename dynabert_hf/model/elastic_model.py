@@ -218,8 +218,7 @@ class ElasticModelMixin(_Model):
             *args: Passed on to transformers.
             only_active: Hold only the weights of the active size, as if the model had been loaded, switched and
                 extracted, but without ever reading the rest: peak memory is that of the small model.
-            **kwargs: Passed on to transformers; among them fields of the configuration, such as `active_width` and
-                `active_depth`, the size to load at.
+            **kwargs: Passed on to transformers, also fields of the configuration: `active_width`, `active_depth`.
 
         Raises:
             SubNetworkError: If the size is not in the checkpoint, or its configuration is impossible.
@@ -230,8 +229,9 @@ class ElasticModelMixin(_Model):
             raise SubNetworkError(
                 "only_active=True reads files in part, but state_dict was given. Load it whole and extract() the part."
             )
+        kwargs |= {"only_active": True} if only_active else {}  # which a subclass with its own __init__ need not take
         try:
-            return super().from_pretrained(pretrained_model_name_or_path, *args, only_active=only_active, **kwargs)
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         except SafetensorError as error:
             raise OSError(
                 f"A weight file of {str(pretrained_model_name_or_path)!r} cannot be read: {error}. It may have been "

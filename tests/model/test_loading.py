@@ -57,6 +57,24 @@ def test_size_is_chosen_while_loading(saved):
     assert str(AutoModelForSequenceClassification.from_pretrained(saved, **SIZE).active) == "w0.5-d0.75"
 
 
+def test_a_subclass_that_takes_a_configuration_alone_is_loaded(saved, tmp_path):
+    class Scaled(DynaBertForSequenceClassification):
+        def __init__(self, config):
+            super().__init__(config)
+            self.scale = torch.nn.Parameter(torch.full((config.num_labels,), 2.0))
+
+        def forward(self, **inputs):
+            outputs = super().forward(**inputs)
+            outputs.logits = outputs.logits * self.scale
+            return outputs
+
+    made = Scaled(DynaBertConfig.from_pretrained(saved)).eval()
+    made.save_pretrained(tmp_path / "scaled")
+    model = Scaled.from_pretrained(tmp_path / "scaled", **SIZE)
+    assert torch.equal(logits(model), logits(made.set_active(width=0.5, depth=0.75)))
+    assert torch.equal(logits(model), logits(made.extract()))
+
+
 def test_size_is_chosen_beside_a_configuration_which_stays_as_it_is(saved, tmp_path):
     own, stock = DynaBertConfig.from_pretrained(saved), make_model().to_backbone()
     stock.save_pretrained(tmp_path / "stock")
