@@ -263,11 +263,11 @@ def _how_measured(facts: ModelCardFacts) -> str:
     sentences.append(f"FLOPs are of one forward pass on {on} of {of}; parameters are those of the size.")
     if facts.latency_setting:
         sentences.append(f"Latency: {facts.latency_setting}.")
-    if facts.finetuned_metrics:
+    if "fine-tuned" in facts.references:
         sentences.append("Training began with the fine-tuned model. The sizes learned from another teacher.")
-    elif facts.teacher_metrics:
+    elif "teacher" in facts.references:
         sentences.append("The teacher is the fine-tuned model that all sizes learned from.")
-    if facts.baseline_metrics:
+    if "baseline" in facts.references:
         sentences.append(f"The baseline is {BASELINE}.")
     return " ".join(sentences)
 

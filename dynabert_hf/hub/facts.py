@@ -197,8 +197,13 @@ class ModelCardFacts:
 
     @property
     def references(self) -> dict[str, Mapping[str, float]]:
-        """The metrics of what sizes are compared with, as far as there are any, by `REFERENCES`."""
-        return references_of(self)
+        """The metrics of what sizes are compared with, by `REFERENCES`: those that a size has, too."""
+        compared = set(self.metrics)
+        own = {
+            name: {metric: value for metric, value in told.items() if metric in compared}
+            for name, told in references_of(self).items()
+        }
+        return {name: told for name, told in own.items() if told}
 
     @property
     def by_name(self) -> dict[str, Mapping[str, float]]:

@@ -48,6 +48,21 @@ def test_card_holds_the_measured_values(tmp_path):
     assert others["teacher"] == ["0.9877", ""]
 
 
+def test_nothing_that_no_size_was_measured_in_is_compared_with():
+    model = make_model()
+    rows = {"teacher": {"accuracy": "9 rows of dev.csv", "loss": "9 rows of dev.csv"}}
+    told = {"teacher_metrics": {"accuracy": 0.9, "loss": 0.5}, "baseline_metrics": {"loss": 0.7}, "metric_rows": rows}
+    [counted] = [SizeRecord.counted(model, "w0.25-d0.5")]
+    unknown = str(render_model_card(ModelCardFacts.from_records(model, [counted], **told)))
+    assert "teacher" not in unknown.lower().partition("## sizes")[2]
+    assert "baseline" not in unknown.lower()
+    measured = replace(counted, metrics={"accuracy": 0.8})
+    card = str(render_model_card(ModelCardFacts.from_records(model, [measured], eval_rows=7, **told)))
+    assert "| teacher |  |  | 0.9000 |  |  |" in card
+    assert "compare: 7 rows of the evaluation data (w0.25-d0.5); 9 rows of dev.csv (teacher)." in card
+    assert ("baseline" in card, "loss" in card) == (False, False)
+
+
 def test_the_hub_is_told_no_number_under_the_rows_of_another(tmp_path):
     model = make_model()
     rows = {"w1-d1": {"accuracy": "9 rows of new.csv"}}
