@@ -64,7 +64,9 @@ def foreign_page(folder: str | Path) -> Path | None:
 
 
 def refresh_sizes(folder: str | Path, facts: ModelCardFacts) -> bool:
-    """Put the sizes of some facts in place of those on the card in a folder; the rest of the card stays as it is.
+    """Put the sizes of some facts in place of those on the card in a folder, and tell how many there are.
+
+    The rest of the card stays as it is.
 
     Returns:
         Whether there is a card with sizes. Nothing is written if not.
@@ -74,6 +76,9 @@ def refresh_sizes(folder: str | Path, facts: ModelCardFacts) -> bool:
     before, found, after = text.partition(heading)
     if not found or not text.startswith("---\n"):
         return False
+    if summary := re.search(r"^One .+ that holds (\d+) usable sizes \(DynaBERT\).*$", before, flags=re.MULTILINE):
+        before = before.replace(summary[0], _summary(facts))
+        before = before.replace(f" in {summary[1]} sizes", f" in {len(facts.sizes)} sizes")
     _, next_heading, rest = after.partition("\n## ")
     pictures = "".join(f"\n![{name}]({file})\n" for name, file in facts.pictures.items())
     section = f"\n{_size_table(facts)}\n\n{_how_measured(facts)}\n{pictures}"

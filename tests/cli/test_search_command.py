@@ -60,6 +60,8 @@ def test_the_card_shows_what_a_search_stored(folder, capsys):
     assert table["w1-d1"] == "0.2500"  # above the budget, and so not measured
     assert "16 rows of dev.csv" in card
     assert "Sizes that are not in the table run, too, but were neither trained nor measured." in card
+    assert "One BERT that holds 13 usable sizes (DynaBERT), some or all of which keep heads" in card
+    assert ("\n# DynaBERT in 13 sizes\n" in card, "12 sizes" in card) == (True, False)
 
 
 def test_questions_are_counted_as_such(tmp_path, capsys):
