@@ -32,6 +32,11 @@ def has_all_rows(dataset: Any) -> bool:
     return _is_table(dataset) or isinstance(dataset, list | tuple)
 
 
+def are_rows(dataset: Any) -> bool:
+    """Whether something is one data set of known length whose rows can be read by their number."""
+    return hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__") and not isinstance(dataset, Mapping)
+
+
 def column_names(dataset: Any) -> list[str]:
     """The columns of a data set, those that any row has; empty where no row can be read without going through all."""
     if _is_table(dataset):

@@ -8,7 +8,7 @@ from typing import Any
 import datasets
 from transformers import PreTrainedTokenizerBase
 
-from .columns import column_names, is_missing, values_of
+from .columns import are_rows, column_names, is_missing, values_of
 from .encoding import most_tokens
 from .sentence_encoder import as_encoder_reads, prompt_of
 from .text_columns import NO_TEXTS, as_names
@@ -27,7 +27,7 @@ def texts_to_learn(
     label_column: str | None = None,
     max_length: int | None = None,
 ) -> Any:
-    """Tokenised texts of a data set, each once; data that are tokenised stay as they are.
+    """Tokenised texts of a data set, each once; what is tokenised, or is no data set of rows, stays as it is.
 
     Args:
         name: What to call the data set in errors.
@@ -41,7 +41,7 @@ def texts_to_learn(
     Raises:
         ValueError: If there are no texts or no tokenizer, or more columns of text than two.
     """
-    if dataset is None or "input_ids" in column_names(dataset):
+    if not are_rows(dataset) or "input_ids" in column_names(dataset):
         return dataset
     columns = _text_columns(name, dataset, label=label_column, wanted=text_columns)
     texts = [text for own in columns.values() for text in own]
@@ -58,7 +58,7 @@ def texts_to_measure(
     label_column: str | None = None,
     max_length: int | None = None,
 ) -> Any:
-    """Tokenised texts with a label, or pairs of texts with a score; data that are tokenised stay as they are.
+    """Tokenised texts with a label, or pairs of texts with a score; what is tokenised, or no rows, stays as it is.
 
     A row of a pair has lists of two: `input_ids` and `attention_mask` of both texts. Names of classes become numbers.
 
@@ -74,7 +74,7 @@ def texts_to_measure(
     Raises:
         ValueError: If there are no texts, more columns of text than two, or scores that are no numbers.
     """
-    if dataset is None or "input_ids" in column_names(dataset):
+    if not are_rows(dataset) or "input_ids" in column_names(dataset):
         return dataset
     possible = SCORE_COLUMNS if label_column is None else (label_column,)
     label = next((each for each in possible if each in column_names(dataset)), None)

@@ -9,7 +9,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from ..tasks import task_of
-from .columns import LABEL_COLUMNS, column_names
+from .columns import LABEL_COLUMNS, are_rows, column_names
 from .questions import ANSWERS
 from .questions import COLUMNS as QUESTION_COLUMNS
 
@@ -177,6 +177,5 @@ def _usual_columns(model: PreTrainedModel) -> tuple[tuple[tuple[str, ...], ...],
 
 def is_text(dataset: Any) -> bool:
     """Whether a data set of known length holds columns, but nothing that was tokenised."""
-    has_rows = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__") and not isinstance(dataset, Mapping)
-    names = column_names(dataset) if has_rows and len(dataset) else []
+    names = column_names(dataset) if are_rows(dataset) and len(dataset) else []
     return bool(names) and not {"input_ids", "inputs_embeds"} & set(names)

@@ -17,7 +17,7 @@ import torch
 from accelerate import DistributedType
 from transformers import PreTrainedModel
 
-from ..data.columns import draw, lacks_labels
+from ..data.columns import are_rows, draw, lacks_labels
 from ..messages import get_logger
 from ..sizes.baseline import baseline_metrics, weakness
 from ..sizes.metrics import in_telling_order, plain_metrics
@@ -132,8 +132,8 @@ def look_at_teachers(trainer: Any, teachers: Sequence[Teacher]) -> None:
 def _cheap_references(trainer: Any, teachers: Sequence[Teacher]) -> dict[str, dict[str, float]]:
     dataset, teacher = trainer.eval_dataset, teachers[0] if len(teachers) == 1 else None
     is_plain = trainer.accelerator.distributed_type in ONE_DEVICE_EACH
-    has_rows = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__") and not isinstance(dataset, Mapping)
-    if not (is_plain and has_rows and isinstance(teacher, PreTrainedModel)) or lacks_labels(dataset, everywhere=True):
+    has_labels = are_rows(dataset) and not lacks_labels(dataset, everywhere=True)
+    if not (is_plain and has_labels and isinstance(teacher, PreTrainedModel)):
         return {}
     task, given = task_of(teacher), given_arguments(trainer.args, {})[0]
     try:
