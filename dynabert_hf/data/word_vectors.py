@@ -80,7 +80,8 @@ class WordVectors:
         whole = {number: word for number, word in whole.items() if number < len(embeddings)}
 
         def mean_of_pieces(word: str) -> torch.Tensor:
-            return embeddings[tokenizer(word, add_special_tokens=False)["input_ids"]].mean(0)
+            pieces = tokenizer(f" {word}", add_special_tokens=False)["input_ids"]  # as it stands within a text
+            return embeddings[pieces].mean(0)
 
         return cls(list(whole.values()), embeddings[list(whole)], vector_of=mean_of_pieces)
 

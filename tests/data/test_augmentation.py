@@ -215,6 +215,16 @@ def test_a_word_is_not_replaced_by_a_blank_or_a_part_of_a_letter(model):
     assert [(word.start, word.end) for word in words] == [(0, 1), (2, 3)]  # "th" and "c" are parts of words
 
 
+def test_a_word_of_several_pieces_has_the_mean_of_those_that_it_has_within_a_text(model):
+    """RoBERTa has other tokens at the start of a text, where its words have no blank before them."""
+    tokens = [*ROBERTA, *"afgi", "\u0120", "\u0120f"]
+    tokenizer = RobertaTokenizer(vocab={token: number for number, token in enumerate(tokens)}, merges=[("\u0120", "f")])
+    pieces = tokenizer("a fig", add_special_tokens=False)["input_ids"][1:]
+    assert tokenizer.convert_ids_to_tokens(pieces) == ["\u0120f", "i", "g"]
+    embeddings = model.get_input_embeddings().weight.detach()
+    assert torch.equal(WordVectors.from_model(model, tokenizer).vector_of("fig"), embeddings[pieces].mean(0))
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".json", ".parquet"])
 def test_a_file_becomes_a_file_of_the_same_columns(model, tokenizer, tmp_path, suffix):
     rows = datasets.Dataset.from_dict({"text": TEXTS[:3], "label": ["007", "n/a", "1"]})
