@@ -146,7 +146,7 @@ def push_folder(
             f"{str(folder)!r} has no weights, neither .safetensors nor .bin, so nobody could load it. Give the folder "
             "of a model that save_pretrained or train_dynabert wrote; `hf upload` takes others, such as ONNX exports."
         )
-    model = _shell_of(folder)
+    model, state = _shell_of(folder), UNCHANGED
     if space:
         saved_as, *_ = model.config.architectures or [type(model).__name__]
         check_space(saved_as, revision=revision, token=token)
@@ -174,9 +174,10 @@ def push_folder(
             operations += map(huggingface_hub.CommitOperationDelete, stale)
             done = api.create_commit(repo_id, operations, commit_message=commit_message, revision=revision)
             if space:
+                state = f"The model was pushed, its Space was not. {UNCHANGED}"
                 push_space(api, repo_id, private=private)
         except NETWORK_ERRORS as error:
-            raise push_error(repo_id, error, state=UNCHANGED) from error
+            raise push_error(repo_id, error, state=state) from error
     return done.commit_url
 
 

@@ -16,6 +16,7 @@ from dynabert_hf import SubNetwork, make_page
 from dynabert_hf.hub.page import BY_SIZE, _Page, step_through
 from dynabert_hf.hub.playground import Playground
 from dynabert_hf.hub.push import push_folder
+from dynabert_hf.hub.space import push_space
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Use 'content=:DeprecationWarning"
@@ -170,6 +171,18 @@ def test_a_space_is_published_beside_the_model(hub, folder):
     assert files["requirements.txt"] == "dynabert_hf[demo]\n"
     assert files["README.md"].startswith("---\ntitle: reviews, all sizes\nsdk: gradio\n")
     assert "models:\n- me/reviews\n---" in files["README.md"]
+    assert "config.json" in hub.files("me/reviews")
+
+
+def test_a_space_that_fails_after_the_model_says_that_the_model_is_there(hub, folder, monkeypatch):
+    def push_space_without_a_network(*args, **kwargs):
+        hub.failures["create"] = 1000
+        return push_space(*args, **kwargs)
+
+    monkeypatch.setattr("dynabert_hf.hub.push.push_space", push_space_without_a_network)
+    with pytest.raises(ConnectionError, match=r"failed: .* The model was pushed, its Space was not\. Nothing on this"):
+        push_folder(folder, "me/reviews", space=True)
+    assert list(hub.repositories) == ["me/reviews"]
     assert "config.json" in hub.files("me/reviews")
 
 
