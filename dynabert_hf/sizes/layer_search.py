@@ -139,7 +139,8 @@ def search_layers(
         min_neurons: Neurons that it keeps at least.
         neuron_step: By how many neurons shapes differ; None: as many as go with one head.
         max_rows: Rows of the text that shapes are compared on at most, in whole batches, of which one is the least.
-        evaluations: Shapes to run for each budget at most. A run that no time limit ends depends on the seed alone.
+        evaluations: Shapes to run for each budget at most. With counted costs, a run that no time limit ends depends on
+            the seed alone.
         time_limit_s: Seconds that running them may take in all.
         seed: Of the draws.
         progress: Whether to show a progress bar.
