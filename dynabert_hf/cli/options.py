@@ -6,8 +6,8 @@ import re
 from argparse import Namespace
 from collections.abc import Mapping
 
-WHERE_SET = re.compile(r"(?<![\w.(-])([a-z]\w*)=(?:True\b)?")
-"""Where an argument of Python is set, but not one of a call that is written out."""
+WHERE_SET = re.compile(r"\w\([^()]*\)|(?<![\w.(-])([a-z]\w*)=(?:True\b)?")
+"""A call that is written out, or else where an argument of Python is set."""
 
 VALUE_LESS = re.compile(r"[\s,;.]|$")
 """What follows where an argument is named and not set, as in `Give metric= one of these`."""

@@ -18,3 +18,8 @@ def test_arguments_that_are_only_named_become_options_without_a_value():
 def test_what_no_option_sets_and_calls_that_are_written_out_stay():
     for text in ("width=0.3 is not in it.", "draw(seed=1)", "my_seed=1", "config.seed=1", "--seed=1", "The seed is 1."):
         assert with_options(text, OPTIONS) == text
+
+
+def test_a_call_stays_whole_whichever_of_its_arguments_an_option_sets():
+    told = with_options("Take table(all(rows)).select(dtype='int8', seed=1, space=True), or seed=1.", OPTIONS)
+    assert told == "Take table(all(rows)).select(dtype='int8', seed=1, space=True), or --seed 1."
