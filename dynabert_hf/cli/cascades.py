@@ -33,6 +33,11 @@ def choose_cascade(arguments: Namespace, console: Console) -> int:
             f"--batch-size {setting['batch_size']} was given, but a cascade is chosen by the cost of single texts, "
             "since only some of a batch run at the larger size. Leave it out."
         )
+    if setting.get("dtype") == "int8":
+        raise ValueError(
+            "--dtype int8 was given, but a cascade has no int8: in ONNX Runtime it runs the graphs in float32. Leave "
+            "it out, or choose one size by `dynabert recommend`."
+        )
     config_file = stored_config(arguments) if arguments.store else None
     model = load_model(arguments.model)
     small, large = ordered_sizes(model.config, arguments.small, arguments.large)  # before anything is measured

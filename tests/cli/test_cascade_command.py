@@ -86,6 +86,12 @@ def test_sizes_in_the_wrong_order_are_refused_before_anything_is_measured(folder
     assert "is asked first, but is no smaller than" in capsys.readouterr().err
 
 
+def test_times_of_graphs_that_no_cascade_runs_are_refused_before_anything_is_measured(folder, capsys, monkeypatch):
+    monkeypatch.setattr("dynabert_hf.cli.cascades.measure", lambda *_: pytest.fail("measured before"))
+    assert run(folder, "--latency-ms", "9", "--runtime", "onnxruntime", "--dtype", "int8") == 1
+    assert "--dtype int8 was given, but a cascade has no int8: in ONNX Runtime it runs" in capsys.readouterr().err
+
+
 def test_a_model_that_is_never_unsure_is_refused_in_one_line(tmp_path, capsys, monkeypatch):
     make_model(stock={"num_labels": 1}).save_pretrained(tmp_path / "model")
     make_tokenizer(REVIEW_WORDS).save_pretrained(tmp_path / "model")
