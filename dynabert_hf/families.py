@@ -199,11 +199,15 @@ def check_model_folder(folder: Path) -> None:
     Raises:
         FileNotFoundError: If it has none.
     """
-    if not (folder / "config.json").is_file():
-        raise FileNotFoundError(
-            f"{str(folder)!r} has no config.json, so it is not the folder of a model. Give a folder that "
-            "save_pretrained or train_dynabert wrote."
+    if (folder / "config.json").is_file():
+        return
+    advice = "Give a folder that save_pretrained or train_dynabert wrote"
+    if (folder / "adapter_config.json").is_file():
+        advice = (
+            "It holds an adapter alone: load it with the model that it was trained on, and give what "
+            "merge_and_unload() returns, or the folder where you save that"
         )
+    raise FileNotFoundError(f"{str(folder)!r} has no config.json, so it is not the folder of a model. {advice}.")
 
 
 def read_config(name: Any, **kwargs: Any) -> PreTrainedConfig:

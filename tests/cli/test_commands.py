@@ -1025,6 +1025,8 @@ def test_budgets_and_settings_that_cannot_be_are_refused_before_anything_runs(ca
 
 def test_models_that_are_none_are_refused(capsys, folder, tmp_path):
     assert_refused(capsys, "has no config.json, so it is not the folder of a model", "show", tmp_path)
+    (tmp_path / "adapter_config.json").touch()
+    assert_refused(capsys, "It holds an adapter alone: load it with the model", "show", tmp_path)
     assert_refused(capsys, "'/no/model' holds no model", "show", "/no/model")
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     assert_refused(capsys, "nothing is overwritten", "extract", folder, tmp_path / "link", "--size", "w0.5-d1")
