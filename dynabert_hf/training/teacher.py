@@ -69,6 +69,13 @@ def load_teacher(model: Any) -> tuple[PreTrainedModel, dict[str, Any], Any]:
 
 
 def _stock(model: ElasticModelMixin) -> Any:
+    stock = model.backbone_class
+    if type(model).forward is not stock.forward:
+        raise ModelTypeError(
+            f"The model is a {type(model).__name__}, whose forward pass is its own, and the teacher and the sizes of "
+            f"the recipe run as a {stock.__name__} does. Give a model of the class Dyna{stock.__name__}, or train the "
+            "stages of this one by DynaBertTrainer."
+        )
     try:
         return model.to_backbone()
     except SubNetworkError:  # which says what a stock model is, that nobody asked for

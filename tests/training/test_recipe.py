@@ -12,7 +12,7 @@ from datasets import Dataset
 from helpers.backbones import make_stock, run
 from helpers.glue_tasks import save_model
 from helpers.recipes import GRID, SHALLOW, make_sentences, make_teacher, run_recipe
-from helpers.tiny import TINY
+from helpers.tiny import TINY, make_small
 from helpers.trainers import make_trainer
 from huggingface_hub import ModelCard
 from transformers import (
@@ -243,6 +243,19 @@ def test_what_cannot_be_trained_is_refused_with_what_can(tmp_path, make):
     model.save_pretrained(tmp_path / "saved")
     with pytest.raises(TypeError, match=message):
         run_recipe(tmp_path, tmp_path / "saved")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_forward_pass_of_ones_own_is_refused_which_neither_teacher_nor_sizes_would_have(tmp_path):
+    class Doubled(DynaBertForSequenceClassification):
+        def forward(self, input_ids, attention_mask=None, labels=None, **kwargs):
+            outputs = super().forward(input_ids, attention_mask, **kwargs)
+            outputs.logits = -2 * outputs.logits
+            return outputs
+
+    model = Doubled(make_small().config)
+    with pytest.raises(TypeError, match=r"is a Doubled, whose forward .* class DynaBertForSequenceClassification, or"):
+        run_recipe(tmp_path, model)
     assert not (tmp_path / "run").exists()
 
 
