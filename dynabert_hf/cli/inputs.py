@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer
 
 from ..data.class_names import check_label_order
 from ..data.labelled_sentences import LabelledSentences
 from ..data.labelled_text import LabelledText
+from ..data.reading import load_tokenizer
 from ..data.sentence_encoder import heed_files
 from ..families import elastic_classes, parsed_sizes, read_config, sizes_of, supported_types
 from ..files import check_writable_file
@@ -92,14 +92,6 @@ def load_with_head(auto_class: Any, name: str, wanted: str, **kwargs: Any) -> An
         missing = ", ".join(sorted(about["missing_keys"])[:3])
         raise ValueError(f"{name!r} is no {wanted}: {missing} would be random. Give one that is.")
     return model
-
-
-def load_tokenizer(name: str) -> Any:
-    """The tokenizer beside a model; None if a folder has none."""
-    files = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json")
-    if Path(name).is_dir() and not any(Path(name, file).exists() for file in files):
-        return None
-    return AutoTokenizer.from_pretrained(name)
 
 
 def needed_tokenizer(name: str) -> Any:

@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from ..data.labelled_text import tokenised_texts, usual_texts
+from ..data.reading import load_tokenizer
 from ..data.text_files import read_corpus
 from ..data.vocabulary import trim_vocabulary
 from ..files import new_folder
@@ -24,10 +25,10 @@ from ..onnx.export import export_onnx
 from ..onnx.quantization import quantize_onnx
 from ..sizes.tables import quantity, table_of
 from ..training.specialise import specialise
+from ..training.teaching import check_tokens, tokenizer_beside
 from .inputs import (
     labelled_text,
     load_model,
-    load_tokenizer,
     load_with_head,
     named_sizes,
     needed_tokenizer,
@@ -77,7 +78,10 @@ def specialise_size(arguments: Namespace, console: Console) -> None:
         model.config.resolve(arguments.size)
         rows = tokenised_texts(arguments.file, model, tokenizer, text_columns=arguments.text_column)
         named = arguments.teacher
-        teacher = None if named is None else load_with_head(type(model), named, "fine-tuned model of this task")
+        teacher = None
+        if named is not None:
+            teacher = load_with_head(type(model), named, "fine-tuned model of this task")
+            check_tokens(named, tokenizer_beside(named), tokenizer)
         settings = {
             "num_train_epochs": arguments.epochs,
             "learning_rate": arguments.learning_rate,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel
+from transformers import AutoTokenizer, PreTrainedModel
 
 from ..messages import get_logger
 from ..tasks import is_sentence_encoder, task_of
@@ -65,3 +67,11 @@ def _check_label_column(names_of: Mapping[str, list[str]], label_column: str) ->
     if not any(label_column in names for names in names_of.values()):
         found = "; ".join(f"{name} has the columns {names}" for name, names in names_of.items())
         raise ValueError(f"{found}, but none is {label_column!r}, the label_column. Name one that is there.")
+
+
+def load_tokenizer(name: str | PathLike) -> Any:
+    """The tokenizer beside a model; None if a folder has none, where transformers makes an empty one."""
+    files = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json")
+    if Path(name).is_dir() and not any(Path(name, file).exists() for file in files):
+        return None
+    return AutoTokenizer.from_pretrained(name)

@@ -12,11 +12,12 @@ import transformers
 from accelerate.utils import convert_to_fp32
 from torch import nn
 from torch.nn import functional
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from ..data.fingerprints import fingerprint_of_weights
 from ..data.masking import drawn_by
+from ..data.reading import load_tokenizer
 from ..data.sentence_encoder import SentenceEncoder
 from ..data.views import FreshViews
 from ..messages import get_logger
@@ -72,10 +73,19 @@ def load_teachers(given: Any, model: PreTrainedModel, tokenizer: Any) -> list[Te
 
 
 def _loaded(given: Any, model: PreTrainedModel, tokenizer: Any) -> Any:
-    encoder = SentenceEncoder.of(given) if is_sentence_encoder(model) else None
+    if not is_sentence_encoder(model):
+        return _named(given, model, tokenizer) if isinstance(given, str | os.PathLike) else given
+    encoder = SentenceEncoder.of(given)
     if encoder is not None:
+        check_tokens(given, encoder.tokenizer, tokenizer)
         return encoder.model
-    return _named(given, model, tokenizer) if isinstance(given, str | os.PathLike) else given
+    teacher = _named(given, model, tokenizer) if isinstance(given, str | os.PathLike) else given
+    if isinstance(teacher, PreTrainedModel) and not is_sentence_encoder(teacher):
+        raise TypeError(
+            f"A {type(teacher).__name__} without a pooling was given to teach a sentence encoder. Give a "
+            "SentenceTransformer, or its folder with modules.json."
+        )
+    return teacher
 
 
 def _named(name: str | os.PathLike, model: PreTrainedModel, tokenizer: Any) -> Teacher:
@@ -89,21 +99,37 @@ def _named(name: str | os.PathLike, model: PreTrainedModel, tokenizer: Any) -> T
             f"{str(name)!r} was given as a teacher, but has no {head or 'encoder'}: {sorted(about['missing_keys'])[0]} "
             "would be random. Give a model that was fine-tuned on the same task."
         )
-    if tokenizer is not None:
-        _check_tokens(name, tokenizer)
+    check_tokens(name, tokenizer_beside(name), tokenizer)
     return teacher
 
 
-def _check_tokens(name: str | os.PathLike, tokenizer: Any) -> None:
+def tokenizer_beside(name: str | os.PathLike) -> Any:
+    """The tokenizer of a teacher; None where none is saved: the sizes of vocabularies are compared in any case."""
     try:
-        theirs: Any = AutoTokenizer.from_pretrained(name)
+        return load_tokenizer(name)
     except (OSError, ValueError):
-        return  # none is saved beside it; the sizes of the vocabularies are compared in any case
+        return None
+
+
+def check_tokens(teacher: Any, theirs: Any, tokenizer: Any) -> None:
+    """Check that a teacher calls tokens by the numbers that they have for the model.
+
+    Args:
+        teacher: The teacher, or its name, for the error.
+        theirs: Its tokenizer; None: it is not known.
+        tokenizer: That of the model; None: it is not known.
+
+    Raises:
+        ValueError: If it calls one otherwise.
+    """
+    if theirs is None or tokenizer is None:
+        return
     ours, others = tokenizer.get_vocab(), theirs.get_vocab()
     if ours != others:
         token = min((token for token in ours.keys() | others.keys() if ours.get(token) != others.get(token)), key=str)
+        name = str(teacher) if isinstance(teacher, str | os.PathLike) else type(teacher).__name__
         raise ValueError(
-            f"The tokenizer of the teacher {str(name)!r} calls {token!r} number {others.get(token)}, that of the model "
+            f"The tokenizer of the teacher {name!r} calls {token!r} number {others.get(token)}, that of the model "
             f"{ours.get(token)}. Both read the same tokens while training, so their vocabularies must be equal. Give a "
             "teacher with the tokenizer of the model."
         )

@@ -73,12 +73,18 @@ def test_the_command_is_the_call(folder, capsys, with_teacher):
         (["--size", "w0.5-d0.5", "--teacher", "no/model"], "'no/model' holds no model: "),
         (["--size", "w0.5-d0.5", "--teacher", "."], "'.' holds no model: "),
         (["--size", "w0.5-d0.5", "--teacher", "untuned"], "'untuned' is no fine-tuned model of this task: bert"),
+        (
+            ["--size", "w0.5-d0.5", "--teacher", "other"],
+            "The tokenizer of the teacher 'other' calls 'bad' number 4, that of the model 5. Both read the same",
+        ),
         (["--size", "w0.5-d0.5", "--learning-rate", "1e30", "--epochs", "4"], "The loss is nan at step "),
         (["--size", "w0.5-d0.5", "--learning-rate", "1e300", "--epochs", "2"], "finite after step 2. Nothing is kept"),
     ],
 )
 def test_what_cannot_be_is_refused_and_leaves_nothing(folder, capsys, monkeypatch, options, message):
     make_model(head="ForMaskedLM").to_backbone().save_pretrained(folder / "untuned")
+    make_model(stock={"num_labels": 2}).to_backbone().save_pretrained(folder / "other")
+    make_tokenizer([*WORDS[:4], "bad", "good", *WORDS[6:]]).save_pretrained(folder / "other")
     monkeypatch.chdir(folder)
     assert main(command(folder, *options)) == 1
     assert message in capsys.readouterr().err

@@ -11,8 +11,8 @@ import torch
 from datasets import Dataset, DatasetDict
 from helpers import ROOT
 from helpers.recipes import SETTINGS, run_recipe
-from helpers.sentences import make_encoder, make_pairs, make_texts, save_encoder, write_json
-from helpers.tiny import make_model
+from helpers.sentences import WORDS, make_encoder, make_pairs, make_texts, save_encoder, write_json
+from helpers.tiny import make_model, make_tokenizer
 from safetensors.torch import load_file
 from torch.nn.functional import normalize
 from transformers import AutoModelForSequenceClassification, TrainerCallback
@@ -51,6 +51,12 @@ def call(encoder, output_dir):
         **SIX_SIZES,
         **{**SETTINGS, "learning_rate": 1e-3, "max_steps": 4},
     )
+
+
+def save_bare(folder):
+    """Save an encoder without the files that say how it pools."""
+    make_encoder().save_pretrained(folder)
+    return str(folder)
 
 
 def cosine(one, other):
@@ -350,6 +356,9 @@ def test_a_teacher_is_an_encoder_that_pools_alike(folder, tmp_path):
     }
     with pytest.raises(ValueError, match="The teacher pools by 'max', the model by 'mean'"):
         train_dynabert(folder, teacher=other, **settings)
+    for bare in (make_encoder(), save_bare(tmp_path / "bare")):
+        with pytest.raises(TypeError, match=r"A BertModel without a pooling was given to teach .* with modules\.json"):
+            train_dynabert(folder, teacher=bare, **settings)
     assert not (tmp_path / "run").exists()
     result = train_dynabert(folder, teacher=alike, widths=(1.0,), depths=(1.0,), **settings)
     own, teacher = SentenceEncoder.of(folder), SentenceEncoder.of(alike)
@@ -361,9 +370,20 @@ def test_a_teacher_is_an_encoder_that_pools_alike(folder, tmp_path):
     assert (after * wanted).sum(1).mean() > (before * wanted).sum(1).mean() + 0.05  # cosines
 
 
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_a_teacher_that_reads_other_tokens_is_refused_before_any_work(folder, tmp_path, in_memory):
+    """Its vocabulary may be as large, and what it says of these tokens is of other texts."""
+    other = save_encoder(tmp_path / "other")
+    make_tokenizer([*WORDS[:5], *WORDS[6:], WORDS[5]], model_max_length=20).save_pretrained(other)
+    if in_memory:
+        other = pytest.importorskip("sentence_transformers").SentenceTransformer(other, device="cpu")
+    with pytest.raises(ValueError, match=r"The tokenizer of the teacher '.*' calls 'w\d+' number \d+, that of the"):
+        run_recipe(tmp_path, folder, taught_by=other, train_dataset=TEXTS, eval_dataset=PAIRS)
+    assert not (tmp_path / "run").exists()
+
+
 def test_an_encoder_without_its_pooling_is_refused(tmp_path):
-    make_encoder().save_pretrained(tmp_path / "bare")
-    for given in (str(tmp_path / "bare"), make_encoder()):
+    for given in (save_bare(tmp_path / "bare"), make_encoder()):
         with pytest.raises(
             TypeError, match=r"sentence encoders: a SentenceTransformer, or its folder with modules\.json"
         ):

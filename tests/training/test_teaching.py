@@ -328,6 +328,18 @@ def test_a_teacher_with_another_tokenizer_is_refused_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_teacher_without_a_tokenizer_beside_it_is_taken(tmp_path, named):
+    """transformers makes an empty tokenizer there, whose vocabulary is none to compare with."""
+    folder, tokenizer = named
+    for file in folder.glob("tokenizer*"):
+        file.unlink()
+    settings = {"processing_class": tokenizer, "hidden_weight": 0.2, **SMALL}
+    result = run_recipe(tmp_path / "one", **settings, taught_by=str(folder))
+    larger = AutoModelForSequenceClassification.from_pretrained(folder)
+    weights = run_recipe(tmp_path / "two", **settings, taught_by=larger).model.state_dict()
+    assert all(torch.equal(weights[name], value) for name, value in result.model.state_dict().items())
+
+
 @pytest.mark.slow
 def test_two_processes_learn_views_and_projections_as_one_does(tmp_path):
     teaching_worker.main(tmp_path, 1)
