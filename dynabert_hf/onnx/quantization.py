@@ -78,7 +78,10 @@ def _accuracy(evaluate: Callable[[OnnxModel], float], runner: OnnxModel) -> floa
             f"evaluate returned {found}. Possible is one number. Give one of these: "
             f"lambda runner: evaluate(runner)[{next(iter(found), 'accuracy')!r}]."
         )
-    return float(found)
+    try:
+        return float(found)
+    except TypeError as error:
+        raise TypeError(f"evaluate returned {found!r}. Possible is one number; return one, such as 0.87.") from error
 
 
 def _write_all(source: Path, target: Path, files: Mapping[str, str]) -> dict[str, int]:

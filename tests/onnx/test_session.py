@@ -195,6 +195,8 @@ def test_several_metrics_in_place_of_one_number_are_refused_before_anything_is_q
     message = r"returned \{'f1': 0\.5, 'loss': 1\.0\}\. Possible is one number\. Give .*evaluate\(runner\)\['f1'\]"
     with pytest.raises(TypeError, match=message):
         quantize_onnx(folder, lambda runner: {"f1": 0.5, "loss": 1.0})
+    with pytest.raises(TypeError, match=r"evaluate returned None\. Possible is one number; return one"):
+        quantize_onnx(folder, lambda runner: None)
 
 
 def test_a_class_of_ones_own_has_the_head_that_it_extends(tmp_path, traced_once):
