@@ -237,6 +237,19 @@ class LabelledText:
         return self.preprocess_logits(logits, labels).numpy()
 
 
+def check_labelled(text: Any) -> None:
+    """Check that what sizes are to be measured on is labelled text.
+
+    Raises:
+        TypeError: If it is something else, such as the name of a file or a data set.
+    """
+    if not isinstance(text, LabelledText):
+        raise TypeError(
+            f"The text is a {type(text).__name__}. Possible is a LabelledText; give LabelledText.from_file(file, "
+            "model, tokenizer). Of a data set in memory dataset.to_parquet(file) makes a file."
+        )
+
+
 def tokenised_texts(
     path: str | PathLike, model: Any, tokenizer: Any, *, text_columns: Sequence[str] | None = None
 ) -> list[dict[str, Any]]:

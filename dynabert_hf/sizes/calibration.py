@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..data.labelled_text import LabelledText
+from ..data.labelled_text import LabelledText, check_labelled
 from ..families import ModelTypeError, check_elastic, elastic_class_name, parsed_sizes, sizes_of
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import AnySize, Size, size_name
@@ -90,7 +90,7 @@ def calibrate(model: ElasticModelMixin, text: LabelledText, sizes: Iterable[Size
 
     Raises:
         SubNetworkError: If the model does not hold a size.
-        TypeError: If the head does not choose among labels.
+        TypeError: If the head does not choose among labels, or the text is no `LabelledText`.
     """
     check_elastic(model)
     kind = kind_of_choice(elastic_class_name(model), model.config)
@@ -105,6 +105,7 @@ def calibrate(model: ElasticModelMixin, text: LabelledText, sizes: Iterable[Size
 
 def predict_sizes(model: ElasticModelMixin, sizes: Iterable[AnySize], text: LabelledText) -> list[np.ndarray]:
     """The logits of several sizes for every row of a text; the model is as before afterwards."""
+    check_labelled(text)
     found = []
     for size in sizes:
         with model.subnetwork(size):

@@ -242,7 +242,7 @@ def measure_cascade(
 
     Raises:
         SubNetworkError: If the model does not hold a size, or the small one is not the smaller.
-        TypeError: If the head does not choose among labels.
+        TypeError: If the head does not choose among labels, or the text is no `LabelledText`.
         ValueError: If `costs` lack a size, or are of several settings, or `num_thresholds` is below three.
 
     Example:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from ..data.labelled_text import NEVER, LabelledText, joined
+from ..data.labelled_text import NEVER, LabelledText, check_labelled, joined
 from ..families import check_elastic
 from ..messages import check_counts
 from ..model.elastic_model import ElasticModelMixin
@@ -151,6 +151,7 @@ def search_layers(
         ValueError: If there is not one kind of budget, one is no amount above 0 or less than the smallest shape costs,
             the importance is of another network, a number is not possible, or the text keeps only a part of the logits.
         SubNetworkError: If the model was cut by extraction.
+        TypeError: If the text is no `LabelledText`.
 
     Example:
         >>> importance = measure_importance(model, dev.labelled_batches())  # doctest: +SKIP
@@ -197,8 +198,10 @@ def check_judged(text: LabelledText) -> None:
     """Check that predictions on a text tell how far a shape is from the full size.
 
     Raises:
+        TypeError: If it is no `LabelledText`.
         ValueError: If it keeps only a part of the logits, as for masked language models.
     """
+    check_labelled(text)
     if text.preprocess_logits is not None:
         raise ValueError(
             "A search compares all logits, and this text keeps only a part of them (preprocess_logits), as for masked "

@@ -377,6 +377,11 @@ def test_what_cannot_be_a_cascade_is_refused(model):
         Cascade(make_model(stock={"num_labels": 1}), SMALL, LARGE, threshold=0.5)
     with pytest.raises(TypeError, match=r"is of the task token-classification"):
         calibrate(make_model(head="ForTokenClassification"), make_text(model))
+    for measure in (calibrate, lambda model, text: measure_cascade(model, SMALL, LARGE, text)):
+        with pytest.raises(
+            TypeError, match=r"The text is a str\. Possible is a LabelledText; give LabelledText\.from_file"
+        ):
+            measure(model, "dev.csv")
     with pytest.raises(ValueError, match=r"costs has no record of w0.75-d1, only of \['w0.25-d0.5'\]"):
         measure_cascade(model, SMALL, LARGE, make_text(model), costs=TABLE[:1])
     slower = [SizeRecord(one.size, {}, {"latency_ms": 9.0}, {"threads": 1}) for one in TABLE]

@@ -387,6 +387,14 @@ def test_an_impossible_search_is_refused(model, importance, given, message):
         search_layers(model, make_text(model), importance, **SETTING, **given)
 
 
+def test_rows_that_are_no_labelled_text_are_refused(model, importance):
+    rows = [{"text": "a film", "label": 1}]
+    with pytest.raises(
+        TypeError, match=r"The text is a list\. Possible is a LabelledText; .* in memory dataset\.to_parqu"
+    ):
+        search_layers(model, rows, importance, **SETTING, flops=1e6)
+
+
 def test_words_under_masks_of_which_only_some_scores_are_kept_are_refused(importance):
     words = make_model(head="ForMaskedLM")
     batch = make_batch()
