@@ -144,7 +144,8 @@ _SHAPELESS = {"_name_or_path", "architectures", "dtype", "finetuning_task", "pro
 def _twin_of(model_or_config: Any, config: ElasticConfigMixin, **changes: Any) -> Any:
     """A model without weights, of the shapes of a model or a configuration; one for all of the same shapes.
 
-    Of the elastic fields only the stored layers describe shapes. Sizes, metrics and the like are left out.
+    Of the elastic fields only the stored layers describe shapes. Sizes, metrics and the like are left out. So are
+    chunks of feed-forward layers, which cost as much as the whole and fit texts of some lengths only.
     """
     silent = _SHAPELESS | {field.name for field in fields(ElasticConfigMixin)}
     shapes = {name: value for name, value in config.to_dict().items() if name not in silent}
@@ -154,7 +155,8 @@ def _twin_of(model_or_config: Any, config: ElasticConfigMixin, **changes: Any) -
     pooler = pooler_of(model_or_config) if isinstance(model_or_config, nn.Module) else {}
     if model_class is config_class:
         model_class = next(each for each in elastic_classes() if each.config_class is config_class)
-    described = {**shapes, **stored, "widths": [1.0], "depths": [1.0], **changes}
+    fixed = {"widths": [1.0], "depths": [1.0], "chunk_size_feed_forward": 0}
+    described = {**shapes, **stored, **fixed, **changes}
     return _twin(model_class, config_class, json.dumps(described, default=str), **pooler)
 
 

@@ -43,6 +43,15 @@ def test_a_head_that_pools_by_the_mask_is_counted(pooling):
     assert counted == counted_by_torch(model.extract("w0.5-d0.5"), inputs)
 
 
+@pytest.mark.parametrize("family", ["Bert", "DistilBert"])
+def test_chunks_of_feed_forward_layers_are_counted_at_lengths_that_they_do_not_divide(family):
+    chunked, plain = make_backbone(family, chunk_size_feed_forward=5), make_backbone(family)
+    for size in ("w0.5-d0.75", "w1-d1"):
+        counted = count_flops(chunked, size, batch_size=2, sequence_length=10)
+        assert counted == counted_by_torch(chunked.extract(size), batch_for("Model", batch=2, length=10))
+        assert count_flops(chunked, size, sequence_length=7) == count_flops(plain, size, sequence_length=7)
+
+
 def test_parameters_of_the_full_size_are_those_of_the_model(family, head):
     model = make_model(family, head)
     count = count_parameters(model)
