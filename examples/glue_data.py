@@ -188,7 +188,12 @@ def with_several_labels(splits, labels, *, column):
         if split.startswith("test") and data.data.column("label").null_count == len(data):
             splits[split] = data.remove_columns("label")
             continue
-        kind = getattr(data.features["label"], "feature", None)
+        if not hasattr(data.features["label"], "feature"):
+            raise InputError(
+                f"Column {column!r} of split {split!r} holds {data.features['label']}, and lists of labels in the "
+                "training data. Give a list of names in each row."
+            )
+        kind = data.features["label"].feature
         known = dict(enumerate(kind.names)) if isinstance(kind, ClassLabel) else {}
         rows = [None if row is None else [known.get(label, label) for label in row] for row in data["label"]]
         for number, row in enumerate(rows):
@@ -258,12 +263,16 @@ def with_labels(splits, labels, *, column):
     for split, data in splits.items():
         if "label" not in data.column_names:
             continue
-        convert = _value_of if labels is None else _index_of(data.features["label"], labels)
+        kind = data.features["label"]
+        if not hasattr(kind, "dtype"):
+            raise InputError(f"Column {column!r} of split {split!r} holds {kind}, not labels. Give one label a row.")
         found = data.unique("label")
+        are_places = labels is not None and _are_places(kind, labels, found)
+        convert = _value_of if labels is None else _index_of(kind, labels, are_places)
         if split.startswith("test") and set(found) <= {None, -1}:
             splits[split] = data.remove_columns("label")
             continue
-        if has_names and _are_places(data.features["label"], labels):
+        if has_names and are_places:
             logger.warning(
                 f"Column {column!r} holds numbers in split {split!r} and names in the training data. The numbers are "
                 f"taken to count {list(labels)}, from 0. If they mean others, give the names there, too."
@@ -291,18 +300,19 @@ def _value_of(label):
     return float(label) if is_value else None
 
 
-def _are_places(kind, labels):
-    """Whether a column holds whole numbers where the labels are names, which these numbers count from 0."""
+def _are_places(kind, labels, found):
+    """Whether a column holds whole numbers that count the labels from 0, since these are other names."""
     is_number = not isinstance(kind, ClassLabel) and kind.dtype.startswith("int")
-    return is_number and not all(name.lstrip("-").isdigit() for name in labels)
+    are_names = all(name.lstrip("-").isdigit() for name in labels) or {_name(label) for label in found} <= {*labels}
+    return is_number and not are_names
 
 
-def _index_of(kind, labels):
+def _index_of(kind, labels, are_places):
     """What turns a label of a column into its index; None for one that is not among `labels`."""
     if isinstance(kind, ClassLabel):
         names = kind.names
         known = {index: labels.index(name) for index, name in enumerate(names) if name in labels}
         return known.get
-    if _are_places(kind, labels):
+    if are_places:
         return lambda label: label if label is not None and 0 <= label < len(labels) else None
     return lambda label: labels.index(_name(label)) if label is not None and _name(label) in labels else None

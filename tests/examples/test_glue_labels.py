@@ -146,6 +146,25 @@ def test_numbers_where_training_data_have_names_are_said_to_count_these(caplog, 
     assert all("split 'validation'" in each and "count ['bad', 'good'], from 0" in each for each in said)
 
 
+def test_numbers_that_are_names_of_labels_are_these_also_where_others_are_no_numbers(caplog):
+    labels = {"train": ["1", "2", "unknown"], "validation": [1, 2, 2], "test": [0, 1, 2]}
+    raw = DatasetDict({split: Dataset.from_dict({"text": [*"abc"], "label": own}) for split, own in labels.items()})
+    data = load_free_form(raw, text_columns=None, label_column="label", regression=None)
+    assert data.labels == ("1", "2", "unknown")
+    assert data.splits["validation"]["label"][:] == [0, 1, 1]
+    assert data.splits["test"]["label"][:] == [0, 1, 2]  # 0 is no name, so these are places
+    [said] = [each.getMessage() for each in caplog.records if "holds numbers in split" in each.getMessage()]
+    assert "split 'test'" in said
+
+
+@pytest.mark.parametrize("train", [["good", "bad"], [0.5, 1.5]])
+def test_a_list_where_the_training_data_have_one_label_is_refused(train):
+    labels = {"train": train, "validation": [["good"], ["bad"]]}
+    raw = DatasetDict({split: Dataset.from_dict({"text": ["a", "b"], "label": own}) for split, own in labels.items()})
+    with pytest.raises(InputError, match=r"'label' of split 'validation' holds List.*, not labels\. Give one"):
+        load_free_form(raw, text_columns=None, label_column="label", regression=None)
+
+
 @pytest.mark.parametrize(("scale", "labels", "own"), [(2, None, [4.25, 1.5, 0.0]), (0, ("0", "2", "4"), [2, 1, 0])])
 def test_decimals_of_a_database_are_values_if_they_have_a_decimal_point(tmp_path, scale, labels, own):
     values = [Decimal("4.25"), Decimal("1.50"), Decimal("0.00")]

@@ -6,7 +6,9 @@ import json
 import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Sequence, Value
+from glue_data import load_free_form
 from helpers.glue_tasks import glue, save_model, sentiment_rows, write_csv
+from recipe_data import InputError
 from sklearn.metrics import f1_score
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -77,6 +79,14 @@ def test_lists_of_labels_that_cannot_be_are_refused(tmp_path, model, label, argu
         glue("--train_file", train, "--validation_file", dev, "--model_name_or_path", model, "--finetune_teacher",
             "--output_dir", tmp_path / "out", *arguments)  # fmt: skip
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("label", ["ab", 1])
+def test_one_label_where_the_training_data_have_lists_is_refused(label):
+    labels = {"train": [["a"], ["b", "a"]], "validation": [label, label]}
+    raw = DatasetDict({split: Dataset.from_dict({"text": ["x", "y"], "label": own}) for split, own in labels.items()})
+    with pytest.raises(InputError, match=r"'validation' holds Value\(.*, and lists of labels in the training data"):
+        load_free_form(raw, text_columns=None, label_column="label", regression=None)
 
 
 def test_lists_of_numbers_without_names_are_refused(tmp_path, model):
