@@ -107,8 +107,7 @@ def encoded_datasets(
         return result, questions
     columns = TextColumns.found(names_of, model, texts=text_columns, labels=label_column)
     config: Any = model.config
-    by_number = [each for each in names_of if _called(named[each], columns.labels, config.id2label) is None]
-    warn_of_other_order({each: named[each] for each in by_number}, model, column=columns.labels)
+    by_number = read_by_number({each: named[each] for each in names_of}, columns.labels, model)
     labelled = {each: named[each] for each in by_number if columns.labels in names_of[each]}
     of_numbers = _numbered(labelled, str(columns.labels), model)
     for name, names in names_of.items():
@@ -145,6 +144,20 @@ def _numbered(named: Mapping[str, Any], column: str, model: PreTrainedModel) -> 
         return set()
     names: Any = model.config.id2label
     return numbered({name: values_of(rows, column) for name, rows in named.items()}, names)
+
+
+def read_by_number(named: Mapping[str, Any], column: str | None, model: PreTrainedModel) -> list[str]:
+    """The data sets whose numbers of classes are taken as they are; where their names are others, it is said.
+
+    Args:
+        named: Data sets with text by what to call them.
+        column: Their column of labels; None: there is none.
+        model: The model, which knows its labels.
+    """
+    names: Any = model.config.id2label
+    by_number = [each for each in named if _called(named[each], column, names) is None]
+    warn_of_other_order({each: named[each] for each in by_number}, model, column=column)
+    return by_number
 
 
 def warn_of_other_labels(

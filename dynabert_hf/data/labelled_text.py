@@ -19,7 +19,16 @@ from ..model.elastic_model import ElasticModelMixin
 from ..task_metrics import IGNORED
 from ..tasks import evaluating, is_sentence_encoder, on_device, task_of
 from .class_names import check_label_order
-from .encoding import as_texts, check_words, encoded, most_tokens, rows_of_texts, tokenised, warn_of_other_labels
+from .encoding import (
+    as_texts,
+    check_words,
+    encoded,
+    most_tokens,
+    read_by_number,
+    rows_of_texts,
+    tokenised,
+    warn_of_other_labels,
+)
 from .labels import SPAN, check_labels, collator_of
 from .masking import SEED, MaskedOnce
 from .questions import ANSWERS, WINDOW, Questions, read_questions
@@ -133,6 +142,8 @@ class LabelledText:
         needed = [*columns.texts, *([] if columns.labels is None else [columns.labels])]
         rows = read_rows(path, needed=needed, as_text=True)
         examples: Any = encoded(rows, columns, model, tokenizer, label_order=label_order, needs_labels=True)
+        if columns.labels is not None:
+            read_by_number({repr(str(path)): rows}, columns.labels, model)
         if label_column is None:
             warn_of_other_labels(examples, rows, columns, model, tokenizer, label_order=label_order)
         if task.head == "ForMaskedLM":

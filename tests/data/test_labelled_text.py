@@ -56,11 +56,25 @@ def test_labels_are_names_where_all_of_them_are_and_else_numbers(tmp_path, token
     assert text.labels.tolist() == ids
 
 
-def test_a_data_set_in_memory_keeps_the_names_of_its_classes_as_parquet(tmp_path, tokenizer):
-    features = Features({"text": Value("string"), "label": ClassLabel(names=[GOOD, BAD])})
-    rows = Dataset.from_dict({"text": ["film", "film"], "label": [0, 1]}, features=features)
-    rows.to_parquet(tmp_path / "dev.parquet")
-    assert LabelledText.from_file(tmp_path / "dev.parquet", model_of([BAD, GOOD]), tokenizer).labels.tolist() == [1, 0]
+def as_parquet(path, names):
+    features = Features({"text": Value("string"), "label": ClassLabel(names=names)})
+    Dataset.from_dict({"text": ["film", "film"], "label": [0, 1]}, features=features).to_parquet(path)
+    return path
+
+
+def test_a_data_set_in_memory_keeps_the_names_of_its_classes_as_parquet(tmp_path, tokenizer, caplog):
+    path = as_parquet(tmp_path / "dev.parquet", [GOOD, BAD])
+    assert LabelledText.from_file(path, model_of([BAD, GOOD]), tokenizer).labels.tolist() == [1, 0]
+    assert not caplog.text
+
+
+def test_numbers_of_a_file_that_names_other_classes_are_said(tmp_path, tokenizer, caplog):
+    path = as_parquet(tmp_path / "others.parquet", [GOOD, "long"])
+    assert LabelledText.from_file(path, model_of([BAD, GOOD]), tokenizer).labels.tolist() == [0, 1]
+    assert f"others.parquet' calls its classes ['{GOOD}', 'long'], in this order, and the Dyna" in caplog.text
+    caplog.clear()
+    LabelledText.from_file(path, model_of(["LABEL_0", "LABEL_1"]), tokenizer)
+    assert not caplog.text
 
 
 def test_a_model_in_training_is_measured_without_dropout_and_trains_on(tmp_path, tokenizer):
