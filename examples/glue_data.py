@@ -273,10 +273,7 @@ def with_labels(splits, labels, *, column):
             splits[split] = data.remove_columns("label")
             continue
         if has_names and are_places:
-            logger.warning(
-                f"Column {column!r} holds numbers in split {split!r} and names in the training data. The numbers are "
-                f"taken to count {list(labels)}, from 0. If they mean others, give the names there, too."
-            )
+            warn_of_places(column, split, labels)
         for label in found:
             if convert(label) is None:
                 raise InputError(
@@ -293,6 +290,14 @@ def with_labels(splits, labels, *, column):
             features=features,
         )
     return splits
+
+
+def warn_of_places(column, split, labels):
+    """Say that numbers in a split are taken for the places of labels, which have names in the training data."""
+    logger.warning(
+        f"Column {column!r} holds numbers in split {split!r} and names in the training data. The numbers are taken to "
+        f"count {list(labels)}, from 0. If they mean others, give the names there, too."
+    )
 
 
 def _value_of(label):

@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 
 from datasets import ClassLabel, Dataset, DatasetDict
+from glue_data import warn_of_places
 from glue_labels import told_names
 from recipe_arguments import SourceArguments, parse_arguments
 from recipe_data import InputError, Splits, length_for, load_splits, row_numbers, shortened
@@ -78,6 +79,9 @@ def prepare(data_args, model_args, training_args, given):
     tokenizer = load_tokenizer(model_args)
     data = Splits.by_name(raw, labels)
     splits = shortened(data, data_args, training_args.seed)
+    for split, part in splits.items():
+        if has_numbers(part, columns.labels) and not {*tags_of(part, columns.labels)} <= {*labels}:
+            warn_of_places(columns.labels, split, labels)
     rows = {split: tokenised(split, part, columns, model, tokenizer, data_args) for split, part in splits.items()}
     words = {split: splits[split][columns.texts[0]] for split in data.tests}
     numbers = {split: row_numbers(splits[split]) for split in data.tests}
@@ -124,6 +128,12 @@ def tags_of(train, column):
         return tuple(kind.names)
     found = {str(tag) for row in train[column] if isinstance(row, list) for tag in row if tag != IGNORED}
     return tuple(sorted(found, key=lambda tag: (tag != "O", tag.partition("-")[::-1])))
+
+
+def has_numbers(part, column):
+    """Whether the tags of a split are numbers that it does not name."""
+    kind = getattr(part.features.get(column), "feature", None)
+    return not isinstance(kind, ClassLabel) and getattr(kind, "dtype", "").startswith("int")
 
 
 def check_names(name, config, labels):

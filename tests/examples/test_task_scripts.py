@@ -120,6 +120,20 @@ def test_each_file_of_tagged_words_is_read_by_its_own_form(tmp_path):
     assert [job.data.splits[split][0]["labels"][1:-1] for split in ("train", "test")] == [[0, 1], [1, 0]]
 
 
+@pytest.mark.parametrize(("train", "is_said"), [(["O", "B-X"], True), ([0, 1], False), (["0", "1"], False)])
+def test_numbers_where_training_tags_are_names_are_said_to_count_these(tmp_path, caplog, train, is_said):
+    for name, tags in {"train": train, "validation": [1, 0], "test": train}.items():
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({"tokens": ["a", "film"], "tags": tags}))
+    command = ["--output_dir", "out", "--model_name_or_path", save_model(tmp_path / "model", "Model")]
+    command += ["--finetune_teacher", "--train_file", str(tmp_path / "train.jsonl"), "--validation_file"]
+    command += [str(tmp_path / "validation.jsonl"), "--test_file", str(tmp_path / "test.jsonl")]
+    job, _ = run_ner.prepare(*run_ner.parse_arguments(command, run_ner.TaggingArguments, usage="", description=""))
+    assert job.data.splits["validation"][0]["labels"][1:-1] == [1, 0]
+    said = [each.getMessage() for each in caplog.records if "holds numbers in split" in each.getMessage()]
+    assert len(said) == is_said
+    assert all("split 'validation'" in each and "count ['O', 'B-X'], from 0" in each for each in said)
+
+
 @pytest.mark.parametrize(("side", "places"), [("right", [1, 2, 3, 4, 5]), ("left", [None, None, 1, 2, 3, 4, 5])])
 def test_every_word_has_the_place_of_its_first_piece_or_none(side, places):
     names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b", "##b"]
