@@ -16,6 +16,7 @@ importance or for a choice.
 import argparse
 import json
 import math
+import os
 import shutil
 import subprocess
 import sys
@@ -114,6 +115,8 @@ def check_together(parser, arguments):
         "The embedded data have one text and one label column. Name data, too.": columns and not names_data(arguments),
         "--num-train has no effect with --smoke. Leave one of them out.": arguments.smoke and num_train is not None,
         f"--num-train {num_train} is not possible. Give at least 2.": num_train is not None and num_train < 2,
+        "Several processes were launched, and this script is made for one. Start it by python, or train by run_glue.py "
+        "in several.": os.environ.get("WORLD_SIZE", "1") != "1",
         f"--seed {arguments.seed} is not possible. Give 0 to {2**32 - 1}.": not 0 <= arguments.seed < 2**32,
     }.items():
         if applies:

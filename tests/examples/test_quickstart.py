@@ -119,6 +119,16 @@ def test_what_cannot_be_or_would_not_be_heeded_is_refused(monkeypatch, capsys, g
     assert message in capsys.readouterr().err
 
 
+def test_several_processes_would_write_over_each_other_and_are_refused(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["quickstart.py"])
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    quickstart.parse_arguments()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SystemExit, match="2"):
+        quickstart.parse_arguments()
+    assert "this script is made for one. Start it by python, or train by run_glue.py" in capsys.readouterr().err
+
+
 def fine_tune(folder, *, model="model", num_train=16, data_seed="train", seed=0, num_held_out=0, **training):
     """A teacher of a tiny model and a tiny data set, in the sub-folder `out`."""
     base = save_model(folder / model, head=False)
