@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from script_errors import in_one_line
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from dynabert_hf.cli.inputs import load_with_head
+from dynabert_hf.cli.predictions import predict_texts
 from dynabert_hf.families import check_elastic
 
 
@@ -32,24 +33,34 @@ def main():
 
 
 def run(arguments):
-    """Show what three sizes say of each sentence."""
+    """Show what three sizes, or as many as there are, say of each sentence."""
     model = load_with_head(AutoModelForSequenceClassification, arguments.model, "model that classifies texts")
     check_elastic(model)
-    classify = pipeline("text-classification", model=model, tokenizer=AutoTokenizer.from_pretrained(arguments.model))
+    model.eval()
+    tokenizer = AutoTokenizer.from_pretrained(arguments.model)
     sizes = model.config.subnetworks
-    sizes = [sizes[0], sizes[len(sizes) // 2], sizes[-1]]
+    sizes = list(dict.fromkeys([sizes[0], sizes[len(sizes) // 2], sizes[-1]]))  # of an extracted one there is one
     console = Console()
     labels = iter(arguments.label or [])
     for sentence in arguments.sentences or typed():
         label = next(labels, None)
-        table = Table(title=label and f"right: {escape(label)}", title_justify="left")
-        for heading in ("size", "label", "confidence"):
-            table.add_column(heading)
+        table = Table("size", title=label and f"right: {escape(label)}", title_justify="left")
         for size in sizes:
             model.set_active(width=size.width, depth=size.depth)
-            answer = classify(sentence, truncation=True)[0]
-            table.add_row(str(size), escape(answer["label"]), f"{answer['score']:.3f}")
+            [answer] = predict_texts(model, tokenizer, [(sentence,)], batch_size=1)
+            for heading in answer if size == sizes[0] else ():
+                table.add_column(heading.replace("score", "confidence"))
+            table.add_row(str(size), *(escape(in_words(each)) for each in answer.values()))
         console.print(escape(sentence), table)
+
+
+def in_words(answer):
+    """A label, a number, several labels, or a number for each of them."""
+    if isinstance(answer, dict):
+        return ", ".join(f"{name} {share:.3f}" for name, share in answer.items())
+    if isinstance(answer, list):
+        return ", ".join(answer)
+    return f"{answer:.3f}" if isinstance(answer, float) else answer
 
 
 def typed():

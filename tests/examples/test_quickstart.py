@@ -16,6 +16,7 @@ from helpers.glue_tasks import make_split, save_model, write_csv
 from recipe_data import InputError
 from transformers import AlbertConfig, AutoTokenizer, Trainer
 
+from dynabert_hf import DynaBertForSequenceClassification
 from dynabert_hf.training import result
 
 ALL = {"num_train": None, "num_test": None}
@@ -289,6 +290,49 @@ def test_classify_refuses_labels_that_are_not_one_for_each_sentence(monkeypatch,
     with pytest.raises(SystemExit):
         classify.main()
     assert "2 labels were given for 1 sentences. Give one --label for each sentence" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind", "headings"),
+    [
+        (3, "single_label_classification", ["label", "confidence"]),
+        (3, "multi_label_classification", ["labels", "confidences"]),
+        (1, "regression", ["value"]),
+    ],
+)
+def test_classify_shows_what_predict_says_of_long_texts_and_of_any_labels(
+    tmp_path, monkeypatch, capsys, labels, kind, headings
+):
+    names = {0: "warm", 1: "dull", 2: "long"}
+    config = {"id2label": names, "label2id": {name: number for number, name in names.items()}} if labels > 1 else {}
+    save_model(tmp_path / "stock", labels=labels, problem_type=kind, initializer_range=0.6, **config)
+    model = DynaBertForSequenceClassification.from_pretrained(tmp_path / "stock", widths=[0.5, 1.0], depths=[1.0])
+    model.save_pretrained(tmp_path / "model")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "stock")
+    assert tokenizer.model_max_length > 10**6
+    tokenizer.save_pretrained(tmp_path / "model")
+    text = "a warm film that is too long " * 9
+    monkeypatch.setattr(sys, "argv", ["classify.py", str(tmp_path / "model"), text])
+    classify.main()
+    told = capsys.readouterr().out
+    lines = told.replace("┃", "│").splitlines()
+    first, *rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if line.startswith("│")]
+    assert first == ["size", *headings]
+    shown = {size: answer for size, *answer in rows}
+    for size in ("w0.5-d1", "w1-d1"):
+        model.set_active(size)
+        read = tokenizer(text, truncation=True, max_length=20, return_tensors="pt")
+        logits = model.eval()(**read).logits[0].detach().double()
+        shares = logits.sigmoid() if kind.startswith("multi") else logits.softmax(-1)
+        expected = {
+            "label": [names[int(logits.argmax())], f"{shares.max():.3f}"],
+            "labels": [
+                ", ".join(names[at] for at, share in enumerate(shares) if share > 0.5),
+                ", ".join(f"{names[at]} {share:.3f}" for at, share in enumerate(shares)),
+            ],
+            "value": [f"{logits[0]:.3f}"],
+        }
+        assert shown[size] == expected[headings[0]]
 
 
 @pytest.mark.parametrize("end", ["", EOFError])
