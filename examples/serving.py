@@ -44,6 +44,13 @@ MOST_BYTES = 2**20
 """Of a text; a longer one is refused."""
 
 
+class Server(ThreadingHTTPServer):
+    """A thread for each request."""
+
+    request_queue_size = 128
+    """Clients that may wait until they are accepted; of Python's 5, those of a burst lose their connection."""
+
+
 def make_controller(model, target, *, metric, length, cascade=()):
     """A controller with the metric that the checkpoint stores and latencies measured now.
 
@@ -154,7 +161,7 @@ def run(arguments):
     check_elastic(model)
     metric = arguments.metric or leading_metric(model.config)
     try:
-        server = ThreadingHTTPServer((arguments.host, arguments.port), BaseHTTPRequestHandler)
+        server = Server((arguments.host, arguments.port), BaseHTTPRequestHandler)
     except (OSError, OverflowError) as error:
         raise OSError(
             f"Port {arguments.port} of {arguments.host} cannot be used: {str(error).rstrip('.')}. Give another --port."

@@ -6,6 +6,7 @@ import json
 import socket
 import sys
 import threading
+from contextlib import ExitStack
 from http.server import ThreadingHTTPServer
 from itertools import permutations
 from pathlib import Path
@@ -172,6 +173,20 @@ def test_the_example_answers_what_it_cannot_read_with_an_error(connection, lengt
     assert answer.status == status
     assert message in json.load(answer)["error"]
     connection.close()
+
+
+def test_all_clients_that_come_at_once_are_heard():
+    with example.Server(("127.0.0.1", 0), example.make_handler(None, None)) as server, ExitStack() as opened:
+        waiting = (socket.create_connection(server.server_address, timeout=2) for _ in range(40))
+        clients = [opened.enter_context(client) for client in waiting]  # none is accepted yet
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        for client in clients:
+            client.sendall(b"POST / HTTP/1.1\r\n\r\n")
+        answers = [client.recv(12) for client in clients]
+        server.shutdown()
+        thread.join()
+    assert answers == [b"HTTP/1.0 400"] * 40
 
 
 def test_a_port_that_is_taken_is_said_before_anything_is_measured(tmp_path, monkeypatch):
