@@ -244,17 +244,18 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer, TaughtTrainer):
         inputs = self.begin_batch(model, inputs, num_items_in_batch)
         pairs = self.pairs_of_step()
         total = torch.zeros((), device=self.args.device)
-        teacher_size, teacher_outputs = None, None
+        said: dict[Any, Any] = {}  # by the teacher, at each of its sizes that is still learned from
         with self._passes(model, [pair.student for pair in pairs]) as at_size:
-            for pair in pairs:
+            for number, pair in enumerate(pairs, 1):
                 self.progress.show_size(pair.student)
-                if pair.teacher is not None and pair.teacher != teacher_size:
-                    teacher_size = pair.teacher
-                    teacher_outputs = self.teacher_outputs(self._teachers, pair.teacher, inputs)
-                is_last = pair is pairs[-1]
+                if pair.teacher is not None and pair.teacher not in said:
+                    said[pair.teacher] = self.teacher_outputs(self._teachers, pair.teacher, inputs)
+                is_last = number == len(pairs)
                 with nullcontext() if is_last else self._unsynchronised(model), at_size(pair.student):
-                    loss = self.pair_loss(model, inputs, pair, teacher_outputs) * self._main_share
+                    loss = self.pair_loss(model, inputs, pair, said.get(pair.teacher)) * self._main_share
                     self.accelerator.backward(loss)
+                later = {each.teacher for each in pairs[number:]}
+                said = {size: outputs for size, outputs in said.items() if size in later}
                 total += loss.detach()
                 self._losses.expect_finite(pair.student, loss, inputs)
         if self.accelerator.sync_gradients:

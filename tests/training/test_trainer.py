@@ -281,6 +281,16 @@ def test_the_teacher_does_not_change(tmp_path):
     assert all(parameter.grad is None for parameter in trainer.teacher.parameters())
 
 
+def test_a_teacher_is_asked_once_at_a_size_also_where_sizes_are_listed(tmp_path):
+    """They stand by their share of the network, so that those of one width do not follow one another."""
+    trainer = make_trainer(tmp_path, model=make_small(sizes=["w0.75-d0.5"]), max_steps=1)
+    assert [pair.teacher.width for pair in trainer.plan] == [0.5, 0.75, 0.5, 1.0, 1.0]
+    trainer.looks_at_teachers, asked = False, []
+    trainer.teacher.register_forward_hook(lambda module, *_: asked.append(str(module.active)))
+    trainer.train()
+    assert asked == ["w0.5-d1", "w0.75-d1", "w1-d1"]
+
+
 def test_values_of_deberta_are_compared_row_by_row_beside_labels(tmp_path):
     """It flattens them where it is given labels, and they were taken for the logits of one text."""
     rows = make_dataset().map(lambda row: {"labels": float(row["labels"])})
