@@ -200,7 +200,18 @@ def _ask_one(
     if "token_type_ids" in inputs and "token_type_ids" not in parameters_of(teacher):  # a family that has none
         inputs = {name: value for name, value in inputs.items() if name != "token_type_ids"}
     with at_size(teacher, size):
-        return teacher(**inputs, output_hidden_states=hidden_states, return_dict=True)
+        outputs = teacher(**inputs, output_hidden_states=hidden_states, return_dict=True)
+    told = ModelOutput(**outputs) if isinstance(outputs, Mapping) else ModelOutput()
+    wanted = (*task_of(teacher).outputs, *(["hidden_states"] if hidden_states else []))
+    missing = [name for name in wanted if told.get(name) is None]
+    if missing:  # of a class of one's own
+        instead = ", or give hidden_weight=0 to learn its predictions alone" if missing == ["hidden_states"] else ""
+        raise TypeError(
+            f"The teacher, a {type(teacher).__name__}, returned a {type(outputs).__name__} without "
+            f"{' and '.join(missing)}, of which the model learns. Let its forward pass return a ModelOutput that has "
+            f"them{instead}."
+        )
+    return told
 
 
 def mean_predictions(

@@ -13,7 +13,7 @@ from helpers.tiny import make_model, make_small, make_tokenizer
 from helpers.trainers import make_dataset, make_trainer
 from safetensors.torch import load_file
 from torch.nn import functional
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, BertForSequenceClassification
 from transformers.utils import ModelOutput
 
 from dynabert_hf import (
@@ -45,6 +45,31 @@ def test_what_a_teacher_says_in_half_precision_is_heard_in_float32():
     assert {states.dtype for states in (said.logits, *said.hidden_states)} == {torch.float32}
     assert torch.equal(said.logits, half.logits.float())
     torch.testing.assert_close(said.logits, exact.logits, rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("returned", "missing"),
+    [(dict, None), (tuple, "without logits and hidden_states"), (ModelOutput, "without hidden_states, .* hidden_weig")],
+)
+def test_a_teacher_of_ones_own_class_tells_all_that_is_learned_from_it(returned, missing):
+    class OwnForSequenceClassification(BertForSequenceClassification):
+        def forward(self, *args, **kwargs):
+            outputs = super().forward(*args, **kwargs)
+            return {dict: dict(outputs), tuple: (outputs.logits,), ModelOutput: ModelOutput(logits=outputs.logits)}[
+                returned
+            ]
+
+    stock, inputs = make_stock("Bert"), {"input_ids": torch.tensor([[5, 6, 7]])}
+    own = OwnForSequenceClassification(stock.config).eval()
+    own.load_state_dict(stock.state_dict())
+    asked = {"config": stock.config, "labels": None, "hidden_states": True, "device": stock.device}
+    if missing:
+        with pytest.raises(TypeError, match=f"The teacher, a Own.*, returned a {returned.__name__} {missing}"):
+            ask([own], SubNetwork(), inputs, **asked)
+        return
+    found, expected = (ask([each], SubNetwork(), inputs, **asked) for each in (own, stock))
+    assert torch.equal(found.logits, expected.logits)
+    assert all(map(torch.equal, found.hidden_states, expected.hidden_states))
 
 
 def mean_square(ours, theirs, mask):
