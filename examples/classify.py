@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from script_errors import in_one_line
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification
 
-from dynabert_hf.cli.inputs import load_with_head
+from dynabert_hf.cli.inputs import load_with_head, needed_tokenizer
 from dynabert_hf.cli.predictions import predict_texts
 from dynabert_hf.families import check_elastic
 
@@ -37,7 +37,7 @@ def run(arguments):
     model = load_with_head(AutoModelForSequenceClassification, arguments.model, "model that classifies texts")
     check_elastic(model)
     model.eval()
-    tokenizer = AutoTokenizer.from_pretrained(arguments.model)
+    tokenizer = needed_tokenizer(arguments.model)
     sizes = model.config.subnetworks
     sizes = list(dict.fromkeys([sizes[0], sizes[len(sizes) // 2], sizes[-1]]))  # of an extracted one there is one
     console = Console()

@@ -37,7 +37,6 @@ from rich.table import Table
 from script_errors import in_one_line
 from transformers import (
     AutoModelForSequenceClassification,
-    AutoTokenizer,
     DataCollatorWithPadding,
     EarlyStoppingCallback,
     Trainer,
@@ -46,7 +45,7 @@ from transformers import (
 )
 
 from dynabert_hf import measure_latency, train_dynabert
-from dynabert_hf.cli.inputs import config_of
+from dynabert_hf.cli.inputs import config_of, needed_tokenizer
 from dynabert_hf.cli.options import options_of, with_options
 from dynabert_hf.data.columns import draw, drawn_rows
 from dynabert_hf.data.fingerprints import fingerprint_of_rows
@@ -289,7 +288,7 @@ def run(arguments):
     started = time.time()
     base = embedded.model_folder(arguments.model)
     anatomy_of(config_of(base))  # refuses what cannot be made elastic
-    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer = needed_tokenizer(base)
     data = data.map(lambda rows: tokenizer(rows["text"], truncation=True, max_length=MAX_LENGTH), batched=True)
     console.print(f"[bold]1/4[/bold] Fine-tuning the teacher, {escape(base)}", soft_wrap=True)
     teacher = fine_tune(base, data, tokenizer, settings, arguments.seed)

@@ -12,6 +12,7 @@ from transformers.utils import logging
 
 from dynabert_hf import ElasticModelMixin, rewire
 from dynabert_hf.data.fingerprints import fingerprint_of_rows, fingerprint_of_weights
+from dynabert_hf.data.tokens import check_knows_words
 from dynabert_hf.families import anatomy_of, elastic_class_of, read_config
 from dynabert_hf.files import changed, write_whole
 from dynabert_hf.hub.card import RECIPE_FIELDS
@@ -73,9 +74,11 @@ def load_tokenizer(model_args):
     """The tokenizer that was named, else that of the model to begin with."""
     name = model_args.tokenizer
     try:
-        return AutoTokenizer.from_pretrained(name, revision=model_args.model_revision, **model_args.download)
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=model_args.model_revision, **model_args.download)
+        check_knows_words(tokenizer)
     except (OSError, ValueError) as error:
         raise InputError(f"The tokenizer {name!r} cannot be loaded: {error}") from error
+    return tokenizer
 
 
 def config_of(name, model_args, *, revision="main"):

@@ -21,7 +21,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import torch
 from script_errors import in_one_line
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification
 
 from dynabert_hf import (
     CascadeRecord,
@@ -32,7 +32,7 @@ from dynabert_hf import (
     profile,
     read_stored_metrics,
 )
-from dynabert_hf.cli.inputs import load_with_head
+from dynabert_hf.cli.inputs import load_with_head, needed_tokenizer
 from dynabert_hf.cli.options import options_of, with_options
 from dynabert_hf.data.encoding import most_tokens
 from dynabert_hf.families import check_elastic
@@ -167,7 +167,7 @@ def run(arguments):
             f"Port {arguments.port} of {arguments.host} cannot be used: {str(error).rstrip('.')}. Give another --port."
         ) from error
     with server:  # taken before sizes are measured, which takes a while
-        tokenizer = AutoTokenizer.from_pretrained(arguments.model)
+        tokenizer = needed_tokenizer(arguments.model)
         tokenizer.model_max_length = most_tokens(model, tokenizer)
         target = ServingTarget(p95_ms=arguments.p95_ms)
         cascade = ()

@@ -19,6 +19,7 @@ from .columns import column_names, short, values_of
 from .label_numbers import ids_of, is_given, number_of, numbered, numbers_by_name
 from .questions import INPUTS, WINDOW, Questions
 from .text_columns import TextColumns, is_text
+from .tokens import check_knows_words
 
 logger = get_logger(__name__)
 _short = partial(short, most=200)
@@ -99,12 +100,13 @@ def encoded_datasets(
         The data sets by their names, and those of questions as such.
 
     Raises:
-        ValueError: If a column is missing, or a row cannot be read.
+        ValueError: If a column is missing, a row cannot be read, or the tokenizer knows no words.
     """
     result, questions = dict(named), dict[str, Questions]()
     names_of = {name: column_names(each) for name, each in named.items() if each is not None and is_text(each)}
     if not names_of:
         return result, questions
+    check_knows_words(tokenizer)
     columns = TextColumns.found(names_of, model, texts=text_columns, labels=label_column)
     config: Any = model.config
     by_number = read_by_number({each: named[each] for each in names_of}, columns.labels, model)

@@ -12,6 +12,7 @@ from .columns import are_rows, column_names, is_missing, values_of
 from .encoding import most_tokens
 from .sentence_encoder import as_encoder_reads, prompt_of
 from .text_columns import NO_TEXTS, as_names
+from .tokens import check_knows_words
 
 SCORE_COLUMNS = ("labels", "label", "scores", "score")
 """What a column of labels or scores may be called, as sentence-transformers calls it."""
@@ -95,13 +96,14 @@ def tokenised(
     """Texts as `SentenceTransformer.encode` gives them to the encoder, without padding.
 
     Raises:
-        ValueError: If there is no tokenizer.
+        ValueError: If there is no tokenizer, or it knows no words.
     """
     if tokenizer is None:
         raise ValueError(
             "There are texts, but no tokenizer. Give that of the sentence encoder as processing_class, or to "
             "train_dynabert the encoder as a SentenceTransformer or its folder, which has one."
         )
+    check_knows_words(tokenizer)
     prompt, limit = prompt_of(model.config), most_tokens(model, tokenizer, max_length, pair=False)
     given = [as_encoder_reads(model.config, text, prompt) for text in texts]
     encoded = tokenizer(given, truncation=True, max_length=limit)

@@ -48,6 +48,20 @@ def check_tokenizer(tokenizer: Any) -> None:
         )
 
 
+def check_knows_words(tokenizer: Any) -> None:
+    """Check that a tokenizer is none of those that transformers makes where no tokenizer is saved.
+
+    Raises:
+        ValueError: If it knows special tokens alone, so that all words would be unknown.
+    """
+    if not set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens):
+        raise ValueError(
+            f"The tokenizer knows no words, only {', '.join(tokenizer.all_special_tokens)}. transformers makes such a "
+            "one of a folder without the files of a tokenizer. Give that of the model, or save it in the folder of the "
+            "model: tokenizer.save_pretrained(folder)."
+        )
+
+
 def needed_tokens(tokenizer: PreTrainedTokenizerFast, texts: Iterable[Text]) -> list[int]:
     """The ids of all tokens without which these texts, or words of the same letters, would be tokenised otherwise.
 

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from itertools import count, pairwise
 from typing import Any
 
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification
 
+from ..data.reading import load_tokenizer
 from ..families import ModelTypeError, check_elastic, elastic_classes, read_config
 from ..messages import require
 from ..model.elastic_model import ElasticModelMixin
@@ -38,7 +39,7 @@ def make_page(model: ElasticModelMixin | str | os.PathLike, tokenizer: Any = Non
     """
     require("The page", "gradio", "matplotlib", extra="demo")
     if isinstance(model, str | os.PathLike):
-        name, tokenizer = os.fspath(model), tokenizer or AutoTokenizer.from_pretrained(model)
+        name, tokenizer = os.fspath(model), tokenizer or load_tokenizer(model)
         model = _loaded(model)
     else:
         check_elastic(model)

@@ -9,7 +9,7 @@ from datasets import ClassLabel, Dataset, Features, Sequence, Value
 from helpers.backbones import make_backbone
 from helpers.tiny import make_model, make_tokenizer
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast
 
 from dynabert_hf.data import encoding
 from dynabert_hf.data.class_names import warn_of_other_order
@@ -17,6 +17,7 @@ from dynabert_hf.data.encoding import encoded, encoded_datasets
 from dynabert_hf.data.labelled_text import tokenised_texts
 from dynabert_hf.data.labels import CastLabels, check_labels
 from dynabert_hf.data.masking import MaskedOnce
+from dynabert_hf.data.reading import read_datasets
 from dynabert_hf.data.text_columns import TextColumns
 from dynabert_hf.tasks import MaskingCollator, task_of
 
@@ -30,6 +31,15 @@ def tokenizer():
 
 def named(*names, head="ForSequenceClassification", **fields):
     return make_model(head=head, stock={"num_labels": len(names), "id2label": dict(enumerate(names)), **fields})
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "xlm-roberta", "camembert", "deberta-v2"])
+def test_a_tokenizer_that_was_saved_nowhere_is_refused(tmp_path, family):
+    """transformers makes one of special tokens, to which all words of all texts are unknown."""
+    AutoConfig.for_model(family).save_pretrained(tmp_path)
+    empty = AutoTokenizer.from_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"The tokenizer knows no words, only .*save it in the folder of the model"):
+        read_datasets({"train_dataset": [{"text": "w1 w2", "label": 0}]}, make_model(), empty)
 
 
 @pytest.mark.parametrize("kind", ["multi_label_classification", "regression"])

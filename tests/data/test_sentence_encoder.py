@@ -227,6 +227,11 @@ def test_a_family_that_cannot_be_elastic_is_refused(tmp_path):
 
 def test_a_broken_folder_is_refused(tmp_path):
     folder = save_encoder(tmp_path / "encoder")
+    for file in (tmp_path / "encoder").glob("tokenizer*"):
+        file.unlink()
+    encoder = SentenceEncoder.of(folder)
+    with pytest.raises(ValueError, match=r"The tokenizer knows no words"):
+        texts_to_learn("train", ["w1 w2"], encoder.model, encoder.tokenizer)
     (tmp_path / "encoder" / "1_Pooling" / "config.json").unlink()
     with pytest.raises(ValueError, match=r"has no 1_Pooling/config.json, which says how it pools"):
         SentenceEncoder.of(folder)

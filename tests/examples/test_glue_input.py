@@ -127,6 +127,16 @@ def test_files_that_cannot_be_worked_with_are_refused_with_what_to_do(tmp_path, 
         glue("--train_file", path, "--do_train", "--model_name_or_path", "none", "--output_dir", tmp_path, *arguments)
 
 
+def test_a_model_that_was_saved_without_its_tokenizer_is_refused_before_any_work(tmp_path, reviews):
+    """All words were unknown to the tokenizer that transformers made there, and sizes were trained on such texts."""
+    folder = save_model(tmp_path / "model")
+    for file in (tmp_path / "model").glob("tokenizer*"):
+        file.unlink()
+    with pytest.raises(SystemExit, match=r"The tokenizer '.*model' cannot be loaded: The tokenizer knows no words"):
+        glue(*reviews, "--model_name_or_path", folder, "--output_dir", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_label_that_training_data_have_not_is_named(tmp_path, reviews):
     write_csv(tmp_path / "validation.csv", ["a film,superb", "a film,bad"])
     with pytest.raises(SystemExit, match=r"'validation' has the label 'superb'. Possible is one of \['bad', 'good'"):

@@ -13,8 +13,9 @@ import quickstart
 import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from helpers.glue_tasks import make_split, save_model, write_csv
+from helpers.tiny import TINY
 from recipe_data import InputError
-from transformers import AlbertConfig, AutoTokenizer, Trainer
+from transformers import AlbertConfig, AutoTokenizer, BertConfig, Trainer
 
 from dynabert_hf import DynaBertForSequenceClassification
 from dynabert_hf.training import result
@@ -72,11 +73,16 @@ def test_test_data_that_cannot_be_scored_are_refused_before_fine_tuning(tmp_path
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("albert", "AlbertConfig is neither .* Supported types are "), ("none", "none' holds no model")],
+    [
+        ("albert", "AlbertConfig is neither .* Supported types are "),
+        ("none", "none' holds no model"),
+        ("bare", "bare' has no tokenizer. Save the one that it was trained with"),
+    ],
 )
 def test_a_model_that_cannot_be_made_elastic_is_refused_before_fine_tuning(tmp_path, monkeypatch, name, message):
     files = arguments(tmp_path)
     AlbertConfig().save_pretrained(tmp_path / "albert")
+    BertConfig(**TINY).save_pretrained(tmp_path / "bare")
     monkeypatch.setattr(quickstart, "fine_tune", lambda *args: pytest.fail("fine-tuned"))
     command = ["quickstart.py", "--train-file", files.train_file, "--test-file", files.test_file]
     command += ["--model", str(tmp_path / name), "--text-column", "review", "--label-column", "verdict"]
