@@ -6,7 +6,8 @@ import pytest
 import run_glue
 from datasets import Dataset, DatasetDict, Value
 from glue_data import load_free_form
-from helpers.glue_tasks import glue, make_task, save_model, write_csv
+from helpers.glue_tasks import WORDS, glue, make_task, save_model, write_csv
+from helpers.tiny import make_tokenizer
 from recipe_data import InputError
 from transformers import GPT2Config
 
@@ -253,3 +254,12 @@ def test_a_teacher_whose_labels_stand_in_another_order_is_refused(tmp_path, revi
     command = [*reviews, "--stage", "width", "--model_name_or_path", model, "--teacher_name_or_path", teacher]
     with pytest.raises(SystemExit, match=r"has the labels \['good', 'bad'\], the model \['bad', 'good'\]"):
         glue(*command, "--output_dir", tmp_path / "out")
+
+
+def test_a_teacher_of_a_stage_that_reads_other_tokens_is_refused_before_any_work(tmp_path, reviews):
+    model, teacher = save_model(tmp_path / "model"), save_model(tmp_path / "teacher")
+    make_tokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *reversed(WORDS)]).save_pretrained(teacher)
+    command = [*reviews, "--stage", "width", "--model_name_or_path", model, "--teacher_name_or_path", teacher]
+    with pytest.raises(SystemExit, match=r"The tokenizer of the teacher '.*' calls 'a' number 20, that of the model 5"):
+        glue(*command, "--output_dir", tmp_path / "out")
+    assert not (tmp_path / "out" / "config.json").exists()
