@@ -78,7 +78,7 @@ def check_whole(model: PreTrainedModel) -> None:
         TypeError: If it is no model.
         ValueError: If it does not hold that.
     """
-    if not isinstance(getattr(model, "config", None), PreTrainedConfig):
+    if not (isinstance(getattr(model, "config", None), PreTrainedConfig) and hasattr(model, "base_model")):
         raise TypeError(f"The teacher is a {type(model).__name__}. Give the model that from_pretrained loads.")
     if isinstance(model, ElasticModelMixin) and model.config.stored_shape is not None:
         raise ValueError(

@@ -17,7 +17,14 @@ from safetensors.torch import load_file
 from torch.nn.functional import normalize
 from transformers import AutoModelForSequenceClassification, TrainerCallback
 
-from dynabert_hf import DynaBertModel, DynaBertTrainer, DynaBertTrainingArguments, measure_importance, train_dynabert
+from dynabert_hf import (
+    DynaBertModel,
+    DynaBertTrainer,
+    DynaBertTrainingArguments,
+    measure_importance,
+    store_teacher_outputs,
+    train_dynabert,
+)
 from dynabert_hf.data.pooling import Pooling, sentence_vectors
 from dynabert_hf.data.sentence_encoder import SentenceEncoder
 from dynabert_hf.data.sentences import texts_to_learn, texts_to_measure, tokenised
@@ -380,6 +387,13 @@ def test_a_teacher_that_reads_other_tokens_is_refused_before_any_work(folder, tm
     with pytest.raises(ValueError, match=r"The tokenizer of the teacher '.*' calls 'w\d+' number \d+, that of the"):
         run_recipe(tmp_path, folder, taught_by=other, train_dataset=TEXTS, eval_dataset=PAIRS)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_sentence_transformer_is_no_model_whose_outputs_could_be_stored(folder, tmp_path):
+    """It has a configuration as models have."""
+    encoder = pytest.importorskip("sentence_transformers").SentenceTransformer(folder, device="cpu")
+    with pytest.raises(TypeError, match=r"The teacher is a SentenceTransformer\. Give the model that from_pretrained"):
+        store_teacher_outputs(encoder, TEXTS, tmp_path / "outputs")
 
 
 def test_an_encoder_without_its_pooling_is_refused(tmp_path):
