@@ -8,6 +8,7 @@ from argparse import ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter
 from copy import copy
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import get_args, get_origin, get_type_hints
 
 import embedded
 from transformers import HfArgumentParser
@@ -182,6 +183,7 @@ def parse_arguments(argv, data_kind, *, usage, description):
     try:
         if len(argv) == 1 and argv[0].endswith(".json"):
             given = json.loads(Path(argv[0]).read_text())
+            check_types(given, kinds)
         else:
             parser.set_defaults(**stage_defaults())
             parser.parse_args(argv)  # with --help, it shows the defaults
@@ -194,11 +196,33 @@ def parse_arguments(argv, data_kind, *, usage, description):
             given = {**SMOKE, **given}
         data, model, training = parser.parse_dict({**stage_defaults(), **given})
         for own in model.stage_arguments.values():
+            check_types(own, kinds)
             parser.parse_dict({**stage_defaults(), **given, **own})  # refused here, and not when its turn comes
         _check_together(model, data, given)
     except (ValueError, TypeError, OSError) as error:
         parser.error(with_own_options(str(error), kinds))
     return data, model, training, given
+
+
+JSON_TYPES = {bool: "true or false", int: "a whole number", float: "a number", list: "a list"}
+"""What json has for a type, beside texts and mappings."""
+
+
+def check_types(given, kinds):
+    """Refuse what json gives in another type than an argument has: the text "false" would count as yes.
+
+    Args:
+        given: Values by the names of arguments.
+        kinds: The dataclasses of the arguments.
+    """
+    hints = {name: hint for kind in kinds for name, hint in get_type_hints(kind).items()}
+    for name, value in given.items():
+        hint = hints.get(name)
+        each = [hint] if get_origin(hint) is list else get_args(hint) or [hint]
+        wanted = [get_origin(one) or one for one in each if one is not type(None)]
+        possible = (int, float) if wanted == [float] else wanted
+        if len(wanted) == 1 and wanted[0] in JSON_TYPES and type(value) not in (*possible, type(None)):
+            raise ValueError(f"--{name} {value!r} is not possible. Give {JSON_TYPES[wanted[0]]}.")
 
 
 def with_own_options(message, kinds):

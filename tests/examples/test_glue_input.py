@@ -5,9 +5,11 @@ import json
 import pytest
 import run_glue
 from datasets import Dataset, DatasetDict, Value
+from glue_arguments import GlueArguments
 from glue_data import load_free_form
 from helpers.glue_tasks import WORDS, glue, make_task, save_model, write_csv
 from helpers.tiny import make_tokenizer
+from recipe_arguments import parse_arguments
 from recipe_data import InputError
 from transformers import GPT2Config
 
@@ -102,6 +104,37 @@ def test_a_json_file_with_an_unknown_argument_is_refused(tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         run_glue.main([str(tmp_path / "arguments.json")])
     assert "['widhts']" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"smoke": "false"}, "--smoke 'false' is not possible. Give true or false."),
+        ({"do_train": "false"}, "--do_train 'false' is not possible. Give true or false."),
+        ({"do_regression": "no"}, "--do_regression 'no' is not possible. Give true or false."),
+        ({"finetune_teacher": 1}, "--finetune_teacher 1 is not possible. Give true or false."),
+        ({"max_train_samples": "16"}, "--max_train_samples '16' is not possible. Give a whole number."),
+        ({"max_seq_length": 16.5}, "--max_seq_length 16.5 is not possible. Give a whole number."),
+        ({"dropout": "0.1"}, "--dropout '0.1' is not possible. Give a number."),
+        ({"widths": 0.5}, "--widths 0.5 is not possible. Give a list."),
+        ({"stages": "depth"}, "--stages 'depth' is not possible. Give a list."),
+        (
+            {"stage_arguments": {"depth": {"load_best_model_at_end": "no"}}},
+            "--load_best_model_at_end 'no' is not possible. Give true or false.",
+        ),
+    ],
+)
+def test_a_json_file_with_a_value_of_another_type_is_refused(tmp_path, capsys, given, message):
+    path = tmp_path / "arguments.json"
+    command = {"task_name": "sst2", "model_name_or_path": "m", "output_dir": "out", "use_cpu": True}
+    kinds = {"max_eval_samples": None, "num_train_epochs": 2, "dropout": None, "label_order": None}
+    path.write_text(json.dumps({**command, **kinds}))
+    data, model, training, _ = parse_arguments([str(path)], GlueArguments, usage="", description="")
+    assert (data.max_eval_samples, training.num_train_epochs, model.dropout) == (None, 2, None)
+    path.write_text(json.dumps({**command, **given}))
+    with pytest.raises(SystemExit, match="2"):
+        run_glue.main([str(path)])
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
