@@ -14,6 +14,7 @@ from ..files import check_writable_file
 from ..messages import require
 from ..model.configuration import REFERENCES
 from ..model.elastic_model import ElasticModelMixin
+from ..model.subnetwork import size_name
 from ..sizes.choosing import (
     best_of,
     check_budgets,
@@ -23,6 +24,7 @@ from ..sizes.choosing import (
     recommend,
     stored_by_size,
 )
+from ..sizes.counting import count_parameters
 from ..sizes.evaluation import stored_metrics
 from ..sizes.measured_rows import UNKNOWN_ROWS, common_rows
 from ..sizes.metrics import LOWER
@@ -134,10 +136,27 @@ def _costs(arguments: Namespace, model: ElasticModelMixin, sizes: Sequence[Any])
             raise ValueError(
                 "--rounds has no effect beside --profile, whose costs were measured before. Leave one out."
             )
-        return _saved_costs(arguments.profile).select(**given)
+        table = _saved_costs(arguments.profile).select(**given)
+        _check_same_model(table, model, sizes, arguments.profile)
+        return table
     if arguments.latency_ms is not None or arguments.memory_mb is not None:
         return measure(arguments, load_model(arguments.model), sizes)
     return ProfileTable(tuple(SizeRecord.counted(model, size, **shape_of(given, model)) for size in sizes))
+
+
+def _check_same_model(table: ProfileTable, model: ElasticModelMixin, sizes: Sequence[Any], path: str) -> None:
+    """Check that saved costs are of layers as large as those of the model; heads and embeddings may differ."""
+    names = {size_name(size) for size in sizes}
+    for one in table.records:
+        saved = one.costs.get("encoder_parameters")
+        if saved is None or one.name not in names:
+            continue
+        here = count_parameters(model, one.size).encoder
+        if saved != here:
+            raise ValueError(
+                f"{path!r} holds costs of another model: its layers have {saved:,} parameters at {one.name}, those of "
+                f"this model {here:,}. Give what `dynabert profile MODEL --output FILE.json` wrote of this model."
+            )
 
 
 def _saved_costs(path: str) -> ProfileTable:

@@ -834,6 +834,22 @@ def test_profile_saves_what_recommend_reads(capsys, folder, tmp_path):
     assert_refused(capsys, f"none.json' holds no saved costs: KeyError('profiles'). {advice}", *choose)
 
 
+def test_saved_costs_of_a_model_with_other_layers_are_refused(capsys, folder, tmp_path):
+    saved = tmp_path / "profile.json"
+    run(capsys, "profile", folder, "--sequence-length", 5, "--rounds", 1, "--output", saved)
+    profile = json.loads(saved.read_text())
+    last = profile["profiles"][-1]
+    choose = ["recommend", folder, "--latency-ms", 1e6, "--profile", saved]
+    last["parameters"] += 7  # of another head
+    saved.write_text(json.dumps(profile))
+    assert run_json(capsys, *choose)["choice"]["size"] == "w1-d1"
+    here = last["encoder_parameters"]
+    last["encoder_parameters"] += 1
+    saved.write_text(json.dumps(profile))
+    told = f"costs of another model: its layers have {here + 1:,} parameters at w1-d1, those of this model {here:,}"
+    assert_refused(capsys, told, *choose)
+
+
 def test_saved_costs_of_two_devices_are_told_apart(capsys, folder, tmp_path):
     saved, setting = tmp_path / "profile.json", {"batch_size": 1, "sequence_length": 5}
     times = [("cpu", "w0.5-d1", 9.0), ("cpu", "w1-d1", 20.0), ("cuda:0", "w0.5-d1", 2.0), ("cuda:0", "w1-d1", 4.0)]
