@@ -78,7 +78,8 @@ def count_flops(
     One FLOP is one multiplication or one addition inside a matrix product: a linear layer of `n` inputs and `m` outputs
     costs `2 * n * m` for each position that it sees, and attention's two products count likewise. Biases, norms,
     activations, softmax and embedding look-ups count nothing. This is the count of
-    `torch.utils.flop_counter.FlopCounterMode` with `attn_implementation="eager"` (of sdpa it sees nothing on a CPU).
+    `torch.utils.flop_counter.FlopCounterMode` with `attn_implementation="eager"` (of sdpa it sees nothing on a CPU). Of
+    a subclass with a forward pass of its own, that of the class it extends is counted.
 
     Args:
         model: An elastic model with its head.
@@ -97,7 +98,7 @@ def count_flops(
     changes: dict[str, Any] = {}
     if sequence_length > longest_input(config):
         changes["max_position_embeddings"] = 2 * sequence_length
-    twin = _twin_of(model, config, **changes)
+    twin = _twin_of(model, config, runs=True, **changes)
     distinct = {(layer.heads, layer.neurons): layer for layer in reversed(layers)}  # layers of one shape cost the same
     cost = {shape: _flops(twin, layer, batch_size, sequence_length) for shape, layer in distinct.items()}
     rest, _ = cost[layers[0].heads, layers[0].neurons]
@@ -141,7 +142,7 @@ _SHAPELESS = {"_name_or_path", "architectures", "dtype", "finetuning_task", "pro
 """Fields of a stock configuration that change from run to run, and no shape with them."""
 
 
-def _twin_of(model_or_config: Any, config: ElasticConfigMixin, **changes: Any) -> Any:
+def _twin_of(model_or_config: Any, config: ElasticConfigMixin, *, runs: bool = False, **changes: Any) -> Any:
     """A model without weights, of the shapes of a model or a configuration; one for all of the same shapes.
 
     Of the elastic fields only the stored layers describe shapes. Sizes, metrics and the like are left out. So are
@@ -155,6 +156,8 @@ def _twin_of(model_or_config: Any, config: ElasticConfigMixin, **changes: Any) -
     pooler = pooler_of(model_or_config) if isinstance(model_or_config, nn.Module) else {}
     if model_class is config_class:
         model_class = next(each for each in elastic_classes() if each.config_class is config_class)
+    elif runs and model_class.forward is not model_class.backbone_class.forward:  # which may take other inputs
+        model_class = next(each for each in elastic_classes() if each.backbone_class is model_class.backbone_class)
     fixed = {"widths": [1.0], "depths": [1.0], "chunk_size_feed_forward": 0}
     described = {**shapes, **stored, **fixed, **changes}
     return _twin(model_class, config_class, json.dumps(described, default=str), **pooler)

@@ -52,6 +52,15 @@ def test_chunks_of_feed_forward_layers_are_counted_at_lengths_that_they_do_not_d
         assert count_flops(chunked, size, sequence_length=7) == count_flops(plain, size, sequence_length=7)
 
 
+def test_of_a_forward_pass_of_ones_own_that_of_its_class_is_counted():
+    class TakesIdsAlone(dynabert_hf.DynaBertForSequenceClassification):
+        def forward(self, input_ids):
+            return super().forward(input_ids)
+
+    for size in ("w0.5-d0.75", IRREGULAR):
+        assert count_flops(TakesIdsAlone(make_model().config), size) == count_flops(make_model(), size)
+
+
 def test_parameters_of_the_full_size_are_those_of_the_model(family, head):
     model = make_model(family, head)
     count = count_parameters(model)
