@@ -114,7 +114,7 @@ class TaughtTrainer(Trainer):
         wanted = {"output_hidden_states": bool(self.args.hidden_weight), "return_dict": True}
         with self.compute_loss_context_manager():
             if self.args.label_weight == 0:
-                return None, model(**without_labels(inputs), **wanted)
+                return None, ModelOutput(**model(**without_labels(inputs), **wanted))
             if not inputs.keys() & set(self.label_names):
                 raise ValueError(
                     f"label_weight={self.args.label_weight} needs labels, but a batch has {sorted(inputs)}. Name the "

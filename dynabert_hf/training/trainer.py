@@ -62,7 +62,8 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer, TaughtTrainer):
     A step runs forward and backward once for every sub-network of the stage's plan, from small to large, and updates
     the shared weights once with the summed gradients. The embedding pass, and leading layers that are equal in several
     sub-networks, run once a step; with dropout, these sub-networks share its draw there. A subclass with its own
-    `compute_loss` or `pair_loss` gets separate passes, and so does a compiled model.
+    `compute_loss` or `pair_loss` gets separate passes, and so does a model that was compiled, or has a forward pass of
+    its own.
 
     `evaluate()` and `predict()` cover every sub-network of `model.config.subnetworks`: metrics are named
     `eval_w0.5-d0.75_accuracy`, their mean `eval_mean_accuracy` and their worst `eval_worst_accuracy`; the predictions
@@ -287,13 +288,13 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer, TaughtTrainer):
     def _passes(self, model: torch.nn.Module, sizes: list[AnySize]) -> AbstractContextManager[Any]:
         """Around the passes of a step: what switches to each size, sharing work between them where that is exact.
 
-        It is not known to be exact where a subclass may call the model otherwise than once a pass, where code was
+        It is not known to be exact where a subclass may run the encoder otherwise than once a pass, where code was
         compiled, and where an engine holds the weights or copies the modules.
         """
-        losses = type(self).compute_loss, type(self).pair_loss
-        has_own_loss = losses != (Trainer.compute_loss, DynaBertTrainer.pair_loss)
+        used = type(self).compute_loss, type(self).pair_loss, type(self.model).forward
+        has_own_pass = used != (Trainer.compute_loss, DynaBertTrainer.pair_loss, self.model.backbone_class.forward)
         is_compiled = has_compiled_regions(model) or any(module._compiled_call_impl for module in model.modules())
-        if has_own_loss or is_compiled or self.accelerator.distributed_type in FOREIGN_ENGINES:
+        if has_own_pass or is_compiled or self.accelerator.distributed_type in FOREIGN_ENGINES:
             return nullcontext(self.model.subnetwork)
         return share_prefixes(self.model, sizes)
 

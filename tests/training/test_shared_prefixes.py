@@ -11,10 +11,11 @@ from helpers import HEADS, trainers
 from helpers.adapters import add_adapter
 from helpers.backbones import make_backbone
 from helpers.tiny import batch_for, make_batch, make_model
+from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.utils.output_capturing import OutputRecorder
 
-from dynabert_hf import DynaBertTrainer, SubNetwork
+from dynabert_hf import DynaBertForSequenceClassification, DynaBertTrainer, SubNetwork
 from dynabert_hf.training.arguments import RECOMPUTE
 from dynabert_hf.training.shared_prefixes import share_prefixes
 
@@ -176,6 +177,26 @@ def test_a_student_may_answer_by_a_plain_dictionary(tmp_path):
     expected = trainer.training_step(trainer.model, batch)
     trainer.__class__ = GivesADictionary
     torch.testing.assert_close(trainer.training_step(trainer.model, batch), expected, rtol=0, atol=1e-6)
+
+
+class ComparesTwoTexts(DynaBertForSequenceClassification):
+    """Runs its encoder twice a pass, and answers by a dictionary."""
+
+    def forward(self, input_ids, attention_mask=None, labels=None, **kwargs):
+        texts = input_ids, input_ids.flip(-1)
+        ours, theirs = (self.bert(text, attention_mask=attention_mask, **kwargs) for text in texts)
+        logits = self.classifier(ours.pooler_output - theirs.pooler_output)
+        loss = {} if labels is None else {"loss": functional.cross_entropy(logits, labels)}
+        return {**loss, "logits": logits, "hidden_states": ours.hidden_states}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_model_that_runs_its_encoder_otherwise_gets_separate_passes(tmp_path, stage):
+    model = ComparesTwoTexts(make_model().config)
+    model.load_state_dict(make_model().state_dict())
+    trainer = make_trainer(tmp_path, stage, model)
+    batch = make_batch() if trainer.teacher is not None else with_labels(make_batch())
+    assert_sharing_changes_no_gradient(trainer, batch)
 
 
 def test_a_compiled_model_gets_separate_passes(tmp_path):
