@@ -99,11 +99,14 @@ def measure_importance(
         contexts = [stack.enter_context(_RecordedInput(linear)) for linear in heads_out]
         model.eval()
         for batch in tqdm(batches, desc="Measuring importance", disable=None if progress else True):
+            for context in contexts:
+                context.states = []
             with torch.enable_grad():
                 loss = (compute_loss or _loss)(model, on_device(batch, model.device))
-            gradients = torch.autograd.grad(loss, [context.states for context in contexts] + weights)
-            heads = _head_importance(contexts, gradients[: len(contexts)], size)
-            neurons = _neuron_importance(neuron_weights, gradients[len(contexts) :])
+            states = [each for context in contexts for each in context.states]
+            gradients = torch.autograd.grad(loss, states + weights)
+            heads = _head_importance(contexts, gradients[: len(states)], size)
+            neurons = _neuron_importance(neuron_weights, gradients[len(states) :])
             head_scores = heads if head_scores is None else head_scores + heads
             neuron_scores = neurons if neuron_scores is None else neuron_scores + neurons
     if head_scores is None or neuron_scores is None:
@@ -112,11 +115,14 @@ def measure_importance(
 
 
 class _RecordedInput:
-    """Keeps the input of a linear layer, with a gradient also where all before it is frozen, inside a `with` block."""
+    """Keeps the inputs of a linear layer, of each of its runs, inside a `with` block.
+
+    They have a gradient also where all before is frozen.
+    """
 
     def __init__(self, linear: nn.Linear):
         self.linear = linear
-        self.states: torch.Tensor
+        self.states: list[torch.Tensor] = []
 
     def __enter__(self) -> _RecordedInput:
         self._hook = self.linear.register_forward_pre_hook(self._record)
@@ -126,8 +132,11 @@ class _RecordedInput:
         self._hook.remove()
 
     def _record(self, module: nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
-        self.states = inputs[0] if inputs[0].requires_grad else inputs[0].detach().requires_grad_()
-        return (self.states,)
+        if not torch.is_grad_enabled():  # in a pass of which nothing is learned
+            return inputs
+        states = inputs[0] if inputs[0].requires_grad else inputs[0].detach().requires_grad_()
+        self.states.append(states)
+        return (states,)
 
 
 Layer = list[tuple[Role, nn.Linear]]
@@ -196,9 +205,11 @@ def _head_importance(
     contexts: list[_RecordedInput], gradients: tuple[torch.Tensor, ...], head_size: int
 ) -> torch.Tensor:
     """`(layers, heads)`: the derivative with respect to a head's mask is the sum of context times gradient over it."""
-    given = zip(contexts, gradients, strict=True)
-    products = (_wide(context.states.detach()) * _wide(gradient) for context, gradient in given)
-    return torch.stack([product.flatten(0, -2).sum(0).view(-1, head_size).sum(1).abs() for product in products])
+    left, scores = iter(gradients), []
+    for context in contexts:
+        products = [(_wide(states.detach()) * _wide(next(left))).flatten(0, -2).sum(0) for states in context.states]
+        scores.append(reduce(torch.add, products).view(-1, head_size).sum(1).abs())
+    return torch.stack(scores)
 
 
 def _neuron_importance(

@@ -3,11 +3,11 @@
 import pytest
 import torch
 from helpers.tiny import make_batch, make_model
-from torch.nn.functional import pad
+from torch.nn.functional import cross_entropy, pad
 from torch.nn.utils import prune
 from torch.nn.utils.parametrizations import weight_norm
 
-from dynabert_hf import Importance, SubNetwork, measure_importance, rewire
+from dynabert_hf import DynaBertForSequenceClassification, Importance, SubNetwork, measure_importance, rewire
 from dynabert_hf.training.importance import _Predicted
 
 
@@ -52,6 +52,35 @@ def test_importance_in_half_precision_adds_up_in_whole_precision(dtype):
     assert many.heads.dtype == many.neurons.dtype == torch.float32
     torch.testing.assert_close(many.heads, 40 * heads, rtol=1e-5, atol=0)
     torch.testing.assert_close(many.neurons, 40 * neurons, rtol=1e-5, atol=1e-7)
+
+
+def test_importance_of_heads_is_that_of_all_runs_of_an_encoder():
+    """Against the derivatives with respect to a mask, of a model that compares two texts."""
+
+    class ComparesTwoTexts(DynaBertForSequenceClassification):
+        def forward(self, input_ids, labels, attention_mask=None, **kwargs):
+            with torch.no_grad():
+                self.bert(input_ids)
+            ours, theirs = (self.bert(text, attention_mask=attention_mask) for text in (input_ids, input_ids.flip(-1)))
+            logits = self.classifier(ours.pooler_output - theirs.pooler_output)
+            return {"loss": cross_entropy(logits, labels), "logits": logits}
+
+    model = ComparesTwoTexts(make_model().config).eval()
+    model.load_state_dict(make_model().state_dict())
+    [batch] = labelled_batches(1)
+    masks = [torch.ones(4, 1, requires_grad=True) for _ in range(6)]
+    layers = model.base_model.encoder.layer
+    hooks = [
+        layer.attention.output.dense.register_forward_pre_hook(
+            lambda module, inputs, mask=mask: (inputs[0].unflatten(-1, (4, -1)).mul(mask).flatten(-2),)
+        )
+        for layer, mask in zip(layers.stored, masks, strict=True)
+    ]
+    expected = torch.autograd.grad(model(**batch)["loss"], masks)
+    for hook in hooks:
+        hook.remove()
+    found = measure_importance(model, [batch], progress=False).heads
+    torch.testing.assert_close(found, torch.stack(expected)[..., 0].abs(), rtol=1e-4, atol=1e-7)
 
 
 def test_importance_of_a_stock_model_is_that_of_the_elastic_one():
