@@ -183,12 +183,13 @@ class OrderedEvaluation(Trainer):
         labels = tuple(inputs.get(name) for name in self.label_names)
         has_labels = len(labels) > 0 and all(label is not None for label in labels)
         loss: Any = None
+        asked = {} if self.model.config.return_dict else {"return_dict": True}  # a class of one's own may not take it
         with torch.no_grad(), self.compute_loss_context_manager():
             if has_labels:  # which computing the loss may take out of the inputs
-                loss, outputs = self.compute_loss(model, {**inputs, "return_dict": True}, return_outputs=True)
+                loss, outputs = self.compute_loss(model, {**inputs, **asked}, return_outputs=True)
                 loss = of_labelled(loss.detach().mean(), inputs)
             else:
-                outputs = model(**{**inputs, "return_dict": True})
+                outputs = model(**inputs, **asked)
         if loss is not None:
             self._rows.add(loss, Items.of(inputs).labelled)
         if prediction_loss_only:

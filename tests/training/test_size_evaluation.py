@@ -14,7 +14,7 @@ from helpers.trainers import accuracy, make_dataset, make_trainer
 from torch.nn.functional import cross_entropy
 from transformers import BertConfig, BertForSequenceClassification, DataCollatorForLanguageModeling, Trainer
 
-from dynabert_hf import DynaBertTrainer, SubNetwork, SubNetworkError
+from dynabert_hf import DynaBertForSequenceClassification, DynaBertTrainer, SubNetwork, SubNetworkError
 from dynabert_hf.sizes.metrics import metrics_by_size
 from dynabert_hf.training.ordered_evaluation import OrderedEvaluation, evaluate_one_size, unchanged
 
@@ -499,6 +499,23 @@ def test_predictions_under_another_name_are_those_of_the_head(tmp_path, kind):
     for size, values in plain.predict(make_dataset()).predictions.items():
         assert np.array_equal(predictions[size], values)
     assert own.evaluate(make_dataset())["eval_mean_accuracy"] == plain.evaluate()["eval_mean_accuracy"]
+
+
+def test_a_forward_pass_of_ones_own_may_take_inputs_and_labels_alone(tmp_path):
+    class TakesLittle(DynaBertForSequenceClassification):
+        def forward(self, input_ids, attention_mask=None, labels=None):
+            return super().forward(input_ids, attention_mask, labels=labels)
+
+    plain = make_trainer(tmp_path, "finetune", compute_metrics=accuracy)
+    model = TakesLittle(plain.model.config)
+    model.load_state_dict(plain.model.state_dict())
+    own = make_trainer(tmp_path, "finetune", model, compute_metrics=accuracy)
+    found, expected = own.evaluate(), plain.evaluate()
+    names = [name for name in expected if name.endswith(("_loss", "_accuracy"))]
+    assert [found[name] for name in names] == [expected[name] for name in names]
+    predictions = own.predict(make_dataset().remove_columns("labels")).predictions
+    assert np.array_equal(predictions["w0.5-d1"], plain.predict(make_dataset()).predictions["w0.5-d1"])
+    own.train()
 
 
 def test_an_evaluation_without_labels_says_that_it_measured_nothing(tmp_path, caplog):
