@@ -11,17 +11,16 @@ from accelerate.utils.memory import clear_device_cache
 from torch.utils.data import RandomSampler, Sampler
 from transformers import Trainer
 from transformers.trainer_pt_utils import LengthGroupedSampler
-from transformers.utils import ModelOutput
 
 from ..data.pooling import single_texts
 from ..data.views import FreshViews
 from ..model.subnetwork import SubNetwork
-from ..tasks import is_sentence_encoder, without_labels
+from ..tasks import is_sentence_encoder, task_of, without_labels
 from .accounting import Items, Shares, of_labelled
 from .arguments import DynaBertTrainingArguments
 from .distillation import loss_of_labelled_rows
 from .order import EpochSampler
-from .teaching import Teacher, ask
+from .teaching import Teacher, ask, complete
 
 
 class TaughtTrainer(Trainer):
@@ -112,9 +111,11 @@ class TaughtTrainer(Trainer):
             ValueError: If the batch has no labels for it.
         """
         wanted = {"output_hidden_states": bool(self.args.hidden_weight), "return_dict": True}
+        names = [*task_of(self.model).outputs] * bool(self.args.logit_weight)
+        needed = "model", self.model, names + ["hidden_states"] * bool(self.args.hidden_weight)
         with self.compute_loss_context_manager():
             if self.args.label_weight == 0:
-                return None, ModelOutput(**model(**without_labels(inputs), **wanted))
+                return None, complete(model(**without_labels(inputs), **wanted), *needed)
             if not inputs.keys() & set(self.label_names):
                 raise ValueError(
                     f"label_weight={self.args.label_weight} needs labels, but a batch has {sorted(inputs)}. Name the "
@@ -122,10 +123,10 @@ class TaughtTrainer(Trainer):
                 )
             labels = inputs.get("labels")
             if labels is not None and labels.is_floating_point() and labels.isnan().any():
-                outputs: Any = model(**without_labels(inputs), **wanted)
+                outputs: Any = complete(model(**without_labels(inputs), **wanted), *needed)
                 return loss_of_labelled_rows(outputs, labels, self.model.config, self.compute_loss_func), outputs
             loss, answer = self.compute_loss(model, {**inputs, **wanted}, return_outputs=True)
-            outputs = ModelOutput(**answer)  # which a compute_loss of the user's own may give as a dictionary
+            outputs = complete(answer, *needed)  # which a compute_loss of the user's own may give as a dictionary
             if "logits" in outputs and outputs.logits.ndim == 1:  # DeBERTa flattens values beside labels
                 outputs["logits"] = outputs.logits[:, None]
             return of_labelled(loss, inputs), outputs

@@ -201,14 +201,28 @@ def _ask_one(
         inputs = {name: value for name, value in inputs.items() if name != "token_type_ids"}
     with at_size(teacher, size):
         outputs = teacher(**inputs, output_hidden_states=hidden_states, return_dict=True)
+    return complete(outputs, "teacher", teacher, (*task_of(teacher).outputs, *(["hidden_states"] * hidden_states)))
+
+
+def complete(outputs: Any, role: str, model: PreTrainedModel, wanted: Sequence[str]) -> ModelOutput:
+    """The outputs of a model, which its class may give as a dictionary.
+
+    Args:
+        outputs: What its forward pass returned.
+        role: What it is, `"teacher"` or `"model"`.
+        model: The model.
+        wanted: The outputs that are needed.
+
+    Raises:
+        TypeError: If one of them is not there, as of a class of one's own.
+    """
     told = ModelOutput(**outputs) if isinstance(outputs, Mapping) else ModelOutput()
-    wanted = (*task_of(teacher).outputs, *(["hidden_states"] if hidden_states else []))
     missing = [name for name in wanted if told.get(name) is None]
-    if missing:  # of a class of one's own
-        instead = ", or give hidden_weight=0 to learn its predictions alone" if missing == ["hidden_states"] else ""
+    if missing:
+        instead = ", or give hidden_weight=0 to learn predictions alone" if missing == ["hidden_states"] else ""
         raise TypeError(
-            f"The teacher, a {type(teacher).__name__}, returned a {type(outputs).__name__} without "
-            f"{' and '.join(missing)}, of which the model learns. Let its forward pass return a ModelOutput that has "
+            f"The {role}, a {type(model).__name__}, returned a {type(outputs).__name__} without "
+            f"{' and '.join(missing)}, by which the model learns. Let its forward pass return a ModelOutput that has "
             f"them{instead}."
         )
     return told

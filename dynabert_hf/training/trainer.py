@@ -291,8 +291,11 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer, TaughtTrainer):
         It is not known to be exact where a subclass may run the encoder otherwise than once a pass, where code was
         compiled, and where an engine holds the weights or copies the modules.
         """
-        used = type(self).compute_loss, type(self).pair_loss, type(self.model).forward
-        has_own_pass = used != (Trainer.compute_loss, DynaBertTrainer.pair_loss, self.model.backbone_class.forward)
+        losses = type(self).compute_loss, type(self).pair_loss
+        parts = self.model, self.model.base_model
+        has_own_pass = losses != (Trainer.compute_loss, DynaBertTrainer.pair_loss) or any(
+            type(part).forward is not part.backbone_class.forward for part in parts
+        )
         is_compiled = has_compiled_regions(model) or any(module._compiled_call_impl for module in model.modules())
         if has_own_pass or is_compiled or self.accelerator.distributed_type in FOREIGN_ENGINES:
             return nullcontext(self.model.subnetwork)

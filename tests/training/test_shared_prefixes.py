@@ -15,7 +15,7 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.utils.output_capturing import OutputRecorder
 
-from dynabert_hf import DynaBertForSequenceClassification, DynaBertTrainer, SubNetwork
+from dynabert_hf import DynaBertForSequenceClassification, DynaBertModel, DynaBertTrainer, SubNetwork
 from dynabert_hf.training.arguments import RECOMPUTE
 from dynabert_hf.training.shared_prefixes import share_prefixes
 
@@ -197,6 +197,33 @@ def test_a_model_that_runs_its_encoder_otherwise_gets_separate_passes(tmp_path, 
     trainer = make_trainer(tmp_path, stage, model)
     batch = make_batch() if trainer.teacher is not None else with_labels(make_batch())
     assert_sharing_changes_no_gradient(trainer, batch)
+
+
+class ReadsBothWays(DynaBertModel):
+    def forward(self, input_ids, attention_mask=None, **kwargs):
+        ours = super().forward(input_ids, attention_mask)
+        theirs = super().forward(input_ids.flip(-1), attention_mask)
+        ours.pooler_output = ours.pooler_output - theirs.pooler_output
+        return ours
+
+
+def test_an_encoder_with_a_forward_pass_of_its_own_gets_separate_passes(tmp_path):
+    model = make_model()
+    model.bert.__class__ = ReadsBothWays
+    assert_sharing_changes_no_gradient(make_trainer(tmp_path, "finetune", model), with_labels(make_batch()))
+
+
+@pytest.mark.parametrize("label_weight", [0.0, 0.5])
+def test_a_model_that_returns_no_hidden_states_is_refused_where_they_are_learned(tmp_path, label_weight):
+    class GivesLittle(DynaBertForSequenceClassification):
+        def forward(self, input_ids, attention_mask=None, labels=None, **kwargs):
+            outputs = super().forward(input_ids, attention_mask, labels=labels)
+            return {name: outputs[name] for name in ("loss", "logits") if name in outputs}
+
+    settings = {"teacher": make_model(), "teacher_width": "full", "label_weight": label_weight}
+    trainer = make_trainer(tmp_path, "depth", GivesLittle(make_model().config), **settings)
+    with pytest.raises(TypeError, match=r"The model, a GivesLittle, returned a dict without hidden_states, .* hidden"):
+        trainer.training_step(trainer.model, with_labels(make_batch()))
 
 
 def test_a_compiled_model_gets_separate_passes(tmp_path):
