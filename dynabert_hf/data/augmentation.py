@@ -89,6 +89,9 @@ class WordReplacement:
         self.num_candidates, self.probability, self.stop_words = num_candidates, probability, stop_words
         self.vectors = vectors or WordVectors.from_model(model, tokenizer)
         self.whole_words = whole_words(tokenizer)
+        words = set(self.whole_words.values())
+        blankless = {number: token for token, number in tokenizer.get_vocab().items() if token in words}
+        self.words_anywhere = {**blankless, **self.whole_words}
         self.max_length = most_tokens(model, tokenizer)
 
     def words(self, texts: Sequence[str]) -> list[list[Word]]:
@@ -162,11 +165,17 @@ class WordReplacement:
                     chosen = numbers[start : start + in_a_pass]
                     logits = logits_of(*self._inputs([masks[number] for number in chosen]))
                     best = logits.topk(min(self.num_candidates, logits.shape[-1])).indices.tolist()
-                    found |= {number: self._named(row) for number, row in zip(chosen, best, strict=True)}
+                    for number, row in zip(chosen, best, strict=True):
+                        found[number] = self._named(row, *masks[number])
         return [found[number] for number in range(len(masks))]
 
-    def _named(self, tokens: Sequence[int]) -> tuple[str, ...]:
-        return tuple(self.whole_words[token] for token in tokens if token in self.whole_words)
+    def _named(self, tokens: Sequence[int], encoding: Any, place: int) -> tuple[str, ...]:
+        """The words among tokens for the place of another: those with a blank before them, unless that one has none.
+
+        A word of RoBERTa has none at the start of a text and beside a bracket.
+        """
+        words = self.whole_words if encoding.ids[place] in self.whole_words else self.words_anywhere
+        return tuple(dict.fromkeys(words[token] for token in tokens if token in words))
 
     def _inputs(self, masks: Sequence[tuple[Any, int]]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         """Texts of one length, each with a token masked, and where that stands."""

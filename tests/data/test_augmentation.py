@@ -215,6 +215,22 @@ def test_a_word_is_not_replaced_by_a_blank_or_a_part_of_a_letter(model):
     assert [(word.start, word.end) for word in words] == [(0, 1), (2, 3)]  # "th" and "c" are parts of words
 
 
+def test_a_word_without_a_blank_before_it_is_replaced_by_words_without_one(model):
+    """At the start of a text or beside a bracket, RoBERTa proposes tokens that in other places are parts of words."""
+    merges = "f i, l m, fi lm, p l, pl o, plo t, \u0120 film, \u0120 plot, \u0120 ("
+    merges = [tuple(merge.split()) for merge in merges.split(", ")]
+    tokens = [*ROBERTA, *"filmpotd(", "\u0120", "\u0120good", *map("".join, merges)]
+    tokens = list(dict.fromkeys(tokens))
+    tokenizer = RobertaTokenizer(vocab={token: number for number, token in enumerate(tokens)}, merges=merges)
+    assert tokenizer.tokenize("film (film film") == ["film", "\u0120(", "film", "\u0120film"]
+    model = copy.deepcopy(model)
+    model.resize_token_embeddings(len(tokenizer))
+    likely = torch.tensor([tokens.index(token) for token in ("plot", "d", "\u0120good", "\u0120plot", "film")])
+    model.get_output_embeddings().bias.data[likely] += torch.tensor([50.0, 40.0, 30.0, 20.0, 10.0])
+    [words] = WordReplacement(model, tokenizer, num_candidates=5).words(["film (film film"])
+    assert [word.candidates for word in words] == [("plot", "good", "film"), ("plot", "good", "film"), ("good", "plot")]
+
+
 def test_a_word_of_several_pieces_has_the_mean_of_those_that_it_has_within_a_text(model):
     """RoBERTa has other tokens at the start of a text, where its words have no blank before them."""
     tokens = [*ROBERTA, *"afgi", "\u0120", "\u0120f"]
