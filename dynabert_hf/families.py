@@ -114,6 +114,12 @@ def elastic_class_of(model: PreTrainedModel | type[PreTrainedModel]) -> Any:
     raise ModelTypeError(f"A {wanted.__name__} cannot be made elastic. {kind} {', '.join(possible)}; use one of them.")
 
 
+def has_own_forward(model: ElasticModelMixin | type[ElasticModelMixin]) -> bool:
+    """Whether a subclass of an elastic class has a forward pass of its own, in place of the stock one."""
+    model_class = model if isinstance(model, type) else type(model)
+    return model_class.forward is not model_class.backbone_class.forward
+
+
 def check_elastic(model: Any) -> None:
     """Whether this is a model with sizes, itself or within a wrapper.
 

@@ -38,7 +38,7 @@ from dynabert_hf.training.rehearsal import rehearse_stage
 from dynabert_hf.training.run_folder import RunFolder
 from dynabert_hf.training.size_evaluation import SizeEvaluation
 from dynabert_hf.training.stages import evaluation_arguments, stage_defaults
-from dynabert_hf.training.teaching import check_tokens, tokenizer_beside
+from dynabert_hf.training.teaching import check_tokens_beside
 
 NOT_OF_A_STAGE = (
     *("output_dir", "stage", "do_train", "do_eval", "do_predict"),
@@ -197,7 +197,7 @@ def run(job, model):
     folder, result, stages = job.output_dir, None, {}
     teacher, named_teacher = model, None if named is None else job.load_teacher(named)
     if named is not None:
-        check_tokens(named, tokenizer_beside(named), job.trainer_kwargs["processing_class"])
+        check_tokens_beside(named, job.trainer_kwargs["processing_class"])
     if training_args.do_train and job.model_args.finetune_teacher:
         teacher = finetune_teacher(job, model, named_teacher)
     if not training_args.do_train:

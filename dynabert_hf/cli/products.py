@@ -25,7 +25,7 @@ from ..onnx.export import export_onnx
 from ..onnx.quantization import quantize_onnx
 from ..sizes.tables import quantity, table_of
 from ..training.specialise import specialise
-from ..training.teaching import check_tokens, tokenizer_beside
+from ..training.teaching import check_tokens_beside
 from .inputs import (
     labelled_text,
     load_model,
@@ -81,7 +81,7 @@ def specialise_size(arguments: Namespace, console: Console) -> None:
         teacher = None
         if named is not None:
             teacher = load_with_head(type(model), named, "fine-tuned model of this task")
-            check_tokens(named, tokenizer_beside(named), tokenizer)
+            check_tokens_beside(named, tokenizer)
         settings = {
             "num_train_epochs": arguments.epochs,
             "learning_rate": arguments.learning_rate,

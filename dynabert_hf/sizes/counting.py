@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..families import elastic_classes, longest_input
+from ..families import elastic_class_of, elastic_classes, has_own_forward, longest_input
 from ..messages import check_counts
 from ..model.anatomy import layer_axes, linear_shape
 from ..model.configuration import ElasticConfigMixin
@@ -156,8 +156,8 @@ def _twin_of(model_or_config: Any, config: ElasticConfigMixin, *, runs: bool = F
     pooler = pooler_of(model_or_config) if isinstance(model_or_config, nn.Module) else {}
     if model_class is config_class:
         model_class = next(each for each in elastic_classes() if each.config_class is config_class)
-    elif runs and model_class.forward is not model_class.backbone_class.forward:  # which may take other inputs
-        model_class = next(each for each in elastic_classes() if each.backbone_class is model_class.backbone_class)
+    elif runs and has_own_forward(model_class):  # which may take other inputs
+        model_class = elastic_class_of(model_class.backbone_class)
     fixed = {"widths": [1.0], "depths": [1.0], "chunk_size_feed_forward": 0}
     described = {**shapes, **stored, **fixed, **changes}
     return _twin(model_class, config_class, json.dumps(described, default=str), **pooler)

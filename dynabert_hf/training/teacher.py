@@ -16,6 +16,7 @@ from ..families import (
     ModelTypeError,
     elastic_classes,
     elastic_names,
+    has_own_forward,
     how_to_load,
     not_elastic,
     read_config,
@@ -69,11 +70,11 @@ def load_teacher(model: Any) -> tuple[PreTrainedModel, dict[str, Any], Any]:
 
 
 def _stock(model: ElasticModelMixin) -> Any:
-    stock = model.backbone_class
-    if type(model).forward is not stock.forward:
+    if has_own_forward(model):
+        stock = model.backbone_class.__name__
         raise ModelTypeError(
             f"The model is a {type(model).__name__}, whose forward pass is its own, and the teacher and the sizes of "
-            f"the recipe run as a {stock.__name__} does. Give a model of the class Dyna{stock.__name__}, or train the "
+            f"the recipe run as a {stock} does. Give a model of the class Dyna{stock}, or train the "
             "stages of this one by DynaBertTrainer."
         )
     try:

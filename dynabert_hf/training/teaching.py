@@ -77,7 +77,7 @@ def _loaded(given: Any, model: PreTrainedModel, tokenizer: Any) -> Any:
         return _named(given, model, tokenizer) if isinstance(given, str | os.PathLike) else given
     encoder = SentenceEncoder.of(given)
     if encoder is not None:
-        check_tokens(given, encoder.tokenizer, tokenizer)
+        _check_tokens(given, encoder.tokenizer, tokenizer)
         return encoder.model
     teacher = _named(given, model, tokenizer) if isinstance(given, str | os.PathLike) else given
     if isinstance(teacher, PreTrainedModel) and not is_sentence_encoder(teacher):
@@ -99,19 +99,26 @@ def _named(name: str | os.PathLike, model: PreTrainedModel, tokenizer: Any) -> T
             f"{str(name)!r} was given as a teacher, but has no {head or 'encoder'}: {sorted(about['missing_keys'])[0]} "
             "would be random. Give a model that was fine-tuned on the same task."
         )
-    check_tokens(name, tokenizer_beside(name), tokenizer)
+    check_tokens_beside(name, tokenizer)
     return teacher
 
 
-def tokenizer_beside(name: str | os.PathLike) -> Any:
-    """The tokenizer of a teacher; None where none is saved: the sizes of vocabularies are compared in any case."""
+def check_tokens_beside(name: str | os.PathLike, tokenizer: Any) -> None:
+    """Check the tokens of a teacher by the tokenizer that is saved beside it, if there is one.
+
+    Where there is none, the sizes of the vocabularies are compared in any case.
+
+    Raises:
+        ValueError: If it calls a token otherwise than the tokenizer of the model.
+    """
     try:
-        return load_tokenizer(name)
+        theirs = load_tokenizer(name)
     except (OSError, ValueError):
-        return None
+        return
+    _check_tokens(name, theirs, tokenizer)
 
 
-def check_tokens(teacher: Any, theirs: Any, tokenizer: Any) -> None:
+def _check_tokens(teacher: Any, theirs: Any, tokenizer: Any) -> None:
     """Check that a teacher calls tokens by the numbers that they have for the model.
 
     Args:

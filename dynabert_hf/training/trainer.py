@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer
 
 from ..data.labels import collator_of
-from ..families import not_elastic
+from ..families import has_own_forward, not_elastic
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import AnySize, size_name
 from ..tasks import task_of
@@ -292,9 +292,8 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer, TaughtTrainer):
         compiled, and where an engine holds the weights or copies the modules.
         """
         losses = type(self).compute_loss, type(self).pair_loss
-        parts = self.model, self.model.base_model
         has_own_pass = losses != (Trainer.compute_loss, DynaBertTrainer.pair_loss) or any(
-            type(part).forward is not part.backbone_class.forward for part in parts
+            map(has_own_forward, (self.model, self.model.base_model))
         )
         is_compiled = has_compiled_regions(model) or any(module._compiled_call_impl for module in model.modules())
         if has_own_pass or is_compiled or self.accelerator.distributed_type in FOREIGN_ENGINES:
