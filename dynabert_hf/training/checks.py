@@ -44,17 +44,9 @@ def check_datasets(
     named = {"train_dataset": train_dataset, **evaluated(eval_dataset)}
     warn_of_other_order({name: named[name] for name in named if args.learns_labels or name != "train_dataset"}, model)
     for name, dataset in named.items():
-        if dataset is not None and name != "train_dataset":
-            check_measured(name, dataset, model, has_own_batches=has_own_batches)
-        elif dataset is not None:
-            check_not_empty(name, dataset)
-            if not has_own_batches:
-                check_tokenised(name, dataset)
-            check_inputs(name, dataset, model)
-            if args.learns_labels:
-                check_labels(name, dataset, model, may_be_missing=args.stage != "finetune")
-            elif not has_own_batches:
-                check_counted(name, dataset, model)
+        if dataset is not None:
+            learned = args if name == "train_dataset" else None
+            check_data(name, dataset, model, args=learned, has_own_batches=has_own_batches)
     check_smoothing(model, args, named.values())
     if is_stream(train_dataset):
         _warn_of_unheeded(args)
@@ -101,14 +93,24 @@ def evaluated(eval_dataset: Any) -> dict[str, Any]:
     return {f"eval_dataset[{name!r}]": each for name, each in eval_dataset.items()}
 
 
-def check_measured(name: str, dataset: Any, model: Any, *, has_own_batches: bool = False) -> None:
-    """Check data to measure on: not empty, inputs that the model can read, and labels that it can predict.
+def check_data(
+    name: str,
+    dataset: Any,
+    model: Any,
+    *,
+    args: DynaBertTrainingArguments | None = None,
+    has_own_batches: bool = False,
+    is_part: bool = False,
+) -> None:
+    """Check data: not empty, inputs that the model can read, and labels that it can predict, as far as they are used.
 
     Args:
         name: What to call the data set in errors.
         dataset: The data set.
         model: The model.
+        args: The arguments of the training that learns from it; None: it is measured on, for which all labels count.
         has_own_batches: Whether a collator of the user's own makes the batches, and may make columns.
+        is_part: Whether these are a part of the rows, in which no token need have a label that counts.
 
     Raises:
         ValueError: If something is not so.
@@ -117,7 +119,11 @@ def check_measured(name: str, dataset: Any, model: Any, *, has_own_batches: bool
     if not has_own_batches:
         check_tokenised(name, dataset)
     check_inputs(name, dataset, model)
-    check_labels(name, dataset, model)
+    if args is None or args.learns_labels:
+        may_be_missing = args is not None and args.stage != "finetune"
+        check_labels(name, dataset, model, may_be_missing=may_be_missing, is_part=is_part)
+    elif not has_own_batches:
+        check_counted(name, dataset, model)
 
 
 def check_teacher(model: ElasticModelMixin, teachers: Sequence[Any], args: DynaBertTrainingArguments) -> None:

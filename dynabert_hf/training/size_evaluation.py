@@ -20,7 +20,7 @@ from .arguments import DynaBertTrainingArguments
 from .callbacks import SizeProgressCallback
 from .checked_batches import CheckedBatches
 from .checkpoints import last_whole_checkpoint
-from .checks import check_ignored, check_measured, check_one, evaluated
+from .checks import check_data, check_ignored, check_one, evaluated
 from .order import OrderedLoader
 from .ordered_evaluation import OrderedEvaluation
 
@@ -96,7 +96,7 @@ class SizeEvaluation(OrderedEvaluation):
             named = evaluated(eval_dataset)
             warn_of_other_order(named, self.model)
             for name, dataset in named.items():
-                check_measured(name, dataset, self.model, has_own_batches=self.has_own_batches)
+                check_data(name, dataset, self.model, has_own_batches=self.has_own_batches)
         began = len(self.state.log_history)
         try:
             with self._at(self._sizes if sizes is None else sizes, keeps_predictions=False):
@@ -148,16 +148,16 @@ class SizeEvaluation(OrderedEvaluation):
         check_ignored(ignore_keys, self.model, self.compute_metrics)
         test_dataset = without_missing_labels(list(test_dataset) if is_stream(test_dataset) else test_dataset)
         warn_of_other_order({"test_dataset": test_dataset}, self.model)
-        check_measured("test_dataset", test_dataset, self.model, has_own_batches=self.has_own_batches)
+        check_data("test_dataset", test_dataset, self.model, has_own_batches=self.has_own_batches)
         with self._at(sizes_of(self.model) if sizes is None else sizes, keeps_predictions=True):
             return super().predict(test_dataset, ignore_keys, metric_key_prefix)
 
     def get_test_dataloader(self, test_dataset: Any) -> OrderedLoader:
         """The batches of this process of a data set, of which a stream is read to its end and checked first."""
-        settings = {"has_own_batches": self.has_own_batches}
+        settings: dict[str, Any] = {"has_own_batches": self.has_own_batches}
         if is_stream(test_dataset):
             test_dataset = list(test_dataset)
-            check_measured("The stream to evaluate on", test_dataset, self.model, **settings)
+            check_data("The stream to evaluate on", test_dataset, self.model, **settings)
         loader = super().get_test_dataloader(test_dataset)
         if not has_all_rows(test_dataset):
             loader.collate_fn = CheckedBatches("the data to evaluate on", loader.collate_fn, self.model, **settings)
