@@ -61,7 +61,6 @@ class Arm:
     """
 
     words: str
-
     arguments: dict[str, Any] = field(default_factory=dict)
     epochs: float = 1
     rate_of: str | None = None

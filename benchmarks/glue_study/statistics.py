@@ -45,15 +45,14 @@ class Pair:
         ahead = [metric(self.ours[seed, rows], labels) - metric(self.theirs[seed, rows], labels) for seed in seeds]
         return 100 * float(np.mean(ahead))
 
-    def resampled(self, num_resamples=NUM_RESAMPLES, seed=0):
+    def resampled(self, num_resamples=NUM_RESAMPLES):
         """The same on draws of seeds and rows with replacement, alike for all pairs of a task: `(num_resamples,)`."""
-        key = num_resamples, seed
-        if key not in self.known:
-            random = np.random.default_rng([seed, zlib.crc32(self.task.encode())])
+        if num_resamples not in self.known:
+            rng = np.random.default_rng([0, zlib.crc32(self.task.encode())])
             seeds, rows = self.ours.shape
-            drawn = ((random.integers(seeds, size=seeds), random.integers(rows, size=rows)) for _ in range(key[0]))
-            self.known[key] = np.array([self.points(*draw) for draw in drawn])
-        return self.known[key]
+            drawn = ((rng.integers(seeds, size=seeds), rng.integers(rows, size=rows)) for _ in range(num_resamples))
+            self.known[num_resamples] = np.array([self.points(*draw) for draw in drawn])
+        return self.known[num_resamples]
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class Claim:
         return f"{self.points:+.1f} [{self.low:+.1f}, {self.high:+.1f}]"
 
 
-def bootstrap(pairs, *, num_resamples=NUM_RESAMPLES, seed=0):
+def bootstrap(pairs, *, num_resamples=NUM_RESAMPLES):
     """The mean over tasks of the mean over the pairs of each: one claim, one interval.
 
     Every resample draws, for each task, seeds with replacement and rows with replacement, the same for both models.
@@ -76,15 +75,12 @@ def bootstrap(pairs, *, num_resamples=NUM_RESAMPLES, seed=0):
     Args:
         pairs: What is compared.
         num_resamples: Number of resamples.
-        seed: Of the draws.
     """
     by_task = {}
     for pair in pairs:
         by_task.setdefault(pair.task, []).append(pair)
     points = np.mean([np.mean([pair.points() for pair in own]) for own in by_task.values()])
-    resampled = np.mean(
-        [np.mean([pair.resampled(num_resamples, seed) for pair in own], 0) for own in by_task.values()], 0
-    )
+    resampled = np.mean([np.mean([pair.resampled(num_resamples) for pair in own], 0) for own in by_task.values()], 0)
     return Claim(float(points), *map(float, np.percentile(resampled, [2.5, 97.5])))
 
 

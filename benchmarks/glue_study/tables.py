@@ -114,17 +114,9 @@ def ideas(view):
                 own = view.each(task, backbone, f"arm/{name}/{rate}", view.study.choice(task))
                 if recipe and own:
                     rows.append([backbone, task, view.plan.arms[name].words, *_against(view, own, recipe)])
-    headings = [
-        "model",
-        "task",
-        "arm",
-        "sizes",
-        "divergence",
-        "ahead of the recipe, by seed",
-        "metric",
-        "ahead, points",
-    ]
-    return "Ideas, on held-out rows of the training split", markdown([*headings, "seconds"], rows)
+    headings = ["model", "task", "arm", "sizes", "divergence", "ahead of the recipe, by seed"]
+    headings += ["metric", "ahead, points", "seconds"]
+    return "Ideas, on held-out rows of the training split", markdown(headings, rows)
 
 
 def _against(view, own, recipe):
@@ -227,16 +219,6 @@ def _pair(view, task, backbone, arm, kind, size):
     return view.pair(task, ours, size, theirs, "model") if ours and theirs and teacher else None
 
 
-def equal_cost(view):
-    """The same for a run with 2.9 times the epochs, which costs what twelve rivals cost."""
-    return rivals(view, arm="long")
-
-
-def equal_cost_views(view):
-    """The same for a run with 2.9 times the epochs that reads the text in fresh views."""
-    return rivals(view, arm="long-views")
-
-
 def held_out_views(view):
     """What fresh views of the text gain a long run and models distilled alone, on held-out rows.
 
@@ -281,11 +263,6 @@ def _trained_for_choices(view, task, backbone):
     return trained
 
 
-def labels_mixed(view):
-    """The same for a run of the usual epochs that learns from labels, too."""
-    return rivals(view, arm="labels-mixed")
-
-
 def specialised(view, arm="recipe", kinds=("alone", "alone-long")):
     """A size distilled on alone, against the same size before and against models distilled alone.
 
@@ -312,11 +289,6 @@ def _specialised_pair(view, task, backbone, arm, kind, size):
     theirs = before if kind is None else view.each(task, backbone, view.rival(task, backbone, kind, size))
     their_size = size if kind is None else "model"
     return view.pair(task, ours, "model", theirs, their_size) if ours and theirs else None
-
-
-def specialised_views(view):
-    """The same for sizes of the long run that reads the text in fresh views."""
-    return specialised(view, arm="long-views", kinds=("alone",))
 
 
 def cost(view):
@@ -382,13 +354,13 @@ TABLES = {
     "ideas": ideas,
     "sizes": sizes,
     "rivals": rivals,
-    "equal-cost": equal_cost,
-    "equal-cost-views": equal_cost_views,
+    "equal-cost": partial(rivals, arm="long"),  # which costs what twelve rivals cost
+    "equal-cost-views": partial(rivals, arm="long-views"),
     "held-out-views": held_out_views,
-    "labels-mixed": labels_mixed,
+    "labels-mixed": partial(rivals, arm="labels-mixed"),
     "divergence": apart,
     "specialised": specialised,
-    "specialised-views": specialised_views,
+    "specialised-views": partial(specialised, arm="long-views", kinds=("alone",)),
     "cost": cost,
     "teachers": teachers,
     "int8": int8,
