@@ -1,7 +1,7 @@
 """One row for each head: how its examples become batches, what it predicts, and how its predictions are scored.
 
 Whatever depends on the head asks here, by `task_of(model)`. How a head learns from a teacher is told by
-`training.distillation`, and what its data must look like by `training.checks`.
+`training.distillation`, and what its data must look like by `data.inputs` and `data.labels`.
 """
 
 from __future__ import annotations

@@ -101,13 +101,12 @@ def check_equal_lengths(name: str, of: str, values: pa.Array, ids: pa.Array, *, 
 
 
 def first_outside(
-    values: pa.Array, least: float, most: float, *, whole: bool = True, ignored: int | None = None
+    values: pa.Array, most: float, *, whole: bool = True, ignored: int | None = None
 ) -> tuple[int, Any] | None:
-    """The row and the value of the first number that is not from `least` to `most`; None if all are.
+    """The row and the value of the first number that is not from 0 to `most`; None if all are.
 
     Args:
         values: Numbers, in lists of any depth.
-        least: The least that is possible.
         most: The most that is possible.
         whole: Whether only whole numbers are possible.
         ignored: Another number that may stand there.
@@ -116,10 +115,10 @@ def first_outside(
     counted = leaves if ignored is None else leaves.filter(pc.not_equal(leaves, float(ignored)))
     span = pc.min_max(counted)
     is_whole = not whole or pc.all(pc.equal(counted, pc.floor(counted))).as_py() is not False
-    if span["min"].as_py() is None or (is_whole and span["min"].as_py() >= least and span["max"].as_py() <= most):
+    if span["min"].as_py() is None or (is_whole and span["min"].as_py() >= 0 and span["max"].as_py() <= most):
         return None
     return first_where(
-        values, lambda value: value != ignored and not (least <= value <= most and (not whole or value == int(value)))
+        values, lambda value: value != ignored and not (0 <= value <= most and (not whole or value == int(value)))
     )
 
 
@@ -172,7 +171,7 @@ def _check_ids(name: str, of: str, values: pa.Array, count: int, *, since: str) 
         raise ValueError(
             f"{name} has {of!r} of type {values.type}. Ids are whole numbers; take those of the tokenizer."
         )
-    found = first_outside(values, 0, count - 1)
+    found = first_outside(values, count - 1)
     if found is not None:
         raise ValueError(
             f"{name} has {found[1]} in {of!r} of row {found[0]}. Possible for this model are 0 to {count - 1}, since "
@@ -184,7 +183,7 @@ def _check_positions(name: str, values: pa.Array, model: PreTrainedModel) -> Non
     """Check positions against the table that a model looks them up in; rotary ones have none."""
     tables = (part for where, part in model.named_modules() if where.endswith("position_embeddings"))
     count: Any = getattr(next(tables, None), "num_embeddings", None)
-    found = None if count is None else first_outside(values, 0, count - 1)
+    found = None if count is None else first_outside(values, count - 1)
     if found is not None:
         raise ValueError(
             f"{name} has {found[1]} in 'position_ids' of row {found[0]}. Possible for this model are 0 to {count - 1}. "

@@ -1,6 +1,6 @@
 """Labelled text from files, and how well any size does on it, in torch and ONNX Runtime on the very same batches.
 
-Evaluation during training is that of `training.trainer`; this is for a finished model.
+Evaluation during training is that of `training.size_evaluation`; this is for a finished model.
 """
 
 from __future__ import annotations

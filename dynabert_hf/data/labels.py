@@ -57,7 +57,7 @@ def check_labels(
                 continue
         _check_numbers(name, of, values, model)
         if predicts == "text":
-            _check_texts(name, of, values, model)
+            _check_texts(name, values, model)
         elif predicts == "token":
             _check_tokens(name, of, values, dataset, model, is_part=is_part or not has_all_rows(dataset))
         elif predicts == "choice":
@@ -212,7 +212,7 @@ def _numbering(of: str, label: Any, model: PreTrainedModel) -> str:
     return f"Number the classes as the model does, {names}: dataset.map(lambda row: {{{of!r}: {number}}})"
 
 
-def _check_texts(name: str, of: str, values: pa.Array, model: PreTrainedModel) -> None:
+def _check_texts(name: str, values: pa.Array, model: PreTrainedModel) -> None:
     config, depth = model.config, depth_of(values.type)
     kind, num_labels = problem_type(config), config.num_labels or 1
     width = num_labels
@@ -230,7 +230,7 @@ def _check_texts(name: str, of: str, values: pa.Array, model: PreTrainedModel) -
             "config.problem_type of the model."
         )
     if kind == "multi_label_classification":
-        found = first_outside(values, 0, 1, whole=False)
+        found = first_outside(values, 1, whole=False)
         if found is not None:
             raise ValueError(
                 f"{name} has {found[1]!r} among the labels of row {found[0]}. With several labels a row, each is a "
@@ -244,7 +244,7 @@ def _check_classes(
     name: str, values: pa.Array, count: int, *, since: str = "num_labels", ignored: int | None = None
 ) -> None:
     """All labels are whole numbers from 0 to below a count, though they may be written as floats or booleans."""
-    found = first_outside(values, 0, count - 1, ignored=ignored)
+    found = first_outside(values, count - 1, ignored=ignored)
     if found is not None:
         also = "" if ignored is None else f" and {ignored}"
         raise ValueError(

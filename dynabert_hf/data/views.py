@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from ..task_metrics import IGNORED
 from ..tasks import has_several_texts, task_of
-from .columns import column_names
+from .columns import are_rows, column_names
 
 VIEWS = ("mask", "delete", "swap", "splice")
 """The views by name."""
@@ -217,8 +217,7 @@ def check_views(names: Sequence[str], tokenizer: Any, model: PreTrainedModel, da
             f"The view 'mask' was asked for, but the tokenizer has no mask token, only {tokenizer.all_special_tokens}. "
             "Give another view."
         )
-    is_readable = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
-    if "splice" in names and not (is_readable and "input_ids" in column_names(dataset)):
+    if "splice" in names and not (are_rows(dataset) and "input_ids" in column_names(dataset)):
         raise ValueError(
             f"The view 'splice' takes parts of other rows by their number, but train_dataset is a "
             f"{type(dataset).__name__} without rows of 'input_ids'. Give a tokenised datasets.Dataset or list, or "

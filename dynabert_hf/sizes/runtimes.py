@@ -1,6 +1,6 @@
 """What runs an extracted size: torch, torch.compile or ONNX Runtime, each in a number format.
 
-Timing is left to `profiling`, choosing to `search`.
+Timing is left to `profiling`.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import datasets
 from transformers import PreTrainedModel
 
 from ..data.class_names import warn_of_other_order
-from ..data.columns import column_names, is_stream, short
+from ..data.columns import are_rows, column_names, is_stream, short
 from ..data.inputs import check_inputs
 from ..data.labels import check_counted, check_labels
 from ..data.pooling import Pooling
@@ -197,7 +197,7 @@ def check_rows(name: str, dataset: Any, model: PreTrainedModel, *, has_own_batch
         ValueError: If something is not so, or there is no row.
     """
     check_one(name, dataset, or_else="train the stages by DynaBertTrainer to evaluate on several")
-    if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+    if not are_rows(dataset):
         raise ValueError(
             f"{name} is a {type(dataset).__name__}. The recipe needs one data set of known length, whose rows can be "
             "read by their number: give a datasets.Dataset or a list, or train the stages by DynaBertTrainer."

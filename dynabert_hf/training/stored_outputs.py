@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import ModelOutput
 
-from ..data.columns import column_names
+from ..data.columns import are_rows, column_names
 from ..data.fingerprints import fingerprint_of_rows, fingerprint_of_weights
 from ..data.labels import collator_of
 from ..data.reading import read_datasets
@@ -162,8 +162,7 @@ class StoredOutputs:
         Raises:
             ValueError: If one is not.
         """
-        is_readable = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
-        if not is_readable or "input_ids" not in column_names(dataset):
+        if not are_rows(dataset) or "input_ids" not in column_names(dataset):
             return
         for number in range(len(dataset)):
             row = dataset[number]
@@ -243,7 +242,7 @@ def _parts(folder: Path, about: Mapping[str, Any]) -> list[tuple[int, Path]]:
 def _check(dataset: Any, dtype: str) -> None:
     if dtype not in DTYPES:
         raise ValueError(f"dtype={dtype!r} is unknown. Possible is one of {', '.join(DTYPES)}. Give one of them.")
-    if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")) or not len(dataset):
+    if not are_rows(dataset) or not len(dataset):
         raise ValueError(
             f"The data set is a {type(dataset).__name__} without rows that can be read by their number. Give a "
             "tokenised datasets.Dataset or a list, with at least one row."
