@@ -311,25 +311,20 @@ def _why_it_cannot_come(name: str, sizes: Sequence[str], known: Sequence[str] | 
     return None
 
 
-def check_came(asked: str | None, metrics: Mapping[str, Any], *, saved: str | None = None) -> None:
-    """Whether the metric to choose the best checkpoint by is among those that an evaluation returned.
+def did_not_come(asked: str, metrics: Mapping[str, Any], *, saved: str) -> ValueError:
+    """The error that the metric to choose the best checkpoint by is not among those that an evaluation returned.
 
     Args:
-        asked: `metric_for_best_model`; None: none is needed.
+        asked: `metric_for_best_model`.
         metrics: What `evaluate()` returned.
-        saved: Where the work up to now lies, for the error.
-
-    Raises:
-        ValueError: If it is not.
+        saved: Where the work up to now lies.
     """
-    if asked is None or full_name(asked) in metrics:
-        return
     parsed = [parse_metric_name(name) for name, value in metrics.items() if is_number(value)]
     came = sorted({f"{one.split}_mean_{one.metric}" for one in parsed if one and one.metric not in TIMING})
-    raise ValueError(
+    return ValueError(
         f"metric_for_best_model={asked!r} did not come from the evaluation, which returned for every size and over all "
-        f"of them {came}. Give one of these, or a compute_metrics that returns it"
-        + (f"; the work up to here is kept: go on with resume_from_checkpoint={saved!r}." if saved else ".")
+        f"of them {came}. Give one of these, or a compute_metrics that returns it; the work up to here is kept: go on "
+        f"with resume_from_checkpoint={saved!r}."
     )
 
 

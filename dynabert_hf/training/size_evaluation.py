@@ -15,7 +15,7 @@ from ..data.columns import has_all_rows, is_stream, without_missing_labels
 from ..families import parsed_sizes, sizes_of
 from ..messages import get_logger
 from ..model.subnetwork import AnySize, size_name
-from ..sizes.metrics import check_asked, check_came, full_name, parse_metric_name, told_directions, with_summary
+from ..sizes.metrics import check_asked, did_not_come, full_name, parse_metric_name, told_directions, with_summary
 from .arguments import DynaBertTrainingArguments
 from .callbacks import SizeProgressCallback
 from .checked_batches import CheckedBatches
@@ -113,7 +113,7 @@ class SizeEvaluation(OrderedEvaluation):
         asked = self.args.metric_for_best_model
         if self.is_in_train and eval_dataset is None and asked is not None and full_name(asked) not in metrics:
             self._save_checkpoint(self.model, trial=None)
-            check_came(asked, metrics, saved=str(last_whole_checkpoint(str(self.args.output_dir))))
+            raise did_not_come(asked, metrics, saved=str(last_whole_checkpoint(str(self.args.output_dir))))
         return metrics
 
     @property
