@@ -283,16 +283,15 @@ _ROWS: Sequence[Task] = (
     ),
     Task("Model", "feature-extraction", "state", (), ("last_hidden_state",), _PAD, _same(None)),
 )
-_SENTENCES = Task(
+SENTENCE_ENCODER = Task(
     "Model",
     "sentence-similarity",
     "vector",
     _LABELS,
     ("last_hidden_state",),
     partial(_collator, SentenceCollator),
-    vector_metrics,
+    of_whole_arrays(vector_metrics),
 )
-SENTENCE_ENCODER = replace(_SENTENCES, metrics=of_whole_arrays(vector_metrics))
 """The task of a model without a head that is a sentence encoder."""
 
 TASKS = {task.head: replace(task, metrics=of_whole_arrays(task.metrics)) for task in _ROWS}

@@ -96,7 +96,9 @@ def measure_importance(
         for parameter in weights:
             stack.callback(parameter.requires_grad_, parameter.requires_grad)
             parameter.requires_grad_()
-        contexts = [stack.enter_context(_RecordedInput(linear)) for linear in heads_out]
+        contexts = [_RecordedInput() for _ in heads_out]
+        for linear, context in zip(heads_out, contexts, strict=True):
+            stack.callback(linear.register_forward_pre_hook(context.record).remove)
         model.eval()
         for batch in tqdm(batches, desc="Measuring importance", disable=None if progress else True):
             for context in contexts:
@@ -115,23 +117,13 @@ def measure_importance(
 
 
 class _RecordedInput:
-    """Keeps the inputs of a linear layer, of each of its runs, inside a `with` block.
+    """The inputs of a linear layer, of each of its runs. They have a gradient also where all before is frozen."""
 
-    They have a gradient also where all before is frozen.
-    """
-
-    def __init__(self, linear: nn.Linear):
-        self.linear = linear
+    def __init__(self) -> None:
         self.states: list[torch.Tensor] = []
 
-    def __enter__(self) -> _RecordedInput:
-        self._hook = self.linear.register_forward_pre_hook(self._record)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._hook.remove()
-
-    def _record(self, module: nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+    def record(self, module: nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+        """A hook that keeps them."""
         if not torch.is_grad_enabled():  # in a pass of which nothing is learned
             return inputs
         states = inputs[0] if inputs[0].requires_grad else inputs[0].detach().requires_grad_()

@@ -73,14 +73,13 @@ def load_teachers(given: Any, model: PreTrainedModel, tokenizer: Any) -> list[Te
 
 
 def _loaded(given: Any, model: PreTrainedModel, tokenizer: Any) -> Any:
-    if not is_sentence_encoder(model):
-        return _named(given, model, tokenizer) if isinstance(given, str | os.PathLike) else given
-    encoder = SentenceEncoder.of(given)
+    makes_vectors = is_sentence_encoder(model)
+    encoder = SentenceEncoder.of(given) if makes_vectors else None
     if encoder is not None:
         _check_tokens(given, encoder.tokenizer, tokenizer)
         return encoder.model
     teacher = _named(given, model, tokenizer) if isinstance(given, str | os.PathLike) else given
-    if isinstance(teacher, PreTrainedModel) and not is_sentence_encoder(teacher):
+    if makes_vectors and isinstance(teacher, PreTrainedModel) and not is_sentence_encoder(teacher):
         raise TypeError(
             f"A {type(teacher).__name__} without a pooling was given to teach a sentence encoder. Give a "
             "SentenceTransformer, or its folder with modules.json."
