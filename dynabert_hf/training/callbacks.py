@@ -16,7 +16,7 @@ from typing import Any
 
 import datasets
 from tqdm.auto import tqdm
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
 from transformers.integrations import TensorBoardCallback
 from transformers.trainer import DEFAULT_PROGRESS_CALLBACK
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
@@ -67,14 +67,7 @@ def _work(args: Any, model: Any) -> str:
 class SizeLinesCallback(TrainerCallback):
     """While training, a line for each step that is logged, and no bars."""
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         if state.is_world_process_zero and state.max_steps > 0:  # 0: measured outside of training
             print(log_line(args, state, logs or {}, kwargs.get("model")), flush=True)
 
@@ -99,20 +92,13 @@ class SizeProgressCallback(ProgressCallback):
         """Tell how many sizes the coming evaluation has, so that one bar is of all of them."""
         self._num_sizes = count
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         super().on_train_begin(args, state, control, **kwargs)
         if self.training_bar is not None:
             self.training_bar.set_description(_work(args, kwargs.get("model")))
 
     def on_prediction_step(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        eval_dataloader: Any = None,
-        **kwargs: Any,
+        self, args: Any, state: Any, control: Any, eval_dataloader: Any = None, **kwargs: Any
     ) -> None:
         if state.is_world_process_zero and self.prediction_bar is None:
             several = f" {self._num_sizes} sizes" if self._num_sizes > 1 else ""
@@ -124,14 +110,7 @@ class SizeProgressCallback(ProgressCallback):
             )
         super().on_prediction_step(args, state, control, eval_dataloader, **kwargs)
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         if state.is_world_process_zero and self.training_bar is not None:
             self.training_bar.write(log_line(args, state, logs or {}, kwargs.get("model")))
 
@@ -142,14 +121,7 @@ class SizeTensorBoardCallback(TensorBoardCallback):
     What is no number, such as a report by class, is transformers' to show or to leave out.
     """
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         names = {name: parse_logged_name(name) if is_number(value) else None for name, value in (logs or {}).items()}
         general = {name: value for name, value in (logs or {}).items() if names[name] is None}
         super().on_log(args, state, control, logs=general, **kwargs)
@@ -164,7 +136,7 @@ class SizeTensorBoardCallback(TensorBoardCallback):
 class HistoryCallback(TrainerCallback):
     """Everything that was logged as `history.json` and, a line a value, `history.csv`, with every checkpoint."""
 
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.is_world_process_zero:
             save_history(state.log_history, Path(str(args.output_dir)))
 
@@ -174,14 +146,7 @@ class HistoryCallback(TrainerCallback):
 class AveragedWeights(TrainerCallback):
     """Leaves the weights to use at the end of an epoch, which an optimiser without a schedule has beside its own."""
 
-    def on_epoch_end(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        optimizer: Any = None,
-        **kwargs: Any,
-    ) -> None:
+    def on_epoch_end(self, args: Any, state: Any, control: Any, optimizer: Any = None, **kwargs: Any) -> None:
         if callable(getattr(optimizer, "eval", None)):
             optimizer.eval()
 
@@ -200,9 +165,7 @@ class KeptPositions(TrainerCallback):
     def __init__(self, config: Any):
         self.config, self.pad_token_id = config, config.pad_token_id
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.config.anatomy.skips_padding_positions:
             self.config.pad_token_id = self.pad_token_id
 

@@ -56,8 +56,8 @@ class CardTrainer(SizeEvaluation):
     @property
     def eval_rows(self) -> int | Mapping[str, int] | None:
         """On how many rows `evaluate()` measured last, of several sets on each; before, how many there are."""
-        named = {name.removeprefix("eval"): count for name, count in self.measured.rows.items()}
-        counts = {name[1:]: count for name, count in named.items() if name[:1] in ("", "_")}
+        own = {name: count for name, count in self.measured.rows.items() if f"{name}_".startswith("eval_")}
+        counts = {name.removeprefix("eval").removeprefix("_"): count for name, count in own.items()}
         return counts[""] if list(counts) == [""] else counts or count_rows(self.eval_dataset)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:

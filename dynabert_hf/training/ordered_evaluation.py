@@ -7,7 +7,6 @@ batches by their sentences. Here its loop runs over batches that were dealt out 
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
@@ -32,7 +31,7 @@ from .checks import check_not_empty
 from .collated_batches import CollatedBatches, CountedRows
 from .distillation import real_only
 from .order import OrderedLoader
-from .teacher_facts import at_size
+from .teacher_facts import at_size, parameters_of
 
 HOOKED = "_output_capturing_hooks_installed"
 """How transformers notes that layers have the hooks that record their states."""
@@ -87,7 +86,7 @@ class OrderedEvaluation(Trainer):
         if isinstance(masking, MaskingCollator):
             test_dataset = MaskedOnce(test_dataset, masking, seed=self.args.seed)
         if self.args.remove_unused_columns:
-            columns = [*inspect.signature(self.model.forward).parameters, "label", "label_ids", *self.label_names]
+            columns = [*parameters_of(self.model), "label", "label_ids", *self.label_names]
             collate = RemoveColumnsCollator(collate, columns)
         return OrderedLoader(test_dataset, collate, self.args)
 

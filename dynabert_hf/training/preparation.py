@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -38,6 +37,7 @@ from .run_folder import REWIRED, RunFolder
 from .stages import Stage
 from .teacher import GRID
 from .teacher_checks import check_teachers
+from .teacher_facts import parameters_of
 from .teaching import Teacher, fingerprint_of_teacher, fresh_views
 
 logger = get_logger(__name__)
@@ -205,7 +205,7 @@ class Recipe:
         row = dict(dataset[0])
         wanted = tuple(args.label_names or task.label_names)
         if args.remove_unused_columns:
-            known = {*inspect.signature(self.teacher.forward).parameters, *wanted}
+            known = {*parameters_of(self.teacher), *wanted}
             row = {name: value for name, value in row.items() if name in known}
         batch = collate([row])
         return all(batch.get(name) is not None for name in wanted)
