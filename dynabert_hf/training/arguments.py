@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any
 
 from transformers import TrainingArguments
@@ -378,7 +380,8 @@ def uses_fsdp(args: TrainingArguments) -> bool:
 
 def _fsdp_version(args: TrainingArguments) -> int | None:
     if args.fsdp:
-        settings: dict[str, Any] = args.fsdp_config if isinstance(args.fsdp_config, dict) else {}
+        given = args.fsdp_config or {}  # or a JSON file that holds it
+        settings: dict[str, Any] = json.loads(Path(given).read_text("utf-8")) if isinstance(given, str) else given
         return int(settings.get("version", settings.get("fsdp_version", 2)))
     return int(os.environ.get("FSDP_VERSION", "1")) if uses_fsdp(args) else None
 

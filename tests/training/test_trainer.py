@@ -428,6 +428,13 @@ def test_an_engine_that_would_train_wrongly_is_refused(tmp_path, name, given):
         DynaBertTrainingArguments(tmp_path, **given)
 
 
+def test_a_file_that_asks_for_the_first_version_of_fsdp_is_refused(tmp_path):
+    path = tmp_path / "fsdp.json"
+    path.write_text('{"fsdp_version": 1}')
+    with pytest.raises(ValueError, match=r"fsdp was asked for.* not possible in training: of FSDP only version 2"):
+        DynaBertTrainingArguments(tmp_path, fsdp=True, fsdp_config=str(path))
+
+
 @pytest.mark.parametrize("optim", ["lomo", "adalomo", "galore_adamw_layerwise", "apollo_adamw_layerwise"])
 def test_an_optimiser_that_steps_within_a_backward_pass_is_refused(tmp_path, optim):
     message = rf"optim='{optim}' changes weights within a backward pass.*before the step. Possible.* Give 'adamw_torch'"
