@@ -45,7 +45,7 @@ def predict(arguments: Namespace, console: Console) -> None:
     rows, columns = _read(arguments, model)
     told = {"batch_size": arguments.eval_batch_size, "may_be_none": arguments.no_answer}
     found = predict_texts(model, needed_tokenizer(arguments.model), rows, **told)
-    if task_of(model).pipeline == "token-classification":  # the places of words are those in their text
+    if task_of(model).head == "ForTokenClassification":  # the places of words are those in their text
         rows = [(as_text(words),) for (words,) in rows]
     records = [_record(dict(zip(columns, row, strict=True)), one) for row, one in zip(rows, found, strict=True)]
     with then(partial(_write, Path(arguments.output), records) if arguments.output else None):
@@ -73,7 +73,7 @@ def _read(arguments: Namespace, model: Any) -> tuple[list[tuple[Any, ...]], list
         columns = named or list(CHOICES)
         choices = read_rows(Path(arguments.file), needed=columns, as_text=True)
         return list(zip(*(choices[each] for each in columns), strict=True)), columns
-    if task_of(model).pipeline == "token-classification":
+    if task_of(model).head == "ForTokenClassification":
         columns = named or list(usual_texts(arguments.file, model))
         return [(words,) for words in read_words(Path(arguments.file), columns[0])], columns
     if task_of(model).predicts != "span":

@@ -46,7 +46,7 @@ def check_label_order(given: Sequence[str] | None, model: PreTrainedModel) -> No
     if given is None:
         return
     task, config = task_of(model), model.config
-    if task.predicts not in ("text", "token") or task.head == "ForMaskedLM" or gives_values(model):
+    if task.head not in ("ForSequenceClassification", "ForTokenClassification") or gives_values(model):
         raise ValueError(
             f"label_order={list(given)} was given for a {type(model).__name__}{' of values' * gives_values(model)}, "
             "which gives no classes. Possible are models that give classes to texts or words. Leave it out."

@@ -59,7 +59,7 @@ def encoded(
     texts = [values_of(rows, each) for each in columns.texts]
     given = None if columns.labels is None else _named(rows, columns.labels, values_of(rows, columns.labels), names)
     labels: list[Any] | None = None
-    if task.predicts == "token" and task.head != "ForMaskedLM":
+    if task.head == "ForTokenClassification":
         inputs, labels = _tagged(texts[0], given, columns.labels or "", names, tokenizer, limit, needs_labels)
     elif task.predicts == "choice":
         inputs = _with_choices(texts[0], texts[1], columns.texts, tokenizer, limit)
@@ -142,7 +142,7 @@ def _numbered(named: Mapping[str, Any], column: str, model: PreTrainedModel) -> 
     """The data sets of these whose column of labels holds numbers although they may be names of classes, too."""
     task = task_of(model)
     of_texts = task.predicts == "text" and problem_type(model.config) == "single_label_classification"
-    if not of_texts and not (task.predicts == "token" and task.head != "ForMaskedLM"):
+    if not of_texts and task.head != "ForTokenClassification":
         return set()
     names: Any = model.config.id2label
     return numbered({name: values_of(rows, column) for name, rows in named.items()}, names)

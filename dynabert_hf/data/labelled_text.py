@@ -291,7 +291,7 @@ def tokenised_texts(
     if task.predicts == "choice":
         rows = read_rows(path, needed=names, as_text=True)
         return encoded(rows, TextColumns(tuple(names), None), model, tokenizer)
-    if task.pipeline == "token-classification":
+    if task.head == "ForTokenClassification":
         given = read_words(Path(path), names[0])
         if isinstance(given[0], list):
             return encoded([{names[0]: words} for words in given], TextColumns(tuple(names), None), model, tokenizer)

@@ -153,9 +153,8 @@ def named_texts(given: Sequence[str] | str | None, model: PreTrainedModel) -> Se
     names, task = as_names(given), task_of(model)
     if not names:
         return None
-    possible = {"span": (2,), "choice": (2,), "token": (1,)}.get(task.predicts, (1, 2))
-    if task.head == "ForMaskedLM":  # of a pair, too
-        possible = (1, 2)
+    numbers = {"ForQuestionAnswering": (2,), "ForMultipleChoice": (2,), "ForTokenClassification": (1,)}
+    possible = numbers.get(task.head, (1, 2))
     if len(names) not in possible:
         reads = f"reads {' or '.join(map(str, possible))}; name these alone."
         if task.predicts == "choice":
