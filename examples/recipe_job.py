@@ -24,7 +24,7 @@ from script_errors import in_one_line
 from transformers import set_seed
 
 from dynabert_hf import DynaBertTrainer, DynaBertTrainingArguments, RecipeResult, push_folder, train_dynabert
-from dynabert_hf.data.columns import draw
+from dynabert_hf.data.columns import draw, without_missing_labels
 from dynabert_hf.data.labels import collator_of
 from dynabert_hf.files import check_writable_folder
 from dynabert_hf.hub.card import foreign_page
@@ -33,6 +33,7 @@ from dynabert_hf.model.subnetwork import size_name
 from dynabert_hf.sizes.baseline import baseline_metrics
 from dynabert_hf.sizes.metrics import check_asked
 from dynabert_hf.training.callbacks import is_terminal, show_progress, without_bars_of_files
+from dynabert_hf.training.checks import check_data
 from dynabert_hf.training.publishing import content_of
 from dynabert_hf.training.rehearsal import rehearse_stage
 from dynabert_hf.training.run_folder import RunFolder
@@ -142,7 +143,7 @@ def run_script(name, arguments, prepare):
     reword = partial(with_own_options, kinds=kinds)
     with in_one_line(name, reword), nullcontext() if is_terminal() else without_bars_of_files():
         job, model = prepare(*arguments)
-        check_splits(job)
+        check_splits(job, model)
         repository = make_repository(training_args) if training_args.push_to_hub and job.is_main else None
         check_output_folder(job)
         folder = run(job, model)
@@ -153,15 +154,20 @@ def run_script(name, arguments, prepare):
         training_args.distributed_state.destroy_process_group()  # else one process may abort while another ends
 
 
-def check_splits(job):
-    """Refuse to evaluate or predict where there is nothing to do so on."""
+def check_splits(job, model):
+    """Refuse to evaluate or predict where there is nothing to do so on, or rows that cannot be measured."""
     args, data = job.training_args, job.data
-    for wanted, found, what in (("do_eval", data.evaluations, "validation"), ("do_predict", data.tests, "test")):
-        if getattr(args, wanted) and not found:
+    named = (("do_eval", data.evaluations.values(), "validation"), ("do_predict", data.tests, "test"))
+    for wanted, found, what in named:
+        if not getattr(args, wanted):
+            continue
+        if not found:
             hint = "" if wanted == "do_predict" else " Give --validation_split_percentage 10, or --do_train alone."
             raise InputError(
                 f"--{wanted} was given, but the data have no split {what!r}, only {sorted(data.splits)}.{hint}"
             )
+        for split in found:
+            check_data(f"Split {split!r}", without_missing_labels(data.splits[split]), model)
 
 
 def check_output_folder(job):

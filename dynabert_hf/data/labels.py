@@ -296,12 +296,14 @@ def _check_as_many(name: str, of: str, values: pa.Array, dataset: Any) -> None:
 def _check_tokens(name: str, of: str, values: pa.Array, dataset: Any, model: PreTrainedModel, *, is_part: bool) -> None:
     _check_as_many(name, of, values, dataset)
     leaves = pc.cast(innermost(values).flatten(), pa.float64(), safe=False)
+    is_masked = task_of(model).head == "ForMaskedLM"
     if not is_part and len(values) and not pc.any(pc.not_equal(leaves, float(IGNORED))).as_py():
+        hint = "Give more text: few of its tokens are masked" if is_masked else "Give the first token of each word one"
         raise ValueError(
             f"{name} has no label in {of!r} but {IGNORED}, which does not count, so nothing is learned or measured. "
-            "Give the first token of each word its label."
+            f"{hint}."
         )
-    since = "vocab_size" if task_of(model).head == "ForMaskedLM" else "num_labels"
+    since = "vocab_size" if is_masked else "num_labels"
     _check_classes(name, values, getattr(model.config, since), since=since, ignored=IGNORED)
 
 

@@ -304,3 +304,20 @@ def test_rows_that_cannot_be_read_are_refused_before_any_work(tmp_path, script, 
     with pytest.raises(SystemExit, match=message):
         script.main([*command, *new_head, "--model_name_or_path", save_model(tmp_path / "model", head)])
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("script", "head", "train", "test", "hint"),
+    [
+        (run_mlm, "ForMaskedLM", {"text": " ".join(WORDS)}, {"text": "film"}, "Give more text"),
+        (run_ner, "Model", {"tokens": ["a"], "tags": [1]}, {"tokens": ["a"], "tags": [-100]}, "Give the first token"),
+    ],
+)
+def test_a_test_split_that_cannot_be_measured_is_refused_before_any_work(tmp_path, script, head, train, test, hint):
+    (tmp_path / "train.jsonl").write_text("\n".join([json.dumps(train)] * 4))
+    (tmp_path / "test.jsonl").write_text(json.dumps(test))
+    command = ["--train_file", str(tmp_path / "train.jsonl"), "--test_file", str(tmp_path / "test.jsonl")]
+    command += ["--output_dir", str(tmp_path / "out"), *(each for each in QUICK if each != "--do_eval")]
+    with pytest.raises(SystemExit, match=f"Split 'test' has no label in 'labels' but -100, .* {hint}"):
+        script.main([*command, "--model_name_or_path", save_model(tmp_path / "model", head)])
+    assert not (tmp_path / "out").exists()
