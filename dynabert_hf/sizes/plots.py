@@ -134,8 +134,9 @@ def plot_grid(
         ValueError: If no size with a width and a depth has the metric or cost, or records are of several settings.
         ImportError: If matplotlib is not installed.
     """
-    of = "costs" if metric in COSTS else "metrics"
-    found = [(size, getattr(one, of)) for one in of_one_setting(records) if (size := _grid_size(one))]
+    records = of_one_setting(records)
+    of = "costs" if metric in COSTS and not any(metric in one.metrics for one in records) else "metrics"
+    found = [(size, getattr(one, of)) for one in records if (size := _grid_size(one))]
     values = {(size.depth, size.width): own[metric] for size, own in found if metric in own}
     if not values:
         known = sorted({name for _, own in found for name in own}) or "nothing"

@@ -33,6 +33,9 @@ from ..sizes.tables import metric_text, quantity, shortened, table_of
 
 logger = get_logger(__name__)
 
+OTHER_COLUMNS = ("size", "width", "depth", "parameters", "flops", "params", "GFLOPs", "of full")
+"""The columns of tables that are no metrics."""
+
 
 @dataclass(frozen=True, repr=False)
 class RecipeResult:
@@ -121,8 +124,8 @@ class RecipeResult:
     def save(self, folder: str | Path) -> None:
         """Write everything as `results.json` and the table as `results.csv` into a folder.
 
-        A metric that is not finite is `null` in the one and empty in the other. A size of layer shapes has neither
-        width nor depth.
+        A metric that is not finite is `null` in the one and empty in the other. One that is called as another column
+        is, such as `flops`, stands there as `eval_flops`. A size of layer shapes has neither width nor depth.
         """
         records = []
         for row in self.rows:
@@ -132,7 +135,7 @@ class RecipeResult:
                     "size": row.name,
                     "width": size.width if size else None,
                     "depth": size.depth if size else None,
-                    **finite(row.metrics),
+                    **{column_of(name): value for name, value in finite(row.metrics).items()},
                     "parameters": row.parameters,
                     "flops": row.flops,
                 }
@@ -180,7 +183,7 @@ class RecipeResult:
 
     def _cells(self, metrics: Mapping[str, float]) -> dict[str, str]:
         names = in_telling_order(name for row in self.rows for name in row.metrics)
-        return {name: metric_text(metrics[name]) if name in metrics else "" for name in names}
+        return {column_of(name): metric_text(metrics[name]) if name in metrics else "" for name in names}
 
     def show(self, console: Console | None = None) -> None:
         """Print the table in the terminal.
@@ -229,6 +232,11 @@ class RecipeResult:
         known = {**{name: getattr(self, name) for name in own}, **facts}
         card = ModelCardFacts.from_records(self.model, self.rows if rows is None else rows, **known)
         return write_model_card(folder, replace(card, pictures=draw_pictures(card, Path(folder))))
+
+
+def column_of(metric: str) -> str:
+    """What the column of a metric in a table is called, which no other is."""
+    return f"eval_{metric}" if metric in OTHER_COLUMNS else metric
 
 
 def count_rows(dataset: Any) -> int | dict[str, int] | None:

@@ -63,6 +63,23 @@ def test_files_hold_every_size_the_summary_the_teacher_and_the_settings(tmp_path
         assert (record["parameters"], int(line["flops"])) == (row.parameters, row.flops)
 
 
+def test_metrics_that_are_called_as_other_columns_are_kept_beside_them(tmp_path):
+    model, names = make_model(), ["latency_ms", "flops", "parameters", "size"]
+    metrics = {f"eval_{size}_{name}": 0.5 + at for size in model.config.subnetworks for at, name in enumerate(names)}
+    result = RecipeResult.from_metrics(model, metrics)
+    result.save(tmp_path)
+    records = json.loads((tmp_path / "results.json").read_text())["sub_networks"]
+    lines = csv.DictReader((tmp_path / "results.csv").read_text().splitlines())
+    columns = ["latency_ms", "eval_flops", "eval_parameters", "eval_size"]
+    for record, line, row in zip(records, lines, result.rows, strict=True):
+        told = [record[name] for name in columns]
+        assert told == [float(line[name]) for name in columns] == list(row.metrics.values())
+        assert [record[name] for name in ("size", "flops", "parameters")] == [row.name, row.flops, row.parameters]
+        assert re.search(rf"^ *{row.name} .* 3.5", str(result), re.MULTILINE)
+    result.write_card(tmp_path)
+    assert (tmp_path / "grid.png").exists()
+
+
 def test_recorded_metrics_travel_with_the_checkpoint(tmp_path):
     result = make_result(missing=["w0.25-d0.5"])
     result.record()
