@@ -171,10 +171,15 @@ def _columns_of_text(rows: Dataset) -> list[str]:
 
 
 def _holds_numbers(rows: Dataset, written: Dataset, name: str) -> bool:
-    """Whether a column that was read as numbers is one: of `007` the 0 would be lost, of `true` how it is written."""
+    """Whether a column that was read as numbers is one: of `007` the 0 would be lost, of `true` how it is written.
+
+    A column that holds nothing but what may be a missing number, such as `None` or `NA`, has no number.
+    """
     if not str(getattr(rows.features[name], "dtype", "")).startswith(("int", "uint", "float")):
         return False
     cells = written.data.column(name).cast(pa.large_string())  # of an empty column the type says nothing
+    if rows.data.column(name).null_count == len(rows) > cells.null_count:
+        return False
     return not pc.any(pc.match_substring_regex(cells, r"^\s*[-+]?0\d+\s*$")).as_py()
 
 

@@ -50,9 +50,10 @@ def test_the_mark_that_some_editors_write_first_is_no_part_of_the_text(tmp_path,
 def test_a_table_is_read_as_it_is_written_or_with_its_own_types(tmp_path, suffix):
     separator = "\t" if suffix == ".tsv" else ","
     path = tmp_path / f"rows{suffix}"
-    path.write_text(f"text{separator}label\nn/a{separator}007\n")
-    assert read_rows(path, needed=["text", "label"], as_text=True)[0] == {"text": "n/a", "label": "007"}
-    assert read_rows(path)[0] == {"text": None, "label": "007"}
+    names = ["text", "label", "id"]
+    path.write_text("".join(f"{separator.join(line)}\n" for line in (names, ["n/a", "007", "7"])))
+    assert read_rows(path, needed=names, as_text=True)[0] == {"text": "n/a", "label": "007", "id": "7"}
+    assert read_rows(path)[0] == {"text": "n/a", "label": "007", "id": 7}
 
 
 @pytest.mark.parametrize(
@@ -81,6 +82,8 @@ def test_a_text_or_class_may_be_called_as_missing_values_are(tmp_path, suffix):
     ]
     (tmp_path / f"words{suffix}").write_text("text\nnull\nhello\n")
     assert read_rows(tmp_path / f"words{suffix}")["text"][:] == ["null", "hello"]
+    (tmp_path / f"class{suffix}").write_text("label\nNone\nNA\n")
+    assert read_rows(tmp_path / f"class{suffix}")["label"][:] == ["None", "NA"]
 
 
 def test_labels_of_a_csv_keep_zeros_in_front_and_how_yes_and_no_are_written(tmp_path):

@@ -15,6 +15,7 @@ from transformers import GPT2Config
 
 import dynabert_hf
 from dynabert_hf.data.text_columns import TEXTS
+from dynabert_hf.data.text_files import read_rows
 
 SST2 = ["--task_name", "sst2"]
 GOOD = ["a good film,good", "a bad film,bad", "never dull,good", "too long,bad"]
@@ -296,3 +297,12 @@ def test_a_teacher_of_a_stage_that_reads_other_tokens_is_refused_before_any_work
     with pytest.raises(SystemExit, match=r"The tokenizer of the teacher '.*' calls 'a' number 20, that of the model 5"):
         glue(*command, "--output_dir", tmp_path / "out")
     assert not (tmp_path / "out" / "config.json").exists()
+
+
+def test_rows_of_a_class_called_none_alone_have_a_label(tmp_path):
+    train = write_csv(tmp_path / "train.csv", ["a film,None", "a plot,book", "warm,None"])
+    test = write_csv(tmp_path / "test.csv", ["a film,None", "dull,None"])
+    splits = DatasetDict(train=read_rows(train), test=read_rows(test))
+    data = load_free_form(splits, text_columns=None, label_column="label", regression=None)
+    assert data.labels == ("None", "book")
+    assert data.splits["test"]["label"][:] == [0, 0]
