@@ -208,6 +208,24 @@ def check_rows(name: str, dataset: Any, model: PreTrainedModel, *, has_own_batch
     check_inputs(name, dataset, model)
 
 
+def check_batches(batches: Any, such_as: str) -> None:
+    """Check that something can be passed over as batches.
+
+    Args:
+        batches: What was given for them.
+        such_as: Where such batches are, for the error.
+
+    Raises:
+        TypeError: If it is one batch, a text or nothing to pass over.
+    """
+    has_many = hasattr(batches, "__iter__") or hasattr(batches, "__getitem__")
+    if not has_many or isinstance(batches, Mapping | str):
+        raise TypeError(
+            f"batches is a {type(batches).__name__}. Possible is a list, a loader or the like of dictionaries of "
+            f"tensors. Give {such_as} of a LabelledText, or put a single batch into a list."
+        )
+
+
 def check_one(name: str, dataset: Any, *, or_else: str) -> None:
     """Check that a data set is there, and that it is one.
 

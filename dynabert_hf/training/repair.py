@@ -19,6 +19,7 @@ from ..model.anatomy import HIDDEN
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import AnySize, LayerShape, Size, SubNetworkError, size_name
 from ..tasks import evaluating, on_device, without_labels
+from .checks import check_batches
 
 
 def repair(model: ElasticModelMixin, size: Size, batches: Iterable[Mapping[str, Any]]) -> ElasticModelMixin:
@@ -39,7 +40,7 @@ def repair(model: ElasticModelMixin, size: Size, batches: Iterable[Mapping[str, 
 
     Raises:
         SubNetworkError: If the model does not hold the size, or was trained for it.
-        TypeError: If the layers of its family have no biases.
+        TypeError: If the layers of its family have no biases, or `batches` are none.
         ValueError: If there is no batch.
 
     Example:
@@ -47,6 +48,7 @@ def repair(model: ElasticModelMixin, size: Size, batches: Iterable[Mapping[str, 
         >>> small.save_pretrained("small")  # doctest: +SKIP
     """
     check_elastic(model)
+    check_batches(batches, "the batches")
     layers = model.config.resolve(size)
     reference = _reference(model, layers)
     kept = {layer.index for layer in layers}

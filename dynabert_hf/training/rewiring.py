@@ -24,6 +24,7 @@ from ..model.anatomy import HEADS, HIDDEN, KEYS, NEURONS, Role, head_group, head
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import SubNetwork
 from ..tasks import on_device
+from .checks import check_batches
 from .ordered_evaluation import unchanged
 
 
@@ -82,7 +83,9 @@ def measure_importance(
 
     Raises:
         ValueError: If a batch has no labels, there is no batch, or the model was cut by extraction.
+        TypeError: If `batches` are none.
     """
+    check_batches(batches, "the labelled_batches()")
     layers = _full_layers(model)
     heads_out = [next(linear for role, linear in layer if role.inputs == HEADS) for layer in layers]
     neuron_weights = [_neuron_weights(layer) for layer in layers]

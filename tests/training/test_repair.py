@@ -7,7 +7,7 @@ from helpers.backbones import make_backbone
 from helpers.texts import make_text
 from helpers.tiny import make_model
 
-from dynabert_hf import LayerShape, SubNetworkError, repair
+from dynabert_hf import LayerShape, SubNetworkError, measure_importance, repair
 from dynabert_hf.families import anatomy_of
 
 WIDE = {"widths": [0.5, 1.0], "depths": [0.5, 1.0]}
@@ -91,3 +91,8 @@ def test_what_cannot_be_repaired_is_refused():
         repair(model, "w0.75-d1", [])
     with pytest.raises(TypeError, match=r"A repair changes biases, .* have none. Possible are .* by specialise"):
         repair(make_backbone("ModernBert", widths=[1.0]), "w0.5-d1", batches)
+    for given, name in ((make_text(model), "LabelledText"), (batches[0], "dict"), ("dev.csv", "str")):
+        with pytest.raises(TypeError, match=f"batches is a {name}. Possible is a list, .* Give the batches of a Label"):
+            repair(model, "w0.75-d1", given)
+        with pytest.raises(TypeError, match=rf"batches is a {name}.* Give the labelled_batches\(\) of a LabelledText"):
+            measure_importance(model, given)
