@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
 from functools import partial
-from importlib.util import find_spec
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 from transformers import EvalPrediction
 
+from ..messages import require
 from ..task_metrics import Metrics
 
 OF_LABELS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -95,9 +96,5 @@ def _of_values(module: str, name: str, columns: Sequence[tuple[np.ndarray, np.nd
 
 
 def _function(module: str, name: str) -> Any:
-    if find_spec("sklearn") is None:
-        raise ImportError(
-            f"{name} needs scikit-learn, which is not installed. Install it with "
-            '`pip install "dynabert_hf[metrics]"`, or leave out --metric.'
-        )
-    return getattr(__import__(module, fromlist=[name]), name)
+    require(f"The metric {name}", module.partition(".")[0], extra="metrics")
+    return getattr(import_module(module), name)

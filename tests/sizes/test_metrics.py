@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from transformers import EvalPrediction
 
 from dynabert_hf import read_metrics
 from dynabert_hf.model.subnetwork import parse_size
@@ -19,6 +20,7 @@ from dynabert_hf.sizes.metrics import (
     told_directions,
     with_summary,
 )
+from dynabert_hf.sizes.named_metrics import named_metrics
 
 SIZES = ["w0.5-d1", "w1-d1"]
 OWN_NAMES = ["accuracy", "mean_reciprocal_rank", "worst_class_recall", "w1-d1_score", "top_5_accuracy", "eval_f1"]
@@ -190,3 +192,15 @@ def test_a_metric_that_did_not_come_is_told_with_what_came():
     assert "'recall' did not come from" in said
     assert "of them ['eval_mean_f1']. " in said
     assert said.endswith("checkpoint='here'.")
+
+
+def test_a_metric_by_its_name_needs_its_own_package_alone(monkeypatch):
+    """Spearman's correlation, which is scipy's, was refused where scikit-learn was not installed."""
+    monkeypatch.setattr("dynabert_hf.messages.find_spec", lambda name: None if name == "sklearn" else True)
+    prediction = EvalPrediction(np.array([[0.1], [0.4], [0.2]]), np.array([1.0, 3.0, 2.0]))
+    own = {"pearson": 0.9, "mse": 0.1}
+    assert named_metrics(lambda _: own, ["spearman", "mse"])(prediction) == {"spearman": 1.0, "mse": 0.1}
+    with pytest.raises(
+        ImportError, match=r"root_mean_squared_error needs sklearn, .* `pip install \"dynabert_hf\[metr"
+    ):
+        named_metrics(lambda _: own, ["rmse"])(prediction)
