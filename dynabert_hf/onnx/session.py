@@ -54,10 +54,10 @@ class OnnxModel:
         """Outputs by name.
 
         Args:
-            ordered: Inputs in the order of `input_names`, as the torch model takes them: `input_ids`, then the others.
-            named: Inputs by name: arrays, tensors or lists of whole numbers, `(batch, seq)`, with a choice axis between
-                for multiple choice. Without `attention_mask` every token counts, without `token_type_ids` all are 0.
-                What neither the graph nor the torch model computes with, such as labels, is passed over.
+            *ordered: Inputs in the order of `input_names`, as the torch model takes them: `input_ids`, then the others.
+            **named: Inputs by name: arrays, tensors or lists of whole numbers, `(batch, seq)`, with a choice axis
+                between for multiple choice. Without `attention_mask` every token counts, without `token_type_ids` all
+                are 0. What neither the graph nor the torch model computes with, such as labels, is passed over.
 
         Raises:
             ValueError: If `input_ids` is missing, a name is misspelt or of an input that the graph does not have, or

@@ -62,7 +62,11 @@ class OrderedEvaluation(Trainer):
             self.label_names = list(task.label_names)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> OrderedLoader:
-        """The batches of this process of a data set, or of one of `self.eval_dataset` by its name."""
+        """The batches of this process of a data set, or of one of `self.eval_dataset` by its name.
+
+        Raises:
+            ValueError: If there is no data set, none of that name, or an empty one.
+        """
         if eval_dataset is None or isinstance(eval_dataset, str):
             own: Any = self.eval_dataset
             if isinstance(eval_dataset, str) and not (isinstance(own, dict) and eval_dataset in own):

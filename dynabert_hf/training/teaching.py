@@ -330,6 +330,9 @@ def projections_to(
     """The projections that a training needs; None where no hidden states are learned, or those of the same shape.
 
     They are drawn by the seed of the training.
+
+    Raises:
+        ValueError: If the training shards its weights.
     """
     if not needs_projections(teachers, model, args):
         return None
