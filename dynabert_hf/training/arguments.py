@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from transformers import TrainingArguments
 from transformers.training_args import ParallelMode
@@ -202,6 +202,7 @@ class DynaBertTrainingArguments(TrainingArguments):
         if self.greater_is_better is None and self.metric_for_best_model is not None:
             self.greater_is_better = not is_lower_better(self.metric_for_best_model)
         _check_numbers(self)
+        _check_texts(self)
         _check_engines(self)
         _check_optimizer(self)
         super().__post_init__()
@@ -301,6 +302,15 @@ def _check_numbers(args: TrainingArguments) -> None:
             "dataloader_persistent_workers=True keeps workers, and dataloader_num_workers=0 has none. Give it at least "
             "1, or leave dataloader_persistent_workers out."
         )
+
+
+def _check_texts(args: TrainingArguments) -> None:
+    """Refuse texts for what is no text: "false" would count as yes, and "0.9" for a number fails where that is used."""
+    for name, hint in get_type_hints(type(args)).items():
+        given, kinds = getattr(args, name, None), {*(get_args(hint) or [hint])} - {type(None)}
+        if isinstance(given, str) and kinds <= {bool, int, float}:
+            possible = "True or False" if kinds == {bool} else "a number"
+            raise ValueError(f"{name}={given!r} is a text. Possible is {possible}; give it without quotes.")
 
 
 def _check_engines(args: TrainingArguments) -> None:

@@ -139,6 +139,11 @@ def test_rows_that_are_no_mappings_are_refused(tmp_path, data, message, name):
         ({"seed": 2**32}, "seed=4294967296 is not possible"),
         ({"dataloader_num_workers": 1, "dataloader_prefetch_factor": 0}, "prefetch_factor=0 is not possible"),
         ({"dataloader_persistent_workers": True}, r"num_workers=0 has none\. Give it at least 1, or leave"),
+        ({"data_seed": "1"}, r"data_seed='1' is a text\. Possible is a number; give it without quotes"),
+        ({"adam_beta1": "0.9"}, r"adam_beta1='0\.9' is a text\. Possible is a number"),
+        ({"warmup_steps": "10"}, r"warmup_steps='10' is a text\. Possible is a number"),
+        ({"logit_weight": "1"}, r"logit_weight='1' is a text\. Possible is a number"),
+        ({"use_cpu": "false"}, r"use_cpu='false' is a text\. Possible is True or False; give it without quotes"),
     ],
 )
 def test_numbers_at_which_a_step_or_an_evaluation_would_end_are_refused(given, message):
