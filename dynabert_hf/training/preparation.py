@@ -94,7 +94,8 @@ class Recipe:
         teacher: The fine-tuned stock model.
         other_teachers: Who teaches the first stage in its place; none: it teaches itself.
         folder: Where everything is left.
-        grid: Fields of the elastic configuration that say which sizes there are; the others have its defaults.
+        grid: Fields of the elastic configuration that say which sizes there are, and what was cut of the vocabulary of
+            the model that was given; the others have its defaults.
         dropout: Dropout while training; None: the teacher's.
         stages: The stages to train, in order.
         evaluation: How to measure.

@@ -38,10 +38,11 @@ HEADS = tuple(task.head for task in TASKS.values() if task.label_names)
 
 
 def load_teacher(model: Any) -> tuple[PreTrainedModel, dict[str, Any], Any]:
-    """The stock model that was given or named, in float32, the grid of sizes of one that is elastic, and a tokenizer.
+    """The stock model that was given or named, in float32, what an elastic one has beside it, and a tokenizer.
 
-    An elastic model that was cut by extraction counts as a model of its own, without a grid. Only a sentence encoder
-    comes with a tokenizer, by which its texts are prepared.
+    That is the grid of its sizes and what was cut of its vocabulary. An elastic model that was cut by extraction counts
+    as a model of its own, without a grid. Only a sentence encoder comes with a tokenizer, by which its texts are
+    prepared.
 
     Args:
         model: A stock or elastic model, a `SentenceTransformer`, or the folder or Hub id of one of these.
@@ -57,16 +58,16 @@ def load_teacher(model: Any) -> tuple[PreTrainedModel, dict[str, Any], Any]:
         model = encoder.model
     if not isinstance(model, PreTrainedModel):
         model = _from_pretrained(model)
-    grid: dict[str, Any] = {}
+    own: dict[str, Any] = {}
     if isinstance(model, ElasticModelMixin):
-        if model.config.stored_shape is None:
-            grid = {name: copy.deepcopy(getattr(model.config, name)) for name in GRID}
+        names = ("trimmed_vocabulary", *(GRID if model.config.stored_shape is None else ()))
+        own = {name: copy.deepcopy(getattr(model.config, name)) for name in names}
         origin, model = model.name_or_path, _stock(model)
         model.name_or_path = str(origin or "")
     check_teacher_class(model)
     if encoder is None and is_sentence_encoder(model):
         model = copy.deepcopy(model)  # a run may note its Matryoshka dimensions there
-    return (model if model.dtype == torch.float32 else copy.deepcopy(model).float()), grid, tokenizer
+    return (model if model.dtype == torch.float32 else copy.deepcopy(model).float()), own, tokenizer
 
 
 def _stock(model: ElasticModelMixin) -> Any:

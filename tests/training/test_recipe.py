@@ -77,6 +77,19 @@ def test_a_list_of_sizes_is_trained_with_the_full_size_alone_and_named_everywher
     assert not (tmp_path / "other" / "run").exists()
 
 
+@pytest.mark.parametrize("size", [None, "w1-d0.5"])
+def test_what_was_cut_of_a_vocabulary_is_told_of_the_model_that_is_trained_on(tmp_path, size):
+    cut = {
+        when: {"tokens": count, "parameters": 9, "weights_mb": 1.0} for when, count in (("before", 500), ("after", 99))
+    }
+    model = DynaBertForSequenceClassification.from_backbone(make_teacher(), trimmed_vocabulary=cut, **GRID)
+    model = model if size is None else model.extract(size)
+    run_recipe(tmp_path, model, widths=(1.0,), depths=(1.0,), eval_dataset=None)
+    saved = DynaBertForSequenceClassification.from_pretrained(tmp_path / "run" / "model")
+    assert saved.config.trimmed_vocabulary == cut
+    assert "cut from 500 tokens to the 99" in " ".join((tmp_path / "run" / "model" / "README.md").read_text().split())
+
+
 def test_the_sizes_of_an_elastic_model_are_those_to_train_and_another_list_is_another_run(tmp_path):
     first = run_recipe(tmp_path, sizes=["l0h3n20-l1h1n48"])
     again = run_recipe(tmp_path / "again", first.model)
