@@ -133,7 +133,8 @@ def check_task(model: PreTrainedModel) -> None:
     Raises:
         TypeError: If it does not.
     """
-    if not (type(model).__name__.endswith(HEADS) or is_sentence_encoder(model)):
+    has_head = any(each.__name__.endswith(HEADS) for each in type(model).__mro__)
+    if not (has_head or is_sentence_encoder(model)):
         raise ModelTypeError(f"The model is a {type(model).__name__}. {_supported()}")
 
 

@@ -12,7 +12,14 @@ from helpers.trainers import make_dataset
 from torch.nn.functional import cross_entropy, mse_loss
 from transformers import default_data_collator
 
-from dynabert_hf import DynaBertTrainingArguments, SubNetwork, SubNetworkError, specialise, store_teacher_outputs
+from dynabert_hf import (
+    DynaBertForSequenceClassification,
+    DynaBertTrainingArguments,
+    SubNetwork,
+    SubNetworkError,
+    specialise,
+    store_teacher_outputs,
+)
 from dynabert_hf.training.distillation import logit_loss
 from dynabert_hf.training.specialise import OneSizeTrainer
 
@@ -228,6 +235,26 @@ def _arguments(tmp_path):
     return DynaBertTrainingArguments(
         tmp_path, stage="depth", use_cpu=True, disable_tqdm=True, report_to="none", per_device_eval_batch_size=8
     )
+
+
+def test_a_subclass_of_any_name_learns_by_its_own_forward_pass(tmp_path):
+    class Mirrored(DynaBertForSequenceClassification):
+        def forward(self, input_ids=None, labels=None, **kwargs):
+            return super().forward(input_ids=input_ids.flip(-1), labels=labels, **kwargs)
+
+    stock = make_small()
+    own = Mirrored(stock.config)
+    own.load_state_dict(stock.state_dict())
+    rows = [{"input_ids": row["input_ids"], "labels": row["labels"]} for row in make_dataset()]
+    flipped = [{**row, "input_ids": row["input_ids"][::-1]} for row in rows]
+    mine, plain, other = (
+        specialise(each, SIZE, train_dataset=data, **STEP)
+        for each, data in ((own, rows), (stock, flipped), (stock, rows))
+    )
+    assert type(mine) is Mirrored
+    weights, others = plain.state_dict(), other.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in mine.state_dict().items())
+    assert any(not torch.equal(value, others[name]) for name, value in mine.state_dict().items())
 
 
 def test_a_cut_model_is_refused(model):
