@@ -110,9 +110,9 @@ def make_view(arguments):
 
 
 def _rows_of(given, tasks):
-    """The rows for choices by task, of `2000 banking77=1500`."""
+    """The rows for choices by task, of `2000 banking77=1500`, in either order."""
     rows = {}
-    for task, number in _numbers_of("--rows", given, tasks, least=1):
+    for task, number in sorted(_numbers_of("--rows", given, tasks, least=1), key=lambda pair: bool(pair[0])):
         rows |= dict.fromkeys([task] if task else tasks, number)
     return rows
 

@@ -281,8 +281,9 @@ def test_names_that_are_not_in_the_plan_are_refused():
 
 
 def test_rows_for_choices_are_given_for_all_tasks_and_for_one(tmp_path):
-    study = make_view(parse_arguments(["rivals", "--rows", "2000", "banking77=1500", "--work", str(tmp_path)])).study
-    assert [study.choice(task) for task in ("stsb", "banking77")] == ["choice-2000", "choice-1500"]
+    for rows in (["2000", "banking77=1500"], ["banking77=1500", "2000"]):
+        study = make_view(parse_arguments(["rivals", "--rows", *rows, "--work", str(tmp_path)])).study
+        assert [study.choice(task) for task in ("stsb", "banking77")] == ["choice-2000", "choice-1500"]
     assert make_view(parse_arguments(["rivals"])).study.choice("stsb") == "choice"
     refused = [("--rows", "0", "--rows takes numbers from 1 on"), ("--seeds", "cola=x", "It was given cola=x")]
     for option, given, match in (*refused, ("--rows", "mnli=9", "mnli is not in the plan")):
