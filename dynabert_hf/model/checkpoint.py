@@ -55,9 +55,7 @@ class FileTensor:
 
     def __getitem__(self, slices: tuple[slice, ...]) -> torch.Tensor:
         if self.dtype is None:
-            raise TypeError(
-                f"{self.file!r} holds elements of a type that cannot be read in part. Load the whole model."
-            )
+            raise TypeError(f"{self.file!r} has elements of a type that cannot be read in part. Load the whole model.")
         first = slices[0].start or 0 if slices else 0
         part = torch.empty([each.stop - (each.start or 0) for each in slices], dtype=self.dtype)
         with open(self.file, "rb", buffering=0) as file:

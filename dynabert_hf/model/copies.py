@@ -15,25 +15,29 @@ from torch import nn
 from .anatomy import Anatomy, leading_part
 
 
-def new_model(model_class: type, config: Any, source: Any, positions: Sequence[int] | None = None) -> Any:
+def new_model(model_class: Any, config: Any, source: Any, positions: Sequence[int] | None = None) -> Any:
     """A new model with copies of the leading weights of `source`, in its mode and on its device.
 
     It is built on the meta device, so that nothing is initialised and nothing of the full size is allocated.
 
     Args:
-        model_class: Class of the new model, of the same head as `source`.
+        model_class: Class of the new model, stock or elastic.
         config: Its configuration.
         source: The model to copy from.
         positions: For each layer of the new model the layer of `source` to copy; None: all in order.
 
     Raises:
+        TypeError: If `source` is of another head, or runs otherwise than the new model would.
         ValueError: If `source` is on the meta device, or holds other tensors than its configuration says.
     """
-    state = source.state_dict()
-    if any(torch.is_tensor(tensor) and tensor.is_meta for tensor in state.values()):
-        raise ValueError(
-            f"This {type(source).__name__} is on the meta device, without values to copy. Load it with from_pretrained."
+    stock, state = getattr(model_class, "backbone_class", model_class), source.state_dict()
+    if not isinstance(source, stock) or type(source).forward not in (stock.forward, model_class.forward):
+        raise TypeError(
+            f"A {type(source).__name__} cannot become a {model_class.__name__}; give a {stock.__name__}, stock or "
+            "elastic, with the forward pass of that class. Load the weights as one."
         )
+    if any(torch.is_tensor(tensor) and tensor.is_meta for tensor in state.values()):
+        raise ValueError("The model is on the meta device, without values to copy. Load it with from_pretrained.")
     elastic: Any = config if hasattr(config, "anatomy") else source.config
     told = len(getattr(source.config, "stored_layers", range(source.config.num_hidden_layers)))
     held = len(source.base_model.get_submodule(elastic.anatomy.layers))

@@ -183,11 +183,7 @@ class ElasticModelMixin(_Model):
         Raises:
             TypeError: If `backbone` is not of the stock class that this class makes elastic, or runs otherwise.
         """
-        config, stock = cls.config_class.from_backbone(backbone, **kwargs), cls.backbone_class
-        if not isinstance(backbone, stock) or type(backbone).forward is not stock.forward:
-            given = f"A {type(backbone).__name__} cannot become a {cls.__name__}"
-            raise TypeError(f"{given}; give a {stock.__name__}, with the forward pass of that class.")
-        return new_model(cls, config, backbone)
+        return new_model(cls, cls.config_class.from_backbone(backbone, **kwargs), backbone)
 
     def extract(
         self, size: Size | None = None, *, width: float | None = None, depth: float | None = None
@@ -288,6 +284,7 @@ class ElasticModelMixin(_Model):
 
         Raises:
             SubNetworkError: If heads or ModernBERT's layer 0 were cut, or layers differ: no stock model expresses that.
+            TypeError: If this model is of a subclass with a forward pass of its own, which would be lost.
         """
         return new_model(self.backbone_class, self.config.to_backbone(), self)
 

@@ -84,6 +84,7 @@ class _DynaMPNet(ElasticModelMixin):
 
         Raises:
             SubNetworkError: If heads were cut, or layers differ: no stock model expresses that.
+            TypeError: If this model is of a subclass with a forward pass of its own, which would be lost.
         """
         stock = super().to_backbone()
         anatomy, orders, size = self.config.anatomy, self.config.head_orders, head_size(self.config)

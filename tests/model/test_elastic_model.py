@@ -15,6 +15,7 @@ from transformers import (
     DistilBertConfig,
     DistilBertModel,
 )
+from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils.output_capturing import OutputRecorder
 
 import dynabert_hf
@@ -307,6 +308,23 @@ def test_a_model_with_a_forward_pass_of_its_own_is_refused_and_another_of_a_clas
         else:
             with pytest.raises(TypeError, match=r"A Doubled cannot become .* with the forward pass of that class"):
                 DynaBertForSequenceClassification.from_backbone(stock)
+
+
+def test_a_forward_pass_that_a_subclass_adds_is_never_lost_in_a_stock_model():
+    class Named(DynaBertForSequenceClassification):
+        pass
+
+    class Doubled(Named):
+        def forward(self, *args, **kwargs):
+            return SequenceClassifierOutput(logits=2 * super().forward(*args, **kwargs).logits)
+
+    plain = make_model()
+    expected = plain(**make_batch()).logits
+    named, doubled = (own.from_backbone(plain.to_backbone()) for own in (Named, Doubled))
+    assert torch.equal(named.to_backbone()(**make_batch()).logits, expected)
+    assert torch.equal(doubled.extract(width=1.0)(**make_batch()).logits, 2 * expected)
+    with pytest.raises(TypeError, match=r"A Doubled cannot become a BertForSeq\w+; give a BertForSeq\w+, stock or"):
+        doubled.to_backbone()
 
 
 def test_a_base_model_is_exchanged_for_an_elastic_one_only():
