@@ -234,7 +234,7 @@ def _summary(facts: ModelCardFacts) -> str:
     family = family_name(facts.model_class)
     if not facts.sizes:
         return f"One {family} that holds many usable sizes (DynaBERT), chosen at run time."
-    if len(facts.sizes) == 1:
+    if facts.stands_alone:
         return f"One size, `{facts.sizes[0].name}`, of an elastic {family} (DynaBERT), extracted to stand alone."
     regular = [record.size for record in facts.sizes if isinstance(record.size, SubNetwork)]
     text = f"One {family} that holds {len(facts.sizes)} usable sizes (DynaBERT)"

@@ -12,7 +12,7 @@ def place_in_code(model_id: str | None = None, revision: str | None = None) -> s
 
 
 def example(facts: ModelCardFacts) -> str:
-    """Python that loads the model, switches it to its smallest size and, where that is short, uses it."""
+    """Python that loads the model, switches it to its smallest size, if it has several, and, where short, uses it."""
     if facts.is_sentence_encoder:
         return _example_of_vectors(facts)
     auto_class = "AutoModel" + facts.head.removeprefix("Model")
@@ -21,24 +21,30 @@ def example(facts: ModelCardFacts) -> str:
     place = place_in_code(facts.model_id, facts.revision)
     where = [f"    {place}, trust_remote_code=True", ")"]  # of both, since both read the configuration
     lines = [f"from transformers import {', '.join(names)}", "", f"model = {auto_class}.from_pretrained(", *where]
-    lines.append(f"model.set_active({as_arguments(facts.smallest)})  # any size of the table, at any time")
+    lines += _switch("model", facts)
     if use:
         lines += ["tokenizer = AutoTokenizer.from_pretrained(", *where, use]
     return "\n".join(lines)
 
 
 def _example_of_vectors(facts: ModelCardFacts) -> str:
-    """Python that loads the model as a sentence encoder, and compares texts by its smallest size."""
+    """Python that loads the model as a sentence encoder, switches it likewise, and compares texts."""
     return "\n".join(
         [
             "from sentence_transformers import SentenceTransformer",
             "",
             f"encoder = SentenceTransformer({place_in_code(facts.model_id, facts.revision)}, trust_remote_code=True)",
-            f"encoder[0].auto_model.set_active({as_arguments(facts.smallest)})  # any size of the table, at any time",
+            *_switch("encoder[0].auto_model", facts),
             'vectors = encoder.encode(["A bird sings.", "I hear a bird.", "The train is late."])',
             "print(encoder.similarity(vectors, vectors))",
         ]
     )
+
+
+def _switch(model: str, facts: ModelCardFacts) -> list[str]:
+    """The line that switches a model to its smallest size; none where it has no other."""
+    line = f"{model}.set_active({as_arguments(facts.smallest)})  # any size of the table, at any time"
+    return [] if facts.stands_alone else [line]
 
 
 _USES = {

@@ -196,6 +196,11 @@ class ModelCardFacts:
         return self.sizes[0].size if self.sizes else SubNetwork(0.5, 0.5)
 
     @property
+    def stands_alone(self) -> bool:
+        """Whether the model is one size, extracted, so that there is no other to switch to."""
+        return len(self.sizes) == 1
+
+    @property
     def references(self) -> dict[str, Mapping[str, float]]:
         """The metrics of what sizes are compared with, by `REFERENCES`: those that a size has, too."""
         compared = set(self.metrics)

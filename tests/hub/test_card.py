@@ -151,6 +151,21 @@ def test_example_on_the_card_runs(tmp_path):
     assert str(scope["model"].active) == "w0.25-d0.5"
 
 
+def test_the_card_of_a_size_that_stands_alone_switches_to_no_other(tmp_path):
+    small, whole = make_model().extract("w0.5-d1"), make_facts(make_model(), model_id=str(tmp_path))
+    small.save_pretrained(tmp_path, with_code=True)
+    [own] = (one for one in whole.sizes if one.name == "w0.5-d1")
+    alone = replace(whole, sizes=(own,))
+    code = re.search(r"```python\n(.*?)```", render_model_card(alone).text, re.DOTALL)[1]
+    scope = {}
+    exec(code, scope)
+    assert str(scope["model"].active) == "w0.5-d1"
+    for changes in ({}, {"is_sentence_encoder": True, "model_class": "DynaBertModel"}):
+        for facts, words in ((whole, ["Load it, switch it", "set_active", "only_active"]), (alone, ["Load it"])):
+            text = str(render_model_card(replace(facts, **changes)))
+            assert re.findall(r"Load it.*|set_active|only_active", text) == words
+
+
 def test_example_on_the_card_asks_nothing_where_the_package_is_not_installed(tmp_path):
     model = make_model()
     model.save_pretrained(tmp_path, with_code=True)
