@@ -90,9 +90,18 @@ def refresh_sizes(folder: str | Path, facts: ModelCardFacts) -> bool:
     data: Any = card.data
     told: Any = _metadata(facts)
     data.model_name = data.model_name or facts.heading
-    data.metrics, data.eval_results = told.metrics, told.eval_results
+    shown, results = data.eval_results or (), told.eval_results or ()
+    data.metrics, data.eval_results = told.metrics, [_of_data_as_before(one, shown) for one in results] or None
     card.save(path)
     return True
+
+
+def _of_data_as_before(result: EvalResult, before: Iterable[EvalResult]) -> EvalResult:
+    """A result with what an earlier card tells of its data, if it is of the same; a configuration notes rows alone."""
+    for one in before:
+        if f" of {result.dataset_name}".endswith((f" of {one.dataset_name}", "evaluation data")):
+            return replace(result, **{name: value for name, value in vars(one).items() if name.startswith("dataset_")})
+    return result
 
 
 def with_shown_latencies(facts: ModelCardFacts, folder: str | Path) -> ModelCardFacts:

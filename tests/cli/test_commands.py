@@ -778,10 +778,30 @@ def test_a_card_keeps_the_numbers_of_sizes_that_were_not_measured_again_and_says
     note = run_json(capsys, "recommend", folder, "--max-drop", "1")["note"]
     assert note.startswith("The stored accuracy of the sizes is of different rows, which cannot be compared.")
     run_json(capsys, "evaluate", folder, "--file", reviews, "--store")
+    results = ModelCard.load(folder / "README.md").data.eval_results
+    assert {(one.dataset_type, one.dataset_name) for one in results} == {("unknown", "6 rows of reviews.csv")}
     card = (folder / "README.md").read_text()
     assert "6 rows of reviews.csv (accuracy of all sizes and baseline); 300 rows of Reviews (" in card
     assert run_json(capsys, "recommend", folder, "--max-drop", "1")["note"] is None
     assert card.count("The sizes differ: `accuracy`") + card.count("All measured sizes have: `accuracy`") == 1
+
+
+@pytest.mark.parametrize("data", ["Reviews", "the evaluation data"])
+def test_a_card_says_of_metrics_that_stay_what_it_said_of_their_data(capsys, folder, reviews, monkeypatch, data):
+    monkeypatch.setattr("dynabert_hf.training.result.draw_pictures", lambda facts, folder: {})
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    facts = make_facts(model, eval_rows=300)
+    RecipeResult(model, facts.sizes, {}, eval_rows=300).record(data)
+    model.config.save_pretrained(folder)
+    path = write_model_card(folder, facts)
+    card = ModelCard.load(path)
+    for each in card.data.eval_results:
+        each.dataset_split = "validation"  # as somebody may add by hand
+    card.save(path)
+    before = ModelCard.load(path).data.eval_results
+    run_json(capsys, "evaluate", folder, "--file", reviews, "--store", "--size", "w0.5-d1")
+    assert ModelCard.load(path).data.eval_results == before
+    assert {each.dataset_type for each in before} == {"me/reviews"}
 
 
 def test_a_measured_size_off_the_grid_stands_where_it_belongs(capsys, folder, reviews, monkeypatch):
