@@ -19,7 +19,7 @@ from ..sizes.tables import quantity, table_of
 from .inputs import labelled_text, load_model, stored_config
 from .measurements import measure, one_setting, shape_of
 from .recommendation import NOTHING_FITS
-from .tables import print_json
+from .tables import precision_note, print_json
 
 
 def choose_cascade(arguments: Namespace, console: Console) -> int:
@@ -61,9 +61,10 @@ def choose_cascade(arguments: Namespace, console: Console) -> int:
     if config_file is not None:
         store_temperatures(config_file, temperatures)
     chosen: Any = answer.choice
+    note = precision_note(metric, setting)
     if arguments.json:
         rows = [_row(one) for one in records]
-        told = {"reason": answer.reason, "choice": chosen and _row(chosen), "temperatures": temperatures}
+        told = {"reason": answer.reason, "choice": chosen and _row(chosen), "temperatures": temperatures, "note": note}
         print_json({**told, "thresholds": rows})
     else:
         console.print(answer.reason, soft_wrap=True)
@@ -71,6 +72,8 @@ def choose_cascade(arguments: Namespace, console: Console) -> int:
         rows = [_row(one) for one in sorted(shown, key=lambda one: one.threshold)]
         console.print(table_of([{**row, "flops": quantity(row["flops"])} for row in rows]))
         console.print(f"{len(text)} texts of {arguments.file}; costs are means over them", soft_wrap=True)
+        if note:
+            console.print(note, soft_wrap=True)
         if chosen:
             both = f"threshold={chosen.threshold} goes with temperatures={chosen.temperatures}"
             console.print(both, soft_wrap=True)  # all digits: a threshold is the confidence of some row

@@ -18,7 +18,7 @@ from ..sizes.tables import quantity, table_of
 from ..training.rewiring import measure_importance
 from .inputs import labelled_text, load_model, stored_config
 from .measurements import one_setting, refresh_stored, shape_of, unit_of, use_threads
-from .tables import print_json
+from .tables import precision_note, print_json
 
 
 def search(arguments: Namespace, console: Console) -> None:
@@ -33,6 +33,7 @@ def search(arguments: Namespace, console: Console) -> None:
             f"A search compares predictions, and a {type(model).__name__} only gives vectors. Possible are models that "
             "give labels or values to a text or its words. Choose a trained size of this one by `dynabert recommend`."
         )
+    setting = _setting(arguments, model)
     result = search_layers(
         model,
         text,
@@ -42,8 +43,9 @@ def search(arguments: Namespace, console: Console) -> None:
         time_limit_s=60 * arguments.minutes,
         max_rows=arguments.max_rows,
         seed=arguments.seed,
-        **_setting(arguments, model),
+        **setting,
     )
+    note = precision_note(next(iter(result.found[0].metrics)), setting)
     if config_file is not None:
         store_sizes(config_file, [one.name for one in result.found])
         store_metrics(config_file, result.metrics, rows_in_words(len(text), Path(arguments.file).name))
@@ -51,7 +53,7 @@ def search(arguments: Namespace, console: Console) -> None:
     if arguments.json:
         parts = {part: [_row(one, result) for one in getattr(result, part)] for part in ("found", "grid")}
         told = {name: getattr(result, name) for name in ("cost", "budgets", "missed", "seconds")}
-        print_json({**told, **parts})
+        print_json({**told, "note": note, **parts})
         return
     rows = [{"": "found", **_row(one, result)} for one in result.found]
     rows += [{"": "grid", **_row(one, result)} for one in result.grid]
@@ -59,11 +61,13 @@ def search(arguments: Namespace, console: Console) -> None:
     for number, one in enumerate(result.found):
         budget = result.budgets[number]
         over = result.missed.get(budget)
-        note = "" if over is None else f", measured {format_cost(result.cost, over)} above it, as are all of the best"
-        console.print(f"{result.cost} {budget:g}: {one.name}{note}", soft_wrap=True)
+        missed = "" if over is None else f", measured {format_cost(result.cost, over)} above it, as are all of the best"
+        console.print(f"{result.cost} {budget:g}: {one.name}{missed}", soft_wrap=True)
     ran = f"{result.num_evaluated} shapes in {result.seconds:.0f} s"
     stored = "; the found ones are stored" if config_file is not None else ""
     console.print(f"{ran}, metrics of {len(text)} {unit_of(model)} of {arguments.file}{stored}", soft_wrap=True)
+    if note:
+        console.print(note, soft_wrap=True)
 
 
 def _setting(arguments: Namespace, model: Any) -> dict[str, Any]:

@@ -108,12 +108,13 @@ def print_answer(
         console.print(f"{nearest}: --size {nearest.name}", soft_wrap=True)
 
 
-def precision_note(metric: str, dtype: str) -> str | None:
-    """What to know where a size is chosen for another number format than metrics are measured in."""
+def precision_note(metric: str, setting: Mapping[str, Any]) -> str | None:
+    """What to know where a size is chosen by costs in another number format than the metric was measured in."""
+    dtype = setting.get("dtype", "float32")
     if dtype == "float32":
         return None
     see = "; see `dynabert export --int8`" if dtype == "int8" else ""
-    return f"The stored {metric} was measured in float32; in {dtype} it may differ{see}."
+    return f"The {metric} was measured in float32; in {dtype} it may differ{see}."
 
 
 def answer_as_json(answer: Recommendation, *, metric: str) -> dict[str, Any]:

@@ -47,6 +47,16 @@ def test_a_table_fits_a_terminal_and_temperatures_are_kept(folder, capsys):
     assert set(AutoConfig.from_pretrained(folder / "model").temperatures) == set(SIZES)
 
 
+def test_times_of_another_number_format_come_with_a_word_on_the_metric(folder, capsys):
+    note = "The accuracy was measured in float32; in bfloat16 it may differ."
+    command = ["--latency-ms", "1000", "--rounds", "1", "--sequence-length", "8"]
+    assert run(folder, *command, "--dtype", "bfloat16") == 0
+    assert note in capsys.readouterr().out.splitlines()
+    for dtype, expected in (("bfloat16", note), ("float32", None)):
+        assert run(folder, *command, "--dtype", dtype, "--json") == 0
+        assert json.loads(capsys.readouterr().out)["note"] == expected
+
+
 def test_a_threshold_comes_with_the_temperatures_that_it_was_measured_at(folder, capsys):
     model = make_review_model()
     text = LabelledText.from_file(folder / "dev.csv", model, make_tokenizer(REVIEW_WORDS))

@@ -88,6 +88,25 @@ def test_a_table_fits_a_terminal(folder, capsys):
     assert table.count("found") == 2
 
 
+def test_times_of_another_number_format_come_with_a_word_on_the_metric(folder, capsys, monkeypatch):
+    given = []
+
+    def search(*arguments, runtime, dtype, **told):
+        given.append((runtime, dtype))
+        return search_layers(*arguments, **told)  # a search in int8 takes long
+
+    monkeypatch.setattr("dynabert_hf.cli.searches.search_layers", search)
+    note = "The accuracy was measured in float32; in int8 it may differ; see `dynabert export --int8`."
+    command = ["--latency-ms", "5000", *FEW, "--rounds", "1"]
+    int8 = [*command, "--runtime", "onnxruntime", "--dtype", "int8"]
+    assert run(folder, *int8) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == note
+    for each, expected in ((int8, note), (command, None)):
+        assert run(folder, *each, "--json") == 0
+        assert json.loads(capsys.readouterr().out)["note"] == expected
+    assert given == [("onnxruntime", "int8")] * 2 + [("torch", "float32")]
+
+
 @pytest.mark.parametrize(
     ("budgets", "message"),
     [
