@@ -13,6 +13,7 @@ something else, the sizes shrink, and then grow again. Ctrl-c ends the server.
 
 import argparse
 import json
+import sys
 import threading
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -49,6 +50,11 @@ class Server(ThreadingHTTPServer):
 
     request_queue_size = 128
     """Clients that may wait until they are accepted; of Python's 5, those of a burst lose their connection."""
+
+    def handle_error(self, request, client_address):
+        """Say nothing of a client that left before its answer; of all else what Python says."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 def make_controller(model, target, *, metric, length, cascade=()):

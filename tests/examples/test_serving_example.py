@@ -189,6 +189,21 @@ def test_all_clients_that_come_at_once_are_heard():
     assert answers == [b"HTTP/1.0 400"] * 40
 
 
+@pytest.mark.parametrize("error", [BrokenPipeError(32, "Broken"), ConnectionResetError(104, "Reset"), KeyError("x")])
+def test_of_a_client_that_left_before_its_answer_nothing_is_said(capfd, monkeypatch, error):
+    handler = example.make_handler(None, None)
+    monkeypatch.setattr(handler, "do_GET", lambda self: (_ for _ in ()).throw(error))
+    with example.Server(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        with socket.create_connection(server.server_address, timeout=30) as client:
+            client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            assert client.recv(1) == b""
+        thread.join()
+    last = capfd.readouterr().err.rstrip("-\n").rpartition("\n")[2]
+    assert last == ("KeyError: 'x'" if isinstance(error, KeyError) else "")
+
+
 def test_a_port_that_is_taken_is_said_before_anything_is_measured(tmp_path, monkeypatch):
     save(tmp_path, METRICS)
     monkeypatch.setattr(example, "profile", lambda *args, **kwargs: pytest.fail("measured"))
