@@ -50,7 +50,7 @@ from dynabert_hf.cli.options import options_of, with_options
 from dynabert_hf.data.columns import draw, drawn_rows
 from dynabert_hf.data.fingerprints import fingerprint_of_rows
 from dynabert_hf.data.text_files import read_rows
-from dynabert_hf.families import anatomy_of
+from dynabert_hf.families import anatomy_of, longest_input
 from dynabert_hf.files import check_writable_folder, write_whole
 from dynabert_hf.training.callbacks import show_progress
 
@@ -60,6 +60,8 @@ NUM_SHOWN, SHOWN_CHARACTERS = 3, 1000
 
 MAX_LENGTH = 128
 LATENCY_LENGTH = 32
+"""Tokens of a text at most, and of the one that is timed, where the model reads so many."""
+
 TRAINING = {"learning_rate": 4e-4, "num_train_epochs": 3}
 FULL_TRAINING = {**TRAINING, "num_train_epochs": 2}
 BATCH_SIZE = 32
@@ -287,9 +289,10 @@ def run(arguments):
 
     started = time.time()
     base = embedded.model_folder(arguments.model)
-    anatomy_of(config_of(base))  # refuses what cannot be made elastic
-    tokenizer = needed_tokenizer(base)
-    data = data.map(lambda rows: tokenizer(rows["text"], truncation=True, max_length=MAX_LENGTH), batched=True)
+    config = config_of(base)
+    anatomy_of(config)  # refuses what cannot be made elastic
+    tokenizer, length = needed_tokenizer(base), min(MAX_LENGTH, longest_input(config))
+    data = data.map(lambda rows: tokenizer(rows["text"], truncation=True, max_length=length), batched=True)
     console.print(f"[bold]1/4[/bold] Fine-tuning the teacher, {escape(base)}", soft_wrap=True)
     teacher = fine_tune(base, data, tokenizer, settings, arguments.seed)
     console.print("[bold]2/4[/bold] Rewiring, then distilling the teacher into all sizes")
@@ -333,10 +336,15 @@ def shown(arguments, test):
     return [text[:SHOWN_CHARACTERS] for text in rows["text"]], rows.features["label"].int2str(rows["label"][:])
 
 
+def timed_length(model):
+    """Tokens of the text that sizes are timed on."""
+    return min(LATENCY_LENGTH, longest_input(model.config))
+
+
 def measured_rows(result, *, rounds):
     """One record a size, from small to large: what it achieves, counts and takes."""
-    sizes = [row.size for row in result.rows]
-    latencies = measure_latency(result.model, sizes, batch_size=1, sequence_length=LATENCY_LENGTH, rounds=rounds)
+    model, sizes = result.model, [row.size for row in result.rows]
+    latencies = measure_latency(model, sizes, batch_size=1, sequence_length=timed_length(model), rounds=rounds)
     full = latencies[-1].latency_ms
     return [
         {
@@ -358,7 +366,7 @@ def write_card(result, report_rows, folder, arguments):
         replace(row, costs={**row.costs, "latency_ms": measured["latency_ms"]})
         for row, measured in zip(result.rows, report_rows, strict=True)
     ]
-    about = about_data(arguments)
+    about, length = about_data(arguments), timed_length(result.model)
     result.record(about["dataset_name"])
     result.model.config.save_pretrained(folder)
     result.model.save_code(folder)
@@ -370,7 +378,7 @@ def write_card(result, report_rows, folder, arguments):
         language=None if names_data(arguments) else "en",
         rewired=True,
         **about,
-        latency_setting=f"median of one sentence of {LATENCY_LENGTH} tokens on {torch.get_num_threads()} CPU thread(s)",
+        latency_setting=f"median of one sentence of {length} tokens on {torch.get_num_threads()} CPU thread(s)",
     )
 
 

@@ -266,12 +266,11 @@ def test_a_run_on_a_file_of_a_bank_speaks_of_the_bank_alone(tmp_path, monkeypatc
         classify.main()
 
     rows = [f"-where is my [card] {row},{'[lost]' if row % 2 else '-late'}" for row in range(8)]
-    files = arguments(tmp_path, train=rows, test=rows[:5])
+    files = arguments(tmp_path, train=[*rows, f"{'where is it ' * 20},-late"], test=rows[:5])
     out = tmp_path / "out [at]" / ("long" * 20)
     command = ["quickstart.py", "--train-file", files.train_file, "--test-file", files.test_file, "--smoke"]
     command += ["--text-column", "review", "--label-column", "verdict", "--output-dir", str(out)]
     monkeypatch.setattr(sys, "argv", [*command, "--model", str(save_model(tmp_path / "model [of]", head=False))])
-    monkeypatch.setattr(quickstart, "LATENCY_LENGTH", 8)
     monkeypatch.setattr(result, "find_spec", lambda name: None)  # matplotlib is not installed
     monkeypatch.setattr(quickstart, "subprocess", SimpleNamespace(run=in_this_process))
     quickstart.main()
@@ -280,6 +279,7 @@ def test_a_run_on_a_file_of_a_bank_speaks_of_the_bank_alone(tmp_path, monkeypatc
     assert f"\nModel: {out / 'dynabert' / 'model'}\n" in told
     assert "Picture:" not in told
     card = (out / "dynabert" / "model" / "README.md").read_text()
+    assert "Latency: median of one sentence of 20 tokens on" in card
     last = told.partition("4/4")[2]
     own = dict(row.split(",") for row in rows)
     shown = re.findall(r"(-where is my \[card\] \d)\nright: (.*)\n", last)
