@@ -23,7 +23,7 @@ from ..model.shipping import save_sentence_encoder
 from ..model.subnetwork import parse_size
 from ..onnx.export import export_onnx
 from ..onnx.quantization import quantize_onnx
-from ..sizes.tables import quantity, table_of
+from ..sizes.tables import megabytes, quantity, table_of
 from ..training.specialise import specialise
 from ..training.teaching import check_tokens_beside
 from .inputs import (
@@ -65,7 +65,7 @@ def extract(arguments: Namespace, console: Console) -> None:
         print_json(about)
         return
     console.print(
-        f"{arguments.output}: {arguments.size}, {quantity(small.num_parameters())} parameters, {size_mb:.1f} MB of "
+        f"{arguments.output}: {arguments.size}, {quantity(small.num_parameters())} parameters, {megabytes(size_mb)} of "
         f"weights{'' if tokenizer else ', no tokenizer, since the model has none'}",
         soft_wrap=True,
     )

@@ -14,7 +14,7 @@ from ..sizes.evaluation import store_metrics, store_sizes
 from ..sizes.layer_search import SearchResult, one_kind_of_budgets, search_layers
 from ..sizes.measured_rows import rows_in_words
 from ..sizes.records import SizeRecord, format_cost, size_label
-from ..sizes.tables import quantity, table_of
+from ..sizes.tables import quantity, shortened, table_of
 from ..training.rewiring import measure_importance
 from .inputs import labelled_text, load_model, stored_config
 from .measurements import one_setting, refresh_stored, shape_of, unit_of, use_threads
@@ -63,7 +63,7 @@ def search(arguments: Namespace, console: Console) -> None:
         over = result.missed.get(budget)
         missed = "" if over is None else f", measured {format_cost(result.cost, over)} above it, as are all of the best"
         console.print(f"{result.cost} {budget:g}: {one.name}{missed}", soft_wrap=True)
-    ran = f"{result.num_evaluated} shapes in {result.seconds:.0f} s"
+    ran = f"{result.num_evaluated} shapes in {shortened(result.seconds, 2)} s"
     stored = "; the found ones are stored" if config_file is not None else ""
     console.print(f"{ran}, metrics of {len(text)} {unit_of(model)} of {arguments.file}{stored}", soft_wrap=True)
     if note:

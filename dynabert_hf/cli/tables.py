@@ -61,7 +61,7 @@ def _print_profiles(console: Console, table: ProfileTable) -> None:
             "ms": one.latency_ms,
             "spread ms": one.costs.get("latency_spread_ms"),
             "speed-up": f"{slowest / one.latency_ms:.1f}x" if one.latency_ms else "",
-            "MB": "" if one.memory_mb is None else f"{one.memory_mb:.1f}",
+            "MB": "" if one.memory_mb is None else one.memory_mb,
         }
         for one in sorted(table.records, key=lambda one: (-(one.parameters or 0), -(one.flops or 0)))
     ]

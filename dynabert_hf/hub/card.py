@@ -25,7 +25,7 @@ from ..sizes.baseline import BASELINE
 from ..sizes.measured_rows import common_rows, in_words
 from ..sizes.metrics import is_loss, is_lower_better
 from ..sizes.records import SizeRecord
-from ..sizes.tables import metric_text
+from ..sizes.tables import megabytes, metric_text, quantity
 from .card_example import as_arguments, example
 from .facts import RECIPE_FIELDS, ModelCardFacts
 
@@ -303,9 +303,9 @@ def _how_made(facts: ModelCardFacts) -> str:
         before, after = facts.vocabulary["before"], facts.vocabulary["after"]
         sentences.append(
             f"The vocabulary was cut from {before['tokens']:,} tokens to the {after['tokens']:,} that a corpus needs: "
-            f"{before['parameters'] / 1e6:.1f} M parameters became {after['parameters'] / 1e6:.1f} M, and "
-            f"{before['weights_mb']:.1f} MB of weights {after['weights_mb']:.1f} MB. Letters that are not in that "
-            "corpus are unknown to the model."
+            f"{quantity(before['parameters'])} parameters became {quantity(after['parameters'])}, and "
+            f"{megabytes(before['weights_mb'])} of weights {megabytes(after['weights_mb'])}. Letters that are not in "
+            "that corpus are unknown to the model."
         )
     return " ".join(sentences)
 

@@ -12,7 +12,7 @@ from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import AnySize, Size, SubNetwork, SubNetworkError, as_size, size_name
 from .counting import count_flops, count_parameters
 from .metrics import is_number, of_python, plain_metrics
-from .tables import quantity, shortened
+from .tables import megabytes, quantity, shortened
 
 COSTS = {"latency_ms": "ms", "flops": "FLOPs", "parameters": "parameters", "memory_mb": "MB"}
 """The costs that can have a budget, with units, in the order in which one is preferred to tell the cheaper of two."""
@@ -229,7 +229,9 @@ def as_arguments(names: Iterable[str]) -> str:
 def format_cost(cost: str, amount: float) -> str:
     """An amount of a cost with its unit, counts shortened: `12.3 ms`, `4.51 GFLOPs`, `22.7 M parameters`."""
     unit = COSTS[cost]
-    if cost in ("latency_ms", "memory_mb"):
+    if cost == "memory_mb":
+        return megabytes(amount)
+    if cost == "latency_ms":
         return f"{shortened(amount)} {unit}"
     if unit == "parameters":
         return f"{quantity(amount)} {unit}"

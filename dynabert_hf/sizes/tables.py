@@ -28,6 +28,8 @@ def table_of(
 ) -> Table:
     """Rows as a table, numbers to the right, as many decimals in all of a column. A key that a row lacks is empty.
 
+    Megabytes, in columns whose names end with `mb`, have three digits each: a file of one may be small beside another.
+
     Args:
         rows: The rows.
         last: Rows that stand below a line.
@@ -90,10 +92,14 @@ def _rounded(rows: Sequence[Mapping[str, Any]], count: int) -> tuple[list[dict[s
                 fractions.setdefault(name, []).append(value)
     form = {name: _form(values) for name, values in fractions.items()}
     shown = [
-        {name: format(value, form[name]) if isinstance(value, float) else value for name, value in row.items()}
+        {name: _text(name, value, form[name]) if isinstance(value, float) else value for name, value in row.items()}
         for row in rows
     ]
     return shown[:count], shown[count:]
+
+
+def _text(name: str, value: float, form: str) -> str:
+    return shortened(value) if name.lower().endswith("mb") else format(value, form)
 
 
 def _form(values: Sequence[float]) -> str:
@@ -119,6 +125,11 @@ def _lines(name: str) -> list[str]:
 def shortened(number: float, digits: int = 3) -> str:
     """A number with so many digits, or all before its point where these are more: `12.3`, `1234`."""
     return f"{number:.{digits}g}" if number < 10**digits - 0.5 else f"{number:.0f}"
+
+
+def megabytes(size: float) -> str:
+    """What a file or memory takes, in units of 2**20 bytes: `0.39 MB`, `12.3 MB`, `1234 MB`."""
+    return f"{shortened(size)} MB"
 
 
 def quantity(count: float) -> str:

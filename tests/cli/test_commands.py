@@ -40,6 +40,7 @@ from dynabert_hf.hub.card import render_model_card, write_model_card
 from dynabert_hf.hub.facts import ModelCardFacts
 from dynabert_hf.sizes.evaluation import store_metrics
 from dynabert_hf.sizes.named_metrics import OF_LABELS
+from dynabert_hf.sizes.tables import megabytes
 
 LINE = "a size of the model in outputs/a/long/name: it is fast"
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "film", "a", "very"]
@@ -306,6 +307,16 @@ def test_what_rounding_left_of_zero_takes_no_digits_from_a_column():
 
     assert lines(0.7, 0.6986, 1.9e-17) == ["0.7000", "0.6986", "0.0000"]
     assert lines(0.7, 0.6986, 1.9e-7) == ["0.7", "0.6986", "1.9e-07"]
+
+
+def test_megabytes_have_three_digits_each():
+    """An int8 file of 0.39 MB was printed as 0.3900, and beside one of 120.4 MB it would be 0.4."""
+    console = Console(width=80, file=io.StringIO())
+    console.print(tables.table_of([{"int8_mb": 0.39, "f1": 0.5}, {"int8_mb": 120.4, "f1": 0.25}]))
+    *_, small, large = console.file.getvalue().splitlines()
+    assert (small.split(), large.split()) == (["0.39", "0.5000"], ["120", "0.2500"])
+    shown = [megabytes(size) for size in (0.0312, 0.39, 12.345, 1234.5)]
+    assert shown == ["0.0312 MB", "0.39 MB", "12.3 MB", "1234 MB"]
 
 
 def test_predictions_share_the_columns_of_the_terminal():

@@ -69,7 +69,8 @@ def test_the_card_and_show_tell_what_was_cut(folder, capsys):
     assert main(command(folder)) == 0
     assert "the tokens of 4 texts stay" in capsys.readouterr().out
     card = ModelCard.load(folder / "small" / "README.md")
-    assert "cut from 99 tokens to the 10 that a corpus needs: 0.1 M parameters became" in card.text
+    assert "cut from 99 tokens to the 10 that a corpus needs: 50.1 k parameters became 47.2 k" in card.text
+    assert ", and 0.19 MB of weights 0.18 MB." in card.text
     assert "| `w0.5-d0.5` | 0.5 | 0.5 | 0.7500 |" in card.text
     told = "Metrics were measured on 9 rows of dev.csv, before the vocabulary was cut."
     assert told in card.text
