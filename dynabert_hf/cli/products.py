@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from contextlib import redirect_stdout
-from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -94,8 +93,8 @@ def specialise_size(arguments: Namespace, console: Console) -> None:
         tokenizer.save_pretrained(folder)
         unit = read_at_once(small)
         given = len(rows) if unit == "texts" else None  # else nobody counted the rows of the file
-        facts = replace(_facts(arguments.model, small), stages={"alone": settings}, train_rows=given)
-        write_model_card(folder, replace(facts, title=f"{facts.heading}, {facts.sizes[0].name}"))
+        told = {"stages": {"alone": settings}, "train_rows": given}
+        write_card_of_size(folder, small, parse_size(arguments.size), _facts(arguments.model, small), **told)
     about = {"folder": arguments.output, "size": arguments.size, "parameters": small.num_parameters()}
     if arguments.json:
         print_json({**about, unit: len(rows), "epochs": arguments.epochs})
