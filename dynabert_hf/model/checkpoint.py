@@ -158,15 +158,13 @@ def check_shapes(
         RuntimeError: If the files hold another size than the configuration says.
     """
     found = {_plain_name(name, prefix): tuple(shape) for name, shape in shapes.items()}
-    numbers, promised = (
-        {match[1] for match in map(_layer_pattern(config).match, names) if match} for names in (found, expected)
-    )
+    find = _layer_pattern(config).match
+    numbers, promised = ({match[1] for match in map(find, names) if match} for names in (found, expected))
     if not numbers:
         return  # no encoder at all; transformers reports what is missing
     if config.stored_shape is not None and len(numbers) > len(promised):
         raise RuntimeError(
-            f"The configuration says that {len(promised)} layers are stored, the checkpoint holds {len(numbers)}. "
-            + _ADVICE
+            f"The configuration says {len(promised)} layers are stored, the checkpoint holds {len(numbers)}. {_ADVICE}"
         )
     for name, size in expected.items():
         given = found.get(name)

@@ -86,13 +86,11 @@ class ElasticConfigMixin(_Config):
     Args:
         widths: Width multipliers that the network was or will be trained for, each in (0, 1].
         depths: Depth multipliers that the network was or will be trained for, each in (0, 1].
-        sizes: Texts of sizes that it was or will be trained for besides every width at every depth, such as `"w0.6-d1"`
-            or `"l0h12n3072-l5h6n1000"`.
+        sizes: Texts of sizes trained besides every width at every depth, `"w0.6-d1"` or `"l0h12n3072-l5h6n1000"`.
         active_width: Width multiplier in force.
         active_depth: Depth multiplier in force.
         active_layers: Layers in force where no width and depth describe them (`LayerShape` fields as dictionaries).
-        kept_layers: For a depth multiplier, as text (`"0.5"`), the increasing indices of the layers to keep instead of
-            those of the depth rule.
+        kept_layers: For a depth, as text (`"0.5"`), the increasing indices of its layers, instead of the depth rule.
         stored_shape: Layers physically present after extraction (`LayerShape` fields as dictionaries); None: all.
         metrics: For each size, by its text, and each of `REFERENCES` the metrics measured on held-out data, for
             instance `{"w0.5-d0.75": {"accuracy": 0.86}}`.
@@ -136,16 +134,21 @@ class ElasticConfigMixin(_Config):
             kwargs.pop("auto_map", None)  # names files of the folder read, which another folder need not have
         self._check_counts(kwargs.get("num_labels"))
         super().__post_init__(**kwargs)
-        if self.format_version > FORMAT_VERSION:
+        if not isinstance(self.format_version, int) or self.format_version > FORMAT_VERSION:
             raise SubNetworkError(
-                f"This configuration has format_version={self.format_version}, this release reads up to "
+                f"This configuration has format_version={self.format_version!r}, this release reads up to "
                 f"{FORMAT_VERSION}. Update with `pip install -U dynabert_hf`."
             )
         self.widths = [subnetwork.width for subnetwork in grid(self.widths, [1.0])]
         self.depths = [subnetwork.depth for subnetwork in grid([1.0], self.depths)]
         self.sizes = _size_texts(self.sizes)
         self.kept_layers = by_depth(self.kept_layers)
-        for name, own in dict(self.metrics or {}).items():
+        told = self.metrics or {}
+        if not isinstance(told, dict) or not all(isinstance(own, dict) for own in told.values()):
+            raise SubNetworkError(
+                f"metrics={told!r:.80} is not possible. Give metrics by size, such as {{'w1-d1': {{'f1': 0.9}}}}."
+            )
+        for name, own in told.items():
             order = (metric for metric in self.metric_order or () if metric in own)
             self.metrics = {**(self.metrics or {}), name: {metric: own[metric] for metric in (*order, *own)}}
         if self.stored_shape is None:

@@ -60,8 +60,7 @@ class ActiveSizes:
         size: What is switched on now.
         in_force: The sub-network or the layer shapes that this is.
         prepared: Sizes that were switched to before, by their name; the trained ones stay.
-        ready: Of each linear the parts that it computes with, during a pass without gradients or one of `sharing`; else
-            `unready`.
+        ready: Of each linear the parts it computes with, in a pass without gradients or of `sharing`, or `unready`.
         sharing: What a trainer sets to share work between passes, see `training.shared_prefixes`; else None.
     """
 

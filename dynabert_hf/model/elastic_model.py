@@ -194,10 +194,7 @@ class ElasticModelMixin(_Model):
         elastic below it: widths and depths mean the same sub-networks as in this model.
         Its configuration says in `extracted_from` where it came from; no weight is frozen. This model stays as it is.
 
-        Takes the arguments of `set_active` and raises what it raises.
-
-        Raises:
-            ValueError: If this model is on the meta device, and so has no weights.
+        Takes the arguments of `set_active` and raises what it raises; on the meta device, without weights, ValueError.
         """
         config = self.config.extract(self._requested(size, width, depth))
         positions = {layer.index: position for position, layer in enumerate(self.config.stored_layers)}
@@ -300,9 +297,8 @@ class ElasticModelMixin(_Model):
     ) -> None:
         """Save as transformers does, with current parameter names even if the model was loaded with older ones.
 
-        Checkpoints that call LayerNorm's weights `gamma` and `beta` would otherwise be saved that way again, and
-        resuming from them would silently leave those weights out. A sentence encoder is saved as `SentenceTransformer`
-        loads it.
+        Checkpoints that call LayerNorm's weights `gamma` and `beta` would otherwise be saved so again, and resuming
+        from them would leave those weights out. A sentence encoder is saved as `SentenceTransformer` loads it.
 
         Args:
             save_directory: Folder to save to.
@@ -359,6 +355,4 @@ def _check_architecture(config: ElasticConfigMixin) -> None:
             f"Possible numbers of heads are {possible}; change one of the two."
         )
     if getattr(config, "is_decoder", False) or getattr(config, "add_cross_attention", False):
-        raise SubNetworkError(
-            "is_decoder or add_cross_attention is set. Elastic models are encoders only; set both to False."
-        )
+        raise SubNetworkError("is_decoder or add_cross_attention is set. Elastic models are encoders only; unset both.")

@@ -88,6 +88,9 @@ def test_layers_to_keep_are_found_for_every_depth(key, tmp_path):
         ({"kept_layers": {"0.5": [2, 1, 4]}}, r"kept_layers.*must increase"),
         ({"kept_layers": {"0.5": [0, 1]}}, "has 2 layers. Depth 0.5 of 6 layers is 3"),
         ({"format_version": 2}, "format_version=2, this release reads up to 1. Update"),
+        ({"format_version": "two"}, "format_version='two', this release reads up to 1. Update"),
+        ({"metrics": "bad"}, "metrics='bad' is not possible. Give metrics by size, such as {'w1-d1': {'f1': 0.9}}"),
+        ({"metrics": {"w1-d1": 0.9}}, "metrics={'w1-d1': 0.9} is not possible. Give metrics by size"),
         ({"active_width": 2}, "width=2 is not a multiplier"),
     ],
 )
