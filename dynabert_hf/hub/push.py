@@ -19,7 +19,7 @@ from huggingface_hub.utils import filter_repo_objects, validate_repo_id
 
 from ..families import check_elastic, check_model_folder, parsed_sizes
 from ..model.elastic_model import ElasticModelMixin
-from ..model.shipping import NETWORK_ERRORS, WEIGHT_FILES
+from ..model.shipping import NETWORK_ERRORS, WEIGHT_FILES, push_error
 from ..model.subnetwork import Size, size_name
 from ..sizes.evaluation import stored_metrics
 from ..sizes.records import SizeRecord
@@ -203,19 +203,3 @@ def _shell_of(folder: Path) -> ElasticModelMixin:
             "an elastic model, or push this one with its own push_to_hub."
         )
     return model
-
-
-def push_error(repo_id: str | None, error: Exception, *, state: str) -> ConnectionError:
-    """What to say of a push that failed.
-
-    Args:
-        repo_id: Where to; None: nobody knows yet.
-        error: What huggingface_hub raised.
-        state: What is true of this machine and of the Hub now, in sentences.
-    """
-    where = f"to {repo_id!r}" if repo_id else "to the Hub"
-    return ConnectionError(
-        f"Pushing {where} failed: {str(error).rstrip('.')}. {state} See whether the network, the token (`hf auth "
-        "login`) and your rights to the repository are in order, and call again: what the Hub has already is not sent "
-        "twice."
-    )

@@ -115,13 +115,20 @@ def push(
         told: dict[str, Any] = {"commit_message": commit_message, "commit_description": commit_description}
         return upload_folder(folder_path=folder, create_pr=create_pr, delete_patterns=stale, **told, **place)
     except NETWORK_ERRORS as error:
-        raise ConnectionError(
-            f"Pushing to {repo_id!r} failed: {str(error).rstrip('.')}. The model is as it was. See whether the "
-            "network, the token (`hf auth login`) and your rights to the repository are in order, and call again."
-        ) from error
+        raise push_error(repo_id, error, state="The model is as it was.") from error
 
 
 PUSH_ARGUMENTS = tuple(signature(push).parameters)[1:]
+
+
+def push_error(repo_id: str | None, error: Exception, *, state: str) -> ConnectionError:
+    """What to say of a push that failed: to where, if that is known, and what is true of the model and the Hub now."""
+    where = f"to {repo_id!r}" if repo_id else "to the Hub"
+    return ConnectionError(
+        f"Pushing {where} failed: {str(error).rstrip('.')}. {state} See whether the network, the token (`hf auth "
+        "login`) and your rights to the repository are in order, and call again: what the Hub has already is not sent "
+        "twice."
+    )
 
 
 def _read_config(folder: str | Path) -> dict[str, Any]:

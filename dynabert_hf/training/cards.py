@@ -16,9 +16,8 @@ from transformers import TrainerCallback
 
 from ..hub.card import foreign_page, write_model_card
 from ..hub.facts import ModelCardFacts
-from ..hub.push import push_error
 from ..messages import get_logger
-from ..model.shipping import NETWORK_ERRORS
+from ..model.shipping import NETWORK_ERRORS, push_error
 from ..sizes.evaluation import keep_measured
 from ..sizes.metrics import directions_by_name, told_directions
 from .result import RecipeResult, count_rows

@@ -203,7 +203,9 @@ def test_without_network_both_pushes_end_their_sentences_once(folder, monkeypatc
 def test_network_failure_of_the_model_itself_is_explained(hub):
     model = make_model()
     hub.failures["upload"] = 1000
-    with pytest.raises(ConnectionError, match=r"Pushing to 'me/model' failed: .* The model is as it was"):
+    with pytest.raises(
+        ConnectionError, match=r"Pushing to 'me/model' failed: .* The model is as it was\. See .* twice"
+    ):
         model.push_to_hub("me/model")
     hub.failures.clear()
     model.push_to_hub("me/model")
