@@ -272,7 +272,9 @@ def _add_extract(commands: Any) -> None:
     parser.add_argument("output", metavar="OUTPUT", help="folder to create")
     parser.add_argument("--size", required=True, help="such as w0.5-d0.75")
     parser.add_argument(
-        "--stock", action="store_true", help="as a model of transformers' own class; possible where no heads are cut"
+        "--stock",
+        action="store_true",
+        help="as a model of transformers' own class, without a card; possible where no heads are cut",
     )
 
 

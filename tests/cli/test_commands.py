@@ -421,6 +421,10 @@ def test_a_depth_can_be_extracted_as_a_stock_model(capsys, folder, tmp_path):
     model = BertForSequenceClassification.from_pretrained(tmp_path / "shallow")
     assert model.config.model_type == "bert"
     assert len(model.bert.encoder.layer) == 3
+    assert not (tmp_path / "shallow" / "README.md").exists()
+    with pytest.raises(SystemExit):
+        main(["extract", "--help"])
+    assert "own class, without a card; possible" in " ".join(capsys.readouterr().out.split())
     assert_refused(
         capsys, "stock configuration cannot express", "extract", folder, tmp_path / "x", "--size", "w0.5-d1", "--stock"
     )
