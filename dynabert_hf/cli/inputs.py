@@ -18,6 +18,7 @@ from ..data.reading import load_tokenizer
 from ..data.sentence_encoder import heed_files
 from ..families import elastic_classes, parsed_sizes, read_config, sizes_of, supported_types
 from ..files import check_writable_file
+from ..hub.facts import is_hub_id
 from ..hub.push import has_weights
 from ..model.configuration import ElasticConfigMixin
 from ..model.elastic_model import ElasticModelMixin
@@ -33,6 +34,10 @@ def refused_by_name(name: str, *errors: type[Exception]) -> Iterator[None]:
         yield
     except errors as error:
         first = str(error).splitlines()[0].partition(" Give ")[0].rstrip(".")
+        if not Path(name).exists() and not is_hub_id(name):
+            first = "there is no such folder"
+        elif not Path(name).exists() and "/" in name and Path(name).parent.is_dir():  # either may be meant
+            first = f"there is no such folder, and on the Hub: {first}"
         possible = "Give a folder that save_pretrained or train_dynabert wrote, or a Hub id."
         raise OSError(f"{name!r} holds no model: {first}. {possible}") from error
 

@@ -1074,11 +1074,16 @@ def test_budgets_and_settings_that_cannot_be_are_refused_before_anything_runs(ca
     assert_refused(capsys, "dynabert evaluate MODEL --file", "recommend", tmp_path / "untrained", "--flops", 1e9)
 
 
-def test_models_that_are_none_are_refused(capsys, folder, tmp_path):
+def test_models_that_are_none_are_refused(capsys, folder, tmp_path, monkeypatch):
     assert_refused(capsys, "has no config.json, so it is not the folder of a model", "show", tmp_path)
     (tmp_path / "adapter_config.json").touch()
     assert_refused(capsys, "It holds an adapter alone: load it with the model", "show", tmp_path)
-    assert_refused(capsys, "'/no/model' holds no model", "show", "/no/model")
+    monkeypatch.chdir(folder.parent)
+    for missing in ("/no/model", "./no", "outputs/demo/model", "~/model"):
+        assert_refused(capsys, f"{missing!r} holds no model: there is no such folder. Give a folder", "show", missing)
+    both = f"{folder.name}/no"
+    assert_refused(capsys, f"{both!r} holds no model: there is no such folder, and on the Hub: ", "show", both)
+    assert "no such folder" not in run(capsys, "show", "me/no")[2]
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     assert_refused(capsys, "nothing is overwritten", "extract", folder, tmp_path / "link", "--size", "w0.5-d1")
     BertForSequenceClassification(make_config().to_backbone()).save_pretrained(tmp_path / "stock")
