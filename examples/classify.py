@@ -15,6 +15,7 @@ from transformers import AutoModelForSequenceClassification
 from dynabert_hf.cli.inputs import load_with_head, needed_tokenizer
 from dynabert_hf.cli.predictions import predict_texts
 from dynabert_hf.families import check_elastic
+from dynabert_hf.training.callbacks import bars_of_files_in_terminals
 
 
 def main():
@@ -28,7 +29,7 @@ def main():
             f"{len(arguments.label)} labels were given for {len(arguments.sentences)} sentences. Give one --label for "
             "each sentence, in their order, or none."
         )
-    with in_one_line("classify.py"):
+    with in_one_line("classify.py"), bars_of_files_in_terminals():
         run(arguments)
 
 

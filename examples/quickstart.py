@@ -52,7 +52,7 @@ from dynabert_hf.data.fingerprints import fingerprint_of_rows
 from dynabert_hf.data.text_files import read_rows
 from dynabert_hf.families import anatomy_of, longest_input
 from dynabert_hf.files import check_writable_folder, write_whole
-from dynabert_hf.training.callbacks import show_progress
+from dynabert_hf.training.callbacks import bars_of_files_in_terminals, show_progress
 
 SENTENCES = ["A warm, funny film that never lets go.", "Dull, predictable and far too long."]
 NUM_SHOWN, SHOWN_CHARACTERS = 3, 1000
@@ -270,7 +270,8 @@ def fine_tune(base, data, tokenizer, settings, seed):
 
 def main():
     arguments = parse_arguments()
-    with in_one_line("quickstart.py", partial(with_options, options=options_of(arguments))):
+    reword = partial(with_options, options=options_of(arguments))
+    with in_one_line("quickstart.py", reword), bars_of_files_in_terminals():
         run(arguments)
 
 

@@ -7,7 +7,6 @@ are `recipe_training`'s, the arguments `recipe_arguments`'.
 import csv
 import json
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from io import StringIO
@@ -32,7 +31,7 @@ from dynabert_hf.hub.push import NETWORK_ERRORS
 from dynabert_hf.model.subnetwork import size_name
 from dynabert_hf.sizes.baseline import baseline_metrics
 from dynabert_hf.sizes.metrics import check_asked
-from dynabert_hf.training.callbacks import is_terminal, show_progress, without_bars_of_files
+from dynabert_hf.training.callbacks import bars_of_files_in_terminals, show_progress
 from dynabert_hf.training.checks import check_data
 from dynabert_hf.training.publishing import content_of
 from dynabert_hf.training.rehearsal import rehearse_stage
@@ -141,7 +140,7 @@ def run_script(name, arguments, prepare):
     training_args = kinds[-1]
     set_seed(training_args.seed)
     reword = partial(with_own_options, kinds=kinds)
-    with in_one_line(name, reword), nullcontext() if is_terminal() else without_bars_of_files():
+    with in_one_line(name, reword), bars_of_files_in_terminals():
         job, model = prepare(*arguments)
         check_splits(job, model)
         repository = make_repository(training_args) if training_args.push_to_hub and job.is_main else None

@@ -40,6 +40,7 @@ from dynabert_hf.families import check_elastic
 from dynabert_hf.model.subnetwork import size_name
 from dynabert_hf.sizes.choosing import leading_metric
 from dynabert_hf.tasks import answers_of
+from dynabert_hf.training.callbacks import bars_of_files_in_terminals
 
 MOST_BYTES = 2**20
 """Of a text; a longer one is refused."""
@@ -156,7 +157,7 @@ def main(arguments=None):
     if bool(arguments.cascade) != bool(arguments.file):
         parser.error("--cascade and --file go together: give two sizes, and labelled text to measure them on")
     reword = partial(with_options, options=options_of(arguments, sequence_length="length"))
-    with in_one_line("serving.py", reword):
+    with in_one_line("serving.py", reword), bars_of_files_in_terminals():
         run(arguments)
 
 

@@ -10,7 +10,7 @@ import csv
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -250,3 +250,8 @@ def without_bars_of_files() -> Iterator[None]:
             logging.enable_progress_bar()
         if not of_data:
             datasets.enable_progress_bars()
+
+
+def bars_of_files_in_terminals() -> AbstractContextManager[None]:
+    """Inside, transformers and datasets draw such bars only where they have a terminal, or a notebook."""
+    return nullcontext() if is_terminal() else without_bars_of_files()
