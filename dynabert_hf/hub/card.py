@@ -66,7 +66,7 @@ def foreign_page(folder: str | Path) -> Path | None:
 def refresh_sizes(folder: str | Path, facts: ModelCardFacts) -> bool:
     """Put the sizes of some facts in place of those on the card in a folder, and tell how many there are.
 
-    The rest of the card stays as it is.
+    The rest of the card stays as it is, and so do results in its metadata that are not of a size.
 
     Returns:
         Whether there is a card with sizes. Nothing is written if not.
@@ -91,7 +91,9 @@ def refresh_sizes(folder: str | Path, facts: ModelCardFacts) -> bool:
     told: Any = _metadata(facts)
     data.model_name = data.model_name or facts.heading
     shown, results = data.eval_results or (), told.eval_results or ()
-    data.metrics, data.eval_results = told.metrics, [_of_data_as_before(one, shown) for one in results] or None
+    others = [one for one in shown if not re.search(r" of \S+$", one.metric_name or "")]  # as somebody added by hand
+    data.metrics = told.metrics
+    data.eval_results = [*(_of_data_as_before(one, shown) for one in results), *others] or None
     card.save(path)
     return True
 

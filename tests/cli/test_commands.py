@@ -21,7 +21,7 @@ from helpers.backbones import make_backbone
 from helpers.cards import make_facts
 from helpers.hub_server import TOKEN
 from helpers.tiny import make_config, make_model, make_tokenizer
-from huggingface_hub import ModelCard
+from huggingface_hub import EvalResult, ModelCard
 from rich.console import Console
 from sklearn.metrics import f1_score, matthews_corrcoef
 from transformers import (
@@ -812,11 +812,13 @@ def test_a_card_says_of_metrics_that_stay_what_it_said_of_their_data(capsys, fol
     card = ModelCard.load(path)
     for each in card.data.eval_results:
         each.dataset_split = "validation"  # as somebody may add by hand
+    own = {"task_type": "text-classification", "dataset_type": "glue", "dataset_name": "SST-2", "metric_type": "f1"}
+    card.data.eval_results.append(EvalResult(**own, metric_value=0.81))
     card.save(path)
     before = ModelCard.load(path).data.eval_results
     run_json(capsys, "evaluate", folder, "--file", reviews, "--store", "--size", "w0.5-d1")
     assert ModelCard.load(path).data.eval_results == before
-    assert {each.dataset_type for each in before} == {"me/reviews"}
+    assert [each.dataset_type for each in before] == ["me/reviews", "me/reviews", "glue"]
 
 
 def test_a_measured_size_off_the_grid_stands_where_it_belongs(capsys, folder, reviews, monkeypatch):
