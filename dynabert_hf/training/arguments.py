@@ -306,7 +306,7 @@ def _check_numbers(args: TrainingArguments) -> None:
 
 def _check_texts(args: TrainingArguments) -> None:
     """Refuse texts for what is no text: "false" would count as yes, and "0.9" for a number fails where that is used."""
-    for name, hint in get_type_hints(type(args)).items():
+    for name, hint in get_type_hints(DynaBertTrainingArguments).items():  # those of a subclass may not resolve
         given, kinds = getattr(args, name, None), {*(get_args(hint) or [hint])} - {type(None)}
         if isinstance(given, str) and kinds <= {bool, int, float}:
             possible = "True or False" if kinds == {bool} else "a number"

@@ -1,6 +1,7 @@
 """Data that cannot be trained on is refused before any work."""
 
 import os
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import pytest
@@ -149,6 +150,18 @@ def test_rows_that_are_no_mappings_are_refused(tmp_path, data, message, name):
 def test_numbers_at_which_a_step_or_an_evaluation_would_end_are_refused(given, message):
     with pytest.raises(ValueError, match=message):
         DynaBertTrainingArguments("nowhere", **given)
+
+
+def test_arguments_may_be_extended_by_types_that_cannot_be_looked_up(tmp_path):
+    """As those that are imported under `TYPE_CHECKING`."""
+
+    @dataclass
+    class Own(DynaBertTrainingArguments):
+        where: "Where | None" = None  # noqa: F821
+
+    assert Own(tmp_path, use_cpu=True, where="here").where == "here"
+    with pytest.raises(ValueError, match="data_seed='1' is a text"):
+        Own(tmp_path, use_cpu=True, data_seed="1")
 
 
 @pytest.mark.parametrize(
