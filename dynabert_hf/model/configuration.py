@@ -325,7 +325,8 @@ class ElasticConfigMixin(_Config):
             near = get_close_matches(name, [field.name for field in fields(cls)], 1, 0.7)
             if near and near[0] != name and not hasattr(config, name):
                 raise TypeError(f"{name} is no field. The nearest is {near[0]}; give that, or a size to set_active.")
-        made = cls(**{**_constructor_fields(config), **kwargs})
+        given = take_fields(kwargs)
+        made = cls.from_dict({**_constructor_fields(config), **kwargs}, **given)
         made._attn_implementation_internal = config._attn_implementation_internal
         return made
 

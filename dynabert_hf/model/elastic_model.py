@@ -59,8 +59,7 @@ class ElasticModelMixin(_Model):
     def __init__(self, config: ElasticConfigMixin, *args: Any, only_active: bool = False, **kwargs: Any):
         fields = take_fields(kwargs)  # given beside a configuration
         if fields or not isinstance(config, self.config_class):
-            name, config = config.name_or_path, self.config_class.from_backbone(config, **fields)
-            config.name_or_path = name
+            config = self.config_class.from_backbone(config, **fields)
         config = copy.deepcopy(config)  # the active size is the model's own, never shared through a configuration
         _check_architecture(config)
         checkpointing = getattr(config, "gradient_checkpointing", False)  # an old switch that is read once and deleted

@@ -55,6 +55,15 @@ def test_other_layers_to_keep_take_no_metrics_of_those_before(tmp_path):
         other = AutoConfig.from_pretrained(tmp_path, kept_layers=given)
         assert (other.metrics, other.temperatures) == (None, None)
         assert [layer.index for layer in other.resolve(SubNetwork(depth=0.5))] == layers
+        made = type(config).from_backbone(config, kept_layers=given)
+        assert (made.metrics, made.temperatures) == (None, None)
+    assert type(config).from_backbone(config, widths=[0.5, 1.0]).metrics == metrics
+
+
+def test_a_size_given_beside_a_configuration_comes_instead_of_its_layers():
+    config = make_config(active_layers=[{"index": 1, "heads": 2, "neurons": 7}])
+    assert type(config).from_backbone(config).active == (LayerShape(1, 2, 7),)
+    assert type(config).from_backbone(config, active_depth=0.5).active == SubNetwork(depth=0.5)
 
 
 @pytest.mark.parametrize("key", [str(1 / 3), 1 / 3])
