@@ -108,7 +108,7 @@ class TaughtTrainer(Trainer):
         """The loss on labels, where it has a weight, and the outputs of the same pass.
 
         Raises:
-            ValueError: If the batch has no labels for it.
+            ValueError: If the batch has no labels for it, or lacks some that a `compute_loss` of one's own would need.
         """
         wanted = {"output_hidden_states": bool(self.args.hidden_weight), "return_dict": True}
         names = [*task_of(self.model).outputs] * bool(self.args.logit_weight)
@@ -123,6 +123,12 @@ class TaughtTrainer(Trainer):
                 )
             labels = inputs.get("labels")
             if labels is not None and labels.is_floating_point() and labels.isnan().any():
+                if type(self).compute_loss is not Trainer.compute_loss:
+                    raise ValueError(
+                        f"A batch has rows without a label, for which {type(self).__name__}.compute_loss would be "
+                        "called with NaN. Possible is a compute_loss_func, which gets the rows that have one. Give "
+                        "that, or leave the other rows out."
+                    )
                 outputs: Any = complete(model(**without_labels(inputs), **wanted), *needed)
                 return loss_of_labelled_rows(outputs, labels, self.model.config, self.compute_loss_func), outputs
             loss, answer = self.compute_loss(model, {**inputs, **wanted}, return_outputs=True)

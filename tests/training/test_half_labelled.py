@@ -34,7 +34,12 @@ def without_keys(labels):
 
 
 def label_losses(
-    tmp_path, config, labels, as_rows=lambda labels: Dataset.from_dict({"input_ids": IDS, "labels": labels}), **given
+    tmp_path,
+    config,
+    labels,
+    as_rows=lambda labels: Dataset.from_dict({"input_ids": IDS, "labels": labels}),
+    trainer_class=DynaBertTrainer,
+    **given,
 ):
     """The loss on labels of each size in the one step of a training."""
     model = make_model(stock={**config, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0})
@@ -43,7 +48,7 @@ def label_losses(
         report_to="none", use_cpu=True, disable_tqdm=True, save_strategy="no", learning_rate=0.0, **given,
     )  # fmt: skip
     rows = as_rows(labels)
-    trainer = DynaBertTrainer(model, copy.deepcopy(model), args, train_dataset=rows)
+    trainer = trainer_class(model, copy.deepcopy(model), args, train_dataset=rows)
     trainer.train()
     return model, trainer.state.log_history[0]
 
@@ -62,6 +67,24 @@ def test_the_loss_on_labels_is_the_mean_over_the_rows_that_have_one(tmp_path, ki
         "value": lambda: functional.mse_loss(logits[:, 0], true),
         "labels": lambda: functional.binary_cross_entropy_with_logits(logits, true),
     }[kind]()
+    assert logged["w1-d1_label_loss"] == pytest.approx(by_hand.item(), rel=1e-5)
+
+
+class WithOwnLoss(DynaBertTrainer):
+    def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
+        labels = inputs.pop("labels")
+        outputs = model(**inputs)
+        loss = functional.l1_loss(outputs.logits[:, 0], labels)
+        return (loss, outputs) if return_outputs else loss
+
+
+def test_a_loss_of_ones_own_is_not_replaced_where_values_are_missing(tmp_path):
+    config, labels = KINDS["value"]
+    with pytest.raises(ValueError, match=r"WithOwnLoss\.compute_loss would be called with NaN.*compute_loss_func"):
+        label_losses(tmp_path, config, labels, trainer_class=WithOwnLoss)
+    model, logged = label_losses(tmp_path, config, [0.5, 2.0, -1.0, 0.0], trainer_class=WithOwnLoss)
+    with torch.no_grad():
+        by_hand = functional.l1_loss(model(input_ids=torch.tensor(IDS)).logits[:, 0], torch.tensor([0.5, 2, -1, 0]))
     assert logged["w1-d1_label_loss"] == pytest.approx(by_hand.item(), rel=1e-5)
 
 
