@@ -218,6 +218,7 @@ class DynaBertTrainingArguments(TrainingArguments):
         for each in fields(self):  # transformers takes an unknown order of the data for a random one
             if "choices" in each.metadata and getattr(self, each.name) is not None:
                 check_one_of(each.name, getattr(self, each.name), list(each.metadata["choices"]))
+        self.has_own_hidden_weight = self.hidden_weight is not None
         if self.hidden_weight is None:
             self.hidden_weight = HIDDEN_WEIGHTS[self.stage]
         for name in ("logit_weight", "hidden_weight", "label_weight", "similarity_weight"):

@@ -18,7 +18,7 @@ from transformers import PreTrainedConfig, TrainingArguments
 
 from ..data.columns import column_names
 from ..messages import get_logger
-from .arguments import HIDDEN_WEIGHTS, DynaBertTrainingArguments, uses_fsdp
+from .arguments import DynaBertTrainingArguments, uses_fsdp
 from .distillation import STAGES
 
 logger = get_logger(__name__)
@@ -201,8 +201,8 @@ def given_arguments(args: TrainingArguments | None, single: Mapping[str, Any]) -
         )
     prepared = {} if args is None else {each.name: getattr(args, each.name) for each in fields(args) if each.init}
     if isinstance(args, DynaBertTrainingArguments):
-        if args.hidden_weight == HIDDEN_WEIGHTS[args.stage]:
-            del prepared["hidden_weight"]  # each stage has its own
+        if not args.has_own_hidden_weight:
+            del prepared["hidden_weight"]  # each stage has the paper's
         if args.teacher_width == "same":
             del prepared["teacher_width"]  # the default, which one stage alone cannot have
     merged = {name: copy.deepcopy(value) for name, value in _over(prepared, single).items() if name in ARGUMENTS}

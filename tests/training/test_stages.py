@@ -130,6 +130,13 @@ def test_stock_arguments_leave_what_they_do_not_know_to_the_recipe(tmp_path):
     assert not stage.folder.exists()
 
 
+def test_a_weight_of_hidden_states_that_was_given_holds_though_it_is_the_papers_of_another_stage(tmp_path):
+    for args, weight in (({"hidden_weight": 0.1}, 0.1), ({}, 1.0), ({"stage": "depth", "hidden_weight": 1.0}, 1.0)):
+        given = given_arguments(DynaBertTrainingArguments(str(tmp_path), use_cpu=True, **args), {})[0]
+        [stage] = make_stages(("depth",), folder=tmp_path, config=BertConfig(), given=given, own={})
+        assert stage.arguments.hidden_weight == weight
+
+
 @pytest.mark.parametrize(("told", "greater_is_better"), [({}, True), ({"greater_is_better": False}, False)])
 def test_another_metric_than_that_of_prepared_arguments_has_its_own_direction(tmp_path, told, greater_is_better):
     best = {"load_best_model_at_end": True, "eval_strategy": "epoch", "save_strategy": "epoch"}
