@@ -254,8 +254,8 @@ def _last_evaluation(state: Any, same_rows_since: Mapping[str, int], *, is_best_
     """
     history = state.log_history
     begins_after = max((number + 1 for number, entry in enumerate(history) if "train_runtime" in entry), default=0)
-    best = state.best_global_step if is_best_loaded and state.best_model_checkpoint is not None else None
-    while_training = state.global_step if best is None else best
+    best = state.best_model_checkpoint if is_best_loaded else None  # which a later evaluation may have been better than
+    while_training = state.global_step if best is None else int(Path(best).name.rpartition("-")[2])
     found: dict[str, Any] = {}
     for number, entry in reversed(list(enumerate(history))):
         step = state.global_step if number >= begins_after else while_training

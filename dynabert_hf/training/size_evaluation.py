@@ -222,7 +222,14 @@ class SizeEvaluation(OrderedEvaluation):
             return
         known = ["loss"] if self.compute_metrics is None else None
         sizes = [size_name(size) for size in self.evaluated_sizes]
-        check_asked(self.args.metric_for_best_model, sets=self.evaluation_sets, sizes=sizes, known=known)
+        args = self.args
+        check_asked(args.metric_for_best_model, sets=self.evaluation_sets, sizes=sizes, known=known)
+        if args.load_best_model_at_end and args.save_strategy == "steps" and args.save_steps != args.eval_steps:
+            logger.warning(
+                f"With load_best_model_at_end, save_steps={args.save_steps:g} leaves out evaluations of "
+                f"eval_steps={args.eval_steps:g}. If the best of them is not saved, the end has the best that was, or "
+                f"the last weights. Give save_steps={args.eval_steps:g}, or save_strategy='best'."
+            )
 
     @property
     def evaluated_sizes(self) -> tuple[AnySize, ...]:

@@ -345,6 +345,7 @@ def test_card_of_a_training_without_evaluation_has_costs_only(tmp_path):
         ([(1, 0.1), (2, 0.2), "end"], False, 0.2),
         ([(1, 0.1), "end"], False, None),  # the weights moved on after the evaluation
         ([(1, 0.1), (2, 0.2), "end"], True, 0.1),  # the best weights are those of step 1
+        ([(1, 0.1), (1.5, 0.4), (2, 0.2), "end"], True, 0.1),  # a better one was not saved
         ([(1, 0.1), (2, 0.2), "end", (2, 0.3)], True, 0.3),  # measured once more, after the best were loaded
         ([(1, 0.1), "end", (1, 0.3), (2, 0.2)], False, 0.2),  # trained twice, in the middle of the second
         ([(1, 0.1), (1, 0.15), "end", (1, 0.3)], False, None),
@@ -356,7 +357,8 @@ def test_card_of_a_training_knows_which_weights_were_measured(log, is_best_loade
         {"train_runtime": 1.0, "step": 2} if entry == "end" else {"eval_w1-d1_accuracy": entry[1], "step": entry[0]}
         for entry in log
     ]
-    state = SimpleNamespace(log_history=history, global_step=2, best_global_step=1, best_model_checkpoint="checkpoint")
+    best = max(entry[0] for entry in log if entry != "end" and entry[0] < 2)
+    state = SimpleNamespace(log_history=history, global_step=2, best_global_step=best, best_model_checkpoint="x/checkpoint-1")
     args = DynaBertTrainingArguments("unused", stage="finetune", use_cpu=True)
     args.load_best_model_at_end = is_best_loaded
     facts = ModelCardFacts.from_training(model, args, state)

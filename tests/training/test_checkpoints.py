@@ -364,6 +364,20 @@ def stop_in_the_sixth_step(folder):
     assert sorted(path.name for path in folder.glob("checkpoint-*")) == ["checkpoint-2", "checkpoint-4"]
 
 
+def test_metrics_are_of_the_checkpoint_that_is_loaded_where_a_better_evaluation_was_not_saved(tmp_path, caplog):
+    scores = {1: 0.5, 2: 0.6, 3: 0.9, 4: 0.7}
+    trainer = stepwise_trainer(
+        tmp_path,
+        compute_metrics=lambda prediction: {"score": scores[trainer.state.global_step]},
+        **{**WITH_THE_BEST, "max_steps": 4, "eval_steps": 1, "save_steps": 2},
+    )
+    assert "save_steps=2 leaves out evaluations of eval_steps=1" in caplog.text
+    trainer.train()
+    kept = load_file(tmp_path / "checkpoint-2" / "model.safetensors")
+    assert all(torch.equal(trainer.model.state_dict()[name], weight) for name, weight in kept.items())
+    assert {own["score"] for own in trainer.model.config.metrics.values()} == {0.6}
+
+
 @pytest.mark.parametrize("how", ["copied", "named from another folder", "resumed by its whole path"])
 def test_the_best_checkpoint_is_found_where_the_run_lies_now(tmp_path, monkeypatch, how):
     at_first = tmp_path / "first"
