@@ -10,7 +10,7 @@ import math
 import os
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from zipfile import is_zipfile
@@ -143,21 +143,19 @@ def _layer_pattern(config: Any) -> re.Pattern[str]:
     return re.compile(rf"(?:^|(?<=\.)){re.escape(config.anatomy.layers)}\.(\d+)\.(.+)")
 
 
-def check_shapes(
-    config: Any, expected: Mapping[str, Sequence[int]], shapes: Mapping[str, Sequence[int]], *, prefix: str
-) -> None:
+def check_shapes(config: Any, base: nn.Module, tensors: Iterable[tuple[str, Any, tuple[int, ...]]]) -> None:
     """Compare the sizes of the encoder that the configuration promises with those that the files announce.
 
     Args:
         config: The configuration.
-        expected: Shape of each tensor of the base model that it describes.
-        shapes: Shape of each tensor in the files.
-        prefix: What the names of a model with a head begin with.
+        base: The base model that it describes.
+        tensors: From `open_tensors`.
 
     Raises:
         RuntimeError: If the files hold another size than the configuration says.
     """
-    found = {_plain_name(name, prefix): tuple(shape) for name, shape in shapes.items()}
+    found = {_plain_name(name, str(base.base_model_prefix)): shape for name, _, shape in tensors}
+    expected = {name: tuple(tensor.shape) for name, tensor in base.state_dict().items()}
     find = _layer_pattern(config).match
     numbers, promised = ({match[1] for match in map(find, names) if match} for names in (found, expected))
     if not numbers:
@@ -168,10 +166,10 @@ def check_shapes(
         )
     for name, size in expected.items():
         given = found.get(name)
-        if given != tuple(size) and not (given is None and not name.startswith(f"{config.anatomy.layers}.")):
+        if given != size and not (given is None and not name.startswith(f"{config.anatomy.layers}.")):
             holds = "does not hold it" if given is None else f"holds it as {given}"
             raise RuntimeError(
-                f"The configuration says that {name} is of size {tuple(size)}, the checkpoint {holds}. {_ADVICE}"
+                f"The configuration says that {name} is of size {size}, the checkpoint {holds}. {_ADVICE}"
             )
 
 

@@ -286,8 +286,7 @@ class ElasticConfigMixin(_Config):
         return layers
 
     def _layers_of(self, size: Size) -> tuple[LayerShape, ...]:
-        value = as_size(size)
-        return self._by_rule(value) if isinstance(value, SubNetwork) else value
+        return self._by_rule(value) if isinstance(value := as_size(size), SubNetwork) else value
 
     def _kept_at(self, depth: float) -> Sequence[int] | None:
         """The layers that a depth keeps, where not those of the depth rule."""

@@ -57,8 +57,7 @@ class ElasticModelMixin(_Model):
         cls.backbone_class = cls.__mro__[cls.__mro__.index(ElasticModelMixin) + 1]
 
     def __init__(self, config: ElasticConfigMixin, *args: Any, only_active: bool = False, **kwargs: Any):
-        fields = take_fields(kwargs)  # given beside a configuration
-        if fields or not isinstance(config, self.config_class):
+        if (fields := take_fields(kwargs)) or not isinstance(config, self.config_class):  # given beside a configuration
             config = self.config_class.from_backbone(config, **fields)
         config = copy.deepcopy(config)  # the active size is the model's own, never shared through a configuration
         _check_architecture(config)
@@ -264,13 +263,17 @@ class ElasticModelMixin(_Model):
                 if quantizer is not None or in_files.stored_layers != config.stored_layers:
                     with torch.device("meta"):
                         base = type(base)(in_files, **pooler_of(base))
-                expected = {name: tensor.shape for name, tensor in base.state_dict().items()}
-                shapes = {name: shape for name, _, shape in tensors}
-                check_shapes(config, expected, shapes, prefix=model.base_model_prefix)
+                check_shapes(config, base, tensors)
             if in_files.stored_layers != config.stored_layers:
                 state_dict = active_parts(config, tensors, stored=in_files.stored_layers, kept=config.stored_layers)
                 checkpoint_files = None  # weights that go to disk would be read from there, under other names
         info = PreTrainedModel._load_pretrained_model(model, state_dict, checkpoint_files, load_config, *args, **kwargs)
+        is_moved = config.stored_layers[-1].index >= len(config.stored_layers)  # a layer has another number than before
+        if kwargs and is_moved and any(f"{config.anatomy.layers}." in name for name in info[0].unexpected_keys):
+            raise SubNetworkError(
+                "The adapter has weights of layers that were cut, and the others would get weights of another layer. "
+                "Load it into the whole model, merge_and_unload() it there, and extract the size from that."
+            )
         if quantizer is None:
             check_finite(model)
         return info

@@ -12,7 +12,14 @@ from helpers.adapters import add_adapter
 from helpers.backbones import make_backbone, make_stock, masked
 from helpers.tiny import make_batch, make_model
 from torch.nn.utils import parametrize
-from transformers import AutoTokenizer, BertTokenizer, Trainer, TrainingArguments, pipeline
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertTokenizer,
+    Trainer,
+    TrainingArguments,
+    pipeline,
+)
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from dynabert_hf import DynaBertForSequenceClassification, DynaBertModel, Importance, SubNetworkError, rewire
@@ -181,6 +188,33 @@ def test_lora_is_merged_before_weights_are_copied_or_reordered(with_lora):
         rewire(elastic, importance)
     with pytest.raises(TypeError, match="neither an elastic model nor a stock one"):
         rewire(with_lora, importance)
+
+
+def test_an_adapter_of_all_layers_is_refused_where_layers_have_other_numbers(with_lora, tmp_path):
+    """It gave the second layer that was left the weights for the second of all, without a word."""
+    elastic = with_lora.get_base_model()
+    make_model().save_pretrained(tmp_path / "model")
+    with_lora.peft_config["default"].base_model_name_or_path = str(tmp_path / "model")
+    with_lora.save_pretrained(tmp_path / "adapter")
+    elastic.set_active(depth=0.5)
+    half, load = run(with_lora), AutoModelForSequenceClassification.from_pretrained
+    assert torch.equal(run(load(tmp_path / "adapter", active_depth=0.5)), half)
+    with pytest.raises(SubNetworkError, match=r"layers that were cut, .* merge_and_unload\(\) it there, and extract"):
+        load(tmp_path / "adapter", active_depth=0.5, only_active=True)
+    small = load(tmp_path / "model", active_depth=0.5, only_active=True)
+    with pytest.raises(SubNetworkError, match="layers that were cut"):
+        small.load_adapter(str(tmp_path / "adapter"))
+
+
+@pytest.mark.parametrize("kept", [[0, 1, 2], [0, 2, 4]])
+def test_an_adapter_of_the_layers_that_are_left_is_loaded(kept, tmp_path):
+    small = make_model(kept_layers={"0.5": kept}).extract(depth=0.5)
+    small.save_pretrained(tmp_path / "model")
+    add_adapter(small, target_modules=["query", "value"], init_lora_weights=False)
+    small.save_pretrained(tmp_path / "adapter")
+    again = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")
+    again.load_adapter(str(tmp_path / "adapter"))
+    assert torch.equal(run(again), run(small))
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # said to peft
