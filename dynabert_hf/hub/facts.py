@@ -11,6 +11,7 @@ from typing import Any
 from huggingface_hub import ModelCard, ModelCardData
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
+from yaml import YAMLError
 
 from ..families import check_elastic, elastic_class_name, sizes_of, with_others
 from ..model.configuration import REFERENCES
@@ -270,23 +271,26 @@ def public_name(name: str | None) -> str | None:
     """The id on the Hub of a model; of one in a folder that of its origin, if its card or configuration tells."""
     if not name or is_hub_id(name):
         return name or None
-    config, named = Path(name) / "config.json", list[Any]()
-    told = card_data(name).base_model
-    named += [told] if isinstance(told, str) else told or []
+    config, told = Path(name) / "config.json", card_data(name).base_model
+    named = list(told) if isinstance(told, list) else [told]
     if config.is_file():
         named.append(json.loads(config.read_text(encoding="utf-8")).get("_name_or_path"))
     return next((each for each in named if is_hub_id(each)), None)
 
 
 def card_data(folder: str | Path) -> Any:
-    """What the card in a folder tells the Hub; empty where there is no card."""
+    """What the card in a folder tells the Hub; empty where there is no card, or none that the Hub could read."""
     path = Path(folder) / "README.md"
-    is_card = path.is_file() and path.read_text(encoding="utf-8").startswith("---\n")
-    return ModelCard.load(path).data if is_card else ModelCardData()
+    try:
+        is_card = path.is_file() and path.read_text(encoding="utf-8").startswith("---\n")
+        return ModelCard.load(path, ignore_metadata_errors=True).data if is_card else ModelCardData()
+    except (TypeError, ValueError, YAMLError):  # of a page that somebody wrote: no reason to lose what was trained
+        return ModelCardData()
 
 
-def is_hub_id(name: str | None) -> bool:
-    if not name or Path(name).exists() or name.count("/") > 1:
+def is_hub_id(name: Any) -> bool:
+    """Whether this may be the id of a model on the Hub, and is no path here."""
+    if not isinstance(name, str) or not name or Path(name).exists() or name.count("/") > 1:
         return False
     try:
         validate_repo_id(name)

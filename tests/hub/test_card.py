@@ -124,6 +124,23 @@ def test_of_a_folder_the_model_that_it_came_from_is_named(tmp_path):
         assert str(tmp_path) not in str(card)
 
 
+@pytest.mark.parametrize(
+    "page",
+    [
+        "title: a: b",
+        "a text",
+        "base_model: 5",
+        "base_model: [5]",
+        "model-index:\n- name: x\n  results:\n  - task:\n      type: text-classification",
+        "eval_results: 4",
+    ],
+)
+def test_a_page_that_the_hub_could_not_read_names_no_model(page, tmp_path):
+    """It lay beside the model that training began with, and ended the training before its result was written."""
+    (tmp_path / "README.md").write_text(f"---\n{page}\n---\n# Mine\n")
+    assert render_model_card(make_facts(make_model(), base_model=str(tmp_path))).data.base_model is None
+
+
 def test_card_has_the_metadata_that_the_hub_reads(tmp_path, head):
     model = make_model(head=head, stock={"num_labels": 2})
     card = ModelCard.load(write_model_card(tmp_path, make_facts(model, base_model="google-bert/bert-base-uncased")))
