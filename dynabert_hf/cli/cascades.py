@@ -61,7 +61,7 @@ def choose_cascade(arguments: Namespace, console: Console) -> int:
     if config_file is not None:
         store_temperatures(config_file, temperatures)
     chosen: Any = answer.choice
-    note = precision_note(metric, setting)
+    note = precision_note(metric, records[0].setting, model.config)
     if arguments.json:
         rows = [_row(one) for one in records]
         told = {"reason": answer.reason, "choice": chosen and _row(chosen), "temperatures": temperatures, "note": note}

@@ -59,7 +59,7 @@ def recommend_size(arguments: Namespace, console: Console) -> int:
     told: dict[str, Any] = {"metric": metric, "greater_is_better": greater_is_better}
     answer = recommend(records, **budgets, max_drop=drop, reference=best, **told)
     one = costs.records[0]
-    notes = (precision_note(f"stored {metric}", one.setting), _rows_note(model.config, metric))
+    notes = (precision_note(f"stored {metric}", one.setting, model.config), _rows_note(model.config, metric))
     note = " ".join(filter(None, notes)) or None
     cost = next(iter(budgets), "flops" if one.latency_ms is None else "latency_ms")
     teacher, title = _reference(model.config, metric, arguments.model)

@@ -45,7 +45,7 @@ def search(arguments: Namespace, console: Console) -> None:
         seed=arguments.seed,
         **setting,
     )
-    note = precision_note(next(iter(result.found[0].metrics)), setting)
+    note = precision_note(next(iter(result.found[0].metrics)), setting, model.config)
     if config_file is not None:
         store_sizes(config_file, [one.name for one in result.found])
         store_metrics(config_file, result.metrics, rows_in_words(len(text), Path(arguments.file).name))

@@ -108,13 +108,17 @@ def print_answer(
         console.print(f"{nearest}: --size {nearest.name}", soft_wrap=True)
 
 
-def precision_note(metric: str, setting: Mapping[str, Any]) -> str | None:
-    """What to know where a size is chosen by costs in another number format than the metric was measured in."""
-    dtype = setting.get("dtype", "float32")
-    if dtype == "float32":
+def precision_note(metric: str, setting: Mapping[str, Any], config: Any) -> str | None:
+    """What to know where a size is chosen by costs in another number format than the metric was measured in.
+
+    That is the one that the weights of the model are saved in.
+    """
+    own = str(config.dtype or "float32").removeprefix("torch.")
+    dtype = setting.get("dtype", own)  # counts are of any
+    if dtype == own:
         return None
     see = "; see `dynabert export --int8`" if dtype == "int8" else ""
-    return f"The {metric} was measured in float32; in {dtype} it may differ{see}."
+    return f"The {metric} was measured in {own}; in {dtype} it may differ{see}."
 
 
 def answer_as_json(answer: Recommendation, *, metric: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """`dynabert cascade` on a tiny model: what it chooses is what the package chooses, and bad input is refused."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from transformers import AutoConfig
 
 from dynabert_cli import main
 from dynabert_hf import Cascade, LabelledText, count_flops, measure_cascade, recommend
+from dynabert_hf.sizes.evaluation import store_metrics
 from dynabert_hf.sizes.tables import quantity
 
 SIZES = ("w0.25-d0.5", "w0.75-d1")
@@ -55,6 +57,28 @@ def test_times_of_another_number_format_come_with_a_word_on_the_metric(folder, c
     for dtype, expected in (("bfloat16", note), ("float32", None)):
         assert run(folder, *command, "--dtype", dtype, "--json") == 0
         assert json.loads(capsys.readouterr().out)["note"] == expected
+
+
+def test_a_metric_is_of_the_number_format_that_the_model_is_saved_in(folder, tmp_path, capsys):
+    model = make_review_model().bfloat16()
+    model.save_pretrained(tmp_path / "model")
+    make_tokenizer(REVIEW_WORDS).save_pretrained(tmp_path / "model")
+    shutil.copy(folder / "dev.csv", tmp_path)
+    text = LabelledText.from_file(tmp_path / "dev.csv", model, make_tokenizer(REVIEW_WORDS))
+    with model.subnetwork(SIZES[1]):
+        accuracy = text.evaluate(model)["accuracy"]
+    note = "The accuracy was measured in bfloat16; in float32 it may differ."
+    command = ["--latency-ms", "1000", "--rounds", "1", "--sequence-length", "8", "--json"]
+    for dtype, expected in (([], note), (["--dtype", "bfloat16"], None)):
+        assert run(tmp_path, *command, *dtype) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert told["note"] == expected
+        assert told["thresholds"][-1]["accuracy"] == accuracy
+    assert run(tmp_path, "--flops", "1e9", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["note"] is None
+    store_metrics(tmp_path / "model" / "config.json", {SIZES[1]: {"accuracy": accuracy}}, "16 rows of dev.csv")
+    assert main(["recommend", str(tmp_path / "model"), *command[:-2], "8", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["note"] == note.replace("accuracy", "stored accuracy")
 
 
 def test_a_threshold_comes_with_the_temperatures_that_it_was_measured_at(folder, capsys):
