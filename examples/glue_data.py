@@ -67,7 +67,7 @@ def load_task(task, *, dataset=None, config=None, **kwargs):
     return Splits(with_labels(splits, labels, column="label"), labels, evaluations, tests)
 
 
-def load_free_form(raw, *, text_columns, label_column, regression):
+def load_free_form(raw, *, text_columns, label_column, regression, train=None):
     """Data whose columns and labels are to be found out.
 
     Args:
@@ -75,8 +75,9 @@ def load_free_form(raw, *, text_columns, label_column, regression):
         text_columns: Columns of the text or the pair of texts; None: those of usual names, else all with text.
         label_column: Column of the label.
         regression: Whether labels are values; None: as the column's type says.
+        train: The rows that tell columns and labels; None: those of the split train.
     """
-    train = raw["train"]
+    train = raw["train"] if train is None else train
     tests = ("test",) if "test" in raw else ()
     if label_column not in train.column_names:
         raise InputError(

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from datasets import DatasetDict, load_dataset, load_from_disk
+from datasets import DatasetDict, concatenate_datasets, load_dataset, load_from_disk
 from datasets.exceptions import DatasetGenerationError
 
 from dynabert_hf.data.columns import drawn_rows
@@ -100,6 +100,12 @@ def held_back(splits, data_args, seed):
     held = set(drawn_rows(train, count, seed, label=getattr(data_args, "label_column_name", None)))
     parts = {"train": train.select([row for row in range(len(train)) if row not in held])}
     return DatasetDict({**splits, **parts, "validation": train.select(sorted(held))})
+
+
+def all_training_rows(splits, data_args):
+    """The rows to train on, with those that were held back from them: which labels there are, all of them tell."""
+    is_held_back = data_args.validation_split_percentage is not None
+    return concatenate_datasets([splits["train"], splits["validation"]]) if is_held_back else splits["train"]
 
 
 def load_named(source, config, *, option="--dataset_name", **kwargs):

@@ -26,7 +26,7 @@ from glue_arguments import GlueArguments
 from glue_data import load_free_form, load_task
 from glue_labels import align_labels, load_classifier, load_teacher
 from recipe_arguments import parse_arguments
-from recipe_data import InputError, length_for, load_splits, row_numbers, shortened
+from recipe_data import InputError, all_training_rows, length_for, load_splits, row_numbers, shortened
 from recipe_job import Job, in_a_cell, run_script, write_predictions
 from recipe_training import load_tokenizer
 from transformers import DataCollatorWithPadding, default_data_collator
@@ -96,11 +96,13 @@ def load_data(data_args, seed, **download):
     if data_args.task_name:
         config = data_args.dataset_config_name
         return load_task(data_args.task_name, dataset=data_args.dataset_name, config=config, **download)
+    raw = load_splits(data_args, seed=seed, **download)
     data = load_free_form(
-        load_splits(data_args, seed=seed, **download),
+        raw,
         text_columns=data_args.text_column_names,
         label_column=data_args.label_column_name,
         regression=data_args.do_regression,
+        train=all_training_rows(raw, data_args),
     )
     if data.has_several and data_args.metric_name:
         raise InputError(

@@ -24,7 +24,7 @@ from datasets import ClassLabel, Dataset, DatasetDict
 from glue_data import warn_of_places
 from glue_labels import told_names
 from recipe_arguments import SourceArguments, parse_arguments
-from recipe_data import InputError, Splits, length_for, load_splits, row_numbers, shortened
+from recipe_data import InputError, Splits, all_training_rows, length_for, load_splits, row_numbers, shortened
 from recipe_job import Job, in_a_cell, run_script, write_predictions
 from recipe_training import load_model, load_tokenizer
 from transformers import AutoModelForTokenClassification
@@ -63,7 +63,7 @@ def prepare(data_args, model_args, training_args, given):
         read = partial(read_words, cache_dir=model_args.cache_dir)
         raw = load_splits(data_args, seed=training_args.seed, read=read, **model_args.download)
     columns = columns_of(raw["train"], data_args)
-    labels = tags_of(raw["train"], columns.labels)
+    labels = tags_of(all_training_rows(raw, data_args), columns.labels)
 
     def load_tagger(name, *, new_head=False, **kwargs):
         told = told_names(name, labels, model_args, new_head=new_head, revision=kwargs.get("revision", "main"))

@@ -5,6 +5,7 @@ import json
 from decimal import Decimal
 from types import SimpleNamespace
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -133,6 +134,26 @@ def test_rows_that_are_held_back_have_their_share_of_every_class(tmp_path):
         data = load_data(arguments, seed, cache_dir=str(tmp_path / "cache"))
         assert data.labels == ("pay", "refund")
         assert {split: sum(part["label"]) for split, part in data.splits.items()} == {"train": 18, "validation": 2}
+
+
+def test_a_label_all_rows_of_which_are_held_back_is_one_of_the_labels(tmp_path):
+    """Of twelve classes of one row each, some are held back whatever the seed is."""
+    names = [*["pay"] * 20, *["refund"] * 20, *(f"rare {number}" for number in range(10, 22))]
+    for kind in (str, lambda name: [name]):
+        rows = [{"text": f"w{row}", "label": kind(name)} for row, name in enumerate(names)]
+        Dataset.from_list(rows).to_parquet(tmp_path / "train.parquet")
+        arguments = GlueArguments(train_file=str(tmp_path / "train.parquet"), validation_split_percentage=25)
+        data = load_data(arguments, 0, cache_dir=str(tmp_path / kind("cache")[0]))
+        assert data.labels == tuple(sorted(set(names)))
+        own = {split: np.asarray(part["label"][:]) for split, part in data.splits.items()}
+        own = {split: labels.argmax(-1) if labels.ndim == 2 else labels for split, labels in own.items()}
+        told = {
+            text: data.labels[label]
+            for split, part in data.splits.items()
+            for text, label in zip(part["text"], own[split], strict=True)
+        }
+        assert told == {f"w{row}": name for row, name in enumerate(names)}
+        assert set(own["validation"]) - set(own["train"])
 
 
 @pytest.mark.parametrize(("train", "is_said"), [(["good", "bad"], True), ([1, 0], False)])

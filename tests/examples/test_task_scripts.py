@@ -100,6 +100,20 @@ def test_a_tagger_learns_its_own_tags_of_which_data_may_lack_some(tmp_path, conf
     assert row[1:-1] == [NAMED["label2id"][tag] for tag in tags]
 
 
+def test_a_tag_all_words_of_which_are_held_back_is_one_of_the_tags(tmp_path):
+    """Every sentence has a tag of its own, so those that are held back have tags that no other has."""
+    tags = [f"B-{number}" for number in range(10, 18)]
+    (tmp_path / "train.conll").write_text("\n\n".join(f"film {tag}" for tag in tags))
+    command = ["--train_file", str(tmp_path / "train.conll"), "--output_dir", str(tmp_path / "out")]
+    command += ["--model_name_or_path", save_model(tmp_path / "model", "Model"), "--finetune_teacher"]
+    command += ["--validation_split_percentage", "25"]
+    job, model = run_ner.prepare(*run_ner.parse_arguments(command, run_ner.TaggingArguments, usage="", description=""))
+    assert list(model.config.id2label.values()) == tags
+    labels = {split: [row[1] for row in part["labels"]] for split, part in job.data.splits.items()}
+    assert {split: len(own) for split, own in labels.items()} == {"train": 6, "validation": 2}
+    assert sorted(labels["train"] + labels["validation"]) == list(range(8))
+
+
 def test_words_that_do_not_count_make_no_tag(tmp_path):
     (tmp_path / "train.jsonl").write_text(json.dumps({"tokens": ["a", "film", "of"], "ner_tags": [0, -100, 3]}))
     command = ["--train_file", str(tmp_path / "train.jsonl"), "--do_train", "--output_dir", str(tmp_path / "out")]
