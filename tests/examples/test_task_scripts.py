@@ -13,10 +13,11 @@ import run_mlm
 import run_ner
 import run_qa
 import transformers
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 from helpers.glue_tasks import WORDS
 from helpers.tiny import BACKBONE_CONFIGS, TINY
 from recipe_data import InputError, numbered
+from recipe_job import check_splits
 from transformers import AutoModelForTokenClassification, AutoTokenizer, BertTokenizer
 
 from dynabert_hf.data.questions import Questions, read_questions
@@ -112,6 +113,19 @@ def test_a_tag_all_words_of_which_are_held_back_is_one_of_the_tags(tmp_path):
     labels = {split: [row[1] for row in part["labels"]] for split, part in job.data.splits.items()}
     assert {split: len(own) for split, own in labels.items()} == {"train": 6, "validation": 2}
     assert sorted(labels["train"] + labels["validation"]) == list(range(8))
+
+
+@pytest.mark.parametrize("hidden", [None, [], [-1, -1]])
+def test_a_test_split_whose_tags_are_hidden_is_predicted_and_not_scored(tmp_path, hidden):
+    train = Dataset.from_list([{"tokens": ["a", "film"], "tags": [0, 1]}] * 4)
+    test = Dataset.from_list([{"tokens": ["a", "film"], "tags": hidden}] * 2, features=train.features)
+    DatasetDict(train=train, validation=train, test=test).save_to_disk(tmp_path / "data")
+    command = ["--dataset_name", str(tmp_path / "data"), "--do_train", "--do_predict", "--finetune_teacher"]
+    command += ["--model_name_or_path", save_model(tmp_path / "model", "Model"), "--output_dir", str(tmp_path / "out")]
+    job, model = run_ner.prepare(*run_ner.parse_arguments(command, run_ner.TaggingArguments, usage="", description=""))
+    check_splits(job, model)
+    assert "labels" not in job.data.splits["test"].column_names
+    assert job.data.splits["validation"][0]["labels"] == [-100, 0, 1, -100]
 
 
 def test_words_that_do_not_count_make_no_tag(tmp_path):
