@@ -15,7 +15,7 @@ from transformers import EvalPrediction
 
 from ..task_metrics import whole_arrays
 from .answers import answer_scores
-from .columns import is_missing, short, unformatted
+from .columns import as_plain, is_missing, short, unformatted
 from .spans import answer_span, best_spans, span_probability, token_places, trimmed
 from .text_files import read_rows
 
@@ -330,10 +330,11 @@ def _place(text: Any, start: Any, context: str) -> int:
 
 
 def _pairs(given: Any, start: Any) -> list[tuple[Any, Any]]:
+    given = as_plain(given)
     if given == "":
         return []
     if isinstance(given, Mapping):
-        texts, starts = given.get("text"), given.get("answer_start")
+        texts, starts = (as_plain(given.get(name)) for name in ("text", "answer_start"))
         texts = [texts] if isinstance(texts, str) else list(texts or [])
         starts = [starts] if isinstance(starts, int) else list(starts or [None] * len(texts))
         return list(zip(texts, [*starts, *[None] * len(texts)], strict=False))

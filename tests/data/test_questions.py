@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from datasets import Dataset
@@ -68,6 +69,16 @@ def test_windows_that_share_less_than_nothing_are_refused(tokenizer):
 @pytest.mark.parametrize("form", ["numpy", "torch"])
 def test_questions_are_read_alike_in_every_format_of_a_data_set(tokenizer, form):
     assert cut(tokenizer, Dataset.from_list(ROWS).with_format(form)).windows == cut(tokenizer).windows
+
+
+def test_answers_of_a_list_of_rows_may_be_arrays_as_pandas_reads_them_from_parquet(tokenizer, tmp_path):
+    rows = [*ROWS, {**ROWS[0], "answers": {"text": ["w1", "w7 w8"], "answer_start": [0, 18]}}]
+    Dataset.from_list(rows).to_parquet(tmp_path / "rows.parquet")
+    read = pd.read_parquet(tmp_path / "rows.parquet").to_dict("records")
+    as_list = [{**row, "answers": np.array(row["answers"]["text"], dtype=object)} for row in rows]
+    for own in (read, as_list):
+        assert cut(tokenizer, own).answers == (("w7 w8",), (), ("w1", "w7 w8"))
+        assert cut(tokenizer, own).windows == cut(tokenizer, rows).windows
 
 
 def test_the_best_span_over_all_windows_is_the_answer_whatever_padding_says(tokenizer):
