@@ -36,6 +36,7 @@ def table_of(
         width: Columns of the terminal.
         may_go: Keys of columns that are left out where they do not fit, the last first; a line below says so.
     """
+    width -= 1  # rich before 14.3 counts a space after the last column, and cuts its numbers to make room
     rows, last = _rounded([*rows, *last], len(rows))
     names = list(dict.fromkeys(name for row in rows for name in row))
     widths = {name: _least_width(name, [row.get(name, "") for row in [*rows, *last]]) for name in names}
