@@ -49,7 +49,7 @@ def _layer_shapes(layers: Sequence[dict[str, int]]) -> tuple[LayerShape, ...]:
         return tuple(LayerShape(**layer) for layer in layers)
     except TypeError as error:
         raise SubNetworkError(
-            f"{list(layers)!r} does not describe layers. Possible is a list with an entry like "
+            f"{layers!r} does not describe layers. Possible is a list with an entry like "
             "{'index': 0, 'heads': 12, 'neurons': 3072} for each layer."
         ) from error
 

@@ -101,6 +101,7 @@ def test_layers_to_keep_are_found_for_every_depth(key, tmp_path):
         ({"metrics": "bad"}, "metrics='bad' is not possible. Give metrics by size, such as {'w1-d1': {'f1': 0.9}}"),
         ({"metrics": {"w1-d1": 0.9}}, "metrics={'w1-d1': 0.9} is not possible. Give metrics by size"),
         ({"active_width": 2}, "width=2 is not a multiplier"),
+        ({"active_layers": 3}, r"^3 does not describe layers\. Possible is a list"),
     ],
 )
 def test_an_impossible_field_is_refused(field, message):
