@@ -17,6 +17,7 @@ from ..model.elastic_model import ElasticModelMixin
 from ..sizes.plots import plot_pareto
 from ..sizes.records import SizeRecord
 from ..tasks import gives_values
+from .facts import card_data
 from .playground import Playground, check_classifies
 
 BY_SIZE, BY_LATENCY = "width and depth", "a latency budget"
@@ -44,7 +45,8 @@ def make_page(model: ElasticModelMixin | str | os.PathLike, tokenizer: Any = Non
     else:
         check_elastic(model)
         name = model.name_or_path or type(model).__name__
-    return _Page(Playground(model, tokenizer, **kwargs), title=name.rstrip("/").rpartition("/")[2]).blocks()
+    title = card_data(name).model_name or name.rstrip("/").rpartition("/")[2]
+    return _Page(Playground(model, tokenizer, **kwargs), title=title).blocks()
 
 
 def _loaded(name: str | os.PathLike) -> ElasticModelMixin:

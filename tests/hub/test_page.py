@@ -8,11 +8,12 @@ from unittest.mock import MagicMock
 
 import pytest
 import torch
+from helpers.cards import make_facts
 from helpers.hub_server import TOKEN
 from helpers.tiny import make_model, make_tokenizer
 
 from dynabert_cli import main
-from dynabert_hf import SubNetwork, make_page
+from dynabert_hf import SubNetwork, make_page, write_model_card
 from dynabert_hf.hub.page import BY_SIZE, _Page, step_through
 from dynabert_hf.hub.playground import Playground
 from dynabert_hf.hub.push import push_folder
@@ -140,12 +141,17 @@ def test_other_heads_and_a_missing_extra_are_refused(monkeypatch):
         make_page("anywhere")
 
 
-def test_a_model_in_memory_has_a_page_named_after_its_class(monkeypatch):
+def test_a_page_is_named_after_the_card_the_folder_or_the_class(monkeypatch, tmp_path):
     titles = []
     monkeypatch.setattr("dynabert_hf.messages.find_spec", lambda name: True)
     monkeypatch.setattr("dynabert_hf.hub.page._Page", lambda playground, title: titles.append(title) or MagicMock())
     make_page(labelled_model(), make_tokenizer(WORDS), rounds=1)
-    assert titles == ["DynaBertForSequenceClassification"]
+    folder = tmp_path / "model"
+    labelled_model().save_pretrained(folder)
+    make_page(folder, make_tokenizer(WORDS), rounds=1)
+    write_model_card(folder, make_facts(labelled_model(), title="Reviews in four sizes"))
+    make_page(folder, make_tokenizer(WORDS), rounds=1)
+    assert titles == ["DynaBertForSequenceClassification", "model", "Reviews in four sizes"]
     with pytest.raises(ValueError, match="tokenizer is None"):
         make_page(labelled_model())
     with pytest.raises(TypeError, match="is a BertForSequenceClassification, which has one size only"):
