@@ -22,16 +22,8 @@ from torch import nn
 from .anatomy import layer_axes, leading_part, linear_shape
 from .subnetwork import LayerShape, SubNetworkError
 
-_DTYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-}
+_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+_DTYPES |= {"I64": torch.int64, "I32": torch.int32, "U8": torch.uint8, "BOOL": torch.bool}
 """The element types of safetensors that an encoder is saved in."""
 
 _BLOCK = 2**20

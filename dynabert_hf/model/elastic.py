@@ -6,6 +6,7 @@ replaces a few tuples; no module is visited, no weight is copied or masked.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -277,6 +278,16 @@ class ElasticLayers(nn.ModuleList):
         links = [(table, name) for table in tables for name, part in table.items() if part and part._modules]
         self.tables, self.names = zip(*links, strict=True)
         self.made = [*self.stored, *map(dict.get, self.tables, self.names)]
+        self.register_load_state_dict_pre_hook(ElasticLayers.check_names)
+
+    def check_names(self, names: Iterable[str], prefix: str, *others: Any) -> None:
+        """Before weights are loaded: refuse those of layers that were cut, whose numbers layers that are left have."""
+        stored, numbers = self.active.stored, re.findall(rf"{re.escape(prefix)}(\d+)\.", " ".join(names))
+        if stored[-1].index >= len(stored) <= max(map(int, numbers), default=0):
+            raise SubNetworkError(
+                "These weights are of layers that were cut, and layers that are left would get them. Load an adapter "
+                "into the whole model, merge_and_unload() it there, and extract the size from that."
+            )
 
     def check_place(self, found: Any, positions: Sequence[int]) -> None:
         """Refuse to skip layers where another list took the place of this one: a pass would walk all of that."""

@@ -268,12 +268,8 @@ class ElasticModelMixin(_Model):
                 state_dict = active_parts(config, tensors, stored=in_files.stored_layers, kept=config.stored_layers)
                 checkpoint_files = None  # weights that go to disk would be read from there, under other names
         info = PreTrainedModel._load_pretrained_model(model, state_dict, checkpoint_files, load_config, *args, **kwargs)
-        is_moved = config.stored_layers[-1].index >= len(config.stored_layers)  # a layer has another number than before
-        if kwargs and is_moved and any(f"{config.anatomy.layers}." in name for name in info[0].unexpected_keys):
-            raise SubNetworkError(
-                "The adapter has weights of layers that were cut, and the others would get weights of another layer. "
-                "Load it into the whole model, merge_and_unload() it there, and extract the size from that."
-            )
+        if kwargs:  # of an adapter
+            model.elastic_layers.check_names(info[0].unexpected_keys, f"{config.anatomy.layers}.")
         if quantizer is None:
             check_finite(model)
         return info
