@@ -243,7 +243,8 @@ def measure_cascade(
     Raises:
         SubNetworkError: If the model does not hold a size, or the small one is not the smaller.
         TypeError: If the head does not choose among labels, or the text is no `LabelledText`.
-        ValueError: If `costs` lack a size, or are of several settings, or `num_thresholds` is below three.
+        ValueError: If `costs` lack a size, or are of several settings, `num_thresholds` is below three, or a
+            temperature that the configuration holds is not above 0.
 
     Example:
         >>> records = measure_cascade(model, "w0.25-d0.5", "w0.75-d1", dev)  # doctest: +SKIP
@@ -256,9 +257,11 @@ def measure_cascade(
     both = _costs_of(model, sizes, costs)
     logits = [torch.as_tensor(each) for each in predict_sizes(model, sizes, text)]
     known = model.config.temperatures or {}
-    temperatures = tuple(
-        known.get(size_name(size)) or fit_temperature(own.numpy(), text.labels, kind=kind)
-        for size, own in zip(sizes, logits, strict=True)
+    temperatures = _checked_temperatures(
+        [
+            known.get(size_name(size)) or fit_temperature(own.numpy(), text.labels, kind=kind)
+            for size, own in zip(sizes, logits, strict=True)
+        ]
     )
     sure = confidence(logits[0], temperatures[0], kind=kind)
     made = []

@@ -373,6 +373,11 @@ def test_what_cannot_be_a_cascade_is_refused(model):
     for given in ([0, 1], [1.0], [1, 1, 1], {SMALL: 1.5, LARGE: 2.0}):
         with pytest.raises(ValueError, match=r"temperatures=.* is not possible. Each of the two is a finite number"):
             Cascade(model, SMALL, LARGE, threshold=0.5, temperatures=given)
+    for given in (-1.5, "hot"):
+        model.config.temperatures = {LARGE: given}
+        with pytest.raises(ValueError, match=rf"temperatures=.*{given}.* is not possible. Each of the two is a finite"):
+            measure_cascade(model, SMALL, LARGE, make_text(model))
+    model.config.temperatures = None
     with pytest.raises(TypeError, match=r"that predicts a value does not say how sure it is"):
         Cascade(make_model(stock={"num_labels": 1}), SMALL, LARGE, threshold=0.5)
     with pytest.raises(TypeError, match=r"is of the task token-classification"):
