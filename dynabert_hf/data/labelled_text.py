@@ -36,6 +36,7 @@ from .questions import COLUMNS as QUESTION_COLUMNS
 from .sentences import texts_to_learn
 from .text_columns import TextColumns, named_texts
 from .text_files import names_of_columns, read_rows
+from .tokens import check_knows_words
 
 COLUMNS: Mapping[str, TextColumns] = {
     "ForSequenceClassification": TextColumns(("text",), "label"),
@@ -119,9 +120,10 @@ class LabelledText:
             FileNotFoundError: If there is no such file.
             ValueError: If the file has another suffix, cannot be read, has no rows, not these columns, a row without
                 text or label, or labels that the model does not know, or the model has no head, or no
-                classes to be in the order of `label_order`.
+                classes to be in the order of `label_order`, or the tokenizer knows no words.
         """
         task = task_of(model)
+        check_knows_words(tokenizer)
         check_label_order(label_order, model)
         if task.head not in COLUMNS:
             raise ValueError(

@@ -14,6 +14,7 @@ from ..tasks import is_sentence_encoder, task_of
 from .columns import column_names
 from .encoding import encoded_datasets
 from .sentences import texts_to_learn, texts_to_measure
+from .tokens import check_knows_words
 
 logger = get_logger(__name__)
 
@@ -70,8 +71,24 @@ def _check_label_column(names_of: Mapping[str, list[str]], label_column: str) ->
 
 
 def load_tokenizer(name: str | PathLike) -> Any:
-    """The tokenizer beside a model; None if a folder has none, where transformers makes an empty one."""
+    """The tokenizer beside a model; None if a folder has none, where transformers makes an empty one.
+
+    Raises:
+        OSError: If there is no such folder or Hub id.
+        ImportError: If a package that it needs is not installed.
+        ValueError: If its files cannot be read, or lack the words.
+    """
     files = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json")
     if Path(name).is_dir() and not any(Path(name, file).exists() for file in files):
         return None
-    return AutoTokenizer.from_pretrained(name)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    except (OSError, ImportError):
+        raise
+    except Exception as error:  # the reader of tokenizer.json has no type of its own
+        raise ValueError(
+            f"The tokenizer of {str(name)!r} cannot be read: {error}. Save the one that the model was trained with "
+            "beside it."
+        ) from error
+    check_knows_words(tokenizer)
+    return tokenizer

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig
 
+from ..data.reading import load_tokenizer
 from ..families import usual_input
 from ..messages import require
 from ..model.subnetwork import Size, as_size, size_name
@@ -109,9 +110,10 @@ class OnnxModel:
 
         Raises:
             FileNotFoundError: If it does not lie beside the graph, where `export_onnx(..., tokenizer=)` writes it.
+            ValueError: If its files cannot be read, or lack the words.
         """
         self._check_beside("tokenizer_config.json", "tokenizer")
-        tokenizer: Any = AutoTokenizer.from_pretrained(self.path.parent)
+        tokenizer: Any = load_tokenizer(self.path.parent)
         tokenizer.model_max_length = usual_input(self.config, tokenizer)
         return tokenizer
 

@@ -1076,6 +1076,25 @@ def test_budgets_and_settings_that_cannot_be_are_refused_before_anything_runs(ca
     assert_refused(capsys, "dynabert evaluate MODEL --file", "recommend", tmp_path / "untrained", "--flops", 1e9)
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "The tokenizer knows no words, only [UNK], [SEP]"),
+        ("{", "model' cannot be read: Expecting property name"),
+        ("{}", "model' cannot be read: "),
+    ],
+)
+def test_a_tokenizer_whose_words_are_missing_is_refused(capsys, folder, reviews, tmp_path, content, message):
+    """All words would be unknown, and the same for the model."""
+    (folder / "tokenizer.json").unlink()
+    if content is not None:
+        (folder / "tokenizer.json").write_text(content)
+    assert_refused(capsys, message, "evaluate", folder, "--file", reviews)
+    assert_refused(capsys, message, "predict", folder, "--file", reviews)
+    assert_refused(capsys, message, "extract", folder, tmp_path / "small", "--size", "w0.5-d1")
+    assert not (tmp_path / "small").exists()
+
+
 def test_models_that_are_none_are_refused(capsys, folder, tmp_path, monkeypatch):
     assert_refused(capsys, "has no config.json, so it is not the folder of a model", "show", tmp_path)
     (tmp_path / "adapter_config.json").touch()

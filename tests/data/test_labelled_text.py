@@ -10,6 +10,7 @@ from datasets import ClassLabel, Dataset, Features, Value
 from helpers.tiny import make_model, make_small, make_tokenizer
 from helpers.trainers import make_trainer
 from torch.nn.functional import cross_entropy
+from transformers import AutoTokenizer
 
 from dynabert_hf import LabelledText, measure_importance
 from dynabert_hf.data import encoding
@@ -275,6 +276,15 @@ def test_words_that_are_cut_off_are_counted(tmp_path, tokenizer, monkeypatch):
     assert said == ["12 of 30 words come after token 20 of their row, and are left out."]
     LabelledText.from_file(write_tags(tmp_path, [(["a", "\ufe0f"], ["x", "y"])]), tagger(), tokenizer)
     assert said[1:] == ["1 of 2 words give no token, so their labels do not count."]
+
+
+def test_a_tokenizer_without_words_is_refused(tmp_path, tokenizer):
+    path = tmp_path / "dev.csv"
+    path.write_text("text,label\nw1,0\n")
+    tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "tokenizer.json").unlink()
+    with pytest.raises(ValueError, match="The tokenizer knows no words"):
+        LabelledText.from_file(path, make_model(), AutoTokenizer.from_pretrained(tmp_path))
 
 
 def test_a_model_without_a_head_is_refused(tmp_path, tokenizer):

@@ -175,6 +175,15 @@ def test_texts_get_answers_as_in_torch(pair, tmp_path, kind, read):
         runner.predict(["bad", "good"], ["film"])
 
 
+def test_a_tokenizer_whose_words_are_missing_is_refused(pair, tmp_path):
+    folder = shutil.copytree(pair[1].path.parent, tmp_path / "out")
+    make_tokenizer(REVIEW_WORDS).save_pretrained(folder)
+    assert load_onnx(folder).predict(["good"]) != load_onnx(folder).predict(["bad"])
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(ValueError, match=r"The tokenizer knows no words"):
+        load_onnx(folder).predict(["good"])
+
+
 def test_int8_is_measured_by_what_it_says_of_texts(pair, tmp_path):
     folder = shutil.copytree(pair[1].path.parent, tmp_path / "out")
     make_tokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "film", "a"]).save_pretrained(folder)
