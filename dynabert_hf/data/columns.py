@@ -94,6 +94,14 @@ def unformatted(dataset: Any) -> Any:
     return dataset.with_format(None) if _is_table(dataset) else dataset
 
 
+def with_all_rows(dataset: Any) -> Any:
+    """A data set of known length with all of its rows; those that are made on demand, maybe at random, are made once.
+
+    Columns that are read from it one after the other are of the same rows then.
+    """
+    return dataset if has_all_rows(dataset) else [dataset[row] for row in range(len(dataset))]
+
+
 def values_of(dataset: Any, name: str) -> list[Any]:
     """A column of a data set of known length as a list of plain values; None where a row of a list has none."""
     if isinstance(dataset, datasets.Dataset):

@@ -15,7 +15,7 @@ from ..messages import get_logger
 from ..task_metrics import IGNORED, problem_type
 from ..tasks import task_of
 from .class_names import class_names, model_names_of, warn_of_other_order
-from .columns import column_names, short, values_of
+from .columns import column_names, short, values_of, with_all_rows
 from .label_numbers import ids_of, is_given, number_of, numbered, numbers_by_name
 from .questions import INPUTS, WINDOW, Questions
 from .text_columns import TextColumns, is_text
@@ -56,8 +56,9 @@ def encoded(
     config: Any = model.config
     names = dict(config.id2label if label_order is None else enumerate(label_order))
     limit = most_tokens(model, tokenizer, max_length, pair=len(columns.texts) > 1)
-    texts = [values_of(rows, each) for each in columns.texts]
-    given = None if columns.labels is None else _named(rows, columns.labels, values_of(rows, columns.labels), names)
+    made = with_all_rows(rows)
+    texts = [values_of(made, each) for each in columns.texts]
+    given = None if columns.labels is None else _named(rows, columns.labels, values_of(made, columns.labels), names)
     labels: list[Any] | None = None
     if task.head == "ForTokenClassification":
         inputs, labels = _tagged(texts[0], given, columns.labels or "", names, tokenizer, limit, needs_labels)

@@ -8,7 +8,7 @@ from typing import Any
 import datasets
 from transformers import PreTrainedTokenizerBase
 
-from .columns import are_rows, column_names, is_missing, values_of
+from .columns import are_rows, column_names, is_missing, values_of, with_all_rows
 from .encoding import most_tokens
 from .sentence_encoder import as_encoder_reads, prompt_of
 from .text_columns import NO_TEXTS, as_names
@@ -44,7 +44,7 @@ def texts_to_learn(
     """
     if not are_rows(dataset) or "input_ids" in column_names(dataset):
         return dataset
-    columns = _text_columns(name, dataset, label=label_column, wanted=text_columns)
+    columns = _text_columns(name, with_all_rows(dataset), label=label_column, wanted=text_columns)
     texts = [text for own in columns.values() for text in own]
     return datasets.Dataset.from_dict(tokenised(list(dict.fromkeys(texts)), model, tokenizer, max_length=max_length))
 
@@ -77,6 +77,7 @@ def texts_to_measure(
     """
     if not are_rows(dataset) or "input_ids" in column_names(dataset):
         return dataset
+    dataset = with_all_rows(dataset)
     possible = SCORE_COLUMNS if label_column is None else (label_column,)
     label = next((each for each in possible if each in column_names(dataset)), None)
     columns = _text_columns(name, dataset, label=label, wanted=text_columns)

@@ -62,6 +62,38 @@ def test_texts_pairs_and_labels_are_found_by_their_usual_names(tokenizer):
     assert data["token_type_ids"][0] == [0, 0, 0, 1, 1]
 
 
+class Drawn(torch.utils.data.Dataset):
+    """Rows that are other ones whenever they are asked for, of which the label tells what the text is."""
+
+    def __len__(self):
+        return 20
+
+    def __getitem__(self, row):
+        if not 0 <= row < 20:
+            raise IndexError(row)
+        number = int(torch.randint(3, ()))
+        return {"text": f"w{number}", "label": number}
+
+
+@pytest.mark.parametrize(("is_transform", "ids"), [(False, [0, 1, 2]), (True, [2, 0, 1])])
+def test_a_row_that_is_drawn_whenever_it_is_asked_for_keeps_its_label(tokenizer, is_transform, ids):
+    """A transform leaves the names of classes to its data set."""
+
+    def draw(batch):
+        drawn = [Drawn()[0] for _ in batch["text"]]
+        return {name: [row[name] for row in drawn] for name in batch}
+
+    rows = Drawn()
+    if is_transform:
+        held = Dataset.from_dict({"text": ["w0"] * 20, "label": [0] * 20})
+        held = held.cast_column("label", ClassLabel(names=["c", "a", "b"]))
+        rows = held.with_transform(draw)
+    model = named("a", "b", "c")
+    found, _ = encoded_datasets({"train": rows}, model, tokenizer)
+    read = [(tokenizer.decode(row["input_ids"][1:-1]), row["labels"]) for row in found["train"]]
+    assert set(read) == {(f"w{number}", ids[number]) for number in range(3)}
+
+
 def test_numbers_of_a_data_set_become_those_of_the_model_by_their_names(tokenizer):
     features = Features({"text": Value("string"), "label": ClassLabel(names=["yes", "no"])})
     rows = Dataset.from_dict({"text": ["w1", "w2"], "label": [0, 1]}, features=features)

@@ -296,6 +296,21 @@ def test_every_text_is_learned_once_whatever_holds_it(encoder):
     assert texts_to_learn("train", done, encoder.model, encoder.tokenizer) is done
 
 
+def test_a_pair_that_is_drawn_whenever_it_is_asked_for_stays_together(encoder):
+    class Drawn(torch.utils.data.Dataset):
+        def __len__(self):
+            return 20
+
+        def __getitem__(self, row):
+            number = int(torch.randint(50, ()))
+            return {"sentence1": f"w{number}", "sentence2": f"w{number + 1}", "score": number}
+
+    rows = texts_to_measure("eval", Drawn(), encoder.model, encoder.tokenizer)
+    first = [row["input_ids"][0][-2] for row in rows]
+    assert [row["input_ids"][1][-2] for row in rows] == [own + 1 for own in first]
+    assert rows["labels"][:] == [own - encoder.tokenizer.convert_tokens_to_ids("w0") for own in first]
+
+
 def test_names_of_classes_become_numbers_and_scores_stay(encoder):
     texts = [{"text": "w3", "label": name} for name in ("b", "a", "b")]
     assert texts_to_measure("eval", texts, encoder.model, encoder.tokenizer)["labels"] == [1, 0, 1]
