@@ -103,10 +103,11 @@ def with_all_rows(dataset: Any) -> Any:
 
 
 def values_of(dataset: Any, name: str) -> list[Any]:
-    """A column of a data set of known length as a list of plain values; None where a row of a list has none."""
+    """A column of a data set of known length as a list of plain values; None where a row of a list has none or NaN."""
     if isinstance(dataset, datasets.Dataset):
         return list(unformatted(dataset)[name])
-    return [as_plain(dataset[row].get(name)) for row in range(len(dataset))]
+    values = (as_plain(dataset[row].get(name)) for row in range(len(dataset)))
+    return [None if is_missing(value) else value for value in values]
 
 
 def drawn_rows(dataset: Any, count: int, seed: int = 0, *, label: str | None = None) -> list[int]:

@@ -295,7 +295,7 @@ def _known_answers(
 
 
 def _is_missing(given: Any) -> bool:
-    return given is None or (isinstance(given, Mapping) and given.get("text") is None)
+    return is_missing(given) or (isinstance(given, Mapping) and given.get("text") is None)
 
 
 def _answers(

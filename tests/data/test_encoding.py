@@ -1,8 +1,10 @@
 """Rows of text as what a head reads, with labels in all rows or some."""
 
+import json
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, Sequence, Value
@@ -333,6 +335,28 @@ def test_a_row_without_a_label_gets_one_that_no_loss_counts(tokenizer, head, con
         held = list(Dataset.from_list(rows).with_format(form))
         again = CastLabels(task_of(model).collator(tokenizer), model)(held)
         torch.testing.assert_close(again["labels"], batch["labels"], equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("head", "rows", "column", "label"),
+    [
+        ("ForTokenClassification", {"tokens": ["w1", "w2"]}, "tags", ["no", "yes"]),
+        ("ForSequenceClassification", {"text": "w1"}, "label", ["yes"]),
+        ("ForMultipleChoice", {"text": "w1", "choices": ["w2", "w3"]}, "label", 1),
+        ("ForQuestionAnswering", {"question": "w1", "context": "w2 w3"}, "answers", ["w3"]),
+    ],
+)
+def test_nothing_as_pandas_reads_it_from_json_is_no_label(tokenizer, tmp_path, head, rows, column, label):
+    (tmp_path / "rows.jsonl").write_text("\n".join(json.dumps({**rows, **own}) for own in ({column: label}, {})))
+    read = pd.read_json(tmp_path / "rows.jsonl", lines=True).to_dict("records")
+    assert read[1][column] != read[1][column]
+    model = named("no", "yes", head=head, problem_type="multi_label_classification")
+    expected, _ = encoded_datasets(
+        {"train_dataset": [{**rows, column: label}, {**rows, column: None}]}, model, tokenizer
+    )
+    found, _ = encoded_datasets({"train_dataset": read}, model, tokenizer)
+    assert found["train_dataset"].to_list() == expected["train_dataset"].to_list()
+    assert found["train_dataset"][1].get("labels", found["train_dataset"][1].get("start_positions")) is None
 
 
 @pytest.mark.parametrize(
