@@ -31,6 +31,10 @@ FUNCTIONS = {
         f"{MODELS}:PreTrainedModel.from_pretrained",
     ),
     "torch.nn:Module._apply": (("self", "fn", "recurse"), "torch.nn:Module.to"),
+    f"{TRAINER}:Trainer._init_training_state": (
+        ("self", "max_steps", "num_update_steps_per_epoch"),
+        f"{TRAINER}:Trainer._inner_training_loop",
+    ),
     f"{TRAINER}:Trainer._run_epoch": (("self",), f"{TRAINER}:Trainer._inner_training_loop"),
     f"{TRAINER}:Trainer._evaluate": (
         ("self", "trial", "ignore_keys_for_eval", "skip_scheduler"),

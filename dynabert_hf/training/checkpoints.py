@@ -100,16 +100,17 @@ class _Resumed:
         )
         return bool(self.state.global_step >= max_steps or was_stopped)
 
-    def place(self, steps_in_pass: int | None) -> tuple[int, int] | None:
-        """How often the data were read to their end, and how many steps were taken since; None: they were others.
+    def place(self, steps_in_pass: int, *, is_stream: bool) -> tuple[int, int] | None:
+        """How often the data were read, and how many steps of the next pass were taken; None: they were others.
 
         Args:
-            steps_in_pass: The steps of a pass; None: of a stream nobody knows.
+            steps_in_pass: The steps of a pass; of a stream, whose end nobody knows, as many as there may be.
+            is_stream: Whether the data are a stream.
         """
-        if "place" not in self.seal or steps_in_pass not in (None, self.seal["steps_in_pass"]):
+        if "place" not in self.seal or not (is_stream or steps_in_pass == self.seal["steps_in_pass"]):
             return None
         passes, steps = self.seal["place"]
-        return (passes + 1, 0) if steps == steps_in_pass else (passes, steps)
+        return passes, steps_in_pass if steps is None else steps
 
     def best(self, output_dir: Path) -> Path | None:
         """The best checkpoint so far, if it lies beside this one; named by `output_dir` if it lies in there.
@@ -234,29 +235,38 @@ class RecoverableTrainer(Trainer):
         arguments: dict[str, Any] = json.loads(json.dumps(decisive(self.args), default=str))
         return {**arguments, "num_rows": num_rows}
 
-    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
-        """Train an epoch, but not one step more after a checkpoint that is the last of its training.
+    def _init_training_state(self, max_steps: int, num_update_steps_per_epoch: int, *args: Any) -> tuple[int, int]:
+        """The pass to begin with and the batches of it that were trained on, as the checkpoint tells.
 
-        Resumed, it goes on in the pass in which it stopped. transformers would look for that of a stream in the first,
-        and takes an epoch that a callback ended early for a whole one.
+        transformers would look for the place in a stream in the first pass, takes an epoch that a callback ended early
+        for a whole one, and a pass whose end was still to come, with its evaluation, for one that was over.
         """
+        passes, batches = super()._init_training_state(max_steps, num_update_steps_per_epoch, *args)
+        if self._resumed is None or self.args.ignore_data_skip:
+            return passes, batches
+        place = self._resumed.place(num_update_steps_per_epoch, is_stream=not has_length(self.train_dataset))
+        return (passes, batches) if place is None else (place[0], place[1] * self.args.gradient_accumulation_steps)
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        """Train an epoch, but not one step more after a checkpoint that is the last of its training."""
         resumed, accumulated = self._resumed, self.args.gradient_accumulation_steps
-        if resumed and self.state.global_step == resumed.state.global_step and resumed.is_end(self.state.max_steps):
-            self.control.should_training_stop = True
-            return
         self._pass, self._steps_in_pass = kwargs["epoch"], kwargs["num_update_steps_per_epoch"]
-        known = self._steps_in_pass if has_length(kwargs["train_dataloader"]) else None
-        place = resumed.place(known) if resumed and not self.args.ignore_data_skip else None
-        if place is not None:
-            passes, steps = place
-            if self._pass < passes:
-                return
-            kwargs |= {"epochs_trained": passes, "steps_trained_in_current_epoch": steps * accumulated}
         is_first = self._pass == kwargs["epochs_trained"]
         before = kwargs["steps_trained_in_current_epoch"] // accumulated if is_first else 0
+        is_at_checkpoint = resumed is not None and self.state.global_step == resumed.state.global_step
+        if resumed is not None and is_at_checkpoint and resumed.is_end(self.state.max_steps):
+            self.control.should_training_stop = True
+            if before == 0:
+                return
+            before = self._steps_in_pass  # only the end of the pass is left
+            kwargs["steps_trained_in_current_epoch"] = before * accumulated
+        if is_at_checkpoint:
+            self.control.should_save = False  # as it was when that was written
         self._pass_began_at = self.state.global_step - before
         self.state.epoch = max(self.state.epoch or 0, kwargs["epoch"])  # else too low after one that ended early
         super()._run_epoch(*args, **kwargs)
+        if resumed is not None and before >= self._steps_in_pass:  # where transformers trains nothing, it restores none
+            self._load_rng_state(str(resumed.checkpoint))
 
     def _evaluate(self, trial: Any, ignore_keys_for_eval: Any, skip_scheduler: bool = False) -> dict[str, float]:
         """Evaluate while training; at its start (`skip_scheduler`) only where that is no checkpoint.
@@ -324,8 +334,8 @@ class RecoverableTrainer(Trainer):
         self.save_beside(written)
         self.state.save_to_json(str(written / TRAINER_STATE_NAME))  # again: now it names the best checkpoint as it is
         facts = {"save_only_model": self.args.save_only_model, "arguments": self._arguments()}
-        is_over = self._ends_pass or self.control.should_epoch_stop
-        place = (self._pass + 1, 0) if is_over else (self._pass, self.state.global_step - self._pass_began_at)
+        steps = None if self.control.should_epoch_stop else self.state.global_step - self._pass_began_at  # None: all
+        place = (self._pass + 1, 0) if self._ends_pass else (self._pass, steps)
         facts |= {"place": place, "steps_in_pass": self._steps_in_pass}
         seal_checkpoint(written, **facts, **self.checkpoint_facts())
         if final.exists():

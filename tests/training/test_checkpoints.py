@@ -116,6 +116,32 @@ def test_the_end_of_a_pass_of_a_stream_is_not_measured_twice(tmp_path):
     assert [log["step"] for log in resumed.state.log_history if "eval_mean_loss" in log] == [3, 6]
 
 
+@pytest.mark.parametrize("stops_epochs", [False, True])
+def test_a_pass_that_ended_after_its_last_checkpoint_is_measured_when_training_goes_on(tmp_path, stops_epochs):
+    """transformers leaves its end out, and so a plateau schedule has one evaluation less."""
+    settings = {
+        "max_steps": -1,
+        "num_train_epochs": 3,
+        "save_steps": 1,
+        "eval_strategy": "epoch",
+        "lr_scheduler_type": "reduce_lr_on_plateau",
+        "lr_scheduler_kwargs": {"patience": -1, "factor": 0.5},  # at every evaluation
+        "metric_for_best_model": "mean_loss",
+        "callbacks": [_StopsEpochs()] * stops_epochs,
+    }
+    whole = stepwise_trainer(tmp_path, "finetune", **settings)
+    whole.train()
+    ends = [log["step"] for log in whole.state.log_history if "eval_mean_loss" in log]
+    assert ends == ([2, 4, 6] if stops_epochs else [4, 8, 12])
+    assert whole.optimizer.param_groups[0]["lr"] == 1e-2 / 8
+    for step in ends:
+        resumed = stepwise_trainer(tmp_path, "finetune", **settings)
+        resumed.train(resume_from_checkpoint=tmp_path / f"checkpoint-{step}")
+        assert [log["step"] for log in resumed.state.log_history if "eval_mean_loss" in log] == ends
+        after = resumed.model.state_dict()
+        assert all(torch.equal(after[name], weight) for name, weight in whole.model.state_dict().items()), step
+
+
 @pytest.mark.parametrize("sampler", [RandomSampler, lambda data: LengthGroupedSampler(2, data)])
 def test_the_order_of_the_data_is_that_of_seed_and_epoch(sampler):
     data, epoch = make_dataset(12), [0]
