@@ -36,6 +36,7 @@ FUNCTIONS = {
         f"{TRAINER}:Trainer._inner_training_loop",
     ),
     f"{TRAINER}:Trainer._run_epoch": (("self",), f"{TRAINER}:Trainer._inner_training_loop"),
+    f"{TRAINER}:Trainer._finalize_training": (("self",), f"{TRAINER}:Trainer._inner_training_loop"),
     f"{TRAINER}:Trainer._evaluate": (
         ("self", "trial", "ignore_keys_for_eval", "skip_scheduler"),
         f"{TRAINER}:Trainer._inner_training_loop",
@@ -73,6 +74,7 @@ ATTRIBUTES = {
         "_keys_to_ignore_on_save" in inspect.getsource(_of(f"{MODELS}:PreTrainedModel.save_pretrained"))
     ),
     "TRANSFORMERS_DYNAMIC_MODULE_NAME": lambda: _of("transformers.utils:TRANSFORMERS_DYNAMIC_MODULE_NAME"),
+    "_tr_loss": lambda: "self._tr_loss.item()" in inspect.getsource(_of(f"{TRAINER}:Trainer._finalize_training")),
     "training_bar": lambda: "training_bar" in vars(_of(f"{CALLBACKS}:ProgressCallback")()),
     "prediction_bar": lambda: "prediction_bar" in vars(_of(f"{CALLBACKS}:ProgressCallback")()),
     "tb_writer": lambda: "tb_writer" in inspect.getsource(_of("transformers.integrations:TensorBoardCallback.on_log")),

@@ -85,6 +85,11 @@ class TaughtTrainer(Trainer):
         mean = self.accelerator.reduce(items, reduction="mean")  # of few labels on many processes less than 1
         return batches, Items(*mean.masked_fill(mean == 0, 1))
 
+    def _finalize_training(self, *args: Any, **kwargs: Any) -> Any:
+        """End as transformers does, which takes what was not logged yet of the loss from one process alone."""
+        self._tr_loss = self.accelerator.reduce(self._tr_loss, "mean")
+        return super()._finalize_training(*args, **kwargs)
+
     def begin_batch(self, model: torch.nn.Module, inputs: dict[str, Any], step: Items | None) -> dict[str, Any]:
         """Put the model and the optimiser into the mode of training; returns the batch as the model takes it.
 
