@@ -193,6 +193,9 @@ class RecoverableTrainer(Trainer):
             return super().train(str(resume_from_checkpoint) if resume_from_checkpoint else None, *args, **kwargs)
         finally:
             self.is_in_train = False  # also where somebody stopped it
+            noise = getattr(self, "neftune_hook_handle", None)
+            if noise is not None:
+                noise.remove()
 
     def get_train_dataloader(self) -> DataLoader:
         """As transformers makes it; workers that stay draw no seed from what training draws from.

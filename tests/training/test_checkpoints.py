@@ -257,6 +257,18 @@ def on_step_begin(act):
     return Callback()
 
 
+def test_a_model_whose_training_was_stopped_has_no_noise_left(tmp_path):
+    def stop(state):
+        raise KeyboardInterrupt
+
+    trainer = make_trainer(tmp_path, "finetune", neftune_noise_alpha=5.0)
+    trainer.add_callback(on_step_begin(stop))
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    model, ids = trainer.model.train(), torch.tensor([[5, 6, 7]])
+    assert torch.equal(model(ids).logits, model(ids).logits)
+
+
 def test_true_without_a_whole_checkpoint_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"holds no whole checkpoint to resume from\. Train without"):
         stepwise_trainer(tmp_path).train(resume_from_checkpoint=True)
