@@ -64,8 +64,8 @@ def _work(args: Any, model: Any) -> str:
     return f"Stage {args.stage}" if hasattr(args, "stage") and not has_one_size else "Training"
 
 
-class SizeLinesCallback(TrainerCallback):
-    """While training, a line for each step that is logged, and no bars."""
+class SizeLinesCallback(PrinterCallback):
+    """While training, a line for each step that is logged, and no bars; it goes by the name of transformers' own."""
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         if state.is_world_process_zero and state.max_steps > 0:  # 0: measured outside of training

@@ -12,7 +12,7 @@ from helpers.recipes import run_recipe
 from helpers.tiny import make_batch, make_model, make_tokenizer
 from helpers.trainers import accuracy, make_dataset, make_trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from transformers import TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 
 from dynabert_hf import DynaRobertaForSequenceClassification, specialise
 from dynabert_hf.training.callbacks import SizeProgressCallback, log_line, parse_logged_name, save_history
@@ -104,6 +104,13 @@ def test_redirected_there_is_a_line_a_logged_step_and_nothing_else(tmp_path, cap
     first = next(entry["loss"] for entry in logged if "loss" in entry)
     assert shown.out.startswith(f"Stage depth, step 1 of 2: loss {first:.4g}, ")
     assert "w0.5" not in shown.out
+
+
+def test_lines_are_turned_off_as_those_of_transformers_are(tmp_path, capsys):
+    trainer = make_trainer(tmp_path)
+    trainer.remove_callback(PrinterCallback)
+    trainer.train()
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize(
