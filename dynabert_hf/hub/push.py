@@ -128,7 +128,7 @@ def push_folder(
         folder: A folder with a model, as `save_pretrained` or `train_dynabert` leave it.
         repo_id: Where to; the repository is made if it does not exist.
         private: Whether a repository that does not exist yet is made private.
-        revision: Branch to push to, made if it does not exist.
+        revision: Branch to push to, made if it does not exist, or a pull request, such as `refs/pr/1`.
         token: Access token; None: the one that `hf auth login` stored.
         commit_message: Title of the commit.
         space: Whether to publish the page of `dynabert demo` as a Space of the same name, too.
@@ -167,7 +167,7 @@ def push_folder(
             if card is not None:
                 text = card.read_bytes().replace(place_in_code().encode(), place_in_code(repo_id, revision).encode())
                 operations.append(huggingface_hub.CommitOperationAdd(card.name, text))
-            if revision:
+            if revision and not revision.startswith("refs/pr"):
                 api.create_branch(repo_id, branch=revision, exist_ok=True)
             known = filter_repo_objects(api.list_repo_files(repo_id, revision=revision), allow_patterns=WEIGHT_FILES)
             stale = [name for name in known if Path(name) not in files]

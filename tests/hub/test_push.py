@@ -94,6 +94,15 @@ def test_tags_go_to_the_pull_request_that_the_model_goes_to(hub):
     assert ModelCard(files["README.md"].decode()).data.tags == ["short"]
 
 
+def test_a_folder_is_pushed_to_a_pull_request_for_which_no_branch_is_made(hub, folder):
+    """The Hub refuses to make a branch of that name."""
+    make_model().push_to_hub("me/model", create_pr=True)
+    push_folder(folder, "me/model", revision="refs/pr/1")
+    assert hub.requests["POST branch"] == 0
+    assert {"README.md", "model.safetensors"} <= hub.files("me/model", "refs/pr/1").keys()
+    assert hub.files("me/model") == {}
+
+
 def test_tags_join_those_of_the_card_of_the_branch(hub, folder):
     """Not those of main, whose card tells of another model."""
     push_folder(folder, "me/model")
