@@ -5,8 +5,8 @@ VENV ?= .venv
 PARALLEL := -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 BIN := $(VENV)/bin
 DEMO ?=
-# What can break between two releases: private names, classes of each family, loading, code on the Hub, training, tables of rich.
-TESTS ?= tests/test_seams.py tests/hub/test_strangers.py $(addprefix tests/model/test_,$(addsuffix .py,elastic_model loading remote_code saved)) \
+# What can break between two releases: private names, classes of each family, loading, code on the Hub, pushing, training, tables of rich.
+TESTS ?= tests/test_seams.py tests/hub/test_strangers.py tests/hub/test_push.py $(addprefix tests/model/test_,$(addsuffix .py,elastic_model loading remote_code saved)) \
 	$(addprefix tests/training/test_,$(addsuffix .py,documented_trainer every_family) \
 	checkpoints.py::test_resuming_by_hand_gives_the_weights_of_a_run_that_never_stopped) \
 	tests/cli/test_commands.py::test_a_long_label_wraps_where_a_table_would_lose_its_last_column

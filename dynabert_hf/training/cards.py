@@ -90,13 +90,22 @@ class CardTrainer(SizeEvaluation):
         self._revision, token = revision or self.args.hub_revision, token or self.args.hub_token
         try:
             if self.hub_model_id is None:
-                self.init_hf_repo(token=token, private=private)
+                self._make_repository(token, private)
             if self._revision and self.is_world_process_zero():
                 create_branch(str(self.hub_model_id), branch=self._revision, token=token, exist_ok=True)
-            return super().push_to_hub(commit_message, blocking, token, self._revision, private, **card)
+            return super().push_to_hub(commit_message, blocking, token, self._revision, **card)
         except NETWORK_ERRORS as error:
             state = f"What was saved lies in {str(self.args.output_dir)!r}."
             raise push_error(self.hub_model_id or self.args.hub_model_id, error, state=state) from error
+
+    def _make_repository(self, token: str | None, private: bool | None) -> None:
+        """As `init_hf_repo`, which older releases of transformers do not tell whether it is private."""
+        given = self.args.hub_private_repo
+        self.args.hub_private_repo = given if private is None else private
+        try:
+            self.init_hf_repo(token=token)
+        finally:
+            self.args.hub_private_repo = given
 
     def create_model_card(  # type: ignore[override]
         self,

@@ -416,6 +416,24 @@ def test_a_trainer_makes_the_branch_that_it_pushes_to_and_its_card_names_it(hub,
     assert card.count('"me/trained", revision="draft"') == 2
 
 
+@pytest.mark.parametrize(
+    ("given", "by_call", "expected"), [(None, None, None), (True, None, True), (None, True, True), (True, False, False)]
+)
+def test_a_trainer_makes_a_private_repository_if_asked(hub, tmp_path, monkeypatch, given, by_call, expected):
+    made, create = [], huggingface_hub.HfApi.create_repo
+
+    def create_repo(self, *args, private=None, **kwargs):
+        made.append(private)
+        return create(self, *args, private=private, **kwargs)
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "create_repo", create_repo)
+    trainer = make_trainer(tmp_path / "run", hub_private_repo=given)
+    trainer.push_to_hub(private=by_call)
+    assert made[0] is expected
+    assert trainer.args.hub_private_repo is given
+    assert "model.safetensors" in hub.files("me/trained")
+
+
 @pytest.mark.parametrize("kind", ["create", "commit"])
 def test_network_failure_of_a_trainer_is_explained_and_the_retry_works(hub, tmp_path, kind):
     trainer = make_trainer(tmp_path / "run")
