@@ -19,7 +19,7 @@ from huggingface_hub.utils import filter_repo_objects, validate_repo_id
 
 from ..families import check_elastic, check_model_folder, parsed_sizes
 from ..model.elastic_model import ElasticModelMixin
-from ..model.shipping import NETWORK_ERRORS, WEIGHT_FILES, push_error
+from ..model.shipping import NETWORK_ERRORS, WEIGHT_FILES, make_branch, push_error
 from ..model.subnetwork import Size, size_name
 from ..sizes.evaluation import stored_metrics
 from ..sizes.records import SizeRecord
@@ -167,8 +167,7 @@ def push_folder(
             if card is not None:
                 text = card.read_bytes().replace(place_in_code().encode(), place_in_code(repo_id, revision).encode())
                 operations.append(huggingface_hub.CommitOperationAdd(card.name, text))
-            if revision and not revision.startswith("refs/pr"):
-                api.create_branch(repo_id, branch=revision, exist_ok=True)
+            make_branch(repo_id, revision, token=token)
             known = filter_repo_objects(api.list_repo_files(repo_id, revision=revision), allow_patterns=WEIGHT_FILES)
             stale = [name for name in known if Path(name) not in files]
             operations += map(huggingface_hub.CommitOperationDelete, stale)

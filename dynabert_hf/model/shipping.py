@@ -22,12 +22,8 @@ _CORE = ("subnetwork", "anatomy", "configuration", "elastic", "checkpoint", "cop
 CORE_FILES = tuple(f"{name}.py" for name in _CORE)
 """The modules that a model of any family takes along, beside that of its family."""
 
-SENTENCE_ENCODER_FILES = (
-    "modules.json",
-    "config_sentence_transformers.json",
-    "sentence_bert_config.json",
-    "1_Pooling/config.json",
-)
+_CONFIGS = ("config_sentence_transformers.json", "sentence_bert_config.json", "1_Pooling/config.json")
+SENTENCE_ENCODER_FILES = ("modules.json", *_CONFIGS)
 """The files of sentence-transformers beside a model, which its configuration may hold."""
 
 WEIGHT_FILES = ["model.safetensors", "model.safetensors.index.json", "model-?????-of-?????.safetensors"]
@@ -103,8 +99,7 @@ def push(
     """
     try:
         repo_id = create_repo(repo_id, private=private, token=token, exist_ok=True).repo_id
-        if revision and not revision.startswith("refs/pr"):  # as transformers does
-            create_branch(repo_id, branch=revision, token=token, exist_ok=True)
+        make_branch(repo_id, revision, token=token)
         place: dict[str, Any] = {"repo_id": repo_id, "revision": revision, "token": token}
         if tags:  # in the same commit, on the card of this branch, which need not be that of main
             file = {"filename": "README.md", **place}
@@ -116,6 +111,12 @@ def push(
         return upload_folder(folder_path=folder, create_pr=create_pr, delete_patterns=stale, **told, **place)
     except NETWORK_ERRORS as error:
         raise push_error(repo_id, error, state="The model is as it was.") from error
+
+
+def make_branch(repo_id: str, revision: str | None, *, token: str | None = None) -> None:
+    """Make the branch to push to if it does not exist; a pull request, such as `refs/pr/1`, has its own."""
+    if revision and not revision.startswith("refs/pr"):
+        create_branch(repo_id, branch=revision, token=token, exist_ok=True)
 
 
 PUSH_ARGUMENTS = tuple(signature(push).parameters)[1:]

@@ -11,13 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import create_branch
 from transformers import TrainerCallback
 
 from ..hub.card import foreign_page, write_model_card
 from ..hub.facts import ModelCardFacts
 from ..messages import get_logger
-from ..model.shipping import NETWORK_ERRORS, push_error
+from ..model.shipping import NETWORK_ERRORS, make_branch, push_error
 from ..sizes.evaluation import keep_measured
 from ..sizes.metrics import directions_by_name, told_directions
 from .result import RecipeResult, count_rows
@@ -80,7 +79,7 @@ class CardTrainer(SizeEvaluation):
             commit_message: Title of the commit.
             blocking: Whether to wait until it is done.
             token: Access token; None: that of the arguments, or the one that `hf auth login` stored.
-            revision: The branch; None: that of the arguments.
+            revision: The branch, or a pull request, such as `refs/pr/1`; None: that of the arguments.
             private: Whether a repository that does not exist yet is made private.
             **card: What `create_model_card` takes.
 
@@ -91,8 +90,8 @@ class CardTrainer(SizeEvaluation):
         try:
             if self.hub_model_id is None:
                 self._make_repository(token, private)
-            if self._revision and self.is_world_process_zero():
-                create_branch(str(self.hub_model_id), branch=self._revision, token=token, exist_ok=True)
+            if self.is_world_process_zero():
+                make_branch(str(self.hub_model_id), self._revision, token=token)
             return super().push_to_hub(commit_message, blocking, token, self._revision, **card)
         except NETWORK_ERRORS as error:
             state = f"What was saved lies in {str(self.args.output_dir)!r}."

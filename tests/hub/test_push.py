@@ -94,13 +94,17 @@ def test_tags_go_to_the_pull_request_that_the_model_goes_to(hub):
     assert ModelCard(files["README.md"].decode()).data.tags == ["short"]
 
 
-def test_a_folder_is_pushed_to_a_pull_request_for_which_no_branch_is_made(hub, folder):
+@pytest.mark.parametrize("by", ["folder", "trainer"])
+def test_no_branch_is_made_for_a_pull_request_that_is_pushed_to(hub, folder, tmp_path, by):
     """The Hub refuses to make a branch of that name."""
-    make_model().push_to_hub("me/model", create_pr=True)
-    push_folder(folder, "me/model", revision="refs/pr/1")
+    make_model().push_to_hub("me/trained", create_pr=True)
+    if by == "folder":
+        push_folder(folder, "me/trained", revision="refs/pr/1")
+    else:
+        make_trainer(tmp_path / "run").push_to_hub(revision="refs/pr/1")
     assert hub.requests["POST branch"] == 0
-    assert {"README.md", "model.safetensors"} <= hub.files("me/model", "refs/pr/1").keys()
-    assert hub.files("me/model") == {}
+    assert {"README.md", "model.safetensors"} <= hub.files("me/trained", "refs/pr/1").keys()
+    assert hub.files("me/trained") == {}
 
 
 def test_tags_join_those_of_the_card_of_the_branch(hub, folder):
