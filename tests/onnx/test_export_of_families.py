@@ -93,7 +93,7 @@ def test_a_graph_with_relative_positions_takes_texts_of_any_length(tmp_path, tra
     inputs = make_batch(length=3 * model.config.max_position_embeddings)
     with torch.no_grad():
         said = model(**inputs).logits
-    export_onnx(model, tmp_path / "out", tokenizer=make_tokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]"]))
+    export_onnx(model, tmp_path / "out", tokenizer=make_tokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good"]))
     graph = load_onnx(tmp_path / "out")
     np.testing.assert_allclose(graph(**inputs)["logits"], said.numpy(), rtol=0, atol=1e-4)
     assert graph.tokenizer.model_max_length == model.config.max_position_embeddings  # where nobody knows a limit
