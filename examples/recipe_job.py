@@ -28,7 +28,7 @@ from dynabert_hf.data.labels import collator_of
 from dynabert_hf.files import check_writable_folder
 from dynabert_hf.hub.card import foreign_page
 from dynabert_hf.hub.push import NETWORK_ERRORS
-from dynabert_hf.model.subnetwork import size_name
+from dynabert_hf.model.subnetwork import SubNetwork, size_name
 from dynabert_hf.sizes.baseline import baseline_metrics
 from dynabert_hf.sizes.metrics import check_asked
 from dynabert_hf.training.callbacks import bars_of_files_in_terminals, show_progress
@@ -45,6 +45,9 @@ NOT_OF_A_STAGE = (
     *("push_to_hub", "hub_model_id", "hub_token", "hub_private_repo"),
 )
 """Training arguments that a script heeds itself."""
+
+NOT_OF_A_TEACHER = ("eval_sizes", "views")
+"""Those of all stages that a teacher, which has one size and learns from labels alone, is trained without."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +105,8 @@ class Job:
 
     def stage_arguments(self, stage, *, output_dir, own=None, **defaults):
         """The training arguments of a stage: the recipe's, then those given, then those given for it alone."""
-        own = self.model_args.stage_arguments.get(own or stage, {})
-        merged = {**stage_defaults(), **defaults, **self.given_training, **own}
+        of_all = {**self.given_training, **dict.fromkeys(NOT_OF_A_TEACHER if own == "teacher" else ())}
+        merged = {**stage_defaults(), **defaults, **of_all, **self.model_args.stage_arguments.get(own or stage, {})}
         return DynaBertTrainingArguments(**{**merged, "stage": stage, "output_dir": str(output_dir)})
 
     def trainer(self, model, teacher, args):
@@ -250,7 +253,7 @@ def train_all_stages(job, teacher):
 
 
 def measure(job, model, result, teacher):
-    """The metrics of every size on all evaluations, and those of the teacher where the result knows it.
+    """The metrics of the same sizes on all evaluations, and those of the teacher where the result knows it.
 
     Args:
         job: The job.
@@ -261,14 +264,15 @@ def measure(job, model, result, teacher):
     counts = {split: job.data.num_rows(split) for split in job.data.evaluations.values()}
     eval_rows = counts if len(counts) > 1 else next(iter(counts.values()))
     result = replace(result, train_rows=job.data.num_rows("train"), eval_rows=eval_rows)
+    sizes = [row.size for row in result.rows if row.metrics] or None
     for suffix in filter(None, job.data.evaluations):
-        others = evaluated(job, model, suffix).rows
+        others = evaluated(job, model, suffix, sizes=sizes).rows
         rows = [
             replace(row, metrics=row.metrics | other.metrics) for row, other in zip(result.rows, others, strict=True)
         ]
         result = replace(result, rows=tuple(rows))
         if result.teacher_metrics:
-            [one] = evaluated(job, one_size(teacher), suffix).rows
+            [one] = evaluated(job, one_size(teacher), suffix, sizes=[SubNetwork()]).rows
             result = replace(result, teacher_metrics=result.teacher_metrics | one.metrics)
         baseline = baseline_of(job, model, suffix)
         result = replace(result, baseline_metrics={**result.baseline_metrics, **baseline})
@@ -282,11 +286,11 @@ def baseline_of(job, model, suffix):
     return {f"{name}_{suffix}" if suffix else name: value for name, value in metrics.items()}
 
 
-def evaluated(job, model, suffix, **facts):
-    """The metrics of every size on one evaluation, with its suffix, as a result with these facts."""
+def evaluated(job, model, suffix, *, sizes=None, **facts):
+    """The metrics of sizes, by default those of `--eval_sizes`, on one evaluation with its suffix, as a result."""
     prefix = f"eval_{suffix}" if suffix else "eval"
     split = job.data.splits[job.data.evaluations[suffix]]
-    metrics = job.evaluation(model).evaluate(split, metric_key_prefix=prefix)
+    metrics = job.evaluation(model).evaluate(split, metric_key_prefix=prefix, sizes=sizes)
     facts["baseline_metrics"] = baseline_of(job, model, suffix)
     result = RecipeResult.from_metrics(model, metrics, prefix=prefix, **facts)
     if not suffix:

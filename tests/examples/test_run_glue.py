@@ -86,6 +86,30 @@ def test_mnli_reports_the_teacher_and_all_sizes_on_matched_and_mismatched(tmp_pa
     assert results["sub_networks"][-1]["loss"] != results["sub_networks"][-1]["loss_mm"]
 
 
+def test_all_evaluations_are_of_the_same_sizes_also_where_training_measures_one(tmp_path):
+    model, out = save_model(tmp_path / "model", labels=3), tmp_path / "out"
+    glue("--task_name", "mnli", "--dataset_name", save_task("mnli", tmp_path / "data"), "--model_name_or_path", model,
+        "--output_dir", out, "--eval_sizes", "w0.5-d0.5")  # fmt: skip
+    results = results_of(out / "model")
+    for row in [results["teacher"], *results["sub_networks"]]:
+        assert {"accuracy", "accuracy_mm"} <= set(row)
+    losses = [row["loss_mm"] for row in results["sub_networks"]]
+    assert len(losses) == 4
+    assert results["mean"]["loss_mm"] == pytest.approx(np.mean(losses))
+
+
+def test_the_best_teacher_is_that_of_its_own_size_whatever_sizes_are_measured_later(tmp_path, reviews, caplog):
+    glue(*reviews, "--model_name_or_path", save_model(tmp_path / "model", head=False), "--finetune_teacher",
+        "--eval_sizes", "w0.5-d0.5", "--views", "mask", *BEST, "loss", "--save_strategy", "epoch",
+        "--load_best_model_at_end", "--output_dir", tmp_path / "out")  # fmt: skip
+    for stage, size in (("0-teacher", "w1-d1"), ("3-depth", "w0.5-d0.5")):
+        history = json.loads((tmp_path / "out" / stage / "history.json").read_text())
+        measured = next(entry for entry in history if "eval_loss" in entry)
+        assert {name for name in measured if name.startswith("eval_w")} >= {f"eval_{size}_loss"}
+        assert measured["eval_loss"] == measured[f"eval_{size}_loss"] == measured["eval_worst_loss"]
+    assert "no effect" not in caplog.text
+
+
 def test_a_card_says_how_many_rows_were_used_and_that_some_were_drawn(tmp_path, capsys):
     command = ["--task_name", "mnli", "--dataset_name", save_task("mnli", tmp_path / "data"), "--model_name_or_path"]
     command += [save_model(tmp_path / "model", labels=3), "--stage", "finetune", "--output_dir", tmp_path / "out"]
