@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
@@ -99,6 +100,10 @@ DECIDE_THE_BEST = (
     *("eval_strategy", "eval_steps", "eval_sizes", "save_strategy"),
 )
 """Those that must be the same, too, where evaluation has a say: in the best checkpoint, or in a plateau schedule."""
+
+
+class _OfThePaper(float):
+    """A weight that nobody gave: arguments that are made of these, as `dataclasses.replace` does, have their own."""
 
 
 @dataclass
@@ -206,6 +211,7 @@ class DynaBertTrainingArguments(TrainingArguments):
         _check_engines(self)
         _check_optimizer(self)
         super().__post_init__()
+        self._count_accumulation()
         check_processes(self)
         for name, possible in (
             ("stage", STAGES),
@@ -218,14 +224,22 @@ class DynaBertTrainingArguments(TrainingArguments):
         for each in fields(self):  # transformers takes an unknown order of the data for a random one
             if "choices" in each.metadata and getattr(self, each.name) is not None:
                 check_one_of(each.name, getattr(self, each.name), list(each.metadata["choices"]))
-        self.has_own_hidden_weight = self.hidden_weight is not None
-        if self.hidden_weight is None:
-            self.hidden_weight = HIDDEN_WEIGHTS[self.stage]
+        if not self.has_own_hidden_weight:
+            self.hidden_weight = _OfThePaper(HIDDEN_WEIGHTS[self.stage])
         for name in ("logit_weight", "hidden_weight", "label_weight", "similarity_weight"):
             given = getattr(self, name)
             if not given >= 0 or math.isinf(given):
                 raise ValueError(f"{name}={given!r} is not possible. Give a number of at least 0.")
         self._check_views()
+
+    def _count_accumulation(self) -> None:
+        """Take the batches of a step from where accelerate is told of them, as transformers' trainer would later."""
+        config: Any = copy.deepcopy(self.accelerator_config)  # in which that trainer would write
+        self.accelerator_config = config
+        told = config.gradient_accumulation_kwargs or {}
+        if self.gradient_accumulation_steps == 1 and "num_steps" in told:
+            check_counts(num_steps=told["num_steps"])
+            self.gradient_accumulation_steps = told.pop("num_steps")
 
     def _check_views(self) -> None:
         if not 0 < self.view_probability <= 1:
@@ -246,6 +260,11 @@ class DynaBertTrainingArguments(TrainingArguments):
     def get_warmup_steps(self, num_training_steps: int) -> int:
         """As transformers counts them, but an only step is no warm-up: at its rate, 0, nothing would be learned."""
         return 0 if num_training_steps == 1 else int(super().get_warmup_steps(num_training_steps))
+
+    @property
+    def has_own_hidden_weight(self) -> bool:
+        """Whether somebody gave the weight of the hidden-state loss."""
+        return not isinstance(self.hidden_weight, _OfThePaper | None)
 
     @property
     def learns_labels(self) -> bool:

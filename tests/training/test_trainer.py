@@ -5,6 +5,7 @@ import copy
 import json
 import pickle
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from transformers import (
 )
 
 from dynabert_hf import DynaBertTrainer, DynaBertTrainingArguments, specialise
-from dynabert_hf.training.arguments import RECOMPUTE
+from dynabert_hf.training.arguments import RECOMPUTE, decisive
 
 MASKED = ("input_ids", "attention_mask")
 
@@ -470,6 +471,14 @@ def test_the_weights_of_the_losses_are_the_papers_unless_given(tmp_path):
     assert DynaBertTrainingArguments(tmp_path, hidden_weight=0.7).hidden_weight == 0.7
 
 
+def test_arguments_with_another_stage_have_its_weight_of_hidden_states_unless_one_was_given(tmp_path):
+    args = DynaBertTrainingArguments(tmp_path, stage="width", use_cpu=True)
+    assert replace(args, stage="depth").hidden_weight == 1.0
+    assert replace(replace(args, seed=3), stage="finetune").hidden_weight == 0.0
+    own = DynaBertTrainingArguments(tmp_path, stage="width", hidden_weight=0.1, use_cpu=True)
+    assert replace(own, stage="depth").hidden_weight == 0.1
+
+
 @pytest.mark.parametrize(
     ("settings", "greater_is_better"),
     [
@@ -768,6 +777,22 @@ def test_gradients_may_be_synchronised_at_every_batch(tmp_path):
         trainer.train()
         trained.append(trainer.model.state_dict())
     assert all(torch.equal(weight, trained[1][name]) for name, weight in trained[0].items())
+
+
+def test_batches_of_a_step_of_which_accelerate_is_told_count(tmp_path):
+    told = {"gradient_accumulation_kwargs": {"num_steps": 4}}
+    args = DynaBertTrainingArguments(tmp_path, accelerator_config=told, per_device_train_batch_size=2, use_cpu=True)
+    assert (args.gradient_accumulation_steps, decisive(args)["examples_in_a_step"]) == (4, 8)
+    assert replace(args, seed=3).gradient_accumulation_steps == 4
+    for number in range(2):  # of one dictionary
+        trainer = make_trainer(tmp_path / str(number), accelerator_config=told, per_device_train_batch_size=2)
+        trainer.train()
+        assert trainer.state.epoch == 2  # 2 steps of 8 of the 8 rows
+    assert told == {"gradient_accumulation_kwargs": {"num_steps": 4}}
+    with pytest.raises(ValueError, match="num_steps=0 is not possible. Give a whole number of at least 1"):
+        DynaBertTrainingArguments(
+            tmp_path, accelerator_config={"gradient_accumulation_kwargs": {"num_steps": 0}}, use_cpu=True
+        )
 
 
 @pytest.mark.parametrize("name", ["train_dataset", "eval_dataset"])
