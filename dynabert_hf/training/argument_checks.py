@@ -90,7 +90,7 @@ def check_learns(args: DynaBertTrainingArguments, *, instead: str) -> None:
     Raises:
         ValueError: If that is not so.
     """
-    usual = {"learning_rate": 1e-4, **({"num_train_epochs": 0.5} if args.max_steps <= 0 else {})}
+    usual = {"learning_rate": 1e-4, **({"num_train_epochs": 0.5} if args.max_steps < 0 else {"max_steps": 100})}
     for name, value in usual.items():
         if not 0 < getattr(args, name) < float("inf"):
             raise ValueError(

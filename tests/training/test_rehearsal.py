@@ -108,3 +108,9 @@ def test_a_stage_that_learns_nothing_is_refused(tmp_path, name, number):
     with pytest.raises(ValueError, match=rf"{name}={number} trains nothing.* rewired alone call measure_importance"):
         run_recipe(tmp_path, **{"max_steps": -1, name: number})
     assert not (tmp_path / "run").exists()
+
+
+def test_a_stage_of_no_step_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="max_steps=0 trains nothing. Possible is a number above 0, such as 100; for"):
+        run_recipe(tmp_path, max_steps=0)
+    assert not (tmp_path / "run").exists()
