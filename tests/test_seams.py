@@ -37,6 +37,7 @@ FUNCTIONS = {
     ),
     f"{TRAINER}:Trainer._run_epoch": (("self",), f"{TRAINER}:Trainer._inner_training_loop"),
     f"{TRAINER}:Trainer._finalize_training": (("self",), f"{TRAINER}:Trainer._inner_training_loop"),
+    f"{TRAINER}:Trainer._get_grad_norm": (("self",), f"{TRAINER}:Trainer._run_epoch"),
     f"{TRAINER}:Trainer._evaluate": (
         ("self", "trial", "ignore_keys_for_eval", "skip_scheduler"),
         f"{TRAINER}:Trainer._inner_training_loop",

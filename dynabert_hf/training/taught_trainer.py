@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -84,6 +85,21 @@ class TaughtTrainer(Trainer):
         items = torch.stack([torch.as_tensor(number, device=device).float() for number in Items.of_all(batches)])
         mean = self.accelerator.reduce(items, reduction="mean")  # of few labels on many processes less than 1
         return batches, Items(*mean.masked_fill(mean == 0, 1))
+
+    def _get_grad_norm(self, *args: Any, **kwargs: Any) -> Any:
+        """The norm of the gradients of a step, before it changes a weight.
+
+        Raises:
+            FloatingPointError: If it is not finite, and no scaler leaves the step out.
+        """
+        norm = super()._get_grad_norm(*args, **kwargs)
+        if self.accelerator.scaler is None and not math.isfinite(norm):
+            raise FloatingPointError(
+                f"The norm of the gradients is {float(norm)} at step {self.state.global_step}, though all losses are "
+                "finite. No weight was changed by them. Look at what a loss or a hook of your own does in the backward "
+                "pass; a lower learning_rate or full precision may help."
+            )
+        return norm
 
     def _finalize_training(self, *args: Any, **kwargs: Any) -> Any:
         """End as transformers does, which takes what was not logged yet of the loss from one process alone."""

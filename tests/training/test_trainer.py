@@ -331,6 +331,30 @@ def test_a_loss_that_is_not_a_number_stops_before_it_reaches_the_weights(tmp_pat
     assert all(torch.equal(weight, before[name]) for name, weight in trainer.model.state_dict().items())
 
 
+class _NanBackward(torch.autograd.Function):
+    """Nothing forward, NaN backward, as the root of 0 has it."""
+
+    @staticmethod
+    def forward(ctx, states):
+        return states.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * torch.nan
+
+
+@pytest.mark.parametrize("max_grad_norm", [1.0, 0.0])
+def test_gradients_that_are_not_finite_beside_finite_losses_reach_no_weight(tmp_path, max_grad_norm):
+    def loss(outputs, labels, num_items_in_batch):
+        return torch.nn.functional.cross_entropy(_NanBackward.apply(outputs.logits), labels)
+
+    trainer = make_trainer(tmp_path, "finetune", compute_loss_func=loss, max_grad_norm=max_grad_norm)
+    before = copy.deepcopy(trainer.model).state_dict()
+    with pytest.raises(FloatingPointError, match="norm of the gradients is nan at step 0, though all losses are fin"):
+        trainer.train()
+    assert all(torch.equal(weight, before[name]) for name, weight in trainer.model.state_dict().items())
+
+
 def stock(**kwargs):
     return BertForSequenceClassification(BertConfig(**{**TINY, "num_hidden_layers": 2, "num_labels": 3, **kwargs}))
 
