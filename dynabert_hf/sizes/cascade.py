@@ -256,11 +256,11 @@ def measure_cascade(
     sizes = ordered_sizes(model.config, small, large)
     both = _costs_of(model, sizes, costs)
     logits = [torch.as_tensor(each) for each in predict_sizes(model, sizes, text)]
-    known = model.config.temperatures or {}
+    known = [(model.config.temperatures or {}).get(size_name(size)) for size in sizes]
     temperatures = _checked_temperatures(
         [
-            known.get(size_name(size)) or fit_temperature(own.numpy(), text.labels, kind=kind)
-            for size, own in zip(sizes, logits, strict=True)
+            fit_temperature(own.numpy(), text.labels, kind=kind) if stored is None else stored
+            for stored, own in zip(known, logits, strict=True)
         ]
     )
     sure = confidence(logits[0], temperatures[0], kind=kind)

@@ -215,7 +215,8 @@ class RecoverableTrainer(Trainer):
             advice = f"Resume from {str(whole)!r}, the last whole one." if whole else "There is no whole one beside it."
             raise ValueError(f"Training cannot go on from {str(checkpoint)!r}: {broken}. {advice}")
         seal = read_seal(checkpoint) or {}
-        was, now = changed(seal, self.checkpoint_facts())
+        facts = {name: value for name, value in self.checkpoint_facts().items() if name in seal}  # else of a release
+        was, now = changed(seal, facts)
         if now:
             raise ValueError(
                 f"The checkpoint {str(checkpoint)!r} is of a training with {was}, this one has {now}. Resume from a "

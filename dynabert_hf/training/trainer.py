@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -46,6 +47,7 @@ from .teaching import (
     carrying,
     check_optimizers,
     facts_of,
+    fingerprint_of_teacher,
     fresh_views,
     projections_to,
     teachers_of,
@@ -143,6 +145,11 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer, TaughtTrainer):
         """Who teaches, as given; another teacher takes another trainer, which checks that it can."""
         return self._given_teacher
 
+    @cached_property
+    def _teachers_weights(self) -> list[str] | None:
+        """What tells the teachers of this training from others."""
+        return None if self.args.stage == "finetune" else [fingerprint_of_teacher(each) for each in self._teachers]
+
     looks_at_teachers = True
     """Whether training begins with a look at its teacher, which is said to be weak where it is."""
 
@@ -155,7 +162,11 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer, TaughtTrainer):
         )
         grid = {"widths": list(config.widths), "depths": list(config.depths), "sizes": config.sizes}
         views = None if args.views is None else [*args.views, args.view_probability]
-        of_teacher = {"views": views, "projections": None if self._projections is None else self._projections.shape}
+        of_teacher = {
+            "teacher": self._teachers_weights,
+            "views": views,
+            "projections": None if self._projections is None else self._projections.shape,
+        }
         return {**{name: getattr(args, name) for name in named}, **grid, **of_teacher}
 
     def save_beside(self, checkpoint: Path) -> None:

@@ -373,7 +373,7 @@ def test_what_cannot_be_a_cascade_is_refused(model):
     for given in ([0, 1], [1.0], [1, 1, 1], {SMALL: 1.5, LARGE: 2.0}):
         with pytest.raises(ValueError, match=r"temperatures=.* is not possible. Each of the two is a finite number"):
             Cascade(model, SMALL, LARGE, threshold=0.5, temperatures=given)
-    for given in (-1.5, "hot"):
+    for given in (-1.5, 0.0, "hot"):
         model.config.temperatures = {LARGE: given}
         with pytest.raises(ValueError, match=rf"temperatures=.*{given}.* is not possible. Each of the two is a finite"):
             measure_cascade(model, SMALL, LARGE, make_text(model))

@@ -324,6 +324,14 @@ def test_a_checkpoint_of_another_training_is_refused(trained, tmp_path, other, m
     assert all(torch.equal(trainer.model.state_dict()[name], weight) for name, weight in before.items())
 
 
+def test_a_checkpoint_of_a_training_by_another_teacher_is_refused(trained, tmp_path):
+    others = [make_small(widths=(0.5, 1.0)) for _ in range(2)]
+    others[1].classifier.bias.data += 1
+    stepwise_trainer(tmp_path, teacher=others[0]).train(resume_from_checkpoint=trained / "checkpoint-4")
+    with pytest.raises(ValueError, match=r"of a training with \{'teacher': \['\w{16}'\]\}, this one has \{'teacher': \["):
+        stepwise_trainer(tmp_path, teacher=others[1]).train(resume_from_checkpoint=trained / "checkpoint-4")
+
+
 @pytest.mark.parametrize("other", [{}, {"max_steps": 8}, {"learning_rate": 1e-5, "logging_steps": 1, "max_steps": 8}])
 def test_arguments_that_changed_are_named_when_training_goes_on(trained, tmp_path, caplog, other):
     logging.getLogger("dynabert_hf").propagate = True
