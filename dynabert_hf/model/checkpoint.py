@@ -215,17 +215,14 @@ def active_parts(
 
 
 def check_finite(model: nn.Module) -> None:
-    """Warn if a weight is NaN or infinite."""
+    """Warn if a weight is NaN or infinite. A sum needs no memory; where it is not finite, it may have overflowed."""
     for name, parameter in model.named_parameters():
-        if parameter.device.type != "meta" and parameter.is_floating_point() and not _is_finite(parameter.detach()):
+        weight = parameter.detach()
+        is_number = weight.device.type != "meta" and weight.is_floating_point()
+        if is_number and not (weight.sum(dtype=torch.float32).isfinite() or weight.isfinite().all()):
             warnings.warn(
                 f"{name} holds NaN or infinite values, and so will the outputs. Training may have diverged: load an "
                 "earlier checkpoint, or look at the data and the learning rate.",
                 stacklevel=2,
             )
             return
-
-
-def _is_finite(tensor: torch.Tensor) -> bool:
-    """A sum is finite if all values are, and needs no memory; where it overflowed the values are looked at."""
-    return bool(tensor.sum(dtype=torch.float32).isfinite()) or bool(tensor.isfinite().all())

@@ -74,8 +74,7 @@ def _leading(
     position, _, rest = after.partition(".")
     role = anatomy.linears.get(rest.rpartition(".")[0]) if layers else None
     source = f"{before}{layers}{positions[int(position)]}.{rest}" if layers and positions is not None else name
-    tensor = state.get(source)
-    if tensor is None:
+    if (tensor := state.get(source)) is None:
         raise ValueError(
             f"The model has no tensor {source}: an adapter, a quantised or pruned layer or one of your own has its "
             "place. Merge adapters first (merge_and_unload), remove parametrisations, and quantise modules in the copy."

@@ -221,8 +221,9 @@ class ElasticModelMixin(_Model):
                 "only_active=True reads files in part, but state_dict was given. Load it whole and extract() the part."
             )
         kwargs |= {"only_active": True} if only_active else {}  # which a subclass with its own __init__ need not take
+        wants_info, kwargs = kwargs.get("output_loading_info", False), {**kwargs, "output_loading_info": True}
         try:
-            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+            made: Any = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         except SafetensorError as error:
             raise OSError(
                 f"A weight file of {str(pretrained_model_name_or_path)!r} cannot be read: {error}. It may have been "
@@ -233,6 +234,11 @@ class ElasticModelMixin(_Model):
                 f"The PyTorch weight file of {str(pretrained_model_name_or_path)!r} holds more than tensors, and "
                 "reading it could run code. Only files of tensors are read; ask its authors for safetensors."
             ) from error
+        others = [each for names in made[1].values() for each in names if not str(each).startswith("pooler.")]
+        is_other = {each.__name__ for each in cls.__mro__}.isdisjoint(made[0].config.architectures or [cls.__name__])
+        if others or is_other or hasattr(made[0], "peft_config"):  # of which nothing was measured
+            made[0].config.forget_measured()
+        return made if wants_info else made[0]
 
     @staticmethod
     def _load_pretrained_model(

@@ -78,10 +78,8 @@ class SubNetwork:
         SubNetworkError: If a multiplier is not a number in (0, 1].
 
     Example:
-        >>> SubNetwork(width=0.5, depth=0.75)
+        >>> SubNetwork.parse(str(SubNetwork(0.5, 0.75)))
         SubNetwork(width=0.5, depth=0.75)
-        >>> str(SubNetwork.parse("w0.5-d0.75"))
-        'w0.5-d0.75'
     """
 
     width: float = 1.0

@@ -14,7 +14,7 @@ import torch
 from helpers import splitting_worker
 from helpers.backbones import make_backbone
 from helpers.published import publish_as_the_authors_did
-from helpers.tiny import BACKBONE_CONFIGS, TINY, make_batch, make_model
+from helpers.tiny import BACKBONE_CONFIGS, TINY, make_batch, make_model, make_small
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, BertForSequenceClassification
 
@@ -285,6 +285,45 @@ def test_published_checkpoint_is_loaded_with_all_its_sizes(tmp_path, config):
     loaded.save_pretrained(tmp_path / "saved")
     assert "bert.embeddings.LayerNorm.weight" in load_file(tmp_path / "saved" / "model.safetensors")
     DynaBertForSequenceClassification.from_pretrained(tmp_path / "saved")  # its old fields are no cause for warnings
+
+
+def measured(tmp_path, head):
+    """The folder of a small model that stores what was measured of it."""
+    model = make_small(head)
+    model.config.metrics, model.config.temperatures = {"w1-d1": {"accuracy": 0.9}}, {"w1-d1": 2.0}
+    model.save_pretrained(tmp_path)
+    return tmp_path
+
+
+def told(model):
+    return model.config.metrics, model.config.temperatures
+
+
+@pytest.mark.parametrize("head", ["Model", "ForSequenceClassification", "ForMaskedLM"])
+def test_what_was_measured_of_a_model_is_known_when_it_is_loaded_again(tmp_path, head):
+    folder, model_class = measured(tmp_path, head), getattr(dynabert_hf, f"DynaBert{head}")
+    everything = {"w1-d1": {"accuracy": 0.9}}, {"w1-d1": 2.0}
+    assert told(model_class.from_pretrained(folder)) == everything
+    again, info = model_class.from_pretrained(folder, active_width=0.5, output_loading_info=True)
+    assert told(again) == everything
+    assert not any(info.values())
+    no_pooler = {} if head != "Model" else {"add_pooling_layer": False}
+    assert told(model_class.from_pretrained(folder, **no_pooler)) == everything
+
+
+def test_of_other_weights_than_those_of_the_checkpoint_nothing_is_told_to_be_measured(tmp_path):
+    folder = measured(tmp_path, "ForSequenceClassification")
+    shallow = DynaBertConfig.from_pretrained(folder, num_hidden_layers=1, depths=[1.0])
+    other_labels = {"num_labels": 5, "ignore_mismatched_sizes": True}
+    for name, given in (
+        ("ForTokenClassification", {}),  # whose head has the same names and shapes
+        ("Model", {}),
+        ("ForSequenceClassification", {"config": shallow}),
+        ("ForSequenceClassification", other_labels),
+    ):
+        loaded = getattr(dynabert_hf, f"DynaBert{name}").from_pretrained(folder, **given)
+        assert told(loaded) == (None, None), (name, given)
+    assert shallow.metrics  # of the caller, as it was
 
 
 @pytest.mark.parametrize("only_active", [False, True])

@@ -328,7 +328,9 @@ def test_a_checkpoint_of_a_training_by_another_teacher_is_refused(trained, tmp_p
     others = [make_small(widths=(0.5, 1.0)) for _ in range(2)]
     others[1].classifier.bias.data += 1
     stepwise_trainer(tmp_path, teacher=others[0]).train(resume_from_checkpoint=trained / "checkpoint-4")
-    with pytest.raises(ValueError, match=r"of a training with \{'teacher': \['\w{16}'\]\}, this one has \{'teacher': \["):
+    with pytest.raises(
+        ValueError, match=r"of a training with \{'teacher': \['\w{16}'\]\}, this one has \{'teacher': \["
+    ):
         stepwise_trainer(tmp_path, teacher=others[1]).train(resume_from_checkpoint=trained / "checkpoint-4")
 
 

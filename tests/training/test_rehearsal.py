@@ -111,6 +111,8 @@ def test_a_stage_that_learns_nothing_is_refused(tmp_path, name, number):
 
 
 def test_a_stage_of_no_step_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="max_steps=0 trains nothing. Possible is a number above 0, such as 100; for"):
+    with pytest.raises(
+        ValueError, match=r"max_steps=0 trains nothing\. Possible is a number above 0, such as 100; for"
+    ):
         run_recipe(tmp_path, max_steps=0)
     assert not (tmp_path / "run").exists()

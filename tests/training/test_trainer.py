@@ -813,7 +813,7 @@ def test_batches_of_a_step_of_which_accelerate_is_told_count(tmp_path):
         trainer.train()
         assert trainer.state.epoch == 2  # 2 steps of 8 of the 8 rows
     assert told == {"gradient_accumulation_kwargs": {"num_steps": 4}}
-    with pytest.raises(ValueError, match="num_steps=0 is not possible. Give a whole number of at least 1"):
+    with pytest.raises(ValueError, match=r"num_steps=0 is not possible\. Give a whole number of at least 1"):
         DynaBertTrainingArguments(
             tmp_path, accelerator_config={"gradient_accumulation_kwargs": {"num_steps": 0}}, use_cpu=True
         )
