@@ -14,7 +14,8 @@ from transformers import AutoModelForSequenceClassification
 
 from dynabert_hf.cli.inputs import load_with_head, needed_tokenizer
 from dynabert_hf.cli.predictions import predict_texts
-from dynabert_hf.families import check_elastic
+from dynabert_hf.families import check_elastic, sizes_of
+from dynabert_hf.sizes.records import size_label
 from dynabert_hf.training.callbacks import bars_of_files_in_terminals
 
 
@@ -39,7 +40,7 @@ def run(arguments):
     check_elastic(model)
     model.eval()
     tokenizer = needed_tokenizer(arguments.model)
-    sizes = model.config.subnetworks
+    sizes = sizes_of(model)
     sizes = list(dict.fromkeys([sizes[0], sizes[len(sizes) // 2], sizes[-1]]))  # of an extracted one there is one
     console = Console()
     labels = iter(arguments.label or [])
@@ -47,11 +48,11 @@ def run(arguments):
         label = next(labels, None)
         table = Table("size", title=label and f"right: {escape(label)}", title_justify="left")
         for size in sizes:
-            model.set_active(width=size.width, depth=size.depth)
+            model.set_active(size)
             [answer] = predict_texts(model, tokenizer, [(sentence,)], batch_size=1)
             for heading in answer if size == sizes[0] else ():
                 table.add_column(heading.replace("score", "confidence"))
-            table.add_row(str(size), *(escape(in_words(each)) for each in answer.values()))
+            table.add_row(size_label(size), *(escape(in_words(each)) for each in answer.values()))
         console.print(escape(sentence), table)
 
 

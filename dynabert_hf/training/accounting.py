@@ -16,7 +16,7 @@ from accelerate.utils import find_batch_size
 from transformers import TrainerCallback
 
 from ..data.labels import PAST_THE_END
-from ..model.subnetwork import AnySize
+from ..model.subnetwork import AnySize, size_name
 from ..task_metrics import IGNORED
 
 Number = Any
@@ -142,7 +142,8 @@ class LossLog(TrainerCallback):
         size, loss, inputs = noted[wrong[0]]
         first = {name: tensor[0].tolist() for name, tensor in inputs.items() if torch.is_tensor(tensor)}
         raise FloatingPointError(
-            f"The loss of {size} is {loss.item()} at step {step}, on the batch that begins with {first}. {end}"
+            f"The loss of {size_name(size)} is {loss.item()} at step {step}, on the batch that begins with {first}. "
+            f"{end}"
         )
 
     def pop_means(self, reduce: Callable[[torch.Tensor, str], torch.Tensor]) -> dict[str, float]:

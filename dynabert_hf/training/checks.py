@@ -20,6 +20,7 @@ from ..data.labels import check_counted, check_labels
 from ..data.pooling import Pooling
 from ..messages import get_logger, is_main_process
 from ..model.elastic_model import ElasticModelMixin
+from ..model.subnetwork import size_name
 from ..sizes.metrics import SUMMARIES, can_begin
 from ..tasks import is_sentence_encoder, task_of
 from .argument_checks import check_smoothing, check_taught
@@ -312,7 +313,7 @@ def warn_of_equal_sizes(config: Any) -> None:
     """Warn of sizes that are the same network, since a small model has too few heads or layers to tell them apart."""
     names: dict[Any, list[str]] = {}
     for size in config.subnetworks:
-        names.setdefault(config.resolve(size), []).append(str(size))
+        names.setdefault(config.resolve(size), []).append(size_name(size))
     same = [" and ".join(each) for each in names.values() if len(each) > 1]
     if same and is_main_process():
         warnings.warn(

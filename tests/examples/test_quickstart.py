@@ -343,6 +343,22 @@ def test_classify_shows_what_predict_says_of_long_texts_and_of_any_labels(
         assert shown[size] == expected[headings[0]]
 
 
+def test_classify_answers_at_layer_shapes_also_of_a_model_that_has_no_other_size(tmp_path, monkeypatch, capsys):
+    name = save_model(tmp_path / "stock")
+    model = DynaBertForSequenceClassification.from_pretrained(name, sizes=["l1h2n20"], widths=[1.0], depths=[1.0])
+    for made, sizes in ((model, 2), (model.extract("l1h2n20"), 1)):
+        made.save_pretrained(tmp_path / "model")
+        AutoTokenizer.from_pretrained(name).save_pretrained(tmp_path / "model")
+        monkeypatch.setattr(sys, "argv", ["classify.py", str(tmp_path / "model"), "a warm film"])
+        classify.main()
+        told = capsys.readouterr().out
+        score = made.set_active("l1h2n20").eval()(
+            **AutoTokenizer.from_pretrained(name)("a warm film", return_tensors="pt")
+        )
+        assert f"1 layers (2 heads, 20 neurons) │ LABEL_{int(score.logits.argmax())}" in told
+        assert told.count("LABEL_") == sizes
+
+
 @pytest.mark.parametrize("end", ["", EOFError])
 def test_sentences_are_asked_for_until_an_empty_one_or_the_end_of_the_input(monkeypatch, end):
     monkeypatch.setattr("builtins.input", Mock(side_effect=["A film. ", "Another.", end]))

@@ -103,6 +103,12 @@ def test_of_several_processes_one_says_which_sizes_are_the_same(monkeypatch):
         warn_of_equal_sizes(config)
 
 
+def test_layer_shapes_that_are_a_size_of_the_grid_are_said_by_their_names():
+    config = make_model(num_hidden_layers=1, widths=(1.0,), depths=(1.0,), sizes=["l0h4n48"]).config
+    with pytest.warns(UserWarning, match=r"under several names: w1-d1 and l0h4n48\. With 4 heads and 1 layers"):
+        warn_of_equal_sizes(config)
+
+
 def test_layers_kept_for_a_depth_that_no_size_has_are_said(tmp_path, caplog):
     rounded = {"depths": (1 / 3, 1.0), "kept_layers": {"0.3333": [1]}, "widths": [1.0], "eval_dataset": None}
     run_recipe(tmp_path, BertForSequenceClassification(BertConfig(**{**TINY, "num_hidden_layers": 3})), **rounded)

@@ -24,7 +24,8 @@ from transformers import (
     default_data_collator,
 )
 
-from dynabert_hf import DynaBertTrainer, DynaBertTrainingArguments, specialise
+from dynabert_hf import DynaBertTrainer, DynaBertTrainingArguments, LayerShape, specialise
+from dynabert_hf.training.accounting import LossLog
 from dynabert_hf.training.arguments import RECOMPUTE, decisive
 
 MASKED = ("input_ids", "attention_mask")
@@ -353,6 +354,13 @@ def test_gradients_that_are_not_finite_beside_finite_losses_reach_no_weight(tmp_
     with pytest.raises(FloatingPointError, match="norm of the gradients is nan at step 0, though all losses are fin"):
         trainer.train()
     assert all(torch.equal(weight, before[name]) for name, weight in trainer.model.state_dict().items())
+
+
+def test_a_loss_of_layer_shapes_that_is_not_finite_names_them_as_they_are_given():
+    log, size = LossLog(), (LayerShape(0, 2, 24), LayerShape(5, 1, 12))
+    log.expect_finite(size, torch.tensor(torch.inf), {"labels": torch.tensor([2])})
+    with pytest.raises(FloatingPointError, match=r"The loss of l0h2n24-l5h1n12 is inf at step 7, on the batch"):
+        log.check_finite(7, lambda tensor, reduction: tensor)
 
 
 def stock(**kwargs):
