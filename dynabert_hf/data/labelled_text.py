@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from transformers import EvalPrediction
 
+from ..messages import check_counts
 from ..model.elastic_model import ElasticModelMixin
 from ..task_metrics import IGNORED
 from ..tasks import evaluating, is_sentence_encoder, on_device, task_of
@@ -120,9 +121,10 @@ class LabelledText:
             FileNotFoundError: If there is no such file.
             ValueError: If the file has another suffix, cannot be read, has no rows, not these columns, a row without
                 text or label, or labels that the model does not know, or the model has no head, or no
-                classes to be in the order of `label_order`, or the tokenizer knows no words.
+                classes to be in the order of `label_order`, the tokenizer knows no words, or `batch_size` is below one.
         """
         task = task_of(model)
+        check_counts(batch_size=batch_size)
         check_knows_words(tokenizer)
         check_label_order(label_order, model)
         if task.head not in COLUMNS:

@@ -28,6 +28,7 @@ from ..data.fingerprints import fingerprint_of_rows, fingerprint_of_weights
 from ..data.labels import collator_of
 from ..data.reading import read_datasets
 from ..files import changed, check_writable_folder, write_whole
+from ..messages import check_counts
 from ..model.subnetwork import SubNetwork
 from ..tasks import LABELS, has_several_texts, task_of
 from .checks import check_tokenised
@@ -79,6 +80,7 @@ def store_teacher_outputs(
         OSError: If the folder cannot be written to.
     """
     check_whole(teacher)
+    check_counts(batch_size=batch_size)
     _check(dataset, dtype)
     folder = Path(folder)
     if data_collator is None:

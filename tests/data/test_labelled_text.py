@@ -328,6 +328,13 @@ def test_columns_with_usual_names_are_read_as_training_reads_them(tmp_path, toke
     assert pairs.batches[0]["input_ids"].tolist() == tokenizer(["film"], ["none film"]).input_ids
 
 
+@pytest.mark.parametrize("size", [0, -1, 2.5])
+def test_a_batch_of_no_whole_number_of_rows_is_refused(tmp_path, tokenizer, size):
+    path = as_parquet(tmp_path / "dev.parquet", [GOOD, BAD])
+    with pytest.raises(ValueError, match=rf"batch_size={size} is not possible. Give a whole number of at least 1"):
+        LabelledText.from_file(path, model_of([BAD, GOOD]), tokenizer, batch_size=size)
+
+
 def test_text_without_batches_is_refused():
     with pytest.raises(ValueError, match=r"has no batches, so nothing can be measured on it. Give at least one batch"):
         LabelledText((), [], None)

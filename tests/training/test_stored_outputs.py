@@ -149,6 +149,9 @@ def test_a_batch_of_another_text_is_refused(tmp_path):
         stored.outputs(pad([{**rows[0], "input_ids": [5] * len(rows[0]["input_ids"])}]), hidden_states=True)
     with pytest.raises(ValueError, match=r"The data set is a list without rows .* with at least one row"):
         store(elastic("Regression"), [], tmp_path, data_collator=None)
+    with pytest.raises(ValueError, match=r"batch_size=0 is not possible. Give a whole number of at least 1"):
+        store(elastic("Regression"), rows, tmp_path / "none", batch_size=0)
+    assert not (tmp_path / "none").exists()
     with pytest.raises(ValueError, match=r"dtype='int8' is unknown. Possible is one of float32"):
         store(elastic("Regression"), rows, tmp_path, dtype="int8")
     with pytest.raises(FileNotFoundError, match=r"holds no teacher_outputs.json. Give a folder"):
