@@ -115,7 +115,8 @@ def drawn_rows(dataset: Any, count: int, seed: int = 0, *, label: str | None = N
 
     Args:
         dataset: Data of known length. Where a column of labels holds whole numbers or names, every label has the share
-            of the drawn rows that it has of all, to within one row.
+            of the drawn rows that it has of all: of two or of equally frequent labels to within a row, else to within a
+            few.
         count: How many rows; as many as there are if that is more.
         seed: Seed of the draw.
         label: The column of labels; None: the one of a usual name, if there is one.
