@@ -50,6 +50,11 @@ def read_datasets(
         names_of = {name: names for name, names in names_of.items() if "input_ids" not in names}
         if not names_of:
             logger.warning(f"All rows are tokenised, so {', '.join(given)} changed nothing. Give rows of text instead.")
+        elif has_own_batches and not is_sentence_encoder(model):
+            logger.warning(
+                f"data_collator makes batches of the rows as they are, so {', '.join(given)} changed nothing. Let it "
+                "heed them itself, and leave them out here."
+            )
         elif label_column is not None and is_sentence_encoder(model):
             _check_label_column(names_of, label_column)
     if is_sentence_encoder(model):

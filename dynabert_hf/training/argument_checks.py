@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -145,6 +146,22 @@ def check_taught(model: PreTrainedModel, args: DynaBertTrainingArguments) -> Non
             f"{' and '.join(names)} are 0, so nothing would be learned from the teacher. Possible is any number above "
             "0. Give one of them, or train on labels alone, in stage 'finetune'."
         )
+
+
+def warn_of_idle(model: PreTrainedModel, args: DynaBertTrainingArguments) -> None:
+    """Say which settings of a stage with a teacher were changed, although nothing in it heeds them."""
+    has_no_vectors = "" if is_sentence_encoder(model) else "only sentence encoders learn vectors. Leave it out"
+    idle = {
+        "num_random_subnetworks": args.strategy == "grid"
+        and "strategy='grid' trains every size in every step. Give strategy='sandwich', or leave it out",
+        "view_probability": args.views is None and "there are no views. Give some, such as ['mask'], or leave it out",
+        "vector_loss": has_no_vectors,
+        "similarity_weight": has_no_vectors,
+    }
+    defaults = {each.name: each.default for each in fields(args)}
+    for name, reason in idle.items() if args.stage != "finetune" else ():
+        if reason and getattr(args, name) != defaults[name]:
+            logger.warning_once(f"{name}={getattr(args, name)!r} has no effect: {reason}.")
 
 
 def check_label_names(model: PreTrainedModel, args: DynaBertTrainingArguments) -> None:

@@ -63,3 +63,10 @@ def test_what_reads_text_is_told_where_all_rows_are_tokenised(monkeypatch):
     assert len(read_datasets(named, model, tokenizer, max_length=3)[0]["eval_dataset"][0]["input_ids"]) == 3
     read_datasets({"train_dataset": [row]}, model, tokenizer)
     assert len(said) == 1
+    read_datasets({"train_dataset": [ROW]}, model, tokenizer, has_own_batches=True)
+    assert len(said) == 1
+    read_datasets({"train_dataset": [ROW]}, model, tokenizer, has_own_batches=True, max_length=3, label_column="label")
+    assert said[1:] == [
+        "data_collator makes batches of the rows as they are, so label_column, max_length changed nothing. Let it heed "
+        "them itself, and leave them out here."
+    ]

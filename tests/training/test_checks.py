@@ -8,12 +8,13 @@ import pytest
 import torch
 from datasets import Dataset
 from helpers.recipes import run_recipe
-from helpers.tiny import make_model
+from helpers.tiny import make_model, make_tokenizer
 from helpers.trainers import make_dataset, make_trainer
 from torch.utils.data import TensorDataset
 from transformers import TrainerCallback
+from transformers.utils import logging
 
-from dynabert_hf import DynaBertTrainer, DynaBertTrainingArguments
+from dynabert_hf import DynaBertTrainer, DynaBertTrainingArguments, specialise
 from dynabert_hf.training.checks import check_enough
 
 
@@ -44,6 +45,45 @@ def test_the_recipe_refuses_labels_before_it_makes_a_folder(tmp_path):
     ):
         run_recipe(tmp_path, train_dataset=labelled([0, 2]))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        (
+            {"num_random_subnetworks": 3},
+            "strategy='grid' trains every size in every step. Give strategy='sandwich', or",
+        ),
+        ({"view_probability": 0.9}, "there are no views. Give some, such as ['mask'], or leave it out"),
+        ({"vector_loss": "mse"}, "only sentence encoders learn vectors. Leave it out"),
+        ({"similarity_weight": 0.0}, "only sentence encoders learn vectors. Leave it out"),
+    ],
+)
+def test_a_setting_that_nothing_heeds_is_said_by_trainer_recipe_and_specialise(tmp_path, caplog, given, why):
+    [(name, value)] = given.items()
+    told = f"{name}={value!r} has no effect: {why}"
+
+    def count():
+        logging.warning_once.cache_clear()
+        found = sum(record.message.startswith(told) for record in caplog.records)
+        caplog.clear()
+        return found
+
+    count()
+    make_trainer(tmp_path, **given)
+    assert count() == 1
+    make_trainer(tmp_path, "finetune", **given)
+    make_trainer(tmp_path, strategy="sandwich", processing_class=make_tokenizer(["film"]), views=["mask"],
+        num_random_subnetworks=3, view_probability=0.9)  # fmt: skip
+    assert count() == 0
+    (tmp_path / "run" / "model").mkdir(parents=True)
+    with pytest.raises(ValueError, match="holds a folder 'model'"):  # which is checked last
+        run_recipe(tmp_path, **{"strategy": "grid", **given})
+    assert count() == 1
+    if name != "num_random_subnetworks":
+        with pytest.raises(ValueError, match="train_dataset is empty"):
+            specialise(make_model(), "w0.5-d1", train_dataset=make_dataset(0), **given)
+        assert count() == 1
 
 
 @pytest.mark.parametrize(
