@@ -79,6 +79,13 @@ def test_of_equally_accurate_candidates_the_cheaper_is_recommended():
     assert recommend([MIDDLE, cheaper], latency_ms=8).choice == cheaper
 
 
+def test_of_equally_cheap_candidates_within_a_drop_the_better_is_recommended():
+    worse = one(SubNetwork(0.75, 0.5), accuracy=0.855, latency_ms=MIDDLE.latency_ms, flops=40, parameters=400)
+    for given in ([worse, MIDDLE, LARGE], [LARGE, MIDDLE, worse]):
+        answer = recommend(given, max_drop=0.05, latency_ms=100)
+        assert (answer.choice, answer.runner_up) == (MIDDLE, worse)
+
+
 def test_an_allowed_drop_is_spent_on_the_cheapest_size():
     assert recommend(ALL, max_drop=0.02).choice == MIDDLE
     assert recommend(ALL, max_drop=0.0).choice == LARGE
