@@ -54,12 +54,14 @@ class TaughtTrainer(Trainer):
                 weight.requires_grad_()
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
-        sampler = super()._get_train_sampler(train_dataset)
+        sampler: Any = super()._get_train_sampler(train_dataset)
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        if self.args.train_sampling_strategy == "batch_rebalance" and sampler is not None:
+            sampler.seed = seed  # transformers draws by 42 always
         if not isinstance(sampler, (RandomSampler, LengthGroupedSampler)):
             return sampler
         if isinstance(sampler, LengthGroupedSampler):  # of one length are the examples of a step on all processes
             sampler.batch_size *= self.args.world_size
-        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         return EpochSampler(sampler, seed=seed, epoch=lambda: int(self.state.epoch or 0))
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
