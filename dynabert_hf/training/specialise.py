@@ -160,6 +160,11 @@ def _arguments_of_one_size(given: Mapping[str, Any], scratch: str) -> DynaBertTr
             "push_to_hub=True was given, but specialise returns a model that lies nowhere yet. Push that by its "
             "push_to_hub, and leave this out."
         )
+    if given.get("resume_from_checkpoint"):
+        raise ValueError(
+            f"resume_from_checkpoint={given['resume_from_checkpoint']!r} was given, but specialise begins anew, since "
+            "it takes a part of an epoch. Leave it out."
+        )
     defaults = {name: value for name, value in stage_defaults().items() if not name.startswith("save_")}
     folder = "specialised" if "save_strategy" in given else scratch
     own = {"output_dir": folder, "save_strategy": "no", "num_train_epochs": 0.5, "hidden_matching": "own"}

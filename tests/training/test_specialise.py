@@ -367,3 +367,10 @@ def test_a_model_that_lies_nowhere_is_not_pushed(model):
         ValueError, match=r"push_to_hub=True was given, but specialise returns .* Push that by its push"
     ):
         specialise(model, SIZE, train_dataset=make_dataset(), push_to_hub=True)
+
+
+def test_a_size_is_not_trained_on_from_a_checkpoint(model):
+    with pytest.raises(
+        ValueError, match=r"resume_from_checkpoint=True was given, but specialise begins anew.* Leave it"
+    ):
+        specialise(model, SIZE, train_dataset=make_dataset(), resume_from_checkpoint=True)
