@@ -205,6 +205,8 @@ def given_arguments(args: TrainingArguments | None, single: Mapping[str, Any]) -
             del prepared["hidden_weight"]  # each stage has the paper's
         if args.teacher_width == "same":
             del prepared["teacher_width"]  # the default, which one stage alone cannot have
+    else:
+        prepared.pop("restore_callback_states_from_checkpoint", None)  # not in stock's default: a run counts on
     merged = {name: copy.deepcopy(value) for name, value in _over(prepared, single).items() if name in ARGUMENTS}
     publishing = {name: merged.pop(name) for name in PUBLISHING if name in merged}
     return {name: value for name, value in merged.items() if name not in OF_THE_RUN}, publishing

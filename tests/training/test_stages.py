@@ -126,6 +126,7 @@ def test_stock_arguments_leave_what_they_do_not_know_to_the_recipe(tmp_path):
     assert (stage.arguments.learning_rate, stage.arguments.seed) == (7e-4, 3)
     assert (stage.arguments.strategy, stage.arguments.teacher_width) == ("sandwich", "full")
     assert stage.arguments.per_device_train_batch_size == args.per_device_train_batch_size == 8
+    assert stage.arguments.restore_callback_states_from_checkpoint  # else early stopping would begin to count anew
     assert stage.folder == tmp_path / "3-depth"
     assert not stage.folder.exists()
 
