@@ -19,10 +19,13 @@ from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidat
 from transformers import AutoTokenizer, PreTrainedModel
 
 from ..families import ModelTypeError, elastic_classes, read_config, supported_types
+from ..messages import get_logger
 from ..task_metrics import encoder_file
 from ..tasks import is_sentence_encoder
 from .masking import drawn_by
 from .pooling import POOLING_FILE, POOLINGS, module_kind, pooling_mode
+
+logger = get_logger(__name__)
 
 MODULES = (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"])
 """The chains of modules that sizes keep."""
@@ -125,9 +128,22 @@ def _modules_of_folder(name: str, **download: Any) -> list[dict[str, Any]]:
     """The modules of the sentence encoder in a folder or on the Hub, if they are possible; none of another model."""
     modules = _read_json(name, "modules.json", **download) or []
     if len(modules) < 2:  # without one that pools
+        if modules:
+            _warn_of_prompt(name, **download)
         return []
     _check_modules(name, list(map(module_kind, modules)))
     return modules
+
+
+def _warn_of_prompt(name: str, **download: Any) -> None:
+    """Say so where a `CrossEncoder` puts a prompt before its texts, which the classifier that it is does not do."""
+    about = _read_json(name, "config_sentence_transformers.json", **download) or {}
+    prompt = (about.get("prompts") or {}).get(about.get("default_prompt_name"))
+    if prompt:
+        logger.warning(
+            f"The CrossEncoder in {name!r} puts {prompt!r} before the first text of each pair (default_prompt_name). "
+            "Here it is read as a classifier, which gets texts as they are. Put the prompt before these texts yourself."
+        )
 
 
 def _files_of_folder(name: str, modules: list[dict[str, Any]], config: Any, **download: Any) -> dict[str, Any]:

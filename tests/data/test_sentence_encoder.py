@@ -388,3 +388,14 @@ def test_a_pooler_that_is_not_in_the_file_is_the_same_every_time(tmp_path):
     BertModel(make_encoder().config, add_pooling_layer=False).save_pretrained(folder)
     one, other = (SentenceEncoder.of(folder).model.state_dict() for _ in range(2))
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_prompt_of_a_cross_encoder_which_no_classifier_puts_before_its_texts_is_told_of(tmp_path, caplog):
+    write_json(tmp_path / "modules.json", [{"idx": 0, "name": "0", "path": "", "type": "Transformer"}])
+    for default, said in (("query", "puts 'query: ' before the first text of each pair"), (None, ""), ("other", "")):
+        about = {"prompts": {"query": "query: "}, "default_prompt_name": default}
+        write_json(tmp_path / "config_sentence_transformers.json", about)
+        caplog.clear()
+        assert SentenceEncoder.of(tmp_path) is None
+        assert said in caplog.text
+        assert bool(said) == bool(caplog.text)
