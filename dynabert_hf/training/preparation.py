@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cached_property
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 from transformers import PreTrainedModel
@@ -180,17 +180,19 @@ class Recipe:
                 self.importance.name: fingerprint_of_rows(self.importance.dataset),
                 "max_importance_samples": self.importance.max_samples,
                 "importance_labels": self.importance.labels,
+                "data_collator": _told_of(
+                    self.trainer_kwargs["data_collator"].collator if self.has_own_batches else None
+                ),
             }
         }
         optimizer, loss = (self.trainer_kwargs[name] for name in ("optimizer_cls_and_kwargs", "compute_loss_func"))
-        called = None if loss is None else getattr(loss, "__qualname__", type(loss).__qualname__)
         train = fingerprint_of_rows(self.trainer_kwargs["train_dataset"])
         for number, stage in enumerate(self.stages):
             teachers = [fingerprint_of_teacher(each) for each in self.other_teachers] if number == 0 else []
             settings[stage.folder.name] = {
                 "train_dataset": train,
                 "teacher": teachers or None,
-                "compute_loss_func": called if stage.arguments.learns_labels else None,
+                "compute_loss_func": _name_of(loss) if stage.arguments.learns_labels else None,
                 "optimizer": None if optimizer is None else [optimizer[0].__qualname__, optimizer[1]],
                 **decisive(stage.arguments),
             }
@@ -211,6 +213,21 @@ class Recipe:
             row = {name: value for name, value in row.items() if name in known}
         batch = collate([row])
         return all(batch.get(name) is not None for name in wanted)
+
+
+def _name_of(function: Any) -> str | None:
+    """What a function of the user's own, or its class, is called."""
+    return None if function is None else getattr(function, "__qualname__", type(function).__qualname__)
+
+
+def _told_of(collator: Any) -> list[Any] | None:
+    """What tells a collator of the user's own from another: its name, and its settings, such as how much it masks."""
+    if collator is None:
+        return None
+    told = (
+        {each.name: getattr(collator, each.name, None) for each in fields(collator)} if is_dataclass(collator) else {}
+    )
+    return [_name_of(collator), {name: own for name, own in told.items() if own is None or isinstance(own, Real | str)}]
 
 
 def makes_labels(model: PreTrainedModel) -> bool:

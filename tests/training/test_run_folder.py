@@ -5,9 +5,11 @@ import os
 
 import pytest
 import torch
+from helpers.backbones import make_stock
 from helpers.recipes import make_sentences, make_teacher, run_recipe
+from helpers.tiny import make_tokenizer
 from safetensors.torch import load_file
-from transformers import TrainerCallback
+from transformers import DataCollatorForLanguageModeling, TrainerCallback
 
 from dynabert_hf import DynaBertConfig, DynaBertTrainer
 from dynabert_hf.sizes.evaluation import store_metrics
@@ -234,6 +236,23 @@ def test_another_loss_on_labels_is_another_run(tmp_path):
     run_recipe(tmp_path, label_weight=0.5, compute_loss_func=weighted)
     with pytest.raises(ValueError, match=r"holds a run with {'compute_loss_func': '.*weighted'}, now .*None"):
         run_recipe(tmp_path, label_weight=0.5)
+
+
+def test_a_collator_that_masks_otherwise_is_another_run(tmp_path):
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{number}" for number in range(5, 99))]
+    teacher, tokenizer = make_stock("Bert", "ForMaskedLM", num_hidden_layers=2), make_tokenizer(words)
+    rows = make_sentences().remove_columns("labels")
+
+    def run(share):
+        masking = DataCollatorForLanguageModeling(tokenizer, mlm_probability=share)
+        return run_recipe(tmp_path, teacher, train_dataset=rows, eval_dataset=None, data_collator=masking)
+
+    run(0.5)
+    run(0.5)
+    with pytest.raises(
+        ValueError, match=r"holds a run with \{'data_collator': \['DataCollatorForLanguageModeling'.*0\.5"
+    ):
+        run(0.3)
 
 
 def test_a_teacher_that_saw_labels_since_is_no_other_teacher(tmp_path):
