@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import glob
+import json
+import re
 from collections.abc import Iterator, Sequence
 from functools import partial
 from os import PathLike
@@ -45,9 +47,9 @@ def read_rows(
         path: A csv, tsv, json, jsonl or parquet file; `.txt`, a text a line in the column `text`; or `.conll`, as
             `read_tagged_words` reads it.
         needed: Columns that it has to have.
-        as_text: Whether the needed columns of a csv are read as they are written: `n/a` and `7` are texts. Else columns
-            of numbers are read as such, but not where one begins with a 0 that counts nothing, as `007` does; in
-            columns of text only an empty cell is a missing one.
+        as_text: Whether the needed columns of a csv are read as they are written: `n/a` and `7` are texts. So are dates
+            of a json file, in all columns. Else columns of numbers and of dates are read as such, but not where one
+            begins with a 0 that counts nothing, as `007` does; in columns of text only an empty cell is a missing one.
         cache_dir: Where the file is kept as an Arrow table; None: where `datasets` keeps them.
 
     Raises:
@@ -109,14 +111,25 @@ def read_tagged_words(path: str | PathLike) -> Dataset:
         Rows with the columns `tokens` and `tags`.
 
     Raises:
-        ValueError: If a line has no tag, or the file is not UTF-8.
+        ValueError: If a line has no tag, the words of all sentences are their numbers, or the file is not UTF-8.
     """
     rows: list[dict[str, list[str]]] = []
     for sentence in _sentences(Path(path)):
         rows.append({"tokens": [word for word, _ in sentence], "tags": [tag for _, tag in sentence]})
     if not rows:
         raise _no_rows(path)
+    if len(max((row["tokens"] for row in rows), key=len)) > 1 and all(map(_are_numbers, rows)):
+        raise ValueError(
+            f"{str(path)!r} has the numbers of words in its first column, as CoNLL-U and GermEval have them. The first "
+            "column is read as the word, and the last one as its tag. Give a file with these two."
+        )
     return Dataset.from_list(rows)
+
+
+def _are_numbers(row: dict[str, list[str]]) -> bool:
+    """Whether the words of a sentence are 1, 2 and so on, beside `1-2` and what begins with `#`."""
+    words = [word for word in row["tokens"] if not word.startswith("#") and not re.fullmatch(r"\d+[-.]\d+", word)]
+    return bool(words) and words == [str(number) for number in range(1, len(words) + 1)]
 
 
 def _sentences(path: Path) -> Iterator[list[tuple[str, str]]]:
@@ -154,6 +167,9 @@ def _read(path: Path, as_text: Sequence[str], cache_dir: str | None) -> Any:
             texts = [name for name in names if not _holds_numbers(rows, written, name)]
             parts = [each for each in (written.select_columns(texts), rows.remove_columns(texts)) if each.column_names]
             rows = concatenate_datasets(parts, axis=1).select_columns(names)
+        dates = [name for name, kind in rows.features.items() if "timestamp" in str(kind)]
+        if reader == "json" and as_text and dates:
+            rows = _as_in_json(path, rows, dates)
         return rows
     except Exception as error:  # each reader fails in its own way
         cause = error.__cause__ or error
@@ -164,6 +180,24 @@ def _read(path: Path, as_text: Sequence[str], cache_dir: str | None) -> Any:
         raise ValueError(
             f"{str(path)!r} cannot be read as {reader}: {text}. Give a file of that form, in UTF-8."
         ) from error
+
+
+def _as_in_json(path: Path, rows: Dataset, columns: Sequence[str]) -> Dataset:
+    """The rows of a json file with these columns as they stand there: of a date in text a time of day is made else."""
+    text, decoder = path.read_text(encoding="utf-8-sig").strip(), json.JSONDecoder()
+    given: list[Any] = []
+    at = 0
+    while at < len(text):  # a row after the other, or all in a list
+        value, end = decoder.raw_decode(text, at)
+        given += value if isinstance(value, list) else [value]
+        at = next((place for place in range(end, len(text)) if not text[place].isspace()), len(text))
+    if len(given) != len(rows) or not isinstance(given[0], dict):  # a column after the other, or texts alone
+        return rows
+    table = rows.data.table
+    for column in columns:
+        values = pa.array([row.get(column) for row in given])
+        table = table.set_column(table.column_names.index(column), column, values)
+    return Dataset(table)
 
 
 def _columns_of_text(rows: Dataset) -> list[str]:

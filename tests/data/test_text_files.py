@@ -1,5 +1,7 @@
 """Files of text as rows."""
 
+import json
+
 import pytest
 from datasets import Dataset, Features, Value
 
@@ -27,6 +29,37 @@ def test_tagged_words_are_read_by_sentence_the_last_column_as_their_tags(tmp_pat
     rows = read_rows(tmp_path / "train.conll")
     assert rows["tokens"][:] == [["EU", "rejects"], ["Peter"], ["#"]]
     assert rows["tags"][:] == [["B-ORG", "O"], ["B-PER"], ["O"]]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "# text = EU rejects\n1\tEU\tB-ORG\tO\n2\trejects\tO\tO\n\n# newpar\n1\tPeter\tB-PER\tO\n",
+        "#\thttp://a.example [2009-10-17]\n1\tEU\tB-ORG\tO\n1-2\t_\tO\tO\n2\trejects\tO\tO\n",
+    ],
+)
+def test_numbers_in_the_place_of_words_are_no_words(tmp_path, lines):
+    (tmp_path / "train.conll").write_text(lines)
+    with pytest.raises(ValueError, match=r"has the numbers of words in its first column.*Give a file with these two"):
+        read_rows(tmp_path / "train.conll")
+    (tmp_path / "train.conll").write_text("1 O\n2 O\n\nin O\n2 O\n")
+    assert read_rows(tmp_path / "train.conll")["tokens"][:] == [["1", "2"], ["in", "2"]]
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("suffix", [".json", ".jsonl"])
+def test_dates_of_a_json_file_are_read_as_they_are_written(tmp_path, suffix, indent):
+    rows = [
+        {"text": "a", "date": "2020-01-31", "at": "2020-01-31T10:00:00Z", "answers": {"text": ["2020-02-01"]}},
+        {"text": "b", "date": None, "at": "2020-01-31 10:00", "answers": {"text": []}},
+    ]
+    content = rows if suffix == ".json" else rows[0]
+    (tmp_path / f"rows{suffix}").write_text(f"{json.dumps(content, indent=indent)}\n")
+    read = read_rows(tmp_path / f"rows{suffix}", needed=["text"], as_text=True)
+    assert list(read) == (rows if suffix == ".json" else rows[:1])
+    assert read.column_names == ["text", "date", "at", "answers"]
+    kinds = {name: str(kind) for name, kind in read_rows(tmp_path / f"rows{suffix}").features.items()}
+    assert "timestamp" in kinds["date"]  # and no text to learn
 
 
 def test_a_tagged_word_may_hold_white_space_other_than_blanks_and_tabs(tmp_path):
