@@ -11,6 +11,7 @@ from typing import Any
 
 import datasets
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
@@ -179,12 +180,14 @@ def _readable_rows(dataset: Any) -> Sequence[Any]:
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a row has no value: None, or what the formats of numpy and torch and files make of it, a NaN."""
-    return value is None or (getattr(value, "ndim", 0) == 0 and bool(value != value))
+    """Whether a row has no value: None, or what the formats of numpy, torch, pandas and files make of it, as NaN."""
+    return value is None or value is pd.NA or (getattr(value, "ndim", 0) == 0 and bool(value != value))
 
 
 def as_plain(value: Any) -> Any:
-    """A value without the types that numpy and torch have for numbers and lists of them."""
+    """A value without the types that numpy and torch have for numbers and lists of them, and pandas for no value."""
+    if value is pd.NA:
+        return None
     return value.tolist() if isinstance(value, torch.Tensor | np.ndarray | np.generic) else value
 
 

@@ -18,8 +18,9 @@ from transformers import EvalPrediction
 from ..tasks import evaluating, on_device, task_of
 from .labelled_text import read_texts
 from .pooling import Pooling, sentence_vectors, single_texts
-from .sentences import texts_to_measure
+from .sentences import SCORE_COLUMNS, texts_to_measure
 from .text_columns import as_names
+from .text_files import names_of_columns
 
 PAIR, SCORE, LABEL = ("sentence1", "sentence2"), "score", "label"
 """The columns that are read by default: of a pair, and of what one or two texts have."""
@@ -63,7 +64,8 @@ class LabelledSentences:
             model: The sentence encoder.
             tokenizer: Its tokenizer.
             text_columns: The two columns of a pair, or the one of single texts; None: `sentence1` and `sentence2`.
-            label_column: The score of a pair, a number, or the label of a text; None: `score`, of single texts `label`.
+            label_column: The score of a pair, a number, or the label of a text; None: `score`, of single texts `label`,
+                or where this is missing another usual name, as `train_dynabert` reads them.
             batch_size: Rows a batch.
 
         Raises:
@@ -71,7 +73,8 @@ class LabelledSentences:
             ValueError: If the file cannot be read, has no rows, not these columns, or scores that are no numbers.
         """
         texts = list(as_names(text_columns) or PAIR)
-        label = label_column or (SCORE if len(texts) == 2 else LABEL)
+        usual, names = SCORE if len(texts) == 2 else LABEL, names_of_columns(path)
+        label = label_column or next((each for each in (usual, *SCORE_COLUMNS) if each in names), usual)
         columns = [*texts, label]
         table = [dict(zip(columns, row, strict=True)) for row in read_texts(Path(path), columns)]
         rows = list(texts_to_measure(repr(str(path)), table, model, tokenizer, label_column=label))

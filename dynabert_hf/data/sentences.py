@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import datasets
 from transformers import PreTrainedTokenizerBase
 
-from .columns import are_rows, column_names, is_missing, values_of, with_all_rows
+from .class_names import class_names
+from .columns import are_rows, column_names, is_missing, short, values_of, with_all_rows
 from .encoding import most_tokens
 from .sentence_encoder import as_encoder_reads, prompt_of
 from .text_columns import NO_TEXTS, as_names
@@ -62,6 +64,7 @@ def texts_to_measure(
     """Tokenised texts with a label, or pairs of texts with a score; what is tokenised, or no rows, stays as it is.
 
     A row of a pair has lists of two: `input_ids` and `attention_mask` of both texts. Names of classes become numbers.
+    Of pairs they are scores where all are numbers as text, or where there are two, such as no and yes.
 
     Args:
         name: What to call the data set in errors.
@@ -73,7 +76,8 @@ def texts_to_measure(
         max_length: Tokens of a text at most; None: as many as the encoder takes.
 
     Raises:
-        ValueError: If there are no texts, more columns of text than two, or scores that are no numbers.
+        ValueError: If there are no texts, more columns of text than two, labels that are lists, or scores that are no
+            numbers.
     """
     if not are_rows(dataset) or "input_ids" in column_names(dataset):
         return dataset
@@ -87,7 +91,10 @@ def texts_to_measure(
     else:
         rows = {key: [list(pair) for pair in zip(*(each[key] for each in encoded), strict=True)] for key in encoded[0]}
     if label is not None:
-        rows["labels"] = _numbers(name, label, values_of(dataset, label), are_scores=len(encoded) == 2)
+        values = values_of(dataset, label)
+        _check_given(name, label, values)
+        numbers = _numbers(values) if len(encoded) == 1 else _scores(name, label, values, class_names(dataset, label))
+        rows["labels"] = numbers
     return datasets.Dataset.from_dict(rows)
 
 
@@ -145,15 +152,28 @@ def _text_columns(
     return columns
 
 
-def _numbers(name: str, column: str, values: list[Any], *, are_scores: bool) -> list[Any]:
-    missing = next((row for row, value in enumerate(values) if is_missing(value)), None)
-    if missing is not None:
-        raise ValueError(
-            f"{name} has no label in {column!r} of row {missing} (counted from 0). Give every row one, or leave it out."
-        )
-    if not are_scores:
-        numbers = {value: number for number, value in enumerate(sorted(set(values), key=str))}
-        return [numbers[value] for value in values]
+def _check_given(name: str, column: str, values: list[Any]) -> None:
+    for row, value in enumerate(values):
+        if is_missing(value):
+            raise ValueError(
+                f"{name} has no label in {column!r} of row {row} (counted from 0). Give every row one, or leave it out."
+            )
+        if isinstance(value, list | dict):
+            raise ValueError(
+                f"{name} has {short(value)} in {column!r} of row {row} (counted from 0). Possible is one label or "
+                "score a row; give one."
+            )
+
+
+def _numbers(values: list[Any]) -> list[int]:
+    numbers = {value: number for number, value in enumerate(sorted(set(values), key=str))}
+    return [numbers[value] for value in values]
+
+
+def _scores(name: str, column: str, values: list[Any], names: list[str] | None) -> list[float]:
+    """The scores of pairs; of classes with names, whose numbers are an order of their own, what the names say."""
+    if names is not None and (len(names) > 2 or all(re.fullmatch(r"-?\d+(\.\d+)?", each) for each in names)):
+        values = [names[value] if value >= 0 else value for value in values]
     try:
         return [float(value) for value in values]
     except (TypeError, ValueError) as error:

@@ -53,6 +53,9 @@ def test_pairs_are_measured_stored_and_chosen_by(folder, capsys):
     found = run(capsys, "evaluate", folder / "model", "--file", folder / "pairs.jsonl", "--store")
     for size in ("w0.5-d0.5", "w1-d1"):
         assert found[size]["spearman"] == pytest.approx(spearman_by_hand(folder / "model", size), abs=1e-6)
+    rows = [{"label": pair["score"], **{name: pair[name] for name in ("sentence1", "sentence2")}} for pair in PAIRS]
+    (folder / "glue.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))  # as GLUE calls the scores
+    assert run(capsys, "evaluate", folder / "model", "--file", folder / "glue.jsonl") == found
     answer = run(capsys, "recommend", folder / "model", "--parameters", "1e9")
     best = max(found, key=lambda size: found[size]["spearman"])
     assert answer["choice"]["spearman"] == found[best]["spearman"]

@@ -1,12 +1,13 @@
 """Columns of any kind of data set, and rows drawn from it."""
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
 from datasets import Array2D, ClassLabel, Dataset, Features, Value
 
-from dynabert_hf.data.columns import column, column_names, draw, drawn_rows, label_column, lacks_labels
+from dynabert_hf.data.columns import column, column_names, draw, drawn_rows, label_column, lacks_labels, values_of
 
 ROWS = [{"input_ids": [5, 6], "labels": 0}, {"input_ids": [7], "labels": 2}]
 
@@ -49,6 +50,12 @@ def test_a_column_is_whole_whatever_holds_the_rows(form):
 def test_of_rows_that_are_made_on_demand_the_first_is_read(dataset):
     assert column(dataset, "input_ids").to_pylist() == [[5, 6]]
     assert "text" not in column_names(dataset)
+
+
+def test_a_row_of_a_list_has_no_value_where_pandas_says_so():
+    rows = [{"label": label} for label in pd.array([1, None], dtype="Int64")]
+    assert values_of(rows, "label") == column(rows, "label").to_pylist() == [1, None]
+    assert lacks_labels(rows)
 
 
 @pytest.mark.parametrize("container", [list, tuple])

@@ -4,9 +4,10 @@ import json
 import shutil
 
 import huggingface_hub
+import pandas as pd
 import pytest
 import torch
-from datasets import Dataset
+from datasets import ClassLabel, Dataset, Features, Value
 from helpers import ROOT
 from helpers.sentences import MODES, WORDS, make_encoder, make_texts, save_encoder, write_json
 from helpers.tiny import TINY, make_tokenizer
@@ -319,6 +320,29 @@ def test_names_of_classes_become_numbers_and_scores_stay(encoder):
     assert pair["labels"] == 2.0
 
 
+@pytest.mark.parametrize(
+    ("names", "numbers", "scores"),
+    [
+        (["5", "0", "2.5"], [0, 1, 2], [5.0, 0.0, 2.5]),
+        (["2", "1"], [0, 1], [2.0, 1.0]),
+        (["no", "yes"], [1, 0], [1, 0]),
+    ],
+)
+def test_scores_of_named_classes_are_what_the_names_say(encoder, names, numbers, scores):
+    """The numbers of the classes were taken, whatever their order: Spearman's correlation was of these."""
+    features = Features({"a": Value("string"), "b": Value("string"), "label": ClassLabel(names=names)})
+    rows = Dataset.from_dict({"a": ["w1"] * len(numbers), "b": ["w2"] * len(numbers), "label": numbers}, features)
+    assert texts_to_measure("eval", rows, encoder.model, encoder.tokenizer)["labels"][:] == scores
+
+
+def test_classes_without_an_order_are_no_scores(encoder):
+    names = ["contradiction", "entailment", "neutral"]
+    features = Features({"a": Value("string"), "b": Value("string"), "label": ClassLabel(names=names)})
+    rows = Dataset.from_dict({"a": ["w1"], "b": ["w2"], "label": [2]}, features)
+    with pytest.raises(ValueError, match=r"scores in 'label' that are no numbers .*neutral.* Give a number for each"):
+        texts_to_measure("eval", rows, encoder.model, encoder.tokenizer)
+
+
 @pytest.mark.parametrize("form", ["numpy", "torch"])
 def test_rows_of_one_label_have_one_number_in_every_format(encoder, form):
     rows = Dataset.from_dict({"text": ["w3", "w4", "w5"], "label": [7, 2, 7]}).with_format(form)
@@ -375,6 +399,8 @@ def test_texts_need_a_tokenizer(encoder):
         ([{"a": "w", "b": "w", "c": "w"}], r"columns of text \['a', 'b', 'c'\]. .*select_columns"),
         ([{"a": "w", "b": "w"}, {"a": "w", "b": " "}], "no text in 'b' of row 1 .*Fill it"),
         ([{"a": "w", "b": "w", "score": "high"}], "scores in 'score' that are no numbers .*high.* Give a number"),
+        ([{"a": "w", "label": ["x", "y"]}], r"has \['x', 'y'\] in 'label' of row 0 .*Possible is one label or score"),
+        ([{"a": "w", "label": pd.NA}], "no label in 'label' of row 0 .* Give every row one"),
         ([{"a": "w", "label": None}], "no label in 'label' of row 0 .* Give every row one"),
     ],
 )
