@@ -153,7 +153,8 @@ def finetune_teacher(job, model, teacher):
     folder = job.output_dir / "0-teacher"
     args = job.stage_arguments("finetune", output_dir=folder, own="teacher")
     rows = fingerprint_of_rows(job.data.splits["train"])
-    settings = {"model": job.model_args.model_name_or_path, "labels": job.data.labels, "rows": rows, **decisive(args)}
+    own = {"model": job.model_args.model_name_or_path, "weights": fingerprint_of_weights(model.base_model)}
+    settings = {**own, "labels": job.data.labels, "rows": rows, **decisive(args)}
     check_begun_with(job, folder, settings)
     if not (folder / "model").exists():
         student = one_size(model)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 from unittest.mock import Mock
 
 import numpy as np
@@ -13,7 +14,7 @@ from glue_data import LABELS, TEXT_COLUMNS
 from helpers.glue_tasks import METRICS, QUICK, SMALL, glue, save_model, save_task, sentiment_rows, write_csv
 from helpers.processes import launch
 from recipe_data import Splits
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import dynabert_hf
@@ -300,6 +301,17 @@ def test_a_second_run_takes_up_the_teacher_and_refuses_one_of_other_settings(tmp
     assert results_of(out / "model") == before
     with pytest.raises(SystemExit, match=r"0-teacher' holds a training made with {'max_steps': 1}, now {'max_st"):
         glue(*command)
+
+
+def test_a_teacher_of_other_weights_is_refused_though_the_model_has_its_name(tmp_path, reviews):
+    """The teacher that an earlier run made of the weights before was taken up without a word."""
+    model = save_model(tmp_path / "model", head=False)
+    command = [*reviews[:2], "--model_name_or_path", model, "--finetune_teacher", "--do_train", "--output_dir"]
+    glue(*command, tmp_path / "out")
+    weights = load_file(Path(model) / "model.safetensors")
+    save_file({name: tensor + 0.01 for name, tensor in weights.items()}, Path(model) / "model.safetensors")
+    with pytest.raises(SystemExit, match=r"a training made with {'weights': '\w+'}, now {'weights': '\w+'} is asked"):
+        glue(*command, tmp_path / "out")
 
 
 def test_a_teacher_of_other_rows_is_refused_though_there_are_as_many(tmp_path, reviews):
