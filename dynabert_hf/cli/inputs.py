@@ -18,6 +18,7 @@ from ..data.reading import load_tokenizer
 from ..data.sentence_encoder import heed_files
 from ..families import elastic_classes, parsed_sizes, read_config, sizes_of, supported_types
 from ..files import check_writable_file
+from ..hub.card import check_refreshable
 from ..hub.facts import is_hub_id
 from ..hub.push import has_weights
 from ..model.configuration import ElasticConfigMixin
@@ -139,6 +140,7 @@ def stored_config(arguments: Namespace) -> Path:
     if not path.is_file():
         raise ValueError(f"--store needs the folder of a model; {arguments.model!r} is none. Download it first.")
     check_writable_file(path)
+    check_refreshable(arguments.model)
     return path
 
 

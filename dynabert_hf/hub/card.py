@@ -18,6 +18,7 @@ import huggingface_hub
 import torch
 import transformers
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from yaml import YAMLError
 
 from ..families import family_name
 from ..model.subnetwork import AnySize, SubNetwork
@@ -30,6 +31,9 @@ from .card_example import as_arguments, example
 from .facts import RECIPE_FIELDS, ModelCardFacts
 
 TEMPLATE = Path(__file__).with_name("card_template.md")
+
+SIZES = "\n## Sizes\n"
+"""What heads the sizes on a card."""
 
 STAGES = {
     "width": "Stage `width` distilled the fine-tuned model into all widths at full depth.",
@@ -72,8 +76,8 @@ def refresh_sizes(folder: str | Path, facts: ModelCardFacts) -> bool:
         Whether there is a card with sizes. Nothing is written if not.
     """
     path = Path(folder) / "README.md"
-    heading, text = "\n## Sizes\n", path.read_text(encoding="utf-8") if path.is_file() else ""
-    before, found, after = text.partition(heading)
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    before, found, after = text.partition(SIZES)
     if not found or not text.startswith("---\n"):
         return False
     if summary := re.search(r"^One .+ that holds (\d+) usable sizes \(DynaBERT\).*$", before, flags=re.MULTILINE):
@@ -86,7 +90,7 @@ def refresh_sizes(folder: str | Path, facts: ModelCardFacts) -> bool:
     difference = _difference(facts)
     if difference:
         rest = re.sub(r"^(?=- Biases and errors)", lambda _: f"- {difference}\n", rest, flags=re.MULTILINE)
-    card = ModelCard(before + heading + section + next_heading + rest)
+    card = ModelCard(before + SIZES + section + next_heading + rest)
     data: Any = card.data
     told: Any = _metadata(facts)
     data.model_name = data.model_name or facts.heading
@@ -96,6 +100,25 @@ def refresh_sizes(folder: str | Path, facts: ModelCardFacts) -> bool:
     data.eval_results = [*(_of_data_as_before(one, shown) for one in results), *others] or None
     card.save(path)
     return True
+
+
+def check_refreshable(folder: str | Path) -> None:
+    """Check that `refresh_sizes` can read the card in a folder, if there is one with sizes.
+
+    Raises:
+        ValueError: If its metadata cannot be read.
+    """
+    path = Path(folder) / "README.md"
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    try:
+        if SIZES in text and text.startswith("---\n"):
+            ModelCard(text)
+    except (TypeError, ValueError, YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"The card {str(path)!r} has metadata that cannot be read: {reason}. Mend what stands between its two "
+            "lines of ---, or move the card away."
+        ) from error
 
 
 def _of_data_as_before(result: EvalResult, before: Iterable[EvalResult]) -> EvalResult:
