@@ -22,6 +22,7 @@ from ..model.shipping import save_sentence_encoder
 from ..model.subnetwork import parse_size
 from ..onnx.export import export_onnx
 from ..onnx.quantization import quantize_onnx
+from ..onnx.session import OnnxModel
 from ..sizes.tables import megabytes, quantity, table_of
 from ..training.specialise import specialise
 from ..training.teaching import check_tokens_beside
@@ -138,8 +139,14 @@ def export(arguments: Namespace, console: Console) -> None:
             for size, path in result.files.items()
         }
         if text is not None:
-            metric = next(iter(text.evaluate(model)))
-            quantised = quantize_onnx(folder, lambda runner: text.evaluate_onnx(runner)[metric])
+            scores: dict[str, float] = {}
+
+            def measured(runner: OnnxModel) -> float:
+                scores.update(text.evaluate_onnx(runner))
+                return next(iter(scores.values()))
+
+            quantised = quantize_onnx(folder, measured)
+            metric = next(iter(scores))
             for size, one in quantised.items():
                 told = {metric: one.float32_accuracy, f"int8_{metric}": one.accuracy, "int8_mb": round(one.size_mb, 2)}
                 rows[size] = {**told, "int8_file": one.path.name, **rows[size]}

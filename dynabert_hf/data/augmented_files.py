@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 from ..files import KEPT, changed, check_writable_file, json_text, named_on_a_full_disk, write_whole
 from ..messages import check_counts
 from .augmentation import WordReplacement
+from .columns import short
 from .fingerprints import fingerprint_of_file, fingerprint_of_weights
 from .text_columns import as_names
 from .text_files import DELIMITERS, names_of_columns, read_rows
@@ -197,6 +198,11 @@ def _columns_of(rows: Any, asked: Sequence[str] | str) -> Sequence[str]:
 
 
 def _text(text: Any, column: str, row: int) -> str:
+    if isinstance(text, list):
+        raise ValueError(
+            f"Row {row} (counted from 0) has the list {short(text)} in column {column!r}. Words are replaced in texts, "
+            "and not in words that have tags of their own. Name a column of texts."
+        )
     if not isinstance(text, str) or not text.strip():
         raise ValueError(f"Row {row} (counted from 0) has no text in column {column!r}. Fill it, or leave the row out.")
     return text

@@ -308,8 +308,10 @@ def tokenised_texts(
 
 
 def usual_texts(path: str | PathLike, model: Any) -> tuple[str, ...]:
-    """The columns of text that a file has by the usual names for a model, else `text`."""
-    return TextColumns(("text",), None).or_usual(names_of_columns(path), model).texts
+    """The columns of text that a file has by the usual names for a model, else `text` or `sentence`."""
+    names = names_of_columns(path)
+    other = "sentence" if "sentence" in names and "text" not in names else "text"
+    return TextColumns((other,), None).or_usual(names, model).texts
 
 
 def read_texts(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:

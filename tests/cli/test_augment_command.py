@@ -54,6 +54,12 @@ def test_the_command_is_the_call(folder, capsys):
     assert count > 6
 
 
+def test_words_with_tags_are_no_text_to_change(folder, capsys):
+    (folder / "pairs.jsonl").write_text('{"one": ["good", "film"], "two": "bad", "label": ["O", "O"]}\n')
+    assert main(command(folder)) == 1
+    assert "Row 0 (counted from 0) has the list ['good', 'film'] in column 'one'. Words are" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("names", [["text"], ["sentence"], ["question", "sentence"], ["text", "text_pair"]])
 def test_columns_of_usual_names_are_found_as_evaluate_finds_them(folder, names, capsys):
     """Of a pair in `text` and `text_pair` only the first was changed; `sentence` was refused."""

@@ -620,7 +620,7 @@ def test_predict_tells_values_labels_and_entities(capsys, folder, tmp_path):
             best = model(**tokenizer(text, return_tensors="pt")).logits[0, 1:-1].argmax(-1).tolist()
         assert [each["word"] for each in record["entities"]] == text.split()
         assert [each["entity"] for each in record["entities"]] == [f"LABEL_{number}" for number in best]
-    write(tmp_path / "t.csv", [{"text": "a good film"}, {"text": "very bad film " * 20}])
+    write(tmp_path / "t.csv", [{"sentence": "a good film"}, {"sentence": "very bad film " * 20}])
     assert [len(record["entities"]) for record in said("tags")] == [3, 60]  # also beyond the 20 tokens of a pass
     save_with_head(folder, tmp_path / "states", "Model")
     told = ("predict", tmp_path / "states", "--file", tmp_path / "t.csv")
@@ -739,6 +739,15 @@ def test_a_card_keeps_its_latencies_when_metrics_are_stored(capsys, folder, revi
     assert found == {one.name: f"{one.latency_ms:.1f} ms" for one in facts.sizes}
     assert " Latency: median of 0.5 s, batch 1. The teacher is" in text
     assert [one.latency_ms for one in drawn[0].sizes] == [float(found[one.name][:-3]) for one in facts.sizes]
+
+
+def test_a_card_that_cannot_be_read_is_named_before_anything_is_stored(capsys, folder, reviews):
+    card = write_model_card(folder, make_facts(AutoModelForSequenceClassification.from_pretrained(folder)))
+    card.write_text(card.read_text().replace("---\n", "---\ntags: [open\n", 1))
+    before = (folder / "config.json").read_text()
+    told = ("evaluate", folder, "--file", reviews, "--store")
+    assert_refused(capsys, "README.md' has metadata that cannot be read: ", *told)
+    assert (folder / "config.json").read_text() == before
 
 
 def test_a_card_that_somebody_wrote_stays_as_it_is(capsys, folder, reviews):
@@ -1136,7 +1145,9 @@ def test_export_writes_onnx_and_measures_int8(capsys, folder, reviews, tmp_path,
         with pytest.raises(ZeroDivisionError):
             run(capsys, *arguments)
     assert not list(tmp_path.glob("*onnx*"))
-    made = run_json(capsys, *arguments)["sizes"]["l0h2n24"]
+    with monkeypatch.context() as patched:
+        patched.setattr(LabelledText, "evaluate", lambda *given: pytest.fail("evaluated in torch, too"))
+        made = run_json(capsys, *arguments)["sizes"]["l0h2n24"]
     assert (tmp_path / "onnx" / made["int8_file"]).stat().st_size / 2**20 == pytest.approx(made["int8_mb"], abs=0.01)
     accuracy = run_json(capsys, "evaluate", folder, "--file", reviews, "--size", "l0h2n24")["l0h2n24"]["accuracy"]
     assert made["accuracy"] == pytest.approx(accuracy)
