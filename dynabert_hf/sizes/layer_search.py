@@ -54,7 +54,7 @@ class HasImportance(Protocol):
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a search found, all of it measured on the whole text.
+    """What a search found, with metrics measured on the whole text.
 
     Attributes:
         found: For each budget the best shape within it, from the smallest budget to the largest. Of a latency budget
@@ -64,7 +64,8 @@ class SearchResult:
         grid: The sizes that the network was trained for, and cost at most the largest budget.
         cost: What the budgets are of.
         budgets: The budgets, in the order of `found`.
-        divergences: For the text of each size how far its predictions are from those of the full size.
+        divergences: For the text of each size how far its predictions are from those of the full size, on the rows that
+            shapes were compared on, at most `max_rows`.
         costs: The table that told what shapes cost.
         num_evaluated: How many shapes were run.
         seconds: How long the search took.
