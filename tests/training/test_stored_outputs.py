@@ -92,8 +92,10 @@ def test_choices_of_several_lengths_are_found_again(tmp_path):
     batch = collate([rows[4], rows[1]])
     found = stored.outputs(batch, hidden_states=False)
     torch.testing.assert_close(found.logits, teacher(**batch).logits.detach(), rtol=0, atol=1e-6)
-    with pytest.raises(ValueError, match="rows has a text in row 0"):
-        stored.check_rows("rows", [{"input_ids": [*texts[0][:2], texts[0][2][:-1]]}])
+    first, second, last = texts[0]
+    for others in ([first, second, last[:-1]], [[*first, second[0]], second[1:], last]):
+        with pytest.raises(ValueError, match="rows has a text in row 0"):
+            stored.check_rows("rows", [{"input_ids": others}])
 
 
 def test_an_interrupted_call_goes_on(tmp_path):
