@@ -213,10 +213,11 @@ def given_arguments(args: TrainingArguments | None, single: Mapping[str, Any]) -
 
 
 def _over(given: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments with others that go before them; a direction goes with the metric that it was given for."""
+    """Arguments with others that go before them, as epochs do before steps, and a metric before another's direction."""
     before = dict(given)
-    if "metric_for_best_model" in own:
-        before.pop("greater_is_better", None)
+    for name, beside in (("metric_for_best_model", "greater_is_better"), ("num_train_epochs", "max_steps")):
+        if name in own:
+            before.pop(beside, None)
     return {**before, **own}
 
 

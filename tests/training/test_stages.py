@@ -138,6 +138,19 @@ def test_a_weight_of_hidden_states_that_was_given_holds_though_it_is_the_papers_
         assert stage.arguments.hidden_weight == weight
 
 
+def test_epochs_of_a_stage_go_before_the_steps_of_all(tmp_path):
+    own, told = {"depth": {"num_train_epochs": 2}}, {"folder": tmp_path, "config": BertConfig()}
+    width, depth = make_stages(("width", "depth"), given={"max_steps": 7, "use_cpu": True}, own=own, **told)
+    assert (width.arguments.max_steps, depth.arguments.max_steps, depth.arguments.num_train_epochs) == (7, -1, 2)
+    args = TrainingArguments(str(tmp_path), max_steps=7, use_cpu=True)
+    assert given_arguments(args, {})[0]["max_steps"] == 7
+    given = given_arguments(args, {"num_train_epochs": 2})[0]
+    [stage] = make_stages(("depth",), given=given, own={}, **told)
+    assert (stage.arguments.max_steps, stage.arguments.num_train_epochs) == (-1, 2)
+    both = given_arguments(args, {"num_train_epochs": 2, "max_steps": 5})[0]
+    assert both["max_steps"] == 5
+
+
 @pytest.mark.parametrize(("told", "greater_is_better"), [({}, True), ({"greater_is_better": False}, False)])
 def test_another_metric_than_that_of_prepared_arguments_has_its_own_direction(tmp_path, told, greater_is_better):
     best = {"load_best_model_at_end": True, "eval_strategy": "epoch", "save_strategy": "epoch"}
