@@ -21,8 +21,9 @@ from ..files import check_writable_file
 from ..hub.card import check_refreshable
 from ..hub.facts import is_hub_id
 from ..hub.push import has_weights
-from ..model.configuration import ElasticConfigMixin
+from ..model.configuration import REFERENCES, ElasticConfigMixin
 from ..model.elastic_model import ElasticModelMixin
+from ..model.subnetwork import SubNetworkError, parse_size
 from ..onnx.session import INDEX
 from ..sizes.named_metrics import named_metrics
 from ..tasks import is_sentence_encoder, task_of
@@ -72,10 +73,23 @@ def _class(config: Any) -> Any:
 
 
 def load_shell(name: str) -> ElasticModelMixin:
-    """The model without its weights: enough to count."""
+    """The model without its weights: enough to count, and to tell what is stored of its sizes."""
     config = _config(name)
+    _check_measured(name, config)
     with torch.device("meta"):
         return _class(config)(config)
+
+
+def _check_measured(name: str, config: Any) -> None:
+    """Check that all metrics that a model stores are of sizes that it holds."""
+    for size in (config.metrics or {}).keys() - set(REFERENCES):
+        try:
+            config.resolve(parse_size(size))
+        except SubNetworkError as error:
+            raise ValueError(
+                f"The config.json of {name!r} stores metrics of {size!r}, which is no size of its model: {error} "
+                "Remove them there."
+            ) from error
 
 
 def load_model(name: str) -> Any:
@@ -141,6 +155,7 @@ def stored_config(arguments: Namespace) -> Path:
         raise ValueError(f"--store needs the folder of a model; {arguments.model!r} is none. Download it first.")
     check_writable_file(path)
     check_refreshable(arguments.model)
+    _check_measured(arguments.model, _config(arguments.model))
     return path
 
 

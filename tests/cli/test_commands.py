@@ -750,6 +750,19 @@ def test_a_card_that_cannot_be_read_is_named_before_anything_is_stored(capsys, f
     assert (folder / "config.json").read_text() == before
 
 
+@pytest.mark.parametrize("size", ["l9h2n3", "nonsense"])
+def test_stored_metrics_of_no_size_are_named_with_their_file_before_anything_is_measured(
+    capsys, folder, reviews, size, monkeypatch
+):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "metrics": {size: {"accuracy": 0.5}}}))
+    monkeypatch.setattr(LabelledText, "evaluate", lambda *given: pytest.fail("measured before"))
+    for told in (("show", folder), ("evaluate", folder, "--file", reviews, "--store")):
+        assert_refused(
+            capsys, f"The config.json of {str(folder)!r} stores metrics of {size!r}, which is no size", *told
+        )
+
+
 def test_a_card_that_somebody_wrote_stays_as_it_is(capsys, folder, reviews):
     (folder / "README.md").write_text("# Mine\n\nWords.\n")
     run_json(capsys, "evaluate", folder, "--file", reviews, "--store", "--size", "w1-d1")
