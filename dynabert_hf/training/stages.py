@@ -18,6 +18,7 @@ from transformers import PreTrainedConfig, TrainingArguments
 
 from ..data.columns import column_names
 from ..messages import get_logger
+from ..sizes.metrics import LOWER, direction_of
 from .arguments import DynaBertTrainingArguments, uses_fsdp
 from .distillation import STAGES
 
@@ -207,9 +208,26 @@ def given_arguments(args: TrainingArguments | None, single: Mapping[str, Any]) -
             del prepared["teacher_width"]  # the default, which one stage alone cannot have
     else:
         prepared.pop("restore_callback_states_from_checkpoint", None)  # not in stock's default: a run counts on
+        _warn_of_direction(_over(prepared, single), is_told="greater_is_better" in single)
     merged = {name: copy.deepcopy(value) for name, value in _over(prepared, single).items() if name in ARGUMENTS}
     publishing = {name: merged.pop(name) for name in PUBLISHING if name in merged}
     return {name: value for name, value in merged.items() if name not in OF_THE_RUN}, publishing
+
+
+def _warn_of_direction(given: Mapping[str, Any], *, is_told: bool) -> None:
+    """Say so where the higher of two errors counts as the better, as transformers' arguments have it by default.
+
+    Args:
+        given: Stock arguments and those beside them.
+        is_told: Whether the direction is one of the latter.
+    """
+    metric, is_greater = given.get("metric_for_best_model"), given.get("greater_is_better")
+    if metric is not None and is_greater and not is_told and direction_of(metric) == LOWER:
+        logger.warning(
+            f"The args have metric_for_best_model={metric!r} and greater_is_better=True, which transformers takes for "
+            "every metric but a loss: the checkpoint with the highest would be the best. Give greater_is_better=False, "
+            "or True beside args if that is meant."
+        )
 
 
 def _over(given: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

@@ -163,6 +163,29 @@ def test_another_metric_than_that_of_prepared_arguments_has_its_own_direction(tm
         assert stage.arguments.greater_is_better is greater_is_better
 
 
+@pytest.mark.parametrize(
+    ("metric", "stock", "single", "is_said"),
+    [
+        ("eval_mean_mse", {}, {}, True),
+        ("mse", {"greater_is_better": False}, {}, False),
+        ("mse", {}, {"greater_is_better": True}, False),
+        ("mse", {}, {"metric_for_best_model": "loss"}, False),
+        ("accuracy", {}, {}, False),
+        ("mean_loss", {}, {}, False),
+    ],
+)
+def test_the_highest_error_as_the_best_is_said_of_stock_arguments(tmp_path, caplog, metric, stock, single, is_said):
+    """transformers notes it for every name that does not end in `loss`, where nobody says otherwise."""
+    args = TrainingArguments(str(tmp_path), use_cpu=True, metric_for_best_model=metric, **stock)
+    given = given_arguments(args, single)[0]
+    said = f"have metric_for_best_model={metric!r} and greater_is_better=True, which transformers takes for every"
+    assert (said in caplog.text) == ("greater_is_better" in caplog.text) == is_said
+    caplog.clear()
+    DynaBertTrainingArguments(**{**given, "output_dir": str(tmp_path)})
+    given_arguments(DynaBertTrainingArguments(str(tmp_path), use_cpu=True, metric_for_best_model=metric, **stock), {})
+    assert "greater_is_better" not in caplog.text
+
+
 @pytest.mark.parametrize(("hidden_size", "rate"), [(384, 3e-4), (396, 1e-4)])
 def test_the_rate_of_distillation_follows_the_hidden_size_where_none_is_given(tmp_path, hidden_size, rate):
     names, common = ("width", "depth", "finetune"), {"folder": tmp_path, "config": BertConfig(hidden_size=hidden_size)}
