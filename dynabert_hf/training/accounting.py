@@ -122,20 +122,35 @@ class LossLog(TrainerCallback):
         """Note a loss whose value nobody waits for yet."""
         self._unchecked.append((size, loss.detach(), inputs))
 
-    def check_finite(self, step: int, reduce: Callable[[torch.Tensor, str], torch.Tensor]) -> None:
-        """Look at all losses that were noted, at once: this is where a step waits for the device.
+    def check_finite(
+        self, step: int, norm: torch.Tensor | None, reduce: Callable[[torch.Tensor, str], torch.Tensor]
+    ) -> None:
+        """Look at all losses that were noted and at their gradients, at once: here a step waits for the device.
+
+        Args:
+            step: Number of the step.
+            norm: The norm of the gradients, the same on all processes; None where a scaler leaves such a step out.
+            reduce: A sum over processes, as accelerate has it.
 
         Raises:
-            FloatingPointError: On all processes, if a loss on one of them is not finite.
+            FloatingPointError: On all processes, if a loss on one of them is not finite, or the norm.
         """
         noted, self._unchecked = self._unchecked, []
         are_finite = torch.stack([loss for _, loss, _ in noted]).isfinite()
-        if reduce((~are_finite).sum(), "sum").item() == 0:
-            return
+        wrong_losses = reduce((~are_finite).sum(), "sum")
+        wrong_norm = torch.zeros_like(wrong_losses) if norm is None else ~norm.isfinite().to(wrong_losses.device)
+        has_wrong_loss, has_wrong_norm = torch.stack([wrong_losses > 0, wrong_norm > 0]).tolist()
         end = (
-            "The weights are those of the step before, and checkpoints are kept. Look for labels or weights that are "
-            "not finite; a lower learning_rate or full precision may help."
+            "This step changed no weight. Look for labels or weights that are not finite; a lower learning_rate or "
+            "full precision may help."
         )
+        if norm is not None and has_wrong_norm and not has_wrong_loss:
+            raise FloatingPointError(
+                f"The norm of the gradients is {float(norm)} at step {step}, though all losses are finite: look at "
+                f"what a loss or a hook of your own does in the backward pass. {end}"
+            )
+        if not has_wrong_loss:
+            return
         wrong = [number for number, is_finite in enumerate(are_finite.tolist()) if not is_finite]
         if not wrong:
             raise FloatingPointError(f"A loss of another process is not finite at step {step}. {end}")

@@ -115,7 +115,10 @@ def specialise(
             vars(student).pop(name, None)
         wrong = [name for name, weight in student.named_parameters() if not weight.isfinite().all()]
         if wrong:  # as the last step may leave them
-            raise _not_finite(f"{wrong[0]} holds numbers that are not finite after step {trainer.state.global_step}")
+            raise FloatingPointError(
+                f"{wrong[0]} holds numbers that are not finite after step {trainer.state.global_step}. Nothing is kept "
+                "of this training. Look for labels or weights that are not finite; a lower learning_rate may help."
+            )
         return student.eval().to(model.device, model.dtype)
 
 
@@ -213,10 +216,8 @@ class OneSizeTrainer(TaughtTrainer):
         loss = torch.stack(losses).mean() * self._shares.sentences
         if on_labels is not None:
             loss = loss + self.args.label_weight * on_labels * self._shares.labelled
-        of_all = self.accelerator.reduce(loss.detach(), "sum")  # so that all processes end, none waits for another
-        if not of_all.isfinite():
-            raise _not_finite(f"The loss is {of_all.item()} at step {self.state.global_step}")
         self.accelerator.backward(loss)
+        self._losses.expect_finite(self.model.config.extracted_from["size"], loss, inputs)
         return loss.detach()
 
     def _loss_from(self, teacher: PreTrainedModel, student: Any, inputs: dict[str, Any]) -> torch.Tensor:
@@ -225,10 +226,3 @@ class OneSizeTrainer(TaughtTrainer):
         told: dict[str, Any] = {"task": task_of(self.model), "config": self.model.config, "args": self.args}
         weighted = taught_losses(student, target, inputs, matched=self.matched, **told)
         return sum((weight * part for weight, part in weighted.values()), torch.zeros((), device=self.args.device))
-
-
-def _not_finite(what: str) -> FloatingPointError:
-    return FloatingPointError(
-        f"{what}. Nothing is kept of this training. Look for labels or weights that are not finite; a lower "
-        "learning_rate or full precision may help."
-    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -17,7 +16,7 @@ from ..data.pooling import single_texts
 from ..data.views import FreshViews
 from ..model.subnetwork import SubNetwork
 from ..tasks import is_sentence_encoder, task_of, without_labels
-from .accounting import Items, Shares, of_labelled
+from .accounting import Items, LossLog, Shares, of_labelled
 from .arguments import DynaBertTrainingArguments
 from .distillation import loss_of_labelled_rows
 from .order import EpochSampler
@@ -34,6 +33,11 @@ class TaughtTrainer(Trainer):
     model: Any
     _views: FreshViews | None = None
     _shares = Shares()
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self._losses = LossLog()
+        self.add_callback(self._losses)
 
     @contextmanager
     def without_untaught_parts(self) -> Iterator[None]:
@@ -92,15 +96,12 @@ class TaughtTrainer(Trainer):
         """The norm of the gradients of a step, before it changes a weight.
 
         Raises:
-            FloatingPointError: If it is not finite, and no scaler leaves the step out.
+            FloatingPointError: If a loss of the step is not finite, or the norm and no scaler leaves the step out.
         """
         norm = super()._get_grad_norm(*args, **kwargs)
-        if self.accelerator.scaler is None and not math.isfinite(norm):
-            raise FloatingPointError(
-                f"The norm of the gradients is {float(norm)} at step {self.state.global_step}, though all losses are "
-                "finite. No weight was changed by them. Look at what a loss or a hook of your own does in the backward "
-                "pass; a lower learning_rate or full precision may help."
-            )
+        of_all = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # of weights that are split
+        looked_at = of_all if self.accelerator.scaler is None else None
+        self._losses.check_finite(self.state.global_step, looked_at, self.accelerator.reduce)
         return norm
 
     def _finalize_training(self, *args: Any, **kwargs: Any) -> Any:

@@ -26,7 +26,7 @@ from ..families import has_own_forward, not_elastic
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import AnySize, size_name
 from ..tasks import task_of
-from .accounting import Items, LossLog, of_labelled
+from .accounting import Items, of_labelled
 from .argument_checks import check_callables, check_callbacks, check_label_names, check_precision, warn_of_unused_loss
 from .arguments import DynaBertTrainingArguments, check_processes
 from .callbacks import follow
@@ -137,8 +137,6 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer, TaughtTrainer):
         self.progress = follow(self)
         self._views = fresh_views(args, model, kwargs)
         self._projections = projections_to(self._teachers, model, args)
-        self._losses = LossLog()
-        self.add_callback(self._losses)
 
     @property
     def teacher(self) -> Any:
@@ -249,9 +247,6 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer, TaughtTrainer):
             model: The model, perhaps wrapped.
             inputs: The batch.
             num_items_in_batch: What `get_batch_samples` counted in the whole step; None: the batch is the step.
-
-        Raises:
-            FloatingPointError: If a loss is NaN or infinite, before it reaches the weights.
         """
         inputs = self.begin_batch(model, inputs, num_items_in_batch)
         pairs = self.pairs_of_step()
@@ -270,8 +265,6 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer, TaughtTrainer):
                 said = {size: outputs for size, outputs in said.items() if size in later}
                 total += loss.detach()
                 self._losses.expect_finite(pair.student, loss, inputs)
-        if self.accelerator.sync_gradients:
-            self._losses.check_finite(self.state.global_step, self.accelerator.reduce)
         return total
 
     @property

@@ -77,7 +77,7 @@ def test_the_command_is_the_call(folder, capsys, with_teacher):
             ["--size", "w0.5-d0.5", "--teacher", "other"],
             "The tokenizer of the teacher 'other' calls 'bad' number 4, that of the model 5. Both read the same",
         ),
-        (["--size", "w0.5-d0.5", "--learning-rate", "1e30", "--epochs", "4"], "The loss is nan at step "),
+        (["--size", "w0.5-d0.5", "--learning-rate", "1e30", "--epochs", "4"], "The loss of w0.5-d0.5 is nan at step "),
         (["--size", "w0.5-d0.5", "--learning-rate", "1e300", "--epochs", "2"], "finite after step 2. Nothing is kept"),
     ],
 )

@@ -360,7 +360,7 @@ def test_a_loss_of_layer_shapes_that_is_not_finite_names_them_as_they_are_given(
     log, size = LossLog(), (LayerShape(0, 2, 24), LayerShape(5, 1, 12))
     log.expect_finite(size, torch.tensor(torch.inf), {"labels": torch.tensor([2])})
     with pytest.raises(FloatingPointError, match=r"The loss of l0h2n24-l5h1n12 is inf at step 7, on the batch"):
-        log.check_finite(7, lambda tensor, reduction: tensor)
+        log.check_finite(7, None, lambda tensor, reduction: tensor)
 
 
 def stock(**kwargs):
