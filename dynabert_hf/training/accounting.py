@@ -136,6 +136,8 @@ class LossLog(TrainerCallback):
             FloatingPointError: On all processes, if a loss on one of them is not finite, or the norm.
         """
         noted, self._unchecked = self._unchecked, []
+        if not noted:  # by a step of the user's own
+            return
         are_finite = torch.stack([loss for _, loss, _ in noted]).isfinite()
         wrong_losses = reduce((~are_finite).sum(), "sum")
         wrong_norm = torch.zeros_like(wrong_losses) if norm is None else ~norm.isfinite().to(wrong_losses.device)

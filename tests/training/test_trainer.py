@@ -363,6 +363,25 @@ def test_a_loss_of_layer_shapes_that_is_not_finite_names_them_as_they_are_given(
         log.check_finite(7, None, lambda tensor, reduction: tensor)
 
 
+class OwnStep(DynaBertTrainer):
+    """Has a step of its own, as a subclass of transformers' trainer may."""
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        loss = model(**self._prepare_inputs(inputs)).loss
+        self.accelerator.backward(loss)
+        return loss.detach()
+
+
+def test_a_subclass_may_have_a_step_of_its_own(tmp_path):
+    settings = {"optim": "sgd", "learning_rate": 0.1, "max_steps": 1, "max_grad_norm": 0.0}
+    made = make_trainer(tmp_path, "finetune", per_device_train_batch_size=8, **settings)
+    before = copy.deepcopy(made.model.eval())  # of no dropout
+    before(**make_dataset().with_format("torch")[:]).loss.backward()
+    OwnStep(made.model, None, made.args, train_dataset=make_dataset()).train()
+    expected = before.classifier.weight - 0.1 * before.classifier.weight.grad
+    assert made.model.classifier.weight.allclose(expected, atol=1e-6)
+
+
 def stock(**kwargs):
     return BertForSequenceClassification(BertConfig(**{**TINY, "num_hidden_layers": 2, "num_labels": 3, **kwargs}))
 
