@@ -18,7 +18,7 @@ from ..data.labels import collator_of
 from ..data.reading import read_datasets
 from ..families import check_elastic
 from ..model.elastic_model import ElasticModelMixin
-from ..model.subnetwork import Size, SubNetwork, SubNetworkError
+from ..model.subnetwork import Size, SubNetwork, SubNetworkError, parse_size
 from ..tasks import task_of
 from .accounting import Items
 from .argument_checks import check_learns, check_taught, warn_of_idle
@@ -198,6 +198,7 @@ class OneSizeTrainer(TaughtTrainer):
         kept = [layer.index for layer in model.config.stored_layers]
         matching, num_layers = args.hidden_matching, model.config.num_hidden_layers
         self.matched = match_hidden_states(kept, num_layers=num_layers, matching=matching)
+        self._size = parse_size(model.config.extracted_from["size"])
         self.teachers = list(teachers)
         self._views = fresh_views(args, model, kwargs)
 
@@ -217,7 +218,7 @@ class OneSizeTrainer(TaughtTrainer):
         if on_labels is not None:
             loss = loss + self.args.label_weight * on_labels * self._shares.labelled
         self.accelerator.backward(loss)
-        self._losses.expect_finite(self.model.config.extracted_from["size"], loss, inputs)
+        self._losses.expect_finite(self._size, loss, inputs)
         return loss.detach()
 
     def _loss_from(self, teacher: PreTrainedModel, student: Any, inputs: dict[str, Any]) -> torch.Tensor:
