@@ -157,6 +157,7 @@ class StepBench(Bench):
     def step(self) -> None:
         self.elastic.zero_grad(set_to_none=True)
         self.trainer.training_step(self.elastic, self.inputs)
+        self.trainer.check_finite()
 
     def eager_and_parts(self) -> dict[str, Any]:
         """The step beside its parts, where its time goes, what it waits for, and the optimisers."""

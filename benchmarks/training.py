@@ -107,6 +107,7 @@ class Bench:
 
     def step(self, case):
         self.trainers[case].training_step(self.elastic, self.batch)
+        self.trainers[case].check_finite()
 
     def forget_gradients(self):
         for model in (self.elastic, *self.students.values()):
