@@ -73,8 +73,7 @@ class LabelledSentences:
             ValueError: If the file cannot be read, has no rows, not these columns, or scores that are no numbers.
         """
         texts = list(as_names(text_columns) or PAIR)
-        usual, names = SCORE if len(texts) == 2 else LABEL, names_of_columns(path)
-        label = label_column or next((each for each in (usual, *SCORE_COLUMNS) if each in names), usual)
+        label = label_column or _usual_label(path, SCORE if len(texts) == 2 else LABEL)
         columns = [*texts, label]
         table = [dict(zip(columns, row, strict=True)) for row in read_texts(Path(path), columns)]
         rows = list(texts_to_measure(repr(str(path)), table, model, tokenizer, label_column=label))
@@ -99,3 +98,9 @@ class LabelledSentences:
             pooled = self.pooling(states, flat.get("attention_mask"))
             vectors.append(pooled.unflatten(0, batch["input_ids"].shape[:-1]))
         return self.metrics(EvalPrediction(torch.cat(vectors).numpy(), self.labels))
+
+
+def _usual_label(path: str | PathLike, usual: str) -> str:
+    """The column of this name, or where a file lacks it another one that `train_dynabert` reads labels from."""
+    names = names_of_columns(path)
+    return next((each for each in (usual, *SCORE_COLUMNS) if each in names), usual)

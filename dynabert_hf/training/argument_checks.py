@@ -135,7 +135,7 @@ def warn_of_unused_loss(loss: str | None, model: PreTrainedModel, stages: Sequen
 
 
 def check_taught(model: PreTrainedModel, args: DynaBertTrainingArguments) -> None:
-    """Check that a stage with a teacher learns something from it.
+    """Check that a stage with a teacher learns something from it; warn of settings that nothing in it heeds.
 
     Raises:
         ValueError: If the weights of all losses that the model has with a teacher are 0.
@@ -146,9 +146,11 @@ def check_taught(model: PreTrainedModel, args: DynaBertTrainingArguments) -> Non
             f"{' and '.join(names)} are 0, so nothing would be learned from the teacher. Possible is any number above "
             "0. Give one of them, or train on labels alone, in stage 'finetune'."
         )
+    if args.stage != "finetune":
+        _warn_of_idle(model, args)
 
 
-def warn_of_idle(model: PreTrainedModel, args: DynaBertTrainingArguments) -> None:
+def _warn_of_idle(model: PreTrainedModel, args: DynaBertTrainingArguments) -> None:
     """Say which settings of a stage with a teacher were changed, although nothing in it heeds them."""
     has_no_vectors = "" if is_sentence_encoder(model) else "only sentence encoders learn vectors. Leave it out"
     idle = {
@@ -159,7 +161,7 @@ def warn_of_idle(model: PreTrainedModel, args: DynaBertTrainingArguments) -> Non
         "similarity_weight": has_no_vectors,
     }
     defaults = {each.name: each.default for each in fields(args)}
-    for name, reason in idle.items() if args.stage != "finetune" else ():
+    for name, reason in idle.items():
         if reason and getattr(args, name) != defaults[name]:
             logger.warning_once(f"{name}={getattr(args, name)!r} has no effect: {reason}.")
 

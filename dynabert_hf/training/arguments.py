@@ -267,6 +267,11 @@ class DynaBertTrainingArguments(TrainingArguments):
         return not isinstance(self.hidden_weight, _OfThePaper | None)
 
     @property
+    def order_seed(self) -> int:
+        """What the order of the data and fresh views are drawn by."""
+        return self.seed if self.data_seed is None else self.data_seed
+
+    @property
     def learns_labels(self) -> bool:
         """Whether the stage learns from labels, alone or beside a teacher."""
         return self.stage == "finetune" or self.label_weight > 0

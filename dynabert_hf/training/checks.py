@@ -23,7 +23,7 @@ from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import size_name
 from ..sizes.metrics import SUMMARIES, can_begin
 from ..tasks import is_sentence_encoder, task_of
-from .argument_checks import check_smoothing, check_taught, warn_of_idle
+from .argument_checks import check_smoothing, check_taught
 from .arguments import DynaBertTrainingArguments
 
 logger = get_logger(__name__)
@@ -134,7 +134,6 @@ def check_teacher(model: ElasticModelMixin, teachers: Sequence[Any], args: DynaB
         ValueError: If there is none, or nothing to learn from it.
     """
     check_taught(model, args)
-    warn_of_idle(model, args)
     if is_sentence_encoder(model):
         check_sentence_encoder(model.config, args)
     elif model.base_model is model and args.stage != "finetune" and args.logit_weight > 0:

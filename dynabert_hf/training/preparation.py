@@ -28,7 +28,6 @@ from .argument_checks import (
     check_smoothing,
     check_taught,
     warn_of_few_steps,
-    warn_of_idle,
     warn_of_unused_loss,
 )
 from .arguments import DynaBertTrainingArguments, decisive
@@ -323,7 +322,6 @@ def _check_teaching(recipe: Recipe) -> None:
     check_teachers(recipe.teacher, others, recipe.stages[0].arguments, train_dataset)
     for stage in recipe.stages:
         check_taught(recipe.teacher, stage.arguments)
-        warn_of_idle(recipe.teacher, stage.arguments)
         fresh_views(stage.arguments, recipe.teacher, recipe.trainer_kwargs)
 
 

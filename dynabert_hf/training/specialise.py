@@ -21,7 +21,7 @@ from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import Size, SubNetwork, SubNetworkError, parse_size
 from ..tasks import task_of
 from .accounting import Items
-from .argument_checks import check_learns, check_taught, warn_of_idle
+from .argument_checks import check_learns, check_taught
 from .arguments import DynaBertTrainingArguments
 from .callbacks import AveragedWeights, KeptPositions, show_progress
 from .checks import check_datasets
@@ -88,7 +88,6 @@ def specialise(
         train_dataset = _read(model, size, train_dataset, processing_class, has_own_batches)
         args = _arguments_of_one_size({**order_of(train_dataset), **arguments}, scratch)
         check_taught(model, args)
-        warn_of_idle(model, args)
         check_datasets(model, args, train_dataset, None, has_own_batches=has_own_batches)
         if teacher is not None:
             check_same_shape(model, teacher)

@@ -59,7 +59,7 @@ class TaughtTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
         sampler: Any = super()._get_train_sampler(train_dataset)
-        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        seed = self.args.order_seed
         if self.args.train_sampling_strategy == "batch_rebalance" and sampler is not None:
             sampler.seed = seed  # transformers draws by 42 always
         if not isinstance(sampler, (RandomSampler, LengthGroupedSampler)):

@@ -386,6 +386,6 @@ def fresh_views(
         trainer_kwargs.get("processing_class"),
         model,
         probability=args.view_probability,
-        seed=args.seed if args.data_seed is None else args.data_seed,
+        seed=args.order_seed,
         dataset=trainer_kwargs.get("train_dataset"),
     )
