@@ -103,18 +103,10 @@ class OrderedEvaluation(Trainer):
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
         """transformers' evaluation loop, over batches that were collated before."""
-        with self.measuring():
-            return self.run_loop(
-                self.collate(dataloader), description, prediction_loss_only, ignore_keys, metric_key_prefix
-            )
-
-    @contextmanager
-    def measuring(self) -> Iterator[None]:
-        """Inside, loops measure the model; at the end it is as before, and the next to measure it prepare it anew."""
-        prepared = list(self.accelerator._models)
+        batches, prepared = self.collate(dataloader), list(self.accelerator._models)  # the next one prepares it anew
         try:
             with unchanged(self.model):
-                yield
+                return self.run_loop(batches, description, prediction_loss_only, ignore_keys, metric_key_prefix)
         finally:
             self.accelerator._models[:] = prepared
 

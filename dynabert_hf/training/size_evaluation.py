@@ -21,6 +21,7 @@ from .callbacks import SizeProgressCallback
 from .checked_batches import CheckedBatches
 from .checkpoints import last_whole_checkpoint
 from .checks import check_data, check_ignored, check_one, evaluated
+from .collated_batches import CollatedBatches
 from .order import OrderedLoader
 from .ordered_evaluation import OrderedEvaluation
 
@@ -163,16 +164,9 @@ class SizeEvaluation(OrderedEvaluation):
             loader.collate_fn = CheckedBatches("the data to evaluate on", loader.collate_fn, self.model, **settings)
         return loader
 
-    def evaluation_loop(
-        self,
-        dataloader: Any,
-        description: str,
-        prediction_loss_only: bool | None = None,
-        ignore_keys: list[str] | None = None,
-        metric_key_prefix: str = "eval",
-    ) -> EvalLoopOutput:
-        """transformers' evaluation loop, once for every size, on batches that were collated once."""
-        batches = self.collate(dataloader)
+    def run_loop(self, batches: CollatedBatches, *args: Any) -> EvalLoopOutput:
+        """transformers' loop once for every size, on batches that were collated once."""
+        *how, prefix = args
         predictions: Any = {}
         metrics: dict[str, Any] = {}
         sizes = self._sizes or self.evaluated_sizes
@@ -180,26 +174,19 @@ class SizeEvaluation(OrderedEvaluation):
         for bar in bars:
             if isinstance(bar, SizeProgressCallback):
                 bar.expect_sizes(len(sizes))
-        with self.measuring():
-            for size in sizes:
-                with self.model.subnetwork(size):
-                    output = self.run_loop(
-                        batches,
-                        description,
-                        prediction_loss_only,
-                        ignore_keys,
-                        f"{metric_key_prefix}_{size_name(size)}",
-                    )
-                metrics[size_name(size)] = output.metrics
-                if self._keeps_predictions:
-                    predictions[size_name(size)] = output.predictions
-                output = output._replace(predictions=predictions)  # the next size needs the room
-                for bar in bars:
-                    if not isinstance(bar, SizeProgressCallback):  # a bar a size; else the first would pass its end
-                        bar.on_predict(self.args, self.state, self.control)
+        for size in sizes:
+            with self.model.subnetwork(size):
+                output = super().run_loop(batches, *how, f"{prefix}_{size_name(size)}")
+            metrics[size_name(size)] = output.metrics
+            if self._keeps_predictions:
+                predictions[size_name(size)] = output.predictions
+            output = output._replace(predictions=predictions)  # the next size needs the room
+            for bar in bars:
+                if not isinstance(bar, SizeProgressCallback):  # a bar a size; else the first would pass its end
+                    bar.on_predict(self.args, self.state, self.control)
         self._num_rows = sum(batches.rows)
         told = told_directions(self.args, self.evaluation_sets)
-        merged = with_summary(metrics, metric_key_prefix, asked=self.args.metric_for_best_model, directions=told)
+        merged = with_summary(metrics, prefix, asked=self.args.metric_for_best_model, directions=told)
         return output._replace(metrics=merged)
 
     @property
