@@ -1,8 +1,9 @@
-"""What the package says: warnings by the main process alone, wrong counts and lacking packages in the same words."""
+"""What the package says: warnings by the main process alone, wrong arguments and lacking packages in the same words."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from importlib.util import find_spec
 from logging import LogRecord
 from numbers import Integral
@@ -36,6 +37,18 @@ def check_counts(least: int = 1, **counts: Any) -> None:
     for name, count in counts.items():
         if not isinstance(count, Integral) or int(count) < least:
             raise ValueError(f"{name}={count!r} is not possible. Give a whole number of at least {least}.")
+
+
+def check_one_of(name: str, given: Any, possible: Iterable[Any]) -> None:
+    """Check that an argument has one of its possible values.
+
+    Raises:
+        ValueError: If it has another.
+    """
+    values = list(possible)
+    if given not in values:
+        told = ", ".join(map(repr, values))
+        raise ValueError(f"{name}={given!r} is unknown. Possible is one of {told}. Give one of these.")
 
 
 def require(what: str, *packages: str, extra: str) -> None:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from glue_data import GLUE, TEXT_COLUMNS
 from recipe_arguments import SourceArguments, listed
 
+from dynabert_hf.messages import check_one_of
+
 
 @dataclass
 class GlueArguments(SourceArguments):
@@ -44,10 +46,7 @@ class GlueArguments(SourceArguments):
     def __post_init__(self):
         if self.task_name is not None:
             self.task_name = self.task_name.lower().replace("-", "")
-            if self.task_name not in TEXT_COLUMNS:
-                raise ValueError(
-                    f"--task_name {self.task_name} is unknown. Possible is one of {', '.join(TEXT_COLUMNS)}."
-                )
+            check_one_of("task_name", self.task_name, TEXT_COLUMNS)
             told = ("validation_split_percentage", "text_column_names", "do_regression")
             given = [f"--{name}" for name in told if getattr(self, name) is not None]
             if given:

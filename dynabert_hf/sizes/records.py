@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
+from ..messages import check_one_of
 from ..model.configuration import REFERENCES
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import AnySize, Size, SubNetwork, SubNetworkError, as_size, size_name
@@ -245,8 +246,7 @@ def cost_of(record: SizeRecord, cost: str) -> float:
     Raises:
         ValueError: If the cost is unknown or the size was not measured in it.
     """
-    if cost not in COSTS:
-        raise ValueError(f"cost={cost!r} is not a cost. Possible is one of {list(COSTS)}; give one of them.")
+    check_one_of("cost", cost, COSTS)
     if cost not in record.costs:
         have = [name for name in COSTS if name in record.costs]
         raise ValueError(

@@ -20,6 +20,7 @@ import torch
 from torch.profiler import ProfilerActivity
 from torch.profiler import profile as torch_profile
 
+from ..messages import check_one_of
 from ..model.elastic_model import ElasticModelMixin
 from ..model.subnetwork import AnySize, size_name
 from ..onnx.export import export_onnx
@@ -151,10 +152,8 @@ def why_not(runtime: str, dtype: str) -> str | None:
     Raises:
         ValueError: If there is no such runtime or number format.
     """
-    if runtime not in RUNTIMES:
-        raise ValueError(f"runtime={runtime!r} is unknown. Possible is one of {list(RUNTIMES)}; give one of these.")
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype={dtype!r} is unknown. Possible is one of {list(DTYPES)}; give one of these.")
+    check_one_of("runtime", runtime, RUNTIMES)
+    check_one_of("dtype", dtype, DTYPES)
     return _WHY_NOT.get((runtime, dtype))
 
 

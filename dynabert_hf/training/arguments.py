@@ -15,9 +15,9 @@ from transformers import TrainingArguments
 from transformers.training_args import ParallelMode
 
 from ..data.views import VIEWS, check_names
-from ..messages import check_counts
+from ..messages import check_counts, check_one_of
 from ..sizes.metrics import is_lower_better
-from .distillation import HIDDEN_MATCHINGS, STAGES, TEACHER_WIDTHS, check_one_of
+from .distillation import HIDDEN_MATCHINGS, STAGES, TEACHER_WIDTHS
 
 COUNTS = {
     "per_device_train_batch_size": 1,
@@ -223,7 +223,7 @@ class DynaBertTrainingArguments(TrainingArguments):
             check_one_of(name, getattr(self, name), possible)
         for each in fields(self):  # transformers takes an unknown order of the data for a random one
             if "choices" in each.metadata and getattr(self, each.name) is not None:
-                check_one_of(each.name, getattr(self, each.name), list(each.metadata["choices"]))
+                check_one_of(each.name, getattr(self, each.name), each.metadata["choices"])
         if not self.has_own_hidden_weight:
             self.hidden_weight = _OfThePaper(HIDDEN_WEIGHTS[self.stage])
         for name in ("logit_weight", "hidden_weight", "label_weight", "similarity_weight"):

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from ..messages import check_one_of
 from ..model.configuration import ElasticConfigMixin
 from ..model.subnetwork import AnySize, SubNetwork, SubNetworkError, grid
 from ..task_metrics import IGNORED
@@ -22,6 +23,7 @@ from .vector_losses import vector_losses
 STAGES = ("width", "depth", "finetune")
 TEACHER_WIDTHS = ("same", "full")
 HIDDEN_MATCHINGS = ("published", "own")
+PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
 
 
 @dataclass(frozen=True)
@@ -85,16 +87,6 @@ def plan_stage(
         _pair(config, student, teacher, hidden_matching, teacher_layers or config.num_hidden_layers)
         for student, teacher in zip(students, teachers, strict=True)
     )
-
-
-def check_one_of(name: str, given: str, possible: Sequence[str]) -> None:
-    """Check that an argument has one of its possible values.
-
-    Raises:
-        ValueError: If it has another.
-    """
-    if given not in possible:
-        raise ValueError(f"{name}={given!r} is unknown. Possible is one of {', '.join(map(repr, possible))}.")
 
 
 def _teacher_width(student: AnySize, rule: str) -> float:
@@ -174,16 +166,12 @@ def logit_loss(
 
 def _divergence(student: torch.Tensor, teacher: torch.Tensor, problem_type: str) -> torch.Tensor:
     """The loss of each prediction, `(..., labels)` to `(...)`."""
+    check_one_of("problem_type", problem_type, PROBLEM_TYPES)
     if problem_type == "regression":
         return functional.mse_loss(student, teacher, reduction="none").mean(-1)
     if problem_type == "multi_label_classification":
         return functional.binary_cross_entropy_with_logits(student, teacher.sigmoid(), reduction="none").sum(-1)
-    if problem_type == "single_label_classification":
-        return -(teacher.softmax(-1) * student.log_softmax(-1)).sum(-1)
-    raise ValueError(
-        f"problem_type={problem_type!r} is unknown. Possible are 'single_label_classification', "
-        "'multi_label_classification' and 'regression'."
-    )
+    return -(teacher.softmax(-1) * student.log_softmax(-1)).sum(-1)
 
 
 def hidden_state_loss(

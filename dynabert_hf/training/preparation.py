@@ -18,7 +18,7 @@ from ..data.inputs import check_paddable
 from ..data.labels import are_multi_hot, check_counted, check_labels
 from ..data.pooling import Pooling
 from ..families import elastic_class_of
-from ..messages import get_logger
+from ..messages import check_one_of, get_logger
 from ..model.subnetwork import SubNetwork
 from ..task_metrics import problem_type
 from ..tasks import gives_values, is_sentence_encoder, task_of
@@ -327,8 +327,7 @@ def _check_teaching(recipe: Recipe) -> None:
 
 def _check_importance(recipe: Recipe) -> None:
     data = recipe.importance
-    if data.labels not in ("data", "predictions"):
-        raise ValueError(f"importance_labels={data.labels!r} is unknown. Give 'data' or 'predictions'.")
+    check_one_of("importance_labels", data.labels, ("data", "predictions"))
     if data.max_samples is not None and not (isinstance(data.max_samples, Integral) and int(data.max_samples) >= 1):
         raise ValueError(
             f"max_importance_samples={data.max_samples!r} is not possible. Give at least 1, a whole number, or "

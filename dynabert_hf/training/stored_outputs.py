@@ -28,7 +28,7 @@ from ..data.fingerprints import fingerprint_of_rows, fingerprint_of_weights
 from ..data.labels import collator_of
 from ..data.reading import read_datasets
 from ..files import changed, check_writable_folder, write_whole
-from ..messages import check_counts
+from ..messages import check_counts, check_one_of
 from ..model.subnetwork import SubNetwork
 from ..tasks import LABELS, has_several_texts, task_of
 from .checks import check_tokenised
@@ -81,7 +81,8 @@ def store_teacher_outputs(
     """
     check_whole(teacher)
     check_counts(batch_size=batch_size)
-    _check(dataset, dtype)
+    check_one_of("dtype", dtype, DTYPES)
+    _check_rows(dataset)
     folder = Path(folder)
     if data_collator is None:
         dataset = read_datasets({"dataset": dataset}, teacher, processing_class)[0]["dataset"]
@@ -241,9 +242,7 @@ def _parts(folder: Path, about: Mapping[str, Any]) -> list[tuple[int, Path]]:
     return [(number * about["rows_a_part"], folder / f"part-{number:06}.safetensors") for number in range(count)]
 
 
-def _check(dataset: Any, dtype: str) -> None:
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype={dtype!r} is unknown. Possible is one of {', '.join(DTYPES)}. Give one of them.")
+def _check_rows(dataset: Any) -> None:
     if not are_rows(dataset) or not len(dataset):
         raise ValueError(
             f"The data set is a {type(dataset).__name__} without rows that can be read by their number. Give a "

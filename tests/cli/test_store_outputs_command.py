@@ -46,7 +46,7 @@ def test_the_folder_holds_what_the_teacher_says(folder, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--dtype", "int8"], "--dtype 'int8' is unknown. Possible is one of float32"),
+        (["--dtype", "int8"], "--dtype 'int8' is unknown. Possible is one of 'float32'"),
         (["--text-column", "sentence"], "has no column ['sentence'], only ['text']"),
     ],
 )

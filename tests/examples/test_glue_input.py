@@ -25,7 +25,7 @@ GOOD = ["a good film,good", "a bad film,bad", "never dull,good", "too long,bad"]
     ("arguments", "message"),
     [
         ([], "There are no data. Give --task_name, --dataset_name, or --train_file"),
-        (["--task_name", "ax"], "--task_name ax is unknown. Possible is one of cola, sst2, mrpc"),
+        (["--task_name", "ax"], "--task_name 'ax' is unknown. Possible is one of 'cola', 'sst2', 'mrpc'"),
         ([*SST2, "--train_file", "a.csv"], "--task_name and --train_file were given. Give the one or the other"),
         (["--validation_file", "a.csv"], "--validation_file was given without --train_file"),
         (["--train_file", "a.csv"], "no --validation_file to evaluate on. Give one, or --validation_split_percentage"),

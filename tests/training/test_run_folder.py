@@ -91,7 +91,10 @@ def test_arguments_may_change_as_long_as_a_stage_has_left_nothing(tmp_path):
         ({"max_importance_samples": 4.5}, r"max_importance_samples=4\.5 is not possible\. .* a whole number"),
         ({"compute_metrics": "accuracy"}, r"compute_metrics='accuracy' cannot be called\. Give a function"),
         ({"data_collator": "default"}, "data_collator='default' cannot be called"),
-        ({"importance_labels": "guessed"}, r"importance_labels='guessed' is unknown\. Give 'data' or 'predictions'"),
+        (
+            {"importance_labels": "guessed"},
+            r"importance_labels='guessed' is unknown\. Possible is one of 'data', 'predictions'",
+        ),
     ],
 )
 def test_a_call_that_is_refused_writes_nothing(tmp_path, first, message):

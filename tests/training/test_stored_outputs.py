@@ -154,7 +154,7 @@ def test_a_batch_of_another_text_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"batch_size=0 is not possible. Give a whole number of at least 1"):
         store(elastic("Regression"), rows, tmp_path / "none", batch_size=0)
     assert not (tmp_path / "none").exists()
-    with pytest.raises(ValueError, match=r"dtype='int8' is unknown. Possible is one of float32"):
+    with pytest.raises(ValueError, match=r"dtype='int8' is unknown. Possible is one of 'float32'"):
         store(elastic("Regression"), rows, tmp_path, dtype="int8")
     with pytest.raises(FileNotFoundError, match=r"holds no teacher_outputs.json. Give a folder"):
         StoredOutputs(tmp_path / "nowhere")
