@@ -166,19 +166,22 @@ def listed(names):
     return [name.strip() for name in names.split(",")] if isinstance(names, str) else names
 
 
-def parse_arguments(argv, data_kind, *, usage, description):
+def parse_arguments(argv, data_kind, *, script="SCRIPT", description=None):
     """The arguments of a command line, or of the json file that it names.
 
     Args:
         argv: The words of the command line.
         data_kind: The dataclass of the script's own arguments, a `SourceArguments`; `--help` begins with them.
-        usage: The line on top of `--help`.
+        script: Its name, for the first line of `--help`.
         description: What the script does.
 
     Returns:
         The script's own arguments, `ModelArguments`, `DynaBertTrainingArguments`, and all that was given, by name.
     """
     kinds = (data_kind, ModelArguments, DynaBertTrainingArguments)
+    source = data_kind.NAMED[0]
+    usage = f"{script} --model_name_or_path MODEL --{source} {source.removesuffix('_name').upper()}"
+    usage += "\n           --output_dir FOLDER ... | ARGUMENTS.json | --help"
     parser = HfArgumentParser(kinds, usage=usage, description=description, formatter_class=_HelpFormatter)
     try:
         if len(argv) == 1 and argv[0].endswith(".json"):

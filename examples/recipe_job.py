@@ -6,6 +6,7 @@ are `recipe_training`'s, the arguments `recipe_arguments`'.
 
 import csv
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -16,7 +17,7 @@ from typing import Any
 import embedded
 from huggingface_hub import HfApi
 from huggingface_hub.utils import HFValidationError
-from recipe_arguments import with_own_options
+from recipe_arguments import parse_arguments, with_own_options
 from recipe_data import InputError, Splits
 from recipe_training import finetune_teacher, make_elastic, one_size, train_stage
 from script_errors import in_one_line
@@ -93,6 +94,13 @@ class Job:
         """Whether this process writes for all."""
         return self.training_args.process_index == 0
 
+    def write_results(self, split, metrics):
+        """Leave the metrics of a test split in the output folder, and return where."""
+        path = self.output_dir / f"{split}_results.json"
+        if self.is_main:
+            path.write_text(json.dumps(metrics, indent=2))
+        return path
+
     def wait(self):
         """Wait until all processes are here."""
         self.training_args.distributed_state.wait_for_everyone()
@@ -131,20 +139,23 @@ class Job:
         return evaluation
 
 
-def run_script(name, arguments, prepare):
+def run_script(name, data_kind, prepare, argv, *, description):
     """Do what a script was asked for.
 
     Args:
-        name: Name of the script, for errors.
-        arguments: What `parse_arguments` returned.
-        prepare: Makes of these the `Job` and the model to begin with.
+        name: Name of the script.
+        data_kind: The dataclass of its own arguments, a `SourceArguments`.
+        prepare: Makes of what `parse_arguments` returns the `Job` and the model to begin with.
+        argv: The words of the command line; None: those that Python was given.
+        description: What the script does.
     """
-    *kinds, _ = arguments
+    argv = sys.argv[1:] if argv is None else argv
+    *kinds, given = parse_arguments(argv, data_kind, script=name, description=description)
     training_args = kinds[-1]
     set_seed(training_args.seed)
     reword = partial(with_own_options, kinds=kinds)
     with in_one_line(name, reword), bars_of_files_in_terminals():
-        job, model = prepare(*arguments)
+        job, model = prepare(*kinds, given)
         check_splits(job, model)
         repository = make_repository(training_args) if training_args.push_to_hub and job.is_main else None
         check_output_folder(job)
@@ -338,8 +349,4 @@ def in_a_cell(names, delimiter):
 def measure_tests(job, model):
     """Measure every size on the test split, where there is nothing to predict, and leave the metrics in the folder."""
     [split] = job.data.tests
-    metrics = job.evaluation(model).evaluate(job.data.splits[split], metric_key_prefix=split)
-    path = job.output_dir / f"{split}_results.json"
-    if job.is_main:
-        path.write_text(json.dumps(metrics, indent=2))
-    return path
+    return job.write_results(split, job.evaluation(model).evaluate(job.data.splits[split], metric_key_prefix=split))

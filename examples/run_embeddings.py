@@ -16,13 +16,12 @@ measured by Spearman's correlation, or one and a `label`, measured by retrieval
 of texts with the same label. docs/embeddings.md tells more.
 """
 
-import sys
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from datasets import DatasetDict
-from recipe_arguments import SourceArguments, listed, parse_arguments
+from recipe_arguments import SourceArguments, listed
 from recipe_data import InputError, Splits, load_splits, shortened
 from recipe_job import Job, measure_tests, run_script
 
@@ -30,9 +29,6 @@ from dynabert_hf.data.sentence_encoder import SentenceEncoder
 from dynabert_hf.data.sentences import SCORE_COLUMNS, texts_to_learn, texts_to_measure
 from dynabert_hf.data.text_files import read_rows
 from dynabert_hf.tasks import task_of
-
-USAGE = """run_embeddings.py --model_name_or_path MODEL --dataset_name DATA
-           --output_dir FOLDER ... | ARGUMENTS.json | --help"""
 
 
 @dataclass
@@ -67,9 +63,7 @@ class EmbeddingArguments(SourceArguments):
 
 
 def main(argv=None):
-    argv = sys.argv[1:] if argv is None else argv
-    arguments = parse_arguments(argv, EmbeddingArguments, usage=USAGE, description=__doc__)
-    run_script("run_embeddings.py", arguments, prepare)
+    run_script("run_embeddings.py", EmbeddingArguments, prepare, argv, description=__doc__)
 
 
 def prepare(data_args, model_args, training_args, given):

@@ -14,8 +14,6 @@ runs one stage alone. One json file may have all arguments instead. docs/glue.md
 tells more.
 """
 
-import json
-import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,7 +23,6 @@ import numpy as np
 from glue_arguments import GlueArguments
 from glue_data import load_free_form, load_task
 from glue_labels import align_labels, load_classifier, load_teacher
-from recipe_arguments import parse_arguments
 from recipe_data import InputError, all_training_rows, length_for, load_splits, row_numbers, shortened
 from recipe_job import Job, in_a_cell, run_script, write_predictions
 from recipe_training import load_tokenizer
@@ -53,13 +50,8 @@ NAMED_IN_SUBMISSION = ("mnli", "qnli", "rte")
 logger = get_logger("run_glue")
 
 
-USAGE = """run_glue.py --model_name_or_path MODEL --task_name TASK
-           --output_dir FOLDER ... | ARGUMENTS.json | --help"""
-
-
 def main(argv=None):
-    argv = sys.argv[1:] if argv is None else argv
-    run_script("run_glue.py", parse_arguments(argv, GlueArguments, usage=USAGE, description=__doc__), prepare)
+    run_script("run_glue.py", GlueArguments, prepare, argv, description=__doc__)
 
 
 def prepare(data_args, model_args, training_args, given):
@@ -168,8 +160,7 @@ def predict(job, model):
             path = job.output_dir / "predictions" / size / f"{SUBMISSION.get(task, {}).get(split, split)}.tsv"
             write_predictions(path, ["index", "prediction"], zip(rows, written(values, job.data, task), strict=True))
         if "label" in job.data.splits[split].column_names:
-            path = job.output_dir / f"{split}_results.json"
-            path.write_text(json.dumps(output.metrics, indent=2))
+            job.write_results(split, output.metrics)
     return job.output_dir / "predictions"
 
 

@@ -15,11 +15,10 @@ parquet. The masks for evaluation are drawn once by the seed, so all sizes and
 the teacher predict the same words. docs/tasks.md tells more.
 """
 
-import sys
 from dataclasses import dataclass, field
 
 from datasets import Dataset, DatasetDict
-from recipe_arguments import SourceArguments, parse_arguments
+from recipe_arguments import SourceArguments
 from recipe_data import InputError, Splits, length_for, load_splits, shortened
 from recipe_job import Job, measure_tests, run_script
 from recipe_training import load_model, load_tokenizer
@@ -31,9 +30,6 @@ from dynabert_hf.data.masking import MaskedOnce
 from dynabert_hf.data.text_columns import TextColumns
 from dynabert_hf.tasks import MaskingCollator, task_of
 
-USAGE = """run_mlm.py --model_name_or_path MODEL --train_file FILE
-           --output_dir FOLDER ... | ARGUMENTS.json | --help"""
-
 
 @dataclass
 class TextArguments(SourceArguments):
@@ -43,8 +39,7 @@ class TextArguments(SourceArguments):
 
 
 def main(argv=None):
-    argv = sys.argv[1:] if argv is None else argv
-    run_script("run_mlm.py", parse_arguments(argv, TextArguments, usage=USAGE, description=__doc__), prepare)
+    run_script("run_mlm.py", TextArguments, prepare, argv, description=__doc__)
 
 
 def prepare(data_args, model_args, training_args, given):

@@ -14,8 +14,6 @@ json, jsonl or parquet with a list of words and a list of tags per row. If a
 word has several tokens, only the first one counts. docs/tasks.md tells more.
 """
 
-import json
-import sys
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,7 +21,7 @@ from pathlib import Path
 from datasets import ClassLabel, Dataset, DatasetDict
 from glue_data import warn_of_places
 from glue_labels import told_names
-from recipe_arguments import SourceArguments, parse_arguments
+from recipe_arguments import SourceArguments
 from recipe_data import InputError, Splits, all_training_rows, length_for, load_splits, row_numbers, shortened
 from recipe_job import Job, in_a_cell, run_script, write_predictions
 from recipe_training import load_model, load_tokenizer
@@ -35,9 +33,6 @@ from dynabert_hf.data.text_columns import TAGS, WORDS, TextColumns
 from dynabert_hf.data.text_files import read_rows, read_tagged_words
 from dynabert_hf.task_metrics import IGNORED
 from dynabert_hf.tasks import TagCollator, task_of
-
-USAGE = """run_ner.py --model_name_or_path MODEL --dataset_name DATA
-           --output_dir FOLDER ... | ARGUMENTS.json | --help"""
 
 
 @dataclass
@@ -53,8 +48,7 @@ class TaggingArguments(SourceArguments):
 
 
 def main(argv=None):
-    argv = sys.argv[1:] if argv is None else argv
-    run_script("run_ner.py", parse_arguments(argv, TaggingArguments, usage=USAGE, description=__doc__), prepare)
+    run_script("run_ner.py", TaggingArguments, prepare, argv, description=__doc__)
 
 
 def prepare(data_args, model_args, training_args, given):
@@ -198,7 +192,7 @@ def write_tags(job, model, words, numbers):
             path = job.output_dir / "predictions" / size / f"{split}.tsv"
             write_predictions(path, ["index", "tags"], zip(numbers[split], tags, strict=True))
         if "labels" in rows.column_names:
-            (job.output_dir / f"{split}_results.json").write_text(json.dumps(output.metrics, indent=2))
+            job.write_results(split, output.metrics)
     return job.output_dir / "predictions"
 
 

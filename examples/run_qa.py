@@ -16,12 +16,11 @@ answer, sizes may say so, as in SQuAD 2. docs/tasks.md tells more.
 """
 
 import json
-import sys
 from dataclasses import dataclass, field
 from functools import partial
 
 from datasets import DatasetDict
-from recipe_arguments import SourceArguments, parse_arguments
+from recipe_arguments import SourceArguments
 from recipe_data import InputError, Splits, length_for, load_splits, row_numbers, shortened
 from recipe_job import Job, run_script
 from recipe_training import load_model, load_tokenizer
@@ -30,9 +29,6 @@ from transformers import AutoModelForQuestionAnswering
 from dynabert_hf.data.answers import answer_scores
 from dynabert_hf.data.questions import ANSWERS, COLUMNS, STRIDE, WINDOW, Questions, read_questions
 from dynabert_hf.tasks import SpanCollator
-
-USAGE = """run_qa.py --model_name_or_path MODEL --dataset_name DATA
-           --output_dir FOLDER ... | ARGUMENTS.json | --help"""
 
 
 @dataclass
@@ -55,8 +51,7 @@ class QuestionArguments(SourceArguments):
 
 
 def main(argv=None):
-    argv = sys.argv[1:] if argv is None else argv
-    run_script("run_qa.py", parse_arguments(argv, QuestionArguments, usage=USAGE, description=__doc__), prepare)
+    run_script("run_qa.py", QuestionArguments, prepare, argv, description=__doc__)
 
 
 def prepare(data_args, model_args, training_args, given):
@@ -145,8 +140,8 @@ def write_answers(job, model, tests, *, may_be_none):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 told = json.dumps(dict(zip(ids, answers, strict=True)), indent=2, ensure_ascii=False)
                 path.write_text(told, encoding="utf-8")
-        if scores and job.is_main:
-            (job.output_dir / f"{split}_results.json").write_text(json.dumps(scores, indent=2))
+        if scores:
+            job.write_results(split, scores)
     return job.output_dir / "predictions"
 
 

@@ -130,7 +130,7 @@ def test_a_json_file_with_a_value_of_another_type_is_refused(tmp_path, capsys, g
     command = {"task_name": "sst2", "model_name_or_path": "m", "output_dir": "out", "use_cpu": True}
     kinds = {"max_eval_samples": None, "num_train_epochs": 2, "dropout": None, "label_order": None}
     path.write_text(json.dumps({**command, **kinds}))
-    data, model, training, _ = parse_arguments([str(path)], GlueArguments, usage="", description="")
+    data, model, training, _ = parse_arguments([str(path)], GlueArguments)
     assert (data.max_eval_samples, training.num_train_epochs, model.dropout) == (None, 2, None)
     path.write_text(json.dumps({**command, **given}))
     with pytest.raises(SystemExit, match="2"):

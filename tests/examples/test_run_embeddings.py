@@ -8,6 +8,7 @@ import run_embeddings
 import torch
 from datasets import Dataset, DatasetDict
 from helpers.sentences import make_encoder, make_pairs, make_texts, save_encoder
+from recipe_arguments import parse_arguments
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer
 
@@ -106,11 +107,9 @@ def test_texts_are_cut_while_training_and_the_encoder_reads_as_much_as_before(tm
     """Of the result the tokenizer, by which `dynabert evaluate` measures, and `SentenceTransformer` read alike."""
     library = pytest.importorskip("sentence_transformers")
     encoder, out = save_encoder(tmp_path / "encoder"), tmp_path / "out"
-    arguments = run_embeddings.parse_arguments(
+    arguments = parse_arguments(
         [*files, "--model_name_or_path", encoder, "--output_dir", str(out), "--max_seq_length", "5", *SMALL],
         run_embeddings.EmbeddingArguments,
-        usage="",
-        description="",
     )
     job, _ = run_embeddings.prepare(*arguments)
     lengths = {split: max(len(text) for text in _texts(rows)) for split, rows in job.data.splits.items()}

@@ -16,6 +16,7 @@ import transformers
 from datasets import Dataset, DatasetDict
 from helpers.glue_tasks import WORDS
 from helpers.tiny import BACKBONE_CONFIGS, TINY
+from recipe_arguments import parse_arguments
 from recipe_data import InputError, numbered
 from recipe_job import check_splits
 from transformers import AutoModelForTokenClassification, AutoTokenizer, BertTokenizer
@@ -95,7 +96,7 @@ def test_a_tagger_learns_its_own_tags_of_which_data_may_lack_some(tmp_path, conf
     model = save_model(tmp_path / "model", "ForTokenClassification", **config)
     command = ["--train_file", str(tmp_path / "train.conll"), "--do_train", "--output_dir", str(tmp_path / "out")]
     command += ["--model_name_or_path", model, *(["--label_order", *order] if order else [])]
-    job, loaded = run_ner.prepare(*run_ner.parse_arguments(command, run_ner.TaggingArguments, usage="", description=""))
+    job, loaded = run_ner.prepare(*parse_arguments(command, run_ner.TaggingArguments))
     assert loaded.config.id2label == NAMED["id2label"]
     [row] = job.data.splits["train"]["labels"]
     assert row[1:-1] == [NAMED["label2id"][tag] for tag in tags]
@@ -108,7 +109,7 @@ def test_a_tag_all_words_of_which_are_held_back_is_one_of_the_tags(tmp_path):
     command = ["--train_file", str(tmp_path / "train.conll"), "--output_dir", str(tmp_path / "out")]
     command += ["--model_name_or_path", save_model(tmp_path / "model", "Model"), "--finetune_teacher"]
     command += ["--validation_split_percentage", "25"]
-    job, model = run_ner.prepare(*run_ner.parse_arguments(command, run_ner.TaggingArguments, usage="", description=""))
+    job, model = run_ner.prepare(*parse_arguments(command, run_ner.TaggingArguments))
     assert list(model.config.id2label.values()) == tags
     labels = {split: [row[1] for row in part["labels"]] for split, part in job.data.splits.items()}
     assert {split: len(own) for split, own in labels.items()} == {"train": 6, "validation": 2}
@@ -122,7 +123,7 @@ def test_a_test_split_whose_tags_are_hidden_is_predicted_and_not_scored(tmp_path
     DatasetDict(train=train, validation=train, test=test).save_to_disk(tmp_path / "data")
     command = ["--dataset_name", str(tmp_path / "data"), "--do_train", "--do_predict", "--finetune_teacher"]
     command += ["--model_name_or_path", save_model(tmp_path / "model", "Model"), "--output_dir", str(tmp_path / "out")]
-    job, model = run_ner.prepare(*run_ner.parse_arguments(command, run_ner.TaggingArguments, usage="", description=""))
+    job, model = run_ner.prepare(*parse_arguments(command, run_ner.TaggingArguments))
     check_splits(job, model)
     assert "labels" not in job.data.splits["test"].column_names
     assert job.data.splits["validation"][0]["labels"] == [-100, 0, 1, -100]
@@ -132,7 +133,7 @@ def test_words_that_do_not_count_make_no_tag(tmp_path):
     (tmp_path / "train.jsonl").write_text(json.dumps({"tokens": ["a", "film", "of"], "ner_tags": [0, -100, 3]}))
     command = ["--train_file", str(tmp_path / "train.jsonl"), "--do_train", "--output_dir", str(tmp_path / "out")]
     command += ["--model_name_or_path", save_model(tmp_path / "model", "Model"), "--finetune_teacher"]
-    job, model = run_ner.prepare(*run_ner.parse_arguments(command, run_ner.TaggingArguments, usage="", description=""))
+    job, model = run_ner.prepare(*parse_arguments(command, run_ner.TaggingArguments))
     assert model.config.id2label == {0: "0", 1: "3"}
     assert job.data.splits["train"]["labels"][0] == [-100, 0, -100, 1, -100]
 
@@ -143,7 +144,7 @@ def test_each_file_of_tagged_words_is_read_by_its_own_form(tmp_path):
     files = ["--train_file", str(tmp_path / "train.jsonl"), "--test_file", str(tmp_path / "test.txt")]
     command = [*files, "--do_train", "--do_predict", "--output_dir", str(tmp_path / "out"), "--finetune_teacher"]
     command += ["--model_name_or_path", save_model(tmp_path / "model", "Model")]
-    job, model = run_ner.prepare(*run_ner.parse_arguments(command, run_ner.TaggingArguments, usage="", description=""))
+    job, model = run_ner.prepare(*parse_arguments(command, run_ner.TaggingArguments))
     assert model.config.id2label == {0: "O", 1: "B-X"}
     assert [job.data.splits[split][0]["labels"][1:-1] for split in ("train", "test")] == [[0, 1], [1, 0]]
 
@@ -155,7 +156,7 @@ def test_numbers_where_training_tags_are_names_are_said_to_count_these(tmp_path,
     command = ["--output_dir", "out", "--model_name_or_path", save_model(tmp_path / "model", "Model")]
     command += ["--finetune_teacher", "--train_file", str(tmp_path / "train.jsonl"), "--validation_file"]
     command += [str(tmp_path / "validation.jsonl"), "--test_file", str(tmp_path / "test.jsonl")]
-    job, _ = run_ner.prepare(*run_ner.parse_arguments(command, run_ner.TaggingArguments, usage="", description=""))
+    job, _ = run_ner.prepare(*parse_arguments(command, run_ner.TaggingArguments))
     assert job.data.splits["validation"][0]["labels"][1:-1] == [1, 0]
     said = [each.getMessage() for each in caplog.records if "holds numbers in split" in each.getMessage()]
     assert len(said) == is_said
@@ -209,7 +210,7 @@ def test_tags_that_hold_blanks_are_told_apart_in_their_cell(tmp_path):
 def test_an_order_of_classes_is_refused_where_there_are_none(tmp_path, capsys, script, kind):
     command = ["--train_file", "a.json", "--do_train", "--model_name_or_path", "none", "--output_dir", str(tmp_path)]
     with pytest.raises(SystemExit, match="2"):
-        script.parse_arguments([*command, "--label_order", "a", "b"], kind, usage="", description="")
+        parse_arguments([*command, "--label_order", "a", "b"], kind)
     assert "--label_order was given, but these data have no classes. Leave it out." in capsys.readouterr().err
 
 
@@ -271,7 +272,7 @@ def test_a_reader_may_begin_with_a_model_that_told_three_classes_apart(tmp_path)
     command = ["--train_file", str(tmp_path / "train.jsonl"), "--do_train", "--output_dir", str(tmp_path / "out")]
     command += ["--model_name_or_path", save_model(tmp_path / "model", "ForSequenceClassification", num_labels=3)]
     command += ["--finetune_teacher", "--max_seq_length", "16"]
-    _, model = run_qa.prepare(*run_qa.parse_arguments(command, run_qa.QuestionArguments, usage="", description=""))
+    _, model = run_qa.prepare(*parse_arguments(command, run_qa.QuestionArguments))
     assert model.qa_outputs.out_features == 2
 
 
