@@ -54,6 +54,7 @@ class OrderedEvaluation(Trainer):
     """
 
     model: Any  # the model itself; what wraps it transformers keeps elsewhere
+    _rows: CountedRows | None = None  # of the loop that runs
 
     def __init__(self, *args: Any, compute_loss_func: Callable | None = None, **kwargs: Any):
         super().__init__(*args, **{**kwargs, "compute_loss_func": mean_over_batch(compute_loss_func)})
@@ -145,23 +146,24 @@ class OrderedEvaluation(Trainer):
 
     def run_loop(self, batches: CollatedBatches, *args: Any) -> EvalLoopOutput:
         """transformers' loop once, with the rows that were filled up left out and the plain mean of the losses."""
-        self._rows = CountedRows(batches, self.accelerator.num_processes)
-        self.gather_function = self._rows.gather
-        self.add_callback(self._rows)
+        self._rows = rows = CountedRows(batches, self.accelerator.num_processes)
+        gather, self.gather_function = self.gather_function, rows.gather
+        self.add_callback(rows)
         compute_metrics, returned = self.compute_metrics, set[str]()
         self.compute_metrics = checked(compute_metrics, returned)
         try:
             output = super().evaluation_loop(batches.loader, *args)
         finally:
-            self.remove_callback(self._rows)
+            self._rows, self.gather_function = None, gather
+            self.remove_callback(rows)
             self.compute_metrics = compute_metrics
         metrics: dict[str, Any] = dict(output.metrics or {})
         for name, value in metrics.items():
             if isinstance(value, np.ndarray) and value.size == 1:  # of tensors transformers itself makes numbers
                 metrics[name] = value.item()
         name = f"{args[-1]}_loss"
-        if name in metrics and self._rows.has_losses and "loss" not in returned:  # else they are computed elsewhere
-            metrics[name] = self._rows.mean_loss()
+        if name in metrics and rows.has_losses and "loss" not in returned:  # else they are computed elsewhere
+            metrics[name] = rows.mean_loss()
         return output._replace(metrics=metrics, num_samples=sum(batches.rows))
 
     def prediction_step(
@@ -185,7 +187,7 @@ class OrderedEvaluation(Trainer):
                 loss = of_labelled(loss.detach().mean(), inputs)
             else:
                 outputs = model(**inputs, **asked)
-        if loss is not None:
+        if loss is not None and self._rows is not None:  # else the caller has a batch of his own
             self._rows.add(loss, Items.of(inputs).labelled)
         if prediction_loss_only:
             return loss, None, None

@@ -475,6 +475,22 @@ def test_a_prediction_step_of_ones_own_predicts_every_row(tmp_path):
         assert np.array_equal(predictions[size], values)
 
 
+def test_a_batch_of_the_callers_own_is_predicted_before_and_after_an_evaluation(tmp_path):
+    """The rows of an evaluation were looked for where none had run, and in the last one where it was over."""
+    trainer = make_trainer(tmp_path, "finetune", compute_metrics=accuracy)
+    model, batch = trainer.model.eval(), {**make_batch(), "labels": torch.tensor([1, 0])}
+    with torch.no_grad():
+        expected = model(**batch)
+    before = trainer.gather_function
+    for _ in range(2):
+        loss, logits, labels = trainer.prediction_step(model, dict(batch), prediction_loss_only=False)
+        assert loss.item() == pytest.approx(expected.loss.item(), abs=1e-6)
+        assert torch.equal(logits, expected.logits)
+        assert torch.equal(labels, batch["labels"])
+        trainer.evaluate()
+        assert trainer.gather_function == before
+
+
 class NamesItsOutputs(DynaBertTrainer):
     """Returns predictions under a name of its own, of which transformers takes all but the loss."""
 
