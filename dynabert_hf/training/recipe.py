@@ -7,7 +7,6 @@ where it stopped when it is called again. What the folder holds is `run_folder`'
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -170,7 +169,7 @@ def train_dynabert(
             `output_dir` holds another run. Nothing is written then.
         OSError: If `output_dir` cannot be written to. What was saved before is kept.
     """
-    check_names(arguments, own=inspect.signature(train_dynabert).parameters)
+    check_names(arguments, of=train_dynabert)
     check_callables(
         data_collator=data_collator,
         compute_metrics=compute_metrics,

@@ -6,7 +6,6 @@ in AutoTinyBERT (arXiv 2107.13686). What comes out is of one size; the elastic m
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -145,10 +144,9 @@ def _read(
 def _arguments_of_one_size(given: Mapping[str, Any], scratch: str) -> DynaBertTrainingArguments:
     for name in given:
         if name not in ARGUMENTS:
-            advice = what_to_give(name, own=inspect.signature(specialise).parameters)
             raise TypeError(
                 f"{name} is no argument of specialise. Possible are its parameters, and the fields of "
-                f"DynaBertTrainingArguments one by one. {advice}"
+                f"DynaBertTrainingArguments one by one. {what_to_give(name, of=specialise)}"
             )
     about_several = sorted(set(OF_A_STAGE) & given.keys())
     if about_several:

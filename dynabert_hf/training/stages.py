@@ -7,7 +7,8 @@ those of a stage alone. Nothing that was given is changed.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -116,12 +117,12 @@ def distillation_rate(config: PreTrainedConfig) -> float:
     return 3e-4 if config.hidden_size <= 384 else 1e-4
 
 
-def check_names(given: Iterable[str], *, own: Iterable[str]) -> None:
+def check_names(given: Iterable[str], *, of: Callable | None = None) -> None:
     """Check that arguments are known.
 
     Args:
         given: Names that are no parameters of `train_dynabert`.
-        own: Its parameters, for what may have been meant.
+        of: That function, one of whose parameters may have been meant; None: only arguments of training may.
 
     Raises:
         TypeError: If one is unknown, or is one of a trainer that the recipe cannot take.
@@ -133,12 +134,14 @@ def check_names(given: Iterable[str], *, own: Iterable[str]) -> None:
             raise TypeError(
                 f"{name} is no argument of train_dynabert. Possible are its parameters, which are also those of "
                 "DynaBertTrainer but for the teacher, and the fields of DynaBertTrainingArguments. "
-                f"{what_to_give(name, own=own)}"
+                f"{what_to_give(name, of=of)}"
             )
 
 
-def what_to_give(name: str, *, own: Iterable[str]) -> str:
-    """What to do about an unknown argument: give the nearest one, of the caller's own or of training, or none."""
+def what_to_give(name: str, *, of: Callable | None = None) -> str:
+    """What to do about an unknown argument: give the nearest one, of a function's own or of training, or none."""
+    parameters = () if of is None else inspect.signature(of).parameters.values()
+    own = [each.name for each in parameters if each.kind is not each.VAR_KEYWORD]  # whose name no caller can give
     near = NEW_NAMES.get(name) or next(iter(get_close_matches(name, [*own, *ARGUMENTS], 1)), None)
     return f"Give {near} instead, if that was meant." if near else "Leave it out."
 
@@ -175,7 +178,7 @@ def own_arguments(given: Any, *, trained: Sequence[str] = STAGES) -> dict[str, d
         )
     own = {stage: dict(arguments) for stage, arguments in (given or {}).items()}
     for stage, arguments in own.items():
-        check_names(arguments, own=())
+        check_names(arguments)
         fixed = [name for name in (*OF_THE_RUN, *OF_THE_PROCESS, *PUBLISHING) if name in arguments]
         if fixed:
             raise ValueError(

@@ -292,7 +292,7 @@ def test_arguments_about_several_sizes_are_refused(model):
     [
         ("epochs", "Give num_train_epochs instead"),
         ("tokenizer", "Give processing_class instead"),
-        ("args", "DynaBertTrainingArguments one by one"),
+        ("args", r"DynaBertTrainingArguments one by one\. Leave it out"),  # nobody can give `**arguments` by its name
     ],
 )
 def test_an_unknown_argument_is_refused_with_the_nearest_one(model, name, advice):

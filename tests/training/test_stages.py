@@ -55,6 +55,7 @@ def test_the_sizes_whose_mean_chooses_the_best_checkpoint_are_those_of_the_run_b
         ("quux", r"quux is no argument of .* fields of DynaBertTrainingArguments\. Leave it out"),
         ("model_init", r"model_init is not possible\. .* call train_dynabert once a trial, or .* DynaBertTrainer\."),
         ("optimizers", r"optimizers is not possible\. .* Give optimizer_cls_and_kwargs, or"),
+        ("arguments", r"fields of DynaBertTrainingArguments\. (?!Give arguments)"),  # the name of the fields together
         ("stage", r"stage is not possible\. .* Name them by stages and finetune"),
     ],
 )
