@@ -146,24 +146,11 @@ def has_several_texts(ids: Any) -> bool:
     return len(ids) > 0 and np.ndim(ids[0]) > 0
 
 
-class SpanCollator(DataCollatorWithPadding):
-    """Batches padded after their tokens, wherever the tokenizer pads: places of answers count from the first token."""
-
-    def __init__(self, tokenizer: Any):
-        super().__init__(_padding_after(tokenizer))
-
-
-class TagCollator(DataCollatorForTokenClassification):
-    """Batches padded after their tokens, wherever the tokenizer pads: places of tags count from the first token."""
-
-    def __init__(self, tokenizer: Any):
-        super().__init__(_padding_after(tokenizer))
-
-
-def _padding_after(tokenizer: Any) -> Any:
+def _padding_after(kind: Callable[[Any], Collator], tokenizer: Any) -> Collator:
+    """What pads after the tokens, wherever the tokenizer does: places of answers and tags count from the first one."""
     right = copy.copy(tokenizer)
     right.padding_side = "right"
-    return right
+    return kind(right)
 
 
 class ChoiceCollator:
@@ -253,8 +240,8 @@ def _same(metrics: Metrics | None) -> Callable[[PreTrainedModel], Metrics | None
 
 
 _PAD, _LOGITS, _LABELS = partial(_collator, DataCollatorWithPadding), ("logits",), ("labels",)
-_PAD_RIGHT = partial(_collator, SpanCollator)
-_PAD_LABELS = partial(_collator, TagCollator)
+_PAD_RIGHT = partial(_collator, partial(_padding_after, DataCollatorWithPadding))
+_PAD_LABELS = partial(_collator, partial(_padding_after, DataCollatorForTokenClassification))
 _POSITIONS, _SPAN_LOGITS = ("start_positions", "end_positions"), ("start_logits", "end_logits")
 _ROWS: Sequence[Task] = (
     Task("ForSequenceClassification", "text-classification", "text", _LABELS, _LOGITS, _PAD, text_metrics),

@@ -32,7 +32,7 @@ from dynabert_hf.data.encoding import encoded
 from dynabert_hf.data.text_columns import TAGS, WORDS, TextColumns
 from dynabert_hf.data.text_files import read_rows, read_tagged_words
 from dynabert_hf.task_metrics import IGNORED
-from dynabert_hf.tasks import TagCollator, task_of
+from dynabert_hf.tasks import task_of
 
 
 @dataclass
@@ -81,7 +81,7 @@ def prepare(data_args, model_args, training_args, given):
     numbers = {split: row_numbers(splits[split]) for split in data.tests}
     trainer_kwargs = {
         "processing_class": tokenizer,
-        "data_collator": TagCollator(tokenizer),
+        "data_collator": task_of(model).collator(tokenizer),
         "compute_metrics": task_of(model).metrics(model),
     }
 

@@ -28,7 +28,7 @@ from transformers import AutoModelForQuestionAnswering
 
 from dynabert_hf.data.answers import answer_scores
 from dynabert_hf.data.questions import ANSWERS, COLUMNS, STRIDE, WINDOW, Questions, read_questions
-from dynabert_hf.tasks import SpanCollator
+from dynabert_hf.tasks import task_of
 
 
 @dataclass
@@ -70,7 +70,7 @@ def prepare(data_args, model_args, training_args, given):
     splits = shortened(data, data_args, training_args.seed)
     questions = {split: cut(split, part, tokenizer, model, data_args) for split, part in splits.items()}
     ids = {split: ids_of(splits[split]) for split in data.tests}
-    trainer_kwargs = {"processing_class": tokenizer, "data_collator": SpanCollator(tokenizer)}
+    trainer_kwargs = {"processing_class": tokenizer, "data_collator": task_of(model).collator(tokenizer)}
     first = questions.get("validation")
     trainer_kwargs["compute_metrics"] = None if first is None else first.metrics
 
