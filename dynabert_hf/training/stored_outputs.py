@@ -146,16 +146,13 @@ class StoredOutputs:
             )
         self.has_hidden_states = bool(self.about["hidden_states"])
         self.opened = lru_cache(maxsize=16)(partial(safe_open, framework="pt"))
-        per_part = [self._index(file) for file in self.files]
-        keys = np.concatenate([keys for keys, _ in per_part])
-        part = np.concatenate([np.full(len(own), number) for number, (own, _) in enumerate(per_part)])
-        ends = [np.cumsum(lengths) for _, lengths in per_part]
-        self._order = np.argsort(keys, kind="stable")
-        self._keys = keys[self._order]
-        self._part = part
-        self._row = np.concatenate([np.arange(len(own)) for own, _ in per_part])
-        self._end = np.concatenate(ends)
-        self._length = np.concatenate([lengths for _, lengths in per_part])
+        keys, lengths = zip(*map(self._index, self.files), strict=True)
+        self._order = np.argsort(np.concatenate(keys), kind="stable")
+        self._keys = np.concatenate(keys)[self._order]
+        self._part = np.concatenate([np.full(len(own), number) for number, own in enumerate(keys)])
+        self._row = np.concatenate([np.arange(len(own)) for own in keys])
+        self._end = np.concatenate([np.cumsum(own) for own in lengths])
+        self._length = np.concatenate(lengths)
 
     def check_rows(self, name: str, dataset: Any) -> None:
         """Check that the rows of a data set are among those that the teacher was asked of.
