@@ -3,10 +3,12 @@
 import json
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file
 from transformers import BertConfig, BertForSequenceClassification, RobertaConfig, RobertaForSequenceClassification
 
-from dynabert_hf import DynaBertForSequenceClassification, DynaRobertaForSequenceClassification
+from dynabert_hf import DynaBertForSequenceClassification, DynaRobertaForSequenceClassification, measure_importance
+from helpers.devices import to
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "reference"
 NAMES = ("bert_12x12", "roberta_6x4", "bert_regression")
@@ -43,3 +45,33 @@ def batch_of(expected, index):
     """One of the reference batches, as the models take it."""
     keys = ("input_ids", "attention_mask", "token_type_ids", "labels")
     return {key: expected[f"batch{index}.{key}"] for key in keys if f"batch{index}.{key}" in expected}
+
+
+def assert_published_outputs(name, attention, device="cpu"):
+    """Every size gives the outputs of the published implementation, which computed them on a CPU."""
+    model, expected = load_elastic(name).to(device), load_expected(name)
+    model.set_attn_implementation(attention)
+    batch = batch_of(expected, 0)
+    real = batch["attention_mask"].bool()
+    for size in model.config.subnetworks:
+        prefix = f"forward.w{size.width:g}.d{size.depth:g}"
+        with model.subnetwork(size), torch.no_grad():
+            output = model(**to(device, batch), output_hidden_states=True)
+        assert output.logits.device == model.device
+        for ours, theirs in (
+            (output.loss.cpu(), expected[f"{prefix}.loss"]),
+            (output.logits.cpu(), expected[f"{prefix}.logits"]),
+            (torch.stack(output.hidden_states).cpu()[:, real], expected[f"{prefix}.hidden_states"][:, real]),
+        ):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-5)
+
+
+def assert_published_importance(name, device="cpu"):
+    """Heads and neurons have the importance that the published implementation measured; returns the model and it."""
+    model, expected = load_elastic(name).to(device), load_expected(name)
+    importance = measure_importance(model, [batch_of(expected, 0)], progress=False)
+    for kind in ("heads", "neurons"):
+        ours, theirs = getattr(importance, kind).cpu(), expected[f"importance.{kind}"]
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5 * theirs.max().item())
+        assert torch.equal(ours.argsort(descending=True), theirs.argsort(descending=True))
+    return model, importance

@@ -1,11 +1,13 @@
 """Trains as the published implementation did for the reference values, and compares with what it logged and saved."""
 
+import copy
+
 import pytest
 import torch
 from datasets import Dataset
 
 from dynabert_hf import DynaBertTrainer, DynaBertTrainingArguments
-from helpers.reference import batch_of, load_expected, load_spec, load_weights
+from helpers.reference import batch_of, load_elastic, load_expected, load_spec, load_weights
 
 
 def train(name, tmp_path, student, teacher, *, use_cpu=True, **kwargs):
@@ -31,6 +33,7 @@ def train(name, tmp_path, student, teacher, *, use_cpu=True, **kwargs):
     )
     trainer = DynaBertTrainer(student, teacher, args, train_dataset=Dataset.from_dict(rows))
     trainer.train()
+    assert student.device.type == args.device.type
     return trainer
 
 
@@ -61,6 +64,28 @@ def assert_weights_equal(model, name, file):
         torch.testing.assert_close(weights[key].cpu(), value, rtol=0, atol=1e-5, msg=key)
 
 
-def loss_weights(name):
+def check_width_stage(name, tmp_path, **kwargs):
+    student = load_elastic(name, "rewired")
+    trainer = train(name, tmp_path, student, load_elastic(name), stage="width", **_loss_weights(name), **kwargs)
+    assert_logged_losses_equal(trainer, name, "stage1")
+    assert_weights_equal(student, name, "after_stage1")
+
+
+def check_depth_stage(name, tmp_path, teacher_width, **kwargs):
+    student = load_elastic(name, "after_stage1")
+    settings = {"stage": "depth", "teacher_width": teacher_width, "hidden_matching": "published", **kwargs}
+    trainer = train(name, tmp_path, student, copy.deepcopy(student), **settings, **_loss_weights(name))
+    assert_logged_losses_equal(trainer, name, f"stage2{teacher_width}")
+    assert_weights_equal(student, name, f"after_stage2_{teacher_width}_width_teacher")
+
+
+def check_finetuning(name, tmp_path, **kwargs):
+    student = load_elastic(name, "after_stage1")
+    trainer = train(name, tmp_path, student, None, stage="finetune", **kwargs)
+    assert_logged_losses_equal(trainer, name, "stage3")
+    assert_weights_equal(student, name, "after_final_finetuning")
+
+
+def _loss_weights(name):
     """The published code gives regression no logit loss."""
     return {"logit_weight": 0.0} if load_spec(name)["config"]["num_labels"] == 1 else {}
