@@ -43,48 +43,23 @@ RECOMPUTE = "activation_checkpointing"
 if RECOMPUTE not in {each.name for each in fields(TrainingArguments)}:  # of older transformers
     RECOMPUTE = "gradient_checkpointing"
 
+LEARNED = (
+    *("stage", "teacher_width", "hidden_matching", "strategy", "num_random_subnetworks"),
+    *("logit_weight", "hidden_weight", "label_weight", "vector_loss", "similarity_weight"),
+)
+"""The arguments of a stage that say which sizes a step trains, and by which losses."""
+
 DECIDE_WEIGHTS = (
     # what a step learns
-    "stage",
-    "logit_weight",
-    "hidden_weight",
-    "label_weight",
-    "vector_loss",
-    "similarity_weight",
-    "hidden_matching",
-    "views",
-    "view_probability",
-    "teacher_width",
-    "strategy",
-    "num_random_subnetworks",
-    "label_smoothing_factor",
-    "label_names",
-    "neftune_noise_alpha",
+    *LEARNED,
+    *("views", "view_probability", "label_smoothing_factor", "label_names", "neftune_noise_alpha"),
     # from which examples, in which order
-    "seed",
-    "data_seed",
-    "train_sampling_strategy",
-    "length_column_name",
-    "dataloader_drop_last",
-    "dataloader_in_order",
-    "remove_unused_columns",
-    "ignore_data_skip",
-    "auto_find_batch_size",
+    *("seed", "data_seed", "train_sampling_strategy", "length_column_name", "dataloader_drop_last"),
+    *("dataloader_in_order", "remove_unused_columns", "ignore_data_skip", "auto_find_batch_size"),
     # how it changes the weights
-    "max_steps",
-    "num_train_epochs",
-    "optim",
-    "optim_args",
-    "optim_target_modules",
-    "learning_rate",
-    "lr_scheduler_type",
-    "lr_scheduler_kwargs",
-    "warmup_steps",
-    "weight_decay",
-    "adam_beta1",
-    "adam_beta2",
-    "adam_epsilon",
-    "max_grad_norm",
+    *("max_steps", "num_train_epochs", "optim", "optim_args", "optim_target_modules", "learning_rate"),
+    *("lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "weight_decay"),
+    *("adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm"),
     # which weights are taken at the end
     "load_best_model_at_end",
 )

@@ -28,7 +28,7 @@ from ..model.subnetwork import AnySize, size_name
 from ..tasks import task_of
 from .accounting import Items, of_labelled
 from .argument_checks import check_callables, check_callbacks, check_label_names, check_precision, warn_of_unused_loss
-from .arguments import DynaBertTrainingArguments, check_processes
+from .arguments import LEARNED, DynaBertTrainingArguments, check_processes
 from .callbacks import follow
 from .cards import CardAtTheEnd, CardTrainer
 from .checked_batches import checking_batches
@@ -154,10 +154,6 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer, TaughtTrainer):
     def checkpoint_facts(self) -> dict[str, Any]:
         """What decides which sub-networks a step trains and by which losses; others would be another training."""
         config, args = self.model.config, self.args
-        named = (
-            *("stage", "teacher_width", "hidden_matching", "strategy", "num_random_subnetworks", "seed"),
-            *("logit_weight", "hidden_weight", "label_weight", "vector_loss", "similarity_weight"),
-        )
         grid = {"widths": list(config.widths), "depths": list(config.depths), "sizes": config.sizes}
         views = None if args.views is None else [*args.views, args.view_probability]
         of_teacher = {
@@ -165,7 +161,7 @@ class DynaBertTrainer(CardTrainer, RecoverableTrainer, TaughtTrainer):
             "views": views,
             "projections": None if self._projections is None else self._projections.shape,
         }
-        return {**{name: getattr(args, name) for name in named}, **grid, **of_teacher}
+        return {**{name: getattr(args, name) for name in (*LEARNED, "seed")}, **grid, **of_teacher}
 
     def save_beside(self, checkpoint: Path) -> None:
         """Put the projections of this training into a checkpoint, if it has some, and the code if it is pushed."""
