@@ -14,6 +14,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from ..files import write_whole
 from .records import SETTING, SizeRecord, make_records
 from .tables import shortened
@@ -103,18 +105,8 @@ class ProfileTable:
         ]
 
     def to_pandas(self) -> Any:
-        """The table as a `pandas.DataFrame`.
-
-        Raises:
-            ImportError: If pandas is not installed.
-        """
-        try:
-            import pandas
-        except ImportError as error:
-            raise ImportError(
-                "to_pandas needs pandas, which is not installed. Install it with `pip install pandas`, or take rows()."
-            ) from error
-        return pandas.DataFrame(self.rows())
+        """The table as a `pandas.DataFrame`."""
+        return pd.DataFrame(self.rows())
 
     def to_json(self) -> str:
         """The table as JSON text, which `from_json` reads."""

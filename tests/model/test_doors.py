@@ -4,10 +4,10 @@ import copy
 import pickle
 import warnings
 
+import accelerate
 import pytest
 import torch
 import transformers
-from accelerate import cpu_offload
 from helpers.adapters import add_adapter
 from helpers.backbones import make_backbone, make_stock, masked
 from helpers.tiny import make_batch, make_model
@@ -101,7 +101,6 @@ def test_plain_trainer_trains_only_the_active_part(tmp_path):
 
 
 def test_accelerate_loads_and_dispatches(tmp_path):
-    accelerate = pytest.importorskip("accelerate")
     model = make_model()
     model.save_pretrained(tmp_path)
     with accelerate.init_empty_weights(include_buffers=False):
@@ -113,7 +112,6 @@ def test_accelerate_loads_and_dispatches(tmp_path):
 
 
 def test_layers_on_disk_are_fetched_at_every_size(tmp_path):
-    accelerate = pytest.importorskip("accelerate")
     model = make_model()
     model.save_pretrained(tmp_path)
     with accelerate.init_empty_weights(include_buffers=False):
@@ -129,7 +127,6 @@ def test_layers_on_disk_are_fetched_at_every_size(tmp_path):
 
 @pytest.mark.parametrize("width", [1.0, 0.5])
 def test_only_the_active_part_is_put_on_disk(tmp_path, width):
-    pytest.importorskip("accelerate")
     model = make_model(active_width=width, active_depth=0.5)
     model.save_pretrained(tmp_path / "model")
     places = {"bert.embeddings": "cpu", "bert.pooler": "cpu", "classifier": "cpu", "dropout": "cpu"}
@@ -327,12 +324,9 @@ def test_compiled_model_switches_sizes():
 
 def test_where_layers_were_replaced_a_depth_is_refused_and_widths_switch():
     """Accelerate compiles layer by layer so, and people cut models: such a list runs all of its layers at any depth."""
-    accelerate = pytest.importorskip("accelerate.utils")
-    if not hasattr(accelerate, "compile_regions"):
-        pytest.skip("this version of accelerate compiles no layers one by one")
     model = make_model()
     expected = run(model.set_active("w0.5-d1"))
-    compiled = accelerate.compile_regions(model.set_active("w1-d1"), backend="eager")
+    compiled = accelerate.utils.compile_regions(model.set_active("w1-d1"), backend="eager")
     with pytest.raises(SubNetworkError, match=r"6 layers is a ModuleList of 6 now.* sizes of all layers"):
         compiled.set_active(depth=0.5)
     layers = compiled.bert.encoder.layer
@@ -435,7 +429,7 @@ def test_layers_that_are_loaded_as_one_from_an_offloaded_model_compute_at_every_
     model = make_backbone(family)
     sizes = ["w0.5-d0.5", "w1-d1", "w0.5-d1"]
     expected = [run(model.set_active(size)) for size in sizes]
-    cpu_offload(model, preload_module_classes=[type(model.elastic_layers[0]).__name__])
+    accelerate.cpu_offload(model, preload_module_classes=[type(model.elastic_layers[0]).__name__])
     for size, values in zip(sizes, expected, strict=True):
         torch.testing.assert_close(run(model.set_active(size)), values, rtol=0, atol=1e-6)
 
