@@ -133,7 +133,8 @@ def first_where(values: pa.Array, is_wrong: Callable[[Any], bool]) -> tuple[int,
 
 def depth_of(kind: pa.DataType) -> int:
     """How many lists stand around each value."""
-    return 1 + depth_of(kind.value_type) if _is_list(kind) else 0
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    return 1 + depth_of(kind.value_type) if is_list else 0
 
 
 def innermost(values: pa.Array) -> pa.Array:
@@ -141,10 +142,6 @@ def innermost(values: pa.Array) -> pa.Array:
     while depth_of(values.type) > 1:
         values = values.flatten()
     return values
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
 
 
 def _leaves(value: Any) -> Iterator[Any]:

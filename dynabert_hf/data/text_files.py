@@ -200,10 +200,6 @@ def _as_in_json(path: Path, rows: Dataset, columns: Sequence[str]) -> Dataset:
     return Dataset(table)
 
 
-def _columns_of_text(rows: Dataset) -> list[str]:
-    return [name for name, kind in rows.features.items() if str(getattr(kind, "dtype", "")).endswith("string")]
-
-
 def _holds_numbers(rows: Dataset, written: Dataset, name: str) -> bool:
     """Whether a column that was read as numbers is one: of `007` the 0 would be lost, of `true` how it is written.
 
@@ -238,7 +234,8 @@ def _check_head(path: Path, rows: Dataset) -> None:
 
 def _check_quotes(path: Path, rows: Dataset) -> None:
     """Check that no quote in front of a cell took the lines up to the next quote for one cell."""
-    for column in _columns_of_text(rows):
+    kinds = {name: str(getattr(kind, "dtype", "")) for name, kind in rows.features.items()}
+    for column in (name for name, kind in kinds.items() if kind.endswith("string")):
         for row, cell in enumerate(rows[column]):
             if cell is not None and "\t" in cell and "\n" in cell:
                 raise ValueError(

@@ -174,8 +174,9 @@ def search_layers(
     judge = _Judge(model, text, max_rows)
     until = time.perf_counter() + time_limit_s
     finalists = _finalists(space, costs, budgets, judge, evaluations, until=until, seed=seed, progress=progress)
-    grid = _grid_within(model, costs, budgets[-1])
-    trained = {model.config.resolve(size): size for size in grid}
+    shape_of = model.config.resolve
+    grid = [size for size in model.config.subnetworks if costs.of(shape_of(size)) <= budgets[-1]]
+    trained = {shape_of(size): size for size in grid}
     candidates = [[trained.get(shape, shape) for shape in ranked] for ranked in finalists]
     records = _with_costs(model, [*chain(*candidates), *grid], cost, setting)
     chosen = [
@@ -188,7 +189,7 @@ def search_layers(
         grid=others,
         cost=cost,
         budgets=budgets,
-        divergences={one.name: judge(model.config.resolve(one.size)) for one in (*found, *others)},
+        divergences={one.name: judge(shape_of(one.size)) for one in (*found, *others)},
         costs=costs,
         num_evaluated=len(judge.cache),
         seconds=time.perf_counter() - started,
@@ -357,11 +358,6 @@ def _evolve(
         population = sorted([*population, shape], key=judge)[:_POPULATION]
     bar.update(evaluations - spent)
     return population
-
-
-def _grid_within(model: ElasticModelMixin, costs: LayerCosts, budget: float) -> list[AnySize]:
-    """The sizes that the network was trained for, as far as they are within a budget."""
-    return [size for size in model.config.subnetworks if costs.of(model.config.resolve(size)) <= budget]
 
 
 def _with_costs(

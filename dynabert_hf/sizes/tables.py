@@ -39,7 +39,8 @@ def table_of(
     width -= 1  # rich before 14.3 counts a space after the last column, and cuts its numbers to make room
     rows, last = _rounded([*rows, *last], len(rows))
     names = list(dict.fromkeys(name for row in rows for name in row))
-    widths = {name: _least_width(name, [row.get(name, "") for row in [*rows, *last]]) for name in names}
+    cells = {name: [str(row.get(name, "")) for row in [*rows, *last]] for name in names}
+    widths = {name: max(map(len, [*cells[name], *_lines(name)])) for name in names}
     gone: list[str] = []
     while sum(widths[name] + _GAP for name in names) - _GAP > width and len(gone) < len(may_go):
         gone.insert(0, may_go[-1 - len(gone)])
@@ -47,7 +48,7 @@ def table_of(
     headings = _broken({name: name.replace("_", " ") for name in names}, widths, width)
     over = sum(widths[name] + _GAP for name in names) - _GAP - width
     if over > 0:  # else the last column would be lost
-        longest = max(len(word) for row in [*rows, *last] for word in str(row.get(names[0], "")).split())
+        longest = max(len(word) for cell in cells[names[0]] for word in cell.split())
         widths[names[0]] = max(widths[names[0]] - over, min(longest, _LONGEST_WHOLE))
     table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True, show_edge=False, padding=(0, 1, 0, 0))
     for name in names:
@@ -112,10 +113,6 @@ def _form(values: Sequence[float]) -> str:
     largest = max(sizes, default=0.0)
     decimals = 4 if largest <= 1 else max(0, 4 - len(str(int(largest))))
     return ".4g" if any(1e-15 * largest < size < 10**-decimals for size in sizes) else f".{decimals}f"
-
-
-def _least_width(name: str, values: Iterable[Any]) -> int:
-    return max([*map(len, map(str, values)), *map(len, _lines(name))])
 
 
 def _lines(name: str) -> list[str]:
