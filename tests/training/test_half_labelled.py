@@ -176,7 +176,9 @@ def test_tags_of_words_that_would_tell_wrongly_which_tokens_teach_are_refused(tm
 
 @pytest.mark.parametrize("labels", [[[9, -100, -100, 9], None, [5] * 4, [-100] * 4], [None] * 4])
 def test_numbers_that_no_class_has_may_tell_which_tokens_teach(tmp_path, labels):
+    """In a row without any label all of its tokens teach, and its padding does not."""
     rows = [{"input_ids": ids, "labels": label} for ids, label in zip(IDS, labels, strict=True)]
+    rows[1]["input_ids"] = IDS[1][:2]
     model = make_model(head="ForTokenClassification")
     teacher = copy.deepcopy(model)
     with torch.no_grad():
@@ -186,7 +188,7 @@ def test_numbers_that_no_class_has_may_tell_which_tokens_teach(tmp_path, labels)
         ids = torch.tensor([row["input_ids"]])
         with torch.no_grad():
             ours, theirs = model.eval()(input_ids=ids).logits[0], teacher.eval()(input_ids=ids).logits[0]
-        counts = [label != -100 for label in row["labels"] or [0] * 4]
+        counts = [label != -100 for label in row["labels"] or row["input_ids"]]
         counts = counts if any(counts) else [True] * 4
         wanted.append(-(theirs.softmax(-1) * ours.log_softmax(-1)).sum(-1)[torch.tensor(counts)].mean().item())
     data = {"train_dataset": rows, "eval_dataset": None, "processing_class": TOKENIZER}

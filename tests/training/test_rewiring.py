@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from helpers.backbones import make_stock
 from helpers.tiny import make_batch, make_model
 from torch.nn.functional import cross_entropy, pad
 from torch.nn.utils import prune
@@ -31,6 +32,23 @@ def test_rewiring_orders_heads_and_neurons_by_importance(family):
     again = measure_importance(model, labelled_batches(), progress=False)
     for scores in (again.heads, again.neurons):
         assert (scores.diff(dim=1) <= 1e-5 * scores.max()).all()
+
+
+def test_heads_that_share_keys_or_a_table_are_ordered_by_the_sum_of_their_importance():
+    shared = make_stock("EuroBert")  # eighteen heads of two numbers, of which three have one key
+    before = shared.model.layers[1].self_attn.q_proj.weight.detach().clone()
+    heads = torch.tensor([3.0, 3, 3, 5, 0, 0, 4, 4, 0, 1, 1, 0, 2, 2, 2, 7, 0, 0]).expand(6, -1)
+    rewire(shared, Importance(heads, torch.rand(6, 50)))
+    order = [0, 2, 5, 4, 1, 3]  # by 9, 8, 7, 6, 5 and 2
+    found = shared.model.layers[1].self_attn.q_proj.weight
+    assert torch.equal(found.unflatten(0, (6, -1)), before.unflatten(0, (6, -1))[order])
+
+    table = make_stock("MPNet")  # with a column a head for all layers
+    bias = table.mpnet.encoder.relative_attention_bias.weight
+    before = bias.detach().clone()
+    heads = torch.tensor([[9.0, 8, 7, 6]] + [[0.0, 2, 3, 1]] * 5)
+    rewire(table, Importance(heads, torch.rand(6, 48)))
+    assert torch.equal(bias, before[:, [2, 1, 3, 0]])  # by 22, 18, 11 and 9
 
 
 def test_importance_adds_up_over_batches():
@@ -183,6 +201,14 @@ def test_answers_that_a_model_predicts_to_measure_importance_on_are_not_in_paddi
     )
     assert ours == theirs
     assert len(set(ours)) > 3
+
+
+def test_labels_that_a_model_predicts_to_measure_importance_on_are_all_that_are_likelier_than_not():
+    model, batch = make_model(stock={"problem_type": "multi_label_classification"}), make_batch(16, 7)
+    with torch.no_grad():
+        likely = model(**batch).logits.sigmoid()
+    assert ((likely > 0.5) & (likely < 0.6)).any()
+    assert torch.equal(next(iter(_Predicted(model, [batch])))["labels"], (likely > 0.5).float())
 
 
 @pytest.mark.parametrize("head", ["ForQuestionAnswering", "ForTokenClassification"])

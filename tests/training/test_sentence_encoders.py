@@ -93,8 +93,10 @@ def test_losses_are_those_of_a_loop_over_texts_and_pairs():
     assert similarity_loss(ours[:1], theirs[:1]).item() == 0
 
 
-def test_importance_is_that_of_a_plain_loop(folder):
-    encoder = SentenceEncoder.of(folder)
+@pytest.mark.parametrize("is_normalised", [True, False])
+def test_importance_is_that_of_a_plain_loop(tmp_path, is_normalised):
+    """Sizes learn the directions of vectors, whatever length the encoder gives these."""
+    encoder = SentenceEncoder.of(save_encoder(tmp_path / "encoder", normalize=is_normalised))
     parts = [tokenised(TEXTS[start : start + 5], encoder.model, encoder.tokenizer) for start in (0, 5)]
     batches = [dict(encoder.tokenizer.pad(part, return_tensors="pt")) for part in parts]
     found = measure_importance(encoder.model, batches, progress=False, compute_loss=change_of_vectors)
