@@ -15,6 +15,7 @@ from dynabert_hf import (
     DynaBertForSequenceClassification,
     LabelledText,
     LatencyController,
+    LayerShape,
     ServingTarget,
     SizeRecord,
     SubNetwork,
@@ -224,11 +225,18 @@ def test_what_a_threshold_costs_and_achieves_is_that_of_a_loop(model):
         share = float(torch.cat([answer.asked_again for answer in answers]).double().mean())
         assert record.metrics == {"accuracy": pytest.approx(right.mean())}
         assert record.share == pytest.approx(share)
+        assert record.latencies_ms == (2.0, 7.0)
         assert record.costs["latency_ms"] == pytest.approx(2 + 7 * share)
         assert record.costs["flops"] == pytest.approx(10 + 50 * share)
         assert record.costs["parameters"] == count_parameters(model, LARGE).total  # the small one is part of it
     assert 6 <= len(records) <= 8
     assert [record.share for record in records].count(1) == 1  # the larger size alone answers at one threshold
+
+
+def test_parameters_of_a_cascade_are_all_that_either_size_has(model):
+    records = measure_cascade(model, "l1h4n12-l3h1n7", "l1h2n48-l2h4n48", make_text(model), num_thresholds=3)
+    both = [LayerShape(1, 4, 48), LayerShape(2, 4, 48), LayerShape(3, 1, 7)]
+    assert {record.costs["parameters"] for record in records} == {count_parameters(model, both).total}
 
 
 def test_a_threshold_is_chosen_as_a_size_is(model):

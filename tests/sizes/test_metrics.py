@@ -5,6 +5,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import scipy.stats
+import sklearn.metrics
 from transformers import EvalPrediction
 
 from dynabert_hf import read_metrics
@@ -23,6 +25,7 @@ from dynabert_hf.sizes.metrics import (
 from dynabert_hf.sizes.named_metrics import named_metrics
 
 SIZES = ["w0.5-d1", "w1-d1"]
+MEANS = ("macro", "micro", "weighted")
 OWN_NAMES = ["accuracy", "mean_reciprocal_rank", "worst_class_recall", "w1-d1_score", "top_5_accuracy", "eval_f1"]
 
 
@@ -192,6 +195,45 @@ def test_a_metric_that_did_not_come_is_told_with_what_came():
     assert "'recall' did not come from" in said
     assert "of them ['eval_mean_f1']. " in said
     assert said.endswith("checkpoint='here'.")
+
+
+def named(own, expected, predicted, labels):
+    """The metrics with these names, beside the head's own."""
+    return named_metrics(lambda _: own, list(expected))(EvalPrediction(predicted, labels))
+
+
+def test_metrics_of_labels_by_their_names_are_those_of_scikit_learn():
+    draw = np.random.default_rng(0)
+    logits, labels = draw.normal(size=(60, 3)), draw.choice(3, 60, p=[0.6, 0.3, 0.1])
+    said = logits.argmax(1)
+    expected = {
+        "balanced_accuracy": sklearn.metrics.balanced_accuracy_score(labels, said),
+        "matthews_correlation": sklearn.metrics.matthews_corrcoef(labels, said),
+        "cohen_kappa": sklearn.metrics.cohen_kappa_score(labels, said),
+        **{f"{mean}_f1": sklearn.metrics.f1_score(labels, said, average=mean) for mean in MEANS},
+    }
+    assert named({"accuracy": 0.5}, expected, logits, labels) == pytest.approx(expected)
+    of_two = {"f1": sklearn.metrics.f1_score(labels > 0, logits[:, :2].argmax(1))}
+    assert named({"accuracy": 0.5}, of_two, logits[:, :2], (labels > 0).astype(int)) == pytest.approx(of_two)
+    several = draw.random((60, 3)) < [0.7, 0.4, 0.2]
+    expected = {f"{mean}_f1": sklearn.metrics.f1_score(several, logits > 0, average=mean) for mean in MEANS}
+    assert named({"accuracy": 0.5}, expected, logits, several.astype(float)) == pytest.approx(expected)
+
+
+def test_metrics_of_values_by_their_names_are_the_means_over_the_values_of_a_text():
+    draw = np.random.default_rng(0)
+    labels = draw.normal(size=(60, 2))
+    predicted = labels + draw.normal(size=(60, 2)) * [0.5, 3]
+    columns = [(predicted[:, column], labels[:, column]) for column in range(2)]
+    expected = {
+        "spearman": np.mean([scipy.stats.spearmanr(*each).statistic for each in columns]),
+        "kendall": np.mean([scipy.stats.kendalltau(*each).statistic for each in columns]),
+        "mse": np.mean((predicted - labels) ** 2),
+        "rmse": np.mean(np.sqrt(np.mean((predicted - labels) ** 2, axis=0))),
+        "mae": np.mean(np.abs(predicted - labels)),
+        "r2": np.mean(1 - np.mean((predicted - labels) ** 2, axis=0) / labels.var(axis=0)),
+    }
+    assert named({"pearson": 0.5}, expected, predicted, labels) == pytest.approx(expected)
 
 
 def test_a_metric_by_its_name_needs_its_own_package_alone(monkeypatch):

@@ -198,6 +198,13 @@ def test_calls_take_turns_and_the_first_rounds_do_not_count():
     assert len(rounds) == 3
 
 
+def test_a_latency_is_the_median_of_its_passes_and_its_spread_lies_between_the_quartiles(monkeypatch):
+    taken = iter([90.0, 4.0, 1.0, 3.0, 20.0, 2.0])  # the first does not count
+    monkeypatch.setattr(profiling, "wall_ms", lambda call: next(taken))
+    [record] = measure_latency(make_model(), ["w0.25-d0.5"], sequence_length=5, rounds=5, warmup=1)
+    assert (record.latency_ms, record.costs["latency_spread_ms"]) == (3.0, 2.0)
+
+
 def test_a_pass_on_a_card_is_timed_by_its_events(monkeypatch):
     """From an event before the call to one after it, once that has happened; the card is told of all in this order."""
     told = []
