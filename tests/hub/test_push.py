@@ -420,10 +420,9 @@ def test_a_trainer_makes_the_branch_that_it_pushes_to_and_its_card_names_it(hub,
     assert card.count('"me/trained", revision="draft"') == 2
 
 
-@pytest.mark.parametrize(
-    ("given", "by_call", "expected"), [(None, None, None), (True, None, True), (None, True, True), (True, False, False)]
-)
-def test_a_trainer_makes_a_private_repository_if_asked(hub, tmp_path, monkeypatch, given, by_call, expected):
+@pytest.fixture
+def made(monkeypatch):
+    """Of every repository that is made whether it is private."""
     made, create = [], huggingface_hub.HfApi.create_repo
 
     def create_repo(self, *args, private=None, **kwargs):
@@ -431,6 +430,26 @@ def test_a_trainer_makes_a_private_repository_if_asked(hub, tmp_path, monkeypatc
         return create(self, *args, private=private, **kwargs)
 
     monkeypatch.setattr(huggingface_hub.HfApi, "create_repo", create_repo)
+    return made
+
+
+def test_a_model_its_space_and_its_sizes_are_private_if_asked(hub, tmp_path, made):
+    folder = str(tmp_path / "model")
+    make_model().save_pretrained(folder)
+    push_folder(folder, "me/model", private=True, space=True)
+    push_subnetworks(make_model(), "me/{size}", ["w0.5-d0.5", "w1-d1"], private=True)
+    assert made == [True] * 4
+    assert main(["push", folder, "me/other", "--private", "--space"]) == 0
+    assert main(["push", folder, "me/third", "--private", "--size", "w0.5-d0.5"]) == 0
+    assert made == [True] * 7
+    assert main(["push", folder, "me/open"]) == 0
+    assert made[7:] == [None]
+
+
+@pytest.mark.parametrize(
+    ("given", "by_call", "expected"), [(None, None, None), (True, None, True), (None, True, True), (True, False, False)]
+)
+def test_a_trainer_makes_a_private_repository_if_asked(hub, tmp_path, made, given, by_call, expected):
     trainer = make_trainer(tmp_path / "run", hub_private_repo=given)
     trainer.push_to_hub(private=by_call)
     assert made[0] is expected
