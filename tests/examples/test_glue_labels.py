@@ -16,9 +16,11 @@ from glue_labels import align_labels, load_classifier, load_teacher
 from helpers.backbones import CONFIGS
 from helpers.glue_tasks import glue, save_model, sentiment_rows, write_csv
 from recipe_data import InputError, Splits, row_numbers, shortened
+from recipe_job import Job
 from run_glue import load_data
 from transformers import DistilBertConfig, DistilBertForSequenceClassification, DistilBertModel
 
+from dynabert_hf.data.columns import draw
 from dynabert_hf.data.text_files import read_rows
 
 NAMES = ("entailment", "neutral", "contradiction")
@@ -119,6 +121,20 @@ def test_samples_are_drawn_over_all_labels_and_those_of_a_test_keep_their_number
     assert sorted(splits["train"]["label"]) == [0, 0, 1, 1, 2, 2]
     assert row_numbers(splits["test"]) == sorted(row_numbers(splits["test"]))
     assert [int(text) for text in splits["test"]["text"]] == row_numbers(splits["test"])
+
+
+def test_the_seed_draws_the_rows_to_train_on_and_those_that_importance_is_measured_on():
+    rows = Dataset.from_dict({"text": [str(row) for row in range(60)], "label": [row % 3 for row in range(60)]})
+    arguments = SimpleNamespace(max_train_samples=12, max_importance_samples=6)
+    arguments.max_eval_samples = arguments.max_predict_samples = None
+    drawn = {}
+    for seed in (1, 2):
+        data = Splits(DatasetDict(train=rows), NAMES)
+        drawn[seed] = shortened(data, arguments, seed)["train"]["text"][:]
+        assert drawn[seed] == draw(rows, 12, seed)["text"][:]
+        job = SimpleNamespace(data=data, data_args=arguments, training_args=SimpleNamespace(seed=seed))
+        assert Job.importance_data.fget(job)[:] == draw(data.splits["train"], 6, seed)[:]
+    assert drawn[1] != drawn[2]
 
 
 def test_rows_that_are_held_back_have_their_share_of_every_class(tmp_path):

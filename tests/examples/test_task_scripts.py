@@ -276,6 +276,18 @@ def test_a_reader_may_begin_with_a_model_that_told_three_classes_apart(tmp_path)
     assert model.qa_outputs.out_features == 2
 
 
+@pytest.mark.parametrize(("given", "windows"), [([], 5), (["--doc_stride", "2"], 4)])
+def test_windows_share_as_many_tokens_as_were_asked_for(tmp_path, given, windows):
+    """Of 30 tokens a window has 11 beside the question, and the next one begins 6, or 9, tokens on."""
+    row = {"question": "is it", "context": " ".join(["film"] * 30), "answers": ["film"]}
+    (tmp_path / "train.jsonl").write_text(json.dumps(row))
+    command = ["--train_file", str(tmp_path / "train.jsonl"), "--do_train", "--output_dir", str(tmp_path / "out")]
+    command += ["--model_name_or_path", save_model(tmp_path / "model", "Model"), "--finetune_teacher"]
+    command += ["--max_seq_length", "16", *given]
+    job, _ = run_qa.prepare(*parse_arguments(command, run_qa.QuestionArguments))
+    assert len(job.data.splits["train"]) == windows
+
+
 @pytest.mark.parametrize("may_be_none", [False, True])
 def test_hidden_answers_may_be_none_where_those_of_training_are(tmp_path, may_be_none):
     tokenizer = BertTokenizer(
