@@ -313,9 +313,29 @@ def test_an_interrupted_file_goes_on(model, tokenizer, tmp_path, monkeypatch):
         ValueError, match=r"parts of an augmentation with \{'copies': 3\}, now \{'copies': 4\}.*begin anew"
     ):
         augment_file(source, output, replacement, copies=4, progress=False)
+    moved = copy.deepcopy(model)
+    moved.cls.predictions.bias.data += 1
+    vectors = WordVectors(["film", "story"], torch.eye(2))
+    others = [
+        WordReplacement(each, tokenizer, **own)
+        for each, own in (
+            (model, {"probability": 0.5}),
+            (model, {"num_candidates": 14}),
+            (model, {"stop_words": frozenset({"film"})}),
+            (model, {"vectors": vectors}),
+            (moved, {}),
+        )
+    ]
+    for other in others:
+        with pytest.raises(ValueError, match="holds parts of an augmentation with"):
+            augment_file(source, output, other, copies=3, progress=False)
     read.clear()
     augment_file(source, output, WordReplacement(model, tokenizer), copies=3, progress=False)
     assert output.read_text() == whole.read_text()
+    monkeypatch.setattr(augmented_files, "ROWS_A_PART", 256)
+    at_once = tmp_path / "at-once.jsonl"
+    augment_file(source, at_once, WordReplacement(model, tokenizer), copies=3, progress=False)
+    assert at_once.read_text() == whole.read_text()
     with pytest.raises(FileExistsError, match=r"nothing is overwritten. Give another path"):
         augment_file(source, output, replacement, progress=False)
 

@@ -110,6 +110,13 @@ def test_names_of_labels_have_their_share_however_a_file_writes_text(kind):
         assert drawn.count("refund") == 1
 
 
+def test_labels_do_not_take_turns_in_what_is_drawn():
+    """The least of all ranks hold the classes in turn: batches in that order would be more alike than by chance."""
+    two = Dataset.from_dict({"labels": [row % 2 for row in range(200)]})
+    drawn = np.array(draw(two, 100, seed=3)["labels"][:])
+    assert 30 < (drawn[1:] == drawn[:-1]).sum() < 70
+
+
 def test_a_rare_label_is_drawn_as_often_as_its_share_says():
     features = Features({"input_ids": [Value("int64")], "labels": ClassLabel(names=["no", "yes"])})
     rare = Dataset.from_dict({"input_ids": [[5]] * 100, "labels": [0] * 90 + [1] * 10}, features=features)

@@ -184,6 +184,10 @@ def test_names_of_classes_are_the_same_in_small_and_capital_letters(tokenizer):
     both = named("neutral", "Neutral", "entailment")  # which of them is NEUTRAL nobody knows
     of_text = encoded(rows, TextColumns(("text",), "label"), both, tokenizer)
     assert [one["labels"] for one in of_text] == [0, 1, 2]
+    for ours, theirs in (("US us x", "Us uS x"), ("US us x", "Us x y"), ("B C a", "a A b c")):  # only case tells apart
+        rows = rows_of_classes(ours.split())
+        of_text = encoded(rows, TextColumns(("text",), "label"), named(*theirs.split()), tokenizer)
+        assert [one["labels"] for one in of_text] == [0, 1, 2]
 
 
 @pytest.mark.parametrize(

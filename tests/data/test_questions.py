@@ -96,6 +96,24 @@ def test_the_best_span_over_all_windows_is_the_answer_whatever_padding_says(toke
     assert questions.answered(starts, ends, may_be_none=False)[1].text in ("w1", "w2", "w1 w2")
 
 
+def test_none_is_the_answer_where_no_window_of_a_text_has_a_better_one(tokenizer):
+    questions = cut(tokenizer)
+    starts, ends = np.zeros((2, 4, 10))
+    starts[1, 4] = ends[1, 4] = 5
+    for none, is_none in (([7, 4, 7], False), ([7, 6, 7], True)):  # of each window; only the second has an answer
+        starts[:3, 0] = ends[:3, 0] = none
+        assert (questions.answered(starts, ends)[0].text == "") == is_none
+
+
+@pytest.mark.parametrize(("count", "is_found"), [(30, True), (31, False)])
+def test_an_answer_has_thirty_tokens_at_most(tokenizer, count, is_found):
+    questions = cut(tokenizer, [{**ROWS[0], "context": "w1 " * 50, "answers": None}], max_length=60, answer_column=None)
+    starts, ends = np.zeros((2, 1, 60))
+    starts[0, 5] = ends[0, 5 + count - 1] = 9
+    [answer] = questions.answered(starts, ends)
+    assert (len(answer.text.split()) == count) == is_found
+
+
 def test_the_answer_is_that_of_a_search_over_every_span(tokenizer):
     questions = cut(tokenizer)
     generator = np.random.default_rng(0)
@@ -173,7 +191,9 @@ def test_scores_are_those_of_squads_own_script():
     assert normalised("The  Beyoncé's, an A-side!") == "beyoncés aside"
     answers, references = ["the Denver Broncos!", "1976", "", "x"], [["Denver Broncos", "Broncos"], ["1977"], [], []]
     assert answer_scores(answers, references) == {"f1": 0.5, "exact_match": 0.5}
-    assert answer_scores(["a b c d"], [["b c x", "y"]]) == {"f1": pytest.approx(2 * 2 / (3 + 3)), "exact_match": 0.0}
+    for given in (["b c x", "y"], ["y", "b c x"]):
+        assert answer_scores(["a b c d"], [given]) == {"f1": pytest.approx(2 * 2 / (3 + 3)), "exact_match": 0.0}
+    assert answer_scores(["y"], [["b c x", "y"]]) == {"f1": 1.0, "exact_match": 1.0}
 
 
 @pytest.mark.parametrize("form", ["squad", "flat", "pairs", "text"])

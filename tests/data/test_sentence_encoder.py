@@ -44,6 +44,8 @@ def test_an_encoder_in_memory_that_lowers_case_does_so_where_it_is_saved(tmp_pat
     library = pytest.importorskip("sentence_transformers")
     folder, texts = save_encoder(tmp_path / "encoder"), ["W1 w2 W3", "W4"]
     write_json(tmp_path / "encoder" / "sentence_bert_config.json", {"max_seq_length": 12, "do_lower_case": True})
+    prompt = {"prompts": {"query": "W5 "}, "default_prompt_name": "query"}
+    write_json(tmp_path / "encoder" / "config_sentence_transformers.json", prompt)
     make_tokenizer(WORDS, do_lower_case=False, model_max_length=20).save_pretrained(folder)
     given = library.SentenceTransformer(folder, device="cpu")
     expected = given.encode(texts, convert_to_tensor=True)
@@ -53,9 +55,10 @@ def test_an_encoder_in_memory_that_lowers_case_does_so_where_it_is_saved(tmp_pat
     encoder.tokenizer.save_pretrained(tmp_path / "model")
     saved = library.SentenceTransformer(str(tmp_path / "model"), device="cpu")
     torch.testing.assert_close(saved.encode(texts, convert_to_tensor=True), expected, rtol=0, atol=1e-5)
-    batch = encoder.tokenizer.pad(tokenised(texts, encoder.model, encoder.tokenizer), return_tensors="pt")
-    with torch.no_grad():
-        torch.testing.assert_close(sentence_vectors(encoder.model, dict(batch)), expected, rtol=0, atol=1e-5)
+    for each in (encoder, SentenceEncoder.of(folder)):
+        batch = each.tokenizer.pad(tokenised(texts, each.model, each.tokenizer), return_tensors="pt")
+        with torch.no_grad():
+            torch.testing.assert_close(sentence_vectors(each.model, dict(batch)), expected, rtol=0, atol=1e-5)
 
 
 def test_an_encoder_whose_vectors_are_cut_keeps_that_at_every_size(tmp_path):
@@ -109,14 +112,16 @@ def test_blanks_around_a_text_are_read_as_sentence_transformers_reads_them(tmp_p
         torch.testing.assert_close(sentence_vectors(encoder.model, dict(batch)), expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("mode", MODES)
-def test_padding_changes_no_vector(mode):
+def test_padding_changes_no_vector(mode, side):
     states, mask = torch.randn(3, 7, 5), torch.zeros(3, 7, dtype=torch.long)
     for row, length in enumerate((7, 4, 1)):
         mask[row, :length] = 1
+    mask = mask if side == "right" else mask.flip(1)
     pooling = Pooling(mode)
-    for row, length in enumerate((7, 4, 1)):
-        alone = states[row, :length]
+    for row in range(3):
+        alone = states[row, mask[row].bool()]
         expected = {"mean": alone.mean(0), "cls": alone[0], "max": alone.amax(0)}[mode]
         torch.testing.assert_close(pooling(states, mask)[row], expected)
         torch.testing.assert_close(pooling(alone[None])[0], expected)

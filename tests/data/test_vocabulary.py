@@ -179,6 +179,9 @@ def test_parameters_and_sizes_before_and_after_are_told(family, tokenizer, tmp_p
     for given, told in ((model, result.before), (result.model, result.after)):
         given.save_pretrained(tmp_path)
         assert (tmp_path / "model.safetensors").stat().st_size / 2**20 == pytest.approx(told["weights_mb"], abs=0.03)
+    for given, told in ((tokenizer, result.before), (result.tokenizer, result.after)):
+        text = given.backend_tokenizer.to_str(pretty=True).encode()
+        assert len(text) / 2**20 == pytest.approx(told["tokenizer_mb"], abs=0.005)
     assert result.model.config.trimmed_vocabulary == {"before": result.before, "after": result.after}
 
 

@@ -22,6 +22,12 @@ TAGS = {"num_labels": 3, "id2label": dict(enumerate(["O", "B-X", "I-X"]))}
             {"micro_f1": 2 * 4 / (6 + 4), "accuracy": 7 / 9},
         ),
         ("ForSequenceClassification", {"num_labels": 1}, [{"labels": 1.0}, {"labels": 3.0}], {"pearson": 0, "mse": 1}),
+        (
+            "ForSequenceClassification",
+            {"num_labels": 2, "problem_type": "regression"},
+            [{"labels": [1.0, 10.0]}, {"labels": [3.0, 30.0]}],
+            {"pearson": 0, "mse": (1 + 100) / 2},
+        ),
         ("ForTokenClassification", {}, [{"labels": [-100, 1, 1]}, {"labels": [2]}], {"accuracy": 2 / 3}),
         (
             "ForQuestionAnswering",

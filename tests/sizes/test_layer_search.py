@@ -2,6 +2,7 @@
 
 import random
 import time
+from dataclasses import replace
 from itertools import product
 from types import SimpleNamespace
 
@@ -324,28 +325,34 @@ def space_of(model, importance, **floors):
     return ShapeSpace.of(model.config, importance, **{"min_heads": 1, "min_neurons": 1, "neuron_step": None, **floors})
 
 
-def test_the_worthiest_shape_is_the_best_of_all(importance):
-    """Three layers, two numbers of heads and of neurons, or no layer: 125 shapes, all of them tried."""
+@pytest.mark.parametrize(("bend", "own"), [(1.0, 0.0), (0.5, 0.0), (1.0, 0.1)])
+def test_the_worthiest_shape_is_the_best_of_all(importance, bend, own):
+    """Three layers, two numbers of heads and of neurons, or no layer: 125 shapes, all of them tried.
+
+    A layer may cost more than others of its shape.
+    """
     model = make_model(stock={"num_hidden_layers": 3})
-    small = Importance(importance.heads[:3], importance.neurons[:3])
+    of_layers = torch.tensor([[1.0], [0.2], [0.04]])
+    small = Importance(importance.heads[:3] * of_layers, importance.neurons[:3] * of_layers)
     space = space_of(model, small, min_heads=3, min_neurons=24, neuron_step=24)
     costs = count_costs(model, "flops", sequence_length=7)
+    costs = replace(costs, own={1: own * count_flops(model, "w1-d1", sequence_length=7)})
     layers = [
         [None, *(LayerShape(layer, heads, neurons) for heads in (3, 4) for neurons in (24, 48))] for layer in range(3)
     ]
     shapes = [tuple(each for each in shape if each) for shape in product(*layers)]
 
     def worth(shape):
-        of_heads = sum(float(small.heads[each.index, : each.heads].sum()) for each in shape) / float(small.heads.sum())
-        of_neurons = sum(float(small.neurons[each.index, : each.neurons].sum()) for each in shape)
-        return of_heads + of_neurons / float(small.neurons.sum())
+        of_heads = (small.heads[each.index, : each.heads].sum() / small.heads.sum() for each in shape)
+        of_neurons = (small.neurons[each.index, : each.neurons].sum() / small.neurons.sum() for each in shape)
+        return sum(float(share) ** bend for share in (*of_heads, *of_neurons))
 
-    for share in (0.3, 0.5, 0.8, 1.0):
+    for share in (0.3, 0.5, 0.7, 0.8, 1.0):
         budget = count_flops(model, "w1-d1", sequence_length=7) * share
-        best = space.best(costs, budget, range(3), bend=1.0, all_kept=False)
+        best = space.best(costs, budget, range(3), bend=bend, all_kept=False)
         within = [shape for shape in shapes if shape and costs.of(shape) <= budget]
         assert worth(best) == pytest.approx(max(map(worth, within)), abs=1e-6)
-        forced = space.best(costs, budget, range(3), bend=1.0, all_kept=True)
+        forced = space.best(costs, budget, range(3), bend=bend, all_kept=True)
         whole = [worth(shape) for shape in within if len(shape) == 3]
         assert (forced is None) == (not whole)
         assert forced is None or worth(forced) == pytest.approx(max(whole), abs=1e-6)

@@ -198,6 +198,19 @@ def test_a_larger_size_needs_room_and_patience():
     assert chooser.choose(62.0) is FULL
 
 
+def test_patience_is_that_of_the_beginning_again_once_a_size_has_held():
+    chooser = SizeChooser(TABLE, ServingTarget(p95_ms=16, patience_s=1))
+
+    def chosen(now, slowness):
+        for _ in range(100):
+            chooser.observe(ServedRequest(now, 0.0, slowness * FULL.latency_ms, FULL))
+        return chooser.choose(now)
+
+    assert [chosen(0, 2.0), chosen(1, 1.0), chosen(2, 1.0)] == [TABLE[4], TABLE[4], FULL]
+    assert [chosen(3, 2.0), chosen(4, 1.0), chosen(5.9, 1.0), chosen(6, 1.0)] == [TABLE[4]] * 3 + [FULL]
+    assert [chosen(30, 2.0), chosen(31, 1.0), chosen(32, 1.0)] == [TABLE[4], TABLE[4], FULL]
+
+
 def test_waiting_counts():
     chooser = SizeChooser(TABLE, ServingTarget(p95_ms=16))
     for _ in range(20):
