@@ -123,6 +123,27 @@ def test_answers_that_some_rows_have_count_alike_however_a_step_is_divided(tmp_p
     assert losses[0]["grad_norm"] == pytest.approx(losses[1]["grad_norm"], rel=1e-5)
 
 
+@pytest.mark.parametrize("accumulated", [2, 4])
+def test_values_that_some_rows_have_count_alike_however_a_step_is_divided(tmp_path, accumulated):
+    values = [0.5, None, -1.0, 2.0, None, None, None, 1.5]
+    rows = Dataset.from_dict({"input_ids": IDS + [ids[::-1] for ids in IDS], "labels": values})
+    losses = []
+    for steps in (1, accumulated):
+        model = make_model(stock={"num_labels": 1})
+        trainer = make_trainer(
+            tmp_path, "width", model, train_dataset=rows, eval_dataset=None, label_weight=1.0, max_steps=1,
+            per_device_train_batch_size=8 // steps, gradient_accumulation_steps=steps, learning_rate=0.0,
+        )  # fmt: skip
+        trainer.train()
+        losses.append(trainer.state.log_history[0])
+    own = [0, 2, 3, 7]
+    said = model.eval()(input_ids=torch.tensor(rows[own]["input_ids"])).logits[:, 0]
+    by_hand = functional.mse_loss(said, torch.tensor(rows[own]["labels"]))
+    for logged in losses:
+        assert logged["w1-d1_label_loss"] == pytest.approx(by_hand.item(), rel=1e-5)
+    assert losses[0]["grad_norm"] == pytest.approx(losses[1]["grad_norm"], rel=1e-5)
+
+
 def test_distillation_does_not_look_at_labels_that_are_there_in_some_rows(tmp_path):
     draw = np.random.default_rng(0)
     rows = Dataset.from_dict({"input_ids": [draw.integers(5, 90, 6).tolist() for _ in range(16)]})

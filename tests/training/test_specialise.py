@@ -21,7 +21,8 @@ from dynabert_hf import (
     store_teacher_outputs,
 )
 from dynabert_hf.training.distillation import logit_loss
-from dynabert_hf.training.specialise import OneSizeTrainer
+from dynabert_hf.training.specialise import OneSizeTrainer, _arguments_of_one_size
+from dynabert_hf.training.stages import stage_defaults
 
 SIZE = SubNetwork(0.5, 0.5)  # layers 0, 2 and 4
 STEP = {
@@ -112,6 +113,15 @@ def test_accumulated_batches_make_one_step_whatever_rows_and_labels_each_has(tmp
         found.append(specialise(model, SIZE, train_dataset=rows, **settings).state_dict())
     for name, weight in found[0].items():
         torch.testing.assert_close(found[1][name], weight, rtol=0, atol=1e-6, msg=name)
+
+
+def test_its_defaults_are_those_of_the_recipe_but_for_the_rate_the_epochs_and_the_matching(tmp_path):
+    args = _arguments_of_one_size({"use_cpu": True}, str(tmp_path))
+    own = {"learning_rate": 1e-4, "num_train_epochs": 0.5, "hidden_matching": "own"}
+    recipe = {name: value for name, value in stage_defaults().items() if not name.startswith("save_")}
+    given = {**recipe, **own, "strategy": "grid", "save_strategy": "no"}
+    expected = DynaBertTrainingArguments(str(tmp_path), stage="depth", use_cpu=True, **given)
+    assert [getattr(args, name) for name in given] == [getattr(expected, name) for name in given]
 
 
 def test_it_draws_by_its_own_seed_and_leaves_the_draws_of_the_caller_alone(model, tmp_path):

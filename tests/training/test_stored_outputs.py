@@ -6,7 +6,7 @@ import pytest
 import torch
 from helpers.plain_loop import elastic, pad, ragged_rows
 from helpers.recipes import make_sentences, make_teacher, run_recipe
-from helpers.tiny import make_tokenizer
+from helpers.tiny import make_model, make_tokenizer
 from helpers.trainers import make_trainer
 
 from dynabert_hf import StoredOutputs, store_teacher_outputs
@@ -83,6 +83,16 @@ def test_rows_of_which_some_have_a_label_are_stored_as_those_without(tmp_path, h
     torch.testing.assert_close(dict(ours), dict(theirs), rtol=0, atol=0)
 
 
+def test_a_teacher_in_training_drops_nothing_and_stays_in_training(tmp_path):
+    teacher, rows = make_model(stock={"num_labels": 1, "hidden_dropout_prob": 0.5}), ragged_rows("Regression")
+    batch = pad(rows)
+    with torch.no_grad():
+        expected = teacher.eval()(batch["input_ids"], batch["attention_mask"]).logits
+    found = store(teacher.train(), rows, tmp_path).outputs(batch, hidden_states=False).logits
+    torch.testing.assert_close(found, expected)
+    assert teacher.training
+
+
 def test_choices_of_several_lengths_are_found_again(tmp_path):
     collate = ChoiceCollator(make_tokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]))
     texts = [[[2, *range(5 + row, 7 + row + (row + choice) % 4), 3] for choice in range(3)] for row in range(5)]
@@ -120,6 +130,11 @@ def test_an_interrupted_call_goes_on(tmp_path):
     torch.testing.assert_close(stored.outputs(batch, hidden_states=True).logits, teacher(**batch).logits)
     with pytest.raises(ValueError, match=r"holds outputs with \{'data': .*'rows': 9\}.*or another folder"):
         store(teacher, rows[:8], tmp_path)
+    other = copy.deepcopy(teacher)
+    other.classifier.bias.data += 1
+    for given, own, name in ((teacher, {"dtype": "float16"}, "dtype"), (other, {}, "weights")):
+        with pytest.raises(ValueError, match=rf"holds outputs with \{{'{name}': '\w+'\}}, now"):
+            store(given, rows, tmp_path, **own)
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,7 @@ def mean_square(ours, theirs, mask):
         (make_stock("Bert", **LARGER), (0, 2, 3, 4, 6, 8, 9)),  # 1.5 layers for one, rounded to even
         (make_stock("Bert", num_hidden_layers=12), (0, 2, 4, 6, 8, 10, 12)),
         (make_stock("DistilBert", **DISTILBERT), (0, 0, 1, 2, 2, 2, 3)),
+        (make_stock("DistilBert"), (0, 1, 2, 3, 4, 5, 6)),  # of the same shape, and of states of its own
     ],
 )
 def test_a_step_learns_through_projections_from_layers_in_proportion(tmp_path, teacher, layers):
@@ -232,6 +233,16 @@ def test_several_answers_are_averaged_over_real_tokens():
     for name, logits in (("start_logits", starts), ("end_logits", ends)):
         expected = logits.masked_fill(mask == 0, -torch.inf).softmax(-1).mean(0)
         assert torch.allclose(mean[name].softmax(-1), expected, atol=1e-6)
+
+
+def test_several_teachers_of_several_labels_teach_each_of_them_also_where_labels_alone_say_so():
+    batch = {name: torch.tensor(make_dataset()[name]) for name in ("input_ids", "attention_mask")}
+    teachers, labels = [make_stock("Bert"), make_stock("Bert", **LARGER)], torch.ones(8, 3)
+    told = {"config": teachers[0].config, "labels": labels, "hidden_states": False, "device": torch.device("cpu")}
+    found = ask(teachers, SubNetwork(), batch, **told).logits
+    with torch.no_grad():
+        expected = torch.stack([teacher(**batch).logits.sigmoid() for teacher in teachers]).mean(0)
+    torch.testing.assert_close(found.sigmoid(), expected)
 
 
 def test_a_step_from_several_teachers_is_that_of_their_mean(tmp_path):

@@ -263,15 +263,34 @@ def pad_together(rows):
 
 
 def test_a_sandwich_holds_the_smallest_the_largest_and_others_drawn_anew(tmp_path):
-    trainer = make_trainer(tmp_path, model=make_model(), strategy="sandwich")
-    draws = []
-    for step in range(20):
-        trainer.state.global_step = step
-        draw = [str(pair.student) for pair in trainer.pairs_of_step()]
-        assert draw == [str(pair.student) for pair in trainer.pairs_of_step()]
-        assert (len(draw), draw[0], draw[-1]) == (4, "w0.25-d0.5", "w1-d1")
-        draws.append(tuple(draw))
-    assert len(set(draws)) > 10
+    drawn = []
+    for seed in (1, 2):
+        trainer = make_trainer(tmp_path, model=make_model(), strategy="sandwich", seed=seed)
+        draws = []
+        for step in range(20):
+            trainer.state.global_step = step
+            draw = [str(pair.student) for pair in trainer.pairs_of_step()]
+            assert draw == [str(pair.student) for pair in trainer.pairs_of_step()]
+            assert (len(draw), draw[0], draw[-1]) == (4, "w0.25-d0.5", "w1-d1")
+            draws.append(tuple(draw))
+        assert len(set(draws)) > 10
+        drawn.append(draws)
+    assert drawn[0] != drawn[1]
+
+
+def test_a_log_has_the_losses_of_those_sizes_that_were_trained_since_the_last(tmp_path):
+    trainer = make_trainer(tmp_path, "width", make_model(), strategy="sandwich", num_random_subnetworks=1,
+                           max_steps=4, logging_steps=1)  # fmt: skip
+    trainer.train()
+    logged = {entry["step"]: entry for entry in trainer.state.log_history if "loss" in entry}
+    drawn = set()
+    for step, entry in logged.items():
+        trainer.state.global_step = step - 1
+        sizes = tuple(str(pair.student) for pair in trainer.pairs_of_step())
+        names = [name.removesuffix("_logit_loss") for name in entry if name.endswith("_logit_loss")]
+        assert tuple(names) == sizes
+        drawn.add(sizes)
+    assert (len(logged), len(drawn)) == (4, 2)
 
 
 def test_the_teacher_does_not_change(tmp_path):
