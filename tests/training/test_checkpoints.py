@@ -12,7 +12,7 @@ import torch
 from helpers import recovery_worker
 from helpers.forks import run_forked
 from helpers.recipes import run_recipe
-from helpers.tiny import make_small
+from helpers.tiny import make_small, make_tokenizer
 from helpers.trainers import make_dataset, make_trainer
 from safetensors.torch import load_file
 from torch.utils.data import RandomSampler
@@ -323,7 +323,22 @@ def test_a_checkpoint_without_the_state_of_the_optimiser_is_refused(tmp_path):
             r"is of a training with \{'stage': 'depth'\}, this one has \{'stage': 'width'\}\. Resume",
         ),
         ({"label_weight": 0.5}, "with {'label_weight': 0.0}, this one has {'label_weight': 0.5}"),
+        ({"logit_weight": 0.5}, "with {'logit_weight': 1.0}, this one has {'logit_weight': 0.5}"),
+        ({"hidden_weight": 0.5}, "with {'hidden_weight': 1.0}, this one has {'hidden_weight': 0.5}"),
+        ({"hidden_matching": "own"}, "with {'hidden_matching': 'published'}, this one has {'hidden_matching': 'own'}"),
+        ({"teacher_width": "full"}, "with {'teacher_width': 'same'}, this one has {'teacher_width': 'full'}"),
         ({"strategy": "sandwich"}, "with {'strategy': 'grid'}, this one has {'strategy': 'sandwich'}"),
+        (
+            {"num_random_subnetworks": 1},
+            "with {'num_random_subnetworks': 2}, this one has {'num_random_subnetworks': 1}",
+        ),
+        ({"seed": 1}, "with {'seed': 42}, this one has {'seed': 1}"),
+        ({"vector_loss": "mse"}, "with {'vector_loss': 'cosine'}, this one has {'vector_loss': 'mse'}"),
+        ({"similarity_weight": 0.5}, "this one has {'similarity_weight': 0.5}"),
+        (
+            {"views": ["delete"], "view_probability": 0.25, "processing_class": make_tokenizer(["[UNK]", "[PAD]"])},
+            r"\{'views': None\}, this one has \{'views': \['delete', 0\.25\]\}",
+        ),
         ({"widths": (0.25, 1.0)}, r"with \{'widths': \[0\.5, 1\.0\]\}, this one has \{'widths': \[0\.25, 1\.0\]\}"),
     ],
 )
