@@ -48,7 +48,7 @@ from dynabert_hf import measure_latency, train_dynabert
 from dynabert_hf.cli.inputs import config_of, needed_tokenizer
 from dynabert_hf.cli.options import options_of, with_options
 from dynabert_hf.data.columns import draw, drawn_rows
-from dynabert_hf.data.fingerprints import fingerprint_of_rows
+from dynabert_hf.data.fingerprints import fingerprint_of_rows, fingerprint_of_weights
 from dynabert_hf.data.text_files import read_rows
 from dynabert_hf.families import anatomy_of, longest_input
 from dynabert_hf.files import check_writable_folder, write_whole
@@ -218,9 +218,12 @@ def fine_tune(base, data, tokenizer, settings, seed):
     folder, path = settings["folder"] / "teacher", settings["folder"] / "settings.json"
     labels = data["train"].features["label"].names
     training = {"num_train_epochs": 3, "learning_rate": 5e-5, **settings["teacher"]}
-    made_of = {"model": str(base), "labels": labels, "sentences": len(data["train"])}
+    named = {"id2label": dict(enumerate(labels)), "label2id": {name: label for label, name in enumerate(labels)}}
+    with a_new_head():
+        teacher = AutoModelForSequenceClassification.from_pretrained(base, num_labels=len(labels), **named)
+    made_of = {"model": str(base), "weights": fingerprint_of_weights(teacher.base_model), "labels": labels}
     rows = fingerprint_of_rows(data["train"].select_columns(["input_ids", "label"]))
-    made_of |= {"rows": rows, "seed": seed, "training": training}
+    made_of |= {"sentences": len(data["train"]), "rows": rows, "seed": seed, "training": training}
     if path.exists():
         check_same_settings(path, made_of)
     elif folder.exists():
@@ -230,9 +233,6 @@ def fine_tune(base, data, tokenizer, settings, seed):
         )
     if folder.exists():
         return AutoModelForSequenceClassification.from_pretrained(folder)
-    named = {"id2label": dict(enumerate(labels)), "label2id": {name: label for label, name in enumerate(labels)}}
-    with a_new_head():
-        teacher = AutoModelForSequenceClassification.from_pretrained(base, num_labels=len(labels), **named)
     train, watching, watched = data["train"], {"save_strategy": "no"}, {}
     if settings.get("num_held_out"):
         rows, count = drawn_rows(train, len(train), seed), settings["num_held_out"]

@@ -195,12 +195,14 @@ def check_begun_with(job, folder, settings):
 def check_same_settings(path, settings):
     """Refuse to take up what was made with other settings than these, which decide its weights.
 
+    A model of other weights is named. One of the same weights may lie elsewhere, as after its folder was moved.
+
     Args:
         path: File that holds the settings it was made with.
         settings: Those that are asked for now, JSON values.
     """
     was, now = changed(json.loads(path.read_text()), json.loads(json.dumps(settings)))
-    if now:
+    if now.keys() - ({"model"} if "weights" in settings else set()):
         raise InputError(
             f"{str(path.parent)!r} holds a training made with {was}, now {now} is asked. Give the same settings, or "
             "another output folder."

@@ -136,9 +136,11 @@ def test_several_processes_would_write_over_each_other_and_are_refused(monkeypat
     assert "this script is made for one. Start it by python, or train by run_glue.py" in capsys.readouterr().err
 
 
-def fine_tune(folder, *, model="model", num_train=16, data_seed="train", seed=0, num_held_out=0, **training):
+def fine_tune(
+    folder, *, model="model", spread=0.02, num_train=16, data_seed="train", seed=0, num_held_out=0, **training
+):
     """A teacher of a tiny model and a tiny data set, in the sub-folder `out`."""
-    base = save_model(folder / model, head=False)
+    base = save_model(folder / model, head=False, initializer_range=spread)
     tokenizer = AutoTokenizer.from_pretrained(base)
     train = make_split("sst2", num_train, seed=data_seed)
     data = DatasetDict(train=train.map(lambda rows: tokenizer(rows["sentence"]), batched=True))
@@ -150,10 +152,11 @@ def fine_tune(folder, *, model="model", num_train=16, data_seed="train", seed=0,
     return quickstart.fine_tune(base, data, tokenizer, settings, seed)
 
 
-def test_a_second_run_takes_up_its_teacher(tmp_path, monkeypatch):
+@pytest.mark.parametrize("model", ["model", "moved"])
+def test_a_second_run_takes_up_its_teacher_wherever_the_model_lies(tmp_path, monkeypatch, model):
     first = fine_tune(tmp_path)
     monkeypatch.setattr(Trainer, "train", lambda self: pytest.fail("trained again"))
-    again = fine_tune(tmp_path)
+    again = fine_tune(tmp_path, model=model)
     for (name, weight), other in zip(first.named_parameters(), again.parameters(), strict=True):
         assert torch.equal(weight, other), name
 
@@ -202,7 +205,8 @@ def test_fine_tuning_ends_when_what_is_held_out_is_predicted_no_better(tmp_path)
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"model": "other"}, r"made with {'model': '\S+/model'}, now {'model': '\S+/other'} is asked\. Give the same"),
+        ({"spread": 0.1}, r"made with {'weights': '\w+'}, now {'weights': '\w+'} is asked\. Give the same"),
+        ({"model": "other", "spread": 0.1}, r"made with {'model': '\S+/model', 'weights': .*/other', 'weights': "),
         ({"num_train": 12}, "made with {'sentences': 16, .* now {'sentences': 12, "),
         ({"data_seed": "another"}, "made with {'rows': "),
         ({"seed": 1}, "made with {'seed': 0}, now {'seed': 1} is asked"),

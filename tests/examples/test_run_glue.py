@@ -318,6 +318,21 @@ def test_a_teacher_of_other_weights_is_refused_though_the_model_has_its_name(tmp
         glue(*command, tmp_path / "out")
 
 
+def test_a_teacher_is_taken_up_where_everything_was_moved(tmp_path, reviews, monkeypatch):
+    """The folder knew its model by a path that was another one then."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    save_model(here / "model", head=False)
+    command = [*reviews[:2], "--finetune_teacher", "--do_train"]
+    monkeypatch.chdir(here)
+    glue(*command, "--model_name_or_path", "model", "--output_dir", "out")
+    before = results_of(here / "out" / "model")
+    monkeypatch.chdir(tmp_path)
+    here.rename(there)
+    monkeypatch.setattr(dynabert_hf.DynaBertTrainer, "train", lambda *args, **kwargs: pytest.fail("trained again"))
+    glue(*command, "--model_name_or_path", there / "model", "--output_dir", there / "out")
+    assert results_of(there / "out" / "model") == before
+
+
 def test_a_teacher_of_other_rows_is_refused_though_there_are_as_many(tmp_path, reviews):
     """It was taken for that of the new rows, if the run had not come further."""
     command = ["--model_name_or_path", save_model(tmp_path / "model", head=False), "--finetune_teacher", "--do_train"]
