@@ -267,8 +267,7 @@ class ElasticConfigMixin(_Config):
         """
         layers = self._layers_of(size)
         _check_increasing("layers", [layer.index for layer in layers], self.num_hidden_layers)
-        missing = self._first_missing(layers)
-        if missing is not None:
+        if (missing := self._first_missing(layers)) is not None:
             asked = f"{size} needs {missing}" if isinstance(size, SubNetwork | str) else str(missing)
             held = ", ".join(f"{s.index} ({s.heads} heads, {s.neurons} neurons)" for s in self.stored_layers)
             fitting = ", ".join(map(size_name, filter(self.holds, self.subnetworks))) or "none of the trained ones"

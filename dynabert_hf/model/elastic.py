@@ -106,8 +106,7 @@ class ActiveSizes:
         Whether it still holds is looked up here, once for all linears that run. Nothing is kept where hooks or
         parametrisations bring the weights.
         """
-        kept = self._kept.get(self.size)
-        if kept is None or not kept.holds():
+        if (kept := self._kept.get(self.size)) is None or not kept.holds():
             linears = layers.elastic_linears(self.size.positions)
             if any(map(is_brought, linears)):
                 self.forget()
@@ -281,13 +280,15 @@ class ElasticLayers(nn.ModuleList):
         self.register_load_state_dict_pre_hook(ElasticLayers.check_names)
 
     def check_names(self, names: Iterable[str], prefix: str, *others: Any) -> None:
-        """Before weights are loaded: refuse those of layers that were cut, whose numbers layers that are left have."""
+        """Before weights are loaded: refuse those of cut layers, whose numbers others have; forget what was measured."""
         stored, numbers = self.active.stored, re.findall(rf"{re.escape(prefix)}(\d+)\.", " ".join(names))
         if stored[-1].index >= len(stored) <= max(map(int, numbers), default=0):
             raise SubNetworkError(
                 "These weights are of layers that were cut, and layers that are left would get them. Load an adapter "
                 "into the whole model, merge_and_unload() it there, and extract the size from that."
             )
+        if not next(self.parameters()).is_meta:  # else it is a new copy
+            self.active.config.forget_measured()
 
     def check_place(self, found: Any, positions: Sequence[int]) -> None:
         """Refuse to skip layers where another list took the place of this one: a pass would walk all of that."""

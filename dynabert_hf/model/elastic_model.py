@@ -236,7 +236,7 @@ class ElasticModelMixin(_Model):
             ) from error
         others = [each for names in made[1].values() for each in names if not str(each).startswith("pooler.")]
         is_other = {each.__name__ for each in cls.__mro__}.isdisjoint(made[0].config.architectures or [cls.__name__])
-        if others or is_other or hasattr(made[0], "peft_config"):  # of which nothing was measured
+        if others or is_other:  # of which nothing was measured
             made[0].config.forget_measured()
         return made if wants_info else made[0]
 

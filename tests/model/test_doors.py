@@ -259,6 +259,29 @@ def test_merged_lora_switches_again(with_lora):
     assert run(merged.set_active(width=0.5, depth=0.5)).isfinite().all()
 
 
+def load_adapter(model, folder):
+    model.load_adapter(str(folder))
+    return model
+
+
+@pytest.mark.parametrize(
+    "load",
+    [
+        load_adapter,
+        lambda model, folder: pytest.importorskip("peft").PeftModel.from_pretrained(model, folder).merge_and_unload(),
+        lambda model, _: model.load_state_dict({name: 2 * each for name, each in model.state_dict().items()}) and model,
+    ],
+    ids=["adapter", "merged", "weights"],
+)
+def test_a_model_forgets_what_was_measured_when_other_weights_are_loaded_into_it(load, with_lora, tmp_path):
+    with_lora.save_pretrained(tmp_path / "adapter")
+    model = make_model(metrics={"w1-d1": {"accuracy": 0.9}}, temperatures={"w1-d1": 1.5})
+    before = run(model)
+    changed = load(model, tmp_path / "adapter")
+    assert not torch.equal(run(changed), before)
+    assert changed.config.metrics is changed.config.temperatures is None
+
+
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # said to peft
 @pytest.mark.parametrize("is_extracted", [False, True])
 @pytest.mark.parametrize(("family", "part"), [("Bert", "output"), ("DistilBert", "ffn"), ("ModernBert", "mlp")])
