@@ -207,6 +207,13 @@ class DynaBertTrainingArguments(TrainingArguments):
                 raise ValueError(f"{name}={given!r} is not possible. Give a number of at least 0.")
         self._check_views()
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an argument; another stage has its own weight of hidden states, where nobody gave one."""
+        if name == "stage" and isinstance(vars(self).get("hidden_weight"), _OfThePaper):
+            check_one_of("stage", value, STAGES)
+            self.hidden_weight = _OfThePaper(HIDDEN_WEIGHTS[value])
+        super().__setattr__(name, value)
+
     def _count_accumulation(self) -> None:
         """Take the batches of a step from where accelerate is told of them, as transformers' trainer would later."""
         config: Any = copy.deepcopy(self.accelerator_config)  # in which that trainer would write

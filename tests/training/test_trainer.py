@@ -547,6 +547,11 @@ def test_arguments_with_another_stage_have_its_weight_of_hidden_states_unless_on
     assert replace(replace(args, seed=3), stage="finetune").hidden_weight == 0.0
     own = DynaBertTrainingArguments(tmp_path, stage="width", hidden_weight=0.1, use_cpu=True)
     assert replace(own, stage="depth").hidden_weight == 0.1
+    for each in (args, own):
+        each.stage = "depth"
+    assert (args.hidden_weight, own.hidden_weight) == (1.0, 0.1)
+    with pytest.raises(ValueError, match=r"stage='all' is unknown"):
+        args.stage = "all"
 
 
 @pytest.mark.parametrize(
