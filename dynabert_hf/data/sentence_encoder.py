@@ -14,8 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
+from huggingface_hub import hf_hub_download, is_offline_mode, try_to_load_from_cache
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 from transformers import AutoTokenizer, PreTrainedModel
 
 from ..families import ModelTypeError, elastic_classes, read_config, supported_types
@@ -65,6 +71,7 @@ class SentenceEncoder:
         Raises:
             ValueError: If its modules, its pooling or its dimensions are none that the sizes keep.
             TypeError: If the family of its encoder is not supported.
+            OSError: If the Hub cannot be asked which files there are.
         """
         if _is_sentence_transformer(given):
             return cls._of_instance(given)
@@ -118,6 +125,7 @@ def heed_files(model: PreTrainedModel, name: str | Path) -> None:
 
     Raises:
         ValueError: If its modules, its pooling or its dimensions are none that the sizes keep.
+        OSError: If the Hub cannot be asked which files there are.
     """
     modules = _modules_of_folder(str(name)) if is_sentence_encoder(model) else []
     if modules:
@@ -274,15 +282,30 @@ def _encoder_class(config: Any) -> Any:
 
 def _read_json(name: Any, file: str, **download: Any) -> Any:
     """The content of a file of a folder or Hub id; None if there is none."""
-    path = Path(name, file)
-    if not Path(name).is_dir():
-        try:
-            path = Path(hf_hub_download(str(name), file, **download))
-        except (EntryNotFoundError, HfHubHTTPError, HFValidationError, OSError):
-            return None
-    if not path.is_file():
+    path = Path(name, file) if Path(name).is_dir() else _fetched(str(name), file, **download)
+    if path is None or not path.is_file():
         return None
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{file} of {str(name)!r} is no JSON: {error}. Save or fetch the encoder again.") from error
+
+
+def _fetched(name: str, file: str, **download: Any) -> Path | None:
+    """Where a file of a Hub id lies; None if it has none, or if what is in the cache has to do (`HF_HUB_OFFLINE=1`).
+
+    Raises:
+        OSError: If the Hub did not say whether there is one.
+    """
+    try:
+        return Path(hf_hub_download(name, file, **download))
+    except LocalEntryNotFoundError as error:  # nobody could be asked
+        place = {key: value for key, value in download.items() if key in ("revision", "cache_dir")}
+        if is_offline_mode() or try_to_load_from_cache(name, file, **place) is not None:  # noted there as missing
+            return None
+        raise OSError(
+            f"The Hub did not say whether {name!r} has a {file}, by which a sentence encoder reads and pools. Try "
+            "again when it can be reached, or set HF_HUB_OFFLINE=1 to go by the files that are in the cache."
+        ) from error
+    except (EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError, HFValidationError):
+        return None

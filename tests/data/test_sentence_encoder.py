@@ -224,6 +224,26 @@ def test_an_encoder_is_read_from_the_hub(hub, tmp_path):
     assert SentenceEncoder.of("me/nothing") is None
 
 
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # huggingface_hub to its HTTP library
+def test_a_file_that_the_hub_does_not_tell_of_is_not_taken_for_a_missing_one(hub, tmp_path, monkeypatch):
+    make_encoder().save_pretrained(tmp_path / "model")
+    for name, folder in (("me/encoder", save_encoder(tmp_path / "encoder")), ("me/model", tmp_path / "model")):
+        huggingface_hub.create_repo(name)
+        huggingface_hub.upload_folder(repo_id=name, folder_path=folder)
+    address, nowhere = huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE, "http://127.0.0.1:1/{repo_id}/{filename}"
+    monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", nowhere)
+    for name in ("me/encoder", "me/model"):
+        with pytest.raises(OSError, match=rf"did not say whether '{name}' has a modules.json.* set HF_HUB_OFFLINE=1"):
+            SentenceEncoder.of(name)
+    assert SentenceEncoder.of(tmp_path / "nothing") is None
+    monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", address)
+    files = SentenceEncoder.of("me/encoder").model.config.sentence_encoder
+    assert SentenceEncoder.of("me/model") is None
+    monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", nowhere)
+    assert SentenceEncoder.of("me/encoder").model.config.sentence_encoder == files  # from the cache
+    assert SentenceEncoder.of("me/model") is None  # which notes what is missing, too
+
+
 def test_a_family_that_cannot_be_elastic_is_refused(tmp_path):
     folder = save_encoder(tmp_path / "encoder")
     GPT2Config(n_embd=32, n_head=4, n_layer=2, vocab_size=99).save_pretrained(folder)
