@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass
-from functools import cached_property
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
 from numbers import Integral, Real
 from typing import Any
 
@@ -191,7 +192,7 @@ class Recipe:
             settings[stage.folder.name] = {
                 "train_dataset": train,
                 "teacher": teachers or None,
-                "compute_loss_func": _name_of(loss) if stage.arguments.learns_labels else None,
+                "compute_loss_func": _told_of(loss) if stage.arguments.learns_labels else None,
                 "optimizer": None if optimizer is None else [optimizer[0].__qualname__, optimizer[1]],
                 **decisive(stage.arguments),
             }
@@ -214,19 +215,22 @@ class Recipe:
         return all(batch.get(name) is not None for name in wanted)
 
 
-def _name_of(function: Any) -> str | None:
-    """What a function of the user's own, or its class, is called."""
-    return None if function is None else getattr(function, "__qualname__", type(function).__qualname__)
+def _told_of(function: Any) -> Any:
+    """What tells a function of the user's own from another: its name, and its settings, such as how much it masks.
 
-
-def _told_of(collator: Any) -> list[Any] | None:
-    """What tells a collator of the user's own from another: its name, and its settings, such as how much it masks."""
-    if collator is None:
+    Settings are what a `partial` was given, or what the class of an object, or of a method's object, is made with.
+    """
+    if function is None:
         return None
-    told = (
-        {each.name: getattr(collator, each.name, None) for each in fields(collator)} if is_dataclass(collator) else {}
-    )
-    return [_name_of(collator), {name: own for name, own in told.items() if own is None or isinstance(own, Real | str)}]
+    given: Mapping[Any, Any] = {}
+    owner = function.__self__ if inspect.ismethod(function) else function
+    if isinstance(function, partial):
+        given, function = {**dict(enumerate(function.args)), **function.keywords}, function.func
+    elif not inspect.isroutine(owner) and not isinstance(owner, type):
+        given = {name: getattr(owner, name, None) for name in inspect.signature(type(owner)).parameters}
+    settings = {str(name): own for name, own in given.items() if own is None or isinstance(own, Real | str)}
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    return [name, settings] if settings else name
 
 
 def makes_labels(model: PreTrainedModel) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from functools import partial
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from helpers.recipes import make_sentences, make_teacher, run_recipe
 from helpers.tiny import make_tokenizer
 from safetensors.torch import load_file
 from transformers import DataCollatorForLanguageModeling, TrainerCallback
+from transformers import default_data_collator as collate
 
 from dynabert_hf import DynaBertConfig, DynaBertTrainer
 from dynabert_hf.sizes.evaluation import store_metrics
@@ -232,13 +234,19 @@ def test_a_model_of_ones_own_in_the_folder_is_not_overwritten(tmp_path):
 
 
 def test_another_loss_on_labels_is_another_run(tmp_path):
-    def weighted(outputs, labels, num_items_in_batch=None):
-        return 2 * torch.nn.functional.cross_entropy(outputs.logits, labels)
+    def weighted(outputs, labels, num_items_in_batch=None, factor=2):
+        return factor * torch.nn.functional.cross_entropy(outputs.logits, labels)
 
-    run_recipe(tmp_path, label_weight=0.5, compute_loss_func=weighted)
-    run_recipe(tmp_path, label_weight=0.5, compute_loss_func=weighted)
-    with pytest.raises(ValueError, match=r"holds a run with {'compute_loss_func': '.*weighted'}, now .*None"):
-        run_recipe(tmp_path, label_weight=0.5)
+    def twice(outputs, labels, num_items_in_batch=None):
+        return weighted(outputs, labels)
+
+    run_recipe(tmp_path / "one", label_weight=0.5, compute_loss_func=twice)
+    run_recipe(tmp_path / "one", label_weight=0.5, compute_loss_func=twice)
+    with pytest.raises(ValueError, match=r"holds a run with {'compute_loss_func': '.*twice'}, now .*None"):
+        run_recipe(tmp_path / "one", label_weight=0.5)
+    run_recipe(tmp_path / "two", label_weight=0.5, compute_loss_func=partial(weighted, factor=2))
+    with pytest.raises(ValueError, match=r"'compute_loss_func': \['.*weighted', {'factor': 2}\]}, now .*{'factor': 3}"):
+        run_recipe(tmp_path / "two", label_weight=0.5, compute_loss_func=partial(weighted, factor=3))
 
 
 def test_a_collator_that_masks_otherwise_is_another_run(tmp_path):
@@ -256,6 +264,35 @@ def test_a_collator_that_masks_otherwise_is_another_run(tmp_path):
         ValueError, match=r"holds a run with \{'data_collator': \['DataCollatorForLanguageModeling'.*0\.5"
     ):
         run(0.3)
+
+
+class Dropping:
+    """A collator that leaves out tokens."""
+
+    def __init__(self, share):
+        self.share, self.batches = share, 0
+
+    def collate(self, rows):
+        self.batches += 1
+        return collate(rows)
+
+    __call__ = collate
+
+
+def dropping(rows, share):
+    return collate(rows)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda share: partial(dropping, share=share), Dropping, lambda share: Dropping(share).collate]
+)
+def test_a_collator_with_other_settings_is_another_run(make, tmp_path):
+    run_recipe(tmp_path, data_collator=(first := make(0.3)))
+    run_recipe(tmp_path, data_collator=first)  # which has counted since
+    run_recipe(tmp_path, data_collator=make(0.3))
+    message = r"holds a run with \{'data_collator': \['[dD]ropping.*0\.3\}\]\}, now .*0\.5\}\]"
+    with pytest.raises(ValueError, match=message):
+        run_recipe(tmp_path, data_collator=make(0.5))
 
 
 def test_a_teacher_that_saw_labels_since_is_no_other_teacher(tmp_path):
