@@ -5,7 +5,6 @@ are `recipe_training`'s, the arguments `recipe_arguments`'.
 """
 
 import csv
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
@@ -26,7 +25,7 @@ from transformers import set_seed
 from dynabert_hf import DynaBertTrainer, DynaBertTrainingArguments, RecipeResult, push_folder, train_dynabert
 from dynabert_hf.data.columns import draw, without_missing_labels
 from dynabert_hf.data.labels import collator_of
-from dynabert_hf.files import check_writable_folder
+from dynabert_hf.files import check_writable_folder, json_text
 from dynabert_hf.hub.card import foreign_page
 from dynabert_hf.hub.push import NETWORK_ERRORS
 from dynabert_hf.model.subnetwork import SubNetwork, size_name
@@ -95,10 +94,10 @@ class Job:
         return self.training_args.process_index == 0
 
     def write_results(self, split, metrics):
-        """Leave the metrics of a test split in the output folder, and return where."""
+        """Leave the metrics of a test split in the output folder, and return where; what is not finite is `null`."""
         path = self.output_dir / f"{split}_results.json"
         if self.is_main:
-            path.write_text(json.dumps(metrics, indent=2))
+            path.write_text(json_text(metrics, indent=2))
         return path
 
     def wait(self):

@@ -18,7 +18,7 @@ from helpers.glue_tasks import WORDS
 from helpers.tiny import BACKBONE_CONFIGS, TINY
 from recipe_arguments import parse_arguments
 from recipe_data import InputError, numbered
-from recipe_job import check_splits
+from recipe_job import Job, check_splits
 from transformers import AutoModelForTokenClassification, AutoTokenizer, BertTokenizer
 
 from dynabert_hf.data.questions import Questions, read_questions
@@ -362,3 +362,9 @@ def test_a_test_split_that_cannot_be_measured_is_refused_before_any_work(tmp_pat
     with pytest.raises(SystemExit, match=f"Split 'test' has no label in 'labels' but -100, .* {hint}"):
         script.main([*command, "--model_name_or_path", save_model(tmp_path / "model", head)])
     assert not (tmp_path / "out").exists()
+
+
+def test_a_metric_that_is_not_finite_is_null_in_the_results_of_a_split(tmp_path):
+    job = SimpleNamespace(output_dir=tmp_path, is_main=True)
+    path = Job.write_results(job, "test", {"test_mean_pearson": float("nan"), "test_mean_loss": 0.5})
+    assert json.loads(path.read_text()) == {"test_mean_pearson": None, "test_mean_loss": 0.5}
