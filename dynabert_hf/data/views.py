@@ -69,12 +69,12 @@ class FreshViews:
     ):
         check_views(names, tokenizer, model, dataset)
         self.names, self.probability, self.seed, self.dataset = tuple(names), probability, seed, dataset
-        self.is_left_padded = tokenizer.padding_side == "left"
+        task = task_of(model)
+        self.is_left_padded = tokenizer.padding_side == "left" and task.predicts != "token"  # see `TagCollator`
         special = [token for token in tokenizer.all_special_ids if token != tokenizer.unk_token_id]  # it is a word
         self.special, self.mask_id = np.array(special), tokenizer.mask_token_id
         self.filling = {"input_ids": tokenizer.pad_token_id, "attention_mask": 0}
         self.filling["token_type_ids"] = tokenizer.pad_token_type_id
-        task = task_of(model)
         if task.predicts == "token":
             self.filling["labels"] = IGNORED
         self.labels = task.label_names
@@ -135,7 +135,9 @@ class FreshViews:
             order = swapped(order, sentences, random)
         else:
             changed = self._spliced(tokens, sentences, random)
-        kept = places[-len(order) :] if self.is_left_padded else places[: len(order)]
+        is_full = len(places) == len(columns["input_ids"])
+        is_left_padded = self.is_left_padded if is_full else places[0] > 0
+        kept = places[-len(order) :] if is_left_padded else places[: len(order)]
         for column, values in columns.items():
             moved = (changed if column == "input_ids" else values[places])[order]
             values[places] = self.filling[column]

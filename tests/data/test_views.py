@@ -7,6 +7,7 @@ from datasets import Dataset
 from helpers.tiny import make_model, make_tokenizer
 
 from dynabert_hf.data.views import FreshViews
+from dynabert_hf.tasks import TASKS
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 PAD, UNK, CLS, SEP, MASK = range(5)
@@ -151,6 +152,16 @@ def test_choices_are_texts_of_their_own_and_padding_may_be_left():
     view = changes(batch, epoch=0)
     assert view["attention_mask"].tolist() == [[[0, *[1] * 9], [0, 0, 0, *[1] * 7]]]
     assert view["input_ids"][0, :, -1].tolist() == [SEP, SEP]
+
+
+def test_tags_stay_before_the_padding_wherever_the_tokenizer_pads():
+    tokenizer = make_tokenizer([*SPECIAL, *(f"w{number}" for number in range(5, 99))], padding_side="left")
+    changes = FreshViews(["delete"], tokenizer, make_model(head="ForTokenClassification"), probability=1.0)
+    rows = [{"input_ids": text, "labels": [1] * len(text)} for text in ([CLS, *FIRST, SEP], [CLS, *FIRST[:4], SEP])]
+    view = changes(TASKS["ForTokenClassification"].collator(tokenizer)(rows), epoch=0)
+    assert view["attention_mask"].tolist() == [[1] * 9 + [0], [1] * 5 + [0] * 5]
+    assert view["input_ids"][:, 0].tolist() == [CLS, CLS]
+    assert view["labels"].ne(-100).tolist() == view["attention_mask"].bool().tolist()
 
 
 def test_without_an_attention_mask_deleting_makes_one():
