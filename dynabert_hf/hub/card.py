@@ -353,8 +353,9 @@ def _shown_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     shown.pop(idle, None)
     if shown.get("strategy") == "grid":
         shown.pop("num_random_subnetworks", None)
-    if shown.get("world_size") == 1:
-        shown.pop("world_size")
+    for name, usual in (("world_size", 1), ("auto_find_batch_size", False)):
+        if shown.get(name) == usual:
+            shown.pop(name)
     return shown
 
 

@@ -28,6 +28,7 @@ RECIPE_FIELDS = (
     "num_train_epochs",
     "max_steps",
     "per_device_train_batch_size",
+    "auto_find_batch_size",
     "world_size",
     "gradient_accumulation_steps",
     "warmup_steps",
@@ -178,7 +179,10 @@ class ModelCardFacts:
         metrics = _last_evaluation(state, same_rows_since or {}, is_best_loaded=args.load_best_model_at_end)
         by_size = metrics_by_size(metrics)
         records = [SizeRecord.counted(model, size, by_size.get(size_name(size), {})) for size in sizes_of(model)]
-        stages = {args.stage: {name: getattr(args, name) for name in RECIPE_FIELDS}}
+        settings = {name: getattr(args, name) for name in RECIPE_FIELDS}
+        if state.train_batch_size is not None:  # which `auto_find_batch_size` may have made smaller
+            settings["per_device_train_batch_size"] = state.train_batch_size
+        stages = {args.stage: settings}
         return cls.from_records(model, records, **{"stages": stages, **facts})
 
     @property

@@ -376,7 +376,11 @@ def test_card_of_a_training_knows_which_weights_were_measured(log, is_best_loade
     ]
     best = max(entry[0] for entry in log if entry != "end" and entry[0] < 2)
     state = SimpleNamespace(
-        log_history=history, global_step=2, best_global_step=best, best_model_checkpoint="x/checkpoint-1"
+        log_history=history,
+        global_step=2,
+        best_global_step=best,
+        best_model_checkpoint="x/checkpoint-1",
+        train_batch_size=None,
     )
     args = DynaBertTrainingArguments("unused", stage="finetune", use_cpu=True)
     args.load_best_model_at_end = is_best_loaded

@@ -831,7 +831,7 @@ class RunsOutOfMemoryOnce(DynaBertTrainer):
 
 
 def test_after_memory_ran_out_training_logs_its_own_losses_alone(tmp_path):
-    """Where nothing is learned, a smaller batch found by trial logs what it logs when it is asked for."""
+    """Where nothing is learned, a smaller batch found by trial logs what it logs when it is asked for, as on cards."""
     logs = []
     for trainer_class, batch in ((RunsOutOfMemoryOnce, 4), (DynaBertTrainer, 3)):
         settings = {"per_device_train_batch_size": batch, "learning_rate": 0.0, "logging_steps": 3, "max_steps": 3}
@@ -840,6 +840,9 @@ def test_after_memory_ran_out_training_logs_its_own_losses_alone(tmp_path):
         trainer.train()
         [entry] = [{**each} for each in trainer.state.log_history if "loss" in each]
         logs.append({name: value for name, value in entry.items() if name != "grad_norm"})
+        card = (tmp_path / str(batch) / "README.md").read_text()
+        assert "| `per_device_train_batch_size` | 3 |" in card
+        assert ("| `auto_find_batch_size` | True |" in card) is (batch == 4)
     assert logs[0] == logs[1]
     assert len([name for name in logs[0] if name.endswith("hidden_loss")]) == 4
 
