@@ -44,7 +44,7 @@ def make_page(model: ElasticModelMixin | str | os.PathLike, tokenizer: Any = Non
         model = _loaded(model)
     else:
         check_elastic(model)
-        name = model.name_or_path or type(model).__name__
+        name = model.config.name_or_path or type(model).__name__
     title = card_data(name).model_name or name.rstrip("/").rpartition("/")[2]
     return _Page(Playground(model, tokenizer, **kwargs), title=title).blocks()
 

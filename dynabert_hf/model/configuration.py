@@ -209,8 +209,7 @@ class ElasticConfigMixin(_Config):
                 raise SubNetworkError(f"{name} is empty. Give at least one multiplier, for instance {name}=[1.0].")
         for depth, indices in (self.kept_layers or {}).items():
             _check_increasing(f"kept_layers[{depth!r}]", indices, self.num_hidden_layers)
-            expected = round(float(depth) * self.num_hidden_layers)
-            if len(indices) != expected:
+            if len(indices) != (expected := round(float(depth) * self.num_hidden_layers)):
                 raise SubNetworkError(
                     f"kept_layers[{depth!r}] has {len(indices)} layers. Depth {depth} of {self.num_hidden_layers} "
                     f"layers is {expected}; give that many."

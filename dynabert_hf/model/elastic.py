@@ -280,7 +280,7 @@ class ElasticLayers(nn.ModuleList):
         self.register_load_state_dict_pre_hook(ElasticLayers.check_names)
 
     def check_names(self, names: Iterable[str], prefix: str, *others: Any) -> None:
-        """Before weights are loaded: forget what was measured; refuse those of cut layers, whose numbers others have."""
+        """Before weights are loaded: forget what was measured; refuse those of cut layers whose numbers others have."""
         stored, numbers = self.active.stored, re.findall(rf"{re.escape(prefix)}(\d+)\.", " ".join(names))
         if stored[-1].index >= len(stored) <= max(map(int, numbers), default=0):
             raise SubNetworkError(

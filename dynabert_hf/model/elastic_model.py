@@ -77,6 +77,8 @@ class ElasticModelMixin(_Model):
             self.config = base.config
         if checkpointing:
             self.config.gradient_checkpointing = True
+        if (config.extracted_from or {}).get("parent") == self.name_or_path:  # by which adapters find their model
+            self.name_or_path = ""
         self.post_init()
         self._switch(config.active)
 
@@ -253,8 +255,7 @@ class ElasticModelMixin(_Model):
                 "tp_plan splits weights over processes, and sizes need whole ones. Load without it, or a stock model."
             )
         of_encoder = checkpoint_files and state_dict is None and not args and not kwargs  # else of an adapter
-        quantizer = load_config.hf_quantizer
-        is_prequantised = quantizer is not None and quantizer.pre_quantized
+        is_prequantised = (quantizer := load_config.hf_quantizer) is not None and quantizer.pre_quantized
         config, in_files = model.config, model.config_in_files
         if is_prequantised and in_files.stored_layers != config.stored_layers:
             raise SubNetworkError(

@@ -62,7 +62,7 @@ def load_teacher(model: Any) -> tuple[PreTrainedModel, dict[str, Any], Any]:
     if isinstance(model, ElasticModelMixin):
         names = ("trimmed_vocabulary", *(GRID if model.config.stored_shape is None else ()))
         own = {name: copy.deepcopy(getattr(model.config, name)) for name in names}
-        origin, model = model.name_or_path, _stock(model)
+        origin, model = model.config.name_or_path, _stock(model)
         model.name_or_path = str(origin or "")
     check_teacher_class(model)
     if encoder is None and is_sentence_encoder(model):

@@ -208,6 +208,25 @@ def test_an_adapter_of_all_layers_is_refused_where_layers_have_other_numbers(wit
             load_adapter(load(tmp_path / "model", active_depth=0.5, only_active=True))
 
 
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # said to peft
+@pytest.mark.parametrize("is_read_in_part", [False, True])
+def test_an_adapter_of_a_part_of_a_model_does_not_name_the_whole_as_its_model(is_read_in_part, tmp_path):
+    """It was loaded into the first layers of the whole, without a word."""
+    peft = pytest.importorskip("peft")
+    make_model().save_pretrained(tmp_path / "whole")
+    load, settings = AutoModelForSequenceClassification.from_pretrained, {"active_depth": 0.5, "only_active": True}
+    part = load(tmp_path / "whole", **settings) if is_read_in_part else load(tmp_path / "whole").extract(depth=0.5)
+    part.save_pretrained(tmp_path / "part")
+    names = [load(tmp_path / "whole"), part, part.extract("w1-d0.5"), load(tmp_path / "part")]
+    names = [each.name_or_path.removeprefix(f"{tmp_path}/") for each in names]
+    assert names == ["whole", "", "", "part"]
+    adapted = peft.get_peft_model(part, peft.LoraConfig(target_modules=["query"], init_lora_weights=False)).eval()
+    assert adapted.peft_config["default"].base_model_name_or_path is None
+    adapted.save_pretrained(tmp_path / "adapter")
+    again = peft.PeftModel.from_pretrained(load(tmp_path / "part"), tmp_path / "adapter")
+    assert torch.equal(run(again), run(adapted))
+
+
 @pytest.mark.parametrize("kept", [[0, 1, 2], [0, 2, 4]])
 def test_an_adapter_of_the_layers_that_are_left_is_loaded(kept, tmp_path):
     small = make_model(kept_layers={"0.5": kept}).extract(depth=0.5)
