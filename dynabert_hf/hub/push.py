@@ -30,6 +30,9 @@ from .space import check_space, push_space
 
 UNCHANGED = "Nothing on this machine was changed."
 
+OF_ALL_SIZES = ["results.json", "results.csv", "pareto.png", "grid.png"]
+"""What `train_dynabert` leaves beside a model of all sizes: a branch of one size begins as a copy of the main one."""
+
 
 def push_subnetworks(
     model: ElasticModelMixin,
@@ -88,7 +91,11 @@ def push_subnetworks(
                 if branch:
                     api.create_branch(place, branch=branch, exist_ok=True)
                 message = f"Add size {name}"
-                to: dict[str, Any] = {"repo_id": place, "revision": branch, "delete_patterns": WEIGHT_FILES}
+                to: dict[str, Any] = {
+                    "repo_id": place,
+                    "revision": branch,
+                    "delete_patterns": [*WEIGHT_FILES, *OF_ALL_SIZES],
+                }
                 done[name] = str(api.upload_folder(folder_path=folder, commit_message=message, **to))
             except NETWORK_ERRORS as error:
                 before, left = (", ".join(names) or "none" for names in (done, list(wanted)[len(done) :]))

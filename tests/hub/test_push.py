@@ -301,6 +301,17 @@ def test_pushing_an_extracted_model_does_not_tell_the_folder_of_its_parent(hub, 
         assert b"secret-place" not in b"".join(files.values())
 
 
+def test_the_branch_of_a_size_has_no_table_and_no_pictures_of_all_sizes(hub, tmp_path):
+    model, tables = make_model(), ["results.json", "results.csv", "pareto.png", "grid.png"]
+    model.save_pretrained(tmp_path)
+    for name in (*tables, "notes.txt"):
+        (tmp_path / name).write_text("of all sizes")
+    push_folder(tmp_path, "me/model")
+    push_subnetworks(model, "me/model", ["w0.25-d0.5"])
+    assert {*tables, "notes.txt"} <= set(hub.files("me/model"))
+    assert {*tables, "notes.txt"} & set(hub.files("me/model", "w0.25-d0.5")) == {"notes.txt"}
+
+
 def test_card_of_a_pushed_size_has_the_metrics_that_the_model_remembers(hub):
     model = make_model()
     model.config.metrics = {"w0.25-d0.5": {"accuracy": 0.8125, "loss": None}, "teacher": {"accuracy": 0.9}}
