@@ -80,7 +80,8 @@ def refresh_sizes(folder: str | Path, facts: ModelCardFacts) -> bool:
     before, found, after = text.partition(SIZES)
     if not found or not text.startswith("---\n"):
         return False
-    if summary := re.search(r"^One .+ that holds (\d+) usable sizes \(DynaBERT\).*$", before, flags=re.MULTILINE):
+    known = r"^One (?:size, .+ of an elastic .+|.+ that holds (\d+) usable sizes) \(DynaBERT\).*$"
+    if summary := re.search(known, before, flags=re.MULTILINE):
         before = before.replace(summary[0], _summary(facts))
         before = before.replace(f" in {summary[1]} sizes", f" in {len(facts.sizes)} sizes")
     _, next_heading, rest = after.partition("\n## ")

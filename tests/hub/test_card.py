@@ -19,7 +19,7 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 from transformers import SchedulerType
 
 from dynabert_hf import DynaBertForSequenceClassification, DynaBertTrainer, DynaBertTrainingArguments, SizeRecord
-from dynabert_hf.hub.card import ModelCardFacts, render_model_card, write_model_card
+from dynabert_hf.hub.card import ModelCardFacts, refresh_sizes, render_model_card, write_model_card
 
 
 def test_card_holds_the_measured_values(tmp_path):
@@ -416,3 +416,16 @@ def test_card_says_only_what_is_known_of_the_making():
     assert "ordered by importance" in known
     assert known.index("Stage `width`") < known.index("Stage `depth`")
     assert "Stage `finetune`" not in known
+
+
+def test_the_card_of_an_extracted_size_tells_of_smaller_ones_once_it_shows_them(tmp_path):
+    model = make_model().extract("w0.5-d1")
+    facts = make_facts(model)
+    write_model_card(tmp_path, replace(facts, sizes=facts.sizes[-1:]))
+    alone = "One size, `w0.5-d1`, of an elastic BERT (DynaBERT), extracted to stand alone."
+    assert refresh_sizes(tmp_path, replace(facts, sizes=facts.sizes[-1:]))
+    assert alone in (tmp_path / "README.md").read_text()
+    assert refresh_sizes(tmp_path, facts)
+    text = (tmp_path / "README.md").read_text()
+    assert "One BERT that holds 6 usable sizes (DynaBERT): every layer can run with 0.25 or 0.5 of its" in text
+    assert alone not in text
