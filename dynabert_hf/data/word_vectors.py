@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from os import PathLike
@@ -122,7 +123,8 @@ class WordVectors:
 def whole_words(tokenizer: Any) -> dict[int, str]:
     """The tokens that are whole words, or begin one, by their numbers.
 
-    Left out are later pieces, special tokens, and tokens that are no text alone: a blank, or a part of a letter.
+    Left out are later pieces, special tokens, places for more words (`[unused5]`), and tokens that are no text alone: a
+    blank, or a part of a letter.
     """
     tokens = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
     mark = max(("##", "\u0120", "\u2581"), key=lambda mark: sum(token.startswith(mark) for token in tokens))
@@ -133,7 +135,11 @@ def whole_words(tokenizer: Any) -> dict[int, str]:
         for number, token in enumerate(tokens)
         if number not in special and token.startswith(begins) and not token.startswith("##")
     }
-    return {number: word for number, word in words.items() if word and "\ufffd" not in word}
+    return {
+        number: word
+        for number, word in words.items()
+        if word and "\ufffd" not in word and not re.fullmatch(r"[\[<]unused_?\d+[\]>]", word)
+    }
 
 
 def _numbers(items: Sequence[str]) -> list[float] | None:

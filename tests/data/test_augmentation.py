@@ -14,6 +14,7 @@ from transformers import (
     BertConfig,
     BertForMaskedLM,
     BertForSequenceClassification,
+    BertTokenizer,
     DebertaV2Tokenizer,
     RobertaTokenizer,
     XLMRobertaTokenizer,
@@ -213,6 +214,19 @@ def test_a_word_is_not_replaced_by_a_blank_or_a_part_of_a_letter(model):
     [words] = WordReplacement(model, tokenizer, num_candidates=len(tokenizer), stop_words=frozenset()).words([text])
     assert {token for word in words for token in word.candidates} == {"film", "plot"}
     assert [(word.start, word.end) for word in words] == [(0, 1), (2, 3)]  # "th" and "c" are parts of words
+
+
+def test_a_word_is_not_replaced_by_a_place_for_another_word(model, tokenizer):
+    """BERT's vocabulary has 994 of them, of which the model knows nothing."""
+    unused = ["[unused0]", "[unused12]"]
+    places = BertTokenizer(
+        vocab={**tokenizer.get_vocab(), **{name: len(tokenizer) + n for n, name in enumerate(unused)}}
+    )
+    model = copy.deepcopy(model)
+    model.resize_token_embeddings(len(places))
+    [words] = WordReplacement(model, places, num_candidates=len(places), stop_words=frozenset()).words(["film"])
+    assert words[0].candidates
+    assert not set(unused) & set(words[0].candidates)
 
 
 def test_a_word_without_a_blank_before_it_is_replaced_by_words_without_one(model):
