@@ -103,7 +103,7 @@ def _named(name: str | os.PathLike, model: PreTrainedModel, tokenizer: Any) -> T
 
 
 def check_tokens_beside(name: str | os.PathLike, tokenizer: Any) -> None:
-    """Check the tokens of a teacher by the tokenizer that is saved beside it, if there is one.
+    """Check the tokens of a teacher by the tokenizer that is saved beside it, if there is one; warn of a broken one.
 
     Where there is none, the sizes of the vocabularies are compared in any case.
 
@@ -112,7 +112,10 @@ def check_tokens_beside(name: str | os.PathLike, tokenizer: Any) -> None:
     """
     try:
         theirs = load_tokenizer(name)
-    except (OSError, ValueError):
+    except OSError:  # there is none
+        return
+    except ValueError as error:
+        logger.warning(f"The tokens of the teacher were not compared with those of the model. {error}")
         return
     _check_tokens(name, theirs, tokenizer)
 

@@ -23,7 +23,7 @@ from dynabert_hf import (
     plan_stage,
     store_teacher_outputs,
 )
-from dynabert_hf.training.teaching import ask, mean_predictions, projections_to
+from dynabert_hf.training.teaching import ask, check_tokens_beside, mean_predictions, projections_to
 
 LARGER = {"hidden_size": 48, "num_hidden_layers": 9, "intermediate_size": 64}
 DISTILBERT = {"dim": 48, "n_layers": 3}
@@ -350,6 +350,16 @@ def test_the_recipe_takes_a_teacher_by_name(tmp_path, named):
     assert all(torch.equal(weights[name], value) for name, value in same.model.state_dict().items())
     with pytest.raises(ValueError, match=r"holds a run with .*'teacher'"):
         run_recipe(tmp_path / "one", teacher=make_teacher(), **settings)
+
+
+def test_a_tokenizer_beside_a_teacher_that_cannot_be_read_is_told_of(tmp_path, caplog):
+    tokenizer = make_tokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])
+    make_teacher().save_pretrained(tmp_path)
+    check_tokens_beside(tmp_path, tokenizer)  # there is none
+    assert not caplog.messages
+    (tmp_path / "tokenizer.json").write_text("{")
+    check_tokens_beside(tmp_path, tokenizer)
+    assert "tokens of the teacher were not compared with those of the model. The tokenizer of" in caplog.text
 
 
 def test_a_teacher_with_another_tokenizer_is_refused_before_anything_is_written(tmp_path, named):
