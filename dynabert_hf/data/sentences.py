@@ -141,7 +141,8 @@ def _text_columns(
         found = f"the columns of text {list(columns)}" if columns else f"no text, only {column_names(dataset)}"
         raise ValueError(
             f"{name} has {found}. Possible is a list of texts, or a data set with one column of text or the two of a "
-            "pair. Leave the others out: dataset.select_columns([...])."
+            "pair. Leave the others out: dataset.select_columns([...]). To learn from all of them, such as those of "
+            "triplets, give one list of their texts."
         )
     for column, texts in columns.items():
         for row, text in enumerate(texts):

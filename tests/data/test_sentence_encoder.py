@@ -421,7 +421,10 @@ def test_texts_need_a_tokenizer(encoder):
     ("rows", "error"),
     [
         ([{"number": 1}], r"eval has no text, only \['number'\]. Possible is a list of texts"),
-        ([{"a": "w", "b": "w", "c": "w"}], r"columns of text \['a', 'b', 'c'\]. .*select_columns"),
+        (
+            [{"a": "w", "b": "w", "c": "w"}],
+            r"columns of text \['a', 'b', 'c'\]. .*select_columns.* one list of their texts",
+        ),
         ([{"a": "w", "b": "w"}, {"a": "w", "b": " "}], "no text in 'b' of row 1 .*Fill it"),
         ([{"a": "w", "b": "w", "score": "high"}], "scores in 'score' that are no numbers .*high.* Give a number"),
         ([{"a": "w", "label": ["x", "y"]}], r"has \['x', 'y'\] in 'label' of row 0 .*Possible is one label or score"),
