@@ -7,6 +7,7 @@ arXiv 2302.04089), was tried and left out: see `docs/search.md`.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -118,23 +119,26 @@ class _Mean:
 def _measure(
     model: ElasticModelMixin, size: AnySize, batches: Iterable[Mapping[str, Any]], linears: Sequence[nn.Linear]
 ) -> list[torch.Tensor]:
-    """For each linear the mean `(inputs,)` of what goes into it at a size."""
+    """For each linear the mean `(inputs,)` of what goes into it at a size, in all passes of the encoder."""
     means = [_Mean() for _ in linears]
-    mask: list[torch.Tensor | None] = [None]
+    mask: torch.Tensor | None = None
+    reads = inspect.signature(model.base_model.forward)
+
+    def note_mask(encoder: nn.Module, args: Any, kwargs: Any) -> None:
+        nonlocal mask
+        mask = reads.bind(*args, **kwargs).arguments.get("attention_mask")
 
     def watching(mean: _Mean) -> Any:
-        return lambda linear, inputs: mean.add(inputs[0], mask[0])
+        return lambda linear, inputs: mean.add(inputs[0], mask)
 
     with ExitStack() as stack, torch.no_grad():
         stack.enter_context(evaluating(model))
         stack.enter_context(model.subnetwork(size))
+        stack.callback(model.base_model.register_forward_pre_hook(note_mask, with_kwargs=True).remove)
         for linear, mean in zip(linears, means, strict=True):
             stack.callback(linear.register_forward_pre_hook(watching(mean)).remove)
         for batch in batches:
-            inputs = on_device(without_labels(batch), model.device)
-            given = inputs.get("attention_mask")
-            mask[0] = None if given is None else given.flatten(0, -2)
-            model(**inputs)
+            model(**on_device(without_labels(batch), model.device))
     if not means[0].count:
         raise ValueError("There was no text to repair by. Give at least one batch of inputs of the model.")
     return [mean.total / mean.count for mean in means]

@@ -7,7 +7,7 @@ from helpers.backbones import make_backbone
 from helpers.texts import make_text
 from helpers.tiny import make_model
 
-from dynabert_hf import LayerShape, SubNetworkError, measure_importance, repair
+from dynabert_hf import DynaBertForSequenceClassification, LayerShape, SubNetworkError, measure_importance, repair
 from dynabert_hf.families import anatomy_of
 
 WIDE = {"widths": [0.5, 1.0], "depths": [0.5, 1.0]}
@@ -57,6 +57,29 @@ def test_a_bias_grows_by_the_mean_of_what_was_cut_in_the_next_larger_trained_siz
             for column in range(own.in_features, len(mean)):
                 bias[row] += weight[row, column] * mean[column]
         np.testing.assert_allclose(own.bias.detach().numpy(), bias, rtol=1e-4, atol=1e-6)
+
+
+class ReadsTwoTexts(DynaBertForSequenceClassification):
+    """Runs the encoder twice, on texts with masks of their own."""
+
+    def forward(self, input_ids, attention_mask, other_ids, other_mask):
+        pooled = [self.bert(ids, mask)[1] for ids, mask in ((input_ids, attention_mask), (other_ids, other_mask))]
+        return self.classifier(pooled[0] - pooled[1])
+
+
+def test_every_pass_of_the_encoder_counts_the_tokens_of_its_own_text():
+    model = make_model(**WIDE)
+    batch, *_ = make_text(model).batches
+    one = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    other = {name: value.flip(0) for name, value in one.items()}
+    assert not torch.equal(one["attention_mask"], other["attention_mask"])
+    expected = repair(model, "w0.75-d0.5", [one, other])
+    twice = ReadsTwoTexts(model.config)
+    twice.load_state_dict(model.state_dict())
+    both = {**one, "other_ids": other["input_ids"], "other_mask": other["attention_mask"]}
+    small = repair(twice, "w0.75-d0.5", [both])
+    for name, weight in expected.state_dict().items():
+        torch.testing.assert_close(small.state_dict()[name], weight, rtol=0, atol=1e-6)  # of sums in another order
 
 
 def test_all_but_biases_is_the_extracted_size_and_the_model_stays_as_it_was(tmp_path):
