@@ -143,12 +143,12 @@ class ElasticConfigMixin(_Config):
         self.depths = [subnetwork.depth for subnetwork in grid([1.0], self.depths)]
         self.sizes = _size_texts(self.sizes)
         self.kept_layers = by_depth(self.kept_layers)
-        told = self.metrics or {}
-        if not isinstance(told, dict) or not all(isinstance(own, dict) for own in told.values()):
-            raise SubNetworkError(
-                f"metrics={told!r:.80} is not possible. Give metrics by size, such as {{'w1-d1': {{'f1': 0.9}}}}."
-            )
-        for name, own in told.items():
+        for field, value in (("metrics", 0.9), ("metric_rows", "872 rows")):
+            told = getattr(self, field) or {}
+            if not isinstance(told, dict) or not all(isinstance(own, dict) for own in told.values()):
+                usual = {"w1-d1": {"f1": value}}
+                raise SubNetworkError(f"{field}={told!r:.80} is not possible. Give {field} by size, such as {usual}.")
+        for name, own in (self.metrics or {}).items():
             order = (metric for metric in self.metric_order or () if metric in own)
             self.metrics = {**(self.metrics or {}), name: {metric: own[metric] for metric in (*order, *own)}}
         if self.stored_shape is None:

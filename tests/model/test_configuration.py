@@ -100,6 +100,8 @@ def test_layers_to_keep_are_found_for_every_depth(key, tmp_path):
         ({"format_version": "two"}, "format_version='two', this release reads up to 1. Update"),
         ({"metrics": "bad"}, "metrics='bad' is not possible. Give metrics by size, such as {'w1-d1': {'f1': 0.9}}"),
         ({"metrics": {"w1-d1": 0.9}}, "metrics={'w1-d1': 0.9} is not possible. Give metrics by size"),
+        ({"metric_rows": "872"}, "metric_rows='872' is not possible. Give metric_rows by size, .*'f1': '872 rows'"),
+        ({"metric_rows": {"w1-d1": "872 rows"}}, "metric_rows={'w1-d1': '872 rows'} is not possible"),
         ({"active_width": 2}, "width=2 is not a multiplier"),
         ({"active_layers": 3}, r"^3 does not describe layers\. Possible is a list"),
     ],
