@@ -56,7 +56,8 @@ def profile(
         sequence_lengths: Tokens per sequence.
         runtimes: Any of `torch`, `torch.compile` (which compiles every size, for minutes) and `onnxruntime` (which
             exports every size first).
-        dtypes: Any of `float32`, `bfloat16`, `float16` and `int8`; what a runtime does not run is in `left_out`.
+        dtypes: Any of `float32`, `bfloat16`, `float16` and `int8`, whatever the format of `model` is; what a runtime
+            does not run is in `left_out`.
         device: Where torch runs, such as `cpu` or `cuda`; None: where the model is. ONNX Runtime runs on the CPU.
         rounds: Timed forward passes of each size.
         warmup: Forward passes of each size before the timed ones.
