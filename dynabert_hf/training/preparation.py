@@ -177,6 +177,7 @@ class Recipe:
                 "problem_type": problem_type(self.config),  # stock's forward pass notes it once it sees labels
                 "matryoshka_dims": getattr(self.config, "matryoshka_dims", None),
                 "pooling": asdict(Pooling.of(self.config)) if is_sentence_encoder(self.teacher) else None,
+                "importance_dataset": None,
                 self.importance.name: fingerprint_of_rows(self.importance.dataset),
                 "max_importance_samples": self.importance.max_samples,
                 "importance_labels": self.importance.labels,

@@ -233,6 +233,22 @@ def test_a_model_of_ones_own_in_the_folder_is_not_overwritten(tmp_path):
     assert os.listdir(tmp_path / "run" / "model") == before
 
 
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("optimizer", {"optimizer_cls_and_kwargs": (torch.optim.SGD, {"lr": 0.1})}),
+        ("importance_labels", {"importance_labels": "predictions"}),
+        ("max_importance_samples", {"max_importance_samples": 5}),
+        ("importance_dataset", {"importance_dataset": make_sentences(8)}),
+        ("hidden_dropout_prob", {"dropout": 0.3}),
+        ("teacher", {"taught_by": make_teacher(hidden_size=48)}),
+    ],
+)
+def test_what_else_decides_the_order_of_heads_or_the_steps_of_a_stage_is_another_run(finished, name, other):
+    with pytest.raises(ValueError, match=rf"holds a run with {{'{name}': .*}}, now {{'{name}': .* is asked"):
+        run_recipe(finished, **other)
+
+
 def test_another_loss_on_labels_is_another_run(tmp_path):
     def weighted(outputs, labels, num_items_in_batch=None, factor=2):
         return factor * torch.nn.functional.cross_entropy(outputs.logits, labels)
