@@ -93,11 +93,12 @@ def test_times_of_another_number_format_come_with_a_word_on_the_metric(folder, c
 
     def search(*arguments, runtime, dtype, **told):
         given.append((runtime, dtype))
+        assert [told[name] for name in ("seed", "max_rows", "evaluations", "time_limit_s")] == [3, 8, 8, 120]
         return search_layers(*arguments, **told)  # a search in int8 takes long
 
     monkeypatch.setattr("dynabert_hf.cli.searches.search_layers", search)
     note = "The accuracy was measured in float32; in int8 it may differ; see `dynabert export --int8`."
-    command = ["--latency-ms", "5000", *FEW, "--rounds", "1"]
+    command = ["--latency-ms", "5000", *FEW, "--rounds", "1", "--seed", "3", "--max-rows", "8", "--minutes", "2"]
     int8 = [*command, "--runtime", "onnxruntime", "--dtype", "int8"]
     assert run(folder, *int8) == 0
     assert capsys.readouterr().out.splitlines()[-1] == note

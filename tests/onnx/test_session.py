@@ -196,6 +196,9 @@ def test_int8_is_measured_by_what_it_says_of_texts(pair, tmp_path):
     measured = quantize_onnx(folder, evaluate)[SIZE]
     assert answers == [load_onnx(folder, int8=int8).predict(texts) for int8 in (False, True)]
     assert (measured.float32_accuracy, measured.accuracy) == tuple(each[0]["score"] for each in answers)
+    assert measured.accuracy != measured.float32_accuracy
+    told = json.loads((folder / "index.json").read_text())["sizes"][SIZE]["int8"]
+    assert (told["float32_accuracy"], told["accuracy"]) == (measured.float32_accuracy, measured.accuracy)
 
 
 def test_several_metrics_in_place_of_one_number_are_refused_before_anything_is_quantised(pair, tmp_path, monkeypatch):

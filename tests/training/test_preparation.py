@@ -329,6 +329,19 @@ def test_labels_that_the_collator_makes_count(tmp_path):
     assert set(result.rows[0].metrics) == {"loss", "accuracy"}
 
 
+def test_the_columns_of_text_that_were_named_are_read_and_cut(tmp_path):
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{n}" for n in range(5, 99))]
+    tokenizer = make_tokenizer(words, model_max_length=20)
+    rows = [{"text": "w9", "label": 0, "one": f"w{5 + n} w7", "two": "w8 w6 w5", "gold": n % 2} for n in range(8)]
+    cut = {"truncation": True, "max_length": 7}
+    tokens = [{**tokenizer(row["one"], row["two"], **cut), "labels": row["gold"]} for row in rows]
+    data = {"eval_dataset": None, "processing_class": tokenizer, "label_weight": 0.5}
+    named = {"text_columns": ["one", "two"], "label_column": "gold", "max_length": 7}
+    one = run_recipe(tmp_path / "text", train_dataset=rows, **data, **named).model.state_dict()
+    two = run_recipe(tmp_path / "tokens", train_dataset=tokens, **data).model.state_dict()
+    assert all(torch.equal(weight, two[name]) for name, weight in one.items())
+
+
 def test_text_is_tokenised_for_a_collator_of_ones_own_unless_it_gets_all_columns(tmp_path):
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{n}" for n in range(5, 99))]
     tokenizer = make_tokenizer(words, model_max_length=20)

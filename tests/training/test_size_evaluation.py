@@ -15,7 +15,10 @@ from torch.nn.functional import cross_entropy
 from transformers import BertConfig, BertForSequenceClassification, DataCollatorForLanguageModeling, Trainer
 
 from dynabert_hf import DynaBertForSequenceClassification, DynaBertTrainer, SubNetwork, SubNetworkError
+from dynabert_hf.data.masking import MaskedOnce
 from dynabert_hf.sizes.metrics import metrics_by_size
+from dynabert_hf.tasks import task_of
+from dynabert_hf.training.collated_batches import CollatedBatches, CountedRows
 from dynabert_hf.training.ordered_evaluation import OrderedEvaluation, evaluate_one_size, unchanged
 
 SETTINGS = {
@@ -175,6 +178,23 @@ def test_all_evaluations_see_the_masks_of_a_seed(tmp_path):
             torch.testing.assert_close({name: ours[name] for name in theirs}, dict(theirs), rtol=0, atol=0)
     assert torch.equal(first["labels"], expected[0]["labels"])
     assert torch.equal(collator(rows[4:8])["labels"], expected[1]["labels"])
+
+
+def test_a_loss_of_no_item_is_no_number():
+    rows = CountedRows(CollatedBatches(None, own_rows=(2,), rows=(2,), fill_to=2), 1)
+    rows.add(torch.tensor(0.0), 0)  # as of rows of which no token has a label
+    assert np.isnan(rows.mean_loss())
+
+
+def test_words_are_masked_by_the_seed_of_the_arguments(tmp_path):
+    tokenizer, model = make_tokenizer(WORDS), elastic("ForMaskedLM")
+    rows = [{"input_ids": ids} for ids in tokenizer(make_texts(9))["input_ids"]]
+    own = {"data_collator": None, "processing_class": tokenizer, "eval_dataset": rows, "seed": 7}
+    trainer = make_evaluator(tmp_path, model, **own)
+    found = [row for batch in trainer.collate(trainer.get_eval_dataloader()).loader for row in batch["labels"].tolist()]
+    masked = MaskedOnce(rows, task_of(model).collator(tokenizer), seed=7)
+    for row, one in zip(found, masked.rows(), strict=True):
+        assert row[: len(one["labels"])] == one["labels"]
 
 
 def test_evaluation_draws_nothing_that_training_would_draw(tmp_path, monkeypatch):
