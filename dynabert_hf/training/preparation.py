@@ -82,6 +82,11 @@ class ImportanceData:
             labels = "predictions" if can_lack and lacks_labels(train) else "data"
         return cls(name, dataset, max_samples, labels)
 
+    @property
+    def are_drawn(self) -> bool:
+        """Whether these are only some of the rows, which a seed decides."""
+        return self.max_samples is not None and self.max_samples < len(self.dataset)
+
     def drawn(self, seed: int) -> Any:
         """The rows to measure on."""
         return self.dataset if self.max_samples is None else draw(self.dataset, self.max_samples, seed)
@@ -180,6 +185,7 @@ class Recipe:
                 "importance_dataset": None,
                 self.importance.name: fingerprint_of_rows(self.importance.dataset),
                 "max_importance_samples": self.importance.max_samples,
+                "seed": self.evaluation.seed if self.importance.are_drawn else None,
                 "importance_labels": self.importance.labels,
                 "data_collator": _told_of(
                     self.trainer_kwargs["data_collator"].collator if self.has_own_batches else None

@@ -249,6 +249,16 @@ def test_what_else_decides_the_order_of_heads_or_the_steps_of_a_stage_is_another
         run_recipe(finished, **other)
 
 
+def test_the_seed_that_drew_the_rows_for_importance_binds_what_was_ordered_by_it(tmp_path):
+    interrupt(tmp_path, 1, max_importance_samples=5)
+    with pytest.raises(ValueError, match=r"holds a run with {'seed': 42}, now {'seed': 7} is asked"):
+        run_recipe(tmp_path, max_importance_samples=5, seed=7)
+    interrupt(tmp_path / "all", 1)  # where none was drawn, as no stage has left anything
+    run_recipe(tmp_path / "all", seed=7)
+    run_recipe(tmp_path / "whole", seed=7)
+    assert_equal(weights(tmp_path / "all"), weights(tmp_path / "whole"))
+
+
 def test_another_loss_on_labels_is_another_run(tmp_path):
     def weighted(outputs, labels, num_items_in_batch=None, factor=2):
         return factor * torch.nn.functional.cross_entropy(outputs.logits, labels)
