@@ -38,6 +38,20 @@ def test_the_threshold_is_the_one_that_the_package_recommends(folder, capsys):
     assert [row["accuracy"] for row in told["thresholds"]] == [one.metrics["accuracy"] for one in records]
 
 
+def test_a_drop_counts_from_the_larger_size(tmp_path, capsys):
+    """On labels that are what the larger size says, of which the small one says only some."""
+    folder, model = save_reviews(tmp_path), make_review_model()
+    text = LabelledText.from_file(folder / "dev.csv", model, make_tokenizer(REVIEW_WORDS))
+    with model.subnetwork(SIZES[1]):
+        said = text.predict(model).argmax(-1)
+    rows = [line.rpartition(",")[0] for line in (folder / "dev.csv").read_text().splitlines()[1:]]
+    own = "".join(f"{row},{label}\n" for row, label in zip(rows, said, strict=True))
+    (folder / "own.csv").write_text(f"text,label\n{own}")
+    assert run(folder, "--max-drop", "0", "--json", file="own.csv") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["thresholds"][0]["accuracy"] < told["choice"]["accuracy"] == 1
+
+
 def test_a_table_fits_a_terminal_and_temperatures_are_kept(folder, capsys):
     assert run(folder, "--latency-ms", "1000", "--rounds", "2", "--sequence-length", "8", "--store") == 0
     out = capsys.readouterr().out

@@ -7,7 +7,7 @@ import torch
 from helpers.tiny import make_model, make_tokenizer
 
 from dynabert_cli import main
-from dynabert_hf.cli.tags import TaggedWord, _entities, tag_texts
+from dynabert_hf.cli.tags import TaggedWord, _entities, _entity, tag_texts
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *(letter for letter in "abcdef"), *(f"##{letter}" for letter in "abcdef")]
 TAGS = ["O", "B-X", "I-X", "B-Y", "I-Y"]
@@ -93,6 +93,11 @@ def test_words_are_parted_into_entities_as_seqeval_parts_them(tags):
     words = [TaggedWord(number, number + 1, tag, 1.0) for number, tag in enumerate(tags.split())]
     found = [(each[0].tag.partition("-")[2], each[0].start, each[-1].start) for each in _entities(words)]
     assert found == get_entities(tags.replace("L-", "E-").replace("U-", "S-").split())
+
+
+def test_an_entity_is_as_sure_as_its_words_in_the_mean():
+    found = _entity([TaggedWord(0, 3, "B-X", 0.9), TaggedWord(4, 8, "I-X", 0.5)], "New York is")
+    assert found == {"entity_group": "X", "word": "New York", "score": pytest.approx(0.7), "start": 0, "end": 8}
 
 
 @pytest.mark.parametrize("words", [[], ["a", None], None])

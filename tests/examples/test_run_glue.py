@@ -3,6 +3,7 @@
 import csv
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import Mock
 
 import numpy as np
@@ -13,7 +14,9 @@ from datasets import Dataset, DatasetDict
 from glue_data import LABELS, TEXT_COLUMNS
 from helpers.glue_tasks import METRICS, QUICK, SMALL, glue, save_model, save_task, sentiment_rows, write_csv
 from helpers.processes import launch
+from helpers.tiny import make_model
 from recipe_data import Splits
+from recipe_training import stage_arguments
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -147,6 +150,18 @@ def test_single_stages_end_at_the_weights_of_the_one_command(tmp_path, reviews):
         for name, weight in load_file(alone / "model.safetensors").items():
             assert torch.equal(weight, expected[name]), (step, name)
     assert results_of(last)["sub_networks"] == results_of(whole / "model")["sub_networks"]
+
+
+def test_a_single_stage_has_the_rate_of_the_recipe_and_a_stock_teacher_its_full_width():
+    job = SimpleNamespace(output_dir=None, stage_arguments=lambda stage, output_dir, **own: own)
+    student = make_model()  # of a hidden size of 32
+    for stage, teacher, expected in (
+        ("width", student.to_backbone(), {"learning_rate": 3e-4}),
+        ("depth", student.to_backbone(), {"learning_rate": 3e-4, "teacher_width": "full"}),
+        ("depth", student, {"learning_rate": 3e-4}),
+        ("finetune", None, {}),
+    ):
+        assert stage_arguments(job, stage, student, teacher) == expected
 
 
 def test_csv_json_and_parquet_give_the_same(tmp_path, reviews):

@@ -250,6 +250,13 @@ def test_card_shows_settings_but_neither_token_nor_path():
     assert "private" not in text
 
 
+@pytest.mark.parametrize(("max_steps", "shown"), [(100, "max_steps"), (-1, "num_train_epochs")])
+def test_card_shows_what_said_how_long_to_train(max_steps, shown):
+    stages = {"depth": {"max_steps": max_steps, "num_train_epochs": 3.0}}
+    text = render_model_card(make_facts(make_model(), stages=stages)).text
+    assert [name for name in ("max_steps", "num_train_epochs") if f"| `{name}` |" in text] == [shown]
+
+
 @pytest.mark.parametrize("processes", [1, 2])
 def test_card_shows_on_how_many_processes_a_batch_was_trained(processes):
     """A batch size is of one process, so that a training cannot be repeated from that alone."""
