@@ -100,9 +100,16 @@ class TaughtTrainer(Trainer):
         """
         norm = super()._get_grad_norm(*args, **kwargs)
         of_all = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # of weights that are split
-        looked_at = of_all if self.accelerator.scaler is None else None
-        self._losses.check_finite(self.state.global_step, looked_at, self.accelerator.reduce)
+        self.check_finite(of_all if self.accelerator.scaler is None else None)
         return norm
+
+    def check_finite(self, norm: torch.Tensor | None = None) -> None:
+        """Wait for the losses of a step, and for the norm of its gradients if one is given.
+
+        Raises:
+            FloatingPointError: If one of them is not finite, on all processes.
+        """
+        self._losses.check_finite(self.state.global_step, norm, self.accelerator.reduce)
 
     def _finalize_training(self, *args: Any, **kwargs: Any) -> Any:
         """End as transformers does, which takes what was not logged yet of the loss from one process alone."""
