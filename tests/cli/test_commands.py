@@ -33,7 +33,7 @@ from transformers import (
 
 import dynabert_cli
 from dynabert_cli import main
-from dynabert_hf import LabelledText, ProfileTable, RecipeResult, SizeRecord, recommend
+from dynabert_hf import LabelledText, ProfileTable, RecipeResult, SizeRecord, count_flops, recommend
 from dynabert_hf.cli import measurements, predictions, recommendation, tables
 from dynabert_hf.cli.commands import _Console
 from dynabert_hf.hub.card import render_model_card, write_model_card
@@ -264,6 +264,7 @@ def test_show_lists_counts_metrics_and_what_is_active(capsys, folder):
     assert sizes["w0.25-d0.5"]["metrics"] == METRICS["w0.25-d0.5"]
     model = make_model(stock={"num_labels": 2})
     assert sizes["w0.5-d0.5"]["parameters"] == model.extract("w0.5-d0.5").num_parameters()
+    assert sizes["w0.5-d0.5"]["flops"] == count_flops(model, "w0.5-d0.5")
     assert [row["size"] for row in about["sizes"] if row["active"]] == ["w1-d1"]
     _, out, _ = run(capsys, "show", folder)
     assert "w1-d1 *" in out
@@ -382,6 +383,16 @@ def test_profiles_are_listed_from_large_to_small(capsys, folder):
     given = ["--size", "w0.5-d1", "--size", "w1-d1", "--size", "w0.25-d0.5"]
     _, out, _ = run(capsys, "profile", folder, *given, "--sequence-length", 5, "--rounds", 1)
     assert out.index("w1-d1") < out.index("w0.5-d1") < out.index("w0.25-d0.5")
+
+
+def test_a_speed_up_is_that_over_the_slowest_size(capsys):
+    times = {"w1-d1": 8.0, "w0.5-d1": 5.0, "w0.25-d0.5": 2.0}
+    setting = {"runtime": "torch", "dtype": "float32", "batch_size": 1, "sequence_length": 5}
+    table = ProfileTable(
+        tuple(SizeRecord(size, {}, {"latency_ms": ms, "latency_spread_ms": 0.1}, setting) for size, ms in times.items())
+    )
+    tables._print_profiles(Console(width=120), table)
+    assert re.findall(r"\d\.\dx", capsys.readouterr().out) == ["1.0x", "1.6x", "4.0x"]
 
 
 def test_an_extracted_size_is_shown_with_where_it_came_from(capsys, folder, tmp_path):

@@ -183,8 +183,9 @@ def test_numbers_where_training_data_have_names_are_said_to_count_these(caplog, 
     assert all("split 'validation'" in each and "count ['bad', 'good'], from 0" in each for each in said)
 
 
-def test_numbers_that_are_names_of_labels_are_these_also_where_others_are_no_numbers(caplog):
-    labels = {"train": ["1", "2", "unknown"], "validation": [1, 2, 2], "test": [0, 1, 2]}
+@pytest.mark.parametrize("validation", [[1, 2, 2], [1.0, 2.0, 2.0]])
+def test_numbers_that_are_names_of_labels_are_these_also_where_others_are_no_numbers(caplog, validation):
+    labels = {"train": ["1", "2", "unknown"], "validation": validation, "test": [0, 1, 2]}
     raw = DatasetDict({split: Dataset.from_dict({"text": [*"abc"], "label": own}) for split, own in labels.items()})
     data = load_free_form(raw, text_columns=None, label_column="label", regression=None)
     assert data.labels == ("1", "2", "unknown")

@@ -181,6 +181,21 @@ def test_epochs_scale_with_sentences_and_classes(num_rows, num_classes, teacher,
     assert settings == {"teacher": {}, "training": quickstart.TRAINING}
 
 
+def test_rows_that_are_held_out_are_not_fine_tuned_on(tmp_path, monkeypatch):
+    given = []
+
+    def record(*args, train_dataset, eval_dataset=None, **kwargs):
+        given.append([list(part["input_ids"]) for part in (train_dataset, eval_dataset) if part])
+        return Trainer(*args, train_dataset=train_dataset, eval_dataset=eval_dataset, **kwargs)
+
+    monkeypatch.setattr(quickstart, "Trainer", record)
+    fine_tune(tmp_path / "all")
+    fine_tune(tmp_path / "part", num_held_out=4)
+    [rows], (trained, held_out) = given
+    assert (len(trained), len(held_out)) == (12, 4)
+    assert sorted(trained + held_out) == sorted(rows)
+
+
 def test_fine_tuning_ends_when_what_is_held_out_is_predicted_no_better(tmp_path):
     def tuned(name, **training):
         told = {"max_steps": -1, "num_train_epochs": 30, "learning_rate": 0.0, **training}

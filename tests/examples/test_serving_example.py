@@ -101,6 +101,13 @@ def test_an_answer_of_a_cascade_names_the_size_that_gave_it(tmp_path):
         assert answer["size"] == size
 
 
+def test_the_direction_that_a_checkpoint_stores_says_which_size_serves():
+    metrics = {"w0.25-d0.5": {"gap": 0.2}, "w1-d1": {"gap": 0.1}}
+    model = make_model(metrics=metrics, metric_directions={"gap": "lower"})
+    controller = example.make_controller(model, ServingTarget(p95_ms=60000), metric="gap", length=6)
+    assert str(controller.report().active) == "w1-d1"
+
+
 def test_sizes_whose_layers_differ_are_named_by_their_texts(tmp_path, capsys):
     shapes = ["l0h4n48-l2h1n7", "l1h4n48-l3h1n7"]  # as many heads and neurons
     save(tmp_path, {shape: {"accuracy": 0.8} for shape in shapes} | {"w1-d1": {"accuracy": 0.7}})

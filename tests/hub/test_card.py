@@ -406,6 +406,14 @@ def test_small_metrics_keep_their_digits_and_a_bar_in_a_name_makes_no_column():
     assert "lies between 1.234e-05 and 0.0001481." in card.text
 
 
+def test_the_span_of_a_metric_is_that_of_its_values_whatever_size_has_them():
+    model = make_model()
+    values = dict(zip(model.config.subnetworks, [0.5, 0.25, 0.75, 0.625], strict=False))
+    rows = [SizeRecord.counted(model, size, {"accuracy": value}) for size, value in values.items()]
+    card = render_model_card(ModelCardFacts.from_records(model, rows))
+    assert "`accuracy` lies between 0.2500 and 0.7500." in card.text
+
+
 def test_metric_that_is_no_number_stays_out_of_the_metadata():
     model = make_model()
     rows = [SizeRecord.counted(model, size, {"mse": float("nan")}) for size in model.config.subnetworks]

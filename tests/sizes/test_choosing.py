@@ -89,6 +89,9 @@ def test_of_equally_cheap_candidates_within_a_drop_the_better_is_recommended():
 def test_an_allowed_drop_is_spent_on_the_cheapest_size():
     assert recommend(ALL, max_drop=0.02).choice == MIDDLE
     assert recommend(ALL, max_drop=0.0).choice == LARGE
+    almost = one(SubNetwork(0.75, 1.0), accuracy=0.82, latency_ms=9.0, flops=90, parameters=500)
+    assert 0.88 - 0.06 > 0.82
+    assert recommend([LARGE, almost], max_drop=0.06).choice == almost
     assert recommend(ALL, max_drop=0.02, reference=0.83).choice == SMALL
 
 

@@ -154,6 +154,17 @@ def test_onnx_runtime_is_measured_in_float32_and_int8(dtype, traced_once):
         assert weights < profiles[0].memory_mb < weights + 50  # also the rows of tokens that the texts do not have
 
 
+def test_sizes_run_in_the_number_format_that_was_asked_for(traced_once):
+    pytest.importorskip("onnxruntime")
+    model = make_model(stock={"num_hidden_layers": 2})
+    for dtype in ("float32", "bfloat16"):
+        with prepared(model, [SubNetwork(0.5, 0.5)], runtime="torch", dtype=dtype) as [runner]:
+            assert runner.model.dtype == getattr(torch, dtype)
+    for dtype in ("float32", "int8"):
+        with prepared(model, [SubNetwork(0.5, 0.5)], runtime="onnxruntime", dtype=dtype) as [runner]:
+            assert (b"MatMulInteger" in runner.path.read_bytes()) == (dtype == "int8")
+
+
 def test_runtimes_run_the_sizes_that_they_are_said_to(traced_once):
     pytest.importorskip("onnxruntime")
     model = make_model(stock={"num_hidden_layers": 2})

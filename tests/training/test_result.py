@@ -6,12 +6,14 @@ import math
 import re
 
 import pytest
+from helpers.cards import make_facts
 from helpers.tiny import make_model
 from rich.console import Console
 
 from dynabert_hf import DynaBertConfig, RecipeResult, SizeRecord, SubNetwork, read_stored_metrics
 from dynabert_hf.sizes.choosing import leading_metric
 from dynabert_hf.sizes.evaluation import store_metrics
+from dynabert_hf.training.result import draw_pictures
 
 
 def make_result(missing=(), **kwargs):
@@ -190,3 +192,16 @@ def test_a_first_metric_that_is_stored_leads_over_the_alphabet(tmp_path):
     make_model(head="ForTokenClassification").save_pretrained(tmp_path)
     store_metrics(tmp_path / "config.json", {"w1-d1": {"f1": 0.8, "accuracy": 0.9}}, "3 rows of dev.csv")
     assert leading_metric(DynaBertConfig.from_pretrained(tmp_path)) == "f1"
+
+
+@pytest.mark.parametrize(("rows", "expected"), [({}, 0.9), ({"teacher": {"accuracy": "7 rows of other.csv"}}, None)])
+def test_pictures_show_the_teacher_of_the_rows_of_the_sizes_alone(tmp_path, monkeypatch, rows, expected):
+    pytest.importorskip("matplotlib")
+    shown = []
+    for name in ("plot_pareto", "plot_grid"):
+        monkeypatch.setattr(
+            f"dynabert_hf.training.result.{name}", lambda *args, teacher, **kwargs: shown.append(teacher)
+        )
+    facts = make_facts(make_model(), teacher_metrics={"accuracy": 0.9}, metric_rows=rows)
+    draw_pictures(facts, tmp_path)
+    assert shown == [expected, expected]
