@@ -196,6 +196,17 @@ def test_rows_that_are_held_out_are_not_fine_tuned_on(tmp_path, monkeypatch):
     assert sorted(trained + held_out) == sorted(rows)
 
 
+def test_the_seed_is_that_of_the_teacher_and_of_the_distillation(tmp_path, monkeypatch):
+    model, seeds = save_model(tmp_path / "model", head=False), []
+    monkeypatch.setattr(quickstart, "fine_tune", lambda *given: seeds.append(given[-1]))
+    monkeypatch.setattr(quickstart, "train_dynabert", lambda *given, seed, **told: seeds.append(seed) or 1 / 0)
+    given = ["--smoke", "--seed", "7", "--model", str(model), "--output-dir", str(tmp_path / "out")]
+    monkeypatch.setattr("sys.argv", ["quickstart.py", *given])
+    with pytest.raises(ZeroDivisionError):
+        quickstart.run(quickstart.parse_arguments())
+    assert seeds == [7, 7]
+
+
 def test_fine_tuning_ends_when_what_is_held_out_is_predicted_no_better(tmp_path):
     def tuned(name, **training):
         told = {"max_steps": -1, "num_train_epochs": 30, "learning_rate": 0.0, **training}
