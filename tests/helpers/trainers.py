@@ -37,6 +37,17 @@ class LastGradients(TrainerCallback):
         self.gradients = {name: parameter.grad.cpu().clone() for name, parameter in model.named_parameters()}
 
 
+class StopAt(TrainerCallback):
+    """Interrupts training after a step, as somebody does at the keyboard."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            raise KeyboardInterrupt
+
+
 @cache
 def make_dataset(size=8):
     generator = torch.Generator().manual_seed(0)

@@ -13,7 +13,7 @@ from helpers import recovery_worker
 from helpers.forks import run_forked
 from helpers.recipes import run_recipe
 from helpers.tiny import make_small, make_tokenizer
-from helpers.trainers import make_dataset, make_trainer
+from helpers.trainers import StopAt, make_dataset, make_trainer
 from safetensors.torch import load_file
 from torch.utils.data import RandomSampler
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
@@ -269,11 +269,7 @@ def on_step_begin(act):
 
 
 def test_a_model_whose_training_was_stopped_has_no_noise_left(tmp_path):
-    def stop(state):
-        raise KeyboardInterrupt
-
-    trainer = make_trainer(tmp_path, "finetune", neftune_noise_alpha=5.0)
-    trainer.add_callback(on_step_begin(stop))
+    trainer = make_trainer(tmp_path, "finetune", neftune_noise_alpha=5.0, callbacks=[StopAt(1)])
     with pytest.raises(KeyboardInterrupt):
         trainer.train()
     model, ids = trainer.model.train(), torch.tensor([[5, 6, 7]])
@@ -424,15 +420,10 @@ def trainer_whose_best_is_step_2(folder):
     return trainer
 
 
-def stop_in_the_sixth_step(folder):
-    """Train until then, and leave the best checkpoint and the last one."""
+def stop_after_five_steps(folder):
+    """Train for so long, and leave the best checkpoint and the last one."""
     trainer = trainer_whose_best_is_step_2(folder)
-
-    def stop(state):
-        if state.global_step == 5:
-            raise KeyboardInterrupt
-
-    trainer.add_callback(on_step_begin(stop))
+    trainer.add_callback(StopAt(5))
     with pytest.raises(KeyboardInterrupt):
         trainer.train()
     assert sorted(path.name for path in folder.glob("checkpoint-*")) == ["checkpoint-2", "checkpoint-4"]
@@ -455,7 +446,7 @@ def test_metrics_are_of_the_checkpoint_that_is_loaded_where_a_better_evaluation_
 @pytest.mark.parametrize("how", ["copied", "named from another folder", "resumed by its whole path"])
 def test_the_best_checkpoint_is_found_where_the_run_lies_now(tmp_path, monkeypatch, how):
     at_first = tmp_path / "first"
-    stop_in_the_sixth_step(at_first)
+    stop_after_five_steps(at_first)
     expected = load_file(at_first / "checkpoint-2" / "model.safetensors")
     monkeypatch.chdir(tmp_path)
     now, resume = Path("first"), True
@@ -473,7 +464,7 @@ def test_the_best_checkpoint_is_found_where_the_run_lies_now(tmp_path, monkeypat
 
 @pytest.mark.parametrize("is_measured_on_others", [False, True])
 def test_what_was_measured_of_the_best_checkpoint_is_known_after_resuming(tmp_path, is_measured_on_others):
-    stop_in_the_sixth_step(tmp_path)
+    stop_after_five_steps(tmp_path)
     trainer = trainer_whose_best_is_step_2(tmp_path)
     others = make_dataset(3)
     if is_measured_on_others:

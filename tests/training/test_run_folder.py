@@ -9,25 +9,15 @@ import torch
 from helpers.backbones import make_stock
 from helpers.recipes import make_sentences, make_teacher, run_recipe
 from helpers.tiny import make_tokenizer
+from helpers.trainers import StopAt
 from safetensors.torch import load_file
-from transformers import DataCollatorForLanguageModeling, TrainerCallback
+from transformers import DataCollatorForLanguageModeling
 from transformers import default_data_collator as collate
 
 from dynabert_hf import DynaBertConfig, DynaBertTrainer
 from dynabert_hf.sizes.evaluation import store_metrics
 
 EPOCHS = {"max_steps": -1, "num_train_epochs": 3, "learning_rate": 1e-2}
-
-
-class StopAt(TrainerCallback):
-    """Interrupts a run at a step."""
-
-    def __init__(self, step):
-        self.step = step
-
-    def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step == self.step:
-            raise KeyboardInterrupt
 
 
 def interrupt(tmp_path, step, **kwargs):

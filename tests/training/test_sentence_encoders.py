@@ -13,9 +13,10 @@ from helpers import ROOT
 from helpers.recipes import SETTINGS, run_recipe
 from helpers.sentences import WORDS, make_encoder, make_pairs, make_texts, save_encoder, write_json
 from helpers.tiny import make_model, make_tokenizer
+from helpers.trainers import StopAt
 from safetensors.torch import load_file
 from torch.nn.functional import normalize
-from transformers import AutoModelForSequenceClassification, TrainerCallback
+from transformers import AutoModelForSequenceClassification
 
 from dynabert_hf import (
     DynaBertModel,
@@ -271,22 +272,11 @@ def test_the_result_tells_what_it_is(run):
     assert result.teacher_metrics["spearman"] != 0
 
 
-class Stop(TrainerCallback):
-    """Fails after so many steps."""
-
-    def __init__(self, steps):
-        self.steps = steps
-
-    def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step == self.steps:
-            raise KeyboardInterrupt
-
-
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(folder, run, tmp_path):
     settings = {**SETTINGS, "learning_rate": 1e-3, "max_steps": 4, "save_strategy": "steps", "save_steps": 1}
     given = {"train_dataset": TEXTS, "eval_dataset": PAIRS, "matryoshka_dims": [8], **SIX_SIZES, **settings}
     with pytest.raises(KeyboardInterrupt):
-        train_dynabert(folder, output_dir=tmp_path, callbacks=[Stop(3)], **given)
+        train_dynabert(folder, output_dir=tmp_path, callbacks=[StopAt(3)], **given)
     with pytest.raises(ValueError, match=r"matryoshka_dims.* belongs|matryoshka_dims"):
         train_dynabert(folder, output_dir=tmp_path, **{**given, "matryoshka_dims": [4]})
     train_dynabert(folder, output_dir=tmp_path, **given)

@@ -14,7 +14,7 @@ from datasets import Dataset
 from helpers.backbones import make_backbone, make_stock
 from helpers.recipes import run_recipe
 from helpers.tiny import TINY, make_batch, make_model, make_small
-from helpers.trainers import FirstGradients, accuracy, make_dataset, make_trainer
+from helpers.trainers import FirstGradients, StopAt, accuracy, make_dataset, make_trainer
 from safetensors.torch import load_file
 from transformers import (
     BertConfig,
@@ -898,15 +898,8 @@ def test_a_page_of_another_kind_keeps_its_place_at_the_end_of_training(tmp_path,
     assert "# DynaBERT in 4 sizes" in page.read_text()
 
 
-class _Stopped(TrainerCallback):
-    """Stops training as somebody does at the keyboard."""
-
-    def on_step_end(self, args, state, control, **kwargs):
-        raise KeyboardInterrupt
-
-
 def test_a_model_whose_training_was_stopped_is_saved_with_what_is_measured_then(tmp_path):
-    trainer = make_trainer(tmp_path, compute_metrics=accuracy, callbacks=[_Stopped()])
+    trainer = make_trainer(tmp_path, compute_metrics=accuracy, callbacks=[StopAt(1)])
     with pytest.raises(KeyboardInterrupt):
         trainer.train()
     measured = trainer.evaluate()
