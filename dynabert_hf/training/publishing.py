@@ -86,7 +86,8 @@ def _write_result(recipe: Recipe, result: RecipeResult, folder: Path) -> None:
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
     result.save(folder)
-    result.write_card(folder, base_model=recipe.teacher.name_or_path, rewired=True)
+    origin = recipe.teacher.name_or_path or recipe.teacher.config.name_or_path  # where a rewired model came from
+    result.write_card(folder, base_model=origin, rewired=True)
 
 
 def _write_anew(recipe: Recipe, result: RecipeResult) -> None:

@@ -232,9 +232,10 @@ def rewire(model: PreTrainedModel, importance: Importance) -> PreTrainedModel:
 
     The outputs of the full network do not change beyond rounding; those of its sub-networks do, so that an elastic
     configuration forgets what was measured of them. Make an optimiser after rewiring, not before: its states would
-    belong to other neurons. Where all layers share a table with a column per head, as in MPNet, the configuration notes
-    which column each head reads then. A stock configuration cannot: there all layers get one order of heads, by the sum
-    of the importance over layers.
+    belong to other neurons. Adapters of the model name no base model, since the one that was loaded has another order.
+    Where all layers share a table with a column per head, as in MPNet, the configuration notes which column each head
+    reads then. A stock configuration cannot: there all layers get one order of heads, by the sum of the importance over
+    layers.
 
     Args:
         model: An elastic or stock model of a supported family.
@@ -282,6 +283,7 @@ def rewire(model: PreTrainedModel, importance: Importance) -> PreTrainedModel:
                 _permute_inputs(linear, orders[role.inputs])
     if isinstance(model, ElasticModelMixin):
         config.forget_measured()
+    model.name_or_path = ""  # by which adapters find their model: what lies there has another order
     return model
 
 

@@ -26,6 +26,18 @@ def test_rewiring_keeps_the_outputs_of_the_full_network_and_nothing_measured_of_
     assert model.config.metrics is model.config.temperatures is None
 
 
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # said to peft
+def test_adapters_of_a_rewired_model_do_not_name_the_one_that_was_loaded(tmp_path):
+    """They were loaded into that, whose heads have another order, without a word."""
+    peft = pytest.importorskip("peft")
+    make_model().save_pretrained(tmp_path)
+    model = DynaBertForSequenceClassification.from_pretrained(tmp_path)
+    rewire(model, Importance(torch.rand(6, 4), torch.rand(6, 48)))
+    adapted = peft.get_peft_model(model, peft.LoraConfig(target_modules=["query"]))
+    assert adapted.peft_config["default"].base_model_name_or_path is None
+    assert model.config.name_or_path == str(tmp_path)  # which cards tell of
+
+
 def test_rewiring_orders_heads_and_neurons_by_importance(family):
     model = make_model(family)
     rewire(model, measure_importance(model, labelled_batches(), progress=False))
