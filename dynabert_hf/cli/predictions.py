@@ -33,6 +33,8 @@ def predict(arguments: Namespace, console: Console) -> None:
     if arguments.output:
         if Path(arguments.output).suffix != ".jsonl":
             raise ValueError(f"{arguments.output!r} is no name for predictions. Give one that ends in .jsonl.")
+        if Path(arguments.output).resolve() == Path(arguments.file).resolve():
+            raise ValueError(f"--output {arguments.output!r} is the file of the texts itself. Give another path.")
         check_writable_file(arguments.output)
     model = load_model(arguments.model)
     if arguments.size:

@@ -563,6 +563,16 @@ def test_predict_says_what_a_size_predicts_for_each_text(capsys, folder, reviews
     )
 
 
+def test_predict_does_not_write_over_the_file_that_it_reads(capsys, folder, tmp_path, monkeypatch):
+    """Its labels became those that were predicted, and its other columns were lost, without a word."""
+    rows = '{"text": "a good film", "label": "bad", "id": 7}\n'
+    (tmp_path / "rows.jsonl").write_text(rows)
+    monkeypatch.chdir(tmp_path)
+    message = "--output 'rows.jsonl' is the file of the texts itself. Give another path."
+    assert_refused(capsys, message, "predict", folder, "--file", tmp_path / "rows.jsonl", "--output", "rows.jsonl")
+    assert (tmp_path / "rows.jsonl").read_text() == rows
+
+
 @pytest.mark.parametrize("command", ["predict", "evaluate"])
 def test_a_file_with_all_texts_in_one_list_is_no_row_of_one_text(capsys, folder, tmp_path, command):
     """As a table in JSON has them, whose texts were predicted as one; words of a list are for tags."""
