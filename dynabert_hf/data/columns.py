@@ -103,6 +103,16 @@ def with_all_rows(dataset: Any) -> Any:
     return dataset if has_all_rows(dataset) else [dataset[row] for row in range(len(dataset))]
 
 
+def by_number(dataset: Any) -> Any:
+    """A data set whose rows, if they are made on demand, are asked for by their number alone, up to the last one.
+
+    Of a data set of one's own, which may never say that a number is too high, iteration ends with this one, too.
+    """
+    if is_stream(dataset) or has_all_rows(dataset) or not are_rows(dataset):
+        return dataset
+    return torch.utils.data.Subset(dataset, range(len(dataset)))
+
+
 def values_of(dataset: Any, name: str) -> list[Any]:
     """A column of a data set of known length as a list of plain values; None where a row of a list has none or NaN."""
     if isinstance(dataset, datasets.Dataset):

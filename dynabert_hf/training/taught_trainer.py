@@ -6,12 +6,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import datasets
 import torch
 from accelerate.utils.memory import clear_device_cache
-from torch.utils.data import RandomSampler, Sampler
+from torch.utils.data import DataLoader, RandomSampler, Sampler
 from transformers import Trainer
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
+from ..data.columns import by_number
 from ..data.pooling import single_texts
 from ..data.views import FreshViews
 from ..model.subnetwork import SubNetwork
@@ -57,7 +59,19 @@ class TaughtTrainer(Trainer):
             for weight in frozen:
                 weight.requires_grad_()
 
+    def get_train_dataloader(self) -> DataLoader:
+        """As transformers makes it; rows that a transform makes have the columns that it returns, not what it reads."""
+        own: Any = self.train_dataset
+        try:
+            if isinstance(own, datasets.Dataset):
+                self.train_dataset = by_number(own)
+            return super().get_train_dataloader()
+        finally:
+            self.train_dataset = own
+
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
+        if self.args.train_sampling_strategy != "random":  # else no row is read for it
+            train_dataset = by_number(self.train_dataset if train_dataset is None else train_dataset)
         sampler: Any = super()._get_train_sampler(train_dataset)
         seed = self.args.order_seed
         if self.args.train_sampling_strategy == "batch_rebalance" and sampler is not None:

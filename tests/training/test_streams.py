@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from helpers.plain_loop import elastic, ragged_rows
 from helpers.tiny import make_small, make_tokenizer
 from helpers.trainers import accuracy, make_dataset, make_trainer
 from transformers import default_data_collator
+
+from dynabert_hf import specialise
 
 BASE = [dict(row) for row in make_dataset()]
 
@@ -30,6 +33,17 @@ class OnDemand(torch.utils.data.Dataset):
         return self.rows[number]
 
 
+def with_text(rows):
+    """Rows of words that a transform tokenises when they are asked for; it hands on the words, too."""
+    words = Dataset.from_list([{"words": " ".join(map(str, row["input_ids"])), "mark": row["labels"]} for row in rows])
+
+    def tokenise(rows):
+        ids = [[int(word) for word in text.split()] for text in rows["words"]]
+        return {**rows, "input_ids": ids, "attention_mask": [[1] * len(each) for each in ids], "labels": rows["mark"]}
+
+    return words.with_transform(tokenise)
+
+
 def changed(number, rows=BASE, **values):
     """Rows of which one has other values."""
     return [{**row, **values} if at == number else row for at, row in enumerate(rows)]
@@ -42,6 +56,46 @@ def train(tmp_path, rows, stage="finetune", kind=Stream, **kwargs):
 
 def evaluator(tmp_path, **kwargs):
     return make_trainer(tmp_path, "finetune", train_dataset=None, eval_dataset=None, compute_metrics=accuracy, **kwargs)
+
+
+@pytest.mark.parametrize("how", ["random", "group_by_length", "specialise"])
+def test_rows_that_a_transform_makes_train_as_those_that_are_held(tmp_path, how):
+    """Of the columns that the transform reads, those without a namesake among the model's inputs were taken from it."""
+    names = ("input_ids", "attention_mask", "labels")
+    made = with_text(BASE)
+    held = Dataset.from_list([{name: row[name] for name in names} for row in made])
+    weights = []
+    for data in (held, made):
+        if how == "specialise":
+            told = {"train_dataset": data, "max_steps": 2, "per_device_train_batch_size": 4, "use_cpu": True}
+            model = specialise(make_small(), "w0.5-d0.5", disable_tqdm=True, train_sampling_strategy="random", **told)
+        else:
+            trainer = make_trainer(tmp_path, train_dataset=data, eval_dataset=None, train_sampling_strategy=how)
+            trainer.train()
+            model = trainer.model
+        weights.append(model.state_dict())
+    for name, weight in weights[0].items():
+        assert torch.equal(weight, weights[1][name]), name
+
+
+class Endless(OnDemand):
+    """Has rows of any number, as one that computes them may, so that iteration would never end."""
+
+    def __getitem__(self, number):
+        assert number < 1000, "read without end"
+        return self.rows[number % len(self.rows)]
+
+
+def test_lengths_are_read_of_as_many_rows_as_there_are(tmp_path):
+    """Batches of one length were never begun: transformers iterates over the data set."""
+    settings = {"eval_dataset": None, "train_sampling_strategy": "group_by_length"}
+    rows = [{"input_ids": [5] * (3 + number % 5), "labels": number % 3} for number in range(16)]
+    orders = [
+        list(make_trainer(tmp_path, train_dataset=kind(rows), **settings)._get_train_sampler())
+        for kind in (Dataset.from_list, OnDemand, Endless)
+    ]
+    assert sorted(orders[0]) == list(range(16))
+    assert orders[0] == orders[1] == orders[2]
 
 
 WRONG = {
