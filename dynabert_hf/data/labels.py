@@ -196,14 +196,15 @@ def _check_numbers(name: str, of: str, values: pa.Array, model: PreTrainedModel)
     if label is None:
         raise ValueError(f"{name} has no label in {of!r} of row {row}. Give every row one, or leave the row out.")
     what = f"the label {short(label)} in row {row}, which is not a finite number"
-    raise ValueError(f"{name} has {what}. {_numbering(of, label, model)}.")
+    raise ValueError(f"{name} has {what}. {_numbering(of, label, model, depth_of(values.type))}.")
 
 
-def _numbering(of: str, label: Any, model: PreTrainedModel) -> str:
+def _numbering(of: str, label: Any, model: PreTrainedModel, depth: int) -> str:
     if not isinstance(label, str):
         return "Remove the row, or give it a number"
     if re.fullmatch(r"-?\d+(\.\d+)?", label):
-        return f"It is a number as text: dataset.cast_column({of!r}, datasets.Value('float32'))"
+        kind = "datasets.Sequence(" * depth + "datasets.Value('float32')" + ")" * depth
+        return f"It is a number as text: dataset.cast_column({of!r}, {kind})"
     names, number = short(model.config.id2label), f"model.config.label2id[row[{of!r}]]"
     if task_of(model).predicts == "token":
         number = f"[model.config.label2id[name] for name in row[{of!r}]]"

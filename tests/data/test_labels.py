@@ -69,6 +69,16 @@ def test_labels_that_a_model_cannot_learn_are_refused(labels, stock, message, as
         check_labels("train_dataset", labelled(labels, as_list), model_of(**stock))
 
 
+def test_the_advice_for_numbers_as_text_makes_numbers_of_them():
+    """That for a list of them named the type of a single one, which datasets refuses."""
+    for labels, model in ((["0", "1"], model_of()), ([["0", "1.5", "2"]], model_of(problem_type="regression"))):
+        dataset = labelled(labels)
+        with pytest.raises(ValueError, match="It is a number as text") as error:
+            check_labels("data", dataset, model)
+        advice = str(error.value).rpartition("text: ")[2].rstrip(".")
+        check_labels("data", eval(advice, {"dataset": dataset, "datasets": datasets}), model)
+
+
 def test_labels_of_different_kinds_are_refused():
     with pytest.raises(
         ValueError, match=r"data: Column 'labels' holds values of different kinds.*Give every row values of"
