@@ -208,10 +208,12 @@ class DynaBertTrainingArguments(TrainingArguments):
         self._check_views()
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set an argument; another stage has its own weight of hidden states, where nobody gave one."""
+        """Set an argument; where nobody gave them, a stage has its weight of hidden states, a metric its direction."""
         if name == "stage" and isinstance(vars(self).get("hidden_weight"), _OfThePaper):
             check_one_of("stage", value, STAGES)
             self.hidden_weight = _OfThePaper(HIDDEN_WEIGHTS[value])
+        if name == "metric_for_best_model" and value is not None and vars(self).get("greater_is_better", 0) is None:
+            self.greater_is_better = not is_lower_better(value)  # else transformers would take the lowest
         super().__setattr__(name, value)
 
     def _count_accumulation(self) -> None:

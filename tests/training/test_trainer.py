@@ -554,6 +554,17 @@ def test_arguments_with_another_stage_have_its_weight_of_hidden_states_unless_on
         args.stage = "all"
 
 
+def test_a_metric_that_is_named_later_has_its_direction_unless_one_was_given(tmp_path):
+    """The checkpoint with the lowest accuracy was the best."""
+    for name, is_greater in (("eval_mean_accuracy", True), ("loss", False)):
+        args = DynaBertTrainingArguments(tmp_path, use_cpu=True)
+        args.metric_for_best_model = name
+        assert args.greater_is_better is is_greater
+    args = DynaBertTrainingArguments(tmp_path, greater_is_better=False, use_cpu=True)
+    args.metric_for_best_model = "accuracy"
+    assert args.greater_is_better is False
+
+
 @pytest.mark.parametrize(
     ("settings", "greater_is_better"),
     [
