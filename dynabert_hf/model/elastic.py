@@ -277,10 +277,10 @@ class ElasticLayers(nn.ModuleList):
         links = [(table, name) for table in tables for name, part in table.items() if part and part._modules]
         self.tables, self.names = zip(*links, strict=True)
         self.made = [*self.stored, *map(dict.get, self.tables, self.names)]
-        self.register_load_state_dict_pre_hook(ElasticLayers.check_names)
+        self.register_load_state_dict_pre_hook(ElasticLayers.heed_weights)
 
-    def check_names(self, names: Iterable[str], prefix: str, *others: Any) -> None:
-        """Before weights are loaded: forget what was measured; refuse those of cut layers whose numbers others have."""
+    def heed_weights(self, names: Iterable[str], prefix: str, *others: Any) -> None:
+        """As weights are loaded: forget what was measured; refuse those of cut layers whose numbers others have."""
         stored, numbers = self.active.stored, re.findall(rf"{re.escape(prefix)}(\d+)\.", " ".join(names))
         if stored[-1].index >= len(stored) <= max(map(int, numbers), default=0):
             raise SubNetworkError(

@@ -276,7 +276,7 @@ class ElasticModelMixin(_Model):
                 checkpoint_files = None  # weights that go to disk would be read from there, under other names
         info = PreTrainedModel._load_pretrained_model(model, state_dict, checkpoint_files, load_config, *args, **kwargs)
         if kwargs:  # of an adapter
-            model.elastic_layers.check_names(info[0].unexpected_keys, f"{config.anatomy.layers}.")
+            model.elastic_layers.heed_weights(info[0].unexpected_keys, f"{config.anatomy.layers}.")
         if quantizer is None:
             check_finite(model)
         return info
