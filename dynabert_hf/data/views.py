@@ -70,7 +70,7 @@ class FreshViews:
         check_views(names, tokenizer, model, dataset)
         self.names, self.probability, self.seed, self.dataset = tuple(names), probability, seed, dataset
         task = task_of(model)
-        self.is_left_padded = tokenizer.padding_side == "left" and task.predicts != "token"  # see `TagCollator`
+        self.is_left_padded = tokenizer.padding_side == "left" and task.predicts != "token"  # tags are padded after
         special = [token for token in tokenizer.all_special_ids if token != tokenizer.unk_token_id]  # it is a word
         self.special, self.mask_id = np.array(special), tokenizer.mask_token_id
         self.filling = {"input_ids": tokenizer.pad_token_id, "attention_mask": 0}
