@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from numbers import Integral, Real
@@ -234,7 +235,8 @@ def _told_of(function: Any) -> Any:
     if isinstance(function, partial):
         given, function = {**dict(enumerate(function.args)), **function.keywords}, function.func
     elif not inspect.isroutine(owner) and not isinstance(owner, type):
-        given = {name: getattr(owner, name, None) for name in inspect.signature(type(owner)).parameters}
+        with suppress(ValueError):  # some classes in C have no signature
+            given = {name: getattr(owner, name, None) for name in inspect.signature(type(owner)).parameters}
     settings = {str(name): own for name, own in given.items() if own is None or isinstance(own, Real | str)}
     name = getattr(function, "__qualname__", type(function).__qualname__)
     return [name, settings] if settings else name

@@ -311,6 +311,19 @@ def test_a_collator_with_other_settings_is_another_run(make, tmp_path):
         run_recipe(tmp_path, data_collator=make(0.5))
 
 
+class Collator(dict):
+    """A collator whose class has no signature, as its parent has none."""
+
+    def __call__(self, rows):
+        return collate(rows)
+
+
+def test_a_collator_without_a_signature_goes_by_its_name(tmp_path):
+    run_recipe(tmp_path, data_collator=Collator(share=0.3))
+    with pytest.raises(ValueError, match=r"holds a run with \{'data_collator': 'Collator'\}, now .*None"):
+        run_recipe(tmp_path)
+
+
 def test_a_teacher_that_saw_labels_since_is_no_other_teacher(tmp_path):
     teacher = make_teacher()
     run_recipe(tmp_path, teacher)
