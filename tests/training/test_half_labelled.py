@@ -99,6 +99,25 @@ def test_a_row_may_lack_the_key_of_its_label_also_the_first(tmp_path, kind):
     assert without_key == with_none > 0
 
 
+def logged_however_divided(tmp_path, model, rows, accumulated):
+    """What a step of eight rows, which changes no weight, logs as one batch, and as so many."""
+    losses = []
+    for steps in (1, accumulated):
+        trainer = make_trainer(
+            tmp_path, "width", model, train_dataset=rows, eval_dataset=None, label_weight=1.0, max_steps=1,
+            per_device_train_batch_size=8 // steps, gradient_accumulation_steps=steps, learning_rate=0.0,
+        )  # fmt: skip
+        trainer.train()
+        losses.append(trainer.state.log_history[0])
+    return losses
+
+
+def assert_alike(losses, by_hand):
+    for logged in losses:
+        assert logged["w1-d1_label_loss"] == pytest.approx(by_hand.item(), rel=1e-5)
+    assert losses[0]["grad_norm"] == pytest.approx(losses[1]["grad_norm"], rel=1e-5)
+
+
 ANSWERS = {"start_positions": [0, 1, None, 2, None, None, None, None], "end_positions": [1, 3, None, 2] + [None] * 4}
 
 
@@ -106,42 +125,24 @@ ANSWERS = {"start_positions": [0, 1, None, 2, None, None, None, None], "end_posi
 def test_answers_that_some_rows_have_count_alike_however_a_step_is_divided(tmp_path, accumulated):
     """A batch without any was NaN, and one of a single answer weighed as much as one of three."""
     rows = Dataset.from_dict({"input_ids": IDS + [ids[::-1] for ids in IDS], **ANSWERS})
-    losses = []
-    for steps in (1, accumulated):
-        model = make_model(head="ForQuestionAnswering", stock={"num_labels": 2})
-        trainer = make_trainer(
-            tmp_path, "width", model, train_dataset=rows, eval_dataset=None, label_weight=1.0, max_steps=1,
-            per_device_train_batch_size=8 // steps, gradient_accumulation_steps=steps, learning_rate=0.0,
-        )  # fmt: skip
-        trainer.train()
-        losses.append(trainer.state.log_history[0])
+    model = make_model(head="ForQuestionAnswering", stock={"num_labels": 2})
+    losses = logged_however_divided(tmp_path, model, rows, accumulated)
     own = [0, 1, 3]
     true = {name: torch.tensor([ends[row] for row in own]) for name, ends in ANSWERS.items()}
     by_hand = model.eval()(input_ids=torch.tensor(rows[own]["input_ids"]), **true).loss
-    for logged in losses:
-        assert logged["w1-d1_label_loss"] == pytest.approx(by_hand.item(), rel=1e-5)
-    assert losses[0]["grad_norm"] == pytest.approx(losses[1]["grad_norm"], rel=1e-5)
+    assert_alike(losses, by_hand)
 
 
 @pytest.mark.parametrize("accumulated", [2, 4])
 def test_values_that_some_rows_have_count_alike_however_a_step_is_divided(tmp_path, accumulated):
     values = [0.5, None, -1.0, 2.0, None, None, None, 1.5]
     rows = Dataset.from_dict({"input_ids": IDS + [ids[::-1] for ids in IDS], "labels": values})
-    losses = []
-    for steps in (1, accumulated):
-        model = make_model(stock={"num_labels": 1})
-        trainer = make_trainer(
-            tmp_path, "width", model, train_dataset=rows, eval_dataset=None, label_weight=1.0, max_steps=1,
-            per_device_train_batch_size=8 // steps, gradient_accumulation_steps=steps, learning_rate=0.0,
-        )  # fmt: skip
-        trainer.train()
-        losses.append(trainer.state.log_history[0])
+    model = make_model(stock={"num_labels": 1})
+    losses = logged_however_divided(tmp_path, model, rows, accumulated)
     own = [0, 2, 3, 7]
     said = model.eval()(input_ids=torch.tensor(rows[own]["input_ids"])).logits[:, 0]
     by_hand = functional.mse_loss(said, torch.tensor(rows[own]["labels"]))
-    for logged in losses:
-        assert logged["w1-d1_label_loss"] == pytest.approx(by_hand.item(), rel=1e-5)
-    assert losses[0]["grad_norm"] == pytest.approx(losses[1]["grad_norm"], rel=1e-5)
+    assert_alike(losses, by_hand)
 
 
 def test_distillation_does_not_look_at_labels_that_are_there_in_some_rows(tmp_path):
